@@ -1,0 +1,37 @@
+/* A stage's service time: independent from job to job and from the other stages. */
+#ifndef EDGEINFER_SERVICE_H
+#define EDGEINFER_SERVICE_H
+
+#include <stddef.h>
+
+#include "edgeinfer/status.h"
+#include "edgeinfer/transfer.h"
+
+typedef enum {
+    EI_SERVICE_DETERMINISTIC, /* `time`, >= 0 */
+    EI_SERVICE_EXPONENTIAL,   /* mean `time`, > 0 */
+    EI_SERVICE_TRANSFER,      /* the law `transfer` */
+    EI_SERVICE_SAMPLES        /* the empirical law of `samples` */
+} ei_service_kind;
+
+typedef struct {
+    ei_service_kind kind;
+    double time;               /* s */
+    const ei_transfer *transfer; /* not owned */
+    const double *samples;     /* s, ascending, finite, >= 0; not owned */
+    size_t sample_count;
+} ei_service;
+
+/* Checks the fields that `kind` uses: EI_ERR_DOMAIN, EI_ERR_EMPTY (no samples). */
+EI_WARN_UNUSED int ei_service_verify(const ei_service *self);
+double ei_service_mean(const ei_service *self);     /* s */
+double ei_service_variance(const ei_service *self); /* s^2 */
+double ei_service_sf(const ei_service *self, double time);
+/* P(S > time) at the point just below: P(S >= time), where atoms count. */
+double ei_service_sf_closed(const ei_service *self, double time);
+double ei_service_minimum(const ei_service *self); /* infimum of the support, s */
+double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e-20, s */
+EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value, double *derivative);
+double ei_service_abscissa(const ei_service *self); /* supremum of theta with a finite MGF, 1/s */
+
+#endif

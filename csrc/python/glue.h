@@ -1,0 +1,50 @@
+/* Shared by the files of csrc/python, the only ones that include Python.h. They convert, release the GIL around
+ * one call of the core and map its status; no formula lives here. */
+#ifndef EDGEINFER_GLUE_H
+#define EDGEINFER_GLUE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define PY_ARRAY_UNIQUE_SYMBOL edgeinfer_ARRAY_API
+#define PY_UFUNC_UNIQUE_SYMBOL edgeinfer_UFUNC_API
+#ifndef EI_GLUE_MAIN
+#define NO_IMPORT_ARRAY
+#define NO_IMPORT_UFUNC
+#endif
+#include <numpy/arrayobject.h>
+#include <numpy/ufuncobject.h>
+
+#include "edgeinfer/service.h"
+#include "edgeinfer/status.h"
+
+/* Each topic adds its functions and types to the module: 0, or -1 with an exception set. */
+int ei_add_fading(PyObject *module);
+int ei_add_transfer(PyObject *module);
+int ei_add_service(PyObject *module);
+int ei_add_bound(PyObject *module);
+int ei_add_bracket(PyObject *module);
+int ei_add_simulation(PyObject *module);
+
+/* Sets the Python exception for a negative status and returns NULL: MemoryError, KeyboardInterrupt (the one that is
+ * set stays), ValueError, or _core.CoreError. `where` names the function in the message. */
+PyObject *ei_raise(const char *where, int status);
+
+/* A monitor whose poll takes the GIL and runs PyErr_CheckSignals. */
+ei_monitor ei_python_monitor(void);
+
+/* The stages of a pipeline as the core sees them. `owners` keeps the arrays and laws alive that `stages` points into.
+ * From a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer),
+ * ("samples", float64 array). init: 0, or -1 with an exception set; free is legal after a failed init. */
+typedef struct {
+    ei_service *stages;
+    size_t count;
+    PyObject *owners;
+} ei_stage_list;
+int ei_stage_list_init(ei_stage_list *self, PyObject *stages);
+void ei_stage_list_free(ei_stage_list *self);
+
+/* The law inside a _core.Transfer object (borrowed), or NULL with TypeError set. */
+const ei_transfer *ei_transfer_of(PyObject *object);
+
+#endif

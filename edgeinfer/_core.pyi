@@ -1,0 +1,82 @@
+"""Types of the C core's private Python face. Seconds, bits, hertz; arrays are float64 unless said."""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending float64 array)
+Stage: TypeAlias = tuple[str, Any]
+
+class CoreError(RuntimeError): ...
+
+class Transfer:
+    """Exact law of the transfer time of `bits` over a Rayleigh link of effective `bandwidth` (1-xi)B."""
+
+    def __new__(cls, bits: float, bandwidth: float, mean_snr: float, slot: float) -> Transfer: ...
+    bits: float
+    bandwidth: float
+    mean_snr: float
+    slot: float
+    mean: float
+    variance: float
+    abscissa: float
+    accuracy: float
+    extent: float
+    def sf(self, time: ArrayLike, /) -> Floats: ...
+    def cdf(self, time: ArrayLike, /) -> Floats: ...
+    def log_mgf(self, theta: ArrayLike, /) -> tuple[Floats, Floats]: ...
+
+#: ufunc (bandwidth, mean_snr) -> (bit/s, status)
+ergodic_rate: np.ufunc
+#: ufunc (a, mean_snr) -> (log E[(1 + s g)^-a], status)
+log_slot_mgf: np.ufunc
+
+def service_moments(stages: list[Stage], /) -> tuple[Floats, Floats]:
+    """Mean and variance of each stage's service time."""
+
+def sample_rate(count: int, bandwidth: float, mean_snr: float, entropy: NDArray[np.uint64], /) -> Floats:
+    """Rayleigh slot rates, bit/s; `entropy` is 4 words of SeedSequence.generate_state(4, uint64)."""
+
+def sample_service(stage: Stage, count: int, entropy: NDArray[np.uint64], /) -> Floats: ...
+def violation_bound(
+    stages: list[Stage], arrival_rate: Floats, deadline: Floats, method: str, slot: float, /
+) -> tuple[Floats, Floats]:
+    """(log bound, theta) elementwise over two 1-d arrays of one length; log bound is 0 where no bound below 1 exists."""
+
+#: Names of the formulas that `violation_bracket` indexes.
+BRACKET_METHODS: tuple[str, ...]
+
+def violation_bracket(
+    stages: list[Stage], arrival_rate: Floats, deadline: Floats, /
+) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
+    """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length."""
+
+def simulate(
+    stages: list[Stage],
+    arrival: tuple[Literal["poisson", "deterministic", "erlang", "hyperexponential"], tuple[float, ...]],
+    deadlines: Floats,
+    jobs: int,
+    warmup: int,
+    replications: int,
+    service: Literal["tandem", "serial"],
+    link: Literal["table", "slots", "wall_clock"],
+    entropy: NDArray[np.uint64],
+    threads: int,
+    /,
+) -> dict[str, NDArray[Any]]:
+    """Per-replication sums; see csrc/edgeinfer/tandem.h."""
+
+def rare_violation(
+    stages: list[Stage],
+    arrival_rate: float,
+    deadline: float,
+    relative_error: float,
+    confidence: float,
+    max_replications: int,
+    entropy: NDArray[np.uint64],
+    threads: int,
+    /,
+) -> dict[str, float]:
+    """value, standard_error, replications, effective_sample_size, largest_weight_share, tilt."""

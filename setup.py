@@ -1,0 +1,54 @@
+"""Build of edgeinfer._core: the C core in csrc/edgeinfer and its glue in csrc/python, linked with GSL."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+from setuptools import Extension, setup
+
+MISSING_GSL = """
+edgeinfer needs the GNU Scientific Library (GSL >= 2.5) and pkg-config to build. Install them first:
+  Debian, Ubuntu   apt-get install libgsl-dev pkg-config
+  conda            conda install -c conda-forge gsl pkg-config
+  Homebrew         brew install gsl pkg-config
+A GSL in a place of its own is found through PKG_CONFIG_PATH.
+"""
+
+
+def pkg_config(*arguments: str) -> list[str]:
+    command = [os.environ.get("PKG_CONFIG", "pkg-config"), *arguments, "gsl >= 2.5"]
+    try:
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        sys.exit(MISSING_GSL)
+    return shlex.split(answer.stdout)
+
+
+def gsl_link_arguments() -> list[str]:
+    # EDGEINFER_STATIC_GSL=1 puts a private GSL inside, its symbols hidden from every other user of GSL.
+    if os.environ.get("EDGEINFER_STATIC_GSL") == "1":
+        library = Path(pkg_config("--variable=libdir")[0])
+        return [str(library / "libgsl.a"), str(library / "libgslcblas.a"), "-Wl,--exclude-libs,ALL", "-lm"]
+    return pkg_config("--libs")
+
+
+def core() -> Extension:
+    # Contraction to FMA would make the sampled bits depend on the instruction set.
+    flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
+    return Extension(
+        "edgeinfer._core",
+        sources=sorted(str(path) for room in ("csrc/edgeinfer", "csrc/python") for path in Path(room).glob("*.c")),
+        depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+        include_dirs=["csrc", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+        extra_compile_args=flags + pkg_config("--cflags") + shlex.split(os.environ.get("EDGEINFER_CFLAGS", "")),
+        extra_link_args=gsl_link_arguments() + ["-pthread"] + shlex.split(os.environ.get("EDGEINFER_LDFLAGS", "")),
+    )
+
+
+# Asking for metadata (sdist, egg_info) must work where no GSL is installed.
+building = not {"sdist", "egg_info", "dist_info", "clean"} & set(sys.argv[1:])
+setup(ext_modules=[core()] if building else [])
