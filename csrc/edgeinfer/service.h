@@ -16,9 +16,9 @@ typedef enum {
 
 typedef struct {
     ei_service_kind kind;
-    double time;               /* s */
+    double time;                 /* s */
     const ei_transfer *transfer; /* not owned */
-    const double *samples;     /* s, ascending, finite, >= 0; not owned */
+    const double *samples;       /* s, ascending, finite, >= 0; not owned */
     size_t sample_count;
 } ei_service;
 
@@ -31,7 +31,8 @@ double ei_service_sf(const ei_service *self, double time);
 double ei_service_sf_closed(const ei_service *self, double time);
 double ei_service_minimum(const ei_service *self); /* infimum of the support, s */
 double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e-20, s */
-EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value, double *derivative);
+EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value,
+                                      double *derivative);
 double ei_service_abscissa(const ei_service *self); /* supremum of theta with a finite MGF, 1/s */
 
 #endif

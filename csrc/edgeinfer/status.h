@@ -23,8 +23,9 @@ enum {
 /* Sentence for a status code; a static string, never NULL. */
 const char *ei_status_text(int status);
 
-/* How a long call asks whether to go on. `poll` (may be NULL) is called from the calling thread only, at least
- * every 50 ms of work; a non-zero answer ends the call with EI_ERR_INTERRUPTED. `context` is not owned. */
+/* How a long call asks whether to go on. `poll` (may be NULL) is called from the calling thread only, at
+ * least every 50 ms of work; a non-zero answer ends the call with EI_ERR_INTERRUPTED. `context` is not owned.
+ */
 typedef struct {
     int (*poll)(void *context);
     void *context;

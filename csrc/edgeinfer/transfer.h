@@ -15,16 +15,17 @@ typedef struct ei_transfer ei_transfer;
  * mean_snr s > 0 (linear), slot > 0 (s). On success *self is owned by the caller, immutable, and may be read
  * from any number of threads; free with ei_transfer_free (NULL is legal). On error *self is NULL.
  * Status: EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_TOO_LARGE, EI_ERR_ACCURACY. */
-EI_WARN_UNUSED int ei_transfer_new(ei_transfer **self, double bits, double bandwidth, double mean_snr, double slot);
+EI_WARN_UNUSED int ei_transfer_new(ei_transfer **self, double bits, double bandwidth, double mean_snr,
+                                   double slot);
 void ei_transfer_free(ei_transfer *self);
 
-/* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time. time < 0 counts as 0;
- * +inf gives 0 and 1; NaN gives NaN. */
+/* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time. time < 0
+ * counts as 0; +inf gives 0 and 1; NaN gives NaN. */
 double ei_transfer_sf(const ei_transfer *self, double time);
 double ei_transfer_cdf(const ei_transfer *self, double time);
 
-/* Relative accuracy of sf that the two-sided bracket must allow for: |computed / true - 1| <= this, for sf >= 1e-15;
- * below it the absolute error is at most 1e-21. */
+/* Relative accuracy of sf that the two-sided bracket must allow for: |computed / true - 1| <= this, for sf >=
+ * 1e-15; below it the absolute error is at most 1e-21. */
 double ei_transfer_accuracy(const ei_transfer *self);
 
 /* E[X] (s) and Var[X] (s^2). */
@@ -34,10 +35,12 @@ double ei_transfer_variance(const ei_transfer *self);
 /* Time beyond which sf(time) < 1e-20 (s): where lattices over this law may end. */
 double ei_transfer_extent(const ei_transfer *self);
 
-/* log E[exp(theta X)] and its derivative in theta (s); theta (1/s) of either sign. +inf where theta >= the abscissa
- * of convergence. Either output may be NULL. */
-EI_WARN_UNUSED int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, double *derivative);
-/* Supremum of theta with a finite MGF (1/s): -log(P(X > n slot + slot)/P(X > n slot)) / slot as n grows; may be inf. */
+/* log E[exp(theta X)] and its derivative in theta (s); theta (1/s) of either sign. +inf where theta >= the
+ * abscissa of convergence. Either output may be NULL. */
+EI_WARN_UNUSED int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value,
+                                       double *derivative);
+/* Supremum of theta with a finite MGF (1/s): -log(P(X > n slot + slot)/P(X > n slot)) / slot as n grows; may
+ * be inf. */
 double ei_transfer_abscissa(const ei_transfer *self);
 
 #endif

@@ -1,5 +1,5 @@
-/* Shared by the files of csrc/python, the only ones that include Python.h. They convert, release the GIL around
- * one call of the core and map its status; no formula lives here. */
+/* Shared by the files of csrc/python, the only ones that include Python.h. They convert, release the GIL
+ * around one call of the core and map its status; no formula lives here. */
 #ifndef EDGEINFER_GLUE_H
 #define EDGEINFER_GLUE_H
 
@@ -26,15 +26,16 @@ int ei_add_bound(PyObject *module);
 int ei_add_bracket(PyObject *module);
 int ei_add_simulation(PyObject *module);
 
-/* Sets the Python exception for a negative status and returns NULL: MemoryError, KeyboardInterrupt (the one that is
- * set stays), ValueError, or _core.CoreError. `where` names the function in the message. */
+/* Sets the Python exception for a negative status and returns NULL: MemoryError, KeyboardInterrupt (the one
+ * that is set stays), ValueError, or _core.CoreError. `where` names the function in the message. */
 PyObject *ei_raise(const char *where, int status);
 
 /* A monitor whose poll takes the GIL and runs PyErr_CheckSignals. */
 ei_monitor ei_python_monitor(void);
 
-/* The stages of a pipeline as the core sees them. `owners` keeps the arrays and laws alive that `stages` points into.
- * From a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer),
+/* The stages of a pipeline as the core sees them. `owners` keeps the arrays and laws alive that `stages`
+ * points into. From a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean),
+ * ("transfer", Transfer),
  * ("samples", float64 array). init: 0, or -1 with an exception set; free is legal after a failed init. */
 typedef struct {
     ei_service *stages;

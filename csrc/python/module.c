@@ -38,8 +38,9 @@ static int execute(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
     import_umath1(-1);
-    core_error = PyErr_NewExceptionWithDoc(
-        "edgeinfer._core.CoreError", "A computation of the core that could not be finished.", PyExc_RuntimeError, NULL);
+    core_error = PyErr_NewExceptionWithDoc("edgeinfer._core.CoreError",
+                                           "A computation of the core that could not be finished.",
+                                           PyExc_RuntimeError, NULL);
     if (core_error == NULL || PyModule_AddObjectRef(module, "CoreError", core_error) < 0)
         return -1;
     for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)

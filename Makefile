@@ -1,0 +1,81 @@
+# The two commands a new user needs are `make reproduce` and `make test`; both set up all they need first.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= build/paper
+CC ?= gcc
+WORKERS ?= $(shell nproc)
+
+python := $(VENV)/bin/python
+c_sources := $(wildcard csrc/edgeinfer/*.c)
+c_headers := $(wildcard csrc/edgeinfer/*.h csrc/edgeinfer/*.inc csrc/tests/*.h)
+c_tests := $(patsubst csrc/tests/%.c,%,$(wildcard csrc/tests/test_*.c))
+c_warnings := -Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Werror
+c_flags := -std=c11 -g -ffp-contract=off -Icsrc $(c_warnings)
+gsl = $(shell pkg-config --cflags --libs gsl)
+# The allocation-failure tests stand between the core and these functions.
+wrap := csrc/tests/failing_malloc.c -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free
+
+.PHONY: help reproduce test bench wheel lint ctest ctest-sanitize pytest pytest-sanitize notebooks setup clean
+
+help:
+	@echo "make reproduce   draw every figure and table of the paper into $(OUT)"
+	@echo "make test        C tests, Python tests, doctests and notebooks"
+	@echo "make bench       benchmarks, each beside its rival and its floor"
+	@echo "make lint        ruff, mypy, clang-format, exported symbols"
+	@echo "make wheel       manylinux wheel with a private GSL, and an sdist that builds"
+
+reproduce: $(VENV)/.paper
+	$(VENV)/bin/edgeinfer reproduce --out $(OUT)
+	@echo "open $(abspath $(OUT))/index.html"
+
+test: ctest pytest
+
+setup: $(VENV)/.test
+
+# One stamp for each set of extras, so that reproducing the paper does not wait for the test tools.
+$(VENV)/.%: pyproject.toml setup.py $(c_sources) $(wildcard csrc/edgeinfer/*.h csrc/edgeinfer/*.inc csrc/python/*) | system-packages
+	test -x $(python) || $(PYTHON) -m venv $(VENV)
+	$(python) -m pip install --quiet --upgrade pip
+	$(python) -m pip install --quiet --editable ".[$*]"
+	touch $@
+
+.PHONY: system-packages
+system-packages:
+	@PYTHON="$(PYTHON)" sh scripts/system-packages.sh
+
+ctest: $(c_tests:%=build/ctest/%) | system-packages
+	@set -e; for test in $^; do echo "$$test"; "$$test"; done
+
+ctest-sanitize: $(c_tests:%=build/ctest-sanitize/%) | system-packages
+	@set -e; for test in $^; do echo "$$test"; "$$test"; done
+
+build/ctest/%: csrc/tests/%.c $(c_sources) $(c_headers) | system-packages
+	@mkdir -p $(@D)
+	$(CC) $(c_flags) -O2 $< $(c_sources) $(wrap) -o $@ $(gsl) -lm -pthread
+
+build/ctest-sanitize/%: csrc/tests/%.c $(c_sources) $(c_headers) | system-packages
+	@mkdir -p $(@D)
+	$(CC) $(c_flags) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all $< $(c_sources) $(wrap) -o $@ $(gsl) -lm -pthread
+
+pytest: $(VENV)/.test
+	$(python) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGUMENTS)
+
+# The extension once more, built with the sanitizers, under the tests of the core.
+pytest-sanitize: $(VENV)/.test
+	PYTHON=$(abspath $(python)) CC="$(CC)" sh scripts/pytest-sanitize.sh
+
+bench: $(VENV)/.benchmarks
+	@set -e; for benchmark in benchmarks/bench_*.py; do echo; echo "== $$benchmark"; $(python) $$benchmark; done
+
+lint: $(VENV)/.lint $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $(wildcard csrc/*/*.c csrc/*/*.h csrc/*/*.inc)
+	sh scripts/exported-symbols.sh $(CC)
+
+wheel: $(VENV)/.wheel
+	PYTHON=$(abspath $(python)) sh scripts/wheel.sh
+
+clean:
+	rm -rf build dist *.egg-info edgeinfer/*.so

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Builds dist/*.whl with a private, static GSL inside (symbols hidden), repairs its tag, builds an sdist and tries both
+# in empty environments. GSL_SOURCE names a GSL source archive; without it Debian's source package is taken.
+set -eu
+root=$(pwd)
+gsl=$root/build/gsl
+if [ ! -e "$gsl/lib/libgsl.a" ]; then
+    mkdir -p "$gsl/source"
+    if [ -z "${GSL_SOURCE:-}" ]; then
+        mkdir -p "$gsl/apt/lists/partial"
+        for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+            [ -e "$list" ] && sed -n 's/^deb /deb-src /p' "$list"
+        done >"$gsl/apt/source.list"
+        for list in /etc/apt/sources.list.d/*.sources; do
+            [ -e "$list" ] && sed 's/^Types:.*/Types: deb-src/' "$list" >"$gsl/apt/$(basename "$list")"
+        done
+        mkdir -p "$gsl/apt/parts"
+        mv "$gsl"/apt/*.sources "$gsl/apt/parts/" 2>/dev/null || true
+        options="-o Dir::Etc::sourcelist=$gsl/apt/source.list -o Dir::Etc::sourceparts=$gsl/apt/parts -o Dir::State::lists=$gsl/apt/lists"
+        # shellcheck disable=SC2086
+        apt-get $options update -qq
+        # shellcheck disable=SC2086
+        (cd "$gsl" && apt-get $options source -qq --download-only gsl)
+        GSL_SOURCE=$(find "$gsl" -maxdepth 1 -name "gsl_*.orig.tar.*z")
+    fi
+    tar -xf "$GSL_SOURCE" -C "$gsl/source" --strip-components=1
+    (cd "$gsl/source" && ./configure --quiet --prefix="$gsl" --disable-shared --enable-static --with-pic CFLAGS="-O2 -fPIC" &&
+        make -s -j"$(nproc)" >/dev/null && make -s install >/dev/null)
+fi
+rm -rf dist build/wheel-raw
+"$PYTHON" -m build --sdist --outdir dist . >/dev/null
+PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 "$PYTHON" -m build --wheel --outdir build/wheel-raw . >/dev/null
+"$PYTHON" -m auditwheel repair --wheel-dir dist build/wheel-raw/*.whl
+
+check='import edgeinfer, edgeinfer._core as core
+rate, status = core.ergodic_rate(10e6, 1.2589)
+assert status == 0 and 8e6 < rate < 1.2e7, rate
+assert "libgsl" not in open("/proc/self/maps").read() or STATIC == 0
+print("edgeinfer", edgeinfer.__version__, "from", edgeinfer.__file__)'
+for artefact in dist/*.whl dist/*.tar.gz; do
+    rm -rf build/wheel-check
+    "$PYTHON" -m venv build/wheel-check
+    build/wheel-check/bin/pip install --quiet "$artefact"
+    case $artefact in *.whl) static=1 ;; *) static=0 ;; esac
+    (cd / && "$root/build/wheel-check/bin/python" -c "STATIC = $static
+$check")
+done
+ls -l dist
