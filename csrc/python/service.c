@@ -1,6 +1,110 @@
 #include "glue.h"
 
-int ei_add_service(PyObject *module) {
-    (void)module;
+#include <string.h>
+
+static int read_stage(PyObject *item, ei_service *stage, PyObject *owners) {
+    const char *kind;
+    PyObject *value;
+    if (!PyTuple_Check(item) ||
+        !PyArg_ParseTuple(item, "sO;a stage is a tuple (kind, value)", &kind, &value)) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "a stage is a tuple (kind, value)");
+        return -1;
+    }
+    if (strcmp(kind, "deterministic") == 0 || strcmp(kind, "exponential") == 0) {
+        stage->kind = kind[0] == 'd' ? EI_SERVICE_DETERMINISTIC : EI_SERVICE_EXPONENTIAL;
+        stage->time = PyFloat_AsDouble(value);
+        if (stage->time == -1 && PyErr_Occurred())
+            return -1;
+    } else if (strcmp(kind, "transfer") == 0) {
+        stage->kind = EI_SERVICE_TRANSFER;
+        stage->transfer = ei_transfer_of(value);
+        if (stage->transfer == NULL || PyList_Append(owners, value) < 0)
+            return -1;
+    } else if (strcmp(kind, "samples") == 0) {
+        PyObject *array = PyArray_FROMANY(value, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
+        if (array == NULL)
+            return -1;
+        int failed = PyList_Append(owners, array);
+        Py_DECREF(array);
+        if (failed < 0)
+            return -1;
+        stage->kind = EI_SERVICE_SAMPLES;
+        stage->samples = PyArray_DATA((PyArrayObject *)array);
+        stage->sample_count = (size_t)PyArray_SIZE((PyArrayObject *)array);
+    } else {
+        PyErr_Format(PyExc_ValueError, "unknown kind of stage: %s", kind);
+        return -1;
+    }
+    int status = ei_service_verify(stage);
+    if (status != EI_OK) {
+        ei_raise(kind, status);
+        return -1;
+    }
     return 0;
+}
+
+int ei_stage_list_init(ei_stage_list *self, PyObject *stages) {
+    memset(self, 0, sizeof *self);
+    PyObject *items = PySequence_Fast(stages, "stages must be a sequence of tuples");
+    if (items == NULL)
+        return -1;
+    int result = -1;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(items);
+    if (count == 0) {
+        PyErr_SetString(PyExc_ValueError, "stages must not be empty");
+        goto out;
+    }
+    self->owners = PyList_New(0);
+    self->stages = PyMem_Calloc((size_t)count, sizeof *self->stages);
+    if (self->owners == NULL || self->stages == NULL) {
+        PyErr_NoMemory();
+        goto out;
+    }
+    self->count = (size_t)count;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (read_stage(PySequence_Fast_GET_ITEM(items, i), &self->stages[i], self->owners) < 0)
+            goto out;
+    result = 0;
+out:
+    Py_DECREF(items);
+    if (result < 0)
+        ei_stage_list_free(self);
+    return result;
+}
+
+void ei_stage_list_free(ei_stage_list *self) {
+    PyMem_Free(self->stages);
+    Py_CLEAR(self->owners);
+    memset(self, 0, sizeof *self);
+}
+
+static PyObject *service_moments(PyObject *module, PyObject *argument) {
+    (void)module;
+    ei_stage_list list;
+    PyObject *result = NULL;
+    if (ei_stage_list_init(&list, argument) < 0)
+        return NULL;
+    npy_intp count = (npy_intp)list.count;
+    PyArrayObject *means = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    PyArrayObject *variances = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    if (means != NULL && variances != NULL) {
+        for (size_t k = 0; k < list.count; k++) {
+            ((double *)PyArray_DATA(means))[k] = ei_service_mean(&list.stages[k]);
+            ((double *)PyArray_DATA(variances))[k] = ei_service_variance(&list.stages[k]);
+        }
+        result = PyTuple_Pack(2, means, variances);
+    }
+    Py_XDECREF(means);
+    Py_XDECREF(variances);
+    ei_stage_list_free(&list);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"service_moments", service_moments, METH_O, "Mean and variance of each stage's service time."},
+    {NULL, NULL, 0, NULL}};
+
+int ei_add_service(PyObject *module) {
+    return PyModule_AddFunctions(module, methods);
 }

@@ -1,0 +1,164 @@
+#include "edgeinfer/service.h"
+
+#include <math.h>
+
+static const double TAIL_END = 1e-20; /* what ei_service_extent leaves out */
+
+int ei_service_verify(const ei_service *self) {
+    switch (self->kind) {
+    case EI_SERVICE_DETERMINISTIC:
+        return self->time >= 0 && isfinite(self->time) ? EI_OK : EI_ERR_DOMAIN;
+    case EI_SERVICE_EXPONENTIAL:
+        return self->time > 0 && isfinite(self->time) ? EI_OK : EI_ERR_DOMAIN;
+    case EI_SERVICE_TRANSFER:
+        return self->transfer != NULL ? EI_OK : EI_ERR_DOMAIN;
+    case EI_SERVICE_SAMPLES:
+        if (self->sample_count == 0)
+            return EI_ERR_EMPTY;
+        for (size_t i = 0; i < self->sample_count; i++)
+            if (!(self->samples[i] >= (i == 0 ? 0 : self->samples[i - 1])) || !isfinite(self->samples[i]))
+                return EI_ERR_DOMAIN;
+        return EI_OK;
+    }
+    return EI_ERR_DOMAIN;
+}
+
+double ei_service_mean(const ei_service *self) {
+    double sum = 0;
+    switch (self->kind) {
+    case EI_SERVICE_TRANSFER:
+        return ei_transfer_mean(self->transfer);
+    case EI_SERVICE_SAMPLES:
+        for (size_t i = 0; i < self->sample_count; i++)
+            sum += self->samples[i];
+        return sum / (double)self->sample_count;
+    default:
+        return self->time;
+    }
+}
+
+double ei_service_variance(const ei_service *self) {
+    double sum = 0, mean;
+    switch (self->kind) {
+    case EI_SERVICE_EXPONENTIAL:
+        return self->time * self->time;
+    case EI_SERVICE_TRANSFER:
+        return ei_transfer_variance(self->transfer);
+    case EI_SERVICE_SAMPLES:
+        mean = ei_service_mean(self);
+        for (size_t i = 0; i < self->sample_count; i++)
+            sum += (self->samples[i] - mean) * (self->samples[i] - mean);
+        return sum / (double)self->sample_count;
+    default:
+        return 0;
+    }
+}
+
+/* Number of samples > time, or >= time. */
+static size_t samples_above(const ei_service *self, double time, int closed) {
+    size_t low = 0, high = self->sample_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (closed ? self->samples[middle] >= time : self->samples[middle] > time)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return self->sample_count - low;
+}
+
+double ei_service_sf(const ei_service *self, double time) {
+    if (isnan(time))
+        return NAN;
+    switch (self->kind) {
+    case EI_SERVICE_EXPONENTIAL:
+        return time > 0 ? exp(-time / self->time) : 1;
+    case EI_SERVICE_TRANSFER:
+        return ei_transfer_sf(self->transfer, time);
+    case EI_SERVICE_SAMPLES:
+        return (double)samples_above(self, time, 0) / (double)self->sample_count;
+    default:
+        return self->time > time;
+    }
+}
+
+double ei_service_sf_closed(const ei_service *self, double time) {
+    if (isnan(time))
+        return NAN;
+    switch (self->kind) {
+    case EI_SERVICE_DETERMINISTIC:
+        return self->time >= time;
+    case EI_SERVICE_SAMPLES:
+        return (double)samples_above(self, time, 1) / (double)self->sample_count;
+    default:
+        return ei_service_sf(self, time);
+    }
+}
+
+double ei_service_minimum(const ei_service *self) {
+    switch (self->kind) {
+    case EI_SERVICE_DETERMINISTIC:
+        return self->time;
+    case EI_SERVICE_SAMPLES:
+        return self->samples[0];
+    default:
+        return 0;
+    }
+}
+
+double ei_service_extent(const ei_service *self) {
+    switch (self->kind) {
+    case EI_SERVICE_EXPONENTIAL:
+        return -log(TAIL_END) * self->time;
+    case EI_SERVICE_TRANSFER:
+        return ei_transfer_extent(self->transfer);
+    case EI_SERVICE_SAMPLES:
+        return self->samples[self->sample_count - 1];
+    default:
+        return self->time;
+    }
+}
+
+int ei_service_log_mgf(const ei_service *self, double theta, double *value, double *derivative) {
+    double log_value, slope;
+    if (isnan(theta))
+        return EI_ERR_DOMAIN;
+    switch (self->kind) {
+    case EI_SERVICE_EXPONENTIAL:
+        log_value = theta * self->time < 1 ? -log1p(-theta * self->time) : INFINITY;
+        slope = theta * self->time < 1 ? self->time / (1 - theta * self->time) : INFINITY;
+        break;
+    case EI_SERVICE_TRANSFER:
+        return ei_transfer_log_mgf(self->transfer, theta, value, derivative);
+    case EI_SERVICE_SAMPLES: {
+        double peak = theta * self->samples[theta > 0 ? self->sample_count - 1 : 0], sum = 0, moment = 0;
+        for (size_t i = 0; i < self->sample_count; i++) {
+            double term = exp(theta * self->samples[i] - peak);
+            sum += term;
+            moment += term * self->samples[i];
+        }
+        log_value = peak + log(sum / (double)self->sample_count);
+        slope = moment / sum;
+        break;
+    }
+    default:
+        log_value = theta * self->time;
+        slope = self->time;
+    }
+    if (value != NULL)
+        *value = log_value;
+    if (derivative != NULL)
+        *derivative = slope;
+    return EI_OK;
+}
+
+double ei_service_abscissa(const ei_service *self) {
+    switch (self->kind) {
+    case EI_SERVICE_EXPONENTIAL:
+        return 1 / self->time;
+    case EI_SERVICE_TRANSFER:
+        return ei_transfer_abscissa(self->transfer);
+    default:
+        return INFINITY;
+    }
+}
