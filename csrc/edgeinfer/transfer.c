@@ -442,6 +442,14 @@ void ei_transfer_free(ei_transfer *self) {
     free(self);
 }
 
+void ei_transfer_parameters(const ei_transfer *self, double *bits, double *bandwidth, double *mean_snr,
+                            double *slot) {
+    *bits = self->bits;
+    *bandwidth = self->bandwidth;
+    *mean_snr = self->mean_snr;
+    *slot = self->slot;
+}
+
 double ei_transfer_sf(const ei_transfer *self, double time) {
     if (isnan(time))
         return NAN;

@@ -19,6 +19,10 @@ EI_WARN_UNUSED int ei_transfer_new(ei_transfer **self, double bits, double bandw
                                    double slot);
 void ei_transfer_free(ei_transfer *self);
 
+/* What the law was built from: bit, Hz, linear, s. */
+void ei_transfer_parameters(const ei_transfer *self, double *bits, double *bandwidth, double *mean_snr,
+                            double *slot);
+
 /* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time. time < 0
  * counts as 0; +inf gives 0 and 1; NaN gives NaN. */
 double ei_transfer_sf(const ei_transfer *self, double time);

@@ -1,6 +1,40 @@
 #include "glue.h"
 
+#include "edgeinfer/fading.h"
+
+static void ergodic_rate_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps,
+                              void *data) {
+    (void)data;
+    for (npy_intp i = 0; i < dimensions[0]; i++)
+        *(npy_int *)(arguments[3] + i * steps[3]) = ei_ergodic_rate(*(double *)(arguments[0] + i * steps[0]),
+                                                                    *(double *)(arguments[1] + i * steps[1]),
+                                                                    (double *)(arguments[2] + i * steps[2]));
+}
+
+static void log_slot_mgf_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps,
+                              void *data) {
+    (void)data;
+    for (npy_intp i = 0; i < dimensions[0]; i++)
+        *(npy_int *)(arguments[3] + i * steps[3]) = ei_log_slot_mgf(
+            *(double *)(arguments[0] + i * steps[0]), *(double *)(arguments[1] + i * steps[1]),
+            (double *)(arguments[2] + i * steps[2]), NULL);
+}
+
+static int add_ufunc(PyObject *module, const char *name, PyUFuncGenericFunction *loop,
+                     const char *documentation) {
+    static const char types[] = {NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_INT};
+    static void *const data[] = {NULL};
+    PyObject *ufunc =
+        PyUFunc_FromFuncAndData(loop, data, types, 1, 2, 2, PyUFunc_None, name, documentation, 0);
+    int result = ufunc == NULL ? -1 : PyModule_AddObjectRef(module, name, ufunc);
+    Py_XDECREF(ufunc);
+    return result;
+}
+
 int ei_add_fading(PyObject *module) {
-    (void)module;
-    return 0;
+    static PyUFuncGenericFunction ergodic_rate[] = {ergodic_rate_loop};
+    static PyUFuncGenericFunction log_slot_mgf[] = {log_slot_mgf_loop};
+    if (add_ufunc(module, "ergodic_rate", ergodic_rate, "(bandwidth, mean_snr) -> (bit/s, status)") < 0)
+        return -1;
+    return add_ufunc(module, "log_slot_mgf", log_slot_mgf, "(a, mean_snr) -> (log E[(1 + s g)^-a], status)");
 }

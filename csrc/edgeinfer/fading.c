@@ -1,0 +1,47 @@
+#include "edgeinfer/fading.h"
+
+#include <gsl/gsl_math.h>
+#include <gsl/gsl_sf_expint.h>
+#include <math.h>
+#include <stddef.h>
+
+int ei_ergodic_rate(double bandwidth, double mean_snr, double *rate) {
+    gsl_sf_result scaled;
+    *rate = NAN;
+    if (!(bandwidth > 0) || !isfinite(bandwidth) || !(mean_snr > 0) || !isfinite(mean_snr) ||
+        !isfinite(1 / mean_snr))
+        return EI_ERR_DOMAIN;
+    /* GSL reports an underflow above this argument, where e^x E1(x) = 1/x - 1/x^2 + .. is exact. */
+    if (1 / mean_snr > 1e8)
+        scaled.val = mean_snr * (1 - mean_snr);
+    else if (gsl_sf_expint_E1_scaled_e(1 / mean_snr, &scaled) != 0)
+        return EI_ERR_DOMAIN;
+    *rate = bandwidth / M_LN2 * scaled.val;
+    return EI_OK;
+}
+
+int ei_log_slot_mgf(double exponent, double mean_snr, double *value, double *slope) {
+    if (value != NULL)
+        *value = NAN;
+    if (slope != NULL)
+        *slope = NAN;
+    if (!(exponent >= 0) || !isfinite(exponent) || !(mean_snr > 0) || !isfinite(mean_snr))
+        return EI_ERR_DOMAIN;
+    /* E = int exp(-(e^v - 1)/s - (a - 1) v) dv / s over v > 0, v = scale e^w. */
+    double scale = 1 / (1 / mean_snr + exponent + 1), step = 1.0 / 16, sum = 0, moment = 0;
+    double reach = log1p(750 * mean_snr);
+    for (int i = (int)(-42 / step);; i++) {
+        double v = scale * exp(i * step);
+        if (v > reach)
+            break;
+        double term = v * exp(-expm1(v) / mean_snr - (exponent - 1) * v);
+        sum += term;
+        moment += term * v;
+    }
+    /* What lies left of the first node is a rectangle of width scale e^-42: below rounding. */
+    if (value != NULL)
+        *value = log(sum * step / mean_snr);
+    if (slope != NULL)
+        *slope = -moment / sum;
+    return EI_OK;
+}
