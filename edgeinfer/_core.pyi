@@ -39,7 +39,9 @@ def service_moments(stages: list[Stage], /) -> tuple[Floats, Floats]:
 def sample_rate(count: int, bandwidth: float, mean_snr: float, entropy: NDArray[np.uint64], /) -> Floats:
     """Rayleigh slot rates, bit/s; `entropy` is 4 words of SeedSequence.generate_state(4, uint64)."""
 
-def sample_service(stage: Stage, count: int, entropy: NDArray[np.uint64], /) -> Floats: ...
+def sample_service(
+    stage: Stage, count: int, link: Literal["table", "slots"], entropy: NDArray[np.uint64], /
+) -> Floats: ...
 def violation_bound(
     stages: list[Stage], arrival_rate: Floats, deadline: Floats, method: str, slot: float, /
 ) -> tuple[Floats, Floats]:
@@ -66,7 +68,7 @@ def simulate(
     threads: int,
     /,
 ) -> dict[str, NDArray[Any]]:
-    """Per-replication sums; see csrc/edgeinfer/tandem.h."""
+    """sojourn, violations, waiting, busy per replication, and a histogram; shapes in csrc/edgeinfer/tandem.h."""
 
 def rare_violation(
     stages: list[Stage],
@@ -74,9 +76,12 @@ def rare_violation(
     deadline: float,
     relative_error: float,
     confidence: float,
-    max_replications: int,
+    max_replications: float,
     entropy: NDArray[np.uint64],
     threads: int,
     /,
-) -> dict[str, float]:
-    """value, standard_error, replications, effective_sample_size, largest_weight_share, tilt."""
+) -> dict[str, Any]:
+    """value, standard_error, replications, effective_sample_size, largest_weight_share, tilt, reached."""
+
+EI_HISTOGRAM_SUBBINS: int
+EI_HISTOGRAM_FIRST: int

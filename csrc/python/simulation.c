@@ -1,6 +1,246 @@
 #include "glue.h"
 
-int ei_add_simulation(PyObject *module) {
-    (void)module;
+#include "edgeinfer/rare.h"
+#include "edgeinfer/sampler.h"
+#include "edgeinfer/tandem.h"
+
+#include <string.h>
+
+static int read_entropy(PyObject *object, uint64_t entropy[4]) {
+    PyArrayObject *words = (PyArrayObject *)PyArray_FROMANY(object, NPY_UINT64, 1, 1, NPY_ARRAY_IN_ARRAY);
+    if (words == NULL)
+        return -1;
+    int wrong = PyArray_SIZE(words) != 4;
+    if (wrong)
+        PyErr_SetString(PyExc_ValueError, "entropy must have 4 words");
+    else
+        memcpy(entropy, PyArray_DATA(words), 4 * sizeof *entropy);
+    Py_DECREF(words);
+    return wrong ? -1 : 0;
+}
+
+static int read_choice(const char *name, const char *value, const char *const choices[], int count) {
+    for (int i = 0; i < count; i++)
+        if (strcmp(value, choices[i]) == 0)
+            return i;
+    PyErr_Format(PyExc_ValueError, "%s = '%s' is not known", name, value);
+    return -1;
+}
+
+static int read_arrival(PyObject *object, ei_arrival *arrival) {
+    static const char *const kinds[] = {"poisson", "deterministic", "erlang", "hyperexponential"};
+    const char *kind;
+    PyObject *parameters;
+    if (!PyTuple_Check(object)) {
+        PyErr_SetString(PyExc_TypeError, "arrival must be a tuple (kind, parameters)");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(object, "sO!", &kind, &PyTuple_Type, &parameters))
+        return -1;
+    int choice = read_choice("arrival", kind, kinds, 4);
+    if (choice < 0)
+        return -1;
+    arrival->kind = (ei_arrival_kind)choice;
+    arrival->parameter[0] = arrival->parameter[1] = arrival->parameter[2] = 0;
+    if (!PyArg_ParseTuple(parameters, "d|dd", &arrival->parameter[0], &arrival->parameter[1],
+                          &arrival->parameter[2]))
+        return -1;
+    if (!(ei_arrival_mean(arrival) > 0)) {
+        PyErr_Format(PyExc_ValueError, "arrival: parameters of '%s' outside their range", kind);
+        return -1;
+    }
     return 0;
+}
+
+static PyObject *simulate(PyObject *module, PyObject *arguments) {
+    static const char *const services[] = {"tandem", "serial"};
+    static const char *const links[] = {"table", "slots", "wall_clock"};
+    (void)module;
+    PyObject *stage_objects, *arrival_object, *deadline_object, *entropy_object, *result = NULL;
+    const char *service, *link;
+    Py_ssize_t jobs, warmup, replications, threads;
+    ei_tandem model = {.stages = NULL};
+    ei_stage_list list;
+    if (!PyArg_ParseTuple(arguments, "OOOnnnssOn:simulate", &stage_objects, &arrival_object, &deadline_object,
+                          &jobs, &warmup, &replications, &service, &link, &entropy_object, &threads))
+        return NULL;
+    if (jobs < 1 || warmup < 0 || replications < 1 || threads < 1) {
+        PyErr_SetString(PyExc_ValueError, "jobs, replications and threads must be >= 1, warmup >= 0");
+        return NULL;
+    }
+    int serial = read_choice("service", service, services, 2),
+        link_mode = read_choice("link", link, links, 3);
+    if (serial < 0 || link_mode < 0 || read_arrival(arrival_object, &model.arrival) < 0 ||
+        read_entropy(entropy_object, model.entropy) < 0 || ei_stage_list_init(&list, stage_objects) < 0)
+        return NULL;
+    PyArrayObject *sojourn = NULL, *violations = NULL, *waiting = NULL, *busy = NULL, *histogram = NULL;
+    PyArrayObject *deadlines =
+        (PyArrayObject *)PyArray_FROMANY(deadline_object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
+    if (deadlines == NULL)
+        goto out;
+    npy_intp shape[3] = {replications, PyArray_SIZE(deadlines), (npy_intp)list.count};
+    npy_intp flat[2] = {shape[0], shape[2]}, bins[2] = {shape[2], EI_HISTOGRAM_BINS};
+    violations = (PyArrayObject *)PyArray_SimpleNew(3, shape, NPY_FLOAT64);
+    sojourn = (PyArrayObject *)PyArray_SimpleNew(2, flat, NPY_FLOAT64);
+    waiting = (PyArrayObject *)PyArray_SimpleNew(2, flat, NPY_FLOAT64);
+    busy = (PyArrayObject *)PyArray_SimpleNew(2, flat, NPY_FLOAT64);
+    histogram = (PyArrayObject *)PyArray_SimpleNew(2, bins, NPY_UINT64);
+    if (!violations || !sojourn || !waiting || !busy || !histogram)
+        goto out;
+    model.stages = list.stages;
+    model.stage_count = list.count;
+    model.deadlines = PyArray_DATA(deadlines);
+    model.deadline_count = (size_t)PyArray_SIZE(deadlines);
+    model.jobs = (uint64_t)jobs;
+    model.warmup = (uint64_t)warmup;
+    model.replications = (size_t)replications;
+    model.serial = serial;
+    model.link = (ei_link_mode)link_mode;
+    model.threads = (size_t)threads;
+    ei_tandem_result output = {.sojourn = PyArray_DATA(sojourn),
+                               .violations = PyArray_DATA(violations),
+                               .waiting = PyArray_DATA(waiting),
+                               .busy = PyArray_DATA(busy),
+                               .histogram = PyArray_DATA(histogram)};
+    int status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = ei_tandem_run(&model, &output, ei_python_monitor());
+    Py_END_ALLOW_THREADS;
+    result = status == EI_OK ? Py_BuildValue("{sOsOsOsOsO}", "sojourn", sojourn, "violations", violations,
+                                             "waiting", waiting, "busy", busy, "histogram", histogram)
+                             : ei_raise("simulate", status);
+out:
+    Py_XDECREF(deadlines);
+    Py_XDECREF(violations);
+    Py_XDECREF(sojourn);
+    Py_XDECREF(waiting);
+    Py_XDECREF(busy);
+    Py_XDECREF(histogram);
+    ei_stage_list_free(&list);
+    return result;
+}
+
+static PyObject *rare_violation(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *stage_objects, *entropy_object, *result = NULL;
+    double arrival_rate, deadline, relative_error, max_replications;
+    Py_ssize_t threads;
+    uint64_t entropy[4];
+    ei_stage_list list;
+    if (!PyArg_ParseTuple(arguments, "OddddOn:rare_violation", &stage_objects, &arrival_rate, &deadline,
+                          &relative_error, &max_replications, &entropy_object, &threads) ||
+        read_entropy(entropy_object, entropy) < 0)
+        return NULL;
+    if (threads < 1) {
+        PyErr_SetString(PyExc_ValueError, "threads must be >= 1");
+        return NULL;
+    }
+    if (ei_stage_list_init(&list, stage_objects) < 0)
+        return NULL;
+    int status;
+    ei_rare_result answer = {.value = 0};
+    Py_BEGIN_ALLOW_THREADS;
+    status = ei_rare_violation(list.stages, list.count, arrival_rate, deadline, relative_error,
+                               max_replications, entropy, (size_t)threads, &answer, ei_python_monitor());
+    Py_END_ALLOW_THREADS;
+    if (status != EI_OK && status != EI_ERR_ACCURACY)
+        ei_raise("rare_violation", status);
+    else
+        result =
+            Py_BuildValue("{sdsdsdsdsdsdsN}", "value", answer.value, "standard_error", answer.standard_error,
+                          "replications", answer.replications, "effective_sample_size",
+                          answer.effective_sample_size, "largest_weight_share", answer.largest_weight_share,
+                          "tilt", answer.tilt, "reached", PyBool_FromLong(status == EI_OK));
+    ei_stage_list_free(&list);
+    return result;
+}
+
+static PyObject *sample_rate(PyObject *module, PyObject *arguments) {
+    (void)module;
+    npy_intp count;
+    double bandwidth, mean_snr;
+    PyObject *entropy_object;
+    uint64_t entropy[4];
+    if (!PyArg_ParseTuple(arguments, "nddO:sample_rate", &count, &bandwidth, &mean_snr, &entropy_object) ||
+        read_entropy(entropy_object, entropy) < 0)
+        return NULL;
+    if (count < 0) {
+        PyErr_SetString(PyExc_ValueError, "count must be >= 0");
+        return NULL;
+    }
+    PyArrayObject *rates = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    if (rates == NULL)
+        return NULL;
+    ei_rng rng;
+    int status;
+    ei_rng_init(&rng, entropy, 0);
+    Py_BEGIN_ALLOW_THREADS;
+    status = ei_sample_rate((size_t)count, bandwidth, mean_snr, &rng, PyArray_DATA(rates));
+    Py_END_ALLOW_THREADS;
+    if (status != EI_OK) {
+        Py_DECREF(rates);
+        return ei_raise("sample_rate", status);
+    }
+    return (PyObject *)rates;
+}
+
+static PyObject *sample_service(PyObject *module, PyObject *arguments) {
+    static const char *const links[] = {"table", "slots"};
+    (void)module;
+    npy_intp count;
+    PyObject *stage_object, *entropy_object;
+    const char *link;
+    uint64_t entropy[4];
+    if (!PyArg_ParseTuple(arguments, "OnsO:sample_service", &stage_object, &count, &link, &entropy_object) ||
+        read_entropy(entropy_object, entropy) < 0)
+        return NULL;
+    int mode = read_choice("link", link, links, 2);
+    if (mode < 0)
+        return NULL;
+    if (count < 0) {
+        PyErr_SetString(PyExc_ValueError, "count must be >= 0");
+        return NULL;
+    }
+    ei_stage_list list;
+    PyObject *stages = PyTuple_Pack(1, stage_object);
+    if (stages == NULL)
+        return NULL;
+    int failed = ei_stage_list_init(&list, stages);
+    Py_DECREF(stages);
+    if (failed < 0)
+        return NULL;
+    ei_sampler sampler = {.quantile = NULL};
+    PyArrayObject *times = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    if (times != NULL) {
+        double *time = PyArray_DATA(times);
+        int status;
+        ei_rng rng;
+        ei_rng_init(&rng, entropy, 0);
+        Py_BEGIN_ALLOW_THREADS;
+        status = ei_sampler_init(&sampler, &list.stages[0], (ei_link_mode)mode);
+        for (npy_intp i = 0; i < count && status == EI_OK; i++)
+            time[i] = ei_sampler_draw(&sampler, &rng);
+        Py_END_ALLOW_THREADS;
+        if (status != EI_OK) {
+            Py_CLEAR(times);
+            ei_raise("sample_service", status);
+        }
+    }
+    ei_sampler_free(&sampler);
+    ei_stage_list_free(&list);
+    return (PyObject *)times;
+}
+
+static PyMethodDef methods[] = {
+    {"simulate", simulate, METH_VARARGS, "Forward simulation of a tandem or serial path."},
+    {"rare_violation", rare_violation, METH_VARARGS, "Importance sampling of a small violation probability."},
+    {"sample_rate", sample_rate, METH_VARARGS, "Rayleigh slot rates, bit/s."},
+    {"sample_service", sample_service, METH_VARARGS, "Service times of a stage, s."},
+    {NULL, NULL, 0, NULL}};
+
+int ei_add_simulation(PyObject *module) {
+    if (PyModule_AddIntMacro(module, EI_HISTOGRAM_SUBBINS) < 0 ||
+        PyModule_AddIntMacro(module, EI_HISTOGRAM_FIRST) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, methods);
 }

@@ -1,0 +1,40 @@
+/* Draws service times. A link's transfer time comes from the quantile function of its exact law, tabulated
+ * over both tails: a random bit picks the half, and within it u in (0, 1/2] is looked up by its
+ * floating-point bits, 128 cells an octave down to 2^-53, linear in between. The quantile's error is below
+ * 1e-5 standard deviations in the body, and the tails keep their relative probability down to 1e-15. */
+#ifndef EDGEINFER_SAMPLER_H
+#define EDGEINFER_SAMPLER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edgeinfer/rng.h"
+#include "edgeinfer/service.h"
+#include "edgeinfer/status.h"
+
+typedef enum {
+    EI_LINK_TABLE,     /* from the tabulated exact law */
+    EI_LINK_SLOTS,     /* slot by slot, a fresh slot at the start of every transfer */
+    EI_LINK_WALL_CLOCK /* slot by slot on the wall clock's grid: successive transfers share a slot's rate */
+} ei_link_mode;
+
+typedef struct {
+    ei_service service; /* what it points to is not owned */
+    double *quantile;   /* the table, owned; NULL unless a link drawn from it */
+    double carry, mean_snr, slot;
+} ei_sampler;
+
+EI_WARN_UNUSED int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mode);
+void ei_sampler_free(ei_sampler *self);
+/* One service time, s; a link in EI_LINK_SLOTS mode draws its slots, with a fresh one at the start. */
+double ei_sampler_draw(const ei_sampler *self, ei_rng *rng);
+
+/* Rate of one slot in units of the bandwidth: log2(1 + s g). */
+static inline double ei_sample_slot(double mean_snr, ei_rng *rng) {
+    return ei_log(1 + mean_snr * ei_rng_exponential(rng)) * 1.4426950408889634;
+}
+
+/* Given: count, bandwidth (Hz, > 0), mean_snr (linear, > 0), rng. Returned: rate[count], bit/s. */
+EI_WARN_UNUSED int ei_sample_rate(size_t count, double bandwidth, double mean_snr, ei_rng *rng, double *rate);
+
+#endif
