@@ -27,6 +27,10 @@ def pkg_config(*arguments: str) -> list[str]:
     return shlex.split(answer.stdout)
 
 
+def environment(name: str) -> list[str]:
+    return shlex.split(os.environ.get(name, ""))
+
+
 def gsl_link_arguments() -> list[str]:
     # EDGEINFER_STATIC_GSL=1 puts a private GSL inside, its symbols hidden from every other user of GSL.
     if os.environ.get("EDGEINFER_STATIC_GSL") == "1":
@@ -40,12 +44,16 @@ def core() -> Extension:
     flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
     return Extension(
         "edgeinfer._core",
-        sources=sorted(str(path) for room in ("csrc/edgeinfer", "csrc/python") for path in Path(room).glob("*.c")),
+        sources=sorted(
+            str(path) for room in ("csrc/edgeinfer", "csrc/python") for path in Path(room).glob("*.c")
+        ),
         depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
         include_dirs=["csrc", numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
-        extra_compile_args=flags + pkg_config("--cflags") + shlex.split(os.environ.get("EDGEINFER_CFLAGS", "")),
-        extra_link_args=gsl_link_arguments() + ["-pthread"] + shlex.split(os.environ.get("EDGEINFER_LDFLAGS", "")),
+        define_macros=[
+            (f"NPY_{name}", "NPY_2_0_API_VERSION") for name in ("NO_DEPRECATED_API", "TARGET_VERSION")
+        ],
+        extra_compile_args=[*flags, *pkg_config("--cflags"), *environment("EDGEINFER_CFLAGS")],
+        extra_link_args=[*gsl_link_arguments(), "-pthread", *environment("EDGEINFER_LDFLAGS")],
     )
 
 

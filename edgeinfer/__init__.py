@@ -1,3 +1,32 @@
-"""Delay guarantees for device-edge collaborative inference."""
+"""Delay guarantees for device-edge collaborative inference.
+
+A pipeline is a tuple of stages; latency, bounds, brackets, simulation and searches are functions of it.
+
+Examples
+--------
+>>> import edgeinfer
+>>> pipeline = edgeinfer.paper.scenario().pipelines()["split"]
+>>> bracket = edgeinfer.violation_bracket(pipeline, arrival_rate=0.35, deadline=6.0)
+>>> bool(0 < bracket.lower <= bracket.upper < 0.01)
+True
+"""
+
+from importlib import import_module
+from typing import Any
+
+from edgeinfer.delay import *  # noqa: F403
+from edgeinfer.delay import __all__ as _delay
+from edgeinfer.model import *  # noqa: F403
+from edgeinfer.model import __all__ as _model
 
 __version__ = "0.1.0"
+
+_ROOMS = ("model", "delay", "plan", "study", "paper")
+__all__ = [*_model, *_delay, *_ROOMS, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Rooms beyond the core load when they are first named, so that importing edgeinfer needs NumPy alone.
+    if name in _ROOMS:
+        return import_module(f"edgeinfer.{name}")
+    raise AttributeError(f"module 'edgeinfer' has no attribute {name!r}")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
-#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending float64 array)
+#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array)
 Stage: TypeAlias = tuple[str, Any]
 
 class CoreError(RuntimeError): ...
@@ -33,6 +33,9 @@ ergodic_rate: np.ufunc
 #: ufunc (a, mean_snr) -> (log E[(1 + s g)^-a], status)
 log_slot_mgf: np.ufunc
 
+#: ufunc (probability, degrees of freedom) -> quantile of Student's t
+student_quantile: np.ufunc
+
 def service_moments(stages: list[Stage], /) -> tuple[Floats, Floats]:
     """Mean and variance of each stage's service time."""
 
@@ -45,7 +48,7 @@ def sample_service(
 def violation_bound(
     stages: list[Stage], arrival_rate: Floats, deadline: Floats, method: str, slot: float, /
 ) -> tuple[Floats, Floats]:
-    """(log bound, theta) elementwise over two 1-d arrays of one length; log bound is 0 where no bound below 1 exists."""
+    """(log bound, theta) elementwise over two 1-d arrays of one length; log bound is 0 where none below 1 is."""
 
 #: Names of the formulas that `violation_bracket` indexes.
 BRACKET_METHODS: tuple[str, ...]
@@ -68,14 +71,13 @@ def simulate(
     threads: int,
     /,
 ) -> dict[str, NDArray[Any]]:
-    """sojourn, violations, waiting, busy per replication, and a histogram; shapes in csrc/edgeinfer/tandem.h."""
+    """sojourn, violations, waiting, busy, histogram; shapes in csrc/edgeinfer/tandem.h."""
 
 def rare_violation(
     stages: list[Stage],
     arrival_rate: float,
     deadline: float,
     relative_error: float,
-    confidence: float,
     max_replications: float,
     entropy: NDArray[np.uint64],
     threads: int,

@@ -1,6 +1,7 @@
 #include "glue.h"
 
 #include "edgeinfer/fading.h"
+#include "edgeinfer/interval.h"
 
 static void ergodic_rate_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps,
                               void *data) {
@@ -20,12 +21,20 @@ static void log_slot_mgf_loop(char **arguments, const npy_intp *dimensions, cons
             (double *)(arguments[2] + i * steps[2]), NULL);
 }
 
-static int add_ufunc(PyObject *module, const char *name, PyUFuncGenericFunction *loop,
+static void student_quantile_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps,
+                                  void *data) {
+    (void)data;
+    for (npy_intp i = 0; i < dimensions[0]; i++)
+        *(double *)(arguments[2] + i * steps[2]) = ei_student_quantile(
+            *(double *)(arguments[0] + i * steps[0]), *(double *)(arguments[1] + i * steps[1]));
+}
+
+static int add_ufunc(PyObject *module, const char *name, PyUFuncGenericFunction *loop, int outputs,
                      const char *documentation) {
     static const char types[] = {NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_INT};
     static void *const data[] = {NULL};
     PyObject *ufunc =
-        PyUFunc_FromFuncAndData(loop, data, types, 1, 2, 2, PyUFunc_None, name, documentation, 0);
+        PyUFunc_FromFuncAndData(loop, data, types, 1, 2, outputs, PyUFunc_None, name, documentation, 0);
     int result = ufunc == NULL ? -1 : PyModule_AddObjectRef(module, name, ufunc);
     Py_XDECREF(ufunc);
     return result;
@@ -34,7 +43,11 @@ static int add_ufunc(PyObject *module, const char *name, PyUFuncGenericFunction 
 int ei_add_fading(PyObject *module) {
     static PyUFuncGenericFunction ergodic_rate[] = {ergodic_rate_loop};
     static PyUFuncGenericFunction log_slot_mgf[] = {log_slot_mgf_loop};
-    if (add_ufunc(module, "ergodic_rate", ergodic_rate, "(bandwidth, mean_snr) -> (bit/s, status)") < 0)
+    static PyUFuncGenericFunction student_quantile[] = {student_quantile_loop};
+    if (add_ufunc(module, "ergodic_rate", ergodic_rate, 2, "(bandwidth, mean_snr) -> (bit/s, status)") < 0 ||
+        add_ufunc(module, "log_slot_mgf", log_slot_mgf, 2, "(a, mean_snr) -> (log E[(1 + s g)^-a], status)") <
+            0)
         return -1;
-    return add_ufunc(module, "log_slot_mgf", log_slot_mgf, "(a, mean_snr) -> (log E[(1 + s g)^-a], status)");
+    return add_ufunc(module, "student_quantile", student_quantile, 1,
+                     "(probability, degrees of freedom) -> quantile of Student's t");
 }

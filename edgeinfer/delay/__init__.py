@@ -1,0 +1,26 @@
+"""What follows from a pipeline: latency, bounds, brackets, simulation, inverse problems."""
+
+from edgeinfer.delay.bounds import violation_bound, violation_bracket
+from edgeinfer.delay.errors import AccuracyWarning, UnstableError
+from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
+from edgeinfer.delay.latency import latency, mean_sojourn
+from edgeinfer.delay.results import Bracket, Estimate, Latency, Simulation
+from edgeinfer.delay.simulation import rare_violation, simulate
+
+__all__ = [
+    "AccuracyWarning",
+    "Bracket",
+    "Estimate",
+    "Latency",
+    "Simulation",
+    "UnstableError",
+    "deadline_at",
+    "latency",
+    "max_arrival_rate",
+    "mean_sojourn",
+    "min_bandwidth",
+    "rare_violation",
+    "simulate",
+    "violation_bound",
+    "violation_bracket",
+]

@@ -1,0 +1,46 @@
+"""One call of the core for each pipeline of a family, over all the arguments that go with it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer.model import Pipeline
+from edgeinfer.model.pipelines import CoreStage
+
+
+def check_pipeline(pipeline: Any) -> Pipeline:
+    if not isinstance(pipeline, Pipeline):
+        raise ValueError(f"pipeline = {pipeline!r}: must be a Pipeline")
+    return pipeline
+
+
+def elements(
+    pipeline: Pipeline, **arguments: Any
+) -> tuple[tuple[int, ...], Iterator[tuple[list[CoreStage], NDArray[np.intp], list[NDArray[np.float64]]]]]:
+    """The common shape; and for each pipeline its core stages, the flat positions and the arguments there."""
+    check_pipeline(pipeline)
+    shape = _validate.broadcast_shapes(
+        pipeline=pipeline.shape, **{name: np.shape(value) for name, value in arguments.items()}
+    )
+
+    def walk() -> Iterator[tuple[list[CoreStage], NDArray[np.intp], list[NDArray[np.float64]]]]:
+        size = int(np.prod(pipeline.shape))
+        owner = np.broadcast_to(np.arange(size).reshape(pipeline.shape), shape).ravel()
+        columns = [_validate.flat(value, shape) for value in arguments.values()]
+        order = np.argsort(owner, kind="stable")
+        starts = np.searchsorted(owner[order], np.arange(size + 1))
+        for i, stages in enumerate(pipeline.elements()):
+            where = order[starts[i] : starts[i + 1]]
+            if where.size:
+                yield stages, where, [column[where] for column in columns]
+
+    return shape, walk()
+
+
+def finish(values: NDArray[Any], shape: tuple[int, ...]) -> Any:
+    """Reshaped; a Python scalar where the shape is ()."""
+    values = values.reshape(shape)
+    return values.item() if values.ndim == 0 else values

@@ -1,0 +1,136 @@
+"""Bounds and certified brackets of the violation probability."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgeinfer import _core, _validate
+from edgeinfer.delay._elements import elements, finish
+from edgeinfer.delay.results import Bracket
+from edgeinfer.model import Pipeline, Transfer
+
+METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
+
+
+def _arguments(arrival_rate: ArrayLike, deadline: ArrayLike) -> dict[str, Any]:
+    return {
+        "arrival_rate": _validate.positive("arrival_rate", arrival_rate),
+        "deadline": _validate.real("deadline", deadline, 0, infinite=True),
+    }
+
+
+def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
+    if slot is not None:
+        return _validate.positive("slot", slot)
+    slots = {
+        float(value)
+        for stage in pipeline
+        if isinstance(stage, Transfer)
+        for value in np.ravel(stage.link.slot)
+    }
+    if len(slots) > 1:
+        raise ValueError(f"slot = None: links have the slots {sorted(slots)} s; method {method!r} needs one")
+    return slots.pop() if slots else 0.01
+
+
+def violation_bound(
+    pipeline: Pipeline,
+    arrival_rate: ArrayLike,
+    deadline: ArrayLike,
+    method: str = "bracket",
+    *,
+    slot: float | None = None,
+    log: bool = False,
+) -> Any:
+    """Upper bound on the probability that the stationary sojourn time exceeds a deadline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    arrival_rate : (...,) array_like, 1/s
+        Of Poisson arrivals, > 0.
+    deadline : (...,) array_like, s
+        >= 0, may be inf.
+    method : {"bracket", "union", "lundberg", "corrected", "printed"}
+        The upper end of `violation_bracket`; bounds by moment generating functions; the paper's (7)-(10)
+        repaired; or (7)-(12) as printed, which is NOT a bound and is kept for the record.
+    slot : float, s, optional
+        The grid of "corrected" and "printed"; by default the link's slot.
+    log : bool
+        Natural logarithm of the bound, which stays finite down to 1e-300 and below.
+
+    Returns
+    -------
+    float or (...,) ndarray
+        1 where no bound below 1 exists, an unstable queue included.
+
+    Raises
+    ------
+    ValueError
+        For arguments outside their range, or a pipeline whose shape `method` does not take.
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> pipeline = paper.scenario().pipelines()["split"]
+    >>> bounds = violation_bound(pipeline, 0.35, [6.0, 12.0], "union")
+    >>> bool(bounds[1] < bounds[0] < 1)
+    True
+    """
+    _validate.choice("method", method, METHODS)
+    if method == "bracket":
+        upper = violation_bracket(pipeline, arrival_rate, deadline).upper
+        with np.errstate(divide="ignore"):
+            return np.log(upper) if log else upper
+    shape, walk = elements(pipeline, **_arguments(arrival_rate, deadline))
+    slot = _slot(pipeline, method, slot) if method in ("corrected", "printed") else 1.0
+    result = np.empty(int(np.prod(shape)))
+    for stages, where, (rate, limit) in walk:
+        never = np.isinf(limit)
+        value, _ = _core.violation_bound(stages, rate, np.where(never, 0.0, limit), method, slot)
+        load = rate * _core.service_moments(stages)[0].max()
+        result[where] = np.where(never & (load < 1), -np.inf, value)
+    if not log:
+        result = np.exp(result)
+    return finish(result, shape)
+
+
+def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike, deadline: ArrayLike) -> Bracket:
+    """Certified two-sided bracket of the probability that the sojourn time exceeds a deadline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Any; each shape gets the best pair known for it, and `.method` says which formulas gave the ends.
+    arrival_rate : (...,) array_like, 1/s
+        Of Poisson arrivals, > 0.
+    deadline : (...,) array_like, s
+        >= 0, may be inf.
+
+    Returns
+    -------
+    Bracket
+        lower <= P(W > deadline) <= upper; both 1 where a stage's load is >= 1.
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> bracket = violation_bracket(paper.scenario().pipelines()["split"], 0.35, [4.0, 8.0, 16.0])
+    >>> bool((bracket.lower <= bracket.upper).all()), bool((bracket.upper / bracket.lower < 1.1).all())
+    (True, True)
+    """
+    shape, walk = elements(pipeline, **_arguments(arrival_rate, deadline))
+    size = int(np.prod(shape))
+    lower, upper = np.empty(size), np.empty(size)
+    lower_method, upper_method = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
+    for stages, where, (rate, limit) in walk:
+        answer = _core.violation_bracket(stages, rate, limit)
+        lower[where], upper[where], lower_method[where], upper_method[where] = answer
+    names = np.array(_core.BRACKET_METHODS)
+    return Bracket(
+        finish(lower, shape),
+        finish(upper, shape),
+        finish(names[lower_method], shape),
+        finish(names[upper_method], shape),
+    )

@@ -1,0 +1,22 @@
+"""Errors of the delay analysis."""
+
+from typing import Any
+
+
+class UnstableError(ValueError):
+    """A queue without a stationary law: some load is >= 1.
+
+    Attributes
+    ----------
+    loads : dict of str to float
+        Load of each stage (or of the serial path) of the first unstable element.
+    """
+
+    def __init__(self, function: str, arrival_rate: float, loads: dict[str, Any]) -> None:
+        self.loads = loads
+        text = ", ".join(f"{name} {load:.4g}" for name, load in loads.items())
+        super().__init__(f"{function}: arrival_rate = {arrival_rate:g}: every load must be < 1, have {text}")
+
+
+class AccuracyWarning(UserWarning):
+    """A requested relative error was not reached within the largest number of replications."""

@@ -1,0 +1,242 @@
+"""Inverse problems: the deadline, the arrival rate or the bandwidth that a violation probability allows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgeinfer import _core, _validate
+from edgeinfer.delay._elements import elements, finish
+from edgeinfer.delay.bounds import METHODS, violation_bound
+from edgeinfer.model import Pipeline, Transfer
+
+_SECTIONS = 16
+
+
+def _probability(value: ArrayLike) -> Any:
+    return _validate.real("probability", value, 0, 1, low_open=True, high_open=True)
+
+
+def _smallest(holds: Callable[[np.ndarray], np.ndarray], low: float, high: float, tolerance: float) -> float:
+    """Smallest x in (low, high] that a monotone predicate accepts; `high` is known to be accepted."""
+    while high - low > tolerance * high:
+        grid = np.linspace(low, high, _SECTIONS + 1)
+        accepted = holds(grid[1:-1])
+        first = int(np.argmax(accepted)) + 1 if accepted.any() else _SECTIONS
+        low, high = float(grid[first - 1]), float(grid[first])
+    return high
+
+
+def _singles(pipeline: Pipeline, **arguments: Any) -> Any:
+    """The common shape, and each element's single pipeline with its arguments."""
+    shape, _ = elements(pipeline, **arguments)
+    size = int(np.prod(shape))
+    columns = [_validate.flat(value, shape) for value in arguments.values()]
+    parts = [_split_stage(stage, shape) for stage in pipeline]
+
+    def walk() -> Any:
+        for i in range(size):
+            yield i, Pipeline([part(i) for part in parts]), *(float(column[i]) for column in columns)
+
+    return shape, walk()
+
+
+def _split_stage(stage: Any, shape: tuple[int, ...]) -> Callable[[int], Any]:
+    if stage.shape == ():
+        return lambda i: stage
+
+    def pick(value: Any, i: int) -> Any:
+        if isinstance(value, np.ndarray):
+            return float(np.broadcast_to(value, shape).reshape(-1)[i])
+        if hasattr(value, "__dataclass_fields__"):
+            return replace(
+                value, **{name: pick(getattr(value, name), i) for name in value.__dataclass_fields__}
+            )
+        return value
+
+    return lambda i: pick(stage, i)
+
+
+def deadline_at(
+    pipeline: Pipeline,
+    arrival_rate: ArrayLike,
+    probability: ArrayLike,
+    *,
+    method: str = "bracket",
+    tolerance: float = 1e-4,
+) -> Any:
+    """Smallest deadline that the bound certifies for a violation probability.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    arrival_rate : (...,) array_like, 1/s
+        > 0.
+    probability : (...,) array_like
+        In (0, 1).
+    method : str
+        As for `violation_bound`.
+    tolerance : float
+        Relative, > 0; the answer is rounded up by at most this.
+
+    Returns
+    -------
+    float or (...,) ndarray, s
+        inf where a stage is unstable.
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> pipeline = paper.scenario().pipelines()["device_only"]
+    >>> deadline = deadline_at(pipeline, 0.2, 1e-3)
+    >>> bool(violation_bound(pipeline, 0.2, deadline) <= 1e-3)
+    True
+    """
+    rate, target = _validate.positive("arrival_rate", arrival_rate), _probability(probability)
+    _validate.choice("method", method, METHODS)
+    tolerance = _validate.positive("tolerance", tolerance)
+    shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
+    result = np.full(int(np.prod(shape)), np.inf)
+    for i, single, element_rate, element_target in walk:
+        mean = single.moments()[0]
+        if element_rate * mean.max() >= 1:
+            continue
+
+        def holds(
+            deadlines: np.ndarray, single=single, rate=element_rate, target=element_target
+        ) -> np.ndarray:
+            return np.asarray(violation_bound(single, rate, deadlines, method)) <= target
+
+        low, high = 0.0, 2 * float(mean.sum())
+        while not holds(np.array([high]))[0] and high < 1e6 * mean.sum():
+            low, high = high, 2 * high
+        if high < 1e6 * mean.sum():
+            result[i] = _smallest(holds, low, high, tolerance)
+    return finish(result, shape)
+
+
+def max_arrival_rate(
+    pipeline: Pipeline,
+    deadline: ArrayLike,
+    probability: ArrayLike,
+    *,
+    method: str = "bracket",
+    tolerance: float = 1e-4,
+) -> Any:
+    """Largest Poisson arrival rate at which the bound certifies P(W > deadline) <= probability.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    deadline : (...,) array_like, s
+        > 0.
+    probability : (...,) array_like
+        In (0, 1).
+    method, tolerance
+        As for `deadline_at`; the answer is rounded down.
+
+    Returns
+    -------
+    float or (...,) ndarray, 1/s
+        0 where even a lone request misses the deadline too often.
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> pipeline = paper.scenario().pipelines()["device_only"]
+    >>> rate = max_arrival_rate(pipeline, 10.0, 1e-3)
+    >>> bool(violation_bound(pipeline, rate, 10.0) <= 1e-3 < violation_bound(pipeline, 1.001 * rate, 10.0))
+    True
+    """
+    limit, target = _validate.positive("deadline", deadline), _probability(probability)
+    _validate.choice("method", method, METHODS)
+    tolerance = _validate.positive("tolerance", tolerance)
+    shape, walk = _singles(pipeline, deadline=limit, probability=target)
+    result = np.zeros(int(np.prod(shape)))
+    for i, single, element_limit, element_target in walk:
+        full = 1 / float(single.moments()[0].max())
+        low, high = 0.0, full
+        while high - low > tolerance * max(low, 1e-6 * full):
+            middle = (low + high) / 2
+            if violation_bound(single, middle, element_limit, method) <= element_target:
+                low = middle
+            else:
+                high = middle
+        result[i] = low
+    return finish(result, shape)
+
+
+def min_bandwidth(
+    pipeline: Pipeline,
+    arrival_rate: ArrayLike,
+    deadline: ArrayLike,
+    probability: ArrayLike,
+    *,
+    method: str = "bracket",
+    tolerance: float = 1e-3,
+) -> Any:
+    """Smallest bandwidth of the pipeline's links at which the bound certifies the probability.
+
+    All links get this bandwidth; their mean SNR stays, as noise is given over the whole band.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        With at least one Transfer.
+    arrival_rate, deadline, probability : (...,) array_like
+        1/s, s, and in (0, 1).
+    method, tolerance
+        As for `deadline_at`; the answer is rounded up.
+
+    Returns
+    -------
+    float or (...,) ndarray, Hz
+        inf where no bandwidth up to 1e12 Hz is enough.
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> bandwidth = min_bandwidth(paper.scenario().pipelines()["split"], 0.35, 4.0, 1e-2, tolerance=0.05)
+    >>> 1e5 < bandwidth < 1e8
+    True
+    """
+    rate, limit = _validate.positive("arrival_rate", arrival_rate), _validate.positive("deadline", deadline)
+    target = _probability(probability)
+    _validate.choice("method", method, METHODS)
+    tolerance = _validate.positive("tolerance", tolerance)
+    if not any(isinstance(stage, Transfer) for stage in pipeline):
+        raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
+    shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
+    result = np.full(int(np.prod(shape)), np.inf)
+    for i, single, element_rate, element_limit, element_target in walk:
+
+        def holds(
+            bandwidth: float, single=single, rate=element_rate, limit=element_limit, target=element_target
+        ) -> bool:
+            stages = [
+                replace(stage, link=replace(stage.link, bandwidth=bandwidth))
+                if isinstance(stage, Transfer)
+                else stage
+                for stage in single
+            ]
+            try:
+                return bool(violation_bound(Pipeline(stages), rate, limit, method) <= target)
+            except _core.CoreError:
+                return False  # a transfer of more slots than the law's tables hold is far beyond any deadline
+
+        bandwidths = [stage.link.bandwidth for stage in single if isinstance(stage, Transfer)]
+        high = float(max(bandwidths))
+        while not holds(high) and high < 1e12:
+            high *= 4
+        if high >= 1e12:
+            continue
+        low = high / 4
+        while holds(low):
+            low, high = low / 4, low
+        while high / low > 1 + tolerance:
+            middle = float(np.sqrt(low * high))
+            low, high = (low, middle) if holds(middle) else (middle, high)
+        result[i] = high
+    return finish(result, shape)

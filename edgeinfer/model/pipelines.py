@@ -1,0 +1,302 @@
+"""Stages, pipelines, and the paper's three paradigms as pipelines."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from edgeinfer import _core, _validate
+from edgeinfer.model.cascades import Cascade
+from edgeinfer.model.links import RayleighLink, TransferTime
+from edgeinfer.model.nodes import Node
+
+
+#: A stage with a service law as the core takes it.
+CoreStage = tuple[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Compute(_validate.Value):
+    """`work` FLOP on `node`: a deterministic service time work / node.flops.
+
+    Parameters
+    ----------
+    work : (...,) array_like, FLOP
+        >= 0.
+    node : Node
+    name : str
+
+    Examples
+    --------
+    >>> Compute(97.65e12, Node("edge", 150e12), "prior").mean()
+    0.651
+    """
+
+    work: Any
+    node: Node
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", _validate.real("work", self.work, 0))
+        _validate.broadcast_shapes(work=np.shape(self.work), flops=np.shape(self.node.flops))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Broadcast shape of the stage's parameters."""
+        return np.broadcast_shapes(np.shape(self.work), np.shape(self.node.flops))
+
+    def mean(self) -> Any:
+        """Mean service time, s."""
+        return self.work / self.node.flops
+
+    def core_stages(self) -> list[CoreStage]:
+        """The stage as the core takes it, one for each element of `shape`."""
+        return [("deterministic", float(time)) for time in _validate.flat(self.mean(), self.shape)]
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer(_validate.Value):
+    """`bits` over `link`: a random service time, `link.transfer(bits)`.
+
+    Parameters
+    ----------
+    bits : (...,) array_like, bit
+        > 0.
+    link : RayleighLink
+    name : str
+    """
+
+    bits: Any
+    link: RayleighLink
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", _validate.positive("bits", self.bits))
+        _validate.broadcast_shapes(bits=np.shape(self.bits), link=self.link.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Broadcast shape of the stage's parameters."""
+        return np.broadcast_shapes(np.shape(self.bits), self.link.shape)
+
+    def law(self) -> TransferTime:
+        """Law of the service time."""
+        return self.link.transfer(self.bits)
+
+    def mean(self) -> Any:
+        """Mean service time, s."""
+        return self.law().mean()
+
+    def core_stages(self) -> list[CoreStage]:
+        """The stage as the core takes it, one for each element of `shape`."""
+        return [("transfer", law) for law in self.law().laws]
+
+
+@dataclass(frozen=True, eq=False)
+class Exponential(_validate.Value):
+    """An exponential service time: queueing theory's reference case (M/M/1 and its tandems).
+
+    Parameters
+    ----------
+    mean_time : (...,) array_like, s
+        > 0.
+    name : str
+    """
+
+    mean_time: Any
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean_time", _validate.positive("mean_time", self.mean_time))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `mean_time`."""
+        return np.shape(self.mean_time)
+
+    def mean(self) -> Any:
+        """Mean service time, s."""
+        return self.mean_time
+
+    def core_stages(self) -> list[CoreStage]:
+        """The stage as the core takes it, one for each element of `shape`."""
+        return [("exponential", float(time)) for time in np.ravel(self.mean_time)]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured(_validate.Value):
+    """A service time given by measured samples: their empirical law.
+
+    Parameters
+    ----------
+    samples : (n,) array_like, s
+        n >= 1, each >= 0 and finite. Kept in ascending order.
+    name : str
+
+    Examples
+    --------
+    >>> Measured([0.2, 0.1], "decode").mean()
+    0.15000000000000002
+    """
+
+    samples: Any
+    name: str
+
+    def __post_init__(self) -> None:
+        samples = np.atleast_1d(_validate.real("samples", self.samples, 0))
+        if samples.ndim != 1 or samples.size == 0:
+            raise ValueError(f"samples of shape {samples.shape}: must be one-dimensional and not empty")
+        samples = np.sort(samples)
+        samples.flags.writeable = False
+        object.__setattr__(self, "samples", samples)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Always ()."""
+        return ()
+
+    def mean(self) -> Any:
+        """Mean service time, s."""
+        return float(self.samples.mean())
+
+    def core_stages(self) -> list[CoreStage]:
+        """The stage as the core takes it."""
+        return [("samples", self.samples)]
+
+
+Stage = Compute | Transfer | Exponential | Measured
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Pipeline(_validate.Value):
+    """Stages that a request passes in order, each a FIFO server.
+
+    Stages' parameters may be arrays: a family of pipelines is one pipeline of arrays.
+
+    Parameters
+    ----------
+    stages : sequence of Compute, Transfer, Exponential, Measured
+        At least one.
+
+    Examples
+    --------
+    >>> edge, link = Node("edge", 150e12), RayleighLink(10e6, 31, -100, 128.1, 0.01)
+    >>> pipeline = Pipeline([Compute(97.65e12, edge, "prior"), Transfer(1.0486e6, link, "downlink")])
+    >>> pipeline.names, pipeline[:1].names
+    (('prior', 'downlink'), ('prior',))
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __init__(self, stages: Any) -> None:
+        stages = tuple(stages)
+        if not stages:
+            raise ValueError("stages = (): must have at least one stage")
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                raise ValueError(f"stages: {stage!r} must be a Compute, Transfer, Exponential or Measured")
+        object.__setattr__(self, "stages", stages)
+        _validate.broadcast_shapes(**{f"stage {k} {s.name}": s.shape for k, s in enumerate(stages)})
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages)
+
+    @overload
+    def __getitem__(self, index: int) -> Stage: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Pipeline": ...
+    def __getitem__(self, index: int | slice) -> "Stage | Pipeline":
+        return Pipeline(self.stages[index]) if isinstance(index, slice) else self.stages[index]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stages."""
+        return tuple(stage.name for stage in self.stages)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Broadcast shape of all stages' parameters."""
+        return np.broadcast_shapes(*(stage.shape for stage in self.stages))
+
+    def elements(self) -> list[list[CoreStage]]:
+        """The stages of each pipeline of the family as the core takes them, in C order over `shape`."""
+        shape = self.shape
+        size = int(np.prod(shape))
+        columns = []
+        for stage in self.stages:
+            core_stages = stage.core_stages()
+            index = np.broadcast_to(np.arange(len(core_stages)).reshape(stage.shape), shape).ravel()
+            columns.append([core_stages[i] for i in index])
+        return [[column[i] for column in columns] for i in range(size)]
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (s) and variance (s^2) of each stage's service time, shape (..., stages)."""
+        pairs = [_core.service_moments(stages) for stages in self.elements()]
+        shape = (*self.shape, len(self))
+        return np.array([p[0] for p in pairs]).reshape(shape), np.array([p[1] for p in pairs]).reshape(shape)
+
+
+def split(
+    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: RayleighLink
+) -> Pipeline:
+    """Device-edge collaboration: prior on the edge, latent over the downlink, decoding on the device.
+
+    Parameters
+    ----------
+    cascade : Cascade
+    prior_steps, decode_steps : (...,) array_like
+        L_prior, L_dec, >= 0.
+    edge, device : Node
+    link : RayleighLink
+
+    Returns
+    -------
+    Pipeline
+        Stages named prior, downlink, decode.
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> s = paper.scenario()
+    >>> split(s.cascade, [10, 20], 10, s.edge, s.device, s.link).shape
+    (2,)
+    """
+    return Pipeline(
+        (
+            Compute(cascade.prior_work(prior_steps), edge, "prior"),
+            Transfer(cascade.latent_bits, link, "downlink"),
+            Compute(cascade.decode_work(decode_steps), device, "decode"),
+        )
+    )
+
+
+def edge_only(
+    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: RayleighLink
+) -> Pipeline:
+    """All computing on the edge, the image over the downlink. Arguments as for `split`.
+
+    Returns
+    -------
+    Pipeline
+        Stages named inference, downlink.
+    """
+    work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
+    return Pipeline((Compute(work, edge, "inference"), Transfer(cascade.image_bits, link, "downlink")))
+
+
+def device_only(
+    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: RayleighLink
+) -> Pipeline:
+    """All computing on the device. Arguments as for `split`.
+
+    Returns
+    -------
+    Pipeline
+        One stage, named inference.
+    """
+    work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
+    return Pipeline((Compute(work, device, "inference"),))
