@@ -48,7 +48,7 @@ def sample_service(
 def violation_bound(
     stages: list[Stage], arrival_rate: Floats, deadline: Floats, method: str, slot: float, /
 ) -> tuple[Floats, Floats]:
-    """(log bound, theta) elementwise over two 1-d arrays of one length; log bound is 0 where none below 1 is."""
+    """(log bound, theta) elementwise over two 1-d arrays of one length; 0 where no log bound below 0 is."""
 
 #: Names of the formulas that `violation_bracket` indexes.
 BRACKET_METHODS: tuple[str, ...]

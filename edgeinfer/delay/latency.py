@@ -45,7 +45,7 @@ def latency(pipeline: Pipeline, transfer: str = "exact") -> Latency:
     --------
     >>> from edgeinfer import paper
     >>> round(latency(paper.scenario().pipelines()["split"], transfer="ergodic").total, 4)
-    1.5046
+    1.5055
     """
     mean, _ = _means(pipeline, transfer)
     total = mean.sum(axis=-1)
@@ -74,7 +74,7 @@ def mean_sojourn(pipeline: Pipeline, arrival_rate: ArrayLike, transfer: str = "e
     --------
     >>> from edgeinfer import paper
     >>> round(mean_sojourn(paper.scenario().pipelines()["split"], 0.35), 3)
-    2.343
+    2.349
     >>> mean_sojourn(paper.scenario().pipelines()["split"], 0.7)
     inf
     """

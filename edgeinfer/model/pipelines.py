@@ -11,7 +11,6 @@ from edgeinfer.model.cascades import Cascade
 from edgeinfer.model.links import RayleighLink, TransferTime
 from edgeinfer.model.nodes import Node
 
-
 #: A stage with a service law as the core takes it.
 CoreStage = tuple[str, Any]
 

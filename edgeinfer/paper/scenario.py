@@ -131,6 +131,6 @@ def scenario() -> Scenario:
     --------
     >>> from edgeinfer import latency
     >>> [round(latency(p, "ergodic").total, 3) for p in scenario().pipelines().values()]
-    [1.505, 1.541, 2.457]
+    [1.506, 1.546, 2.457]
     """
     return Scenario()
