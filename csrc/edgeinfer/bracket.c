@@ -1,0 +1,665 @@
+#include "edgeinfer/bracket.h"
+
+#include "edgeinfer/bound.h"
+#include "edgeinfer/queue.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SERVICE_POINTS = 2048,  /* lattice over the law of X */
+    WALK_POINTS = 98304,    /* lattice of the killed walk */
+    WALK_STEPS = 1200,      /* jobs followed before the Chernoff bound takes over */
+    OVERTAKING_STEPS = 600, /* iterations of the recursion for Z */
+    EXPONENTS = 12          /* candidate exponents of a Chernoff bound */
+};
+static const double QUEUE_WORK = 1e8; /* multiply-adds of an M/G/1 lattice */
+/* upper / lower below which dearer formulas are not tried. */
+static const double CLOSE = 1.02, FAIR = 1.12;
+static const double NEGLIGIBLE = 1e-18; /* a law's lattice ends here */
+
+/* One arrival rate's deadlines, of a pipeline D (d1), X, D (d3) with `constant` seconds more. */
+typedef struct {
+    double d1, d3, constant;
+    const ei_service *random; /* NULL: none */
+} shape;
+
+typedef struct {
+    const shape *pipeline;
+    double arrival_rate;
+    size_t count;
+    const size_t *index; /* [count], into the caller's arrays */
+    const double *deadline;
+    double *lower, *upper;
+    uint8_t *lower_method, *upper_method;
+    ei_monitor monitor;
+} batch;
+
+static void raise_lower(const batch *self, size_t at, double value, int method) {
+    if (value > self->lower[at]) {
+        self->lower[at] = fmin(value, 1);
+        self->lower_method[at] = (uint8_t)method;
+    }
+}
+
+static void cut_upper(const batch *self, size_t at, double value, int method) {
+    if (value < self->upper[at]) {
+        self->upper[at] = fmax(value, 0);
+        self->upper_method[at] = (uint8_t)method;
+    }
+}
+
+/* Whether some element's ends are still further apart than by the factor `enough`. */
+static int is_wide(const batch *self, double enough) {
+    for (size_t i = 0; i < self->count; i++)
+        if (self->upper[self->index[i]] > enough * self->lower[self->index[i]])
+            return 1;
+    return 0;
+}
+
+static double largest_deadline(const batch *self) {
+    double largest = 0;
+    for (size_t i = 0; i < self->count; i++)
+        if (isfinite(self->deadline[self->index[i]]))
+            largest = fmax(largest, self->deadline[self->index[i]]);
+    return largest;
+}
+
+/* E[phi(X)] over the lattice, phi(x) = P(Wq > rest - x), an increasing function: X rounded up or down to
+ * lattice points. */
+static double add_service(const ei_md1 *waiting, const ei_lattice *law, double rest, int upper) {
+    if (rest < 0)
+        return 1;
+    double sum = upper ? law->sf[law->count - 1] : 0;
+    for (size_t i = 0; i + 1 < law->count; i++) {
+        double mass = law->sf[i] - law->sf[i + 1];
+        if (mass <= 0)
+            continue;
+        double at = (double)(i + (upper ? 1 : 0)) * law->step;
+        if (at > rest) {
+            sum += law->sf[i] - (upper ? law->sf[law->count - 1] : 0);
+            break;
+        }
+        sum += mass * ei_md1_waiting_sf(waiting, rest - at);
+    }
+    /* What is missing at 0 because the lattice starts below one. */
+    if (upper)
+        sum += (1 - law->sf[0]) * ei_md1_waiting_sf(waiting, rest);
+    return fmin(sum, 1);
+}
+
+/* Time where P(X > time) falls below NEGLIGIBLE, up to a factor of 1.001. */
+static double reach_of(const ei_service *service) {
+    double low = 0, high = ei_service_extent(service);
+    while (high - low > 1e-3 * high) {
+        double middle = low + (high - low) / 2;
+        if (ei_service_sf(service, middle) > NEGLIGIBLE)
+            low = middle;
+        else
+            high = middle;
+    }
+    return fmax(high, 1e-12);
+}
+
+static int exact_waiting(const batch *self) {
+    const shape *pipeline = self->pipeline;
+    double service = fmax(pipeline->d1, pipeline->d3);
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
+    ei_md1 waiting;
+    int status = ei_md1_init(&waiting, self->arrival_rate, service, largest_deadline(self));
+    for (size_t i = 0; i < self->count && status == EI_OK; i++) {
+        size_t at = self->index[i];
+        double value = ei_md1_waiting_sf(&waiting, self->deadline[at] - constant);
+        self->lower[at] = self->upper[at] = value;
+        self->lower_method[at] = self->upper_method[at] = EI_BRACKET_EXACT;
+    }
+    ei_md1_free(&waiting);
+    return status;
+}
+
+/* ---- lower: d1 + d3 + X + Wq(dm) */
+static int lower_queue(const batch *self, const ei_lattice *law, const ei_md1 *waiting) {
+    const shape *pipeline = self->pipeline;
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
+    for (size_t i = 0; i < self->count; i++) {
+        size_t at = self->index[i];
+        raise_lower(self, at, add_service(waiting, law, self->deadline[at] - constant, 0), EI_BRACKET_QUEUE);
+    }
+    return EI_OK;
+}
+
+/* Points and step of an M/G/1 lattice over [0, horizon] with at most QUEUE_WORK multiply-adds. */
+static void queue_grid(double horizon, double reach, double *step, size_t *count, size_t *cells) {
+    double points = sqrt(QUEUE_WORK * horizon / fmin(reach, horizon));
+    points = fmin(points, 131072);
+    *step = horizon / points;
+    *count = (size_t)points + 2;
+    *cells = (size_t)fmin(reach / *step + 3, 4e6);
+}
+
+/* P(floor + S + Wq > rest) over the lattices of service and waiting time. */
+static double convolve(const ei_lattice *service, const ei_lattice *waiting, double rest, int upper) {
+    if (rest < 0)
+        return 1;
+    double sum = upper ? service->sf[service->count - 1] + (1 - service->sf[0]) : 0;
+    for (size_t i = 0; i + 1 < service->count; i++) {
+        double at = (double)(i + (upper ? 1 : 0)) * service->step;
+        if (at > rest) {
+            sum += service->sf[i] - (upper ? service->sf[service->count - 1] : 0);
+            break;
+        }
+        double mass = service->sf[i] - service->sf[i + 1];
+        if (mass > 0)
+            sum +=
+                mass * (upper ? ei_lattice_upper(waiting, rest - at) : ei_lattice_lower(waiting, rest - at));
+    }
+    return fmin(sum, 1);
+}
+
+/* d1 + d3 + S + Wq(S), S = max(floor, X); lower with floor = 0, upper with floor = dm. */
+static int single_server(const batch *self, double floor, int upper) {
+    const shape *pipeline = self->pipeline;
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3, step;
+    double horizon = largest_deadline(self) - constant,
+           reach = fmax(reach_of(pipeline->random), floor * 1.001);
+    size_t count, cells;
+    ei_lattice service = {0}, waiting = {0};
+    int status = EI_OK;
+    if (!(horizon > 0))
+        return EI_OK;
+    /* A coarse pass finds where the law is below anything asked for. */
+    for (int pass = 0; pass < 2; pass++) {
+        queue_grid(horizon, reach, &step, &count, &cells);
+        if (pass == 0) {
+            step = fmax(step, horizon / 4096);
+            count = (size_t)(horizon / step) + 2;
+            cells = (size_t)(reach / step) + 3;
+        }
+        if ((status = ei_lattice_service(&service, pipeline->random, floor, step, cells, upper)) != EI_OK ||
+            (status = ei_mg1_waiting(&waiting, &service, self->arrival_rate, count, upper, self->monitor)) !=
+                EI_OK)
+            goto out;
+        if (pass == 1)
+            break;
+        size_t end = 1;
+        while (end + 1 < count && waiting.sf[end] > 1e-24)
+            end++;
+        horizon = fmin(horizon, (double)end * step);
+        ei_lattice_free(&service);
+        ei_lattice_free(&waiting);
+    }
+    for (size_t i = 0; i < self->count; i++) {
+        size_t at = self->index[i];
+        double value = convolve(&service, &waiting, self->deadline[at] - constant, upper);
+        if (upper)
+            cut_upper(self, at, value, EI_BRACKET_SINGLE_SERVER);
+        else
+            raise_lower(self, at, value, EI_BRACKET_LINK);
+    }
+out:
+    /* Rounding may push a load just below one over it: no bound of this kind then. */
+    if (status == EI_ERR_UNSTABLE)
+        status = EI_OK;
+    ei_lattice_free(&service);
+    ei_lattice_free(&waiting);
+    return status;
+}
+
+/* One step of V' = max(V - fall, X - shift + (V + rise - threshold)^+), all rounded up to lattice points. old
+ * and new are survival functions at the points; V at i steps has the mass old[i - 1] - old[i]. mass is for
+ * work. */
+static void advance(const ei_lattice *law, size_t size, const double *restrict old, double *restrict new,
+                    double *restrict mass, size_t fall, size_t shift, double rise_less_threshold) {
+    /* From this point on the overshoot is positive: w steps overshoot by w - quiet. */
+    double offset =
+        floor(-rise_less_threshold / law->step * (1 + (rise_less_threshold > 0 ? 1e-12 : -1e-12)));
+    ptrdiff_t quiet = (ptrdiff_t)fmin(offset, 1e9), points = (ptrdiff_t)size,
+              last = (ptrdiff_t)law->count - 1;
+    ptrdiff_t from = quiet < 0 ? 0 : quiet + 1;
+    for (ptrdiff_t w = from; w < points; w++)
+        mass[w] = w == 0 ? 1 - old[0] : old[w - 1] - old[w];
+    for (ptrdiff_t z = 0; z < points; z++) {
+        ptrdiff_t end = z + (ptrdiff_t)fall < points ? z + (ptrdiff_t)fall : points - 1;
+        ptrdiff_t at = z + (ptrdiff_t)shift; /* of X when nothing overshoots */
+        double sum = old[end];
+        if (from > 0)
+            sum += (1 - old[quiet < end ? quiet : end]) * law->sf[at < last ? at : last];
+        /* X must exceed at + quiet - w points. */
+        ptrdiff_t w = from, certain = at + quiet, flat = at + quiet - last;
+        for (; w <= end && w < flat; w++)
+            sum += mass[w] * law->sf[last];
+        ptrdiff_t until = end < certain ? end : certain;
+        for (; w <= until; w++)
+            sum += mass[w] * law->sf[certain - w];
+        if (w <= end)
+            sum += (w == 0 ? 1 : old[w - 1]) - old[end];
+        new[z] = fmin(sum, z > 0 ? new[z - 1] : 1);
+    }
+}
+
+/* ---- upper, d1 > d3: d1 + d3 + Wq(d1) + Z */
+static int upper_overtaking(const batch *self, const ei_lattice *law, const ei_md1 *waiting) {
+    const shape *pipeline = self->pipeline;
+    double gap = pipeline->d1 - pipeline->d3, step = law->step;
+    size_t fall = (size_t)(gap / step * (1 - 1e-12));
+    size_t size = law->count;
+    double *old = NULL, *new = NULL;
+    int status = EI_OK, settled = 0;
+    if (fall == 0)
+        return EI_OK;
+    old = malloc(3 * size * sizeof *old);
+    if (old == NULL)
+        return EI_ERR_NO_MEMORY;
+    new = old + size;
+    double *block = old, *mass = old + 2 * size;
+    memcpy(old, law->sf, size * sizeof *old);
+    for (int iteration = 0; iteration < OVERTAKING_STEPS && !settled; iteration++) {
+        advance(law, size, old, new, mass, fall, 0, -pipeline->d1);
+        settled = 1;
+        for (size_t z = 0; z < size && settled; z++)
+            settled = fabs(new[z] - old[z]) <= 1e-8 * new[z] + 1e-18;
+        double *swap = old;
+        old = new;
+        new = swap;
+        if (self->monitor.poll != NULL && iteration % 8 == 7 &&
+            self->monitor.poll(self->monitor.context) != 0) {
+            status = EI_ERR_INTERRUPTED;
+            goto out;
+        }
+    }
+    /* The last point takes what lies beyond: negligible, or there is no such bound. */
+    if (!settled || old[size - 1] > 1e-15)
+        goto out;
+    for (size_t z = 0; z < size; z++)
+        old[z] = fmin(old[z] * (1 + 1e-6) + 1e-17, 1);
+    ei_lattice settled_law = {step, size, old};
+    for (size_t i = 0; i < self->count; i++) {
+        size_t at = self->index[i];
+        double rest = self->deadline[at] - pipeline->constant - pipeline->d1 - pipeline->d3;
+        cut_upper(self, at, add_service(waiting, &settled_law, rest, 1), EI_BRACKET_OVERTAKING);
+    }
+out:
+    free(block);
+    return status;
+}
+
+/* exp of log(M_X(theta)) - theta dm, and kappa of the deterministic bottleneck. */
+typedef struct {
+    double theta, log_moment, kappa;
+} exponent;
+
+/* Exponents below the root of e^{theta dm} lambda / (lambda + theta) = 1 with M_X(theta) <= e^{theta dm}. */
+static int choose_exponents(const batch *self, double dm, exponent candidates[EXPONENTS], size_t *count) {
+    double rate = self->arrival_rate, low = 0, high = 1 / dm;
+    *count = 0;
+    while (high * dm - log1p(high / rate) < 0 && high < 1e12)
+        high *= 2;
+    for (int step = 0; step < 200; step++) {
+        double middle = low + (high - low) / 2;
+        if (middle * dm - log1p(middle / rate) < 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    for (int i = 0; i < EXPONENTS; i++) {
+        double theta = low * (i + 0.5) / EXPONENTS, value;
+        if (i == EXPONENTS - 1)
+            theta = 0.98 * low;
+        int status = ei_service_log_mgf(self->pipeline->random, theta, &value, NULL);
+        if (status != EI_OK)
+            return status;
+        if (value < theta * dm)
+            candidates[(*count)++] = (exponent){theta, value, exp(theta * dm - log1p(theta / rate))};
+    }
+    return EI_OK;
+}
+
+/* One backward step of the killed walk: walk(y) <- s(y) + (1 - s(y)) E[walk(y - dm + t)], where walk is 1
+ * below zero and s is a survival function on a lattice of its own. Within a cell walk counts as its left end,
+ * an upper bound, and t is then integrated exactly: mean_j = decay mean_{j+1} + (1 - decay) walk_j. */
+typedef struct {
+    double *walk;
+    size_t points, shift; /* lattice points; points that make dm */
+    double decay;         /* e^{-lambda step} */
+    double ratio;         /* of its step to the survival function's */
+} killed_walk;
+
+enum { BLOCK = 8 };
+
+static void killed_step(const killed_walk *self, const double *restrict tail, size_t size, double mean) {
+    double *walk = self->walk, keep = 1 - self->decay, power[BLOCK + 1], last = tail[size - 1];
+    size_t j = self->points + 1, shift = self->shift;
+    /* Beyond this point s is at its last value. */
+    double flat = ceil(((double)size + 1) / self->ratio) + 1;
+    power[0] = 1;
+    for (int k = 0; k < BLOCK; k++)
+        power[k + 1] = power[k] * self->decay;
+    /* In blocks, so that the recursion's latency is paid once a block. */
+    for (; j > 0 && (j > self->points + 1 - shift || (double)(j + shift) < flat || j < BLOCK); j--) {
+        if ((double)(j + shift) < flat || j < BLOCK)
+            break;
+        mean = self->decay * mean + keep * walk[j - 1];
+    }
+    for (; j >= BLOCK && (double)(j - BLOCK + shift) >= flat; j -= BLOCK) {
+        double local[BLOCK], sum = 0;
+        for (int k = 0; k < BLOCK; k++) {
+            sum = self->decay * sum + keep * walk[j - 1 - (size_t)k];
+            local[k] = sum;
+        }
+        double *restrict target = walk + (j + shift - 1);
+        for (int k = 0; k < BLOCK; k++)
+            *(target - k) = last + (1 - last) * (local[k] + power[k + 1] * mean);
+        mean = local[BLOCK - 1] + power[BLOCK] * mean;
+    }
+    for (; j > 0; j--) {
+        mean = self->decay * mean + keep * walk[j - 1];
+        size_t i = j - 1 + shift;
+        if (i > self->points)
+            continue;
+        double cell = (double)i * self->ratio * (1 - 1e-14);
+        double killed = cell < (double)size ? tail[(size_t)cell] : last;
+        walk[i] = killed + (1 - killed) * mean;
+    }
+    for (size_t i = shift < self->points + 1 ? shift : self->points + 1; i-- > 0;) {
+        mean = self->decay * mean + keep;
+        double cell = (double)i * self->ratio * (1 - 1e-14);
+        double killed = cell < (double)size ? tail[(size_t)cell] : last;
+        walk[i] = killed + (1 - killed) * mean;
+    }
+}
+
+/* ---- upper: the associated walk */
+static int upper_associated(const batch *self) {
+    const shape *pipeline = self->pipeline;
+    double dm = fmax(pipeline->d1, pipeline->d3), rate = self->arrival_rate;
+    double rise = fmax(pipeline->d1 - pipeline->d3, 0), drop = fmax(pipeline->d3 - pipeline->d1, 0);
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
+    size_t size = SERVICE_POINTS / 4, laws = 0, exponents = 0;
+    int stationary = 0, status = EI_OK;
+    exponent candidates[EXPONENTS];
+    double *tails = NULL;
+    killed_walk chain = {.walk = NULL};
+    ei_lattice law = {0};
+    if (dm <= 0 || (status = choose_exponents(self, dm, candidates, &exponents)) != EI_OK || exponents == 0)
+        return status;
+    double steepest = candidates[exponents - 1].theta, furthest = largest_deadline(self) - constant;
+    if (!(furthest > 0))
+        return EI_OK;
+    double horizon = fmin(furthest, 46 / steepest) + 10 / steepest;
+    /* The lattice divides dm, so that its steps are not rounded. */
+    double per_service = ceil(dm * WALK_POINTS / horizon);
+    if (per_service < 2 * BLOCK || per_service > WALK_POINTS)
+        return EI_OK;
+    double step = dm / per_service;
+    chain.shift = (size_t)per_service;
+    chain.points = (size_t)fmax(horizon / step, per_service) + BLOCK;
+    chain.decay = exp(-rate * step);
+    size_t jobs = (size_t)fmin(WALK_STEPS, 60 + (drop > 0 ? 14 : 22) / -log(candidates[exponents / 2].kappa));
+    if ((status = ei_lattice_service(&law, pipeline->random, 0, 2 * reach_of(pipeline->random) / (double)size,
+                                     size, 1)) != EI_OK)
+        goto out;
+    chain.ratio = step / law.step;
+    tails = malloc((jobs + 2) * size * sizeof *tails);
+    chain.walk = malloc((chain.points + 1) * sizeof *chain.walk);
+    if (tails == NULL || chain.walk == NULL) {
+        status = EI_ERR_NO_MEMORY;
+        goto out;
+    }
+    /* Laws of V_m - m rise, m = 0 .. laws. */
+    double *mass = tails + (jobs + 1) * size;
+    memcpy(tails, law.sf, size * sizeof *tails);
+    size_t fall = (size_t)(drop / law.step * (1 - 1e-12));
+    while (laws < jobs && !stationary) {
+        const double *old = tails + laws * size;
+        double *new = tails + ++laws * size;
+        double m = (double)laws;
+        size_t lower_by = (size_t)fmin(m * rise / law.step * (1 - 1e-12), 1e9);
+        advance(&law, size, old, new, mass, fall, lower_by, (m - 1) * rise - pipeline->d3);
+        stationary = fall > 0;
+        for (size_t z = 0; z < size && stationary; z++)
+            stationary = fabs(new[z] - old[z]) <= 1e-8 * new[z] + 1e-19;
+        if (self->monitor.poll != NULL && laws % 16 == 0 && self->monitor.poll(self->monitor.context) != 0) {
+            status = EI_ERR_INTERRUPTED;
+            goto out;
+        }
+    }
+    double *final = tails + laws * size;
+    if (stationary)
+        for (size_t z = 0; z < size; z++)
+            final[z] = fmin(final[z] * (1 + 1e-6) + 1e-18, 1);
+    if (final[size - 1] > 1e-13)
+        goto out; /* the lattice does not hold the law: no such bound */
+    /* What the walk is worth at y, by Chernoff: drawn afresh with the final law forever, e^{afresh - theta
+     * y}; and on all paths of more than `jobs` jobs, e^{paths - theta y} at the last step, a factor kappa
+     * less for each step before it. */
+    double afresh[EXPONENTS], paths[EXPONENTS], top = (double)(chain.points + 1) * step;
+    size_t best = 0, best_path = 0;
+    for (size_t e = 0; e < exponents; e++) {
+        double kappa = candidates[e].kappa, theta = candidates[e].theta, j = (double)jobs;
+        double moment = 0, previous = 1;
+        for (size_t z = 0; z < size; z++) {
+            moment += (previous - final[z]) * exp(theta * (double)z * law.step);
+            previous = final[z];
+        }
+        moment += previous * exp(theta * (double)size * law.step * 2);
+        afresh[e] = log(moment / (1 - kappa));
+        /* A path of j + l jobs has j + l + 1 ways to share its further jobs between edge and device for each
+         * number on the link, where a job costs M_X(theta) e^{-theta dm} < 1 of the slowest: sum over l >= 1
+         * of kappa^l (j + l + 1) / (1 - cost). */
+        double rest = 1 / (1 - kappa), cost = exp(candidates[e].log_moment - theta * dm);
+        double series = kappa * rest * (j + 1 + rest) / (1 - cost);
+        paths[e] = stationary ? -INFINITY : candidates[e].log_moment + log(series);
+        if (afresh[e] - theta * top < afresh[best] - candidates[best].theta * top)
+            best = e;
+        if (paths[e] - theta * top + j / 2 * log(kappa) <
+            paths[best_path] - candidates[best_path].theta * top + j / 2 * log(candidates[best_path].kappa))
+            best_path = e;
+    }
+    for (size_t i = 0; i <= chain.points; i++) {
+        double least = 0;
+        for (size_t e = 0; e < exponents; e++)
+            least = fmin(least, (stationary ? afresh[e] : paths[e]) - candidates[e].theta * (double)i * step);
+        chain.walk[i] = exp(least);
+    }
+    double theta = candidates[best].theta, theta_path = candidates[best_path].theta;
+    double above = exp(afresh[best] - theta * top) * rate / (rate + theta);
+    double above_path =
+        stationary ? 0 : exp(paths[best_path] - theta_path * top) * rate / (rate + theta_path);
+    for (size_t m = jobs + 1; m-- > 0;) {
+        killed_step(&chain, tails + (m < laws ? m : laws) * size, size, fmin(above + above_path, 1));
+        above_path *= candidates[best_path].kappa;
+        if (self->monitor.poll != NULL && m % 16 == 0 && self->monitor.poll(self->monitor.context) != 0) {
+            status = EI_ERR_INTERRUPTED;
+            goto out;
+        }
+    }
+    for (size_t i = 0; i < self->count; i++) {
+        size_t at = self->index[i];
+        double rest = self->deadline[at] - constant;
+        double cell = floor(rest / step * (1 - 1e-14));
+        if (cell >= 0 && cell <= (double)chain.points)
+            cut_upper(self, at, chain.walk[(size_t)cell], EI_BRACKET_ASSOCIATED);
+    }
+out:
+    free(tails);
+    free(chain.walk);
+    ei_lattice_free(&law);
+    return status;
+}
+
+static int upper_moments(const batch *self, const ei_service *stages, size_t stage_count) {
+    double *rates = malloc(4 * self->count * sizeof *rates + 1);
+    int status = EI_OK;
+    if (rates == NULL)
+        return EI_ERR_NO_MEMORY;
+    double *deadlines = rates + self->count, *bounds = rates + 2 * self->count,
+           *theta = rates + 3 * self->count;
+    static const ei_bound_method methods[] = {EI_BOUND_UNION, EI_BOUND_LUNDBERG};
+    for (size_t i = 0; i < self->count; i++) {
+        double deadline = self->deadline[self->index[i]];
+        rates[i] = self->arrival_rate;
+        deadlines[i] = isfinite(deadline) ? deadline : 0;
+    }
+    for (size_t m = 0; m < 2 && status == EI_OK; m++) {
+        status = ei_violation_bound(stages, stage_count, methods[m], 1, self->count, rates, deadlines, bounds,
+                                    theta, self->monitor);
+        for (size_t i = 0; i < self->count && status == EI_OK; i++)
+            cut_upper(self, self->index[i],
+                      isfinite(self->deadline[self->index[i]]) ? exp(bounds[i]) * (1 + 1e-6) : 0,
+                      EI_BRACKET_MOMENTS);
+    }
+    free(rates);
+    return status;
+}
+
+/* One random stage. */
+static int bracket_one(const batch *self, const ei_service *stages, size_t stage_count) {
+    const shape *pipeline = self->pipeline;
+    double dm = fmax(pipeline->d1, pipeline->d3);
+    double reach = reach_of(pipeline->random);
+    ei_lattice down = {0}, up = {0};
+    ei_md1 waiting = {0};
+    int status;
+    if ((status = ei_md1_init(&waiting, self->arrival_rate, dm, largest_deadline(self))) != EI_OK ||
+        (status = ei_lattice_service(&down, pipeline->random, 0, reach / SERVICE_POINTS, SERVICE_POINTS + 2,
+                                     0)) != EI_OK ||
+        (status = ei_lattice_service(&up, pipeline->random, 0, reach / SERVICE_POINTS, SERVICE_POINTS + 2,
+                                     1)) != EI_OK ||
+        (status = lower_queue(self, &down, &waiting)) != EI_OK ||
+        (status = upper_moments(self, stages, stage_count)) != EI_OK)
+        goto out;
+    if (pipeline->d1 > pipeline->d3 && ei_service_mean(pipeline->random) < 0.9 * pipeline->d1 &&
+        (status = upper_overtaking(self, &up, &waiting)) != EI_OK)
+        goto out;
+    if (is_wide(self, CLOSE) && ei_service_mean(pipeline->random) < dm &&
+        (status = upper_associated(self)) != EI_OK)
+        goto out;
+    if (is_wide(self, FAIR) &&
+        ((status = single_server(self, 0, 0)) != EI_OK || (status = single_server(self, dm, 1)) != EI_OK))
+        goto out;
+out:
+    ei_lattice_free(&down);
+    ei_lattice_free(&up);
+    ei_md1_free(&waiting);
+    return status;
+}
+
+/* Lower end with several random stages: the others' least times beside one queue of each stage. */
+static int bracket_several(const batch *self, const ei_service *stages, size_t stage_count) {
+    int status = EI_OK;
+    double least = 0;
+    for (size_t k = 0; k < stage_count; k++)
+        least += ei_service_minimum(&stages[k]);
+    for (size_t k = 0; k < stage_count && status == EI_OK; k++) {
+        shape alone = {0, 0, least - ei_service_minimum(&stages[k]), &stages[k]};
+        batch part = *self;
+        part.pipeline = &alone;
+        if (stages[k].kind != EI_SERVICE_DETERMINISTIC) {
+            status = single_server(&part, 0, 0);
+            continue;
+        }
+        ei_md1 waiting;
+        status = ei_md1_init(&waiting, self->arrival_rate, stages[k].time, largest_deadline(self));
+        for (size_t i = 0; i < self->count && status == EI_OK; i++)
+            raise_lower(self, self->index[i],
+                        ei_md1_waiting_sf(&waiting, self->deadline[self->index[i]] - least),
+                        EI_BRACKET_QUEUE);
+        ei_md1_free(&waiting);
+    }
+    return status == EI_OK ? upper_moments(self, stages, stage_count) : status;
+}
+
+/* Merges deterministic stages; *random_count counts the others. */
+static shape shape_of(const ei_service *stages, size_t stage_count, size_t *random_count) {
+    shape self = {0, 0, 0, NULL};
+    double sum[2] = {0, 0};
+    *random_count = 0;
+    for (size_t k = 0; k < stage_count; k++) {
+        if (stages[k].kind != EI_SERVICE_DETERMINISTIC) {
+            self.random = &stages[k];
+            ++*random_count;
+            continue;
+        }
+        double *slowest = self.random == NULL ? &self.d1 : &self.d3;
+        sum[self.random != NULL] += stages[k].time;
+        *slowest = fmax(*slowest, stages[k].time);
+    }
+    self.constant = (sum[0] - self.d1) + (sum[1] - self.d3);
+    return self;
+}
+
+typedef struct {
+    double arrival_rate;
+    size_t index;
+} key;
+
+static int compare_keys(const void *left, const void *right) {
+    double a = ((const key *)left)->arrival_rate, b = ((const key *)right)->arrival_rate;
+    return (a > b) - (a < b);
+}
+
+int ei_violation_bracket(const ei_service *stages, size_t stage_count, size_t count,
+                         const double *arrival_rate, const double *deadline, double *lower, double *upper,
+                         uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor) {
+    int status = EI_OK;
+    double slowest = 0;
+    key *keys = NULL;
+    size_t *index = NULL, random_count;
+    if (stage_count == 0)
+        return EI_ERR_EMPTY;
+    for (size_t k = 0; k < stage_count; k++) {
+        if ((status = ei_service_verify(&stages[k])) != EI_OK)
+            return status;
+        slowest = fmax(slowest, ei_service_mean(&stages[k]));
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))
+            return EI_ERR_DOMAIN;
+    keys = malloc(count * sizeof *keys + 1);
+    index = malloc(count * sizeof *index + 1);
+    if (keys == NULL || index == NULL) {
+        status = EI_ERR_NO_MEMORY;
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        keys[i] = (key){arrival_rate[i], i};
+        lower[i] = 0;
+        upper[i] = 1;
+        lower_method[i] = upper_method[i] = EI_BRACKET_TRIVIAL;
+    }
+    qsort(keys, count, sizeof *keys, compare_keys);
+    for (size_t i = 0; i < count; i++)
+        index[i] = keys[i].index;
+    shape pipeline = shape_of(stages, stage_count, &random_count);
+    for (size_t from = 0, to; from < count && status == EI_OK; from = to) {
+        for (to = from + 1; to < count && keys[to].arrival_rate == keys[from].arrival_rate; to++)
+            continue;
+        batch part = {&pipeline,    keys[from].arrival_rate,
+                      to - from,    index + from,
+                      deadline,     lower,
+                      upper,        lower_method,
+                      upper_method, monitor};
+        if (part.arrival_rate * slowest >= 1) {
+            for (size_t i = from; i < to; i++) {
+                lower[index[i]] = upper[index[i]] = 1;
+                lower_method[index[i]] = upper_method[index[i]] = EI_BRACKET_UNSTABLE;
+            }
+            continue;
+        }
+        if (random_count == 0)
+            status = exact_waiting(&part);
+        else if (random_count == 1)
+            status = bracket_one(&part, stages, stage_count);
+        else
+            status = bracket_several(&part, stages, stage_count);
+    }
+    /* A probability beyond the exponent range is still positive. */
+    for (size_t i = 0; i < count && status == EI_OK; i++)
+        if (isfinite(deadline[i]) && upper[i] < 1e-300)
+            upper[i] = 1e-300;
+out:
+    free(keys);
+    free(index);
+    return status;
+}

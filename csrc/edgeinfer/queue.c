@@ -1,0 +1,212 @@
+#include "edgeinfer/queue.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { POISSON_TERMS = 64, SETTLING = 128 };
+static const double LEVELS_LIMIT = 4e6;
+
+int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double horizon) {
+    int status = EI_OK;
+    double *law = NULL;
+    double load = arrival_rate * service_time;
+    memset(self, 0, sizeof *self);
+    self->arrival_rate = arrival_rate;
+    self->service_time = service_time;
+    if (!(arrival_rate > 0) || !(service_time >= 0) || !isfinite(load) || isnan(horizon))
+        return EI_ERR_DOMAIN;
+    if (!(load < 1))
+        return EI_ERR_UNSTABLE;
+    if (load == 0)
+        return EI_OK;
+    double wanted = fmax(horizon, 0) / service_time + SETTLING;
+    if (!(wanted < LEVELS_LIMIT))
+        return EI_ERR_TOO_LARGE;
+    size_t count = (size_t)wanted + 2;
+    /* above[n] = P(more than n arrivals in a service), from the small end. */
+    double above[POISSON_TERMS], term = exp(-load);
+    for (int n = 1; n <= POISSON_TERMS; n++)
+        term *= load / n;
+    double sum = 0;
+    for (int n = POISSON_TERMS; n >= 1; n--) {
+        sum += term;
+        above[n - 1] = sum;
+        term *= n / load;
+    }
+    law = malloc(count * sizeof *law);
+    self->tail = malloc(count * sizeof *self->tail);
+    if (law == NULL || self->tail == NULL) {
+        status = EI_ERR_NO_MEMORY;
+        goto out;
+    }
+    law[0] = 1 - load;
+    double growth = exp(load);
+    size_t end = 1;
+    for (; end < count; end++) {
+        size_t n = end - 1;
+        double crossing = n < POISSON_TERMS ? law[0] * above[n] : 0;
+        for (size_t back = 1; back <= n && back < POISSON_TERMS; back++)
+            crossing += law[n - back + 1] * above[back];
+        law[end] = growth * crossing;
+        if (law[end] < 1e-300)
+            break;
+    }
+    size_t last = end < count ? end : count - 1;
+    double ratio = law[last - 1] > 0 ? fmin(law[last] / law[last - 1], 1 - 1e-12) : 0;
+    double tail = law[last] * ratio / (1 - ratio);
+    self->levels = last - 1;
+    for (size_t i = last; i >= 2; i--) {
+        tail += law[i];
+        self->tail[i - 2] = tail;
+    }
+out:
+    free(law);
+    return status;
+}
+
+void ei_md1_free(ei_md1 *self) {
+    free(self->tail);
+    self->tail = NULL;
+}
+
+double ei_md1_waiting_sf(const ei_md1 *self, double time) {
+    if (time < 0)
+        return 1;
+    if (self->levels == 0)
+        return 0;
+    double whole = floor(time / self->service_time);
+    if (!(whole < (double)self->levels))
+        return 0;
+    size_t k = (size_t)whole;
+    double mean = self->arrival_rate * fmax(self->service_time - (time - whole * self->service_time), 0);
+    double weight = exp(-mean), sum = 0;
+    for (size_t j = 0; j <= k; j++) {
+        double part = weight * self->tail[k - j];
+        sum += part;
+        weight *= mean / (double)(j + 1);
+        if (part < 1e-18 * sum && j > 4)
+            return fmin(sum, 1);
+    }
+    /* More than k arrivals: from the weights themselves where 1 - .. would cancel. */
+    double rest = 0;
+    for (size_t j = k + 1; weight > 1e-18 * (sum + rest); j++) {
+        rest += weight;
+        weight *= mean / (double)(j + 1);
+    }
+    return fmin(sum + rest, 1);
+}
+
+void ei_lattice_free(ei_lattice *self) {
+    free(self->sf);
+    self->sf = NULL;
+}
+
+double ei_lattice_upper(const ei_lattice *self, double time) {
+    if (time < 0)
+        return 1;
+    double cell = floor(time / self->step * (1 - 1e-14));
+    return self->sf[cell < (double)self->count ? (size_t)cell : self->count - 1];
+}
+
+double ei_lattice_lower(const ei_lattice *self, double time) {
+    if (time < 0)
+        return 1;
+    double cell = ceil(time / self->step * (1 + 1e-14));
+    return cell < (double)self->count ? self->sf[(size_t)cell] : 0;
+}
+
+int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step, size_t count,
+                       int upper) {
+    double relative = 1e-14, absolute = 0;
+    self->sf = NULL;
+    self->step = step;
+    self->count = count;
+    if (!(step > 0) || count < 2)
+        return EI_ERR_DOMAIN;
+    self->sf = malloc(count * sizeof *self->sf);
+    if (self->sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    if (service->kind == EI_SERVICE_TRANSFER) {
+        relative = ei_transfer_accuracy(service->transfer);
+        absolute = 1e-21;
+    }
+    double previous = 1;
+    for (size_t i = 0; i < count; i++) {
+        /* A hair to the safe side, so that an atom on a lattice point is not missed by rounding. */
+        double time = (double)i * step, value;
+        if (upper)
+            value = time * (1 - 1e-14) < floor
+                        ? 1
+                        : ei_service_sf(service, time * (1 - 1e-14)) * (1 + relative) + absolute;
+        else
+            value = time * (1 + 1e-14) < floor
+                        ? 1
+                        : ei_service_sf(service, time * (1 + 1e-14)) * (1 - relative) - absolute;
+        value = fmin(fmax(value, 0), previous);
+        self->sf[i] = value;
+        previous = value;
+    }
+    return EI_OK;
+}
+
+int ei_mg1_waiting(ei_lattice *self, const ei_lattice *service, double arrival_rate, size_t count, int upper,
+                   ei_monitor monitor) {
+    int status = EI_OK;
+    size_t cells = service->count < count ? service->count : count;
+    double scale = arrival_rate * service->step, beyond = 0;
+    /* kernel[cells - i]: the ladder height's mass at i steps, reversed so that the inner loop runs forward;
+     * above[i]: its mass beyond i steps, summed from the small end. */
+    double *kernel = calloc(cells + 1, sizeof *kernel);
+    double *above = malloc((cells + 1) * sizeof *above);
+    self->step = service->step;
+    self->count = count;
+    self->sf = malloc(count * sizeof *self->sf);
+    if (self->sf == NULL || kernel == NULL || above == NULL) {
+        status = EI_ERR_NO_MEMORY;
+        goto out;
+    }
+    if (upper) {
+        for (size_t i = 1; i <= cells; i++)
+            kernel[cells - i] = scale * service->sf[i - 1];
+        for (size_t i = cells; i < service->count; i++)
+            beyond += scale * service->sf[i];
+        /* What lies beyond the service's lattice is below 1e-19 and decays at least as fast as before it. */
+        beyond += scale * service->sf[service->count - 1] * (double)service->count;
+    } else {
+        for (size_t i = 0; i + 1 < cells; i++)
+            kernel[cells - i] = scale * service->sf[i + 1];
+    }
+    above[cells] = beyond;
+    for (size_t i = cells; i-- > 0;)
+        above[i] = above[i + 1] + kernel[cells - i - 1];
+    double first = kernel[cells];
+    if (!(above[0] + first < 1)) {
+        status = EI_ERR_UNSTABLE;
+        goto out;
+    }
+    double *restrict sf = self->sf;
+    for (size_t n = 0; n < count; n++) {
+        size_t reach = n < cells ? n : cells;
+        const double *restrict mass = kernel + (cells - reach);
+        const double *restrict past = sf + (n - reach);
+        double part[8] = {0}, sum = 0;
+        size_t i = 0;
+        for (; i + 8 <= reach; i += 8)
+            for (size_t lane = 0; lane < 8; lane++)
+                part[lane] += mass[i + lane] * past[i + lane];
+        for (; i < reach; i++)
+            sum += mass[i] * past[i];
+        for (size_t lane = 0; lane < 8; lane++)
+            sum += part[lane];
+        sf[n] = fmin((above[n < cells ? n : cells] + sum) / (1 - first), 1);
+        if (n % 1024 == 1023 && monitor.poll != NULL && monitor.poll(monitor.context) != 0) {
+            status = EI_ERR_INTERRUPTED;
+            goto out;
+        }
+    }
+out:
+    free(kernel);
+    free(above);
+    return status;
+}

@@ -1,0 +1,53 @@
+/* Stationary waiting times of single-server FIFO queues with Poisson arrivals. Seconds; rates in 1/s. */
+#ifndef EDGEINFER_QUEUE_H
+#define EDGEINFER_QUEUE_H
+
+#include <stddef.h>
+
+#include "edgeinfer/service.h"
+#include "edgeinfer/status.h"
+
+/* M/D/1, exactly: P(Wq > k d + u) = sum_j Poisson(j; lambda (d - u)) P(N > k - j + 1), N the number in the
+ * system, whose law comes from level crossings, so that every term is positive and small probabilities keep
+ * their relative accuracy (about 1e-13; cf. Franx, Oper. Res. Letters 29, 2001). */
+typedef struct {
+    double arrival_rate, service_time;
+    size_t levels;
+    double *tail; /* [levels], P(N > i + 1); owned */
+} ei_md1;
+
+/* Given: load arrival_rate * service_time < 1; service_time 0 is a queue that never waits; horizon, s, the
+ * largest time asked of ei_md1_waiting_sf. Status: EI_ERR_UNSTABLE, EI_ERR_DOMAIN, EI_ERR_NO_MEMORY,
+ * EI_ERR_TOO_LARGE. free is legal after a failed init. */
+EI_WARN_UNUSED int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double horizon);
+void ei_md1_free(ei_md1 *self);
+double ei_md1_waiting_sf(const ei_md1 *self, double time);
+
+/* A survival function on the points 0, step, 2 step, ..; between them the true one is bounded by its
+ * neighbours, since it decreases. */
+typedef struct {
+    double step; /* s */
+    size_t count;
+    double *sf; /* [count]; owned */
+} ei_lattice;
+
+void ei_lattice_free(ei_lattice *self);
+/* The value at the point at or below `time` (upper) or at or above it (lower); 1 below 0; beyond the last
+ * point the last value (upper) or 0 (lower). */
+double ei_lattice_upper(const ei_lattice *self, double time);
+double ei_lattice_lower(const ei_lattice *self, double time);
+
+/* Certified bounds on the law of max(floor, service) at count points: never below (upper) or above (lower)
+ * the truth, the accuracy of the transfer law allowed for. */
+EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step,
+                                      size_t count, int upper);
+
+/* M/G/1 waiting time from the defective renewal equation sf(t) = lambda int_t^inf g + int_0^t lambda g(u)
+ * sf(t
+ * - u) du, g the service's survival function, with every cell's mass and place rounded one way: never below
+ * (upper) or above (lower) the truth. service: g on the lattice, up to where it is negligible. upper with a
+ * rounded load >= 1: EI_ERR_UNSTABLE. */
+EI_WARN_UNUSED int ei_mg1_waiting(ei_lattice *self, const ei_lattice *service, double arrival_rate,
+                                  size_t count, int upper, ei_monitor monitor);
+
+#endif
