@@ -44,14 +44,10 @@ def core() -> Extension:
     flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
     return Extension(
         "edgeinfer._core",
-        sources=sorted(
-            str(path) for room in ("csrc/edgeinfer", "csrc/python") for path in Path(room).glob("*.c")
-        ),
+        sources=sorted(str(path) for room in ("csrc/edgeinfer", "csrc/python") for path in Path(room).glob("*.c")),
         depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
         include_dirs=["csrc", numpy.get_include()],
-        define_macros=[
-            (f"NPY_{name}", "NPY_2_0_API_VERSION") for name in ("NO_DEPRECATED_API", "TARGET_VERSION")
-        ],
+        define_macros=[(f"NPY_{name}", "NPY_2_0_API_VERSION") for name in ("NO_DEPRECATED_API", "TARGET_VERSION")],
         extra_compile_args=[*flags, *pkg_config("--cflags"), *environment("EDGEINFER_CFLAGS")],
         extra_link_args=[*gsl_link_arguments(), "-pthread", *environment("EDGEINFER_LDFLAGS")],
     )

@@ -9,7 +9,7 @@
 
 enum {
     SERVICE_POINTS = 2048,  /* lattice over the law of X */
-    WALK_POINTS = 131072,   /* lattice of the killed walk */
+    WALK_POINTS = 122880,   /* lattice of the killed walk */
     WALK_STEPS = 1200,      /* jobs followed before the Chernoff bound takes over */
     OVERTAKING_STEPS = 600, /* iterations of the recursion for Z */
     EXPONENTS = 12          /* candidate exponents of a Chernoff bound */
@@ -386,7 +386,7 @@ static int upper_associated(const batch *self) {
     double steepest = candidates[exponents - 1].theta, furthest = largest_deadline(self) - constant;
     if (!(furthest > 0))
         return EI_OK;
-    double horizon = fmin(furthest, 46 / steepest) + 9.5 / steepest;
+    double horizon = fmin(furthest, 46 / steepest) + 10 / steepest;
     /* The lattice divides dm, so that its steps are not rounded. */
     double per_service = ceil(dm * WALK_POINTS / horizon);
     if (per_service < 2 * BLOCK || per_service > WALK_POINTS)
@@ -395,7 +395,7 @@ static int upper_associated(const batch *self) {
     chain.shift = (size_t)per_service;
     chain.points = (size_t)fmax(horizon / step, per_service) + BLOCK;
     chain.decay = exp(-rate * step);
-    size_t jobs = (size_t)fmin(WALK_STEPS, 60 + (drop > 0 ? 14 : 20) / -log(candidates[exponents / 2].kappa));
+    size_t jobs = (size_t)fmin(WALK_STEPS, 60 + (drop > 0 ? 14 : 22) / -log(candidates[exponents / 2].kappa));
     if ((status = ei_lattice_service(&law, pipeline->random, 0, 2 * reach_of(pipeline->random) / (double)size,
                                      size, 1)) != EI_OK)
         goto out;

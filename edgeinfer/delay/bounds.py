@@ -23,12 +23,7 @@ def _arguments(arrival_rate: ArrayLike, deadline: ArrayLike) -> dict[str, Any]:
 def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
     if slot is not None:
         return _validate.positive("slot", slot)
-    slots = {
-        float(value)
-        for stage in pipeline
-        if isinstance(stage, Transfer)
-        for value in np.ravel(stage.link.slot)
-    }
+    slots = {float(value) for stage in pipeline if isinstance(stage, Transfer) for value in np.ravel(stage.link.slot)}
     if len(slots) > 1:
         raise ValueError(f"slot = None: links have the slots {sorted(slots)} s; method {method!r} needs one")
     return slots.pop() if slots else 0.01

@@ -51,9 +51,7 @@ def _split_stage(stage: Any, shape: tuple[int, ...]) -> Callable[[int], Any]:
         if isinstance(value, np.ndarray):
             return float(np.broadcast_to(value, shape).reshape(-1)[i])
         if hasattr(value, "__dataclass_fields__"):
-            return replace(
-                value, **{name: pick(getattr(value, name), i) for name in value.__dataclass_fields__}
-            )
+            return replace(value, **{name: pick(getattr(value, name), i) for name in value.__dataclass_fields__})
         return value
 
     return lambda i: pick(stage, i)
@@ -104,9 +102,7 @@ def deadline_at(
         if element_rate * mean.max() >= 1:
             continue
 
-        def holds(
-            deadlines: np.ndarray, single=single, rate=element_rate, target=element_target
-        ) -> np.ndarray:
+        def holds(deadlines: np.ndarray, single=single, rate=element_rate, target=element_target) -> np.ndarray:
             return np.asarray(violation_bound(single, rate, deadlines, method)) <= target
 
         low, high = 0.0, 2 * float(mean.sum())
@@ -216,9 +212,7 @@ def min_bandwidth(
             bandwidth: float, single=single, rate=element_rate, limit=element_limit, target=element_target
         ) -> bool:
             stages = [
-                replace(stage, link=replace(stage.link, bandwidth=bandwidth))
-                if isinstance(stage, Transfer)
-                else stage
+                replace(stage, link=replace(stage.link, bandwidth=bandwidth)) if isinstance(stage, Transfer) else stage
                 for stage in single
             ]
             try:

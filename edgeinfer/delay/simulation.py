@@ -120,9 +120,7 @@ def simulate(
         warmup = _validate.whole("warmup", warmup, 0)
     shape, walk = elements(pipeline, arrival_rate=rate, deadlines=limit)
     size, width = int(np.prod(shape)), len(pipeline)
-    samples = {
-        name: np.empty((replications, size, width)) for name in ("sojourn", "violations", "waiting", "busy")
-    }
+    samples = {name: np.empty((replications, size, width)) for name in ("sojourn", "violations", "waiting", "busy")}
     histogram = np.zeros((size, width, 0), dtype=np.uint64)
     warmups = np.empty(size, dtype=np.int64)
     sequence = _random.seed_sequence(rng)

@@ -49,9 +49,7 @@ class RayleighLink(_validate.Value):
             "noise_dbm": _validate.real("noise_dbm", self.noise_dbm),
             "path_loss_db": _validate.real("path_loss_db", self.path_loss_db),
             "slot": _validate.positive("slot", self.slot),
-            "control_overhead": _validate.real(
-                "control_overhead", self.control_overhead, 0, 1, high_open=True
-            ),
+            "control_overhead": _validate.real("control_overhead", self.control_overhead, 0, 1, high_open=True),
         }
         _validate.broadcast_shapes(**{name: np.shape(value) for name, value in values.items()})
         for name, value in values.items():
@@ -156,8 +154,7 @@ class TransferTime:
         self.link = link
         self.shape = _validate.broadcast_shapes(bits=np.shape(self.bits), link=link.shape)
         parameters = [
-            _validate.flat(value, self.shape)
-            for value in (self.bits, link.effective_bandwidth, link.snr, link.slot)
+            _validate.flat(value, self.shape) for value in (self.bits, link.effective_bandwidth, link.snr, link.slot)
         ]
         self.laws = [_law(*map(float, element)) for element in zip(*parameters, strict=True)]
 

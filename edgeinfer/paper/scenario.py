@@ -7,9 +7,23 @@ from typing import Any
 from edgeinfer import _validate
 from edgeinfer.model import Cascade, Node, Pipeline, RayleighLink, device_only, edge_only, split
 
-_GIVEN = (
-    "tx_power_dbm bandwidth noise_dbm encoder prior_step feature decode_step image_bits latent_bits"
-).split()
+_UNITS = {
+    "tx_power_dbm": "dBm",
+    "bandwidth": "Hz",
+    "noise_dbm": "dBm",
+    "path_loss_db": "dB",
+    "slot": "s",
+    "encoder": "FLOP",
+    "prior_step": "FLOP",
+    "feature": "FLOP",
+    "decode_step": "FLOP",
+    "image_bits": "bit",
+    "latent_bits": "bit",
+    "edge_flops": "FLOP/s",
+    "device_flops": "FLOP/s",
+    "arrival_rate": "1/s",
+}
+_GIVEN = ("tx_power_dbm bandwidth noise_dbm encoder prior_step feature decode_step image_bits latent_bits").split()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +85,11 @@ class Scenario(_validate.Value):
             same = _validate._same(getattr(self, field.name), field.default)
             answer[field.name] = kind if same else "chosen"
         return answer
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each parameter; "1" for a pure number."""
+        return {field.name: _UNITS.get(field.name, "1") for field in fields(self)}
 
     def replace(self, **changes: Any) -> "Scenario":
         """A scenario with some parameters changed; ValueError for an unknown name."""
