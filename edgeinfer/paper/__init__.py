@@ -1,5 +1,14 @@
 """The paper's scenario, and one module a figure or table: data(scenario) -> Dataset, draw(data) -> Figure."""
 
+from typing import Any
+
 from edgeinfer.paper.scenario import Scenario, scenario
 
-__all__ = ["Scenario", "scenario"]
+__all__ = ["Scenario", "reproduce", "scenario"]
+
+
+def reproduce(*arguments: Any, **options: Any) -> dict[str, Exception]:
+    """See `edgeinfer.paper.reproduction.reproduce`."""
+    from edgeinfer.paper import reproduction as module
+
+    return module.reproduce(*arguments, **options)

@@ -1,0 +1,228 @@
+"""Every figure and table of the paper, and what goes beyond it, into one folder."""
+
+import hashlib
+import html
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinfer._extras import need
+from edgeinfer.paper.scenario import Scenario, scenario
+
+#: Items in the order of the page; each a module of this package.
+ITEMS = (
+    "figure8",
+    "figure9",
+    "table2",
+    "table3",
+    "errata",
+    "dominance",
+    "looseness",
+    "sensitivity",
+    "control_overhead",
+)
+
+
+def reproduce(
+    out: str | Path,
+    chosen: Scenario | None = None,
+    *,
+    items: tuple[str, ...] = ITEMS,
+    progress: bool = True,
+) -> dict[str, Exception]:
+    """Write figures (PNG, SVG), data (CSV, NetCDF), tables (CSV, Markdown) and index.html.
+
+    Files are replaced atomically, the same scenario gives the same bytes, and items that are there already for the same
+    scenario and version are kept, so that a run that was stopped takes up where it was.
+
+    Parameters
+    ----------
+    out : path
+        A folder; made if need be.
+    chosen : Scenario, optional
+        `scenario()` by default.
+    items : tuple of str
+        Which, of `ITEMS`.
+    progress : bool
+        A bar, on a terminal only.
+
+    Returns
+    -------
+    dict of str to Exception
+        Items that failed; empty when all is well. The others are written all the same.
+
+    Raises
+    ------
+    ValueError
+        For an unknown item.
+    ImportError
+        Naming the extra, where a library is missing.
+    """
+    tqdm = need("tqdm", "paper").tqdm
+    need("xarray", "paper")
+    need("h5netcdf", "paper")
+    need("matplotlib", "paper")
+    for item in items:
+        if item not in ITEMS:
+            raise ValueError(f"items: {item!r} must be one of {', '.join(ITEMS)}")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    base = scenario() if chosen is None else chosen
+    key = _key(base)
+    failed: dict[str, Exception] = {}
+    for item in tqdm(items, disable=None if progress else True, desc="reproduce"):
+        stamp = folder / f"{item}.json"
+        if _is_done(folder, stamp, key):
+            continue
+        try:
+            written = _write_item(folder, item, base)
+        except Exception as error:  # one item's failure must not lose the others
+            failed[item] = error
+            continue
+        _replace(stamp, json.dumps({"key": key, "files": written}, indent=1).encode())
+    _replace(folder / "index.html", _page(folder, base, items, failed).encode())
+    return failed
+
+
+def _key(base: Scenario) -> str:
+    from edgeinfer import __version__
+
+    text = json.dumps({f.name: np.asarray(getattr(base, f.name)).tolist() for f in fields(base)}, sort_keys=True)
+    return hashlib.sha256(f"{__version__} {text}".encode()).hexdigest()
+
+
+def _is_done(folder: Path, stamp: Path, key: str) -> bool:
+    try:
+        record = json.loads(stamp.read_text())
+        return record["key"] == key and all(
+            hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+            for name, digest in record["files"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _write_item(folder: Path, item: str, base: Scenario) -> dict[str, str]:
+    module = import_module(f"edgeinfer.paper.{item}")
+    table = module.data(base)
+    drawing = module.draw(table)
+    contents = {f"{item}.nc": _netcdf(table), f"{item}.csv": _csv(table)}
+    if isinstance(drawing, str):
+        contents[f"{item}.md"] = drawing.encode()
+    else:
+        contents |= {f"{item}.{kind}": _picture(drawing, kind) for kind in ("png", "svg")}
+    for name, content in contents.items():
+        _replace(folder / name, content)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def _netcdf(table: Any) -> bytes:
+    buffer = io.BytesIO()
+    table.to_netcdf(buffer, engine="h5netcdf")
+    return buffer.getvalue()
+
+
+def _csv(table: Any) -> bytes:
+    # Variables over different dimensions go into blocks of their own: a join would repeat and pad them.
+    blocks: dict[tuple[Any, ...], list[str]] = {}
+    for name, variable in table.data_vars.items():
+        blocks.setdefault(variable.dims, []).append(name)
+    parts = [table[names].to_dataframe().to_csv(float_format="%.12g", lineterminator="\n") for names in blocks.values()]
+    return "\n".join(parts).encode()
+
+
+def _picture(figure: Any, kind: str) -> bytes:
+    matplotlib = need("matplotlib", "plots")
+    buffer = io.BytesIO()
+    quiet: Callable[[], dict[str, Any]] = lambda: {"Date": None} if kind == "svg" else {"Software": None}  # noqa: E731
+    with matplotlib.rc_context({"svg.hashsalt": "edgeinfer"}):
+        figure.savefig(buffer, format=kind, metadata=quiet())
+    return buffer.getvalue()
+
+
+def _markdown_to_html(text: str) -> str:
+    out, in_table = [], False
+    for line in text.splitlines():
+        if line.startswith("|"):
+            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
+            if all(set(cell) <= {"-"} for cell in cells):
+                continue
+            tag = "td" if in_table else "th"
+            if not in_table:
+                out.append("<table>")
+            in_table = True
+            out.append("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>")
+            continue
+        if in_table:
+            out.append("</table>")
+            in_table = False
+        if line:
+            out.append(f"<p>{html.escape(line.strip('*'))}</p>")
+    if in_table:
+        out.append("</table>")
+    return "\n".join(out)
+
+
+def _page(folder: Path, base: Scenario, items: tuple[str, ...], failed: dict[str, Exception]) -> str:
+    sections = []
+    for item in items:
+        module = import_module(f"edgeinfer.paper.{item}")
+        body = f"<p>{html.escape(module.STATED)}</p>"
+        if item in failed:
+            body += f"<p class=failed>failed: {html.escape(str(failed[item]))}</p>"
+        elif (folder / f"{item}.md").exists():
+            body += _markdown_to_html((folder / f"{item}.md").read_text())
+        else:
+            body += f'<img src="{item}.png" alt="{html.escape(module.TITLE)}">'
+        kinds = [kind for kind in ("png", "svg", "md", "csv", "nc") if (folder / f"{item}.{kind}").exists()]
+        links = " ".join(f'<a href="{item}.{kind}">{kind}</a>' for kind in kinds)
+        kind = _provenance(folder, item)
+        sections.append(
+            f'<section id="{item}"><h2>{html.escape(module.TITLE)}</h2>{body}<p>{kind} {links}</p></section>'
+        )
+    parameters = "".join(
+        f"<tr><td>{name}</td><td>{getattr(base, name)!r}</td><td>{base.units[name]}</td><td>{kind}</td></tr>"
+        for name, kind in base.provenance.items()
+    )
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>edgeinfer: the paper's figures and tables</title>
+<style>
+body {{ font: 15px/1.5 sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }}
+img {{ max-width: 100%; }} table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ccc; padding: .2em .6em; }}
+.failed {{ color: #a02020; }}
+</style>
+<h1>Device-edge collaborative inference: figures and tables</h1>
+<p>Every number is given by the paper, assumed where the paper is silent, derived by formula, simulated, or measured; each
+item says which.</p>
+{"".join(sections)}
+<section><h2>All parameters</h2><table><tr><th>parameter</th><th>value</th><th>unit</th><th>provenance</th></tr>
+{parameters}</table></section>
+</html>
+"""
+
+
+def _provenance(folder: Path, item: str) -> str:
+    xarray = need("xarray", "paper")
+    path = folder / f"{item}.nc"
+    if not path.exists():
+        return ""
+    with xarray.open_dataset(path, engine="h5netcdf") as table:
+        kinds: dict[str, list[str]] = {}
+        for name, variable in table.data_vars.items():
+            kind = variable.attrs.get("provenance")
+            if kind:
+                kinds.setdefault(kind, []).append(str(name))
+    return "; ".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())
