@@ -55,7 +55,12 @@ def draw(table: Any) -> Any:
         colour, marker = styles[method]
         label = "bracket, upper end" if method == "bracket" else method
         axes.plot(
-            table["load"], table["ratio"].sel({"method": method}), marker=marker, color=colour, markersize=4, label=label
+            table["load"],
+            table["ratio"].sel({"method": method}),
+            marker=marker,
+            color=colour,
+            markersize=4,
+            label=label,
         )
     axes.set_yscale("log")
     axes.set_ylim(0.7, None)

@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+import xarray
+
+from edgeinfer import paper
+from edgeinfer.paper import errata, figure8, figure9, reproduction, table2
+
+FAST = ("table2", "table3", "control_overhead")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_same_scenario_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        assert paper.reproduce(tmp_path / name, items=FAST, progress=False) == {}
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert {
+        "table2.csv",
+        "table2.md",
+        "table2.nc",
+        "control_overhead.png",
+        "control_overhead.svg",
+        "index.html",
+    } <= set(contents(tmp_path / "a"))
+
+
+def test_keeps_what_is_done_and_repairs_what_is_not(tmp_path, monkeypatch):
+    paper.reproduce(tmp_path, items=FAST, progress=False)
+    before = contents(tmp_path)
+    (tmp_path / "table2.csv").write_text("torn")
+    calls = []
+    write = reproduction._write_item
+    monkeypatch.setattr(reproduction, "_write_item", lambda *a: calls.append(a[1]) or write(*a))
+    paper.reproduce(tmp_path, items=FAST, progress=False)
+    assert calls == ["table2"]
+    assert contents(tmp_path) == before
+
+
+def test_one_failure_loses_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(table2, "data", lambda scenario: 1 / 0)
+    failed = paper.reproduce(tmp_path, items=FAST, progress=False)
+    assert list(failed) == ["table2"]
+    assert (tmp_path / "table3.md").exists() and "failed" in (tmp_path / "index.html").read_text()
+
+
+def test_unknown_item():
+    with pytest.raises(ValueError, match="figure99"):
+        paper.reproduce("unused", items=("figure99",))
+
+
+def test_netcdf_reads_back(tmp_path):
+    paper.reproduce(tmp_path, items=("control_overhead",), progress=False)
+    with xarray.open_dataset(tmp_path / "control_overhead.nc", engine="h5netcdf") as table:
+        assert table["deadline"].attrs == {"units": "s", "provenance": "derived"}
+
+
+def test_figure8_simulation_meets_the_bracket():
+    table = figure8.data(paper.scenario(), points=6, jobs=20_000, replications=16)
+    # 18 intervals of importance sampling at 95 %, widened to 4.5 standard errors: false alarms < 2e-4.
+    slack = 4.5 / 1.96 * (table["rare_high"] - table["rare_low"]) / 2
+    assert bool((table["rare"] >= table["lower"] - slack).all())
+    assert bool((table["rare"] <= table["upper"] + slack).all())
+    assert bool((table["corrected"] >= table["lower"]).all())
+    assert set(table["stage"].values) == {"prior", "downlink", "decode"}
+
+
+def test_figure9_orders_split_first_at_long_deadlines():
+    table = figure9.data(paper.scenario(), points=5)
+    last = table["upper"].isel(deadline=-1)
+    assert last.sel(paradigm="split") < last.sel(paradigm="edge_only") < last.sel(paradigm="device_only")
+
+
+def test_printed_bound_is_shown_to_fail():
+    table = errata.data(paper.scenario())
+    failing = table["printed"].sel(slot=0.5) < table["lower"]
+    assert bool(failing[2:].all())
+    assert np.all(table["corrected"].values >= table["lower"].values)
+
+
+@pytest.mark.slow
+def test_everything(tmp_path):
+    assert paper.reproduce(tmp_path, progress=False) == {}
+    page = (tmp_path / "index.html").read_text()
+    for item in reproduction.ITEMS:
+        assert f'id="{item}"' in page
+        assert json.loads((tmp_path / f"{item}.json").read_text())["files"]
