@@ -28,8 +28,11 @@ int ei_log_slot_mgf(double exponent, double mean_snr, double *value, double *slo
     if (!(exponent >= 0) || !isfinite(exponent) || !(mean_snr > 0) || !isfinite(mean_snr))
         return EI_ERR_DOMAIN;
     /* E = int exp(-(e^v - 1)/s - (a - 1) v) dv / s over v > 0, v = scale e^w. */
-    double scale = 1 / (1 / mean_snr + exponent + 1), step = 1.0 / 16, sum = 0, moment = 0;
+    double scale = 1 / (1 / mean_snr + exponent + 1), sum = 0, moment = 0;
     double reach = log1p(750 * mean_snr);
+    /* exp(-e^v / s) is analytic and small for |Im v| < pi/2, |Im w| < pi / (2 reach): rounding error at this
+     * step. */
+    double step = fmin(1.0 / 16, 0.33 / reach);
     for (int i = (int)(-42 / step);; i++) {
         double v = scale * exp(i * step);
         if (v > reach)

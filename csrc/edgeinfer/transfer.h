@@ -23,8 +23,8 @@ void ei_transfer_free(ei_transfer *self);
 void ei_transfer_parameters(const ei_transfer *self, double *bits, double *bandwidth, double *mean_snr,
                             double *slot);
 
-/* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time. time < 0
- * counts as 0; +inf gives 0 and 1; NaN gives NaN. */
+/* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time to rounding.
+ * time < 0 counts as 0; +inf gives 0 and 1; NaN gives NaN. */
 double ei_transfer_sf(const ei_transfer *self, double time);
 double ei_transfer_cdf(const ei_transfer *self, double time);
 

@@ -1,0 +1,212 @@
+/* One wrong input at a time, and every allocation failing in turn, for each entry of the core. */
+#include "check.h"
+#include "failing_malloc.h"
+
+#include "edgeinfer/bound.h"
+#include "edgeinfer/bracket.h"
+#include "edgeinfer/fading.h"
+#include "edgeinfer/interval.h"
+#include "edgeinfer/parallel.h"
+#include "edgeinfer/queue.h"
+#include "edgeinfer/rare.h"
+#include "edgeinfer/tandem.h"
+#include "edgeinfer/transfer.h"
+
+#include <string.h>
+
+static const double bad[] = {0, -1, NAN, INFINITY, -INFINITY};
+enum { BAD = sizeof bad / sizeof *bad };
+static const ei_monitor quiet = {NULL, NULL};
+static const uint64_t entropy[4] = {1, 2, 3, 4};
+
+static void test_fading(void) {
+    double rate, value, slope;
+    for (int i = 0; i < BAD; i++) {
+        CHECK(ei_ergodic_rate(bad[i], 1, &rate) == EI_ERR_DOMAIN && isnan(rate));
+        CHECK(ei_ergodic_rate(1, bad[i], &rate) == EI_ERR_DOMAIN && isnan(rate));
+        CHECK(ei_log_slot_mgf(1, bad[i], &value, &slope) == EI_ERR_DOMAIN && isnan(value) && isnan(slope));
+    }
+    CHECK(ei_log_slot_mgf(-1, 1, &value, NULL) == EI_ERR_DOMAIN);
+    CHECK(ei_log_slot_mgf(NAN, 1, NULL, &slope) == EI_ERR_DOMAIN);
+    CHECK(ei_log_slot_mgf(0, 1, &value, NULL) == EI_OK && fabs(value) < 1e-12);
+    /* E[log2(1 + g)] = e E1(1) / ln 2 */
+    CHECK(ei_ergodic_rate(1, 1, &rate) == EI_OK);
+    CHECK_RELATIVE(rate, 0.8599, 2e-3);
+    CHECK(isnan(ei_student_quantile(0, 3)) && isnan(ei_student_quantile(0.5, 0)));
+    CHECK_RELATIVE(ei_student_quantile(0.975, 1), 12.706204736, 1e-8);
+}
+
+static void test_transfer(void) {
+    ei_transfer *law;
+    for (int i = 0; i < BAD; i++) {
+        CHECK(ei_transfer_new(&law, bad[i], 1e7, 1, 0.01) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, bad[i], 1, 0.01) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, 1e7, bad[i], 0.01) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, 1e7, 1, bad[i]) == EI_ERR_DOMAIN && law == NULL);
+    }
+    ei_transfer_free(NULL);
+    CHECK(ei_transfer_new(&law, 3e5, 1e7, 1.26, 0.01) == EI_OK);
+    double value;
+    CHECK(ei_transfer_log_mgf(law, NAN, &value, NULL) == EI_ERR_DOMAIN);
+    CHECK(isnan(ei_transfer_sf(law, NAN)));
+    ei_transfer_free(law);
+}
+
+static void test_queue(void) {
+    ei_md1 queue;
+    CHECK(ei_md1_init(&queue, 1, 1, 5) == EI_ERR_UNSTABLE);
+    ei_md1_free(&queue);
+    CHECK(ei_md1_init(&queue, NAN, 1, 5) == EI_ERR_DOMAIN);
+    CHECK(ei_md1_init(&queue, 1, -1, 5) == EI_ERR_DOMAIN);
+    CHECK(ei_md1_init(&queue, 1, 0.5, 1e9) == EI_ERR_TOO_LARGE);
+    CHECK(ei_md1_init(&queue, 1, 0, 5) == EI_OK);
+    CHECK(ei_md1_waiting_sf(&queue, 0) == 0 && ei_md1_waiting_sf(&queue, -1) == 1);
+    ei_md1_free(&queue);
+    CHECK(ei_md1_init(&queue, 1, 0.5, 20) == EI_OK);
+    CHECK_RELATIVE(ei_md1_waiting_sf(&queue, 0), 0.5, 1e-12);
+    ei_md1_free(&queue);
+    ei_lattice lattice;
+    ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
+    CHECK(ei_lattice_service(&lattice, &service, 0, 0, 10, 1) == EI_ERR_DOMAIN);
+    CHECK(ei_lattice_service(&lattice, &service, 0, 0.1, 1, 1) == EI_ERR_DOMAIN);
+}
+
+/* A call that allocates, for the sweep over failing allocations. */
+typedef int (*call)(const ei_service *stages, size_t count);
+
+static int call_bound(const ei_service *stages, size_t count) {
+    double rate[40], deadline[40], log_bound[40], theta[40];
+    for (int i = 0; i < 40; i++) {
+        rate[i] = 1;
+        deadline[i] = 3 + i;
+    }
+    return ei_violation_bound(stages, count, EI_BOUND_UNION, 0.01, 40, rate, deadline, log_bound, theta,
+                              quiet);
+}
+
+static int call_corrected(const ei_service *stages, size_t count) {
+    double rate = 1, deadline = 5, log_bound, theta;
+    return ei_violation_bound(stages, count, EI_BOUND_CORRECTED, 0.05, 1, &rate, &deadline, &log_bound,
+                              &theta, quiet);
+}
+
+static int call_bracket(const ei_service *stages, size_t count) {
+    double rate = 1, deadline = 5, lower, upper;
+    uint8_t lower_method, upper_method;
+    return ei_violation_bracket(stages, count, 1, &rate, &deadline, &lower, &upper, &lower_method,
+                                &upper_method, quiet);
+}
+
+static int call_tandem(const ei_service *stages, size_t count) {
+    double sojourn[9], violations[9], waiting[9], busy[9], deadline = 3;
+    ei_tandem model = {.stages = stages,
+                       .stage_count = count,
+                       .arrival = {EI_ARRIVAL_POISSON, {1, 0, 0}},
+                       .deadlines = &deadline,
+                       .deadline_count = 1,
+                       .jobs = 100,
+                       .replications = 3,
+                       .threads = 2};
+    memcpy(model.entropy, entropy, sizeof entropy);
+    ei_tandem_result result = {sojourn, violations, waiting, busy, NULL};
+    return ei_tandem_run(&model, &result, quiet);
+}
+
+static int call_rare(const ei_service *stages, size_t count) {
+    ei_rare_result result;
+    return ei_rare_violation(stages, count, 1, 4, 0.2, 1e6, entropy, 2, &result, quiet);
+}
+
+static int call_transfer(const ei_service *stages, size_t count) {
+    (void)stages;
+    (void)count;
+    ei_transfer *law;
+    int status = ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.01);
+    ei_transfer_free(law);
+    return status;
+}
+
+static void test_failing_allocations(call target, const char *name, const ei_service *stages, size_t count) {
+    long before = failing_malloc_alive(), k = 1;
+    for (; k < 2000; k++) {
+        failing_malloc_arm(k);
+        int status = target(stages, count);
+        int fired = failing_malloc_fired();
+        failing_malloc_arm(0);
+        CHECK(failing_malloc_alive() == before);
+        if (!fired) {
+            CHECK(status == EI_OK);
+            break;
+        }
+        /* Threads that cannot be had are done without. */
+        CHECK(status == EI_ERR_NO_MEMORY || status == EI_OK);
+    }
+    if (k == 1 || k == 2000)
+        fprintf(stderr, "%s: %ld allocations\n", name, k);
+    CHECK(k > 1 && k < 2000);
+}
+
+static void test_bad_pipelines(void) {
+    static const call calls[] = {call_bound, call_bracket, call_tandem, call_rare};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        ei_service stage = {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.1};
+        CHECK(calls[i](&stage, 0) == EI_ERR_EMPTY);
+        for (int j = 1; j < BAD; j++) {
+            stage.time = bad[j];
+            CHECK(calls[i](&stage, 1) == EI_ERR_DOMAIN);
+        }
+        static const double samples[] = {2, 1};
+        stage = (ei_service){.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 0};
+        CHECK(calls[i](&stage, 1) == EI_ERR_EMPTY);
+        stage.sample_count = 2;
+        CHECK(calls[i](&stage, 1) == EI_ERR_DOMAIN);
+        stage = (ei_service){.kind = EI_SERVICE_TRANSFER};
+        CHECK(calls[i](&stage, 1) == EI_ERR_DOMAIN);
+    }
+    ei_service slow = {.kind = EI_SERVICE_DETERMINISTIC, .time = 1.5};
+    CHECK(call_rare(&slow, 1) == EI_ERR_UNSTABLE);
+}
+
+static int stop(void *context) {
+    ++*(int *)context;
+    return 1;
+}
+
+static void test_interruption(const ei_service *stages, size_t count) {
+    int polled = 0;
+    double sojourn[9], violations[9], waiting[9], busy[9], deadline = 3;
+    ei_tandem model = {.stages = stages,
+                       .stage_count = count,
+                       .arrival = {EI_ARRIVAL_POISSON, {1, 0, 0}},
+                       .deadlines = &deadline,
+                       .deadline_count = 1,
+                       .jobs = 100000000,
+                       .replications = 3,
+                       .threads = 2};
+    memcpy(model.entropy, entropy, sizeof entropy);
+    ei_tandem_result result = {sojourn, violations, waiting, busy, NULL};
+    CHECK(ei_tandem_run(&model, &result, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(polled >= 1);
+}
+
+int main(void) {
+    ei_transfer *law;
+    test_fading();
+    test_transfer();
+    test_queue();
+    test_bad_pipelines();
+    CHECK(ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.05) == EI_OK);
+    ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3},
+                           {.kind = EI_SERVICE_TRANSFER, .transfer = law},
+                           {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.4}};
+    test_failing_allocations(call_transfer, "transfer", stages, 3);
+    test_failing_allocations(call_bound, "bound", stages, 3);
+    test_failing_allocations(call_corrected, "corrected", stages, 3);
+    test_failing_allocations(call_bracket, "bracket", stages, 3);
+    test_failing_allocations(call_tandem, "tandem", stages, 3);
+    test_failing_allocations(call_rare, "rare", stages, 3);
+    test_interruption(stages, 3);
+    ei_transfer_free(law);
+    CHECK(failing_malloc_alive() == 0);
+    return check_report();
+}
