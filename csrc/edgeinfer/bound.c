@@ -229,17 +229,20 @@ out:
     return status;
 }
 
-/* The pipeline on the slot grid: deterministic groups, and at most one link. */
+/* The pipeline on the slot grid: deterministic groups, and at most one random stage. */
 typedef struct {
     double *period; /* slots a further job takes at each deterministic group; [count] */
     double *delay;  /* slots before the first job leaves the group */
     size_t count, hops;
     int has_link;
-    double exponent, mean_snr; /* of the slot MGF at theta = 1 */
+    const group *random;
+    double slot;
+    double exponent, mean_snr; /* printed: of the slot MGF at theta = 1 */
 } slot_view;
 
-static int slot_view_init(slot_view *self, const group_list *list, double slot) {
+static int slot_view_init(slot_view *self, const group_list *list, double slot, int printed) {
     memset(self, 0, sizeof *self);
+    self->slot = slot;
     self->hops = list->count;
     self->period = malloc(2 * list->count * sizeof *self->period);
     if (self->period == NULL)
@@ -250,6 +253,9 @@ static int slot_view_init(slot_view *self, const group_list *list, double slot) 
         if (part->service == NULL) {
             self->delay[self->count] = part->once / slot;
             self->period[self->count++] = fmax(part->again / slot, 1e-9);
+        } else if (!printed && !self->has_link) {
+            self->has_link = 1;
+            self->random = part;
         } else if (part->service->kind == EI_SERVICE_TRANSFER && !self->has_link) {
             double bits, bandwidth, link_slot;
             ei_transfer_parameters(part->service->transfer, &bits, &bandwidth, &self->mean_snr, &link_slot);
@@ -264,6 +270,39 @@ static int slot_view_init(slot_view *self, const group_list *list, double slot) 
     return EI_OK;
 }
 
+/* eta with log M(eta) = theta, rounded down. By Wald's identity for the number N(t) of services done in a
+ * busy time t, E e^{-theta (N + 1) + eta (S_1 + .. + S_{N+1})} = 1 and the sum exceeds t, so E e^{-theta
+ * N(t)} <= e^{theta - eta t}. */
+static int renewal_exponent(const group *self, double theta, double *eta) {
+    double low = 0, high, value, slope, mean;
+    int status = log_mgf(self, 0, &value, &mean);
+    if (status != EI_OK)
+        return status;
+    high = fmin(theta / mean, self->abscissa); /* the logarithm of an MGF lies above its tangent at 0 */
+    for (int i = 0; i < 60 && high - low > 1e-9 * high; i++) {
+        /* Newton from the right side, where a convex function makes it monotone; bisection where it diverges.
+         */
+        if ((status = log_mgf(self, high, &value, &slope)) != EI_OK)
+            return status;
+        double next = value < INFINITY && slope > 0 ? high - (value - theta) / slope : low + (high - low) / 2;
+        if (!(value < INFINITY)) {
+            double below;
+            if ((status = log_mgf(self, next, &below, NULL)) != EI_OK)
+                return status;
+            if (below < theta) {
+                low = next;
+                continue;
+            }
+        } else if (high - next < 1e-10 * high) {
+            low = fmax(low, next * (1 - 1e-8));
+            break;
+        }
+        high = fmax(next, low);
+    }
+    *eta = fmax(low, 0);
+    return EI_OK;
+}
+
 /* E e^{-theta S(tau)} <= min(1, exp(lead - decay tau)), and so 1 for tau < lead / decay, of each hop. */
 static int hop_bounds(const slot_view *self, double theta, double *lead, double *decay) {
     for (size_t k = 0; k < self->count; k++) {
@@ -271,11 +310,11 @@ static int hop_bounds(const slot_view *self, double theta, double *lead, double 
         lead[k] = self->delay[k] * decay[k];
     }
     if (self->has_link) {
-        double value;
-        int status = ei_log_slot_mgf(theta * self->exponent, self->mean_snr, &value, NULL);
+        double rate;
+        int status = renewal_exponent(self->random, theta, &rate);
         if (status != EI_OK)
             return status;
-        decay[self->count] = -value;
+        decay[self->count] = rate * self->slot;
         lead[self->count] = theta;
     }
     return EI_OK;
@@ -393,7 +432,7 @@ static int by_slots(const group_list *list, int printed, double slot, size_t cou
     static const double golden = 0.6180339887498949;
     double *work = NULL;
     slot_view view;
-    int status = slot_view_init(&view, list, slot);
+    int status = slot_view_init(&view, list, slot, printed);
     if (status != EI_OK)
         goto out;
     if (list->count > 60) {

@@ -13,11 +13,13 @@
  * of a path is its far end; with the rest of the path fixed it is a random walk whose exponential is a
  * supermartingale where kappa_1 <= 0, so Doob's maximal inequality bounds its supremum by its first term: the
  * factor 1 / (1 - e^{kappa_1}) goes, and theta may reach the root of kappa_1, Lundberg's exponent. corrected:
- * equations (6)-(10) of the paper on the slot grid, for deterministic stages and at most one link. With stage
- * d: S(tau) >= floor(tau / d) slots-wise, the link a packetizer, E e^{-theta S} <= min(1, e^theta E[e^{-theta
- * R slot / J}]^tau). A violation means A - S >= 1 for integers, and an interval without arrivals violates
- * nothing, so the sum starts at tau = 1; T is a slot shorter, since arrivals count at the slot's end.
- * printed: (7)-(12) to the letter. NOT a bound; kept for the record. */
+ * equations (6)-(10) of the paper on the slot grid, for deterministic stages and at most one random one. A
+ * stage of time d has S(tau) >= floor(tau / d); for services of MGF M started afresh, E e^{-theta S(tau)} <=
+ * min(1, e^{theta - eta tau}) where M(eta) = e^theta (Wald). (The paper's fluid link, E[e^{-theta R slot /
+ * J}]^tau, lets transfers share a slot, and can be faster than transfers that start with a slot of their
+ * own.) A violation means A - S >= 1 for integers, and an interval without arrivals violates nothing, so the
+ * sum starts at tau = 1; T is a slot shorter, since arrivals count at the slot's end. printed: (7)-(12) to
+ * the letter. NOT a bound; kept for the record. */
 #ifndef EDGEINFER_BOUND_H
 #define EDGEINFER_BOUND_H
 

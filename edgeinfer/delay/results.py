@@ -61,7 +61,7 @@ class Bracket(_validate.Value):
     ----------
     lower, upper : (...,) ndarray
     lower_method, upper_method : (...,) ndarray of str
-        The formula behind each end; docs/bracket.md describes them.
+        The formula behind each end; csrc/edgeinfer/bracket.h derives them.
     """
 
     lower: Any

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+import edgeinfer as ei
+from edgeinfer import paper
+
+
+def test_stages_and_total():
+    result = ei.latency(paper.scenario().pipelines()["split"])
+    assert result.stages.shape == (3,) and result.total == pytest.approx(result.stages.sum())
+
+
+def test_ergodic_transfer_is_bits_over_ergodic_rate():
+    scenario = paper.scenario()
+    s = scenario.link.snr
+    rate = scenario.bandwidth / np.log(2) * np.exp(1 / s) * special.exp1(1 / s)
+    downlink = ei.latency(scenario.pipelines()["split"], "ergodic").stages[1]
+    assert abs(downlink / (scenario.latent_bits / rate) - 1) < 1e-9
+
+
+def test_exact_mean_is_above_the_ergodic_one():
+    pipeline = paper.scenario().pipelines()["split"]
+    assert ei.latency(pipeline).stages[1] > 1.01 * ei.latency(pipeline, "ergodic").stages[1]
+
+
+def test_mean_sojourn_equals_quadrature_of_the_law():
+    scenario = paper.scenario()
+    pipeline = scenario.pipelines()["split"]
+    law = scenario.link.transfer(scenario.latent_bits)
+    fixed = pipeline.moments()[0][[0, 2]].sum()
+    cells = np.arange(0, 0.6, 0.01)
+    mean = sum(integrate.quad(law.sf, a, a + 0.01, epsabs=1e-14)[0] for a in cells)
+    square = sum(integrate.quad(lambda t: 2 * t * law.sf(t), a, a + 0.01, epsabs=1e-14)[0] for a in cells)
+    first, second = fixed + mean, fixed**2 + 2 * fixed * mean + square
+    exact = 0.35 * second / (2 * (1 - 0.35 * first)) + first
+    assert abs(ei.mean_sojourn(pipeline, 0.35) / exact - 1) < 1e-8
+
+
+def test_equations_4_and_5_as_printed():
+    # E[W] = (rho + lambda mu Var) / (2 (mu - lambda)) + 1 / mu, with the moments of the library.
+    pipeline = paper.scenario().pipelines()["edge_only"]
+    mean, variance = (values.sum() for values in pipeline.moments())
+    rate, mu = 0.35, 1 / mean
+    printed = (rate / mu + rate * mu * variance) / (2 * (mu - rate)) + 1 / mu
+    assert abs(ei.mean_sojourn(pipeline, rate) / printed - 1) < 1e-9
+
+
+def test_unstable_is_inf_in_an_array():
+    values = ei.mean_sojourn(paper.scenario().pipelines()["split"], [0.1, 5.0])
+    assert np.isfinite(values[0]) and np.isinf(values[1])

@@ -1,0 +1,80 @@
+import concurrent.futures
+import multiprocessing
+
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+from edgeinfer import paper
+
+NODE = ei.Node("unit", 1.0)
+
+
+def test_shapes_and_labels():
+    pipeline = paper.scenario().pipelines()["split"]
+    run = ei.simulate(pipeline, [[0.2], [0.3]], [2.0, 3.0, 4.0], jobs=500, replications=4, rng=1)
+    assert run.mean.value.shape == run.violation.low.shape == (2, 3, 3)
+    assert run.quantile(0.5).shape == (2, 3, 3) and run.quantile([0.5, 0.9]).shape == (2, 2, 3, 3)
+    assert run.warmup.shape == (2, 3) and (run.warmup[1] > run.warmup[0]).all()
+    assert (run.utilisation.value[0, 0] < run.utilisation.value[1, 0]).all()
+
+
+def test_quantile_of_mm1():
+    run = ei.simulate(ei.Pipeline([ei.Exponential(0.5, "a")]), 1.0, 1.0, jobs=200_000, replications=16, rng=2)
+    # Exponential of mean 1; bins are 1/64 wide, and the sampling error of the median is about 0.3 %.
+    assert run.quantile(0.5)[0] == pytest.approx(np.log(2), rel=0.03)
+
+
+def test_unstable_is_an_error_with_loads():
+    pipeline = paper.scenario().pipelines()["split"]
+    for call in (lambda: ei.simulate(pipeline, 5.0, 1.0), lambda: ei.rare_violation(pipeline, 5.0, 1.0)):
+        with pytest.raises(ei.UnstableError, match=r"prior 4\.51") as caught:
+            call()
+        assert caught.value.loads["prior"] > 1
+    # The serial path is full at a rate that the tandem carries.
+    with pytest.raises(ei.UnstableError, match="serial path"):
+        ei.simulate(pipeline, 0.8, 1.0, service="serial")
+
+
+def test_unseen_violations_keep_an_upper_end():
+    run = ei.simulate(ei.Pipeline([ei.Compute(0.1, NODE, "a")]), 1.0, 50.0, jobs=100, replications=8, rng=1)
+    assert run.violation.value[0] == 0 and 0.3 < run.violation.high[0] < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [0.5, 0.9])
+def test_interval_coverage_and_warm_up(load):
+    # 300 runs at nominal 95 %: fewer than 279 (93 %) has probability 0.08 if coverage is exactly 95 %; the seeds are fixed.
+    # A warm-up bias of a third of an interval would cost about 10 % of the coverage.
+    exact = load + load * load / (2 * (1 - load))
+    pipeline = ei.Pipeline([ei.Compute(load, NODE, "a")])
+    covered = 0
+    for seed in range(300):
+        run = ei.simulate(pipeline, 1.0, 5.0, jobs=20_000, replications=20, rng=seed)
+        covered += run.mean.low[0] <= exact <= run.mean.high[0]
+    assert covered >= 279
+
+
+@pytest.mark.parametrize("bad", [{"jobs": 0}, {"replications": 1.5}, {"confidence": 1.0}, {"warmup": -1}, {"threads": 0}, {"arrival": "x"}, {"arrival": "erlang", "arrival_shape": 0}])  # fmt: skip
+def test_bad_input(bad):
+    with pytest.raises(ValueError, match=list(bad)[-1]):
+        ei.simulate(ei.Pipeline([ei.Compute(0.1, NODE, "a")]), 1.0, 1.0, **({"jobs": 10, "replications": 2} | bad))
+
+
+def test_accuracy_warning():
+    pipeline = paper.scenario().pipelines()["split"]
+    with pytest.warns(ei.AccuracyWarning):
+        ei.rare_violation(pipeline, 0.35, 6.0, relative_error=1e-4, max_replications=2000, rng=1)
+
+
+def work(seed):
+    return float(ei.simulate(ei.Pipeline([ei.Compute(0.5, NODE, "a")]), 1.0, 2.0, jobs=200, replications=2, rng=seed).mean.value[0])  # fmt: skip
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers(method):
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        assert list(pool.map(work, [1, 2])) == [work(1), work(2)]

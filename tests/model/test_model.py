@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgeinfer as ei
+
+LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
+NODE = ei.Node("edge", 1e12)
+
+
+def test_stages_and_prefixes():
+    pipeline = ei.Pipeline([ei.Compute(1e12, NODE, "a"), ei.Transfer(1e6, LINK, "b"), ei.Measured([0.2, 0.1], "c")])
+    assert pipeline.names == ("a", "b", "c") and len(pipeline[:2]) == 2 and pipeline[1].name == "b"
+    mean, variance = pipeline.moments()
+    np.testing.assert_allclose(mean, [1, LINK.transfer(1e6).mean(), 0.15])
+    np.testing.assert_allclose(variance, [0, LINK.transfer(1e6).var(), 0.0025])
+
+
+def test_families_equal_their_members():
+    bits = np.array([[1e6], [2e6]])
+    link = ei.RayleighLink(np.array([5e6, 10e6, 20e6]), 31, -100, 128.1, 0.01)
+    family = link.transfer(bits)
+    assert family.shape == (2, 3) and family.mean().shape == (2, 3)
+    one = ei.RayleighLink(20e6, 31, -100, 128.1, 0.01).transfer(2e6)
+    assert family.mean()[1, 2] == one.mean()
+    np.testing.assert_array_equal(family.sf(np.array([0.1, 0.2, 0.3]))[1, 2], one.sf(0.3))
+    pipeline = ei.Pipeline([ei.Compute(np.array([1e11, 2e11, 3e11]), NODE, "a"), ei.Transfer(bits, link, "b")])
+    assert pipeline.shape == (2, 3) and pipeline.moments()[0].shape == (2, 3, 2)
+
+
+def test_equality_and_hash():
+    assert ei.Node("a", 1.0) == ei.Node("a", 1.0) != ei.Node("a", 2.0)
+    assert ei.Node("a", [1.0, 2.0]) == ei.Node("a", [1.0, 2.0])
+    assert hash(ei.Measured([1.0], "x")) == hash(ei.Measured([1.0], "x"))
+    with pytest.raises(AttributeError):
+        ei.Node("a", 1.0).flops = 2.0
+    with pytest.raises(ValueError):
+        ei.Node("a", [1.0, 2.0]).flops[0] = 3.0
+
+
+def test_control_overhead_scales_the_rate():
+    busy = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01, control_overhead=0.15)
+    assert busy.mean_rate() == pytest.approx(0.85 * LINK.mean_rate())
+
+
+def test_samples_are_seeded():
+    law = LINK.transfer([1e6, 2e6])
+    assert law.sample(5, 3).shape == (5, 2)
+    np.testing.assert_array_equal(law.sample((2, 3), 3), law.sample((2, 3), np.random.SeedSequence(3)))
+    generator = np.random.default_rng(1)
+    assert LINK.sample_rate(1, generator) != LINK.sample_rate(1, generator)
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: ei.Node("a", 0.0), r"flops = 0: must be in \(0, inf\)"),
+        (lambda: ei.Node("a", [1.0, np.nan]), r"flops\[1\] = nan"),
+        (lambda: ei.Node("a", "fast"), "flops = 'fast'"),
+        (lambda: ei.RayleighLink(1e6, 31, -100, 100, 0.01, 1.0), r"control_overhead = 1: must be in \[0, 1\)"),
+        (lambda: ei.RayleighLink([1e6, 2e6], [1, 2, 3], -100, 100, 0.01), r"bandwidth \(2,\), tx_power_dbm \(3,\)"),
+        (lambda: LINK.transfer(-1.0), "bits = -1"),
+        (lambda: LINK.transfer(1e6).sf(np.nan), "t = nan"),
+        (lambda: ei.Pipeline([]), "at least one stage"),
+        (lambda: ei.Pipeline([1.0]), "must be a Compute"),
+        (lambda: ei.Measured([], "x"), "not empty"),
+        (lambda: ei.Measured([-1.0], "x"), r"samples\[0\] = -1"),
+        (lambda: ei.Cascade(1, 1, 1, 1, 0, 1), "latent_bits = 0"),
+        (lambda: ei.Exponential(0.0, "x"), "mean_time = 0"),
+    ],
+)
+def test_bad_input_is_named(build, text):
+    with pytest.raises(ValueError, match=text):
+        build()
+
+
+anything = st.one_of(st.floats(), st.integers(-3, 3), st.none(), st.text(max_size=2), st.lists(st.floats(), max_size=3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_nothing_but_value_errors(data):
+    pipeline = ei.Pipeline([ei.Compute(3e11, NODE, "a")])
+    one, two = data.draw(anything), data.draw(anything)
+    calls = [
+        lambda: ei.Node("x", one),
+        lambda: ei.RayleighLink(one, 31, two, 100, 0.01),
+        lambda: ei.Cascade(one, two, 1, 1, 1, 1),
+        lambda: ei.Measured(one, "m"),
+        lambda: ei.mean_sojourn(pipeline, one),
+        lambda: ei.violation_bound(pipeline, one, two),
+        lambda: ei.violation_bound(pipeline, one, two, "union"),
+        lambda: ei.violation_bracket(pipeline, one, two),
+        lambda: ei.simulate(pipeline, one, two, jobs=5, replications=2, warmup=1),
+        lambda: ei.deadline_at(pipeline, one, two, tolerance=0.1),
+    ]
+    call = data.draw(st.sampled_from(calls))
+    try:
+        call()
+    except (ValueError, ei.delay.UnstableError):
+        pass
+    except RuntimeError as error:
+        assert type(error).__name__ == "CoreError"
