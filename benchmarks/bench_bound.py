@@ -2,7 +2,7 @@
 
 import numpy as np
 from common import best, machine, report
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 
 import edgeinfer as ei
 
@@ -28,7 +28,8 @@ def main() -> None:
         return value
 
     def brent(rate: float, deadline: float) -> float:
-        return minimize_scalar(objective, bounds=(1e-6, 6), args=(rate, deadline), method="bounded").fun
+        root = brentq(lambda theta: 0.651 * theta - np.log1p(theta / rate), 1e-3, 60)
+        return minimize_scalar(objective, bounds=(1e-9, root), args=(rate, deadline), method="bounded").fun
 
     def pattern(rate: float, deadline: float) -> float:
         theta, step, value = 0.3, 0.3, objective(0.3, rate, deadline)

@@ -7,6 +7,15 @@ static uint64_t splitmix64(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
+void ei_rng_lanes_init(ei_rng_lanes *self, const uint64_t entropy[4], uint64_t first) {
+    for (int l = 0; l < EI_LANES; l++) {
+        ei_rng one;
+        ei_rng_init(&one, entropy, first + (uint64_t)l);
+        for (int i = 0; i < 4; i++)
+            self->state[i][l] = one.state[i];
+    }
+}
+
 void ei_rng_init(ei_rng *self, const uint64_t entropy[4], uint64_t stream) {
     /* Every word of the state depends on every word of entropy and on the stream. */
     uint64_t hash = stream ^ 0x5851f42d4c957f2du;

@@ -3,18 +3,28 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { CELL_BITS = 7, CELLS = 1 << CELL_BITS, OCTAVES = 53, TABLE = OCTAVES * CELLS + 1 };
-
-/* The time with P(X > time) = v (upper) or P(X <= time) = v. */
+/* The time with P(X > time) = v (upper) or P(X <= time) = v, by the secant rule on logarithms inside a
+ * bracket. */
 static double quantile(const ei_transfer *law, int upper, double v, double low, double high) {
-    for (int i = 0; i < 48; i++) {
-        double middle = low + (high - low) / 2;
-        if (upper ? ei_transfer_sf(law, middle) > v : ei_transfer_cdf(law, middle) < v)
-            low = middle;
-        else
-            high = middle;
+    const double target = log(v);
+    double at[2] = {low, high}, excess[2];
+    for (int end = 0; end < 2; end++)
+        excess[end] =
+            log(fmax(upper ? ei_transfer_sf(law, at[end]) : ei_transfer_cdf(law, at[end]), 1e-300)) - target;
+    for (int i = 0; i < 100 && at[1] - at[0] > 1e-13 * at[1]; i++) {
+        double middle = at[0] + (at[1] - at[0]) / 2;
+        double secant = at[0] - excess[0] * (at[1] - at[0]) / (excess[1] - excess[0]);
+        if (i % 3 != 2 && secant > at[0] && secant < at[1])
+            middle = secant;
+        double value =
+            log(fmax(upper ? ei_transfer_sf(law, middle) : ei_transfer_cdf(law, middle), 1e-300)) - target;
+        if (fabs(value) < 1e-11)
+            return middle;
+        int end = (value > 0) != upper;
+        at[end] = middle;
+        excess[end] = value;
     }
-    return low + (high - low) / 2;
+    return at[0] + (at[1] - at[0]) / 2;
 }
 
 int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mode) {
@@ -27,19 +37,33 @@ int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mo
     self->carry = bits / bandwidth / self->slot;
     if (mode != EI_LINK_TABLE)
         return EI_OK;
-    self->quantile = malloc(2 * TABLE * sizeof *self->quantile);
+    self->quantile = malloc(2 * EI_QUANTILE_TABLE * sizeof *self->quantile);
     if (self->quantile == NULL)
         return EI_ERR_NO_MEMORY;
     double extent = ei_transfer_extent(service->transfer);
+    const int last = EI_QUANTILE_TABLE - 2;
     for (int upper = 0; upper < 2; upper++) {
-        double *table = self->quantile + upper * TABLE,
-               last = quantile(service->transfer, upper, 0.5, 0, extent);
-        /* Entry i belongs to v = 2^(octave - 53) (1 + cell / CELLS), the last to 1/2. */
-        for (int i = TABLE - 1; i >= 0; i--) {
-            double v = i == TABLE - 1 ? 0.5 : ldexp(1 + (double)(i % CELLS) / CELLS, i / CELLS - OCTAVES - 1);
-            last = upper ? quantile(service->transfer, 1, v, last, extent)
-                         : quantile(service->transfer, 0, v, 0, last);
-            table[i] = last;
+        double *table = self->quantile + upper * EI_QUANTILE_TABLE;
+        double median = quantile(service->transfer, upper, 0.5, 0, extent), point = median,
+               step = median / 100;
+        /* Entry i belongs to v = 2^(octave - 54) (1 + cell / CELLS), the last to 1/2; from the median
+         * outwards. */
+        table[last] = table[last + 1] = median;
+        for (int i = last - 1; i >= 0; i--) {
+            double v = ldexp(1 + (double)(i % EI_QUANTILE_CELLS) / EI_QUANTILE_CELLS,
+                             i / EI_QUANTILE_CELLS - EI_QUANTILE_OCTAVES - 1);
+            double reach = step, next;
+            if (upper) {
+                while (point + reach < extent && ei_transfer_sf(service->transfer, point + reach) > v)
+                    reach *= 2;
+                next = quantile(service->transfer, 1, v, point, fmin(point + reach, extent));
+            } else {
+                while (point - reach > 0 && ei_transfer_cdf(service->transfer, point - reach) > v)
+                    reach *= 2;
+                next = quantile(service->transfer, 0, v, fmax(point - reach, 0), point);
+            }
+            step = fmax(1.2 * fabs(next - point), 1e-9 * median);
+            table[i] = point = next;
         }
     }
     return EI_OK;
@@ -50,20 +74,10 @@ void ei_sampler_free(ei_sampler *self) {
     self->quantile = NULL;
 }
 
-static double draw_table(const double *restrict quantiles, ei_rng *rng) {
-    uint64_t word = ei_rng_next(rng), bits = (word >> 12) | 0x3ff0000000000000u;
-    double v;
-    memcpy(&v, &bits, sizeof v);
-    v = (2 - v) / 2;
-    memcpy(&bits, &v, sizeof bits);
-    /* The exponent's and the mantissa's leading bits are the cell, the rest the place in it. */
-    int64_t cell = (int64_t)(bits >> (52 - CELL_BITS)) - ((int64_t)(1023 - OCTAVES - 1) << CELL_BITS);
-    uint64_t rest = ((bits << CELL_BITS) & 0x000fffffffffffffu) | 0x3ff0000000000000u;
+static double draw_table(const double *restrict table, ei_rng *rng) {
     double fraction;
-    memcpy(&fraction, &rest, sizeof fraction);
-    const double *table = quantiles + (word & 1 ? TABLE : 0);
-    int64_t next = cell + 1 < TABLE ? cell + 1 : TABLE - 1;
-    return table[cell] + (fraction - 1) * (table[next] - table[cell]);
+    uint32_t cell = ei_quantile_cell(ei_rng_next(rng), &fraction);
+    return table[cell] + fraction * (table[cell + 1] - table[cell]);
 }
 
 static double draw_slots(const ei_sampler *self, ei_rng *rng) {
@@ -93,10 +107,26 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
     }
 }
 
-int ei_sample_rate(size_t count, double bandwidth, double mean_snr, ei_rng *rng, double *rate) {
+EI_MULTIVERSION static void fill_rates(size_t count, double bandwidth, double mean_snr, ei_rng_lanes *streams,
+                                       double *restrict rate) {
+    double scale = bandwidth * 1.4426950408889634, lane[EI_LANES];
+    ei_rng_lanes local = *streams;
+    size_t i = 0;
+    for (; i + EI_LANES <= count; i += EI_LANES) {
+        ei_rng_lanes_uniform(&local, lane);
+        for (int l = 0; l < EI_LANES; l++)
+            rate[i + (size_t)l] = scale * ei_log(1 + mean_snr * -ei_log(lane[l]));
+    }
+    ei_rng_lanes_uniform(&local, lane);
+    for (int l = 0; i < count; i++, l++)
+        rate[i] = scale * ei_log(1 + mean_snr * -ei_log(lane[l]));
+}
+
+int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const uint64_t entropy[4], double *rate) {
     if (!(bandwidth > 0) || !isfinite(bandwidth) || !(mean_snr > 0) || !isfinite(mean_snr))
         return EI_ERR_DOMAIN;
-    for (size_t i = 0; i < count; i++)
-        rate[i] = bandwidth * ei_sample_slot(mean_snr, rng);
+    ei_rng_lanes streams;
+    ei_rng_lanes_init(&streams, entropy, 0);
+    fill_rates(count, bandwidth, mean_snr, &streams, rate);
     return EI_OK;
 }

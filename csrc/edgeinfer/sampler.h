@@ -7,10 +7,35 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "edgeinfer/rng.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
+
+enum {
+    EI_QUANTILE_CELL_BITS = 7,
+    EI_QUANTILE_CELLS = 1 << EI_QUANTILE_CELL_BITS,
+    EI_QUANTILE_OCTAVES = 53,
+    EI_QUANTILE_TABLE = EI_QUANTILE_OCTAVES * EI_QUANTILE_CELLS + 2 /* a half's points, the last one twice */
+};
+
+/* The table's point at or below the quantile that a random word picks, and the place between it and the next.
+ */
+static inline uint32_t ei_quantile_cell(uint64_t word, double *fraction) {
+    uint64_t bits = (word >> 12) | 0x3ff0000000000000u, rest;
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    v = (2 - v) / 2;
+    memcpy(&bits, &v, sizeof bits);
+    /* The exponent's and the mantissa's leading bits are the cell, the rest the place in it. */
+    uint64_t cell = (bits >> (52 - EI_QUANTILE_CELL_BITS)) -
+                    ((uint64_t)(1023 - EI_QUANTILE_OCTAVES - 1) << EI_QUANTILE_CELL_BITS);
+    rest = ((bits << EI_QUANTILE_CELL_BITS) & 0x000fffffffffffffu) | 0x3ff0000000000000u;
+    memcpy(fraction, &rest, sizeof *fraction);
+    *fraction -= 1;
+    return (uint32_t)(cell + (word & 1) * EI_QUANTILE_TABLE);
+}
 
 typedef enum {
     EI_LINK_TABLE,     /* from the tabulated exact law */
@@ -34,7 +59,9 @@ static inline double ei_sample_slot(double mean_snr, ei_rng *rng) {
     return ei_log(1 + mean_snr * ei_rng_exponential(rng)) * 1.4426950408889634;
 }
 
-/* Given: count, bandwidth (Hz, > 0), mean_snr (linear, > 0), rng. Returned: rate[count], bit/s. */
-EI_WARN_UNUSED int ei_sample_rate(size_t count, double bandwidth, double mean_snr, ei_rng *rng, double *rate);
+/* Rates of independent slots, sample i from stream i modulo EI_LANES.
+ * Given: count, bandwidth (Hz, > 0), mean_snr (linear, > 0), entropy. Returned: rate[count], bit/s. */
+EI_WARN_UNUSED int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const uint64_t entropy[4],
+                                  double *rate);
 
 #endif

@@ -171,11 +171,9 @@ static PyObject *sample_rate(PyObject *module, PyObject *arguments) {
     PyArrayObject *rates = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
     if (rates == NULL)
         return NULL;
-    ei_rng rng;
     int status;
-    ei_rng_init(&rng, entropy, 0);
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_sample_rate((size_t)count, bandwidth, mean_snr, &rng, PyArray_DATA(rates));
+    status = ei_sample_rate((size_t)count, bandwidth, mean_snr, entropy, PyArray_DATA(rates));
     Py_END_ALLOW_THREADS;
     if (status != EI_OK) {
         Py_DECREF(rates);
