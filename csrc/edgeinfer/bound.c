@@ -10,6 +10,7 @@
 enum {
     TABLE_SIZE = 1024,
     BISECTIONS = 52,
+    SEARCH_STEPS = 32,
     SERIES = 16384 /* slots of the series that are summed before the remainder */
 };
 
@@ -206,7 +207,9 @@ static int by_jobs(group_list *list, int lundberg, size_t count, const double *a
         theta[i] = 0;
         if (!(high > 0) || !(deadline[i] > 0))
             continue;
-        for (int step = 0; step < BISECTIONS; step++) {
+        /* Any theta gives a bound: the minimum is flat, or at the end of the interval, and this is near
+         * enough. */
+        for (int step = 0; step < SEARCH_STEPS; step++) {
             double middle = low + (high - low) / 2;
             evaluate(list, arrival_rate[i], deadline[i], skip, middle, &slope);
             if (slope < 0)

@@ -48,15 +48,16 @@ static inline double ei_log(double x) {
     memcpy(&e, &digits, sizeof e);
     e -= 4503599627370496.0 + 1023;
     double t = (m - 1) / (m + 1), q = t * t;
-    double p = 1.0 / 19;
-    p = p * q + 1.0 / 17;
-    p = p * q + 1.0 / 15;
-    p = p * q + 1.0 / 13;
-    p = p * q + 1.0 / 11;
-    p = p * q + 1.0 / 9;
-    p = p * q + 1.0 / 7;
-    p = p * q + 1.0 / 5;
-    p = p * q + 1.0 / 3;
+    /* atanh's series in two halves, so that its steps overlap. */
+    double r = q * q, even = 1.0 / 19, odd = 1.0 / 17;
+    even = even * r + 1.0 / 15;
+    odd = odd * r + 1.0 / 13;
+    even = even * r + 1.0 / 11;
+    odd = odd * r + 1.0 / 9;
+    even = even * r + 1.0 / 7;
+    odd = odd * r + 1.0 / 5;
+    even = even * r + 1.0 / 3;
+    double p = odd * q + even;
     return e * 6.93147180369123816490e-01 + (2 * t + (2 * t * q * p + e * 1.90821492927058770002e-10));
 }
 
@@ -69,7 +70,7 @@ static inline double ei_rng_exponential(ei_rng *self) {
 enum { EI_LANES = 16 };
 
 typedef struct {
-    uint64_t state[4][EI_LANES];
+    _Alignas(64) uint64_t state[4][EI_LANES];
 } ei_rng_lanes;
 
 /* Compiled once for each instruction set and chosen at run time; without contraction all give the same bits.
@@ -106,7 +107,7 @@ EI_INLINE void ei_rng_lanes_next(ei_rng_lanes *restrict self, uint64_t *restrict
 
 /* A uniform on (0, 1] for every lane. */
 EI_INLINE void ei_rng_lanes_uniform(ei_rng_lanes *restrict self, double *restrict value) {
-    uint64_t word[EI_LANES];
+    _Alignas(64) uint64_t word[EI_LANES];
     ei_rng_lanes_next(self, word);
     for (int l = 0; l < EI_LANES; l++) {
         uint64_t bits = (word[l] >> 12) | 0x3ff0000000000000u;

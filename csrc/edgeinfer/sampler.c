@@ -109,7 +109,8 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
 
 EI_MULTIVERSION static void fill_rates(size_t count, double bandwidth, double mean_snr, ei_rng_lanes *streams,
                                        double *restrict rate) {
-    double scale = bandwidth * 1.4426950408889634, lane[EI_LANES];
+    const double scale = bandwidth * 1.4426950408889634;
+    _Alignas(64) double lane[EI_LANES];
     ei_rng_lanes local = *streams;
     size_t i = 0;
     for (; i + EI_LANES <= count; i += EI_LANES) {

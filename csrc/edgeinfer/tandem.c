@@ -79,13 +79,16 @@ static double wall_clock_draw(const ei_sampler *sampler, wall_clock *clock, doub
 
 /* EI_LANES replications at once, in arrays whose last index is the lane. */
 typedef struct {
-    double backlog[EI_LANES], sojourn[EI_LANES], waiting[EI_LANES], busy[EI_LANES];
+    _Alignas(64) double backlog[EI_LANES];
+    _Alignas(64) double sojourn[EI_LANES];
+    _Alignas(64) double waiting[EI_LANES];
+    _Alignas(64) double busy[EI_LANES];
     wall_clock clock[EI_LANES];
 } lane_stage;
 
 typedef struct {
     ei_rng_lanes streams;
-    double elapsed[EI_LANES];
+    _Alignas(64) double elapsed[EI_LANES];
     lane_stage *stages;
     double *violations;  /* [deadlines][stages][EI_LANES] */
     uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS]; NULL: none */
@@ -121,7 +124,9 @@ EI_INLINE void draw_arrivals(const ei_arrival *arrival, ei_rng_lanes *streams, d
 /* Slot by slot in all lanes until each has carried its bits; lanes that are done keep their streams. */
 EI_INLINE void draw_slots(const ei_sampler *sampler, ei_rng_lanes *restrict streams,
                           double *restrict service) {
-    double left[EI_LANES], rate[EI_LANES], open[EI_LANES];
+    _Alignas(64) double left[EI_LANES];
+    _Alignas(64) double rate[EI_LANES];
+    _Alignas(64) double open[EI_LANES];
     const double snr = sampler->mean_snr;
     double going = 1;
     for (int l = 0; l < EI_LANES; l++) {
@@ -154,7 +159,7 @@ EI_INLINE void draw_slots(const ei_sampler *sampler, ei_rng_lanes *restrict stre
 EI_INLINE void draw_table(const ei_sampler *sampler, ei_rng_lanes *restrict streams,
                           double *restrict service) {
     const double *restrict table = sampler->quantile;
-    uint64_t word[EI_LANES];
+    _Alignas(64) uint64_t word[EI_LANES];
     ei_rng_lanes_next(streams, word);
     for (int l = 0; l < EI_LANES; l++) {
         double fraction;
@@ -210,7 +215,10 @@ EI_MULTIVERSION static void simulate_jobs(const run_context *self, lane_state *l
     const int wall = model->link == EI_LINK_WALL_CLOCK;
     ei_rng_lanes streams = lanes->streams;
     for (uint64_t job = first; job < last; job++) {
-        double interval[EI_LANES], x[EI_LANES], start[EI_LANES], service[EI_LANES];
+        _Alignas(64) double interval[EI_LANES];
+        _Alignas(64) double x[EI_LANES];
+        _Alignas(64) double start[EI_LANES];
+        _Alignas(64) double service[EI_LANES];
         const int counted = job >= model->warmup;
         draw_arrivals(&model->arrival, &streams, interval);
         for (size_t k = 0; k < stages; k++) {
@@ -271,13 +279,18 @@ static int replicate(void *context, size_t batch, ei_parallel *run) {
     const size_t stages = model->stage_count, deadlines = model->deadline_count, first = batch * EI_LANES;
     const size_t kept = model->replications - first < EI_LANES ? model->replications - first : EI_LANES;
     int status = EI_ERR_NO_MEMORY;
-    lane_state lanes = {.stages = calloc(stages, sizeof *lanes.stages), .kept = (int)kept};
-    lanes.violations = calloc(deadlines * stages * EI_LANES + 1, sizeof *lanes.violations);
+    lane_state lanes = {.kept = (int)kept};
+    /* Aligned, so that no vector straddles a cache line. */
+    const size_t counters = (deadlines * stages + 1) * EI_LANES * sizeof *lanes.violations;
+    lanes.stages = aligned_alloc(64, stages * sizeof *lanes.stages);
+    lanes.violations = aligned_alloc(64, counters);
     if (self->histogram != NULL)
         lanes.histogram = calloc(stages * EI_HISTOGRAM_BINS, sizeof *lanes.histogram);
     if (lanes.stages == NULL || lanes.violations == NULL ||
         (self->histogram != NULL && lanes.histogram == NULL))
         goto out;
+    memset(lanes.stages, 0, stages * sizeof *lanes.stages);
+    memset(lanes.violations, 0, counters);
     ei_rng_lanes_init(&lanes.streams, model->entropy, first);
     for (size_t k = 0; k < stages; k++)
         if (model->link == EI_LINK_WALL_CLOCK && model->stages[k].kind == EI_SERVICE_TRANSFER)
