@@ -127,7 +127,7 @@ static double draw(const cell_law *self, int tilted, ei_rng *rng, double *log_we
         if (!tilted)
             return unit * service->time;
         double value = unit * self->tilted_mean;
-        *log_weight += ei_log(self->tilted_mean / service->time) - value / service->time + unit;
+        *log_weight += EI_LN2 * ei_log2(self->tilted_mean / service->time) - value / service->time + unit;
         return value;
     }
     const double *cumulative = tilted ? self->tilted : self->plain;
@@ -148,7 +148,7 @@ static int batch(void *argument, size_t index, ei_parallel *run) {
     const rare_context *self = argument;
     const size_t stages = self->count;
     const double tilted_rate = self->arrival_rate + self->theta;
-    const double log_rate = ei_log(self->arrival_rate / tilted_rate);
+    const double log_rate = EI_LN2 * ei_log2(self->arrival_rate / tilted_rate);
     double sum = 0, squares = 0, largest = 0;
     double *path = malloc(stages * sizeof *path);
     if (path == NULL)

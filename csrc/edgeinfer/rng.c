@@ -1,5 +1,7 @@
 #include "edgeinfer/rng.h"
 
+#include "edgeinfer/lanes.h"
+
 static uint64_t splitmix64(uint64_t *state) {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -7,12 +9,11 @@ static uint64_t splitmix64(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-void ei_rng_lanes_init(ei_rng_lanes *self, const uint64_t entropy[4], uint64_t first) {
+void ei_lanes_init(ei_lanes *self, const uint64_t entropy[4], uint64_t first) {
     for (int l = 0; l < EI_LANES; l++) {
         ei_rng one;
         ei_rng_init(&one, entropy, first + (uint64_t)l);
-        for (int i = 0; i < 4; i++)
-            self->state[i][l] = one.state[i];
+        ei_lanes_put(self, l, &one);
     }
 }
 

@@ -1,5 +1,7 @@
 #include "edgeinfer/sampler.h"
 
+#include "edgeinfer/lanes.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -37,18 +39,19 @@ int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mo
     self->carry = bits / bandwidth / self->slot;
     if (mode != EI_LINK_TABLE)
         return EI_OK;
-    self->quantile = malloc(2 * EI_QUANTILE_TABLE * sizeof *self->quantile);
+    self->quantile = malloc(4 * EI_QUANTILE_TABLE * sizeof *self->quantile);
     if (self->quantile == NULL)
         return EI_ERR_NO_MEMORY;
     double extent = ei_transfer_extent(service->transfer);
-    const int last = EI_QUANTILE_TABLE - 2;
+    const int last = EI_QUANTILE_TABLE - 1;
     for (int upper = 0; upper < 2; upper++) {
-        double *table = self->quantile + upper * EI_QUANTILE_TABLE;
+        double *table = self->quantile + upper * 2 * EI_QUANTILE_TABLE;
         double median = quantile(service->transfer, upper, 0.5, 0, extent), point = median,
                step = median / 100;
-        /* Entry i belongs to v = 2^(octave - 54) (1 + cell / CELLS), the last to 1/2; from the median
+        /* Point i belongs to v = 2^(octave - 54) (1 + cell / CELLS), the last to 1/2; from the median
          * outwards. */
-        table[last] = table[last + 1] = median;
+        table[2 * last] = median;
+        table[2 * last + 1] = 0;
         for (int i = last - 1; i >= 0; i--) {
             double v = ldexp(1 + (double)(i % EI_QUANTILE_CELLS) / EI_QUANTILE_CELLS,
                              i / EI_QUANTILE_CELLS - EI_QUANTILE_OCTAVES - 1);
@@ -63,7 +66,9 @@ int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mo
                 next = quantile(service->transfer, 0, v, fmax(point - reach, 0), point);
             }
             step = fmax(1.2 * fabs(next - point), 1e-9 * median);
-            table[i] = point = next;
+            table[2 * i] = next;
+            table[2 * i + 1] = point - next;
+            point = next;
         }
     }
     return EI_OK;
@@ -72,12 +77,6 @@ int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mo
 void ei_sampler_free(ei_sampler *self) {
     free(self->quantile);
     self->quantile = NULL;
-}
-
-static double draw_table(const double *restrict table, ei_rng *rng) {
-    double fraction;
-    uint32_t cell = ei_quantile_cell(ei_rng_next(rng), &fraction);
-    return table[cell] + fraction * (table[cell + 1] - table[cell]);
 }
 
 static double draw_slots(const ei_sampler *self, ei_rng *rng) {
@@ -101,33 +100,31 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
         return service->samples[i];
     }
     case EI_SERVICE_TRANSFER:
-        return self->quantile != NULL ? draw_table(self->quantile, rng) : draw_slots(self, rng);
+        return self->quantile != NULL ? ei_quantile(self->quantile, ei_rng_next(rng)) : draw_slots(self, rng);
     default:
         return service->time;
     }
 }
 
-EI_MULTIVERSION static void fill_rates(size_t count, double bandwidth, double mean_snr, ei_rng_lanes *streams,
-                                       double *restrict rate) {
-    const double scale = bandwidth * 1.4426950408889634;
-    _Alignas(64) double lane[EI_LANES];
-    ei_rng_lanes local = *streams;
-    size_t i = 0;
-    for (; i + EI_LANES <= count; i += EI_LANES) {
-        ei_rng_lanes_uniform(&local, lane);
-        for (int l = 0; l < EI_LANES; l++)
-            rate[i + (size_t)l] = scale * ei_log(1 + mean_snr * -ei_log(lane[l]));
+EI_MULTIVERSION static void fill_rates(size_t count, double bandwidth, double mean_snr, ei_lanes *streams,
+                                       double *rate) {
+    enum { ROWS = 32 };
+    ei_row rows[ROWS];
+    ei_lanes local = *streams;
+    size_t part;
+    for (; count >= EI_LANES; count -= part * EI_LANES, rate += part * EI_LANES) {
+        part = count / EI_LANES < ROWS ? count / EI_LANES : ROWS;
+        ei_lanes_slots(&local, part, mean_snr, bandwidth, rows, rate);
     }
-    ei_rng_lanes_uniform(&local, lane);
-    for (int l = 0; i < count; i++, l++)
-        rate[i] = scale * ei_log(1 + mean_snr * -ei_log(lane[l]));
+    ei_lanes_slots(&local, 1, mean_snr, bandwidth, rows, rows[0].lane);
+    memcpy(rate, rows[0].lane, count * sizeof *rate);
 }
 
 int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const uint64_t entropy[4], double *rate) {
     if (!(bandwidth > 0) || !isfinite(bandwidth) || !(mean_snr > 0) || !isfinite(mean_snr))
         return EI_ERR_DOMAIN;
-    ei_rng_lanes streams;
-    ei_rng_lanes_init(&streams, entropy, 0);
+    ei_lanes streams;
+    ei_lanes_init(&streams, entropy, 0);
     fill_rates(count, bandwidth, mean_snr, &streams, rate);
     return EI_OK;
 }

@@ -17,14 +17,14 @@ enum {
     EI_QUANTILE_CELL_BITS = 7,
     EI_QUANTILE_CELLS = 1 << EI_QUANTILE_CELL_BITS,
     EI_QUANTILE_OCTAVES = 53,
-    EI_QUANTILE_TABLE = EI_QUANTILE_OCTAVES * EI_QUANTILE_CELLS + 2 /* a half's points, the last one twice */
+    EI_QUANTILE_TABLE = EI_QUANTILE_OCTAVES * EI_QUANTILE_CELLS + 1 /* a half's points */
 };
 
-/* The table's point at or below the quantile that a random word picks, and the place between it and the next.
- */
-static inline uint32_t ei_quantile_cell(uint64_t word, double *fraction) {
+/* The quantile that a random word picks. The table holds for each point the time there and the way to the
+ * next. */
+EI_INLINE double ei_quantile(const double *table, uint64_t word) {
     uint64_t bits = (word >> 12) | 0x3ff0000000000000u, rest;
-    double v;
+    double v, fraction;
     memcpy(&v, &bits, sizeof v);
     v = (2 - v) / 2;
     memcpy(&bits, &v, sizeof bits);
@@ -32,9 +32,9 @@ static inline uint32_t ei_quantile_cell(uint64_t word, double *fraction) {
     uint64_t cell = (bits >> (52 - EI_QUANTILE_CELL_BITS)) -
                     ((uint64_t)(1023 - EI_QUANTILE_OCTAVES - 1) << EI_QUANTILE_CELL_BITS);
     rest = ((bits << EI_QUANTILE_CELL_BITS) & 0x000fffffffffffffu) | 0x3ff0000000000000u;
-    memcpy(fraction, &rest, sizeof *fraction);
-    *fraction -= 1;
-    return (uint32_t)(cell + (word & 1) * EI_QUANTILE_TABLE);
+    memcpy(&fraction, &rest, sizeof fraction);
+    const double *point = table + 2 * (cell + (word & 1) * EI_QUANTILE_TABLE);
+    return point[0] + (fraction - 1) * point[1];
 }
 
 typedef enum {
@@ -56,7 +56,7 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng);
 
 /* Rate of one slot in units of the bandwidth: log2(1 + s g). */
 static inline double ei_sample_slot(double mean_snr, ei_rng *rng) {
-    return ei_log(1 + mean_snr * ei_rng_exponential(rng)) * 1.4426950408889634;
+    return ei_log2(1 + -EI_LN2 * mean_snr * ei_log2(ei_rng_uniform(rng)));
 }
 
 /* Rates of independent slots, sample i from stream i modulo EI_LANES.

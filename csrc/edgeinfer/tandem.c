@@ -1,5 +1,6 @@
 #include "edgeinfer/tandem.h"
 
+#include "edgeinfer/lanes.h"
 #include "edgeinfer/parallel.h"
 
 #include <math.h>
@@ -7,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 4096 };
+/* Jobs that are drawn and followed together, so that their arrays stay in the first-level cache; jobs between
+ * two looks at the monitor; slots drawn together. */
+enum { BLOCK = 32, CHUNK = 4096, STEPS = 16 };
 
 double ei_arrival_mean(const ei_arrival *self) {
     const double *p = self->parameter;
@@ -77,198 +80,276 @@ static double wall_clock_draw(const ei_sampler *sampler, wall_clock *clock, doub
     }
 }
 
-/* EI_LANES replications at once, in arrays whose last index is the lane. */
+/* EI_LANES replications at once. */
 typedef struct {
-    _Alignas(64) double backlog[EI_LANES];
-    _Alignas(64) double sojourn[EI_LANES];
-    _Alignas(64) double waiting[EI_LANES];
-    _Alignas(64) double busy[EI_LANES];
+    ei_row backlog, waiting, busy;
+    ei_row *service; /* [2 BLOCK], one more used than BLOCK */
+    ei_row *time;    /* [BLOCK], sojourn time up to and with the stage */
     wall_clock clock[EI_LANES];
 } lane_stage;
 
 typedef struct {
-    ei_rng_lanes streams;
-    _Alignas(64) double elapsed[EI_LANES];
+    ei_lanes streams;
+    ei_row elapsed;
     lane_stage *stages;
-    double *violations;  /* [deadlines][stages][EI_LANES] */
+    ei_row *interval;    /* [BLOCK] */
+    ei_row *violations;  /* [deadlines][stages] */
     uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS]; NULL: none */
     int kept;            /* lanes that count in the histogram */
 } lane_state;
 
-/* One lane's stream as a generator of its own, for draws that have no form over lanes. */
-EI_INLINE ei_rng take_stream(const ei_rng_lanes *streams, int lane) {
-    return (ei_rng){
-        {streams->state[0][lane], streams->state[1][lane], streams->state[2][lane], streams->state[3][lane]}};
+/* The elements of `yes` where mask is all ones, of `no` where it is 0. By pointers, since vectors as
+ * arguments have no stable ABI. */
+EI_INLINE void choose(const ei_words *mask, const ei_reals *yes, const ei_reals *no, ei_reals *result) {
+    *result = (ei_reals)((*mask & (ei_words)*yes) | (~*mask & (ei_words)*no));
 }
 
-EI_INLINE void put_stream(ei_rng_lanes *streams, int lane, const ei_rng *rng) {
-    for (int i = 0; i < 4; i++)
-        streams->state[i][lane] = rng->state[i];
+EI_INLINE void larger(const ei_reals *a, const ei_reals *b, ei_reals *result) {
+    ei_words mask = (ei_words)(*a > *b);
+    choose(&mask, a, b, result);
 }
 
-EI_INLINE void draw_arrivals(const ei_arrival *arrival, ei_rng_lanes *streams, double *restrict interval) {
+EI_INLINE void draw_arrivals(const ei_arrival *arrival, ei_lanes *streams, size_t count,
+                             ei_row *restrict interval) {
     if (arrival->kind == EI_ARRIVAL_POISSON) {
-        ei_rng_lanes_uniform(streams, interval);
-        const double mean = 1 / arrival->parameter[0];
-        for (int l = 0; l < EI_LANES; l++)
-            interval[l] = -ei_log(interval[l]) * mean;
+        ei_lanes_logarithms(streams, count, -EI_LN2 / arrival->parameter[0], 0, interval);
         return;
     }
     for (int l = 0; l < EI_LANES; l++) {
-        ei_rng rng = take_stream(streams, l);
-        interval[l] = ei_arrival_draw(arrival, &rng);
-        put_stream(streams, l, &rng);
+        ei_rng rng = ei_lanes_take(streams, l);
+        for (size_t j = 0; j < count; j++)
+            interval[j].lane[l] = ei_arrival_draw(arrival, &rng);
+        ei_lanes_put(streams, l, &rng);
     }
 }
 
-/* Slot by slot in all lanes until each has carried its bits; lanes that are done keep their streams. */
-EI_INLINE void draw_slots(const ei_sampler *sampler, ei_rng_lanes *restrict streams,
-                          double *restrict service) {
-    _Alignas(64) double left[EI_LANES];
-    _Alignas(64) double rate[EI_LANES];
-    _Alignas(64) double open[EI_LANES];
-    const double snr = sampler->mean_snr;
-    double going = 1;
-    for (int l = 0; l < EI_LANES; l++) {
-        left[l] = sampler->carry;
-        service[l] = 0;
-        open[l] = 1;
-    }
+/* Slot by slot. A lane goes on to its next transfer when one ends, and rests when it has `count`: its stream
+ * is then set to the word after the last that it used. */
+EI_INLINE void draw_slots(const ei_sampler *sampler, ei_lanes *streams, size_t count,
+                          ei_row *restrict service) {
+    ei_row rate[STEPS];
+    const ei_reals none = {0}, carry = none + sampler->carry;
+    ei_row left = {.group = {carry, carry}}, slots = {0}, value;
+    union {
+        ei_words group[EI_GROUPS];
+        uint64_t lane[EI_LANES];
+    } ended;
+    size_t done[EI_LANES] = {0}, going = EI_LANES;
     while (going > 0) {
-        ei_rng_lanes next = *streams;
-        ei_rng_lanes_uniform(&next, rate);
-        for (int l = 0; l < EI_LANES; l++)
-            rate[l] = ei_log(1 + snr * -ei_log(rate[l])) * 1.4426950408889634;
-        for (int i = 0; i < 4; i++)
-            for (int l = 0; l < EI_LANES; l++)
-                streams->state[i][l] = open[l] > 0 ? next.state[i][l] : streams->state[i][l];
+        const ei_lanes before = *streams;
+        int used[EI_LANES] = {0};
+        ei_lanes_slots(streams, STEPS, sampler->mean_snr, 1, rate, rate[0].lane);
+        for (int step = 0; step < STEPS; step++) {
+            for (int h = 0; h < EI_GROUPS; h++) {
+                ei_reals more = slots.group[h] + 1.0, less = left.group[h] - rate[step].group[h];
+                ei_words end = (ei_words)(rate[step].group[h] >= left.group[h]);
+                value.group[h] = sampler->slot * (slots.group[h] + left.group[h] / rate[step].group[h]);
+                choose(&end, &none, &more, &slots.group[h]);
+                choose(&end, &carry, &less, &left.group[h]);
+                ended.group[h] = end & 1;
+            }
+            /* Whether a lane's transfer ended or not, its place is written: the last to write is right. */
+            for (int l = 0; l < EI_LANES; l++) {
+                size_t resting = done[l] >= count;
+                service[done[l]].lane[l] = value.lane[l];
+                done[l] += ended.lane[l] & (resting ^ 1);
+                used[l] += (int)(resting ^ 1);
+            }
+        }
         going = 0;
         for (int l = 0; l < EI_LANES; l++) {
-            double share = rate[l] >= left[l] ? left[l] / rate[l] : 1;
-            service[l] += open[l] * share;
-            open[l] = rate[l] >= left[l] ? 0 : open[l];
-            left[l] -= rate[l];
-            going += open[l];
+            going += done[l] < count;
+            if (used[l] == STEPS)
+                continue;
+            ei_rng rng = ei_lanes_take(&before, l);
+            for (int step = 0; step < used[l]; step++)
+                ei_rng_next(&rng);
+            ei_lanes_put(streams, l, &rng);
         }
     }
-    for (int l = 0; l < EI_LANES; l++)
-        service[l] *= sampler->slot;
 }
 
 /* The quantile table in all lanes: the arithmetic of ei_sampler_draw. */
-EI_INLINE void draw_table(const ei_sampler *sampler, ei_rng_lanes *restrict streams,
-                          double *restrict service) {
+EI_INLINE void draw_table(const ei_sampler *sampler, ei_lanes *streams, size_t count,
+                          ei_row *restrict service) {
     const double *restrict table = sampler->quantile;
-    _Alignas(64) uint64_t word[EI_LANES];
-    ei_rng_lanes_next(streams, word);
-    for (int l = 0; l < EI_LANES; l++) {
-        double fraction;
-        uint32_t cell = ei_quantile_cell(word[l], &fraction);
-        service[l] = table[cell] + fraction * (table[cell + 1] - table[cell]);
+    for (int h = 0; h < EI_GROUPS; h++) {
+        ei_words state[4];
+        union {
+            ei_words all;
+            uint64_t lane[EI_WIDTH];
+        } word;
+        for (int i = 0; i < 4; i++)
+            state[i] = streams->group[i][h];
+        for (size_t j = 0; j < count; j++) {
+            ei_words_next(state, &word.all);
+            for (int l = 0; l < EI_WIDTH; l++)
+                service[j].lane[h * EI_WIDTH + l] = ei_quantile(table, word.lane[l]);
+        }
+        for (int i = 0; i < 4; i++)
+            streams->group[i][h] = state[i];
     }
 }
 
-EI_INLINE void draw_services(const ei_sampler *sampler, int wall, wall_clock *clock,
-                             const double *restrict start, ei_rng_lanes *streams, double *restrict service) {
+EI_INLINE void draw_services(const ei_sampler *sampler, ei_lanes *streams, size_t count,
+                             ei_row *restrict service) {
     const ei_service_kind kind = sampler->service.kind;
     if (kind == EI_SERVICE_DETERMINISTIC) {
-        for (int l = 0; l < EI_LANES; l++)
-            service[l] = sampler->service.time;
+        for (size_t j = 0; j < count; j++)
+            for (int h = 0; h < EI_GROUPS; h++)
+                service[j].group[h] = sampler->service.time + (ei_reals){0};
     } else if (kind == EI_SERVICE_EXPONENTIAL) {
-        ei_rng_lanes_uniform(streams, service);
-        for (int l = 0; l < EI_LANES; l++)
-            service[l] = sampler->service.time * -ei_log(service[l]);
-    } else if (kind == EI_SERVICE_TRANSFER && wall) {
-        for (int l = 0; l < EI_LANES; l++) {
-            ei_rng rng = take_stream(streams, l);
-            service[l] = wall_clock_draw(sampler, &clock[l], start[l], &rng);
-            put_stream(streams, l, &rng);
-        }
+        ei_lanes_logarithms(streams, count, -EI_LN2 * sampler->service.time, 0, service);
     } else if (kind == EI_SERVICE_TRANSFER && sampler->quantile == NULL) {
-        draw_slots(sampler, streams, service);
+        draw_slots(sampler, streams, count, service);
     } else if (kind == EI_SERVICE_TRANSFER) {
-        draw_table(sampler, streams, service);
+        draw_table(sampler, streams, count, service);
     } else {
         for (int l = 0; l < EI_LANES; l++) {
-            ei_rng rng = take_stream(streams, l);
-            service[l] = ei_sampler_draw(sampler, &rng);
-            put_stream(streams, l, &rng);
+            ei_rng rng = ei_lanes_take(streams, l);
+            for (size_t j = 0; j < count; j++)
+                service[j].lane[l] = ei_sampler_draw(sampler, &rng);
+            ei_lanes_put(streams, l, &rng);
         }
     }
 }
 
-EI_INLINE void enter(uint64_t *histogram, const double *time, int kept) {
+/* One FIFO server: jobs that come at `arrived` (NULL: at 0) after their arrival to the system. */
+EI_INLINE void follow_server(lane_stage *stage, const ei_row *restrict interval,
+                             const ei_row *restrict arrived, size_t count) {
+    const ei_reals none = {0};
+    const ei_row *restrict services = stage->service;
+    ei_row *restrict time = stage->time;
+    ei_row backlog = stage->backlog, waiting = stage->waiting, busy = stage->busy;
+    for (size_t j = 0; j < count; j++)
+        for (int h = 0; h < EI_GROUPS; h++) {
+            ei_reals at = arrived == NULL ? none : arrived[j].group[h];
+            ei_reals start = backlog.group[h] - interval[j].group[h];
+            larger(&at, &start, &start);
+            waiting.group[h] += start - at;
+            busy.group[h] += services[j].group[h];
+            time[j].group[h] = backlog.group[h] = start + services[j].group[h];
+        }
+    stage->backlog = backlog;
+    stage->waiting = waiting;
+    stage->busy = busy;
+}
+
+/* One request occupies the whole path: it waits before the first stage, until the last one is free. */
+EI_INLINE void follow_serial(lane_stage *stages, size_t stage_count, const ei_row *interval, size_t count) {
+    const ei_reals none = {0};
+    ei_row *free_at = &stages[stage_count - 1].backlog;
+    for (size_t j = 0; j < count; j++)
+        for (int h = 0; h < EI_GROUPS; h++) {
+            ei_reals x = free_at->group[h] - interval[j].group[h];
+            larger(&none, &x, &x);
+            stages[0].waiting.group[h] += x;
+            for (size_t k = 0; k < stage_count; k++) {
+                ei_reals service = stages[k].service[j].group[h];
+                stages[k].busy.group[h] += service;
+                x += service;
+                stages[k].time[j].group[h] = x;
+            }
+            free_at->group[h] = x;
+        }
+}
+
+/* Links on the wall clock draw a service when its start is known: lane by lane. */
+static void follow_wall_clock(const run_context *self, lane_state *lanes, size_t count) {
+    const size_t stages = self->model->stage_count;
+    for (int l = 0; l < EI_LANES; l++) {
+        ei_rng rng = ei_lanes_take(&lanes->streams, l);
+        for (size_t j = 0; j < count; j++) {
+            const double interval = lanes->interval[j].lane[l];
+            double x = 0;
+            for (size_t k = 0; k < stages; k++) {
+                lanes->stages[k].backlog.lane[l] -= interval;
+                lanes->stages[k].clock[l].into -= interval;
+            }
+            for (size_t k = 0; k < stages; k++) {
+                lane_stage *stage = &lanes->stages[k];
+                const ei_sampler *sampler = &self->samplers[k];
+                double start = stage->backlog.lane[l];
+                if (self->model->serial)
+                    start = k == 0 ? lanes->stages[stages - 1].backlog.lane[l] : x;
+                start = x > start ? x : start;
+                double service = sampler->service.kind == EI_SERVICE_TRANSFER
+                                     ? wall_clock_draw(sampler, &stage->clock[l], start, &rng)
+                                     : ei_sampler_draw(sampler, &rng);
+                stage->waiting.lane[l] += start - x;
+                stage->busy.lane[l] += service;
+                x = start + service;
+                stage->backlog.lane[l] = x;
+                stage->time[j].lane[l] = x;
+            }
+        }
+        ei_lanes_put(&lanes->streams, l, &rng);
+    }
+}
+
+EI_INLINE void enter(uint64_t *histogram, const ei_row *time, int kept) {
     for (int l = 0; l < kept; l++) {
         int64_t bits;
-        memcpy(&bits, &time[l], sizeof bits);
+        memcpy(&bits, &time->lane[l], sizeof bits);
         int64_t bin = (bits >> 46) - ((int64_t)(1023 + EI_HISTOGRAM_FIRST) << 6);
         bin = bin < 0 ? 0 : bin >= EI_HISTOGRAM_BINS ? EI_HISTOGRAM_BINS - 1 : bin;
         histogram[bin]++;
     }
 }
 
-/* Jobs first .. last - 1. */
-EI_MULTIVERSION static void simulate_jobs(const run_context *self, lane_state *lanes, uint64_t first,
-                                          uint64_t last) {
+EI_INLINE void count_above(const ei_row *time, size_t count, double limit, ei_row *violations) {
+    for (int h = 0; h < EI_GROUPS; h++) {
+        ei_words above = {0};
+        for (size_t j = 0; j < count; j++)
+            above -= (ei_words)(time[j].group[h] > limit);
+        violations->group[h] += __builtin_convertvector(above, ei_reals);
+    }
+}
+
+/* Jobs first .. last - 1, at most BLOCK of them. */
+EI_MULTIVERSION static void simulate_block(const run_context *self, lane_state *lanes, uint64_t first,
+                                           uint64_t last) {
     const ei_tandem *model = self->model;
-    const size_t stages = model->stage_count, deadlines = model->deadline_count;
-    const int wall = model->link == EI_LINK_WALL_CLOCK;
-    ei_rng_lanes streams = lanes->streams;
-    for (uint64_t job = first; job < last; job++) {
-        _Alignas(64) double interval[EI_LANES];
-        _Alignas(64) double x[EI_LANES];
-        _Alignas(64) double start[EI_LANES];
-        _Alignas(64) double service[EI_LANES];
-        const int counted = job >= model->warmup;
-        draw_arrivals(&model->arrival, &streams, interval);
-        for (size_t k = 0; k < stages; k++) {
-            double *restrict backlog = lanes->stages[k].backlog;
-            for (int l = 0; l < EI_LANES; l++)
-                backlog[l] -= interval[l];
-            if (wall)
-                for (int l = 0; l < EI_LANES; l++)
-                    lanes->stages[k].clock[l].into -= interval[l];
-        }
-        for (int l = 0; l < EI_LANES; l++)
-            x[l] = 0;
-        for (size_t k = 0; k < stages; k++) {
-            lane_stage *restrict stage = &lanes->stages[k];
-            const double *restrict free_at =
-                model->serial ? lanes->stages[stages - 1].backlog : stage->backlog;
-            if (model->serial && k > 0)
-                for (int l = 0; l < EI_LANES; l++)
-                    start[l] = x[l];
-            else
-                for (int l = 0; l < EI_LANES; l++)
-                    start[l] = x[l] > free_at[l] ? x[l] : free_at[l];
-            draw_services(&self->samplers[k], wall, stage->clock, start, &streams, service);
-            if (counted)
-                for (int l = 0; l < EI_LANES; l++) {
-                    stage->waiting[l] += start[l] - x[l];
-                    stage->busy[l] += service[l];
-                }
-            for (int l = 0; l < EI_LANES; l++) {
-                x[l] = start[l] + service[l];
-                stage->backlog[l] = x[l];
-            }
-            if (!counted)
-                continue;
-            for (int l = 0; l < EI_LANES; l++)
-                stage->sojourn[l] += x[l];
-            for (size_t d = 0; d < deadlines; d++) {
-                double *restrict count = lanes->violations + (d * stages + k) * EI_LANES,
-                                 limit = model->deadlines[d];
-                for (int l = 0; l < EI_LANES; l++)
-                    count[l] += x[l] > limit ? 1.0 : 0.0;
-            }
-            if (lanes->histogram != NULL && job % EI_HISTOGRAM_STRIDE == 0)
-                enter(lanes->histogram + k * EI_HISTOGRAM_BINS, x, lanes->kept);
-        }
-        if (counted)
-            for (int l = 0; l < EI_LANES; l++)
-                lanes->elapsed[l] += interval[l];
+    const size_t stages = model->stage_count, deadlines = model->deadline_count,
+                 count = (size_t)(last - first);
+    ei_lanes streams = lanes->streams;
+    draw_arrivals(&model->arrival, &streams, count, lanes->interval);
+    if (model->link == EI_LINK_WALL_CLOCK) {
+        lanes->streams = streams;
+        follow_wall_clock(self, lanes, count);
+        streams = lanes->streams;
+    } else {
+        for (size_t k = 0; k < stages; k++)
+            draw_services(&self->samplers[k], &streams, count, lanes->stages[k].service);
+        if (model->serial)
+            follow_serial(lanes->stages, stages, lanes->interval, count);
+        else
+            for (size_t k = 0; k < stages; k++)
+                follow_server(&lanes->stages[k], lanes->interval, k > 0 ? lanes->stages[k - 1].time : NULL,
+                              count);
     }
     lanes->streams = streams;
+    if (first < model->warmup)
+        return;
+    for (size_t j = 0; j < count; j++)
+        for (int h = 0; h < EI_GROUPS; h++)
+            lanes->elapsed.group[h] += lanes->interval[j].group[h];
+    for (size_t k = 0; k < stages; k++) {
+        const ei_row *time = lanes->stages[k].time;
+        for (size_t d = 0; d < deadlines; d++)
+            count_above(time, count, model->deadlines[d], &lanes->violations[d * stages + k]);
+        if (lanes->histogram != NULL)
+            for (size_t j = (size_t)(-first % EI_HISTOGRAM_STRIDE); j < count; j += EI_HISTOGRAM_STRIDE)
+                enter(lanes->histogram + k * EI_HISTOGRAM_BINS, &time[j], lanes->kept);
+    }
+}
+
+static void simulate_jobs(const run_context *self, lane_state *lanes, uint64_t first, uint64_t last) {
+    while (first < last) {
+        uint64_t end = last - first < BLOCK ? last : first + BLOCK;
+        simulate_block(self, lanes, first, end);
+        first = end;
+    }
 }
 
 /* Replications batch EI_LANES to batch EI_LANES + EI_LANES - 1; those beyond the last are simulated and
@@ -280,46 +361,59 @@ static int replicate(void *context, size_t batch, ei_parallel *run) {
     const size_t kept = model->replications - first < EI_LANES ? model->replications - first : EI_LANES;
     int status = EI_ERR_NO_MEMORY;
     lane_state lanes = {.kept = (int)kept};
-    /* Aligned, so that no vector straddles a cache line. */
-    const size_t counters = (deadlines * stages + 1) * EI_LANES * sizeof *lanes.violations;
+    /* Aligned, so that no vector straddles a cache line; and every array starts a whole number of pages of
+     * 4 KiB after the first, so that no store seems to overlap a load that runs ahead of it. */
+    const size_t rows = BLOCK + stages * 3 * BLOCK + deadlines * stages;
     lanes.stages = aligned_alloc(64, stages * sizeof *lanes.stages);
-    lanes.violations = aligned_alloc(64, counters);
+    lanes.interval = aligned_alloc(64, rows * sizeof *lanes.interval);
     if (self->histogram != NULL)
         lanes.histogram = calloc(stages * EI_HISTOGRAM_BINS, sizeof *lanes.histogram);
-    if (lanes.stages == NULL || lanes.violations == NULL ||
+    if (lanes.stages == NULL || lanes.interval == NULL ||
         (self->histogram != NULL && lanes.histogram == NULL))
         goto out;
     memset(lanes.stages, 0, stages * sizeof *lanes.stages);
-    memset(lanes.violations, 0, counters);
-    ei_rng_lanes_init(&lanes.streams, model->entropy, first);
-    for (size_t k = 0; k < stages; k++)
+    memset(lanes.interval, 0, rows * sizeof *lanes.interval);
+    lanes.violations = lanes.interval + BLOCK + stages * 3 * BLOCK;
+    ei_lanes_init(&lanes.streams, model->entropy, first);
+    for (size_t k = 0; k < stages; k++) {
+        lanes.stages[k].time = lanes.interval + BLOCK + k * 3 * BLOCK;
+        lanes.stages[k].service = lanes.stages[k].time + BLOCK;
         if (model->link == EI_LINK_WALL_CLOCK && model->stages[k].kind == EI_SERVICE_TRANSFER)
             for (int l = 0; l < EI_LANES; l++) {
-                ei_rng rng = take_stream(&lanes.streams, l);
+                ei_rng rng = ei_lanes_take(&lanes.streams, l);
                 lanes.stages[k].clock[l].into = -self->samplers[k].slot * (1 - ei_rng_uniform(&rng));
                 lanes.stages[k].clock[l].rate = ei_sample_slot(self->samplers[k].mean_snr, &rng);
-                put_stream(&lanes.streams, l, &rng);
+                ei_lanes_put(&lanes.streams, l, &rng);
             }
+    }
     const uint64_t total = model->warmup + model->jobs;
-    for (uint64_t job = 0; job < total; job += CHUNK) {
+    for (uint64_t job = 0, end; job < total; job = end) {
         if (ei_parallel_stopped(run)) {
             status = EI_ERR_INTERRUPTED;
             goto out;
         }
-        simulate_jobs(self, &lanes, job, total - job < CHUNK ? total : job + CHUNK);
+        end = total - job < CHUNK ? total : job + CHUNK;
+        if (job < model->warmup && end > model->warmup)
+            end = model->warmup;
+        if (job == model->warmup)
+            for (size_t k = 0; k < stages; k++)
+                lanes.stages[k].waiting = lanes.stages[k].busy = (ei_row){0};
+        simulate_jobs(self, &lanes, job, end);
     }
     const double jobs = (double)model->jobs;
     for (size_t l = 0; l < kept; l++) {
+        double sojourn = 0;
         for (size_t k = 0; k < stages; k++) {
-            const lane_stage *stage = &lanes.stages[k];
+            const double waiting = lanes.stages[k].waiting.lane[l], busy = lanes.stages[k].busy.lane[l];
             const size_t at = (first + l) * stages + k;
-            self->result->sojourn[at] = stage->sojourn[l] / jobs;
-            self->result->waiting[at] = stage->waiting[l] / jobs;
-            self->result->busy[at] = stage->busy[l] / lanes.elapsed[l];
+            sojourn += waiting + busy;
+            self->result->sojourn[at] = sojourn / jobs;
+            self->result->waiting[at] = waiting / jobs;
+            self->result->busy[at] = busy / lanes.elapsed.lane[l];
         }
         for (size_t i = 0; i < deadlines * stages; i++)
             self->result->violations[(first + l) * deadlines * stages + i] =
-                lanes.violations[i * EI_LANES + l] / jobs;
+                lanes.violations[i].lane[l] / jobs;
     }
     if (self->histogram != NULL)
         for (size_t i = 0; i < stages * EI_HISTOGRAM_BINS; i++)
@@ -328,7 +422,7 @@ static int replicate(void *context, size_t batch, ei_parallel *run) {
     status = EI_OK;
 out:
     free(lanes.stages);
-    free(lanes.violations);
+    free(lanes.interval);
     free(lanes.histogram);
     return status;
 }
