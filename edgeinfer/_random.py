@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """A seed sequence for `rng`: None, a seed, a SeedSequence, a BitGenerator or a Generator.
 
-    A generator advances, so that a second call with it gives other numbers; equal seeds give equal ones.
+    ValueError for anything else. A generator advances, so that a second call with it gives other numbers; equal seeds give equal ones.
 
     Examples
     --------
@@ -18,6 +18,13 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """
     if isinstance(rng, np.random.SeedSequence):
         return rng
+    try:
+        return _fresh(rng)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"rng = {rng!r}: must be what numpy.random.default_rng takes ({error})") from None
+
+
+def _fresh(rng: Any) -> np.random.SeedSequence:
     if isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.RandomState):
         words = np.random.default_rng(rng).integers(0, 2**32, size=8, dtype=np.uint64)
         return np.random.SeedSequence([int(word) for word in words])

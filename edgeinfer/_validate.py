@@ -51,6 +51,22 @@ def real(
     return array
 
 
+def number(name: str, value: Any, low: float, high: float = np.inf, **ends: bool) -> float:
+    """`real` for a single number.
+
+    Examples
+    --------
+    >>> number("confidence", [0.9, 0.95], 0, 1)
+    Traceback (most recent call last):
+    ...
+    ValueError: confidence of shape (2,): must be one number
+    """
+    answer = real(name, value, low, high, **ends)
+    if np.ndim(answer):
+        raise ValueError(f"{name} of shape {np.shape(answer)}: must be one number")
+    return answer
+
+
 def positive(name: str, value: ArrayLike) -> Any:
     """`real` on (0, inf)."""
     return real(name, value, 0, low_open=True)

@@ -5,7 +5,8 @@
 #include <string.h>
 
 enum { POISSON_TERMS = 64, SETTLING = 128 };
-static const double LEVELS_LIMIT = 4e6;
+/* Beyond these the law is geometric to rounding. */
+static const double LEVELS_LIMIT = 65536;
 
 int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double horizon) {
     int status = EI_OK;
@@ -20,10 +21,7 @@ int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double h
         return EI_ERR_UNSTABLE;
     if (load == 0)
         return EI_OK;
-    double wanted = fmax(horizon, 0) / service_time + SETTLING;
-    if (!(wanted < LEVELS_LIMIT))
-        return EI_ERR_TOO_LARGE;
-    size_t count = (size_t)wanted + 2;
+    size_t count = (size_t)fmin(fmax(horizon, 0) / service_time + SETTLING, LEVELS_LIMIT) + 2;
     /* above[n] = P(more than n arrivals in a service), from the small end. */
     double above[POISSON_TERMS], term = exp(-load);
     for (int n = 1; n <= POISSON_TERMS; n++)
@@ -56,6 +54,7 @@ int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double h
     double ratio = law[last - 1] > 0 ? fmin(law[last] / law[last - 1], 1 - 1e-12) : 0;
     double tail = law[last] * ratio / (1 - ratio);
     self->levels = last - 1;
+    self->decay = ratio;
     for (size_t i = last; i >= 2; i--) {
         tail += law[i];
         self->tail[i - 2] = tail;
@@ -75,9 +74,15 @@ double ei_md1_waiting_sf(const ei_md1 *self, double time) {
         return 1;
     if (self->levels == 0)
         return 0;
-    double whole = floor(time / self->service_time);
-    if (!(whole < (double)self->levels))
-        return 0;
+    double whole = floor(time / self->service_time), decayed = 1;
+    if (!(whole < (double)self->levels)) {
+        double known = (double)(self->levels - 1);
+        decayed = pow(self->decay, whole - known);
+        if (!(decayed > 0))
+            return 0;
+        time -= (whole - known) * self->service_time;
+        whole = known;
+    }
     size_t k = (size_t)whole;
     double mean = self->arrival_rate * fmax(self->service_time - (time - whole * self->service_time), 0);
     double weight = exp(-mean), sum = 0;
@@ -86,7 +91,7 @@ double ei_md1_waiting_sf(const ei_md1 *self, double time) {
         sum += part;
         weight *= mean / (double)(j + 1);
         if (part < 1e-18 * sum && j > 4)
-            return fmin(sum, 1);
+            return fmin(sum * decayed, 1);
     }
     /* More than k arrivals: from the weights themselves where 1 - .. would cancel. */
     double rest = 0;
@@ -94,7 +99,7 @@ double ei_md1_waiting_sf(const ei_md1 *self, double time) {
         rest += weight;
         weight *= mean / (double)(j + 1);
     }
-    return fmin(sum + rest, 1);
+    return fmin((sum + rest) * decayed, 1);
 }
 
 void ei_lattice_free(ei_lattice *self) {

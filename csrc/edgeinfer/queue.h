@@ -14,11 +14,12 @@ typedef struct {
     double arrival_rate, service_time;
     size_t levels;
     double *tail; /* [levels], P(N > i + 1); owned */
+    double decay; /* ratio of successive tails beyond them */
 } ei_md1;
 
 /* Given: load arrival_rate * service_time < 1; service_time 0 is a queue that never waits; horizon, s, the
- * largest time asked of ei_md1_waiting_sf. Status: EI_ERR_UNSTABLE, EI_ERR_DOMAIN, EI_ERR_NO_MEMORY,
- * EI_ERR_TOO_LARGE. free is legal after a failed init. */
+ * largest time asked of ei_md1_waiting_sf: times beyond it, or beyond 65536 service times, take the law to be
+ * geometric. Status: EI_ERR_UNSTABLE, EI_ERR_DOMAIN, EI_ERR_NO_MEMORY. free is legal after a failed init. */
 EI_WARN_UNUSED int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double horizon);
 void ei_md1_free(ei_md1 *self);
 double ei_md1_waiting_sf(const ei_md1 *self, double time);

@@ -259,14 +259,16 @@ int ei_rare_violation(const ei_service *stages, size_t stage_count, double arriv
     context.laws = calloc(stage_count, sizeof *context.laws);
     if (context.laws == NULL)
         goto out;
-    double least = 0;
+    double least = 0, log_moment = 0;
     for (size_t k = 0; k < stage_count; k++) {
         if ((status = cell_law_init(&context.laws[k], &stages[k], context.theta)) != EI_OK)
             goto out;
         least += ei_service_minimum(&stages[k]);
+        log_moment += context.laws[k].log_mgf;
     }
     *result = (ei_rare_result){.tilt = context.theta};
-    if (deadline < least || context.theta == 0) {
+    /* Far beyond where every weight is 0 in a double, paths would only take long. */
+    if (deadline < least || context.theta == 0 || context.theta * deadline - log_moment > 1000) {
         result->value = deadline < least;
         result->effective_sample_size = result->replications = 1;
         status = EI_OK;

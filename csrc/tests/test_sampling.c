@@ -48,6 +48,51 @@ static void test_lanes_are_streams(void) {
     CHECK(equal);
 }
 
+/* Each bit of a word, and of a word xor the next of the stream and of the next stream, is one half the time:
+ * 192 counts, each off by more than 5.5 standard deviations with probability 4e-8. */
+static void test_bits_are_even(void) {
+    enum { WORDS = 1 << 18 };
+    static int count[3][64];
+    ei_rng one, other;
+    ei_rng_init(&one, entropy, 7);
+    ei_rng_init(&other, entropy, 8);
+    uint64_t before = ei_rng_next(&one);
+    for (int i = 0; i < WORDS; i++) {
+        uint64_t now = ei_rng_next(&one), seen[3] = {now, now ^ before, now ^ ei_rng_next(&other)};
+        for (int kind = 0; kind < 3; kind++)
+            for (int bit = 0; bit < 64; bit++)
+                count[kind][bit] += (int)(seen[kind] >> bit & 1);
+        before = now;
+    }
+    for (int kind = 0; kind < 3; kind++)
+        for (int bit = 0; bit < 64; bit++)
+            CHECK(fabs(count[kind][bit] - WORDS / 2.0) < 5.5 * sqrt(WORDS) / 2);
+}
+
+/* Pairs of uniforms, of one stream and of neighbouring ones, in a grid of 32 x 32: chi-square with 1023
+ * degrees of freedom, above its mean by 5 standard deviations with probability below 1e-5. */
+static void test_uniforms_fill_the_square(void) {
+    enum { SIDE = 32, PAIRS = 1 << 19 };
+    static int cell[2][SIDE][SIDE];
+    ei_rng one, other;
+    ei_rng_init(&one, entropy, 9);
+    ei_rng_init(&other, entropy, 10);
+    for (int i = 0; i < PAIRS; i++) {
+        double u = ei_rng_uniform(&one), next = ei_rng_uniform(&one), beside = ei_rng_uniform(&other);
+        int row = (int)((1 - u) * SIDE);
+        cell[0][row][(int)((1 - next) * SIDE)]++;
+        cell[1][row][(int)((1 - beside) * SIDE)]++;
+    }
+    for (int kind = 0; kind < 2; kind++) {
+        const double expected = (double)PAIRS / (SIDE * SIDE), freedom = SIDE * SIDE - 1;
+        double square = 0;
+        for (int i = 0; i < SIDE; i++)
+            for (int j = 0; j < SIDE; j++)
+                square += (cell[kind][i][j] - expected) * (cell[kind][i][j] - expected) / expected;
+        CHECK(fabs(square - freedom) < 5 * sqrt(2 * freedom));
+    }
+}
+
 /* A transfer drawn over lanes takes the slots that its stream has next, however the other lanes fare. */
 static void test_transfers_are_streams(void) {
     enum { JOBS = 150, REPLICATIONS = 19 };
@@ -126,6 +171,8 @@ static void test_the_same_bits_everywhere(void) {
 
 int main(void) {
     test_log2();
+    test_bits_are_even();
+    test_uniforms_fill_the_square();
     test_lanes_are_streams();
     test_transfers_are_streams();
     test_the_same_bits_everywhere();

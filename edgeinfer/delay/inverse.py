@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgeinfer import _core, _validate
+from edgeinfer import _validate
 from edgeinfer.delay._elements import elements, finish
 from edgeinfer.delay.bounds import METHODS, violation_bound
 from edgeinfer.model import Pipeline, Transfer
@@ -94,7 +94,7 @@ def deadline_at(
     """
     rate, target = _validate.positive("arrival_rate", arrival_rate), _probability(probability)
     _validate.choice("method", method, METHODS)
-    tolerance = _validate.positive("tolerance", tolerance)
+    tolerance = _validate.number("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
     for i, single, element_rate, element_target in walk:
@@ -148,7 +148,7 @@ def max_arrival_rate(
     """
     limit, target = _validate.positive("deadline", deadline), _probability(probability)
     _validate.choice("method", method, METHODS)
-    tolerance = _validate.positive("tolerance", tolerance)
+    tolerance = _validate.number("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, deadline=limit, probability=target)
     result = np.zeros(int(np.prod(shape)))
     for i, single, element_limit, element_target in walk:
@@ -201,7 +201,7 @@ def min_bandwidth(
     rate, limit = _validate.positive("arrival_rate", arrival_rate), _validate.positive("deadline", deadline)
     target = _probability(probability)
     _validate.choice("method", method, METHODS)
-    tolerance = _validate.positive("tolerance", tolerance)
+    tolerance = _validate.number("tolerance", tolerance, 0, low_open=True)
     if not any(isinstance(stage, Transfer) for stage in pipeline):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
     shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
@@ -217,8 +217,9 @@ def min_bandwidth(
             ]
             try:
                 return bool(violation_bound(Pipeline(stages), rate, limit, method) <= target)
-            except _core.CoreError:
-                return False  # a transfer of more slots than the law's tables hold is far beyond any deadline
+            except ValueError:
+                # All else was checked above: a transfer of more slots than the law's tables hold.
+                return False
 
         bandwidths = [stage.link.bandwidth for stage in single if isinstance(stage, Transfer)]
         high = float(max(bandwidths))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from edgeinfer import _validate
 
 
@@ -39,11 +41,17 @@ class Cascade(_validate.Value):
 
     def prior_work(self, prior_steps: Any) -> Any:
         """O_E + O_prior L_prior, FLOP; L_prior >= 0, (...,) array_like."""
-        return self.encoder + self.prior_step * _non_negative("prior_steps", prior_steps)
+        return _sum(self.encoder, self.prior_step, _non_negative("prior_steps", prior_steps))
 
     def decode_work(self, decode_steps: Any) -> Any:
         """O_D + O_dec L_dec, FLOP; L_dec >= 0, (...,) array_like."""
-        return self.feature + self.decode_step * _non_negative("decode_steps", decode_steps)
+        return _sum(self.feature, self.decode_step, _non_negative("decode_steps", decode_steps))
+
+
+def _sum(once: Any, step: Any, steps: Any) -> Any:
+    # What overflows is refused by name where a stage is made of it.
+    with np.errstate(over="ignore"):
+        return once + step * steps
 
 
 def _non_negative(name: str, value: Any) -> Any:

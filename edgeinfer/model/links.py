@@ -54,6 +54,9 @@ class RayleighLink(_validate.Value):
         _validate.broadcast_shapes(**{name: np.shape(value) for name, value in values.items()})
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        with np.errstate(over="ignore"):
+            budget = self.tx_power_dbm - self.path_loss_db - self.noise_dbm
+        _validate.real("tx_power_dbm - path_loss_db - noise_dbm", budget, -3000, 3000)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,7 +136,12 @@ class RayleighLink(_validate.Value):
 
 @lru_cache(maxsize=512)
 def _law(bits: float, bandwidth: float, mean_snr: float, slot: float) -> _core.Transfer:
-    return _core.Transfer(bits, bandwidth, mean_snr, slot)
+    try:
+        return _core.Transfer(bits, bandwidth, mean_snr, slot)
+    except _core.CoreError as error:
+        raise ValueError(
+            f"bits = {bits:g}: over a link of {bandwidth:g} Hz, mean SNR {mean_snr:g} and slots of {slot:g} s: {error}"
+        ) from None
 
 
 class TransferTime:
@@ -166,9 +174,7 @@ class TransferTime:
         return float(values) if values.ndim == 0 else values
 
     def _over(self, name: str, argument: Any, function: Any) -> Any:
-        argument = np.asarray(argument, dtype=np.float64)
-        if np.isnan(argument).any():
-            raise ValueError(f"{name} = nan: must be real")
+        argument = np.asarray(_validate.real(name, argument, infinite=True))
         shape = _validate.broadcast_shapes(law=self.shape, **{name: argument.shape})
         if len(self.laws) == 1:
             result = np.asarray(function(self.laws[0], argument)).reshape(shape)

@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import edgeinfer as ei
 
@@ -73,32 +71,3 @@ def test_samples_are_seeded():
 def test_bad_input_is_named(build, text):
     with pytest.raises(ValueError, match=text):
         build()
-
-
-anything = st.one_of(st.floats(), st.integers(-3, 3), st.none(), st.text(max_size=2), st.lists(st.floats(), max_size=3))
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_nothing_but_value_errors(data):
-    pipeline = ei.Pipeline([ei.Compute(3e11, NODE, "a")])
-    one, two = data.draw(anything), data.draw(anything)
-    calls = [
-        lambda: ei.Node("x", one),
-        lambda: ei.RayleighLink(one, 31, two, 100, 0.01),
-        lambda: ei.Cascade(one, two, 1, 1, 1, 1),
-        lambda: ei.Measured(one, "m"),
-        lambda: ei.mean_sojourn(pipeline, one),
-        lambda: ei.violation_bound(pipeline, one, two),
-        lambda: ei.violation_bound(pipeline, one, two, "union"),
-        lambda: ei.violation_bracket(pipeline, one, two),
-        lambda: ei.simulate(pipeline, one, two, jobs=5, replications=2, warmup=1),
-        lambda: ei.deadline_at(pipeline, one, two, tolerance=0.1),
-    ]
-    call = data.draw(st.sampled_from(calls))
-    try:
-        call()
-    except (ValueError, ei.delay.UnstableError):
-        pass
-    except RuntimeError as error:
-        assert type(error).__name__ == "CoreError"

@@ -1,0 +1,73 @@
+"""Whatever is given to a public function, it answers or raises a ValueError that says what is wrong; nothing else."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgeinfer as ei
+
+NODE = ei.Node("unit", 1.0)
+LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
+CASCADE = ei.Cascade(0.194e12, 6.7598e12, 1.117e12, 3.5492e12, 1.0486e6, 5.2429e6)
+SPLIT = ei.Pipeline([ei.Compute(0.3, NODE, "a"), ei.Transfer(1e6, LINK, "b"), ei.Compute(0.2, NODE, "c")])
+DEVICE = ei.Pipeline([ei.Compute(0.3, NODE, "a")])
+
+number = st.one_of(st.floats(), st.floats(0, 3), st.integers(-3, 3), st.sampled_from([1e300, -1e300, 1e-300, 0.0, np.inf, np.nan]))  # fmt: skip
+anything = st.one_of(
+    number,
+    st.none(),
+    st.text(max_size=2),
+    st.booleans(),
+    st.lists(number, max_size=3),
+    st.lists(st.lists(number, min_size=1, max_size=2), max_size=2),
+    st.sampled_from(
+        [np.array([2.0, 1.0, 3.0])[::2], np.float32([0.5]), np.array([1, 2]), np.array(["x"]), 1j, object()]
+    ),
+)
+
+CALLS = {
+    "Node": lambda a, b: ei.Node("x", a),
+    "RayleighLink": lambda a, b: ei.RayleighLink(a, 31, b, 100, 0.01),
+    "slot": lambda a, b: ei.RayleighLink(1e6, 31, -100, 100, a, b),
+    "mean_rate": lambda a, b: ei.RayleighLink(1e6, 31, a, b, 0.01).mean_rate(),
+    "sample_rate": lambda a, b: LINK.sample_rate(10, a),
+    "transfer": lambda a, b: LINK.transfer(a).sf(b),
+    "law": lambda a, b: (LINK.transfer(1e6).cdf(a), LINK.transfer(1e6).mgf(b)),
+    "Cascade": lambda a, b: ei.Cascade(a, b, 1, 1, 1, 1),
+    "Compute": lambda a, b: ei.Compute(a, NODE, "x").mean(),
+    "Measured": lambda a, b: ei.Measured(a, "m").mean(),
+    "Exponential": lambda a, b: ei.Exponential(a, "m").mean(),
+    "Pipeline": lambda a, b: ei.Pipeline([a, b]),
+    "split": lambda a, b: ei.split(CASCADE, a, b, NODE, NODE, LINK),
+    "edge_only": lambda a, b: ei.edge_only(CASCADE, a, b, NODE, NODE, LINK),
+    "device_only": lambda a, b: ei.device_only(CASCADE, a, b, NODE, NODE, LINK),
+    "latency": lambda a, b: ei.latency(SPLIT, a),
+    "mean_sojourn": lambda a, b: ei.mean_sojourn(SPLIT, a),
+    "bracket": lambda a, b: ei.violation_bracket(DEVICE, a, b),
+    "union": lambda a, b: ei.violation_bound(SPLIT, a, b, "union"),
+    "lundberg": lambda a, b: ei.violation_bound(SPLIT, a, b, "lundberg", log=True),
+    "method": lambda a, b: ei.violation_bound(SPLIT, 1.0, 2.0, a),
+    "deadline_at": lambda a, b: ei.deadline_at(DEVICE, a, b, tolerance=0.1),
+    "max_arrival_rate": lambda a, b: ei.max_arrival_rate(DEVICE, a, b, tolerance=0.1),
+    "min_bandwidth": lambda a, b: ei.min_bandwidth(SPLIT, 0.1, a, b, tolerance=0.1, method="union"),
+    "simulate": lambda a, b: ei.simulate(DEVICE, a, b, jobs=5, replications=2, warmup=1),
+    "jobs": lambda a, b: ei.simulate(DEVICE, 1.0, 1.0, jobs=5, replications=2, warmup=1, confidence=a, rng=b),
+    "rare_violation": lambda a, b: ei.rare_violation(DEVICE, a, b, relative_error=0.3, max_replications=2000),
+    "best_paradigm": lambda a, b: ei.plan.best_paradigm(ei.paper.scenario(), a, deadline=b),
+    "replace": lambda a, b: ei.paper.scenario().replace(prior_steps=a, bandwidth=b).pipelines(),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=60, deadline=None)
+@given(a=anything, b=anything)
+def test_answers_or_value_error(name, a, b):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ei.AccuracyWarning)
+        try:
+            CALLS[name](a, b)
+        except ValueError as error:
+            assert str(error)
