@@ -9,6 +9,8 @@ import pytest
 
 from edgeinfer import _core
 
+from .conftest import SNR
+
 
 def run(stages, entropy, *, rate=1.0, arrival=None, deadlines=(2.0,), jobs=40_000, replications=48, service="tandem", link="table", threads=2, warmup=2000):  # fmt: skip
     arrival = ("poisson", (rate,)) if arrival is None else arrival
@@ -189,14 +191,27 @@ def test_link_bottleneck_equals_a_slot_by_slot_twin(entropy):
 
 
 @pytest.mark.slow
-def test_rare_interval_covers(latent):
-    # 300 runs at nominal 95 %: fewer than 271 covers with probability < 1e-3 if the coverage is right.
-    stages = [("deterministic", 0.651), ("transfer", latent), ("deterministic", 0.458)]
+@pytest.mark.parametrize(
+    ("d1", "d3", "bits", "rate", "deadline"),
+    [(0.651, 0.458, 1.0486e6, 1.0, 4.8), (0.458, 0.651, 1.0486e6, 1.0, 4.8), (0.3, 0.458, 5.2429e6, 1.3, 4.5)],
+    ids=["edge", "device", "link"],
+)
+def test_rare_interval_covers(d1, d3, bits, rate, deadline, entropy):
+    # The truth by a long run of its own, which plain simulation of 64 million jobs confirms. 300 runs at nominal 95 %: fewer
+    # than 271 cover with probability < 1e-3 if the coverage is right.
+    stages = [("deterministic", d1), ("transfer", _core.Transfer(bits, 10e6, SNR, 0.01)), ("deterministic", d3)]
+    long_run = _core.rare_violation(stages, rate, deadline, 3e-4, 1e9, entropy, 2)
+    truth = long_run["value"]
+    plain = run(stages, entropy, rate=rate, deadlines=(deadline,), jobs=1_000_000, replications=64)["violations"][
+        :, 0, 2
+    ]
+    assert abs(z_of(plain, truth)) < LIMIT
     covered = 0
     for seed in range(300):
-        entropy = np.random.SeedSequence(seed).generate_state(4, np.uint64)
-        answer = _core.rare_violation(stages, 1.0, 4.8, 0.02, 1e7, entropy, 2)
-        covered += abs(answer["value"] - 9.1188e-3) <= 1.96 * answer["standard_error"]
+        key = np.random.SeedSequence(seed).generate_state(4, np.uint64)
+        answer = _core.rare_violation(stages, rate, deadline, 0.02, 1e7, key, 2)
+        assert answer["standard_error"] > 3 * long_run["standard_error"]
+        covered += abs(answer["value"] - truth) <= 1.96 * answer["standard_error"]
     assert covered >= 271
 
 
