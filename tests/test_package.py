@@ -104,3 +104,11 @@ def test_paths_in_the_documentation_exist():
         text = (base / name).read_text()
         for path in re.findall(r"`((?:edgeinfer|csrc|tests|benchmarks|notebooks|scripts)/[\w./]*)`", text):
             assert (base / path).exists(), f"{name}: {path}"
+
+
+@pytest.mark.process
+def test_the_example_of_the_readme_prints_what_it_says():
+    text = (ROOT.parent / "README.md").read_text()
+    code, said = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL).groups()
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == said
