@@ -14,6 +14,7 @@ from edgeinfer.bridge.manifest import (
     read_manifest,
     read_part,
 )
+from edgeinfer.bridge.profiles import Profile, profile
 from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, shipped, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
 
@@ -25,6 +26,7 @@ __all__ = [
     "Network",
     "Part",
     "Port",
+    "Profile",
     "Scheduler",
     "Stage",
     "Step",
@@ -34,6 +36,7 @@ __all__ = [
     "count_flops",
     "load",
     "pack",
+    "profile",
     "read_manifest",
     "read_part",
     "shipped",

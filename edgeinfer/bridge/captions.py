@@ -18,9 +18,12 @@ class Tokenizer(Protocol):
     ----------
     length : int
         L.
+    shortest : str
+        The shortest caption it takes.
     """
 
     length: int
+    shortest: str
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
         """Ids, (B, L)."""
@@ -48,6 +51,7 @@ class Words:
 
     def __init__(self, words: dict[str, int], length: int, pad: int) -> None:
         self.words, self.length, self.pad = words, length, pad
+        self.shortest = min(words, key=len)
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
         """Ids, (B, L)."""
@@ -76,7 +80,7 @@ class BytePairs:
     """
 
     def __init__(self, folder: Path, length: int) -> None:
-        self.length = length
+        self.length, self.shortest = length, ""
         library = need("tokenizers", "bridge")
         if (folder / "tokenizer.json").is_file():
             self._tokenizer = library.Tokenizer.from_file(str(folder / "tokenizer.json"))

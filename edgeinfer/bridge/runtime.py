@@ -182,6 +182,11 @@ class GenerativeCascade:
     def __repr__(self) -> str:
         return f"GenerativeCascade({self.manifest.name!r}, folder={str(self.manifest.folder)!r})"
 
+    @property
+    def shortest_caption(self) -> str:
+        """The shortest caption that the tokenizer takes."""
+        return self._tokenizer.shortest
+
     def prepare(self, *stages: str) -> None:
         """Load the networks of some stages now rather than at the first request.
 
