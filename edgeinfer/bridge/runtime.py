@@ -527,7 +527,8 @@ class GenerativeCascade:
         port = network.part.inputs[network.ports["sample"]]
         feeds[port.name] = fed = twice.astype(port.dtype, copy=False)
         port = network.part.inputs[network.ports["timestep"]]
-        feeds[port.name] = time = np.empty((passes * batch,) if port.shape == (None,) else port.shape, port.dtype)
+        shape = tuple(passes * batch if size is None else size for size in port.shape)
+        feeds[port.name] = time = np.empty(shape, port.dtype)
         for step in path:
             if passes == 2:
                 copy[...] = sample

@@ -1,7 +1,7 @@
 import pytest
-from edgeinfer.bridge import load
 
 from bridge import tiny
+from edgeinfer.bridge import load
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,12 @@
 import numpy as np
 import onnxruntime
 import pytest
-from edgeinfer import bridge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from bridge import tiny
+from edgeinfer import bridge
 
 CAPTIONS, SEEDS = tiny.CAPTIONS, [11, 12, 13]
 

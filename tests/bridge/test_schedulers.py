@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from edgeinfer.bridge import Scheduler, advance
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from edgeinfer.bridge import Scheduler, advance
 
 CONFIGS = [
     {"beta_schedule": schedule, "prediction_type": prediction, "timestep_spacing": spacing, "clip_sample": clip}
