@@ -37,7 +37,7 @@ def main() -> None:
         {"ONNX Runtime alone": float(np.median(total - profile.overhead)) * 1e3},
         "<= 2 ms and <= 3 % above it",
     )
-    # The least is what the runtime takes; what the median has beyond it is other processes' time.
+    # On a busy machine the median also holds what other processes took meanwhile.
     for name, outside in (("least", profile.overhead.min()), ("median", np.median(profile.overhead))):
         print(f"outside ONNX Runtime, {name}: {outside * 1e3:.3g} ms a request, {outside / np.median(total):.2%}")
 
