@@ -18,9 +18,10 @@ study plan UnstableError""".split()
 BELOW = {
     "model": set(),
     "delay": {"model"},
+    "bridge": {"model"},
     "plan": {"model", "delay"},
     "study": {"model", "delay", "plan"},
-    "paper": {"model", "delay", "plan", "study"},
+    "paper": {"model", "delay", "bridge", "plan", "study"},
 }
 
 
@@ -57,12 +58,15 @@ def test_import_is_light():
     script = (
         "import sys, time\nimport numpy\nstart = time.perf_counter()\nimport edgeinfer\n"
         "print(time.perf_counter() - start)\n"
-        "print([m for m in ('matplotlib', 'xarray', 'dask', 'zarr', 'scipy', 'click', 'onnxruntime') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'xarray', 'dask', 'zarr', 'scipy', 'click', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
     runs = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
     ]
     assert all(run.stdout.splitlines()[1] == "[]" for run in runs)
+    bridge = script.replace("import edgeinfer\n", "import edgeinfer.bridge\n", 1)
+    run = subprocess.run([sys.executable, "-c", bridge], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[1] == "[]"
     assert min(float(run.stdout.splitlines()[0]) for run in runs) < 0.2
 
 
