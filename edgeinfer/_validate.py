@@ -51,12 +51,17 @@ def real(
     return array
 
 
-def number(name: str, value: Any, low: float, high: float = np.inf, **ends: bool) -> float:
+def positive(name: str, value: ArrayLike) -> Any:
+    """`real` on (0, inf)."""
+    return real(name, value, 0, low_open=True)
+
+
+def scalar(name: str, value: Any, low: float = -np.inf, high: float = np.inf, **ends: bool) -> float:
     """`real` for a single number.
 
     Examples
     --------
-    >>> number("confidence", [0.9, 0.95], 0, 1)
+    >>> scalar("confidence", [0.9, 0.95], 0, 1)
     Traceback (most recent call last):
     ...
     ValueError: confidence of shape (2,): must be one number
@@ -65,27 +70,6 @@ def number(name: str, value: Any, low: float, high: float = np.inf, **ends: bool
     if np.ndim(answer):
         raise ValueError(f"{name} of shape {np.shape(answer)}: must be one number")
     return answer
-
-
-def positive(name: str, value: ArrayLike) -> Any:
-    """`real` on (0, inf)."""
-    return real(name, value, 0, low_open=True)
-
-
-def scalar(name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, low_open: bool = False) -> float:
-    """`real` of one number.
-
-    Examples
-    --------
-    >>> scalar("slowdown", [1.0, 2.0], 0)
-    Traceback (most recent call last):
-    ...
-    ValueError: slowdown = [1.0, 2.0]: must be one number
-    """
-    number = real(name, value, low, high, low_open=low_open)
-    if not isinstance(number, float):
-        raise ValueError(f"{name} = {value!r}: must be one number")
-    return number
 
 
 def whole(name: str, value: Any, low: int) -> int:

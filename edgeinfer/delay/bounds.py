@@ -22,7 +22,7 @@ def _arguments(arrival_rate: ArrayLike, deadline: ArrayLike) -> dict[str, Any]:
 
 def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
     if slot is not None:
-        return _validate.number("slot", slot, 0, low_open=True)
+        return _validate.scalar("slot", slot, 0, low_open=True)
     slots = {float(value) for stage in pipeline if isinstance(stage, Transfer) for value in np.ravel(stage.link.slot)}
     if len(slots) > 1:
         raise ValueError(f"slot = None: links have the slots {sorted(slots)} s; method {method!r} needs one")

@@ -94,7 +94,7 @@ def deadline_at(
     """
     rate, target = _validate.positive("arrival_rate", arrival_rate), _probability(probability)
     _validate.choice("method", method, METHODS)
-    tolerance = _validate.number("tolerance", tolerance, 0, low_open=True)
+    tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
     for i, single, element_rate, element_target in walk:
@@ -148,7 +148,7 @@ def max_arrival_rate(
     """
     limit, target = _validate.positive("deadline", deadline), _probability(probability)
     _validate.choice("method", method, METHODS)
-    tolerance = _validate.number("tolerance", tolerance, 0, low_open=True)
+    tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, deadline=limit, probability=target)
     result = np.zeros(int(np.prod(shape)))
     for i, single, element_limit, element_target in walk:
@@ -201,7 +201,7 @@ def min_bandwidth(
     rate, limit = _validate.positive("arrival_rate", arrival_rate), _validate.positive("deadline", deadline)
     target = _probability(probability)
     _validate.choice("method", method, METHODS)
-    tolerance = _validate.number("tolerance", tolerance, 0, low_open=True)
+    tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     if not any(isinstance(stage, Transfer) for stage in pipeline):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
     shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)

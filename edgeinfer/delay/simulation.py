@@ -25,7 +25,7 @@ def _arrival(kind: str, rate: float, shape: float | None) -> tuple[Any, tuple[fl
     if kind == "erlang":
         return kind, (rate, float(_validate.whole("arrival_shape", 2 if shape is None else shape, 1)))
     if kind == "hyperexponential":
-        square = _validate.number("arrival_shape", 4.0 if shape is None else shape, 1)
+        square = _validate.scalar("arrival_shape", 4.0 if shape is None else shape, 1)
         # Balanced means: each phase carries half of the mean interarrival time.
         first = (1 + np.sqrt((square - 1) / (square + 1))) / 2
         return kind, (first, 2 * first * rate, 2 * (1 - first) * rate)
@@ -114,7 +114,7 @@ def simulate(
     _validate.choice("service", service, ("tandem", "serial"))
     _validate.choice("arrival", arrival, ARRIVALS)
     _validate.choice("link", link, ("table", "slots", "wall_clock"))
-    confidence = _validate.number("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     workers = _threads(threads)
     if warmup is not None:
         warmup = _validate.whole("warmup", warmup, 0)
@@ -218,9 +218,9 @@ def rare_violation(
     """
     rate = _validate.positive("arrival_rate", arrival_rate)
     limit = _validate.real("deadline", deadline, 0)
-    target = _validate.number("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
-    confidence = _validate.number("confidence", confidence, 0, 1, low_open=True, high_open=True)
-    budget = _validate.number("max_replications", max_replications, 1)
+    target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
+    confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    budget = _validate.scalar("max_replications", max_replications, 1)
     workers = _threads(threads)
     shape, walk = elements(pipeline, arrival_rate=rate, deadline=limit)
     size = int(np.prod(shape))
