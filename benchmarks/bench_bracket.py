@@ -22,6 +22,8 @@ def main() -> None:
         "device": (split(0.458, 0.651), 1.0),
         "edge and device equal, <= 60 ms": (split(0.651, 0.651), 1.0),
         "link": (split(0.3, 0.458, 5.2429e6), 1.3),
+        "link, at 0.8 of its capacity": (split(0.469, 0.499, 5.2429e6), 1.522),
+        "link, edge and device equal": (split(0.524, 0.524, 5.2429e6), 0.951),
     }
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, (pipeline, rate) in cases.items():

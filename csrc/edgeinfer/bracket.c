@@ -2,6 +2,7 @@
 
 #include "edgeinfer/bound.h"
 #include "edgeinfer/queue.h"
+#include "edgeinfer/rng.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,11 +13,16 @@ enum {
     WALK_POINTS = 122880,   /* lattice of the killed walk */
     WALK_STEPS = 1200,      /* jobs followed before the Chernoff bound takes over */
     OVERTAKING_STEPS = 600, /* iterations of the recursion for Z */
-    EXPONENTS = 12          /* candidate exponents of a Chernoff bound */
+    EXPONENTS = 12,         /* candidate exponents of a Chernoff bound */
+    HANDOVER_CELLS = 128,   /* lattice points that make the deterministic service */
+    HANDOVER_SIZE = 6 * HANDOVER_CELLS,
+    HANDOVER_GROUPS = 16, /* cells of the part of it that a record leaves */
+    HANDOVER_JOBS = 64    /* jobs on the added stage before the Chernoff bound takes over */
 };
 static const double QUEUE_WORK = 1e8; /* multiply-adds of an M/G/1 lattice */
 /* upper / lower below which dearer formulas are not tried. */
-static const double CLOSE = 1.02, FAIR = 1.12;
+static const double CLOSE = 1.02, FAIR = 1.12, POOR = 1.3;
+static const double BEYOND = 6; /* mean interarrival times that a lattice reaches beyond the deadlines */
 static const double NEGLIGIBLE = 1e-18; /* a law's lattice ends here */
 
 /* One arrival rate's deadlines, of a pipeline D (d1), X, D (d3) with `constant` seconds more. */
@@ -129,81 +135,39 @@ static int lower_queue(const batch *self, const ei_lattice *law, const ei_md1 *w
     return EI_OK;
 }
 
-/* Points and step of an M/G/1 lattice over [0, horizon] with at most QUEUE_WORK multiply-adds. */
-static void queue_grid(double horizon, double reach, double *step, size_t *count, size_t *cells) {
-    double points = sqrt(QUEUE_WORK * horizon / fmin(reach, horizon));
-    points = fmin(points, 131072);
-    *step = horizon / points;
-    *count = (size_t)points + 2;
-    *cells = (size_t)fmin(reach / *step + 3, 4e6);
-}
-
-/* P(floor + S + Wq > rest) over the lattices of service and waiting time. */
-static double convolve(const ei_lattice *service, const ei_lattice *waiting, double rest, int upper) {
-    if (rest < 0)
-        return 1;
-    double sum = upper ? service->sf[service->count - 1] + (1 - service->sf[0]) : 0;
-    for (size_t i = 0; i + 1 < service->count; i++) {
-        double at = (double)(i + (upper ? 1 : 0)) * service->step;
-        if (at > rest) {
-            sum += service->sf[i] - (upper ? service->sf[service->count - 1] : 0);
-            break;
-        }
-        double mass = service->sf[i] - service->sf[i + 1];
-        if (mass > 0)
-            sum +=
-                mass * (upper ? ei_lattice_upper(waiting, rest - at) : ei_lattice_lower(waiting, rest - at));
-    }
-    return fmin(sum, 1);
-}
-
-/* d1 + d3 + S + Wq(S), S = max(floor, X); lower with floor = 0, upper with floor = dm. */
-static int single_server(const batch *self, double floor, int upper) {
-    const shape *pipeline = self->pipeline;
-    double constant = pipeline->constant + pipeline->d1 + pipeline->d3, step;
-    double horizon = largest_deadline(self) - constant,
-           reach = fmax(reach_of(pipeline->random), floor * 1.001);
-    size_t count, cells;
-    ei_lattice service = {0}, waiting = {0};
+/* Bounds on the survival function of S + Wq(S), S = max(floor, X), on one lattice over [0, horizon] or more:
+ * ends[first .. last], 0 below and 1 above. No upper one (sf NULL) where rounding pushes the load over one.
+ */
+static int sojourn_ends(const batch *self, double floor, double horizon, int first, int last,
+                        ei_lattice ends[2]) {
+    double reach = fmax(reach_of(self->pipeline->random), floor * 1.001);
     int status = EI_OK;
-    if (!(horizon > 0))
-        return EI_OK;
     /* A coarse pass finds where the law is below anything asked for. */
     for (int pass = 0; pass < 2; pass++) {
-        queue_grid(horizon, reach, &step, &count, &cells);
-        if (pass == 0) {
-            step = fmax(step, horizon / 4096);
-            count = (size_t)(horizon / step) + 2;
-            cells = (size_t)(reach / step) + 3;
+        horizon = fmax(horizon, reach);
+        double points = pass == 0 ? 4096 : fmin(sqrt(QUEUE_WORK * horizon / reach), 262144);
+        double step = horizon / points;
+        size_t count = (size_t)points + 2, cells = (size_t)(reach / step) + 3;
+        for (int upper = pass * first; upper <= pass * last && status == EI_OK; upper++) {
+            ei_lattice service = {0};
+            if ((status = ei_lattice_service(&service, self->pipeline->random, floor, step / EI_MG1_FINE,
+                                             cells * EI_MG1_FINE, upper)) == EI_OK)
+                status =
+                    ei_mg1_sojourn(&ends[upper], &service, self->arrival_rate, count, upper, self->monitor);
+            ei_lattice_free(&service);
         }
-        if ((status = ei_lattice_service(&service, pipeline->random, floor, step, cells, upper)) != EI_OK ||
-            (status = ei_mg1_waiting(&waiting, &service, self->arrival_rate, count, upper, self->monitor)) !=
-                EI_OK)
-            goto out;
-        if (pass == 1)
+        if (status != EI_OK || pass == 1)
             break;
         size_t end = 1;
-        while (end + 1 < count && waiting.sf[end] > 1e-24)
+        while (end + 1 < count && ends[0].sf[end] > 1e-24)
             end++;
         horizon = fmin(horizon, (double)end * step);
-        ei_lattice_free(&service);
-        ei_lattice_free(&waiting);
+        ei_lattice_free(&ends[0]);
     }
-    for (size_t i = 0; i < self->count; i++) {
-        size_t at = self->index[i];
-        double value = convolve(&service, &waiting, self->deadline[at] - constant, upper);
-        if (upper)
-            cut_upper(self, at, value, EI_BRACKET_SINGLE_SERVER);
-        else
-            raise_lower(self, at, value, EI_BRACKET_LINK);
-    }
-out:
-    /* Rounding may push a load just below one over it: no bound of this kind then. */
-    if (status == EI_ERR_UNSTABLE)
-        status = EI_OK;
-    ei_lattice_free(&service);
-    ei_lattice_free(&waiting);
-    return status;
+    if (status != EI_ERR_UNSTABLE)
+        return status;
+    ei_lattice_free(&ends[1]);
+    return EI_OK;
 }
 
 /* One step of V' = max(V - fall, X - shift + (V + rise - threshold)^+), all rounded up to lattice points. old
@@ -289,8 +253,10 @@ typedef struct {
     double theta, log_moment, kappa;
 } exponent;
 
-/* Exponents below the root of e^{theta dm} lambda / (lambda + theta) = 1 with M_X(theta) <= e^{theta dm}. */
-static int choose_exponents(const batch *self, double dm, exponent candidates[EXPONENTS], size_t *count) {
+/* Exponents below the root of e^{theta dm} lambda / (lambda + theta) = 1 with M_X(theta) <= e^{theta dm}, or,
+ * any_bottleneck, with M_X(theta) lambda / (lambda + theta) <= 1. */
+static int choose_exponents(const batch *self, double dm, int any_bottleneck, exponent candidates[EXPONENTS],
+                            size_t *count) {
     double rate = self->arrival_rate, low = 0, high = 1 / dm;
     *count = 0;
     while (high * dm - log1p(high / rate) < 0 && high < 1e12)
@@ -302,6 +268,20 @@ static int choose_exponents(const batch *self, double dm, exponent candidates[EX
         else
             high = middle;
     }
+    /* And below the root of X's own kappa, if that comes first. */
+    double bottom = 0, top = any_bottleneck ? low : 0;
+    for (int step = 0; step < 40 && bottom < top; step++) {
+        double middle = step == 0 ? top : bottom + (top - bottom) / 2, value;
+        int status = ei_service_log_mgf(self->pipeline->random, middle, &value, NULL);
+        if (status != EI_OK)
+            return status;
+        if (value < log1p(middle / rate))
+            bottom = middle;
+        else
+            top = middle;
+    }
+    if (any_bottleneck)
+        low = bottom;
     for (int i = 0; i < EXPONENTS; i++) {
         double theta = low * (i + 0.5) / EXPONENTS, value;
         if (i == EXPONENTS - 1)
@@ -309,7 +289,7 @@ static int choose_exponents(const batch *self, double dm, exponent candidates[EX
         int status = ei_service_log_mgf(self->pipeline->random, theta, &value, NULL);
         if (status != EI_OK)
             return status;
-        if (value < theta * dm)
+        if (value < (any_bottleneck ? log1p(theta / rate) : theta * dm))
             candidates[(*count)++] = (exponent){theta, value, exp(theta * dm - log1p(theta / rate))};
     }
     return EI_OK;
@@ -381,7 +361,8 @@ static int upper_associated(const batch *self) {
     double *tails = NULL;
     killed_walk chain = {.walk = NULL};
     ei_lattice law = {0};
-    if (dm <= 0 || (status = choose_exponents(self, dm, candidates, &exponents)) != EI_OK || exponents == 0)
+    if (dm <= 0 || (status = choose_exponents(self, dm, 0, candidates, &exponents)) != EI_OK ||
+        exponents == 0)
         return status;
     double steepest = candidates[exponents - 1].theta, furthest = largest_deadline(self) - constant;
     if (!(furthest > 0))
@@ -488,6 +469,207 @@ out:
     return status;
 }
 
+/* sf(y) <- E[sf(y - d + t)], t exponential, on the lattices of an upper and a lower bound: within a cell they
+ * count as its left or its right end, and t is integrated exactly. Below the lattice sf is 1 or, lower, its
+ * first value; beyond it the last value, or 0. */
+static void pass_job(double *restrict up, double *restrict low, size_t count, double rate, double step,
+                     double d) {
+    double steps = d / step, whole = ceil(steps), part = exp(-rate * step * (1 - (whole - steps)));
+    double decay = exp(-rate * step), up_mean = up[count - 1], low_mean = 0, right = 0, bottom = low[0];
+    size_t shift = (size_t)whole;
+    for (size_t j = count; j-- > 0;) {
+        double up_here = up[j], low_here = low[j];
+        if (j + shift < count) {
+            up[j + shift] = (1 - part) * up_here + part * up_mean;
+            low[j + shift] = (1 - part) * right + part * low_mean;
+        }
+        up_mean = decay * up_mean + (1 - decay) * up_here;
+        low_mean = decay * low_mean + (1 - decay) * right;
+        right = low_here;
+    }
+    for (size_t i = shift < count ? shift : count; i-- > 0;) {
+        up[i] = (1 - part) + part * up_mean;
+        low[i] = (1 - part) * right + part * low_mean;
+        up_mean = decay * up_mean + (1 - decay);
+        low_mean = decay * low_mean + (1 - decay) * right;
+        right = bottom;
+    }
+}
+
+/* One step of U' = X + (U - d)^+, distribution functions on the lattice d / HANDOVER_CELLS, X rounded down
+ * (at most), U beyond the lattice counted as its end. */
+EI_MULTIVERSION
+static void next_chance(const double *restrict service, const double *restrict old, double *restrict new) {
+    const size_t n = HANDOVER_CELLS, size = HANDOVER_SIZE;
+    for (size_t i = 0; i < size; i++)
+        new[i] = old[n] * service[i];
+    for (size_t w = n + 1; w <= size; w++) {
+        double mass = (w < size ? old[w] : 1) - old[w - 1];
+        for (size_t i = w - n; i < size; i++)
+            new[i] += mass * service[i - (w - n)];
+    }
+}
+
+/* total[i] += weight[0] up[i] - sum_k (weight[k] - weight[k + 1]) low[i + offset[k]], low = 0 beyond count.
+ */
+EI_MULTIVERSION
+static void add_handover(double *restrict total, size_t count, const double *weight,
+                         const double *restrict up, const double *restrict low, const size_t *offset) {
+    for (size_t i = 0; i < count; i++)
+        total[i] += weight[0] * up[i];
+    for (size_t k = 0; k < HANDOVER_GROUPS; k++) {
+        double mass = weight[k] - weight[k + 1];
+        if (mass > 0)
+            for (size_t i = 0; i + offset[k] < count; i++)
+                total[i] -= mass * low[i + offset[k]];
+    }
+}
+
+/* min over e of exp(left[e] - theta_e y), at most 1. */
+static double remainder_of(const double *left, const exponent *candidates, size_t exponents, double y) {
+    double least = 0;
+    for (size_t e = 0; e < exponents; e++)
+        least = fmin(least, left[e] - candidates[e].theta * y);
+    return exp(least);
+}
+
+/* Adds a stage of time d behind the link: see first_handover. ends: bounds on the law of R_0, d not counted;
+ * ends[1] becomes the bound with the stage. `before`: the time of the stage that has been added already, or
+ * 0. The elements' lower ends are raised where the stage stands `behind` the link in truth. */
+static int add_stage(const batch *self, double d, double before, int behind, ei_lattice ends[2]) {
+    const shape *pipeline = self->pipeline;
+    const size_t n = HANDOVER_CELLS, group = HANDOVER_CELLS / HANDOVER_GROUPS;
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3, step = ends[1].step;
+    double rate = self->arrival_rate, left[EXPONENTS];
+    /* The law of R_l reaches below zero. */
+    size_t points = ends[1].count, below = (size_t)fmin(BEYOND / (rate * step), (double)points);
+    size_t count = points + below, exponents = 0, offset[HANDOVER_GROUPS];
+    double margin = (double)below * step, *work = NULL, weight[HANDOVER_GROUPS + 1];
+    exponent candidates[EXPONENTS];
+    ei_lattice law = {0}, low = {step, count, NULL};
+    int finished = 0, status = choose_exponents(self, fmax(d, before), 1, candidates, &exponents);
+    if (status != EI_OK || (status = ei_lattice_service(&law, pipeline->random, 0, d / HANDOVER_CELLS,
+                                                        HANDOVER_SIZE + 2, 0)) != EI_OK)
+        goto out;
+    work = malloc((2 * count + 3 * HANDOVER_SIZE) * sizeof *work);
+    if (work == NULL) {
+        status = EI_ERR_NO_MEMORY;
+        goto out;
+    }
+    /* chance: P(U <= i d / n), U the U_{job - 1} of the job at hand. */
+    double *service = work, *chance = service + HANDOVER_SIZE, *next = chance + HANDOVER_SIZE;
+    double *up = next + HANDOVER_SIZE, *total = ends[1].sf;
+    low.sf = up + count;
+    for (size_t i = 0; i < below; i++)
+        up[i] = low.sf[i] = 1;
+    memcpy(up + below, ends[1].sf, points * sizeof *up);
+    memcpy(low.sf + below, ends[0].sf, points * sizeof *low.sf);
+    for (size_t i = 0; i < HANDOVER_SIZE; i++)
+        chance[i] = service[i] = 1 - law.sf[i + 1];
+    for (size_t k = 0; k < HANDOVER_GROUPS; k++)
+        offset[k] = (size_t)ceil((double)((k + 1) * group) * law.step / step * (1 + 1e-14));
+    for (int job = 1;; job++) {
+        finished = !(chance[n - 1] > 0);
+        if (finished)
+            break;
+        /* All jobs from this one on by Chernoff's bound, left[e] - theta y; 1 without an exponent. */
+        for (size_t e = 0; e < exponents; e++) {
+            double theta = candidates[e].theta, idle = log1p(theta / rate), kappa = theta * d - idle;
+            left[e] = log(chance[n - 1]) + candidates[e].log_moment + job * kappa - log(-expm1(kappa));
+            if (before > 0)
+                left[e] -= log(-expm1(theta * before - idle));
+        }
+        int enough = 1;
+        for (size_t i = 0; i < self->count && enough; i++) {
+            double y = self->deadline[self->index[i]] - constant;
+            enough = !(y >= 0) || !isfinite(y) ||
+                     remainder_of(left, candidates, exponents, y) < 1e-4 * ei_lattice_upper(&ends[1], y);
+        }
+        if (job > HANDOVER_JOBS || enough)
+            break;
+        pass_job(up, low.sf, count, rate, step, d);
+        for (size_t k = 0; k <= HANDOVER_GROUPS; k++)
+            weight[k] = k < HANDOVER_GROUPS ? chance[n - k * group - 1] : 0;
+        add_handover(total, points, weight, up + below, low.sf + below, offset);
+        /* Later ones gain little. */
+        for (size_t i = 0; i < self->count && behind && (job & (job - 1)) == 0; i++) {
+            double y = margin + self->deadline[self->index[i]] - constant;
+            double sum = chance[n] * ei_lattice_lower(&low, fmax(y, 0));
+            for (size_t w = n + 1; w <= HANDOVER_SIZE; w++)
+                sum += ((w < HANDOVER_SIZE ? chance[w] : 1) - chance[w - 1]) *
+                       ei_lattice_lower(&low, fmax(y - (double)(w - n) * law.step, 0));
+            raise_lower(self, self->index[i], sum, EI_BRACKET_HANDOVER);
+        }
+        next_chance(service, chance, next);
+        double *swap = chance;
+        chance = next;
+        next = swap;
+        if (self->monitor.poll != NULL && job % 8 == 7 && self->monitor.poll(self->monitor.context) != 0) {
+            status = EI_ERR_INTERRUPTED;
+            goto out;
+        }
+    }
+    for (size_t i = 0; i < points; i++) {
+        double rest = finished ? 0 : remainder_of(left, candidates, exponents, (double)i * step);
+        total[i] = fmin(total[i] + rest, i > 0 ? total[i - 1] : 1);
+    }
+out:
+    free(work);
+    ei_lattice_free(&law);
+    return status;
+}
+
+/* ---- lower: link and handover, upper: first_handover */
+static int link_bottleneck(const batch *self, int only_lower) {
+    const shape *pipeline = self->pipeline;
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
+    double rest = largest_deadline(self) - constant;
+    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
+    int status;
+    if (!(rest > 0))
+        return EI_OK;
+    double beyond = only_lower ? 0 : BEYOND / self->arrival_rate;
+    if ((status = sojourn_ends(self, 0, rest + beyond, 0, !only_lower, ends)) != EI_OK)
+        goto out;
+    for (size_t i = 0; i < self->count; i++)
+        raise_lower(self, self->index[i],
+                    ei_lattice_lower(&ends[0], self->deadline[self->index[i]] - constant), EI_BRACKET_LINK);
+    double dm = fmax(pipeline->d1, pipeline->d3);
+    if (only_lower || ends[1].sf == NULL || ei_service_mean(pipeline->random) < 0.9 * dm)
+        goto out;
+    if ((pipeline->d1 > 0 && (status = add_stage(self, pipeline->d1, 0, 0, ends)) != EI_OK) ||
+        (pipeline->d3 > 0 && (status = add_stage(self, pipeline->d3, pipeline->d1, 1, ends)) != EI_OK))
+        goto out;
+    for (size_t i = 0; i < self->count; i++) {
+        double y = self->deadline[self->index[i]] - constant;
+        if (isfinite(y))
+            cut_upper(self, self->index[i], ei_lattice_upper(&ends[1], y), EI_BRACKET_FIRST_HANDOVER);
+    }
+out:
+    ei_lattice_free(&ends[0]);
+    ei_lattice_free(&ends[1]);
+    return status;
+}
+
+/* ---- upper: d1 + d3 + Y + Wq(Y) */
+static int upper_single_server(const batch *self) {
+    const shape *pipeline = self->pipeline;
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
+    double rest = largest_deadline(self) - constant;
+    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
+    int status = EI_OK;
+    if (rest > 0 &&
+        (status = sojourn_ends(self, fmax(pipeline->d1, pipeline->d3), rest, 1, 1, ends)) == EI_OK &&
+        ends[1].sf != NULL)
+        for (size_t i = 0; i < self->count; i++)
+            cut_upper(self, self->index[i],
+                      ei_lattice_upper(&ends[1], self->deadline[self->index[i]] - constant),
+                      EI_BRACKET_SINGLE_SERVER);
+    ei_lattice_free(&ends[0]);
+    ei_lattice_free(&ends[1]);
+    return status;
+}
+
 static int upper_moments(const batch *self, const ei_service *stages, size_t stage_count) {
     double *rates = malloc(4 * self->count * sizeof *rates + 1);
     int status = EI_OK;
@@ -537,8 +719,9 @@ static int bracket_one(const batch *self, const ei_service *stages, size_t stage
     if (is_wide(self, CLOSE) && ei_service_mean(pipeline->random) < dm && pipeline->d1 < 1.2 * pipeline->d3 &&
         (status = upper_associated(self)) != EI_OK)
         goto out;
-    if (is_wide(self, FAIR) &&
-        ((status = single_server(self, 0, 0)) != EI_OK || (status = single_server(self, dm, 1)) != EI_OK))
+    if (is_wide(self, FAIR) && (status = link_bottleneck(self, 0)) != EI_OK)
+        goto out;
+    if (is_wide(self, POOR) && (status = upper_single_server(self)) != EI_OK)
         goto out;
 out:
     ei_lattice_free(&down);
@@ -558,7 +741,7 @@ static int bracket_several(const batch *self, const ei_service *stages, size_t s
         batch part = *self;
         part.pipeline = &alone;
         if (stages[k].kind != EI_SERVICE_DETERMINISTIC) {
-            status = single_server(&part, 0, 0);
+            status = link_bottleneck(&part, 1);
             continue;
         }
         ei_md1 waiting;

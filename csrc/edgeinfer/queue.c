@@ -1,5 +1,7 @@
 #include "edgeinfer/queue.h"
 
+#include "edgeinfer/rng.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,56 +157,67 @@ int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor
     return EI_OK;
 }
 
-int ei_mg1_waiting(ei_lattice *self, const ei_lattice *service, double arrival_rate, size_t count, int upper,
+/* The same bits whatever the vectors' width: the lanes are summed in one order. */
+EI_MULTIVERSION
+static double dot(const double *restrict left, const double *restrict right, size_t count) {
+    enum { LANES = 16 };
+    double part[LANES] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++)
+            part[lane] += left[i + lane] * right[i + lane];
+    for (; i < count; i++)
+        sum += left[i] * right[i];
+    for (size_t lane = 0; lane < LANES; lane++)
+        sum += part[lane];
+    return sum;
+}
+
+int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_rate, size_t count, int upper,
                    ei_monitor monitor) {
     int status = EI_OK;
-    size_t cells = service->count < count ? service->count : count;
+    size_t fine = service->count - 1, all = (fine + EI_MG1_FINE - 1) / EI_MG1_FINE + 1;
+    size_t cells = all < count ? all : count;
     double scale = arrival_rate * service->step, beyond = 0;
     /* kernel[cells - i]: the ladder height's mass at i steps, reversed so that the inner loop runs forward;
      * above[i]: its mass beyond i steps, summed from the small end. */
     double *kernel = calloc(cells + 1, sizeof *kernel);
     double *above = malloc((cells + 1) * sizeof *above);
-    self->step = service->step;
+    self->step = service->step * EI_MG1_FINE;
     self->count = count;
     self->sf = malloc(count * sizeof *self->sf);
     if (self->sf == NULL || kernel == NULL || above == NULL) {
         status = EI_ERR_NO_MEMORY;
         goto out;
     }
-    if (upper) {
-        for (size_t i = 1; i <= cells; i++)
-            kernel[cells - i] = scale * service->sf[i - 1];
-        for (size_t i = cells; i < service->count; i++)
-            beyond += scale * service->sf[i];
-        /* What lies beyond the service's lattice is below 1e-19 and decays at least as fast as before it. */
-        beyond += scale * service->sf[service->count - 1] * (double)service->count;
-    } else {
-        for (size_t i = 0; i + 1 < cells; i++)
-            kernel[cells - i] = scale * service->sf[i + 1];
+    /* From the small end, too. */
+    for (size_t i = fine; i-- > 0;) {
+        size_t cell = i / EI_MG1_FINE + (upper ? 1 : 0);
+        double mass = scale * service->sf[upper ? i : i + 1];
+        if (cell <= cells)
+            kernel[cells - cell] += mass;
+        else if (upper)
+            beyond += mass;
     }
+    /* What lies beyond the service's lattice is below 1e-19 and decays at least as fast as before it. */
+    if (upper)
+        beyond += scale * service->sf[fine] * (double)service->count;
     above[cells] = beyond;
     for (size_t i = cells; i-- > 0;)
         above[i] = above[i + 1] + kernel[cells - i - 1];
-    double first = kernel[cells];
-    if (!(above[0] + first < 1)) {
+    double first = kernel[cells], load = above[0] + first;
+    if (!(load < 1)) {
         status = EI_ERR_UNSTABLE;
         goto out;
     }
     double *restrict sf = self->sf;
     for (size_t n = 0; n < count; n++) {
         size_t reach = n < cells ? n : cells;
-        const double *restrict mass = kernel + (cells - reach);
-        const double *restrict past = sf + (n - reach);
-        double part[8] = {0}, sum = 0;
-        size_t i = 0;
-        for (; i + 8 <= reach; i += 8)
-            for (size_t lane = 0; lane < 8; lane++)
-                part[lane] += mass[i + lane] * past[i + lane];
-        for (; i < reach; i++)
-            sum += mass[i] * past[i];
-        for (size_t lane = 0; lane < 8; lane++)
-            sum += part[lane];
-        sf[n] = fmin((above[n < cells ? n : cells] + sum) / (1 - first), 1);
+        double sum = dot(kernel + (cells - reach), sf + (n - reach), reach);
+        /* A job that finds the queue empty, with probability 1 - rho. */
+        double alone = n * EI_MG1_FINE <= fine ? service->sf[n * EI_MG1_FINE] : upper ? service->sf[fine] : 0;
+        sum += (1 - load) * alone + above[n < cells ? n : cells];
+        sf[n] = fmin(sum / (1 - first), n > 0 ? sf[n - 1] : 1);
         if (n % 1024 == 1023 && monitor.poll != NULL && monitor.poll(monitor.context) != 0) {
             status = EI_ERR_INTERRUPTED;
             goto out;

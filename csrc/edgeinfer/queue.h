@@ -43,12 +43,13 @@ double ei_lattice_lower(const ei_lattice *self, double time);
 EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step,
                                       size_t count, int upper);
 
-/* M/G/1 waiting time from the defective renewal equation sf(t) = lambda int_t^inf g + int_0^t lambda g(u)
- * sf(t
- * - u) du, g the service's survival function, with every cell's mass and place rounded one way: never below
- * (upper) or above (lower) the truth. service: g on the lattice, up to where it is negligible. upper with a
- * rounded load >= 1: EI_ERR_UNSTABLE. */
-EI_WARN_UNUSED int ei_mg1_waiting(ei_lattice *self, const ei_lattice *service, double arrival_rate,
+/* M/G/1 sojourn time S + Wq, from the defective renewal equation sf(t) = (1 - rho) g(t) + lambda int_t^inf g
+ * + int_0^t lambda g(u) sf(t - u) du, g the service's survival function, with every cell's mass and place
+ * rounded one way: never below (upper) or above (lower) the truth, at `count` points. service: g on a lattice
+ * EI_MG1_FINE times as fine, up to where it is negligible, since the mass counts more than the place. upper
+ * with a rounded load >= 1: EI_ERR_UNSTABLE. */
+enum { EI_MG1_FINE = 8 };
+EI_WARN_UNUSED int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_rate,
                                   size_t count, int upper, ei_monitor monitor);
 
 #endif

@@ -495,8 +495,11 @@ int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, do
     if (isnan(theta))
         return EI_ERR_DOMAIN;
     double sum = 0, moment = 0;
-    /* The largest exponent is taken out, so that no theta overflows. */
-    double peak = theta > 0 ? theta * self->extent : 0;
+    /* The largest exponent of a term that counts is taken out, so that no theta over- or underflows. */
+    double peak = -INFINITY;
+    for (size_t i = 0; i < self->nodes; i++)
+        if (self->node_weight[i] > 0)
+            peak = fmax(peak, theta * self->node_time[i]);
     for (size_t i = 0; i < self->nodes; i++) {
         double term = self->node_weight[i] * exp(theta * self->node_time[i] - peak);
         sum += term;

@@ -106,6 +106,18 @@ static int call_bracket(const ei_service *stages, size_t count) {
                                 &upper_method, quiet);
 }
 
+static int call_link_bracket(const ei_service *stages, size_t count) {
+    double rate = 0.8 / ei_service_mean(&stages[1]), deadline = 20 / rate, lower, upper;
+    uint8_t lower_method, upper_method;
+    ei_service part[3] = {stages[0], stages[1], stages[2]};
+    part[0].time = 0.8 * ei_service_mean(&stages[1]);
+    part[2].time = 0.9 * ei_service_mean(&stages[1]);
+    int status = ei_violation_bracket(part, count, 1, &rate, &deadline, &lower, &upper, &lower_method,
+                                      &upper_method, quiet);
+    CHECK(status != EI_OK || (upper_method == EI_BRACKET_FIRST_HANDOVER && lower > 0 && lower <= upper));
+    return status;
+}
+
 static int call_tandem(const ei_service *stages, size_t count) {
     double sojourn[9], violations[9], waiting[9], busy[9], deadline = 3;
     ei_tandem model = {.stages = stages,
@@ -196,6 +208,10 @@ static void test_interruption(const ei_service *stages, size_t count) {
     ei_tandem_result result = {sojourn, violations, waiting, busy, NULL};
     CHECK(ei_tandem_run(&model, &result, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(polled >= 1);
+    double rate = 0.7 / ei_service_mean(&stages[1]), lower, upper;
+    uint8_t lower_method, upper_method;
+    CHECK(ei_violation_bracket(stages + 1, 1, 1, &rate, &deadline, &lower, &upper, &lower_method,
+                               &upper_method, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
 }
 
 int main(void) {
@@ -212,6 +228,7 @@ int main(void) {
     test_failing_allocations(call_bound, "bound", stages, 3);
     test_failing_allocations(call_corrected, "corrected", stages, 3);
     test_failing_allocations(call_bracket, "bracket", stages, 3);
+    test_failing_allocations(call_link_bracket, "bracket of a link", stages, 3);
     test_failing_allocations(call_tandem, "tandem", stages, 3);
     test_failing_allocations(call_rare, "rare", stages, 3);
     test_interruption(stages, 3);

@@ -48,6 +48,19 @@ def test_equals_an_independent_minimisation(latent, method, deadline):
     assert value >= expected - GRID * deadline
 
 
+def test_lundbergs_exponent_of_a_link_in_front():
+    image = _core.Transfer(5.2429e6, 10e6, 10**0.1, 0.01)
+    rate = 1.3
+    root = 1e-6
+    for step in 2.0 ** -np.arange(40):
+        if image.log_mgf(np.float64(root + step))[0] < np.log1p((root + step) / rate):
+            root += step
+    log, theta = bound([("transfer", image), ("deterministic", 0.3)], rate, 1e4, "lundberg")
+    # Far out, theta is the root of the link's own kappa, and the logarithm of the bound falls by it.
+    assert abs(theta / root - 1) < 1e-6
+    assert abs(log / (-root * 1e4) - 1) < 1e-2
+
+
 def test_adjacent_deterministic_stages_merge():
     pair = [("deterministic", 0.3), ("deterministic", 0.5)]
     for method in ("union", "lundberg"):

@@ -65,6 +65,13 @@ def test_mgf_equals_an_integral_of_sf(latent, theta):
     assert abs(slope / ((high - low) / (2 * step)) - 1) < 1e-5
 
 
+@pytest.mark.parametrize("theta", [-1e9, -1e6, 1e6, 1e9])
+def test_mgf_far_out_stays_finite(latent, theta):
+    value, slope = latent.log_mgf(np.float64(theta))
+    # The transfer time lies between 0 and its extent, so its cumulant lies between 0 and theta extent.
+    assert 0 < value / theta < latent.extent and 0 < slope <= latent.extent
+
+
 def test_first_slot_is_closed_form():
     law = _core.Transfer(1e4, 10e6, 2.0, 0.01)
     times = np.array([0.001, 0.004, 0.009])
