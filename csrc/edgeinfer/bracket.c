@@ -1,8 +1,8 @@
 #include "edgeinfer/bracket.h"
 
 #include "edgeinfer/bound.h"
+#include "edgeinfer/multiversion.h"
 #include "edgeinfer/queue.h"
-#include "edgeinfer/rng.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -24,15 +24,6 @@ typedef union {
     uint64_t lane[4][EI_LANES];
 } ei_lanes;
 
-/* Compiled once for each instruction set and chosen at run time; without contraction all give the same bits.
- */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) &&             \
-    !defined(__SANITIZE_ADDRESS__)
-#define EI_MULTIVERSION __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define EI_MULTIVERSION
-#endif
-
 /* Lanes are the streams `first`, first + 1, .. */
 void ei_lanes_init(ei_lanes *self, const uint64_t entropy[4], uint64_t first);
 

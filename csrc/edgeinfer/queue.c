@@ -1,6 +1,6 @@
 #include "edgeinfer/queue.h"
 
-#include "edgeinfer/rng.h"
+#include "edgeinfer/multiversion.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 #include "edgeinfer/sampler.h"
 
 #include "edgeinfer/lanes.h"
+#include "edgeinfer/multiversion.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 #include "edgeinfer/tandem.h"
 
 #include "edgeinfer/lanes.h"
+#include "edgeinfer/multiversion.h"
 #include "edgeinfer/parallel.h"
 
 #include <math.h>
