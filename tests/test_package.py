@@ -18,6 +18,7 @@ study plan UnstableError""".split()
 BELOW = {
     "model": set(),
     "delay": {"model"},
+    "quality": {"model"},
     "plan": {"model", "delay"},
     "study": {"model", "delay", "plan"},
     "paper": {"model", "delay", "plan", "study"},

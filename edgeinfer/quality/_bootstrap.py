@@ -28,11 +28,8 @@ def units(name: str, labels: Any, count: int) -> tuple[NDArray[np.int64], int]:
 
 
 def multiplicities(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """How often each of `count` >= 2 units is drawn when `count` are drawn with replacement, at least two of them."""
-    while True:
-        drawn = np.bincount(rng.integers(count, size=count), minlength=count)
-        if np.count_nonzero(drawn) > 1:
-            return drawn.astype(np.float64)
+    """How often each of `count` units is drawn when `count` are drawn with replacement."""
+    return np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
 
 
 def generator(rng: Any) -> np.random.Generator:

@@ -490,10 +490,12 @@ def _draws(
             raise ValueError("groups: each side must have at least 2 labels")
 
     def one() -> NDArray[np.float64]:
-        if groups is None:
-            return np.concatenate([_bootstrap.multiplicities(source, len(side)) for side in (x, y)])
+        # A side of one item that is drawn again and again has no spread, and no pairs.
         while True:
-            drawn = _bootstrap.multiplicities(source, count)[unit]
+            if groups is None:
+                drawn = np.concatenate([_bootstrap.multiplicities(source, len(side)) for side in (x, y)])
+            else:
+                drawn = _bootstrap.multiplicities(source, count)[unit]
             if min(np.count_nonzero(drawn[: len(x)]), np.count_nonzero(drawn[len(x) :])) > 1:
                 return drawn
 
