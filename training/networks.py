@@ -40,7 +40,10 @@ class Attention(nn.Module):
         if self.context is not None:
             pairs = torch.cat([pairs, self.context(context)], dim=1)
         key, value = pairs.chunk(2, dim=-1)
-        y = F.scaled_dot_product_attention(self._split(self.query(x)), self._split(key), self._split(value))
+        query = self._split(self.query(x)) / 32**0.5
+        # On a CPU and for so few tokens this is several times faster than the fused attention's backward pass.
+        weights = (query @ self._split(key).transpose(2, 3)).softmax(-1)
+        y = weights.to(value.dtype) @ self._split(value)
         return self.out(y.transpose(1, 2).reshape(x.shape))
 
 

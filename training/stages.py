@@ -217,11 +217,11 @@ def embedder_loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
 
 
 STAGES = {
-    "text_encoder": Stage(text_loss, steps=1600, batch=64, rate=2e-3),
-    "prior_16": Stage(diffusion_loss(16, None), steps=4800, batch=64, rate=1.5e-3),
-    "prior_32": Stage(diffusion_loss(32, 16), steps=3000, batch=64, rate=1.5e-3),
-    "decoder": Stage(diffusion_loss(64, 32, dropout=0.1), steps=3600, batch=48, rate=1.5e-3),
+    "text_encoder": Stage(text_loss, steps=2400, batch=64, rate=2e-3),
+    "prior_16": Stage(diffusion_loss(16, None), steps=4500, batch=64, rate=1.5e-3),
+    "prior_32": Stage(diffusion_loss(32, 16), steps=2600, batch=64, rate=1.5e-3),
+    "decoder": Stage(diffusion_loss(64, 32, dropout=0.1), steps=3000, batch=48, rate=1.5e-3),
     "checker": Stage(checker_loss, steps=1200, batch=128, rate=2e-3),
-    "embedder": Stage(embedder_loss, steps=1200, batch=256, rate=1.5e-3),
+    "embedder": Stage(embedder_loss, steps=800, batch=256, rate=1.5e-3),
     "feature": Stage(checker_loss, steps=1000, batch=128, rate=2e-3),
 }
