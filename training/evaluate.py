@@ -290,9 +290,7 @@ def main() -> None:
             z = parts.prior(words, prior_steps, range(len(rows), len(rows) + 12))
             rows += [z, parts.decode(words, z, decode_steps, range(12))]
         write_png(arguments.sheet, sheet(rows))
-    found = evaluate(
-        arguments.folder, arguments.against, arguments.captions, arguments.seeds, steps, arguments.threads
-    )
+    found = evaluate(arguments.folder, arguments.against, arguments.captions, arguments.seeds, steps, arguments.threads)
     arguments.out.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -219,7 +219,10 @@ def manifest(costs: dict[str, int], provenance: dict[str, Any]) -> dict[str, Any
 
 
 def write(
-    nets: dict[str, nn.Module], folder: Path, provenance: dict[str, Any], parts: Sequence[str] | None = None,
+    nets: dict[str, nn.Module],
+    folder: Path,
+    provenance: dict[str, Any],
+    parts: Sequence[str] | None = None,
     precision: str = "float16",
 ) -> dict[str, Any]:
     """Write the folder and return the manifest; `precision` is that of the stored weights.
