@@ -66,6 +66,9 @@ class Scheduler:
         > 0.
     set_alpha_to_one : bool
         DDIM's last step goes to a clean sample; otherwise to time step 0.
+    use_clipped_model_output : bool
+        DDIM takes the noise that is left from the clipped sample, so that both add up to x again; diffusers has this as
+        an argument of `step`.
     variance_type : "fixed_small" or "fixed_large"
         DDPM's variance: of q(x_{t-1} | x_t, x_0), or beta_t.
 
@@ -85,6 +88,7 @@ class Scheduler:
     clip_sample: bool = True
     clip_sample_range: float = 1.0
     set_alpha_to_one: bool = True
+    use_clipped_model_output: bool = False
     variance_type: str = "fixed_small"
 
     def __post_init__(self) -> None:
@@ -202,8 +206,11 @@ class Scheduler:
         product = float(self.alphas_cumprod[now])
         final = 1.0 if self.set_alpha_to_one else float(self.alphas_cumprod[0])
         target = float(self.alphas_cumprod[then]) if then >= 0 else final
-        r, s = self._noise(product)
         rest = (1 - target) ** 0.5
+        if self.use_clipped_model_output:
+            keep = rest / (1 - product) ** 0.5
+            return Step(now, *self._clean(product), target**0.5 - keep * product**0.5, keep, 0.0, 0.0, self._clip)
+        r, s = self._noise(product)
         return Step(now, *self._clean(product), target**0.5, rest * r, rest * s, 0.0, self._clip)
 
     def _ddpm(self, now: int, then: int) -> Step:

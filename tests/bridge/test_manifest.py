@@ -131,7 +131,8 @@ LIES = [
     (("image", "range"), ["a", "b"], "image.range"),
     (("flops", "encoder"), -1, "flops.encoder = -1: must be a finite number >= 0"),
     (("flops", "feature"), ..., r"flops.feature = \(missing\)"),
-    (("flops", "passes"), 1, "flops.passes = 1: must be 2"),
+    ((*DECODE, "passes"), 1, r"stages\[1\].passes = 1: must be 2"),
+    ((*PRIOR, "passes"), 2, r"stages\[0\].passes = 2: must be 1"),
     (("provenance",), "trust me", "provenance = 'trust me': must be an object"),
 ]
 

@@ -195,6 +195,19 @@ def test_tokens_equal_transformers(cascade, pipeline):
     np.testing.assert_array_equal(cascade.tokens(captions), pipeline[0].tokenizer(captions, **options).input_ids)
 
 
+def test_one_file_of_the_library_is_enough(pipeline, tmp_path):
+    folder = shutil.copytree(pipeline[1], tmp_path / "model")
+    shutil.rmtree(folder / "tokenizer")
+    pipeline[0].tokenizer.save_pretrained(folder / "tokenizer")
+    (folder / "tokenizer" / "vocab.json").unlink(missing_ok=True)
+    assert (folder / "tokenizer" / "tokenizer.json").exists()
+    again = bridge.load(folder, threads=1)
+    np.testing.assert_array_equal(again.tokens(CAPTIONS), bridge.load(pipeline[1]).tokens(CAPTIONS))
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer/tokenizer\.json: "):
+        bridge.load(folder)
+
+
 def start():
     """The noise that both begin with."""
     rngs = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 0))) for seed in SEEDS]
