@@ -1,4 +1,4 @@
-"""The command line: edgeinfer reproduce | latency | bound | simulate | sweep."""
+"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep."""
 
 import csv
 import io
@@ -105,6 +105,32 @@ def reproduce_command(out: str, settings: tuple[str, ...], items: tuple[str, ...
     click.echo(f"{out}/index.html")
     if failed:
         raise click.ClickException("; ".join(f"{item}: {error}" for item, error in failed.items()))
+
+
+@group.command("measure")
+@click.option(
+    "--model",
+    default=None,
+    type=click.Path(exists=True, file_okay=False),
+    help="A cascade's folder; the shipped one by default.",
+)
+@click.option(
+    "--out", default=None, type=click.Path(file_okay=False), help="Where to; the package's own data by default."
+)
+@click.option("--captions", default=512, show_default=True, help="Held-out captions, half of each layout.")
+@click.option("--seeds", default=4, show_default=True, help="Images of each caption.")
+@click.option("--threads", default=None, type=int, help="Of ONNX Runtime; its own choice by default.")
+def measure_command(model: str | None, out: str | None, captions: int, seeds: int, threads: int | None) -> None:
+    """Measure quality over steps on the cascade: what figures 7 and 10, table 1 and the contact sheet are drawn from.
+
+    It takes an hour or two on two cores, and takes up from where it was stopped.
+
+    Example: edgeinfer measure --out build/measured
+    """
+    from edgeinfer.paper import measurement
+
+    for path in measurement.measure(model, out or measurement.FOLDER, captions=captions, seeds=seeds, threads=threads):
+        click.echo(path)
 
 
 @group.command("latency")

@@ -20,6 +20,7 @@ from edgeinfer.quality.metrics import (
     kid,
     lpips,
     lpips_scores,
+    mean_score,
     psnr,
     psnr_scores,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "lpips",
     "lpips_measure",
     "lpips_scores",
+    "mean_score",
     "psnr",
     "psnr_measure",
     "psnr_scores",

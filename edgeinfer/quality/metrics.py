@@ -342,6 +342,38 @@ def _unit(x: NDArray[np.float64], epsilon: float, inside: bool) -> NDArray[np.fl
     return x / (np.sqrt(squares + epsilon) if inside else np.sqrt(squares) + epsilon)
 
 
+def mean_score(
+    scores: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    rng: Any = None,
+) -> Estimate:
+    """Mean of scores of any kind, such as differences of two images' scores.
+
+    Parameters
+    ----------
+    scores : (n,) array_like
+        Finite.
+    groups, confidence, resamples, rng
+        As for `clip_score`.
+
+    Returns
+    -------
+    Estimate
+
+    Examples
+    --------
+    >>> float(mean_score([1.0, 2.0, 3.0], rng=1).value)
+    2.0
+    """
+    values = _finite("scores", scores)
+    if values.ndim != 1:
+        raise ValueError(f"scores of shape {values.shape}: must be (n,)")
+    return _bootstrap.mean(values, groups, confidence, resamples, rng)
+
+
 def psnr(
     images: ArrayLike,
     references: ArrayLike,

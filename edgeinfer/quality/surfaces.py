@@ -76,7 +76,7 @@ def surface(
     -------
     xarray.Dataset
         For each metric `name`, `name_low`, `name_high` over (prior_steps, decode_steps), and for one of each image also
-        `name_of_caption` over (prior_steps, decode_steps, caption), the mean over the caption's seeds. Variables carry
+        `name_of_caption` over (prior_steps, decode_steps, caption), the mean over the caption's seeds. `text` is the captions; variables carry
         `units`, `better` and `provenance`.
 
     Raises
@@ -92,7 +92,7 @@ def surface(
     measures = (metric,) if isinstance(metric, ImageMeasure | SetMeasure) else tuple(metric)
     names = [measure.name for measure in measures]
     variables = [name + suffix for name in names for suffix in SUFFIXES]
-    if not names or len({*variables, *DIMENSIONS, "caption"}) < len(variables) + 3:
+    if not names or len({*variables, *DIMENSIONS, "caption", "text"}) < len(variables) + 4:
         raise ValueError(f"metric: names {names}: must be at least one, and give different variables")
     if isinstance(captions, str) or len(captions) < 2:
         raise ValueError(f"captions: {captions!r}: must be at least 2")
@@ -227,7 +227,8 @@ def _assemble(xarray: Any, steps: Any, captions: Any, measures: Any, done: Any, 
         coords={
             "prior_steps": ("prior_steps", steps[0], {"units": "1"}),
             "decode_steps": ("decode_steps", steps[1], {"units": "1"}),
-            "caption": ("caption", list(captions)),
+            "caption": ("caption", np.arange(len(captions))),
+            "text": ("caption", list(captions)),
         },
         attrs={
             "provenance": "measured",
