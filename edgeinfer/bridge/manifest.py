@@ -149,6 +149,12 @@ class Stage:
         """Network passes a step: 2 under guidance, 1 without."""
         return 2 if self.guided and (self.guidance if guidance is None else guidance) != 1 else 1
 
+    def encodings(self, guidance: float | None = None) -> int:
+        """Passes of the text encoder: one if a network takes the context, another if the null condition is a caption."""
+        if not any("context" in network.ports for network in self.networks):
+            return 0
+        return self.passes(guidance) if isinstance(self.null.get("context"), str) else 1
+
 
 @dataclass(frozen=True)
 class Wire:
@@ -359,7 +365,7 @@ def _inside(root: Path, path: Path, what: str) -> Path:
     """`path` resolved; it must lie below `root` once every link is followed."""
     try:
         resolved = path.resolve()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name with a null byte
         raise ValueError(f"{what}: {error}") from error
     if not resolved.is_relative_to(root):
         raise ValueError(f"{what} = {str(path)!r}: must lie in the model's folder, and links too")

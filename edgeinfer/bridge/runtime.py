@@ -201,7 +201,7 @@ class GenerativeCascade:
         for name in stages:
             _validate.choice("stage", name, ("prior", "decode"))
             stage = self.manifest.prior if name == "prior" else self.manifest.decode
-            if _needs_text(stage):
+            if stage.encodings():
                 self._session(self.manifest.text.part)
             for network in stage.networks:
                 self._session(network.part)
@@ -371,9 +371,9 @@ class GenerativeCascade:
             guidance = _validate.scalar("guidance", guidance, 0, _GUIDANCE)
         prior, decode = self.manifest.stages
         return Cascade(
-            flops.encoder * prior.passes(guidance) if isinstance(prior.null.get("context"), str) else flops.encoder,
+            flops.encoder * max(prior.encodings(guidance), 1),
             flops.prior_step * prior.passes(guidance),
-            flops.feature,
+            flops.feature * max(decode.encodings(guidance), 1),
             flops.decode_step * decode.passes(guidance),
             self.manifest.wire.bits[self._wire(wire)],
             self.manifest.image.bits,
@@ -401,7 +401,7 @@ class GenerativeCascade:
         return Flops(
             float(encoder),
             float(cost(prior, ())),
-            float(encoder if _needs_text(decode) else 0),
+            float(encoder if decode.encodings() else 0),
             float(cost(decode, self.manifest.wire.shape)),
         )
 
@@ -415,6 +415,8 @@ class GenerativeCascade:
         return wire.dtype if dtype is None else _validate.choice("wire", dtype, tuple(wire.bits))
 
     def _session(self, part: Part) -> Any:
+        if session := self._sessions.get(part.name):
+            return session
         with self._lock:
             if part.name not in self._sessions:
                 runtime = need("onnxruntime", "bridge")
@@ -439,10 +441,9 @@ class GenerativeCascade:
             observe(part.name, start, perf_counter())
         return result.astype(np.float32, copy=False)
 
-    def _context(self, captions: Sequence[str], observe: Observe | None) -> NDArray[np.float32]:
+    def _context(self, ids: NDArray[np.int64], observe: Observe | None) -> NDArray[np.float32]:
         text = self.manifest.text
-        feeds = _typed(text.part, {text.input: self.tokens(captions)})
-        return self._run(text.part, feeds, text.output, observe)
+        return self._run(text.part, _typed(text.part, {text.input: ids}), text.output, observe)
 
     @staticmethod
     def _count(stage: Stage, steps: int) -> int:
@@ -470,7 +471,7 @@ class GenerativeCascade:
         if guidance != 1 and not stage.guided:
             raise ValueError(f"guidance = {guidance:g}: must be 1, the {stage.name} stage has no null condition")
         passes = stage.passes(guidance)
-        self.tokens(captions)
+        ids = self.tokens(captions)
         if not isinstance(seeds, Sequence | np.ndarray) or len(seeds) != len(captions):
             raise ValueError(f"seeds = {seeds!r}: must be {len(captions)} whole numbers, one for each caption")
         seeds = [_validate.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(seeds)]
@@ -481,8 +482,8 @@ class GenerativeCascade:
         )
 
         context = None
-        if _needs_text(stage):
-            context = self._context(captions, observe)
+        if stage.encodings():
+            context = self._context(ids, observe)
             if passes == 2:
                 context = self._with_null(context, stage.null.get("context"), observe)
         done = _counter(total, progress)
@@ -508,7 +509,7 @@ class GenerativeCascade:
     def _with_null(self, given: NDArray[np.float32], null: float | str | None, observe: Observe | None) -> Any:
         """The batch twice: as given, and as the null condition, so that guidance's two passes are one run."""
         if isinstance(null, str):
-            other = np.broadcast_to(self._context([null], observe), given.shape)
+            other = np.broadcast_to(self._context(self._tokenizer([null]), observe), given.shape)
         else:
             other = given if null is None else np.full_like(given, null)
         return np.concatenate([given, other])
@@ -516,7 +517,7 @@ class GenerativeCascade:
     def _denoise(
         self,
         network: Network,
-        path: list[Step],
+        path: Sequence[Step],
         context: NDArray[np.float32] | None,
         image: NDArray[np.float32] | None,
         noises: list[np.random.Generator],
@@ -548,17 +549,13 @@ class GenerativeCascade:
             if passes == 2:
                 output, null = output[:batch], output[batch:]
                 output -= null
-                output *= np.float32(guidance)
+                output *= guidance
                 output += null
             if step.sigma:
                 _draw(noises, noise)
             advance(step, sample, output, scratch, noise)
             next(done)
         return sample.copy() if passes == 2 else sample
-
-
-def _needs_text(stage: Stage) -> bool:
-    return any("context" in network.ports for network in stage.networks)
 
 
 def _feeds(network: Network, context: Any, image: Any) -> dict[str, Any]:

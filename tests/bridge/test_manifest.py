@@ -215,6 +215,7 @@ def hidden_external(model):
         (no_outputs, "not an ONNX model: it has 3 inputs and 0 outputs"),
         (external("../../secret"), "prior_16/model.onnx: external data = .*secret.*: must lie in the model's folder"),
         (external("/etc/hostname"), "external data = '/etc/hostname': must lie in"),
+        (external("a\0b"), "prior_16/model.onnx: external data: .*null"),
         (external("weights.bin"), "external data = 'weights.bin': missing"),
         (hidden_external, "external data = .*secret.*: must lie in"),
     ],
