@@ -21,7 +21,7 @@ from edgeinfer.model import __all__ as _model
 
 __version__ = "0.1.0"
 
-_ROOMS = ("model", "delay", "plan", "study", "paper")
+_ROOMS = ("model", "delay", "bridge", "plan", "study", "paper")
 __all__ = [*_model, *_delay, *_ROOMS, "__version__"]
 
 

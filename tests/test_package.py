@@ -18,9 +18,10 @@ study plan UnstableError""".split()
 BELOW = {
     "model": set(),
     "delay": {"model"},
+    "bridge": {"model"},
     "plan": {"model", "delay"},
     "study": {"model", "delay", "plan"},
-    "paper": {"model", "delay", "plan", "study"},
+    "paper": {"model", "delay", "bridge", "plan", "study"},
 }
 
 
@@ -57,7 +58,7 @@ def test_import_is_light():
     script = (
         "import sys, time\nimport numpy\nstart = time.perf_counter()\nimport edgeinfer\n"
         "print(time.perf_counter() - start)\n"
-        "print([m for m in ('matplotlib', 'xarray', 'dask', 'zarr', 'scipy', 'click', 'onnxruntime') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'xarray', 'dask', 'zarr', 'scipy', 'click', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
     runs = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
