@@ -1,6 +1,7 @@
 """The edge: a gRPC server that runs the prior, or the whole cascade, for devices that ask."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -11,18 +12,14 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge import address, allocation, security, signalling, tensors
+from edgeinfer.bridge import address, allocation, processes, security, signalling, tensors
 from edgeinfer.bridge.jobs import Cancelled, Expired, Job, Jobs, QueueFull
 from edgeinfer.bridge.runtime import GenerativeCascade, pack
+from edgeinfer.bridge.tensors import BATCH, GENERATE, PRIOR, STEPS
 from edgeinfer.bridge.trace import Trace
 
 grpc = need("grpc", "bridge")
 
-#: The models that the edge serves: the name in a request, and its output.
-PRIOR, GENERATE = "prior", "generate"
-#: Captions in one request.
-BATCH = 16
-STEPS = 1000
 #: How long a stream may stay open without a request, s.
 IDLE = 60.0
 
@@ -113,9 +110,9 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         shape = (1, *self.cascade.manifest.wire.shape)
         for _ in range(2):
             start = time.monotonic()
-            self.cascade.prior([""], 1, [0])
+            self.cascade.prior([self.cascade.shortest_caption], 1, [0])
             middle = time.monotonic()
-            self.cascade.decode([""], np.zeros(shape, np.float32), 1, [0])
+            self.cascade.decode([self.cascade.shortest_caption], np.zeros(shape, np.float32), 1, [0])
             self.speed.prior_step, self.speed.decode_step = middle - start, time.monotonic() - middle
 
     # Open Inference Protocol
@@ -197,13 +194,20 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
             sent=time.monotonic(),
         )
         self.trace.message(
-            "StepAllocation", "sent", tensors.size(answer), identifier, prior_steps=prior_steps, decode_steps=decode_steps
+            "StepAllocation",
+            "sent",
+            tensors.size(answer),
+            identifier,
+            prior_steps=prior_steps,
+            decode_steps=decode_steps,
         )
         return answer
 
     def _check_task(self, request: Any) -> None:
         if len(request.request_id) > signalling.IDENTIFIER_LENGTH:
-            raise ValueError(f"request_id: {len(request.request_id)} characters: must be <= {signalling.IDENTIFIER_LENGTH}")
+            raise ValueError(
+                f"request_id: {len(request.request_id)} characters: must be <= {signalling.IDENTIFIER_LENGTH}"
+            )
         self._check_captions([request.caption])
         _validate.whole("seed", request.seed, 0)
         _validate.real("quality", request.quality)
@@ -415,3 +419,24 @@ async def serve(
     await stop.wait()
     await asyncio.to_thread(edge.jobs.close)
     await server.stop(1.0)
+
+
+def run(
+    edge: Edge, host: str, port: int, *, credentials: Any = None, insecure: bool = False, watch_stdin: bool = False
+) -> None:
+    """Warm up, say where it listens, and serve until SIGTERM or SIGINT, in the main thread."""
+    edge.warm_up()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if watch_stdin:
+            processes.exit_with_stdin()
+
+        def ready(bound: int) -> None:
+            print(f"listening on {address.join(host, bound)}", flush=True)
+
+        await serve(edge, host, port, credentials=credentials, insecure=insecure, ready=ready, stop=stop)
+
+    asyncio.run(main())

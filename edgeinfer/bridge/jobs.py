@@ -85,7 +85,11 @@ class Jobs:
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Job], Callable[[int, int], None]], Sequence[Any]], *, capacity: int, batch: int = 1
+        self,
+        run: Callable[[Sequence[Job], Callable[[int, int], None]], Sequence[Any]],
+        *,
+        capacity: int,
+        batch: int = 1,
     ) -> None:
         self.capacity = _validate.whole("capacity", capacity, 1)
         self.batch = _validate.whole("batch", batch, 1)

@@ -29,7 +29,9 @@ def channel_options(message_bytes: int = MESSAGE_BYTES) -> Sequence[tuple[str, i
 def check_listen(host: str, secured: bool, insecure: bool) -> None:
     """ValueError unless `host` is this machine alone, or TLS secures it, or plain text is explicitly wanted."""
     if not (secured or insecure or address.is_loopback(host)):
-        raise ValueError(f"host = {host!r}: must be a loopback address, unless with a certificate and key or --insecure")
+        raise ValueError(
+            f"host = {host!r}: must be a loopback address, unless with a certificate and key or --insecure"
+        )
 
 
 def server_credentials(certificate: str | None, key: str | None, client_ca: str | None) -> Any:

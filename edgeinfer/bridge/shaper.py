@@ -1,6 +1,8 @@
 """A TCP forwarder between device and edge that lets bytes through as a fading link would."""
 
 import math
+import queue
+import signal
 import socket
 import threading
 import time
@@ -10,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer import _random, _validate
-from edgeinfer.bridge import address
+from edgeinfer import _random
+from edgeinfer.bridge import address, processes
 from edgeinfer.bridge.airtime import Airtime
 from edgeinfer.bridge.trace import Trace
 from edgeinfer.model import RayleighLink
@@ -124,6 +126,7 @@ class Shaper:
         self._sockets: set[socket.socket] = set()
         self._connections = 0
         self._listener = socket.create_server(listen, family=socket.AF_INET6 if ":" in listen[0] else socket.AF_INET)
+        self.host = listen[0]
         self.port: int = self._listener.getsockname()[1]
 
     def _direction(self, way: str, link: RayleighLink, slots: str, seed: np.random.SeedSequence) -> Airtime:
@@ -260,3 +263,25 @@ def _checked_outages(outages: Sequence[tuple[float, float]]) -> list[tuple[float
             raise ValueError(f"outages[{number}] = {(begin, end)!r}: must begin at >= {last:g} and end later")
         last = end
     return [(float(begin), float(end)) for begin, end in outages]
+
+
+def run(shaper: Shaper, *, watch_stdin: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, in the main thread; SIGUSR1 begins an outage, SIGUSR2 ends it."""
+    handlers = {
+        signal.SIGTERM: shaper.close,
+        signal.SIGINT: shaper.close,
+        signal.SIGUSR1: shaper.fail,
+        signal.SIGUSR2: shaper.recover,
+    }
+    commands: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in handlers:
+        signal.signal(number, lambda received, frame: commands.put(received))
+    if watch_stdin:
+        processes.exit_with_stdin()
+    threading.Thread(target=shaper.serve, daemon=True).start()
+    print(f"listening on {address.join(shaper.host, shaper.port)}", flush=True)
+    while True:
+        command = commands.get()
+        handlers[signal.Signals(command)]()
+        if command in (signal.SIGTERM, signal.SIGINT):
+            return

@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 from edgeinfer._extras import need
 
+#: The models that an edge serves: up to the latent, and up to the image.
+PRIOR, GENERATE = "prior", "generate"
+#: Captions in one request, and steps of a stage.
+BATCH, STEPS = 16, 1000
 #: What gRPC puts before every message: a flag and a length.
 PREFIX = 5
 
