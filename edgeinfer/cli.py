@@ -385,9 +385,10 @@ def generate_command(
             connection = stack.enter_context(Connection(address.join(host, port), credentials=credentials))
         device = Device(bridge.load(model, threads=threads), connection, trace=log)
         save = picture.writer(output)
+        device.cascade.prepare("decode")
         if prior_steps is None and paradigm == "split":
             device.measure()
-        bars = stack.enter_context(picture.bars())
+        bars = stack.enter_context(picture.bars()) if sys.stderr.isatty() else None
         done = device.generate(order, deadline=deadline, patience=patience, fallback=fallback, progress=bars)
     save(done.image)
     if done.reason:

@@ -257,7 +257,11 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         remaining = context.time_remaining()
         seconds = self._limit if remaining is None else min(remaining, self._limit)
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
-        job = Job(task.key, task, time.monotonic() + seconds, lambda: loop.call_soon_threadsafe(changed.set))
+
+        def notify() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        job = Job(task.key, task, time.monotonic() + seconds, notify)
         try:
             self.jobs.submit(job)
         except QueueFull as error:

@@ -36,13 +36,13 @@ def writer(path: str) -> Callable[[NDArray[Any]], None]:
 
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """progress(stage, done, total) that draws a bar a stage on a terminal, and nothing in a pipe."""
+    """progress(stage, done, total) that draws a bar a stage."""
     tqdm = need("tqdm", "bridge").tqdm
     shown: dict[str, Any] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
         if stage not in shown:
-            shown[stage] = tqdm(total=total, desc=stage, unit="step", disable=None)
+            shown[stage] = tqdm(total=total, desc=stage, unit="step")
         shown[stage].update(done - shown[stage].n)
 
     try:

@@ -114,7 +114,8 @@ def read_trace(*paths: str | os.PathLike[str]) -> list[dict[str, Any]]:
         - ``name``: of the message, stage or event; TaskRequest, ResourceStatus, StepAllocation, ModelInferRequest,
           ModelInferResponse, Progress are the messages, queue, prior, decode, inference the stages;
         - ``direction``: "sent" or "received" for messages, "up" or "down" on the link, else "";
-        - ``bytes``: serialised length with gRPC's prefix for messages, TCP payload for chunks, else 0;
+        - ``bytes``: serialised length with gRPC's prefix for messages (ResourceStatus travels within TaskRequest and has no
+          prefix of its own; TaskRequest is counted without it), TCP payload for chunks, else 0;
         - ``request``: the request's id, or "".
 
     Raises
@@ -143,7 +144,9 @@ _COLOURS = {"edge": "#0b3c7d", "link": "#777777", "device": "#d1712b"}
 
 
 def draw_trace(records: Sequence[dict[str, Any]], request: str | None = None) -> Any:
-    """One request as a sequence over time: a lane a process, bars for stages, arrows for messages with their bytes.
+    """One request as a sequence over time: a lane a process, bars for stages, arrows for messages.
+
+    Beside it the list of both, with bytes and times.
 
     Parameters
     ----------
@@ -176,34 +179,40 @@ def draw_trace(records: Sequence[dict[str, Any]], request: str | None = None) ->
     lanes += sorted({r["process"] for r in mine} - set(lanes))
     height = {name: float(position) for position, name in enumerate(lanes)}
 
-    figure = Figure(figsize=(9.5, 1.2 + 1.1 * len(lanes)), dpi=140, layout="constrained")
+    figure = Figure(figsize=(10, 1.6 + 1.1 * len(lanes)), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    notes = []
     for record in mine:
         if record["kind"] != "stage":
             continue
         left, width, y = 1e3 * (record["time"] - begin), 1e3 * record["duration"], height[record["process"]]
-        waiting = record["name"] == "queue"
-        colour = "#cccccc" if waiting else _COLOURS.get(record["process"], "#3f7f3f")
+        colour = "#cccccc" if record["name"] == "queue" else _COLOURS.get(record["process"], "#3f7f3f")
         axes.barh(y, width, left=left, height=0.3, color=colour, alpha=0.85)
-        axes.annotate(f"{record['name']} {width:.3g} ms", (left + width / 2, y + 0.2), ha="center", fontsize=7)
+        notes.append((record["time"], f"   {record['name']} on the {record['process']}: {width:.3g} ms"))
     for record in chunks:
         axes.barh(
             height["link"], 1e3 * (record["time"] - record["arrived"]), left=1e3 * (record["arrived"] - begin),
             height=0.18, color=_COLOURS["link"], hatch="//" if record["direction"] == "up" else None, alpha=0.6,
         )  # fmt: skip
-    for number, (sent, received) in enumerate(_pairs(mine)):
+    for number, (sent, received) in enumerate(_pairs(mine), 1):
         start, stop = (1e3 * (r["time"] - begin) for r in (sent, received))
         low, high = height[sent["process"]], height[received["process"]]
         axes.annotate("", (stop, high), (start, low), arrowprops={"arrowstyle": "->", "color": "0.25", "lw": 0.9})
-        share = (0.3, 0.5, 0.7)[number % 3]
+        share = (0.15, 0.27, 0.39)[number % 3]
         axes.annotate(
-            f"{sent['name']} {sent['bytes']} B", (start + share * (stop - start), low + share * (high - low)),
-            fontsize=6.5, ha="center", bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+            str(number), (start + share * (stop - start), low + share * (high - low)), fontsize=6.5, ha="center",
+            va="center", bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": "0.25", "lw": 0.6},
         )  # fmt: skip
+        notes.append((sent["time"], f"{number:2d} {sent['name']}: {sent['bytes']} B, {stop - start:.3g} ms"))
+    axes.text(
+        1.02, 1.0, "\n".join(text for _, text in sorted(notes)), transform=axes.transAxes, va="top", fontsize=7,
+        family="monospace",
+    )  # fmt: skip
+    axes.set_xlim(0, 1.02e3 * (end - begin))
     axes.set_yticks(list(height.values()), lanes)
-    axes.set_ylim(-0.5, len(lanes) - 0.4)
-    axes.set_xlabel(f"time since the request's first record (ms), request {request}")
+    axes.set_ylim(-0.5, len(lanes) - 0.5)
+    axes.set_xlabel(f"time since the request's first record (ms); request {request}")
     return figure
 
 
@@ -213,7 +222,7 @@ def _pairs(records: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict
     for record in records:
         if record["kind"] == "message":
             ways.setdefault((record["name"], record["direction"]), []).append(record)
-    pairs = []
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for (name, direction), sent in ways.items():
         if direction == "sent":
             pairs += zip(sent, ways.get((name, "received"), []), strict=False)
