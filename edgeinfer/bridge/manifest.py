@@ -629,6 +629,8 @@ def _wire(data: _Object, shape: tuple[int, ...]) -> Wire:
             raise bits.fail(dtype, f"for one of {_listed(WIRE_BITS)}, and uint8 needs a range")
         if bits.whole(dtype) != math.prod(shape) * WIRE_BITS[dtype]:
             raise bits.fail(dtype, f"{math.prod(shape) * WIRE_BITS[dtype]}, what the shape takes")
+    if not bits.value:
+        raise data.fail("bits", f"given for at least one of {_listed(WIRE_BITS)}")
     dtype = data.text("dtype", tuple(bits.value))
     return Wire(data.text("name"), shape, dtype, interval, MappingProxyType(dict(bits.value)))
 

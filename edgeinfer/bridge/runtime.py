@@ -377,7 +377,7 @@ class GenerativeCascade:
         """FLOP of one pass of each kind, counted on the ONNX graphs by `bridge.count_flops`."""
         text, prior, decode = self.manifest.text, *self.manifest.stages
         ids = np.zeros((1, self._tokenizer.length), np.int64)
-        context = self._run(text.part, {text.input: ids}, text.output)
+        context = self._run(text.part, _typed(text.part, {text.input: ids}), text.output)
         encoder = count_flops(text.part.path, {text.input: ids.shape})
 
         def cost(stage: Stage, previous: tuple[int, ...]) -> int:
@@ -424,7 +424,6 @@ class GenerativeCascade:
 
     def _run(self, part: Part, feeds: dict[str, Any], output: str, observe: Observe | None = None) -> Any:
         session = self._session(part)
-        feeds = {name: np.asarray(value, part.inputs[name].dtype) for name, value in feeds.items()}
         start = perf_counter()
         try:
             result = session.run([output], feeds)[0]
@@ -436,7 +435,8 @@ class GenerativeCascade:
 
     def _context(self, captions: Sequence[str], observe: Observe | None) -> NDArray[np.float32]:
         text = self.manifest.text
-        return self._run(text.part, {text.input: self.tokens(captions)}, text.output, observe)
+        feeds = _typed(text.part, {text.input: self.tokens(captions)})
+        return self._run(text.part, feeds, text.output, observe)
 
     @staticmethod
     def _count(stage: Stage, steps: int) -> int:
@@ -524,13 +524,17 @@ class GenerativeCascade:
         noise = np.empty_like(sample)
         _draw(noises, sample)
         feeds = _feeds(network, context, image)
+        port = network.part.inputs[network.ports["sample"]]
+        feeds[port.name] = fed = twice.astype(port.dtype, copy=False)
         port = network.part.inputs[network.ports["timestep"]]
-        shape = (passes * batch,) if port.shape == (None,) else port.shape
+        shape = tuple(passes * batch if size is None else size for size in port.shape)
+        feeds[port.name] = time = np.empty(shape, port.dtype)
         for step in path:
             if passes == 2:
                 copy[...] = sample
-            feeds[network.ports["sample"]] = twice
-            feeds[port.name] = np.full(shape, step.timestep, port.dtype)
+            if fed is not twice:
+                fed[...] = twice
+            time.fill(step.timestep)
             output = self._run(network.part, feeds, network.output, observe)
             _check_output(network, output, passes * batch)
             if passes == 2:
@@ -551,7 +555,11 @@ def _needs_text(stage: Stage) -> bool:
 
 def _feeds(network: Network, context: Any, image: Any) -> dict[str, Any]:
     given = {"context": context, "image": image}
-    return {name: given[role] for role, name in network.ports.items() if role in given}
+    return _typed(network.part, {name: given[role] for role, name in network.ports.items() if role in given})
+
+
+def _typed(part: Part, feeds: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value, part.inputs[name].dtype) for name, value in feeds.items()}
 
 
 def _draw(noises: list[np.random.Generator], out: NDArray[np.float32]) -> None:

@@ -122,7 +122,7 @@ class Scheduler:
 
     @cached_property
     def alphas_cumprod(self) -> NDArray[np.float64]:
-        """Product of 1 - beta up to each time step, (T,), read-only."""
+        """Product of 1 - beta up to each time step, (T,), read-only; rounded to float32 as training rounds it."""
         count = self.num_train_timesteps
         if self.beta_schedule == "linear":
             betas = np.linspace(self.beta_start, self.beta_end, count)
@@ -131,7 +131,8 @@ class Scheduler:
         else:
             signal = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
             betas = np.minimum(1 - signal[1:] / signal[:-1], _MAX_BETA)
-        products = np.cumprod(1 - betas, dtype=np.float64)
+        # Training libraries keep the table in float32; the noise that a network learnt to remove is that table's.
+        products = np.cumprod(1 - betas.astype(np.float32), dtype=np.float64).astype(np.float32).astype(np.float64)
         products.flags.writeable = False
         return products
 
@@ -213,7 +214,7 @@ class Scheduler:
         keep = alpha**0.5 * (1 - target) / (1 - product)
         small = self.variance_type == "fixed_small"
         variance = (1 - target) / (1 - product) * (1 - alpha) if small else 1 - alpha
-        sigma = variance**0.5 if now > 0 and then >= 0 else 0.0
+        sigma = variance**0.5 if now > 0 else 0.0
         return Step(now, *self._clean(product), clean, keep, 0.0, sigma, self._clip)
 
     @property
@@ -256,7 +257,8 @@ def advance(
     else:
         np.multiply(output, step.q, out=scratch)
     if step.clip is not None:
-        np.clip(scratch, -step.clip, step.clip, out=scratch)
+        np.minimum(scratch, step.clip, out=scratch)
+        np.maximum(scratch, -step.clip, out=scratch)
     scratch *= step.clean
     sample *= step.keep
     sample += scratch
