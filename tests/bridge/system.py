@@ -89,6 +89,14 @@ def busy(address, count=1):
             assert not thread.is_alive()
 
 
+def wait(condition):
+    """Until `condition()` holds."""
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
 def serves(address, seconds=SOON):
     """Whether the edge answers a small request within `seconds`, waiting for room in its queue."""
     end = time.monotonic() + seconds

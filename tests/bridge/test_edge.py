@@ -188,7 +188,7 @@ def test_back_pressure_says_the_length(served, calls):
     assert system.serves(served)
 
 
-def test_a_deadline_holds_in_the_queue_and_leaves_no_work(served, device):
+def test_a_deadline_holds_in_the_queue(served, device):
     with system.busy(served):
         start = time.monotonic()
         with pytest.raises(EdgeError) as failure:
@@ -205,14 +205,18 @@ def test_fallback_gives_the_same_image(served, device):
     np.testing.assert_array_equal(helped.image, alone.image)
 
 
-def test_cancelled_requests_stop(served):
-    with system.stub(served) as calls:
-        futures = [calls.ModelInfer.future(system.HEAVY, timeout=10 * SOON) for _ in range(3)]
-        time.sleep(0.2)
-        for future in futures:
-            future.cancel()
-    # Each would take seconds; together they would outlast nothing of this if they went on.
-    assert system.serves(served)
+def test_cancelled_requests_stop(tiny_folder, tmp_path):
+    path = tmp_path / "edge.jsonl"
+    with system.edge(tiny_folder, "--trace", str(path)) as process:
+        with system.busy(process.address), system.stub(process.address) as calls:
+            futures = [calls.ModelInfer.future(system.HEAVY, timeout=SOON) for _ in range(3)]
+            system.wait(lambda: sum(r["name"] == "ModelInferRequest" for r in read_trace(path)) == 4)
+            for future in futures:
+                future.cancel()
+        assert system.serves(process.address)
+    records = read_trace(path)
+    assert sum(r["name"] == "cancelled" for r in records) == 4
+    assert sum(r["name"] == "prior" for r in records) == 1  # of the five, the last alone ran to its end
 
 
 def test_requests_of_equal_steps_share_a_batch(tiny_folder, tmp_path):
@@ -224,9 +228,7 @@ def test_requests_of_equal_steps_share_a_batch(tiny_folder, tmp_path):
                 futures = []
                 for number, count in enumerate(steps):
                     futures.append(calls.ModelInfer.future(inference(1, count, seed=np.array([number])), timeout=SOON))
-                end = time.monotonic() + SOON
-                while sum(r["name"] == "ModelInferRequest" for r in read_trace(path)) < 6 and time.monotonic() < end:
-                    time.sleep(0.02)
+                system.wait(lambda: sum(r["name"] == "ModelInferRequest" for r in read_trace(path)) == 6)
             batched = [future.result().raw_output_contents[0] for future in futures]
             single = [
                 calls.ModelInfer(inference(1, count, seed=np.array([number])), timeout=SOON).raw_output_contents[0]
