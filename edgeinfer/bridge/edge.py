@@ -1,9 +1,9 @@
 """The edge: a gRPC server that runs the prior, or the whole cascade, for devices that ask."""
 
-import asyncio
-import signal
+import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,23 +117,23 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
 
     # Open Inference Protocol
 
-    async def ServerLive(self, request: Any, context: Any) -> Any:
+    def ServerLive(self, request: Any, context: Any) -> Any:
         return tensors.service().ServerLiveResponse(live=True)
 
-    async def ServerReady(self, request: Any, context: Any) -> Any:
+    def ServerReady(self, request: Any, context: Any) -> Any:
         return tensors.service().ServerReadyResponse(ready=True)
 
-    async def ModelReady(self, request: Any, context: Any) -> Any:
+    def ModelReady(self, request: Any, context: Any) -> Any:
         return tensors.service().ModelReadyResponse(ready=request.name in self._models)
 
-    async def ServerMetadata(self, request: Any, context: Any) -> Any:
+    def ServerMetadata(self, request: Any, context: Any) -> Any:
         from edgeinfer import __version__
 
         return tensors.service().ServerMetadataResponse(name="edgeinfer", version=__version__)
 
-    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
         if request.name not in self._models:
-            await context.abort(grpc.StatusCode.NOT_FOUND, self._unknown(request.name))
+            context.abort(grpc.StatusCode.NOT_FOUND, self._unknown(request.name))
         steps, (name, datatype, shape) = self._models[request.name]
         answer = tensors.service().ModelMetadataResponse(name=request.name, versions=["1"], platform="onnxruntime")
         answer.inputs.add(name="caption", datatype="BYTES", shape=[-1])
@@ -143,27 +143,28 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         answer.outputs.add(name=name, datatype=datatype, shape=[-1, *shape])
         return answer
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:
-        return await self._infer(request, context, None)
+    def ModelInfer(self, request: Any, context: Any) -> Any:
+        answer = tensors.service().ModelInferResponse()
+        for answer in self._answers(request, context, stream=False):  # noqa: B007
+            pass
+        return answer
 
-    async def ModelStreamInfer(self, requests: Any, context: Any) -> None:
+    def ModelStreamInfer(self, requests: Any, context: Any) -> Iterator[Any]:
         wrap = tensors.service().ModelStreamInferResponse
         while True:
-            try:
-                request = await asyncio.wait_for(context.read(), IDLE)
-            except TimeoutError:
-                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no request within {IDLE:g} s")
-            if request is grpc.aio.EOF:
+            idle = threading.Timer(IDLE, context.cancel)
+            idle.daemon = True
+            idle.start()
+            request = next(requests, None)
+            idle.cancel()
+            if request is None:
                 return
-
-            async def report(message: Any) -> None:
-                await context.write(wrap(infer_response=message))
-
-            await report(await self._infer(request, context, report))
+            for answer in self._answers(request, context, stream=True):
+                yield wrap(infer_response=answer)
 
     # Signalling
 
-    async def negotiate(self, request: Any, context: Any) -> Any:
+    def negotiate(self, request: Any, context: Any) -> Any:
         """TaskRequest with the device's status -> StepAllocation."""
         received = time.monotonic()
         identifier = request.request_id
@@ -178,10 +179,10 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
             self._check_task(request)
             prior_steps, decode_steps = self._allocate(request)
         except ValueError as error:
-            await self._abort(context, identifier, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._abort(context, identifier, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         if request.cascade and request.cascade != self.fingerprint:
             text = f"cascade = {request.cascade[:80]!r}: this edge serves {self.fingerprint!r}"
-            await self._abort(context, identifier, grpc.StatusCode.FAILED_PRECONDITION, text)
+            self._abort(context, identifier, grpc.StatusCode.FAILED_PRECONDITION, text)
         before = len(self.jobs)
         on_edge = decode_steps if request.paradigm == signalling.messages().EDGE else 0
         answer = signalling.messages().StepAllocation(
@@ -244,67 +245,64 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
 
     # From a request to its answer
 
-    async def _infer(self, message: Any, context: Any, report: Callable[[Any], Awaitable[None]] | None) -> Any:
+    def _answers(self, message: Any, context: Any, *, stream: bool) -> Iterator[Any]:
+        """Progress, where it is wanted and `stream` allows it, then the result; nothing when the client has gone."""
         identifier = message.id[: signalling.IDENTIFIER_LENGTH]
         self.trace.message("ModelInferRequest", "received", tensors.size(message), identifier)
         code = grpc.StatusCode
         if message.model_name not in self._models:
-            await self._abort(context, identifier, code.NOT_FOUND, self._unknown(message.model_name))
+            self._abort(context, identifier, code.NOT_FOUND, self._unknown(message.model_name))
         try:
             task = self._checked(message, identifier)
         except ValueError as error:
-            await self._abort(context, identifier, code.INVALID_ARGUMENT, str(error))
+            self._abort(context, identifier, code.INVALID_ARGUMENT, str(error))
         remaining = context.time_remaining()
         seconds = self._limit if remaining is None else min(remaining, self._limit)
-        loop, changed = asyncio.get_running_loop(), asyncio.Event()
-
-        def notify() -> None:
-            loop.call_soon_threadsafe(changed.set)
-
-        job = Job(task.key, task, time.monotonic() + seconds, notify)
+        changed = threading.Event()
+        job = Job(task.key, task, time.monotonic() + seconds, changed.set)
         try:
             self.jobs.submit(job)
         except QueueFull as error:
-            await self._abort(context, identifier, code.RESOURCE_EXHAUSTED, str(error))
-        try:
-            async with asyncio.timeout(seconds):
-                await self._follow(job, task, changed, report if task.progress else None)
-        except TimeoutError:
-            await self._abort(context, identifier, code.DEADLINE_EXCEEDED, f"not done within {seconds:.3g} s")
-        finally:
-            if not job.done:
+            self._abort(context, identifier, code.RESOURCE_EXHAUSTED, str(error))
+
+        def gone() -> None:
+            self.jobs.cancel(job)
+            changed.set()
+
+        if not context.add_callback(gone):
+            gone()
+        seen = None
+        while not job.done:
+            in_time = changed.wait(max(job.deadline - time.monotonic(), 0.0))
+            changed.clear()
+            if not in_time or job.cancelled:
                 self.jobs.cancel(job)
                 self.trace.record("event", "cancelled", request=identifier)
+                if not in_time:
+                    self._abort(context, identifier, code.DEADLINE_EXCEEDED, f"not done within {seconds:.3g} s")
+                return
+            # A reader slower than the steps sees the latest of them.
+            if stream and task.progress and not job.done and job.progress not in (None, seen):
+                seen = job.progress
+                report = tensors.response(task.model, task.request, {}, {"step": seen[0], "steps": seen[1]})
+                self.trace.message("Progress", "sent", tensors.size(report), identifier)
+                yield report
         if job.error is not None:
             codes = {Expired: code.DEADLINE_EXCEEDED, Cancelled: code.UNAVAILABLE}
             known = codes.get(type(job.error))
             self.trace.record("event", "error", request=identifier, error=repr(job.error))
             # What an unforeseen error says may name files of this machine, so that only its type goes out.
             text = str(job.error) if known else f"{type(job.error).__name__} in {task.model!r} on the edge"
-            await self._abort(context, identifier, known or code.INTERNAL, text)
+            self._abort(context, identifier, known or code.INTERNAL, text)
         output = self._models[task.model][1][0]
-        final = {"triton_final_response": True} if report else {}
+        final = {"triton_final_response": True} if stream else {}
         answer = tensors.response(task.model, message.id, {output: job.result}, final)
         self.trace.message("ModelInferResponse", "sent", tensors.size(answer), identifier, tensor=job.result.nbytes)
-        return answer
+        yield answer
 
-    async def _follow(
-        self, job: Job, task: Task, changed: asyncio.Event, report: Callable[[Any], Awaitable[None]] | None
-    ) -> None:
-        """Wait for the job; a reader slower than the steps sees the latest of them."""
-        seen = None
-        while not job.done:
-            await changed.wait()
-            changed.clear()
-            if report is not None and not job.done and job.progress is not None and job.progress != seen:
-                seen = job.progress
-                message = tensors.response(task.model, task.request, {}, {"step": seen[0], "steps": seen[1]})
-                self.trace.message("Progress", "sent", tensors.size(message), task.request)
-                await report(message)
-
-    async def _abort(self, context: Any, identifier: str, status: Any, text: str) -> None:
+    def _abort(self, context: Any, identifier: str, status: Any, text: str) -> None:
         self.trace.record("event", "failed", request=identifier, status=status.name, reason=text)
-        await context.abort(status, text)
+        context.abort(status, text)
 
     def _unknown(self, name: str) -> str:
         return f"model = {name[:80]!r}: must be one of {', '.join(map(repr, self._models))}"
@@ -380,7 +378,7 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         return np.split(values, bounds)
 
 
-async def serve(
+def serve(
     edge: Edge,
     host: str,
     port: int,
@@ -388,10 +386,8 @@ async def serve(
     credentials: Any = None,
     insecure: bool = False,
     message_bytes: int = security.MESSAGE_BYTES,
-    ready: Callable[[int], None],
-    stop: asyncio.Event,
-) -> None:
-    """Listen until `stop` is set.
+) -> tuple[Any, int]:
+    """Listen.
 
     Parameters
     ----------
@@ -403,13 +399,19 @@ async def serve(
     credentials : grpc.ServerCredentials, optional
     message_bytes : int
         Longest message.
-    ready : callable (port)
-        Called when the server listens.
-    stop : asyncio.Event
+
+    Returns
+    -------
+    grpc.Server, int
+        It runs until stopped; and the port.
     """
     security.check_listen(host, credentials is not None, insecure)
-    server = grpc.aio.server(
-        options=security.channel_options(message_bytes), maximum_concurrent_rpcs=4 * edge.jobs.capacity + 64
+    # A thread for each request that waits or runs, and some that can say "full".
+    workers = edge.jobs.capacity + edge.jobs.batch + 16
+    server = grpc.server(
+        ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
+        options=security.channel_options(message_bytes),
+        maximum_concurrent_rpcs=workers,
     )
     tensors.stubs().add_GRPCInferenceServiceServicer_to_server(edge, server)
     server.add_generic_rpc_handlers((signalling.handlers(edge.negotiate),))
@@ -418,29 +420,18 @@ async def serve(
         bound = server.add_secure_port(name, credentials) if credentials else server.add_insecure_port(name)
     except RuntimeError as error:
         raise OSError(f"{name}: {error}") from None
-    await server.start()
-    ready(bound)
-    await stop.wait()
-    await asyncio.to_thread(edge.jobs.close)
-    await server.stop(1.0)
+    server.start()
+    return server, bound
 
 
 def run(
     edge: Edge, host: str, port: int, *, credentials: Any = None, insecure: bool = False, watch_stdin: bool = False
 ) -> None:
     """Warm up, say where it listens, and serve until SIGTERM or SIGINT, in the main thread."""
+    commands = processes.Commands({}, watch_stdin=watch_stdin)
     edge.warm_up()
-
-    async def main() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        if watch_stdin:
-            processes.exit_with_stdin()
-
-        def ready(bound: int) -> None:
-            print(f"listening on {address.join(host, bound)}", flush=True)
-
-        await serve(edge, host, port, credentials=credentials, insecure=insecure, ready=ready, stop=stop)
-
-    asyncio.run(main())
+    server, bound = serve(edge, host, port, credentials=credentials, insecure=insecure)
+    print(f"listening on {address.join(host, bound)}", flush=True)
+    commands.obey()
+    edge.jobs.close()
+    server.stop(1.0).wait()

@@ -2,11 +2,12 @@
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 
@@ -134,3 +135,27 @@ def exit_with_stdin() -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class Commands:
+    """Signals as commands to the main thread: SIGTERM and SIGINT end `obey`, others call what they stand for.
+
+    Parameters
+    ----------
+    calls : mapping of signal.Signals to callable
+    watch_stdin : bool
+        See `exit_with_stdin`.
+    """
+
+    def __init__(self, calls: Mapping[signal.Signals, Callable[[], None]], *, watch_stdin: bool) -> None:
+        self._calls = dict(calls)
+        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in (signal.SIGTERM, signal.SIGINT, *calls):
+            signal.signal(number, lambda received, frame: self._received.put(received))
+        if watch_stdin:
+            exit_with_stdin()
+
+    def obey(self) -> None:
+        """Carry out commands until the one to end."""
+        while (number := signal.Signals(self._received.get())) in self._calls:
+            self._calls[number]()

@@ -1,7 +1,6 @@
 """A TCP forwarder between device and edge that lets bytes through as a fading link would."""
 
 import math
-import queue
 import signal
 import socket
 import threading
@@ -267,21 +266,9 @@ def _checked_outages(outages: Sequence[tuple[float, float]]) -> list[tuple[float
 
 def run(shaper: Shaper, *, watch_stdin: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, in the main thread; SIGUSR1 begins an outage, SIGUSR2 ends it."""
-    handlers = {
-        signal.SIGTERM: shaper.close,
-        signal.SIGINT: shaper.close,
-        signal.SIGUSR1: shaper.fail,
-        signal.SIGUSR2: shaper.recover,
-    }
-    commands: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in handlers:
-        signal.signal(number, lambda received, frame: commands.put(received))
-    if watch_stdin:
-        processes.exit_with_stdin()
+    outage = {signal.SIGUSR1: shaper.fail, signal.SIGUSR2: shaper.recover}
+    commands = processes.Commands(outage, watch_stdin=watch_stdin)
     threading.Thread(target=shaper.serve, daemon=True).start()
     print(f"listening on {address.join(shaper.host, shaper.port)}", flush=True)
-    while True:
-        command = commands.get()
-        handlers[signal.Signals(command)]()
-        if command in (signal.SIGTERM, signal.SIGINT):
-            return
+    commands.obey()
+    shaper.close()

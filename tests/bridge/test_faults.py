@@ -19,7 +19,7 @@ from bridge.system import CAPTION, SOON
 from edgeinfer import RayleighLink, cli
 from edgeinfer.bridge import security
 from edgeinfer.bridge.device import Connection, Device, EdgeError, Order
-from edgeinfer.bridge.load import load_test
+from edgeinfer.bridge.loadtest import load_test
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.trace import read_trace
 from edgeinfer.bridge.user import Settings
