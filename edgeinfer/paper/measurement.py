@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from edgeinfer import _validate, bridge, quality
 from edgeinfer._extras import need
 from edgeinfer.bridge import scenes
+from edgeinfer.bridge.processes import Process
+from edgeinfer.bridge.trace import read_trace
 
 #: Where the measured files are shipped.
 FOLDER = Path(__file__).parent / "data"
@@ -57,7 +60,7 @@ def measure(
     store: str | Path | None = None,
     progress: bool = True,
 ) -> list[Path]:
-    """Measure the shipped cascade on held-out captions, and write `surface.nc`, `decode_stage.nc` and `images.nc`.
+    """Measure the shipped cascade on held-out captions, and write `surface.nc`, `decode_stage.nc`, `images.nc`, `trace.jsonl`.
 
     Half of the captions fix the layout, half leave it free. The guidance scale is chosen on captions of its own. Real
     images are renders of held-out scenes: those of the captions themselves for PSNR and LPIPS, four times as many
@@ -141,7 +144,70 @@ def measure(
     written.append(_write(stage, target / "decode_stage.nc"))
     pictures = _images(cascade, test, prior_steps, decode_steps, chosen, about)
     written.append(_write(pictures, target / "images.nc"))
+    written.append(record_trace(root, target, prior_steps=best[0], decode_steps=best[1]))
     return written
+
+
+def record_trace(
+    folder: str | Path | None = None,
+    out: str | Path = FOLDER,
+    *,
+    caption: str = "a red circle above a small blue square",
+    prior_steps: int = 16,
+    decode_steps: int = 8,
+    seed: int = 1,
+) -> Path:
+    """Run one request through an edge, a link and a device process, and write what they recorded to `trace.jsonl`.
+
+    The link is the paper's (`edgeinfer link` without settings). Times count from the request's first record.
+
+    Parameters
+    ----------
+    folder, out
+        As for `measure`.
+    caption : str
+    prior_steps, decode_steps : int
+        Asked of the edge.
+    seed : int
+        Of the image, and of the link.
+
+    Returns
+    -------
+    Path
+    """
+    root = bridge.load(folder).manifest.folder
+    command = "-m", "edgeinfer.cli"
+    with tempfile.TemporaryDirectory() as place:
+        traces = {name: os.path.join(place, f"{name}.jsonl") for name in ("edge", "link", "device")}
+
+        def process(name: str, *arguments: str) -> Process:
+            verb = "generate" if name == "device" else name
+            return Process((*command, verb, *arguments, "--trace", traces[name]), name)
+
+        with (
+            process("edge", str(root), "--port", "0") as edge,
+            process("link", "--listen", "0", "--to", f"127.0.0.1:{edge.port()}", "--seed", str(seed)) as link,
+            process(
+                "device", caption, "--model", str(root), "--edge", f"127.0.0.1:{link.port()}", "--seed", str(seed),
+                "--prior-steps", str(prior_steps), "--decode-steps", str(decode_steps), "-o", os.path.join(place, "out.png"),
+            ) as device,
+        ):  # fmt: skip
+            device.line(60.0)
+            device.wait(60.0)
+        records = read_trace(*traces.values())
+    first = next(record["time"] for record in records if record["request"])
+    last = max(record["time"] for record in records if record["request"])
+    lines = []
+    for record in records:
+        if record["request"] or (record["kind"] == "chunk" and first <= record["time"] <= last):
+            moved = {name: record[name] - first for name in ("time", "arrived") if name in record}
+            lines.append(json.dumps(record | moved))
+    path = Path(out) / "trace.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("\n".join(lines) + "\n")
+    os.replace(temporary, path)
+    return path
 
 
 def _draw(count: int, seed: int, world: str) -> Any:

@@ -8,8 +8,9 @@ from scipy import interpolate
 
 from edgeinfer import paper, quality
 from edgeinfer.bridge import scenes
-from edgeinfer.paper import contact_sheet, figure7, figure10, measurement, reproduction, table1
+from edgeinfer.paper import contact_sheet, figure5, figure6, figure7, figure10, measurement, reproduction, table1
 
+pytestmark = pytest.mark.process
 SCENARIO = paper.scenario()
 OPTIONS = {
     "captions": 6, "seeds": 2, "prior_steps": (1, 2, 4), "decode_steps": (1, 2), "guidance_scales": (1.0, 1.5),
@@ -203,3 +204,32 @@ def test_the_command_measures(folder, tmp_path):
         run = CliRunner().invoke(group, arguments)
     assert run.exit_code == 0 and run.output.strip().endswith("surface.nc")
     assert calls == {"model": str(folder), "out": str(tmp_path), "captions": 8, "seeds": 1, "threads": None}
+
+
+def test_figure5_is_what_the_manifest_says(folder):
+    table = figure5.data(SCENARIO, folder=folder)
+    expected = ["text_encoder", "prior_16", "prior_32", "z_prior", "text_encoder", "decoder", "image"]
+    assert table["name"].values.tolist() == expected
+    assert table["place"].values.tolist() == ["edge"] * 3 + ["link"] + ["device"] * 3
+    assert "24.576 kbit" in table["detail"].values[3] and "2 passes" in table["detail"].values[5]
+    assert table["flop"].values[5] == tiny.FLOPS["decode_step"]
+    assert table.attrs["decode_step_flop"] == 2 * tiny.FLOPS["decode_step"]
+    assert len(reproduction._picture(figure5.draw(table), "png")) > 10_000
+
+
+def test_figure6_adds_up_the_messages(measured):
+    """A request that really ran, recorded by its three processes."""
+    table = figure6.data(SCENARIO)
+    names = table["name"].values.tolist()
+    assert names == [*figure6.SIGNALLING, "ModelInferRequest", "ModelInferResponse"]
+    assert bool((table["received"] > table["sent"]).all()) and bool((table["sent"].diff("message") > 0).all())
+    assert set(table["stage_name"].values) == {"queue", "prior", "decode"}
+    a = table.attrs
+    assert a["payload_bytes"] == 3 * 32 * 32
+    sizes = dict(zip(names, table["bytes"].values.tolist(), strict=True))
+    assert a["signalling_bytes"] == sum(sizes[name] for name in figure6.SIGNALLING)
+    assert a["overhead_bytes"] == sum(sizes.values()) - a["payload_bytes"]
+    assert a["signalling_bytes"] < a["overhead_bytes"] < a["link_overhead_bytes"] < 2000
+    assert len(reproduction._picture(figure6.draw(table), "png")) > 10_000
+    with pytest.raises(FileNotFoundError, match="edgeinfer measure"):
+        figure6.data(SCENARIO, trace=measured / "nothing.jsonl")
