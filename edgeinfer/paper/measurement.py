@@ -199,7 +199,7 @@ def record_trace(
     last = max(record["time"] for record in records if record["request"])
     lines = []
     for record in records:
-        if record["request"] or (record["kind"] == "chunk" and first <= record["time"] <= last):
+        if record["request"] or (record["kind"] == "chunk" and first <= record["arrived"] <= last):
             moved = {name: record[name] - first for name in ("time", "arrived") if name in record}
             lines.append(json.dumps(record | moved))
     path = Path(out) / "trace.jsonl"

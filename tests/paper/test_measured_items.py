@@ -163,12 +163,12 @@ def test_gains_equal_integrals_of_the_curves():
         assert float(cell["clip_advantage"].sel(price=price)) == pytest.approx(gains[0] - gains[1], rel=1e-5)
 
 
-@pytest.mark.parametrize(("prior", "decode", "said"), [(8.0, 1.0, "holds"), (1.0, 8.0, "fails"), (4.0, 4.0 * 7 / 6, "undecided")])  # fmt: skip
+@pytest.mark.parametrize(("prior", "decode", "said"), [(8.0, 1.0, "holds"), (1.0, 8.0, "fails"), (4.0, 4.0 * 7 / 6, "is undecided")])  # fmt: skip
 def test_verdicts(prior, decode, said):
     # The last pair gains equally over the whole range, so that each of its two 95 % intervals leaves out 0 for one seed
     # in twenty; this seed is fixed.
     table = figure7.data(SCENARIO, surface=made_up(prior, decode, spread=0.5))
-    rows = [row for row in figure7.verdicts(table).splitlines() if figure7.EQUAL["range"] in row]
+    rows = [row for row in figure7.tell(table).splitlines() if figure7.EQUAL["range"] in row]
     assert len(rows) == 2 and all(row.endswith(f"| {said} |") for row in rows)
 
 
@@ -233,3 +233,13 @@ def test_figure6_adds_up_the_messages(measured):
     assert len(reproduction._picture(figure6.draw(table), "png")) > 10_000
     with pytest.raises(FileNotFoundError, match="edgeinfer measure"):
         figure6.data(SCENARIO, trace=measured / "nothing.jsonl")
+
+
+def test_the_page_shows_them(measured, tmp_path, monkeypatch):
+    items = ("figure6", "table1", "figure7", "contact_sheet", "figure10")
+    monkeypatch.setattr(reproduction, "ITEMS", items)
+    monkeypatch.setattr(reproduction, "_MEASURED", measured)
+    assert paper.reproduce(tmp_path, items=items, progress=False) == {}
+    page = (tmp_path / "index.html").read_text()
+    assert '<img src="figure7.png"' in page and "That prior steps matter more" in page
+    assert not (tmp_path / "contact_sheet.csv").exists() and (tmp_path / "figure7.csv").exists()
