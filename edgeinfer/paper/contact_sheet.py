@@ -9,8 +9,8 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Contact sheet: images over prior and decoding steps"
 STATED = (
-    "The paper shows no images. These are of the small cascade in its toy world, for captions that training never saw, with "
-    "one noise for all steps; on the right a real render of the caption."
+    "The paper shows no images. These are of the small cascade in its toy world, for captions that training never "
+    "saw, with one noise for all steps; on the right a real render of the caption."
 )
 
 

@@ -12,9 +12,10 @@ from edgeinfer.plan import allocate_steps
 
 TITLE = "Figure 10: the three paradigms over the required quality"
 STATED = (
-    "The paper states that at the same required quality split inference violates the deadline less than both baselines. Here "
-    "the quality of each number of steps is measured on a small cascade, what a step costs is the scenario's (Table 3, and "
-    "assumed speeds), and each paradigm takes the steps that reach the quality with the least certified bound."
+    "The paper states that at the same required quality split inference violates the deadline less than both "
+    "baselines. Here the quality of each number of steps is measured on a small cascade, what a step costs is the "
+    "scenario's (Table 3, and assumed speeds), and each paradigm takes the steps that reach the quality with the "
+    "least certified bound."
 )
 METRIC = "clip"
 

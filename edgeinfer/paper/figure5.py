@@ -12,8 +12,9 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 5: the proposed system"
 STATED = (
-    "The paper's system: an encoder and the prior diffusion stages on the edge, their latent over the downlink, and the decoding "
-    "stage on the device under the guidance of text and latent. Drawn from the manifest of the cascade that is shipped here."
+    "The paper's system: an encoder and the prior diffusion stages on the edge, their latent over the downlink, and "
+    "the decoding stage on the device under the guidance of text and latent. Drawn from the manifest of the cascade "
+    "that is shipped here."
 )
 
 
@@ -30,7 +31,8 @@ def data(scenario: Scenario, *, folder: str | Path | None = None) -> Any:
     Returns
     -------
     xarray.Dataset
-        Over block: `name`, `place` (edge, link or device), `detail`, `flop` (one pass, NaN where the manifest does not say).
+        Over block: `name`, `place` (edge, link or device), `detail`, `flop` (one pass, NaN where the manifest does
+        not say).
     """
     xarray = need("xarray", "paper")
     cascade = bridge.load(folder)
@@ -106,8 +108,8 @@ def draw(table: Any) -> Any:
         label = f"downlink: {block['name']}\n{block['detail']}"
         axes.text(target + 0.05, 1.0, label, fontsize=8, color="#d1712b", va="center")
     axes.text(
-        -0.85, -0.85, f"one prior step: {table.attrs['prior_step_flop'] / 1e6:.4g} MFLOP; one decoding step, guidance's "
-        f"passes counted: {table.attrs['decode_step_flop'] / 1e6:.4g} MFLOP", fontsize=8,
+        -0.85, -0.85, f"one prior step: {table.attrs['prior_step_flop'] / 1e6:.4g} MFLOP; one decoding step, "
+        f"guidance's passes counted: {table.attrs['decode_step_flop'] / 1e6:.4g} MFLOP", fontsize=8,
     )  # fmt: skip
     axes.set_xlim(-0.95, columns - 0.3)
     axes.set_ylim(-1.0, 2.9)

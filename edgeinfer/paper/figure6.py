@@ -10,9 +10,10 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 6: signalling of a request"
 STATED = (
-    "The paper names a task request, a resource status and a step allocation, and takes 1-2 KB a request for all signalling, much "
-    "less than the data. Here are the messages of a real request of the small cascade through an edge, a link and a device "
-    "process, with their bytes and times. Its latent is small, so that signalling is a larger share than in the paper's case."
+    "The paper names a task request, a resource status and a step allocation, and takes 1-2 KB a request for all "
+    "signalling, much less than the data. Here are the messages of a real request of the small cascade through an "
+    "edge, a link and a device process, with their bytes and times. Its latent is small, so that signalling is a "
+    "larger share than in the paper's case."
 )
 #: The paper's three kinds of signalling.
 SIGNALLING = ("TaskRequest", "ResourceStatus", "StepAllocation")
@@ -31,8 +32,8 @@ def data(scenario: Scenario, *, trace: str | Path | None = None) -> Any:
     Returns
     -------
     xarray.Dataset
-        Over message: `name`, `source`, `sent` and `received` (s), `bytes`, `control`; over stage: `stage_name`, `process`,
-        `begin`, `duration` (s). Attributes: bytes of the three signalling messages, of all messages but the payload, of
+        Over message: `name`, `source`, `sent` and `received` (s), `bytes`, `control`; over stage: `stage_name`,
+        `process`, `begin`, `duration` (s). Attributes: bytes of the three signalling messages, of all messages but the payload, of
         everything that crossed the link but the payload (headers of HTTP/2 and gRPC's handshake included), the payload.
     """
     xarray = need("xarray", "paper")
@@ -102,7 +103,8 @@ def draw(table: Any) -> Any:
     whole = a["link_overhead_bytes"] + a["payload_bytes"]
     axes.set_title(
         f"signalling {a['signalling_bytes']} B, all messages but the payload {a['overhead_bytes']} B, on the link "
-        f"{a['link_overhead_bytes']} B ({a['link_overhead_bytes'] / whole:.0%} of all bytes); payload {a['payload_bytes']} B",
+        f"{a['link_overhead_bytes']} B ({a['link_overhead_bytes'] / whole:.0%} of all bytes); "
+        f"payload {a['payload_bytes']} B",
         fontsize=8,
     )
     axes.set_xlim(-0.45, 1.45)
@@ -117,8 +119,8 @@ def _draw_message(axes: Any, y: int, row: Any, place: dict[str, float]) -> None:
     colour = "#0b3c7d" if bool(row["control"]) else "#d1712b"
     axes.annotate("", (stop, y + 0.18), (start, y - 0.18), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.3})
     axes.text(
-        0.5, y - 0.08, f"{row['name'].item()}, {int(row['bytes'])} B", ha="center", va="bottom", fontsize=8, color=colour,
-        bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
+        0.5, y - 0.08, f"{row['name'].item()}, {int(row['bytes'])} B", ha="center", va="bottom", fontsize=8,
+        color=colour, bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
     )  # fmt: skip
     for x, name, shift in ((start, "sent", -0.18), (stop, "received", 0.18)):
         side = -1 if x == 0 else 1

@@ -12,12 +12,13 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 7: quality over prior and decoding steps"
 STATED = (
-    "The paper states that more prior steps raise the score much more than more decoding steps do. Here that is measured on "
-    "a small cascade of our own, in a toy world; the size of the effect depends on how that world is made (whether captions "
-    "fix the layout) and on the guidance, so that it is no evidence on other models. The interval of the difference decides: "
-    "holds, fails, or undecided."
+    "The paper states that more prior steps raise the score much more than more decoding steps do. Here that is "
+    "measured on a small cascade of our own, in a toy world; the size of the effect depends on how that world is made"
+    " (whether captions fix the layout) and on the guidance, so that it is no evidence on other models. The interval "
+    "of the difference decides: holds, fails, or undecided."
 )
 METRICS = ("clip", "attributes")
+_AXES = (("flop", 1e9, "FLOP a request (GFLOP)"), ("time", 1e-3, "computing time of a request (ms)"))
 LABELS = {"clip": "CLIP score", "attributes": "all attributes right"}
 VERDICTS = ("holds", "fails", "is undecided")
 #: What is made equal when a prior step is weighed against a decoding step.
@@ -160,11 +161,11 @@ def tell(table: Any) -> str:
         world: ", ".join(f"{name} in {number}" for name, number in count.items()) for world, count in counts.items()
     }
     lines = [
-        f"That prior steps matter more, in {len(rows)} comparisons each: where captions fix the layout it {said['fixed']}; "
-        f"where they leave it free it {said['free']}. A comparison is the mean gain of moving along the prior axis less that "
-        "of moving along the decoding axis, with its 95 % interval over captions.",
+        f"That prior steps matter more, in {len(rows)} comparisons each: where captions fix the layout it "
+        f"{said['fixed']}; where they leave it free it {said['free']}. A comparison is the mean gain of moving along the "
+        "prior axis less that of moving along the decoding axis, with its 95 % interval over captions.",
         "",
-        "| metric | guidance | prior against decoding steps | captions fix the layout | captions leave it free | so the claim |",
+        "| metric | guidance | prior against decoding | captions fix the layout | captions leave it free | so the claim |",
         "|---|---|---|---|---|---|",
         *rows,
     ]
@@ -190,9 +191,7 @@ def draw(table: Any) -> Any:
         row[0].set_ylabel("prior steps")
         row[0].set_title(f"{LABELS[metric]}, guidance {table.attrs['best_guidance']:g}", fontsize=9)
         figure.colorbar(image, ax=row[0], shrink=0.8)
-        for axes, (cost, scale, label) in zip(
-            row[1:3], (("flop", 1e9, "FLOP a request (GFLOP)"), ("time", 1e-3, "computing time of a request (ms)")), strict=True
-        ):  # fmt: skip
+        for axes, (cost, scale, label) in zip(row[1:3], _AXES, strict=True):
             for i, steps in enumerate(prior):
                 line = part.isel(prior_steps=i)
                 low, high = line[metric] - line[f"{metric}_low"], line[f"{metric}_high"] - line[metric]

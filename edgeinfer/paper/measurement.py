@@ -60,7 +60,7 @@ def measure(
     store: str | Path | None = None,
     progress: bool = True,
 ) -> list[Path]:
-    """Measure the shipped cascade on held-out captions, and write `surface.nc`, `decode_stage.nc`, `images.nc`, `trace.jsonl`.
+    """Measure the shipped cascade on held-out captions: `surface.nc`, `decode_stage.nc`, `images.nc`, `trace.jsonl`.
 
     Half of the captions fix the layout, half leave it free. The guidance scale is chosen on captions of its own. Real
     images are renders of held-out scenes: those of the captions themselves for PSNR and LPIPS, four times as many
@@ -189,7 +189,8 @@ def record_trace(
             process("link", "--listen", "0", "--to", f"127.0.0.1:{edge.port()}", "--seed", str(seed)) as link,
             process(
                 "device", caption, "--model", str(root), "--edge", f"127.0.0.1:{link.port()}", "--seed", str(seed),
-                "--prior-steps", str(prior_steps), "--decode-steps", str(decode_steps), "-o", os.path.join(place, "out.png"),
+                "--prior-steps", str(prior_steps), "--decode-steps", str(decode_steps),
+                "-o", os.path.join(place, "out.png"),
             ) as device,
         ):  # fmt: skip
             device.line(60.0)

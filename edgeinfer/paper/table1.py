@@ -10,9 +10,10 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Table 1: quality metrics"
 STATED = (
-    "The paper defines FID, KID, CLIP and LPIPS and gives no values. The values here are of the small cascade in its toy world: "
-    "FID and KID on features of its own network, LPIPS unlearned (weights 1) on that network's feature maps with eps within the "
-    "root, the CLIP score by its own embedder, clipped at 0 after averaging. None compares with values that other networks give."
+    "The paper defines FID, KID, CLIP and LPIPS and gives no values. The values here are of the small cascade in its "
+    "toy world: FID and KID on features of its own network with the bias of that many samples, LPIPS unlearned "
+    "(weights 1) on that network's feature maps with eps within the root, the CLIP score by its own embedder, clipped"
+    " at 0 after averaging. None compares with values that other networks give."
 )
 DEFINITIONS = {
     "fid": ("FID", "|mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2))", "distance of feature distributions, lower is better"),
@@ -39,8 +40,8 @@ def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
     Returns
     -------
     xarray.Dataset
-        `value`, `low`, `high` over (allocation, metric) at the best guidance; `stage_value`, `stage_low`, `stage_high` over
-        (enlargement, metric); `definition` and `meaning` over metric.
+        `value`, `low`, `high` over (allocation, metric) at the best guidance; `stage_value`, `stage_low`, `stage_high`
+        over (enlargement, metric); `definition` and `meaning` over metric.
     """
     xarray = need("xarray", "paper")
     table = measurement.load("surface") if surface is None else surface
@@ -95,14 +96,16 @@ def draw(table: Any) -> Any:
         row = table.sel(metric=metric)
         lines.append(f"| {heads[metric]} | {_cell(row['definition'].item())} | {row['meaning'].item()} |")
     a = table.attrs
-    lines += ["", f"**measured: {a['images']} images of {a['captions']} held-out captions, guidance {a['guidance']:g}, 95 % intervals**", ""]  # fmt: skip
+    what = f"{a['images']} images of {a['captions']} held-out captions, guidance {a['guidance']:g}, 95 % intervals"
+    lines += ["", f"**measured: {what}**", ""]
     lines += _block(table, "allocation", "prior + decoding steps", "", heads)
     lines += [
         "",
-        f"Real renders have all attributes right in {100 * a['real_attributes']:.1f} % by the checker, and a CLIP score of "
-        f"{a['real_clip']:.1f}. The interval of FID takes off the bias of finite samples, so it may lie below the value.",
+        f"By the checker, {100 * a['real_attributes']:.1f} % of real renders have all attributes right; their CLIP score "
+        f"is {a['real_clip']:.1f}.",
         "",
-        f"**measured: the decode stage against upsampling, {a['stage_prior_steps']} + {a['stage_decode_steps']} steps; LPIPS and "
+        "**measured: the decode stage against upsampling, "
+        f"{a['stage_prior_steps']} + {a['stage_decode_steps']} steps; LPIPS and "
         "PSNR on real 32 to 64 pixel pairs, the rest on generated images**",
         "",
     ]

@@ -43,23 +43,15 @@ def estimate(
     confidence: float,
     count: int,
     *,
-    reflected: bool = False,
     low: float = -np.inf,
     high: float = np.inf,
 ) -> Estimate:
-    """Percentile interval of the replicates, within [low, high]; all of it without replicates.
-
-    `reflected` mirrors it at the value: where the statistic is biased, its replicates are biased as much again, so
-    that the mirror image is where the truth is.
-    """
+    """Percentile interval of the replicates, within [low, high]; all of it without replicates."""
     if replicates.size == 0:
         ends = np.array([low, high])
     else:
         tail = (1 - confidence) / 2
-        ends = np.quantile(replicates, [tail, 1 - tail])
-        if reflected:
-            ends = 2 * value - ends[::-1]
-        ends = np.clip(ends, low, high)
+        ends = np.clip(np.quantile(replicates, [tail, 1 - tail]), low, high)
     return Estimate(value, float(ends[0]), float(ends[1]), confidence, count)
 
 

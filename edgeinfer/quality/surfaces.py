@@ -76,8 +76,8 @@ def surface(
     -------
     xarray.Dataset
         For each metric `name`, `name_low`, `name_high` over (prior_steps, decode_steps), and for one of each image also
-        `name_of_caption` over (prior_steps, decode_steps, caption), the mean over the caption's seeds. `text` is the captions; variables carry
-        `units`, `better` and `provenance`.
+        `name_of_caption` over (prior_steps, decode_steps, caption), the mean over the caption's seeds; `text` is the
+        captions. Variables carry `units`, `better` and `provenance`.
 
     Raises
     ------

@@ -220,13 +220,16 @@ def covered(make, truth, runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fid", "kid", "clip", "grouped"])
+@pytest.mark.parametrize("kind", ["fid", "biased fid", "kid", "clip", "grouped"])
 def test_intervals_cover(kind):
     def gaussians(rng):
         return rng.normal(size=(400, 3)), 1.3 * rng.normal(size=(400, 3)) + 0.5
 
     def fid(rng):
-        return quality.fid(*gaussians(rng), resamples=200, rng=rng)
+        return quality.fid(*gaussians(rng), bias="remove", resamples=200, rng=rng)
+
+    def biased_fid(rng):
+        return quality.fid(rng.normal(size=(60, 5)), rng.normal(size=(60, 5)) + 0.5, resamples=200, rng=rng)
 
     def kid(rng):
         return quality.kid(*gaussians(rng), subsets=0, resamples=200, rng=rng)
@@ -256,12 +259,21 @@ def test_intervals_cover(kind):
 
     truth = {
         "fid": 3 * (0.5**2 + 0.3**2),
+        # The mean of 60 samples' distance, well above that of the distributions, 1.25.
+        "biased fid": np.mean(
+            [
+                quality.fid(RNG.normal(size=(60, 5)), RNG.normal(size=(60, 5)) + 0.5, resamples=0).value
+                for _ in range(2000)
+            ]
+        ),
         "kid": third(1, 0, 1, 0) + third(1.3, 0.5, 1.3, 0.5) - 2 * third(1, 0, 1.3, 0.5),
         "clip": 100 * np.sin(1),
         "grouped": 0.5,
     }[kind]
-    hits, runs = covered({"fid": fid, "kid": kid, "clip": clip, "grouped": grouped}[kind], truth, 200)
-    # 200 replicates and moderate samples cost a little: at a coverage of 0.92, fewer hits than this have probability 1e-5.
+    hits, runs = covered(
+        {"fid": fid, "biased fid": biased_fid, "kid": kid, "clip": clip, "grouped": grouped}[kind], truth, 200
+    )
+    # 200 replicates and moderate samples cost a little: at a coverage of 0.92, fewer hits have probability 1e-5.
     assert hits >= stats.binom.ppf(1e-5, runs, 0.92)
 
 
@@ -279,6 +291,8 @@ def test_intervals_cover(kind):
         (lambda: quality.fid(REAL, FAKE, groups=(np.arange(3), np.arange(260))), "groups of shapes"),
         (lambda: quality.fid(REAL, FAKE, groups=(np.zeros(300), np.zeros(260))), "at least 2 labels"),
         (lambda: quality.fid(REAL, FAKE, singular="x"), "singular = 'x'"),
+        (lambda: quality.fid(REAL, FAKE, bias="x"), "bias = 'x'"),
+        (lambda: quality.fid(REAL, FAKE, bias="remove", resamples=0), "resamples = 0"),
         (lambda: quality.kid(REAL, FAKE), "real: 300 samples: must be at least subset_size = 1000"),
         (lambda: quality.kid(REAL, np.full((9, 12), np.inf), subset_size=5), "generated.*not finite"),
         (lambda: quality.clip_score(IMAGES, TEXTS[:3]), "40 rows, text_embeddings: 3"),
