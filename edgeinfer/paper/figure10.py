@@ -20,7 +20,7 @@ STATED = (
 METRIC = "clip"
 
 
-def data(scenario: Scenario, *, surface: Any = None, deadline: float = 6.0, points: int = 41) -> Any:
+def data(scenario: Scenario, *, surface: Any = None, deadline: float = 4.0, points: int = 81) -> Any:
     """Cheapest steps that reach a quality, and the certified bracket at them.
 
     Parameters
@@ -93,7 +93,7 @@ def draw(table: Any) -> Any:
         )
         below.step(part["quality"], part["prior_steps"], where="pre", color=colour, linewidth=1.4)
         below.step(part["quality"], part["decode_steps"], where="pre", color=colour, linewidth=1.1, linestyle=":")
-        some = part.isel(quality=slice(None, None, 5))
+        some = part.isel(quality=slice(None, None, 10))
         below.plot(some["quality"], some["prior_steps"], marker, color=colour, markersize=4, mfc="white")
     style.probability_axes(top, max(float(table["lower"].where(table["lower"] > 0).min()) / 3, 1e-12))
     top.set_xlabel("")

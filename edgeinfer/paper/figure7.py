@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import quality
-from edgeinfer._extras import need
 from edgeinfer.paper import measurement, style
 from edgeinfer.paper.scenario import Scenario
 
@@ -174,10 +173,12 @@ def tell(table: Any) -> str:
 
 def draw(table: Any) -> Any:
     """Scores over steps, FLOP and time at the best guidance, and the claim's intervals for all."""
+    from matplotlib import colormaps, ticker
+
     figure, panels = style.subplots(2, 4, size=(15, 7.2))
     part = table.sel(guidance=table.attrs["best_guidance"])
     prior, decode = part["prior_steps"].values, part["decode_steps"].values
-    colours = need("matplotlib", "plots").colormaps["viridis"](np.linspace(0, 0.9, prior.size))
+    colours = colormaps["viridis"](np.linspace(0, 0.9, prior.size))
     for row, metric in zip(panels, METRICS, strict=True):
         image = row[0].imshow(part[metric].values, origin="lower", cmap="viridis", aspect="auto")
         for i, j in np.ndindex(prior.size, decode.size):
@@ -200,6 +201,9 @@ def draw(table: Any) -> Any:
                     markersize=3, linewidth=1, label=f"{steps} prior",
                 )  # fmt: skip
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
             axes.set_xlabel(label)
             axes.set_ylabel(LABELS[metric])
             axes.grid(True, color="0.9", linewidth=0.6)
