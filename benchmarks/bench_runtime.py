@@ -30,16 +30,16 @@ def main() -> None:
     cascade = bridge.load(sys.argv[1] if len(sys.argv) > 1 else None, threads=1)
     profile = bridge.profile(cascade, PRIOR_STEPS, DECODE_STEPS, repetitions=30)
     total = profile.prior + profile.decode
-    inference = profile.prior_inference + profile.decode_inference
     report(
         f"request of {PRIOR_STEPS} + {DECODE_STEPS} steps",
         "ms",
         float(np.median(total)) * 1e3,
-        {"ONNX Runtime alone": float(np.median(inference)) * 1e3},
+        {"ONNX Runtime alone": float(np.median(total - profile.overhead)) * 1e3},
         "<= 2 ms and <= 3 % above it",
     )
-    outside = float(np.median(profile.overhead))
-    print(f"outside ONNX Runtime: {outside * 1e3:.3g} ms a request, {outside / np.median(total):.2%}")
+    # On a busy machine the median also holds what other processes took meanwhile.
+    for name, outside in (("least", profile.overhead.min()), ("median", np.median(profile.overhead))):
+        print(f"outside ONNX Runtime, {name}: {outside * 1e3:.3g} ms a request, {outside / np.median(total):.2%}")
 
     step = cascade.manifest.scheduler.steps(DECODE_STEPS)[1]
     rng = np.random.default_rng(1)
