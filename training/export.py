@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,16 +59,19 @@ class Features(nn.Module):
 def to_onnx(net: nn.Module, inputs: dict[str, Tensor], output: str) -> onnx.ModelProto:
     """Trace a network with a free batch size."""
     buffer = io.BytesIO()
-    torch.onnx.export(
-        net.eval(),
-        tuple(inputs.values()),
-        buffer,
-        input_names=list(inputs),
-        output_names=[output],
-        dynamic_axes={name: {0: "batch"} for name in (*inputs, output)},
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # The tracing exporter is the older one, but ten times faster to run and its graphs are not slower.
+        warnings.simplefilter("ignore", (DeprecationWarning, torch.jit.TracerWarning))
+        torch.onnx.export(
+            net.eval(),
+            tuple(inputs.values()),
+            buffer,
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, output)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
     model = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -219,7 +223,10 @@ def manifest(costs: dict[str, int], provenance: dict[str, Any]) -> dict[str, Any
 
 
 def write(
-    nets: dict[str, nn.Module], folder: Path, provenance: dict[str, Any], parts: Sequence[str] | None = None,
+    nets: dict[str, nn.Module],
+    folder: Path,
+    provenance: dict[str, Any],
+    parts: Sequence[str] | None = None,
     precision: str = "float16",
 ) -> dict[str, Any]:
     """Write the folder and return the manifest; `precision` is that of the stored weights.

@@ -133,7 +133,9 @@ def text_loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
     table, word = net(ids)
     asked = scenes.request(sentences)
     losses = []
-    for part, head in zip(table.split([len(values) + 1 for values in scenes.HEADS.values()], 1), scenes.HEADS, strict=True):
+    for part, head in zip(
+        table.split([len(values) + 1 for values in scenes.HEADS.values()], 1), scenes.HEADS, strict=True
+    ):
         # What the caption leaves open is a class of its own.
         target = torch.from_numpy(np.where(asked[head] < 0, len(scenes.HEADS[head]), asked[head]))
         losses.append(F.cross_entropy(part, target))
