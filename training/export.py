@@ -272,6 +272,7 @@ def write(
             "timestep_spacing": "trailing",
             "clip_sample": True,
             "clip_sample_range": 1.0,
+            "use_clipped_model_output": True,
             "set_alpha_to_one": True,
             "steps_offset": 0,
             "thresholding": False,
