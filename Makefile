@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= build/paper
+TRAIN_OUT ?= build/scenes
 CC ?= gcc
 WORKERS ?= $(shell nproc)
 
@@ -15,11 +16,12 @@ gsl = $(shell pkg-config --cflags --libs gsl)
 # The allocation-failure tests stand between the core and these functions.
 wrap := csrc/tests/failing_malloc.c -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free
 
-.PHONY: help reproduce test bench wheel lint ctest ctest-sanitize pytest pytest-sanitize notebooks setup clean
+.PHONY: help reproduce test train bench wheel lint ctest ctest-sanitize pytest pytest-sanitize notebooks setup clean
 
 help:
 	@echo "make reproduce   draw every figure and table of the paper into $(OUT)"
 	@echo "make test        C tests, Python tests, doctests and notebooks"
+	@echo "make train       train the shipped text-to-image cascade again, from nothing to ONNX, into $(TRAIN_OUT)"
 	@echo "make bench       benchmarks, each beside its rival and its floor"
 	@echo "make lint        ruff, mypy, clang-format, exported symbols"
 	@echo "make wheel       manylinux wheel with a private GSL, and an sdist that builds"
@@ -63,6 +65,11 @@ pytest: $(VENV)/.test
 # The extension once more, built with the sanitizers, under the tests of the core.
 pytest-sanitize: $(VENV)/.test
 	PYTHON=$(abspath $(python)) CC="$(CC)" sh scripts/pytest-sanitize.sh
+
+# Stopped, it goes on from its checkpoints. To ship the result, replace edgeinfer/bridge/models/scenes with model/.
+train: $(VENV)/.train
+	$(python) training/train.py --out $(TRAIN_OUT)
+	$(python) training/evaluate.py $(TRAIN_OUT)/model --out $(TRAIN_OUT)/evaluation.json --sheet $(TRAIN_OUT)/sheet.png
 
 bench: $(VENV)/.benchmarks
 	@set -e; for benchmark in benchmarks/bench_*.py; do echo; echo "== $$benchmark"; $(python) $$benchmark; done

@@ -96,18 +96,9 @@ class Parts:
         scale = stage["guidance"] if guidance is None else guidance
         return self.sample(stage["networks"][0], self.context(captions), image, steps, seeds, (1, 0), scale)
 
-    def logits(self, images: Array) -> dict[str, Array]:
-        return split_logits(self.batched("checker", "image", images))
-
     def clip_score(self, images: Array, captions: Sequence[str]) -> Array:
         text = self.batched("embedder_text", "input_ids", scenes.encode(captions))
         return 100 * np.maximum((self.batched("embedder_image", "image", images) * text).sum(1), 0)
-
-
-def split_logits(logits: Array) -> dict[str, Array]:
-    """The checker's output by head."""
-    ends = np.cumsum([len(values) for values in scenes.HEADS.values()])
-    return dict(zip(scenes.HEADS, np.split(logits, ends[:-1], axis=1), strict=True))
 
 
 def over_batches(function: Callable[..., Array], captions: Sequence[str], *arrays: Any) -> Array:
@@ -167,7 +158,7 @@ def estimate(values: Array, groups: int | None = None) -> dict[str, Any]:
 
 
 def judged(parts: Parts, images: Array, captions: Sequence[str], groups: int) -> dict[str, Any]:
-    right = scenes.judge(captions, parts.logits(images))
+    right = scenes.judge(captions, parts.batched("checker", "image", images))
     clip = parts.clip_score(images, captions)
     return {name: estimate(values, groups) for name, values in right.items()} | {"clip": estimate(clip, groups)}
 

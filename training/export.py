@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,16 +59,19 @@ class Features(nn.Module):
 def to_onnx(net: nn.Module, inputs: dict[str, Tensor], output: str) -> onnx.ModelProto:
     """Trace a network with a free batch size."""
     buffer = io.BytesIO()
-    torch.onnx.export(
-        net.eval(),
-        tuple(inputs.values()),
-        buffer,
-        input_names=list(inputs),
-        output_names=[output],
-        dynamic_axes={name: {0: "batch"} for name in (*inputs, output)},
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # The tracing exporter is the older one, but ten times faster to run and its graphs are not slower.
+        warnings.simplefilter("ignore", (DeprecationWarning, torch.jit.TracerWarning))
+        torch.onnx.export(
+            net.eval(),
+            tuple(inputs.values()),
+            buffer,
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, output)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
     model = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -268,6 +272,7 @@ def write(
             "timestep_spacing": "trailing",
             "clip_sample": True,
             "clip_sample_range": 1.0,
+            "use_clipped_model_output": True,
             "set_alpha_to_one": True,
             "steps_offset": 0,
             "thresholding": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,12 @@ class TextEncoder(nn.Module):
 class TextReader(nn.Module):
     """The text encoder with the heads that it is pre-trained through: the scene's table, and each word's own object."""
 
-    own = {"shape": len(scenes.SHAPES), "colour": len(scenes.COLOURS), "size": len(scenes.SIZES) + 1, "role": 5}
+    own: ClassVar = {
+        "shape": len(scenes.SHAPES),
+        "colour": len(scenes.COLOURS),
+        "size": len(scenes.SIZES) + 1,
+        "role": 5,
+    }
 
     def __init__(self) -> None:
         super().__init__()

@@ -210,7 +210,7 @@ def _draw(n: int, rng: np.random.Generator, layout: Layout) -> Scenes:
 def draw(
     n: int, rng: np.random.Generator | int | None = None, *, layout: Layout = "mixed", held: bool = False
 ) -> Scenes:
-    """Draw scenes.
+    """Draw scenes; one third has a single object.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def draw(
     Examples
     --------
     >>> captions(draw(2, 1))[0]
-    'a large orange cross at the left on black'
+    'a cyan triangle below a small red circle at the left on gray'
     """
     if n < 1:
         raise ValueError(f"n = {n} must be at least 1")
@@ -383,13 +383,13 @@ def _parse(sentence: str) -> dict[str, str]:
     return found
 
 
-def judge(sentences: Sequence[str], logits: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[np.bool_]]:
+def judge(sentences: Sequence[str], logits: npt.ArrayLike) -> dict[str, npt.NDArray[np.bool_]]:
     """Whether images show what their captions say, from the logits of an attribute checker.
 
     Parameters
     ----------
     sentences : n captions
-    logits : (n, classes) for each name of `HEADS`
+    logits : (n, 43) of the images, the heads side by side in the order of `HEADS`
 
     Returns
     -------
@@ -400,16 +400,24 @@ def judge(sentences: Sequence[str], logits: Mapping[str, npt.ArrayLike]) -> dict
     Raises
     ------
     ValueError
-        if a head is missing or has the wrong shape
+        if the logits have another shape or are not finite, or a sentence is not of the grammar
+
+    Examples
+    --------
+    >>> logits = np.zeros((1, 43))  # the first class everywhere: one small red circle on white
+    >>> {name: bool(right[0]) for name, right in judge(["a small blue circle"], logits).items()}
+    {'background': True, 'colour': False, 'shape': True, 'size': True, 'place': True, 'all': False}
     """
+    values = np.asarray(logits, dtype=float)
+    sizes = [len(classes) for classes in HEADS.values()]
+    if values.shape != (len(sentences), sum(sizes)):
+        raise ValueError(f"logits have shape {values.shape}, must have {(len(sentences), sum(sizes))}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"logits[{int(np.argmin(np.isfinite(values).all(1)))}] are not finite")
     right = {}
-    for head, asked in request(sentences).items():
-        if head not in logits:
-            raise ValueError(f"logits lack the head {head!r}; needed are {', '.join(HEADS)}")
-        values = np.asarray(logits[head])
-        if values.shape != (len(sentences), len(HEADS[head])):
-            raise ValueError(f"logits[{head!r}] has shape {values.shape}, not {(len(sentences), len(HEADS[head]))}")
-        right[head] = (asked < 0) | (values.argmax(1) == asked)
+    parts = np.split(values, np.cumsum(sizes)[:-1], axis=1)
+    for (head, asked), part in zip(request(sentences).items(), parts, strict=True):
+        right[head] = (asked < 0) | (part.argmax(1) == asked)
     both = {name: right[f"{name}_a"] & right[f"{name}_b"] for name in ("colour", "shape", "size")}
     grouped = {"background": right["background"], **both, "place": right["layout"] & right["column"] & right["row"]}
     return grouped | {"all": np.logical_and.reduce(list(grouped.values()))}
