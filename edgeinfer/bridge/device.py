@@ -238,7 +238,14 @@ class Device:
         return Generation(image, request, ran, prior_steps, decode_steps, time.monotonic() - start, reason)
 
     def fetch(
-        self, order: Order, request: str, end: float, *, deadline: float, progress: Progress | None = None
+        self,
+        order: Order,
+        request: str,
+        end: float,
+        *,
+        deadline: float,
+        progress: Progress | None = None,
+        negotiate: bool = True,
     ) -> tuple[int, int, NDArray[Any]]:
         """The edge's part of an order: the steps, and the packed latent or the image.
 
@@ -254,11 +261,16 @@ class Device:
             Reported to the edge: from the order to the image.
         progress : callable, optional
             Has the edge stream its steps.
+        negotiate : bool
+            False asks for the tensor alone, with the order's steps.
         """
         if self.connection is None:
             raise EdgeError("UNAVAILABLE", "no edge is given")
         try:
-            steps = self._negotiate(order, request, end, deadline)
+            if negotiate or order.prior_steps is None or order.decode_steps is None:
+                steps = self._negotiate(order, request, end, deadline)
+            else:
+                steps = order.prior_steps, order.decode_steps
             return (*steps, self._infer(order, request, steps, end, progress))
         except grpc.RpcError as error:
             raise EdgeError(error.code().name, str(error.details())[:500]) from None
