@@ -56,6 +56,22 @@ def positive(name: str, value: ArrayLike) -> Any:
     return real(name, value, 0, low_open=True)
 
 
+def scalar(name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, low_open: bool = False) -> float:
+    """`real` of one number.
+
+    Examples
+    --------
+    >>> scalar("slowdown", [1.0, 2.0], 0)
+    Traceback (most recent call last):
+    ...
+    ValueError: slowdown = [1.0, 2.0]: must be one number
+    """
+    number = real(name, value, low, high, low_open=low_open)
+    if not isinstance(number, float):
+        raise ValueError(f"{name} = {value!r}: must be one number")
+    return number
+
+
 def whole(name: str, value: Any, low: int) -> int:
     """`value` as an int >= low.
 
@@ -66,9 +82,12 @@ def whole(name: str, value: Any, low: int) -> int:
     ...
     ValueError: jobs = 0: must be a whole number >= 1
     """
-    if isinstance(value, bool) or value != value or int(value) != value or value < low:
-        raise ValueError(f"{name} = {value!r}: must be a whole number >= {low}")
-    return int(value)
+    try:
+        if not isinstance(value, bool) and int(value) == value and value >= low:
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} = {value!r}: must be a whole number >= {low}")
 
 
 def choice(name: str, value: str, choices: tuple[str, ...]) -> str:

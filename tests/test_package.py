@@ -64,6 +64,9 @@ def test_import_is_light():
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
     ]
     assert all(run.stdout.splitlines()[1] == "[]" for run in runs)
+    bridge = script.replace("import edgeinfer\n", "import edgeinfer.bridge\n", 1)
+    run = subprocess.run([sys.executable, "-c", bridge], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[1] == "[]"
     assert min(float(run.stdout.splitlines()[0]) for run in runs) < 0.2
 
 

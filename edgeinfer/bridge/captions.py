@@ -51,7 +51,7 @@ class Words:
 
     def __init__(self, words: dict[str, int], length: int, pad: int) -> None:
         self.words, self.length, self.pad = words, length, pad
-        self.shortest = min(words, key=len)
+        self.shortest = min((word for word in words if words[word] != pad and word), key=len)
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
         """Ids, (B, L)."""
@@ -83,7 +83,10 @@ class BytePairs:
         self.length, self.shortest = length, ""
         library = need("tokenizers", "bridge")
         if (folder / "tokenizer.json").is_file():
-            self._tokenizer = library.Tokenizer.from_file(str(folder / "tokenizer.json"))
+            try:
+                self._tokenizer = library.Tokenizer.from_file(str(folder / "tokenizer.json"))
+            except Exception as error:  # the library raises bare Exception
+                raise ValueError(f"tokenizer/tokenizer.json: {error}") from error
         else:
             self._tokenizer = _clip(library, folder)
         config: dict[str, Any] = {}
@@ -154,16 +157,18 @@ def read_tokenizer(root: Path, name: str, length: int | None) -> Tokenizer:
     ValueError
         Naming file and field.
     """
-    vocabulary = read_json(root, f"{name}/vocab.json")
+    file = f"{name}/vocab.json"
+    one_file = (root / name / "tokenizer.json").is_file() and not (root / file).exists()
+    vocabulary = {} if one_file else read_json(root, file)
     if "words" not in vocabulary:
         return BytePairs(root / name, length or _maximum(root, name))
-    file, words, pad = f"{name}/vocab.json", vocabulary["words"], vocabulary.get("pad")
+    words, pad = vocabulary["words"], vocabulary.get("pad")
     if not isinstance(words, dict) or not words or not all(_is_id(value) for value in words.values()):
         raise ValueError(f"{file}: words: must map each word to an id, a whole number >= 0")
     if len(set(words.values())) != len(words):
         raise ValueError(f"{file}: words: ids must differ")
-    if pad is None or not _is_id(pad):
-        raise ValueError(f"{file}: pad = {pad!r}: must be an id, a whole number >= 0")
+    if pad is None or not _is_id(pad) or not any(word and words[word] != pad for word in words):
+        raise ValueError(f"{file}: pad = {pad!r}: must be an id, a whole number >= 0, not every word's")
     return Words(words, vocabulary["length"], pad)
 
 

@@ -33,7 +33,19 @@ def count_flops(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
     Raises
     ------
     ValueError
-        Where the graph has branches, loops or operators whose products cannot be seen.
+        Where the graph has branches, loops or operators whose products cannot be seen, or an input has no shape.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from onnx import TensorProto, helper, save_model
+    >>> ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "abc"]
+    >>> graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", ports[:2], ports[2:])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "product.onnx")
+    ...     save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    ...     count_flops(path, {"a": (2, 3), "b": (3, 5)})
+    60
     """
     onnx, runtime = need("onnx", "bridge"), need("onnxruntime", "bridge")
     model = onnx.load_model(path)
@@ -46,6 +58,8 @@ def count_flops(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
     inputs = {value.name: value for value in model.graph.input if value.name not in weights}
     feeds = {}
     for name, value in inputs.items():
+        if name not in shapes:
+            raise ValueError(f"shapes = {dict(shapes)!r}: must have one for {name!r}")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         feeds[name] = np.zeros(shapes[name], dtype)
     wanted = {name for node in nodes for name in (*node.input[:2], node.output[0])} - set(weights) - set(inputs)

@@ -124,7 +124,8 @@ class Stage:
     guidance : float
         GS of the paper's (2), unless the caller says otherwise. 1 is the conditional pass alone.
     null : mapping of role to float or str
-        The null condition: a port's constant value, or the caption whose context it is. Empty: no guidance.
+        The null condition: a port's constant value, or the caption whose context it is; other ports keep what they
+        are given. Empty: no guidance.
     networks : tuple of Network
     """
 
@@ -147,6 +148,12 @@ class Stage:
     def passes(self, guidance: float | None = None) -> int:
         """Network passes a step: 2 under guidance, 1 without."""
         return 2 if self.guided and (self.guidance if guidance is None else guidance) != 1 else 1
+
+    def encodings(self, guidance: float | None = None) -> int:
+        """Passes of the text encoder: one if a network takes the context, another if the null condition is a caption."""
+        if not any("context" in network.ports for network in self.networks):
+            return 0
+        return self.passes(guidance) if isinstance(self.null.get("context"), str) else 1
 
 
 @dataclass(frozen=True)
@@ -358,7 +365,7 @@ def _inside(root: Path, path: Path, what: str) -> Path:
     """`path` resolved; it must lie below `root` once every link is followed."""
     try:
         resolved = path.resolve()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name with a null byte
         raise ValueError(f"{what}: {error}") from error
     if not resolved.is_relative_to(root):
         raise ValueError(f"{what} = {str(path)!r}: must lie in the model's folder, and links too")
@@ -525,7 +532,7 @@ def _cascade(root: Path) -> Manifest:
         sampler=data.text("sampler", SAMPLERS, "ddim"),
         wire=wire,
         image=image,
-        flops=_flops(data.object("flops"), decode) if "flops" in data.value else None,
+        flops=_flops(data.object("flops")) if "flops" in data.value else None,
         provenance=MappingProxyType(provenance),
     )
 
@@ -591,7 +598,10 @@ def _stage(
     guidance = data.number("guidance", 1.0, 0)
     if guidance != 1 and not null:
         raise data.fail("guidance", "1 where there is no null condition")
-    return Stage(name, place, guidance, MappingProxyType(null), tuple(networks))
+    stage = Stage(name, place, guidance, MappingProxyType(null), tuple(networks))
+    if "passes" in data.value and data.whole("passes") != stage.passes():
+        raise data.fail("passes", f"{stage.passes()}, what its guidance takes")
+    return stage
 
 
 def _network(root: Path, data: _Object, context: tuple[int | None, ...], previous: tuple[int, ...] | None) -> Network:
@@ -643,9 +653,7 @@ def _image(data: _Object, shape: tuple[int, ...]) -> Image:
     return Image(shape, data.interval("range"), data.whole("bits"))
 
 
-def _flops(data: _Object, decode: Stage) -> Flops:
-    if "passes" in data.value and data.whole("passes") != decode.passes():
-        raise data.fail("passes", f"{decode.passes()}, what the decode stage's guidance takes")
+def _flops(data: _Object) -> Flops:
     return Flops(*(data.number(name, low=0) for name in ("encoder", "prior_step", "feature", "decode_step")))
 
 

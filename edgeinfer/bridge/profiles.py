@@ -92,7 +92,7 @@ class Profile:
     def device_flops(self, slowdown: float = 1.0) -> float:
         """Effective rate over the decode stage on a device `slowdown` times slower than this machine, FLOP/s."""
         work = self.costs.decode_work(self.decode_steps)
-        return float(work / np.median(self.decode) / _validate.positive("slowdown", slowdown))
+        return float(work / np.median(self.decode) / _validate.scalar("slowdown", slowdown, 0, low_open=True))
 
     def edge(self) -> Node:
         """This machine as the edge node."""
@@ -118,7 +118,7 @@ class Profile:
             split (prior, downlink, decode), edge_only (inference, downlink), device_only (inference). A sample of
             `inference` is the sum of both stages of one repetition.
         """
-        factor = _validate.positive("slowdown", slowdown)
+        factor = _validate.scalar("slowdown", slowdown, 0, low_open=True)
         both = self.prior + self.decode
         return {
             "split": Pipeline(
@@ -266,7 +266,7 @@ def profile(
         "threads": cascade.threads,
         "wire": dtype,
         "guidance": {stage.name: stage.guidance if guidance is None else guidance for stage in manifest.stages},
-        "sampler": sampler or manifest.sampler,
+        "sampler": manifest.sampler if sampler is None else sampler,
         "seed": seed,
     }
     prior, decode, prior_inference, decode_inference = np.array(rows).T

@@ -23,6 +23,9 @@ Progress = Callable[[int, int], None]
 Observe = Callable[[str, float, float], None]
 
 _MODELS = Path(__file__).parent / "models"
+_LARGEST = 1e30
+# Far beyond any use; larger ones overflow float32.
+_GUIDANCE = 1e6
 _FLOAT16_LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -136,10 +139,11 @@ def unpack(packed: NDArray[Any], range: tuple[float, float] | None = None) -> ND
 def _interval(value: Any) -> tuple[float, float]:
     if value is None:
         raise ValueError("range = None: uint8 needs the interval (low, high) that it quantises")
-    low, high = _validate.real("range", value)
-    if low >= high:
-        raise ValueError(f"range = {value!r}: must be (low, high) with low < high")
-    return low, high
+    interval = np.atleast_1d(_validate.real("range", value, -_LARGEST, _LARGEST))
+    # float32 must tell the 256 levels apart.
+    if interval.shape != (2,) or interval[1] - interval[0] < max(1e-4 * np.abs(interval).max(), 1 / _LARGEST):
+        raise ValueError(f"range = {value!r}: must be (low, high) with low < high, 1e-4 of the larger apart")
+    return float(interval[0]), float(interval[1])
 
 
 def _float32(name: str, value: Any) -> NDArray[np.float32]:
@@ -153,7 +157,7 @@ class GenerativeCascade:
     """A text-to-image cascade that runs: prior on the edge, decode on the device, or both here.
 
     Element i of a batch draws its noise from a generator of its own, keyed by its seed, the stage and the network, so
-    that one seed gives one image whatever the batch and wherever the stages ran.
+    that one seed gives one image whatever the batch and wherever the stages ran. Several threads may share a cascade.
 
     Parameters
     ----------
@@ -197,7 +201,7 @@ class GenerativeCascade:
         for name in stages:
             _validate.choice("stage", name, ("prior", "decode"))
             stage = self.manifest.prior if name == "prior" else self.manifest.decode
-            if _needs_text(stage):
+            if stage.encodings():
                 self._session(self.manifest.text.part)
             for network in stage.networks:
                 self._session(network.part)
@@ -210,7 +214,7 @@ class GenerativeCascade:
         ValueError
             Naming the caption, and the word that the vocabulary lacks.
         """
-        if isinstance(captions, str) or not len(captions):
+        if isinstance(captions, str) or not isinstance(captions, Sequence | np.ndarray) or not len(captions):
             raise ValueError(f"captions = {captions!r}: must be a sequence of at least one caption")
         for i, caption in enumerate(captions):
             if not isinstance(caption, str):
@@ -238,11 +242,11 @@ class GenerativeCascade:
         seeds : sequence of B int
             >= 0.
         guidance : float, optional
-            GS, >= 0; the manifest's where left out. Only where the stage has a null condition.
+            GS, in [0, 1e6]; the manifest's where left out. Only where the stage has a null condition.
         sampler : "ddim" or "ddpm", optional
             The manifest's where left out.
         progress : callable, optional
-            progress(done, total) after each step of each network.
+            progress(done, total) after each step of each network; an exception it raises ends the run.
         observe : callable, optional
             observe(part, start, end) after each network pass, `time.perf_counter` seconds.
 
@@ -276,7 +280,7 @@ class GenerativeCascade:
         (B, H, W, 3) ndarray, uint8
         """
         latent = _float32("latent", latent)
-        wanted = (len(captions), *self.manifest.wire.shape)
+        wanted = (len(self.tokens(captions)), *self.manifest.wire.shape)
         if latent.shape != wanted:
             raise ValueError(f"latent of shape {latent.shape}: must be {wanted}")
         if not np.isfinite(latent).all():
@@ -363,11 +367,13 @@ class GenerativeCascade:
             From the manifest, or counted on the ONNX graphs where it is silent.
         """
         flops = self._flops()
+        if guidance is not None:
+            guidance = _validate.scalar("guidance", guidance, 0, _GUIDANCE)
         prior, decode = self.manifest.stages
         return Cascade(
-            flops.encoder * prior.passes(guidance) if isinstance(prior.null.get("context"), str) else flops.encoder,
+            flops.encoder * max(prior.encodings(guidance), 1),
             flops.prior_step * prior.passes(guidance),
-            flops.feature,
+            flops.feature * max(decode.encodings(guidance), 1),
             flops.decode_step * decode.passes(guidance),
             self.manifest.wire.bits[self._wire(wire)],
             self.manifest.image.bits,
@@ -395,7 +401,7 @@ class GenerativeCascade:
         return Flops(
             float(encoder),
             float(cost(prior, ())),
-            float(encoder if _needs_text(decode) else 0),
+            float(encoder if decode.encodings() else 0),
             float(cost(decode, self.manifest.wire.shape)),
         )
 
@@ -409,6 +415,8 @@ class GenerativeCascade:
         return wire.dtype if dtype is None else _validate.choice("wire", dtype, tuple(wire.bits))
 
     def _session(self, part: Part) -> Any:
+        if session := self._sessions.get(part.name):
+            return session
         with self._lock:
             if part.name not in self._sessions:
                 runtime = need("onnxruntime", "bridge")
@@ -433,10 +441,9 @@ class GenerativeCascade:
             observe(part.name, start, perf_counter())
         return result.astype(np.float32, copy=False)
 
-    def _context(self, captions: Sequence[str], observe: Observe | None) -> NDArray[np.float32]:
+    def _context(self, ids: NDArray[np.int64], observe: Observe | None) -> NDArray[np.float32]:
         text = self.manifest.text
-        feeds = _typed(text.part, {text.input: self.tokens(captions)})
-        return self._run(text.part, feeds, text.output, observe)
+        return self._run(text.part, _typed(text.part, {text.input: ids}), text.output, observe)
 
     @staticmethod
     def _count(stage: Stage, steps: int) -> int:
@@ -460,21 +467,23 @@ class GenerativeCascade:
     ) -> NDArray[np.float32]:
         stage = self.manifest.stages[index]
         total = self._count(stage, steps)
-        if guidance is None:
-            guidance = stage.guidance
-        guidance = _validate.real("guidance", guidance, 0)
+        guidance = _validate.scalar("guidance", stage.guidance if guidance is None else guidance, 0, _GUIDANCE)
         if guidance != 1 and not stage.guided:
             raise ValueError(f"guidance = {guidance:g}: must be 1, the {stage.name} stage has no null condition")
         passes = stage.passes(guidance)
-        self.tokens(captions)
-        if isinstance(seeds, int | np.integer) or len(seeds) != len(captions):
+        ids = self.tokens(captions)
+        if not isinstance(seeds, Sequence | np.ndarray) or len(seeds) != len(captions):
             raise ValueError(f"seeds = {seeds!r}: must be {len(captions)} whole numbers, one for each caption")
         seeds = [_validate.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(seeds)]
-        path = self.manifest.scheduler.steps(steps, sampler or self.manifest.sampler) if stage.iterative else []
+        path = (
+            self.manifest.scheduler.steps(steps, self.manifest.sampler if sampler is None else sampler)
+            if stage.iterative
+            else []
+        )
 
         context = None
-        if _needs_text(stage):
-            context = self._context(captions, observe)
+        if stage.encodings():
+            context = self._context(ids, observe)
             if passes == 2:
                 context = self._with_null(context, stage.null.get("context"), observe)
         done = _counter(total, progress)
@@ -500,7 +509,7 @@ class GenerativeCascade:
     def _with_null(self, given: NDArray[np.float32], null: float | str | None, observe: Observe | None) -> Any:
         """The batch twice: as given, and as the null condition, so that guidance's two passes are one run."""
         if isinstance(null, str):
-            other = np.broadcast_to(self._context([null], observe), given.shape)
+            other = np.broadcast_to(self._context(self._tokenizer([null]), observe), given.shape)
         else:
             other = given if null is None else np.full_like(given, null)
         return np.concatenate([given, other])
@@ -508,7 +517,7 @@ class GenerativeCascade:
     def _denoise(
         self,
         network: Network,
-        path: list[Step],
+        path: Sequence[Step],
         context: NDArray[np.float32] | None,
         image: NDArray[np.float32] | None,
         noises: list[np.random.Generator],
@@ -540,17 +549,13 @@ class GenerativeCascade:
             if passes == 2:
                 output, null = output[:batch], output[batch:]
                 output -= null
-                output *= np.float32(guidance)
+                output *= guidance
                 output += null
             if step.sigma:
                 _draw(noises, noise)
             advance(step, sample, output, scratch, noise)
             next(done)
         return sample.copy() if passes == 2 else sample
-
-
-def _needs_text(stage: Stage) -> bool:
-    return any("context" in network.ports for network in stage.networks)
 
 
 def _feeds(network: Network, context: Any, image: Any) -> dict[str, Any]:

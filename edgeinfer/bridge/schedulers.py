@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,9 @@ class Scheduler:
         > 0.
     set_alpha_to_one : bool
         DDIM's last step goes to a clean sample; otherwise to time step 0.
+    use_clipped_model_output : bool
+        DDIM takes the noise that is left from the clipped sample, so that both add up to x again; diffusers has this as
+        an argument of `step`.
     variance_type : "fixed_small" or "fixed_large"
         DDPM's variance: of q(x_{t-1} | x_t, x_0), or beta_t.
 
@@ -85,6 +88,7 @@ class Scheduler:
     clip_sample: bool = True
     clip_sample_range: float = 1.0
     set_alpha_to_one: bool = True
+    use_clipped_model_output: bool = False
     variance_type: str = "fixed_small"
 
     def __post_init__(self) -> None:
@@ -163,7 +167,7 @@ class Scheduler:
             raise ValueError(f"steps_offset = {self.steps_offset}: time step {times[0]} must be below {total}")
         return times.astype(np.int64)
 
-    def steps(self, count: int, sampler: str = "ddim") -> list[Step]:
+    def steps(self, count: int, sampler: str = "ddim") -> tuple[Step, ...]:
         """The steps from noise to a sample.
 
         Parameters
@@ -176,13 +180,9 @@ class Scheduler:
 
         Returns
         -------
-        list of Step
+        tuple of Step
         """
-        _validate.choice("sampler", sampler, SAMPLERS)
-        times = self.timesteps(count)
-        build = self._ddim if sampler == "ddim" else self._ddpm
-        before = times - self.num_train_timesteps // len(times) if sampler == "ddim" else np.append(times[1:], -1)
-        return [build(int(now), int(then)) for now, then in zip(times, before, strict=True)]
+        return _steps(self, _validate.whole("steps", count, 1), _validate.choice("sampler", sampler, SAMPLERS))
 
     def _clean(self, product: float) -> tuple[float, float]:
         # x0 = p x + q u
@@ -202,8 +202,11 @@ class Scheduler:
         product = float(self.alphas_cumprod[now])
         final = 1.0 if self.set_alpha_to_one else float(self.alphas_cumprod[0])
         target = float(self.alphas_cumprod[then]) if then >= 0 else final
-        r, s = self._noise(product)
         rest = (1 - target) ** 0.5
+        if self.use_clipped_model_output:
+            keep = rest / (1 - product) ** 0.5
+            return Step(now, *self._clean(product), target**0.5 - keep * product**0.5, keep, 0.0, 0.0, self._clip)
+        r, s = self._noise(product)
         return Step(now, *self._clean(product), target**0.5, rest * r, rest * s, 0.0, self._clip)
 
     def _ddpm(self, now: int, then: int) -> Step:
@@ -220,6 +223,14 @@ class Scheduler:
     @property
     def _clip(self) -> float | None:
         return self.clip_sample_range if self.clip_sample else None
+
+
+@lru_cache(maxsize=64)
+def _steps(scheduler: Scheduler, count: int, sampler: str) -> tuple[Step, ...]:
+    times = scheduler.timesteps(count)
+    build = scheduler._ddim if sampler == "ddim" else scheduler._ddpm
+    before = times - scheduler.num_train_timesteps // len(times) if sampler == "ddim" else np.append(times[1:], -1)
+    return tuple(build(int(now), int(then)) for now, then in zip(times, before, strict=True))
 
 
 def advance(
@@ -250,16 +261,15 @@ def advance(
     >>> x
     array([0., 0., 0.], dtype=float32)
     """
+    # x0 / p, so that one product serves both p and clean; where p = 0 the network gives x0 itself.
+    size = step.p or 1.0
+    np.multiply(output, step.q / size, out=scratch)
     if step.p:
-        np.multiply(output, step.q / step.p, out=scratch)
         scratch += sample
-        scratch *= step.p
-    else:
-        np.multiply(output, step.q, out=scratch)
     if step.clip is not None:
-        np.minimum(scratch, step.clip, out=scratch)
-        np.maximum(scratch, -step.clip, out=scratch)
-    scratch *= step.clean
+        np.minimum(scratch, step.clip / size, out=scratch)
+        np.maximum(scratch, -step.clip / size, out=scratch)
+    scratch *= size * step.clean
     sample *= step.keep
     sample += scratch
     if step.push:

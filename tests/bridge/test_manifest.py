@@ -131,7 +131,8 @@ LIES = [
     (("image", "range"), ["a", "b"], "image.range"),
     (("flops", "encoder"), -1, "flops.encoder = -1: must be a finite number >= 0"),
     (("flops", "feature"), ..., r"flops.feature = \(missing\)"),
-    (("flops", "passes"), 1, "flops.passes = 1: must be 2"),
+    ((*DECODE, "passes"), 1, r"stages\[1\].passes = 1: must be 2"),
+    ((*PRIOR, "passes"), 2, r"stages\[0\].passes = 2: must be 1"),
     (("provenance",), "trust me", "provenance = 'trust me': must be an object"),
 ]
 
@@ -214,6 +215,7 @@ def hidden_external(model):
         (no_outputs, "not an ONNX model: it has 3 inputs and 0 outputs"),
         (external("../../secret"), "prior_16/model.onnx: external data = .*secret.*: must lie in the model's folder"),
         (external("/etc/hostname"), "external data = '/etc/hostname': must lie in"),
+        (external("a\0b"), "prior_16/model.onnx: external data: .*null"),
         (external("weights.bin"), "external data = 'weights.bin': missing"),
         (hidden_external, "external data = .*secret.*: must lie in"),
     ],

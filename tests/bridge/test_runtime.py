@@ -1,5 +1,8 @@
 """Running the tiny cascade: noise by seed, guidance, the split, the wire, and bad input."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -11,6 +14,7 @@ from bridge import tiny
 from edgeinfer import bridge
 
 CAPTIONS, SEEDS = tiny.CAPTIONS, [11, 12, 13]
+Z = np.zeros((1, 3, 32, 32), np.float32)
 
 
 def difference(a, b):
@@ -110,6 +114,57 @@ def test_progress(cascade):
     assert seen == [(i, 6) for i in range(1, 7)]
 
 
+def test_an_exception_in_progress_ends_the_run(cascade):
+    def stop(done, total):
+        if done == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        cascade.prior(CAPTIONS, 50, SEEDS, progress=stop)
+
+
+def test_threads_share_a_cascade(tiny_folder, cascade):
+    shared = bridge.load(tiny_folder, threads=1)
+    wanted = [cascade.generate([CAPTIONS[seed % 3]], 3, 3, [seed]) for seed in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda seed: shared.generate([CAPTIONS[seed % 3]], 3, 3, [seed]), range(12)))
+    np.testing.assert_array_equal(answers, wanted)
+
+
+@pytest.mark.parametrize("module", ["onnx", "onnxruntime"])
+def test_a_missing_library_is_named(tiny_folder, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'{module} is missing: pip install "edgeinfer\[bridge\]"'):
+        bridge.load(tiny_folder).prior(["a"], 1, [1])
+
+
+anything = st.one_of(st.floats(), st.integers(-3, 3), st.none(), st.text(max_size=2), st.lists(st.floats(), max_size=3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_nothing_but_value_errors(cascade, data):
+    one, two = data.draw(anything), data.draw(anything)
+    calls = [
+        lambda: cascade.prior(["a"], one, [two]),
+        lambda: cascade.prior(["a"], 1, one, guidance=two),
+        lambda: cascade.prior(one, 1, [1], sampler=two),
+        lambda: cascade.decode(["a"], one, 1, [1]),
+        lambda: cascade.decode(["a"], Z, one, [1], guidance=two),
+        lambda: cascade.generate(["a"], one, 1, [1], wire=two),
+        lambda: cascade.costs(one, guidance=two),
+        lambda: bridge.pack(Z, "uint8", one),
+        lambda: bridge.pack(one, two),
+        lambda: bridge.unpack(one, two),
+        lambda: bridge.Scheduler().steps(one, two),
+        lambda: bridge.Scheduler.from_config({"beta_start": one, "num_train_timesteps": two}),
+    ]
+    try:
+        data.draw(st.sampled_from(calls))()
+    except ValueError as error:
+        assert str(error)
+
+
 def test_prepare_loads_a_stage(tiny_folder):
     cascade = bridge.load(tiny_folder, threads=1)
     cascade.prepare("decode")
@@ -148,9 +203,6 @@ def test_wire_edges():
     kept = x.copy()
     bridge.pack(x, "float32")[0] = 9
     np.testing.assert_array_equal(x, kept)
-
-
-Z = np.zeros((1, 3, 32, 32), np.float32)
 
 
 @pytest.mark.parametrize(

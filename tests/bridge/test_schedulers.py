@@ -57,12 +57,13 @@ def test_tables_equal_diffusers(diffusers, schedule):
     np.testing.assert_allclose(1 - ours, 1 - theirs, rtol=1e-6)
 
 
+@pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: "-".join(map(str, c.values())))
-def test_ddim_equals_diffusers(diffusers, config):
+def test_ddim_equals_diffusers(diffusers, config, corrected):
     import torch
 
     reference = precise(diffusers.DDIMScheduler(**config))
-    ours = Scheduler.from_config(dict(reference.config))
+    ours = Scheduler.from_config(dict(reference.config) | {"use_clipped_model_output": corrected})
     rng = np.random.default_rng(1)
     sample, output = rng.standard_normal((2, 2, 3, 4, 4)).astype(np.float32)
     for count in COUNTS:
@@ -71,7 +72,8 @@ def test_ddim_equals_diffusers(diffusers, config):
         assert [step.timestep for step in steps] == reference.timesteps.tolist()
         for i in some_steps(steps):
             u, x = torch.tensor(output).double(), torch.tensor(sample).double()
-            close(run(steps[i], sample, output), reference.step(u, steps[i].timestep, x), steps[i])
+            answer = reference.step(u, steps[i].timestep, x, use_clipped_model_output=corrected)
+            close(run(steps[i], sample, output), answer, steps[i])
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
