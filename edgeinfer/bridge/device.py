@@ -75,7 +75,7 @@ class Order:
     ----------
     caption : str
     seed : int
-        >= 0.
+        In [0, 2**63).
     paradigm : {"split", "edge", "device"}
     prior_steps, decode_steps : int or None
         L_prior, L_dec in [1, 1000]; both None leaves them to the edge.
@@ -95,7 +95,8 @@ class Order:
 
     def __post_init__(self) -> None:
         _validate.choice("paradigm", self.paradigm, PARADIGMS)
-        _validate.whole("seed", self.seed, 0)
+        if _validate.whole("seed", self.seed, 0) >= 2**63:
+            raise ValueError(f"seed = {self.seed}: must be in [0, 2**63)")
         if (self.prior_steps is None) != (self.decode_steps is None):
             raise ValueError(
                 f"prior_steps, decode_steps = {self.prior_steps}, {self.decode_steps}: must be given both or neither"
