@@ -17,17 +17,16 @@ from edgeinfer.bridge.trace import Trace, read_trace
 REQUESTS = 100
 PRIOR_STEPS, DECODE_STEPS = 16, 8
 ECHO = """
-import asyncio, grpc
-async def answer(request, context):
+import grpc
+from concurrent.futures import ThreadPoolExecutor
+def answer(request, context):
     return bytes(int.from_bytes(request[:4], "little"))
-async def main():
-    server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(answer)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", {"call": handler}),))
-    print("listening on 127.0.0.1:%d" % server.add_insecure_port("127.0.0.1:0"), flush=True)
-    await server.start()
-    await server.wait_for_termination()
-asyncio.run(main())
+server = grpc.server(ThreadPoolExecutor(8))
+handler = grpc.unary_unary_rpc_method_handler(answer)
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", {"call": handler}),))
+print("listening on 127.0.0.1:%d" % server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+server.wait_for_termination()
 """
 
 

@@ -357,7 +357,7 @@ def edge_command(
 @click.option("--prior-steps", default=None, type=click.IntRange(1, 1000), help="The edge decides both where neither is given.")  # fmt: skip
 @click.option("--decode-steps", default=None, type=click.IntRange(1, 1000))
 @click.option("--quality", default=None, type=float, help="Least quality when the edge decides the steps.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--wire", default=None, type=click.Choice(["float32", "float16", "uint8"]), help="Of the latent on the link; the manifest's by default.")  # fmt: skip
 @click.option("--deadline", default=60.0, show_default=True, help="s.")
 @click.option("--patience", default=None, type=float, help="How long the edge may take, s; the deadline, or half of it with --fallback.")  # fmt: skip

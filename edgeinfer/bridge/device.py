@@ -75,7 +75,7 @@ class Order:
     ----------
     caption : str
     seed : int
-        >= 0.
+        In [0, 2**63).
     paradigm : {"split", "edge", "device"}
     prior_steps, decode_steps : int or None
         L_prior, L_dec in [1, 1000]; both None leaves them to the edge.
@@ -95,7 +95,8 @@ class Order:
 
     def __post_init__(self) -> None:
         _validate.choice("paradigm", self.paradigm, PARADIGMS)
-        _validate.whole("seed", self.seed, 0)
+        if _validate.whole("seed", self.seed, 0) >= 2**63:
+            raise ValueError(f"seed = {self.seed}: must be in [0, 2**63)")
         if (self.prior_steps is None) != (self.decode_steps is None):
             raise ValueError(
                 f"prior_steps, decode_steps = {self.prior_steps}, {self.decode_steps}: must be given both or neither"
@@ -238,7 +239,14 @@ class Device:
         return Generation(image, request, ran, prior_steps, decode_steps, time.monotonic() - start, reason)
 
     def fetch(
-        self, order: Order, request: str, end: float, *, deadline: float, progress: Progress | None = None
+        self,
+        order: Order,
+        request: str,
+        end: float,
+        *,
+        deadline: float,
+        progress: Progress | None = None,
+        negotiate: bool = True,
     ) -> tuple[int, int, NDArray[Any]]:
         """The edge's part of an order: the steps, and the packed latent or the image.
 
@@ -254,11 +262,16 @@ class Device:
             Reported to the edge: from the order to the image.
         progress : callable, optional
             Has the edge stream its steps.
+        negotiate : bool
+            False asks for the tensor alone, with the order's steps.
         """
         if self.connection is None:
             raise EdgeError("UNAVAILABLE", "no edge is given")
         try:
-            steps = self._negotiate(order, request, end, deadline)
+            if negotiate or order.prior_steps is None or order.decode_steps is None:
+                steps = self._negotiate(order, request, end, deadline)
+            else:
+                steps = order.prior_steps, order.decode_steps
             return (*steps, self._infer(order, request, steps, end, progress))
         except grpc.RpcError as error:
             raise EdgeError(error.code().name, str(error.details())[:500]) from None

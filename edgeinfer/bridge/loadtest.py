@@ -168,6 +168,7 @@ def load_test(
     capacity: int | None = None,
     batch: int = 1,
     threads: int | None = 1,
+    negotiate: bool = True,
     deadline: float = 60.0,
     folder: str | os.PathLike[str] | None = None,
 ) -> LoadTest:
@@ -175,6 +176,9 @@ def load_test(
 
     Every request is a device's: it negotiates, has the edge infer, and queues for the device's one decoder, FIFO. Edge and
     device share this machine, so that its cores have to be enough for both not to slow each other.
+
+    The step allocation takes the downlink as the tensors do, and may wait behind one: the pipelines of the analysis have
+    no such message, except as the share xi of the rate. `negotiate=False` leaves it out.
 
     Parameters
     ----------
@@ -193,12 +197,15 @@ def load_test(
     seed : int
         Of the arrivals, the fading and the images.
     slowdown : float
-        Makes the device's stages that many times as long, by sleeping. >= 1.
+        Makes the device that many times as slow: each request's stages there are followed by `slowdown` - 1 times their
+        median time without load, asleep, so that what disturbs the computing is not multiplied. >= 1.
     slots : {"fresh", "grid"}
     capacity : int, optional
         Requests that may wait on the edge; all of them by default.
     batch, threads
         As for `Testbed`; `threads` holds for the device too.
+    negotiate : bool
+        Whether signalling comes before each inference; False: the steps are known to both.
     deadline : float, s
         Until when the edge must have answered a request.
     folder : path, optional
@@ -225,6 +232,7 @@ def load_test(
         "seed": seed,
         "deadline": _validate.positive("deadline", deadline),
         "slowdown": slowdown,
+        "negotiate": negotiate,
         "threads": threads,
     }
     times = poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,)))

@@ -91,6 +91,11 @@ class Process:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    def hang_up(self) -> None:
+        """Close its stdin, as the death of this process would."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def signal(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)

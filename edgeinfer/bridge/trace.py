@@ -140,6 +140,31 @@ def read_trace(*paths: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: record["time"])
 
 
+def control_bytes(records: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """What crossed the link besides tensors.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From `read_trace`, of the link and of the device.
+
+    Returns
+    -------
+    control, total : int
+        Bytes of TCP payload, both ways: all less the tensors that came to the device, and all. Control is signalling,
+        inference requests, progress, and what protobuf, gRPC and HTTP/2 put around them and around the tensors.
+
+    Examples
+    --------
+    >>> control_bytes([{"kind": "chunk", "bytes": 4000}, {"kind": "message", "process": "device", "tensor": 3072}])
+    (928, 4000)
+    """
+    total = sum(record["bytes"] for record in records if record["kind"] == "chunk")
+    return total - sum(
+        r.get("tensor", 0) for r in records if r["kind"] == "message" and r["process"] == "device"
+    ), total
+
+
 _COLOURS = {"edge": "#0b3c7d", "link": "#777777", "device": "#d1712b"}
 
 

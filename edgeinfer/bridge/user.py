@@ -5,6 +5,7 @@ Run as `python -m edgeinfer.bridge.user`: one JSON line of settings on stdin, "r
 
 import json
 import queue
+import statistics
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from edgeinfer.bridge import processes, runtime
 from edgeinfer.bridge.device import Connection, Device, EdgeError, Order
 from edgeinfer.bridge.trace import Trace
+
+_REPETITIONS = 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Settings:
     deadline : float, s
         For each request's answer from the edge.
     slowdown : float
-        The device's stages take this many times as long: it sleeps the rest. >= 1.
+        Of the device: to each request it adds `slowdown` - 1 times its stages' median time without load, asleep. >= 1.
+    negotiate : bool
+        Whether each request begins with signalling.
     threads : int or None
     """
 
@@ -52,6 +57,7 @@ class Settings:
     arrivals: list[float]
     deadline: float
     slowdown: float
+    negotiate: bool
     threads: int | None
 
     def line(self) -> str:
@@ -73,18 +79,22 @@ class User:
         self.connection = Connection(settings.edge) if settings.edge else None
         cascade = runtime.load(settings.model, threads=settings.threads)
         self.device = Device(cascade, self.connection, trace=self.trace)
+        self._extra = 0.0
         self._decoder: queue.SimpleQueue[tuple[str, Order, NDArray[Any] | None, float]] = queue.SimpleQueue()
 
     def warm_up(self) -> None:
-        """Load what will run, and open the connection with a request that does not count."""
+        """Load what will run, time it, and open the connection with a request that does not count."""
         self.device.measure()
-        order = self._order(0)
-        if self.settings.paradigm == "device":
-            self.device.prior(order, "", 1)
-        else:
-            self.device.fetch(
-                order, "warm-up", time.monotonic() + self.settings.deadline, deadline=self.settings.deadline
-            )
+        order, times = self._order(0), []
+        if self.settings.paradigm != "device":
+            end = time.monotonic() + self.settings.deadline
+            *_, answer = self.device.fetch(order, "warm-up", end, deadline=self.settings.deadline)
+        if self.settings.paradigm != "edge":
+            for _ in range(_REPETITIONS):
+                begin = time.monotonic()
+                self._compute("warm-up", order, None if self.settings.paradigm == "device" else answer)
+                times.append(time.monotonic() - begin)
+            self._extra = (self.settings.slowdown - 1) * statistics.median(times)
 
     def run(self) -> None:
         """Until every request is answered or has failed."""
@@ -121,7 +131,9 @@ class User:
         order, request = self._order(number), str(number)
         try:
             end = time.monotonic() + self.settings.deadline
-            *_, answer = self.device.fetch(order, request, end, deadline=self.settings.deadline)
+            *_, answer = self.device.fetch(
+                order, request, end, deadline=self.settings.deadline, negotiate=self.settings.negotiate
+            )
         except EdgeError as error:
             self.trace.record("event", "failed", request=request, status=error.status, reason=str(error))
             return
@@ -138,17 +150,20 @@ class User:
             begin = time.monotonic()
             self.trace.stage("queue", queued, begin, request)
             try:
-                if answer is None:
-                    answer = self.device.prior(order, request, self.settings.prior_steps)
-                self.device.decode(order, request, answer, self.settings.decode_steps)
+                self._compute(request, order, answer)
             except ValueError as error:
                 self.trace.record("event", "failed", request=request, status="INTERNAL", reason=str(error))
                 continue
             finally:
                 self.device.queue_length -= 1
-            time.sleep((self.settings.slowdown - 1) * (time.monotonic() - begin))
+            time.sleep(self._extra)
             self.trace.stage("device", begin, time.monotonic(), request, slowdown=self.settings.slowdown)
             self.trace.record("event", "done", request=request)
+
+    def _compute(self, request: str, order: Order, answer: NDArray[Any] | None) -> None:
+        if answer is None:
+            answer = self.device.prior(order, request, self.settings.prior_steps)
+        self.device.decode(order, request, answer, self.settings.decode_steps)
 
 
 def poisson(rate: float, count: int, seed: Any) -> NDArray[np.float64]:

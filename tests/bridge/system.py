@@ -19,7 +19,8 @@ CAPTION = "a red circle above a small blue square"
 def edge(model, *options):
     """An edge process; `.address` says where."""
     with Process(
-        ("-m", "edgeinfer.cli", "edge", str(model), "--port", "0", "--threads", "1", *options), "edge"
+        ("-m", "edgeinfer.cli", "edge", str(model), "--port", "0", "--threads", "1", "--exit-with-stdin", *options),
+        "edge",
     ) as process:
         process.address = f"127.0.0.1:{process.port(SOON)}"
         yield process
@@ -29,7 +30,8 @@ def edge(model, *options):
 def link(to, *options):
     """A link process in front of `to`."""
     with Process(
-        ("-m", "edgeinfer.cli", "link", "--listen", "0", "--to", to, "--seed", "1", *options), "link"
+        ("-m", "edgeinfer.cli", "link", "--listen", "0", "--to", to, "--seed", "1", "--exit-with-stdin", *options),
+        "link",
     ) as process:
         process.address = f"127.0.0.1:{process.port(SOON)}"
         yield process
