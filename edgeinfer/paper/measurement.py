@@ -56,7 +56,7 @@ def measure(
     guidance_scales: Sequence[float] = GUIDANCE_SCALES,
     best: tuple[int, int] = (16, 8),
     threads: int | None = None,
-    resamples: int = 1000,
+    resamples: int = 500,
     store: str | Path | None = None,
     progress: bool = True,
 ) -> list[Path]:
@@ -123,7 +123,7 @@ def measure(
     )
     chosen = float(guidance_scales[int(np.argmax(scan["attributes"].values))])
 
-    measures: list[Measure] = [*test.measures(), *_distances(networks, real.images)]
+    measures: list[Measure] = [*test.measures(), *_distances(networks, real.images, captions * seeds)]
     parts = [
         quality.surface(
             cascade, prior_steps, decode_steps, test.captions, measures,
@@ -250,10 +250,10 @@ class _Scenes:
         return [made[name]() for name in names]
 
 
-def _distances(networks: _Networks, real: NDArray[np.uint8]) -> list[quality.SetMeasure]:
+def _distances(networks: _Networks, real: NDArray[np.uint8], generated: int) -> list[quality.SetMeasure]:
     return [
         quality.fid_measure(networks.feature, real, singular="allow"),
-        quality.kid_measure(networks.feature, real, subset_size=min(_KID_SUBSET, len(real) // 2)),
+        quality.kid_measure(networks.feature, real, subset_size=min(_KID_SUBSET, len(real) // 2, generated // 2)),
     ]
 
 
@@ -357,7 +357,7 @@ def _decode_stage(
     numbers = {quality.image_seed(seed, i): i for seed in range(seeds) for i in range(n)}
     pairs = Pairs()
     rows: dict[str, dict[str, Any]] = {}
-    generated: list[Measure] = [*test.measures(("clip", "attributes")), *_distances(networks, real.images)]
+    generated: list[Measure] = [*test.measures(("clip", "attributes")), *_distances(networks, real.images, n * seeds)]
     of_pairs: list[Measure] = [*test.measures(("psnr", "lpips"))]
     for name, prior, measures in (("pairs", pairs.prior, of_pairs), ("generated", cascade.prior, generated)):
         for method in ("decode", "nearest", "bicubic"):
