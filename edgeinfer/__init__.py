@@ -21,12 +21,15 @@ from edgeinfer.model import __all__ as _model
 
 __version__ = "0.1.0"
 
-_ROOMS = ("model", "delay", "bridge", "plan", "study", "paper")
-__all__ = [*_model, *_delay, *_ROOMS, "__version__"]
+_DECISIONS = ("allocate_steps",)
+_ROOMS = ("model", "delay", "quality", "bridge", "plan", "study", "paper")
+__all__ = [*_model, *_delay, *_ROOMS, *_DECISIONS, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     # Rooms beyond the core load when they are first named, so that importing edgeinfer needs NumPy alone.
     if name in _ROOMS:
         return import_module(f"edgeinfer.{name}")
+    if name in _DECISIONS:
+        return getattr(import_module("edgeinfer.plan"), name)
     raise AttributeError(f"module 'edgeinfer' has no attribute {name!r}")

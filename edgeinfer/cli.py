@@ -1,4 +1,4 @@
-"""The command line: edgeinfer reproduce | latency | bound | simulate | sweep."""
+"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep | edge | generate | link."""
 
 import csv
 import io
@@ -105,6 +105,32 @@ def reproduce_command(out: str, settings: tuple[str, ...], items: tuple[str, ...
     click.echo(f"{out}/index.html")
     if failed:
         raise click.ClickException("; ".join(f"{item}: {error}" for item, error in failed.items()))
+
+
+@group.command("measure")
+@click.option(
+    "--model",
+    default=None,
+    type=click.Path(exists=True, file_okay=False),
+    help="A cascade's folder; the shipped one by default.",
+)
+@click.option(
+    "--out", default=None, type=click.Path(file_okay=False), help="Where to; the package's own data by default."
+)
+@click.option("--captions", default=512, show_default=True, help="Held-out captions, half of each layout.")
+@click.option("--seeds", default=4, show_default=True, help="Images of each caption.")
+@click.option("--threads", default=None, type=int, help="Of ONNX Runtime; its own choice by default.")
+def measure_command(model: str | None, out: str | None, captions: int, seeds: int, threads: int | None) -> None:
+    """Measure quality over steps on the cascade: what figures 7 and 10, table 1 and the contact sheet are drawn from.
+
+    It takes an hour or two on two cores, and takes up from where it was stopped.
+
+    Example: edgeinfer measure --out build/measured
+    """
+    from edgeinfer.paper import measurement
+
+    for path in measurement.measure(model, out or measurement.FOLDER, captions=captions, seeds=seeds, threads=threads):
+        click.echo(path)
 
 
 @group.command("latency")
@@ -261,6 +287,193 @@ def sweep_command(
         ],
         form,
     )
+
+
+_TRACE = click.option("--trace", default=None, type=click.Path(dir_okay=False), help="Append JSON lines of what happened when.")  # fmt: skip
+_STDIN = click.option("--exit-with-stdin", "watch", is_flag=True, help="End when stdin closes, for a parent that may die.")  # fmt: skip
+_THREADS = click.option("--threads", default=None, type=click.IntRange(min=1), help="Of one network pass; ONNX Runtime's choice by default.")  # fmt: skip
+
+
+@group.command("edge")
+@click.argument("model", required=False, type=click.Path(exists=True, file_okay=False))
+@click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback it needs a certificate or --insecure.")  # fmt: skip
+@click.option("--queue", "capacity", default=16, show_default=True, type=click.IntRange(min=1), help="Requests that may wait.")  # fmt: skip
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Waiting requests of equal steps that run together.")  # fmt: skip
+@click.option("--limit", default=300.0, show_default=True, help="Longest a request may take, s.")
+@click.option("--allocations", default=None, type=click.Path(exists=True, dir_okay=False), help="JSON list of prior_steps, decode_steps, quality to choose from.")  # fmt: skip
+@click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: PEM chain of this server.")  # fmt: skip
+@click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its PEM key.")
+@click.option("--client-ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: CA that clients' certificates must come from.")  # fmt: skip
+@click.option("--insecure", is_flag=True, help="Plain text beyond loopback.")
+@_THREADS
+@_TRACE
+@_STDIN
+def edge_command(
+    model: str | None,
+    port: int,
+    host: str,
+    capacity: int,
+    batch: int,
+    limit: float,
+    allocations: str | None,
+    certificate: str | None,
+    key: str | None,
+    client_ca: str | None,
+    insecure: bool,
+    threads: int | None,
+    trace: str | None,
+    watch: bool,
+) -> None:
+    """Serve the prior of the cascade in folder MODEL (the shipped one by default) to devices and to any Open
+    Inference Protocol client.
+
+    Example: edgeinfer edge --port 8001
+    """
+    from edgeinfer import bridge
+    from edgeinfer.bridge import allocation, security
+    from edgeinfer.bridge.edge import Edge, run
+    from edgeinfer.bridge.trace import Trace
+
+    security.check_listen(host, certificate is not None, insecure)
+    credentials = security.server_credentials(certificate, key, client_ca)
+    with Trace(trace, "edge") as log:
+        server = Edge(
+            bridge.load(model, threads=threads),
+            capacity=capacity,
+            batch=batch,
+            limit=limit,
+            allocations=allocation.read_allocations(allocations) if allocations else allocation.DEFAULT,
+            trace=log,
+        )
+        run(server, host, port, credentials=credentials, insecure=insecure, watch_stdin=watch)
+
+
+@group.command("generate")
+@click.argument("caption")
+@click.option("--edge", default=None, metavar="HOST:PORT", help="Not needed by the device paradigm.")
+@click.option("--model", default=None, type=click.Path(exists=True, file_okay=False), help="The cascade's folder; the shipped one by default.")  # fmt: skip
+@click.option("--paradigm", default="split", show_default=True, type=click.Choice(["split", "edge", "device"]))
+@click.option("--prior-steps", default=None, type=click.IntRange(1, 1000), help="The edge decides both where neither is given.")  # fmt: skip
+@click.option("--decode-steps", default=None, type=click.IntRange(1, 1000))
+@click.option("--quality", default=None, type=float, help="Least quality when the edge decides the steps.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
+@click.option("--wire", default=None, type=click.Choice(["float32", "float16", "uint8"]), help="Of the latent on the link; the manifest's by default.")  # fmt: skip
+@click.option("--deadline", default=60.0, show_default=True, help="s.")
+@click.option("--patience", default=None, type=float, help="How long the edge may take, s; the deadline, or half of it with --fallback.")  # fmt: skip
+@click.option("--fallback", is_flag=True, help="Run everything here if the edge fails.")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, writable=True), help="A PNG.")
+@click.option("--ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: the CA of the edge's certificate.")  # fmt: skip
+@click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: this device's own.")  # fmt: skip
+@click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its key.")
+@_THREADS
+@_TRACE
+def generate_command(
+    caption: str,
+    edge: str | None,
+    model: str | None,
+    paradigm: str,
+    prior_steps: int | None,
+    decode_steps: int | None,
+    quality: float | None,
+    seed: int,
+    wire: str | None,
+    deadline: float,
+    patience: float | None,
+    fallback: bool,
+    output: str,
+    ca: str | None,
+    certificate: str | None,
+    key: str | None,
+    threads: int | None,
+    trace: str | None,
+) -> None:
+    """An image from a caption, with an edge's help or alone.
+
+    Example: edgeinfer generate "a red circle above a small blue square" --edge 127.0.0.1:8001 --prior-steps 16 --decode-steps 8 --seed 1 -o out.png
+    """
+    from contextlib import ExitStack
+
+    from edgeinfer import bridge
+    from edgeinfer.bridge import address, picture, security
+    from edgeinfer.bridge.device import Connection, Device, Order
+    from edgeinfer.bridge.trace import Trace
+
+    order = Order(caption, seed, paradigm, prior_steps, decode_steps, wire, quality)
+    if edge is None and paradigm != "device":
+        raise click.UsageError(f"--paradigm {paradigm}: needs --edge HOST:PORT")
+    with ExitStack() as stack:
+        log = stack.enter_context(Trace(trace, "device"))
+        connection = None
+        if edge is not None:
+            host, port = address.parse("edge", edge)
+            credentials = security.channel_credentials(ca, certificate, key)
+            connection = stack.enter_context(Connection(address.join(host, port), credentials=credentials))
+        device = Device(bridge.load(model, threads=threads), connection, trace=log)
+        save = picture.writer(output)
+        device.cascade.prepare("decode")
+        if prior_steps is None and paradigm == "split":
+            device.measure()
+        bars = stack.enter_context(picture.bars()) if sys.stderr.isatty() else None
+        done = device.generate(order, deadline=deadline, patience=patience, fallback=fallback, progress=bars)
+    save(done.image)
+    if done.reason:
+        click.echo(f"finished alone: {done.reason}", err=True)
+    click.echo(f"{output}: {done.paradigm}, {done.prior_steps} + {done.decode_steps} steps, {done.seconds:.3f} s, request {done.request}")  # fmt: skip
+
+
+@group.command("link")
+@click.option("--listen", required=True, metavar="[HOST:]PORT", help="Loopback by default; 0 takes a free port.")
+@click.option("--to", required=True, metavar="HOST:PORT", help="The edge.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the downlink: bandwidth, slot, path_loss_db, ...; the paper's scenario by default.")  # fmt: skip
+@click.option("--uplink", "uplink", multiple=True, metavar="NAME=VALUE", help="Shape the uplink too, with these parameters; it is not shaped otherwise.")  # fmt: skip
+@click.option("--slots", default="fresh", show_default=True, type=click.Choice(["fresh", "grid"]), help="Whether an idle link begins a new slot when bytes come, or slots lie on the clock's grid.")  # fmt: skip
+@click.option("--outage", "outages", multiple=True, metavar="FROM:TO", help="Seconds since the start; TO may be inf. SIGUSR1 begins an outage too, SIGUSR2 ends it.")  # fmt: skip
+@click.option("--seed", default=None, type=click.IntRange(min=0))
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback: whoever reaches the link reaches the edge.")
+@_TRACE
+@_STDIN
+def link_command(
+    listen: str,
+    to: str,
+    settings: tuple[str, ...],
+    uplink: tuple[str, ...],
+    slots: str,
+    outages: tuple[str, ...],
+    seed: int | None,
+    insecure: bool,
+    trace: str | None,
+    watch: bool,
+) -> None:
+    """Forward TCP between device and edge at the rate of a Rayleigh-fading link, slot by slot.
+
+    Example: edgeinfer link --listen 8002 --to 127.0.0.1:8001 --set bandwidth=1e6 --seed 1
+    """
+    from edgeinfer.bridge import address, security
+    from edgeinfer.bridge.shaper import Shaper, run
+    from edgeinfer.bridge.trace import Trace
+
+    host, port = address.parse("listen", listen, host="127.0.0.1")
+    security.check_listen(host, False, insecure)
+    spans = []
+    for outage in outages:
+        try:
+            begin, end = map(float, outage.split(":"))
+        except ValueError:
+            raise click.UsageError(f"--outage {outage}: must be FROM:TO in seconds") from None
+        spans.append((begin, end))
+    with Trace(trace, "link") as log:
+        shaper = Shaper(
+            (host, port),
+            address.parse("to", to),
+            _scenario(settings).link,
+            _scenario(uplink).link if uplink else None,
+            slots=slots,
+            seed=seed,
+            outages=spans,
+            trace=log,
+        )
+        run(shaper, watch_stdin=watch)
 
 
 def main() -> None:

@@ -13,15 +13,16 @@ import edgeinfer
 ROOT = Path(edgeinfer.__file__).parent
 PUBLIC = """RayleighLink TransferTime Node Cascade Compute Transfer Measured Pipeline split edge_only device_only paper latency
 mean_sojourn violation_bound violation_bracket simulate rare_violation Estimate deadline_at max_arrival_rate min_bandwidth
-study plan UnstableError""".split()
+study plan UnstableError quality allocate_steps""".split()
 #: What each room may import.
 BELOW = {
     "model": set(),
     "delay": {"model"},
+    "quality": {"model"},
     "bridge": {"model"},
     "plan": {"model", "delay"},
     "study": {"model", "delay", "plan"},
-    "paper": {"model", "delay", "bridge", "plan", "study"},
+    "paper": {"model", "delay", "quality", "bridge", "plan", "study"},
 }
 
 

@@ -7,42 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate(_validate.Value):
-    """A random estimate with its confidence interval.
-
-    Attributes
-    ----------
-    value, low, high : ndarray of one shape
-        The estimate, and the ends of the interval that covers the truth with probability `confidence`.
-    confidence : float
-        In (0, 1).
-    replications : ndarray
-        Independent replications behind each value, of one shape with it.
-    effective_sample_size : ndarray, optional
-        (sum w)^2 / sum w^2 where importance sampling was used.
-    """
-
-    value: Any
-    low: Any
-    high: Any
-    confidence: float
-    replications: Any
-    effective_sample_size: Any = None
-
-    def __getitem__(self, index: Any) -> "Estimate":
-        """The estimate of some elements."""
-        size = None if self.effective_sample_size is None else np.asarray(self.effective_sample_size)[index]
-        return Estimate(
-            np.asarray(self.value)[index],
-            np.asarray(self.low)[index],
-            np.asarray(self.high)[index],
-            self.confidence,
-            np.asarray(self.replications)[index],
-            size,
-        )
+from edgeinfer._estimate import Estimate
 
 
 @dataclass(frozen=True, eq=False)

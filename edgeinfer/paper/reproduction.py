@@ -29,6 +29,10 @@ ITEMS = (
     "control_overhead",
 )
 
+_MEASURED = Path(__file__).parent / "data"
+#: A table of more values than this, as pictures are, gets no CSV.
+_CSV_VALUES = 100_000
+
 
 def reproduce(
     out: str | Path,
@@ -95,7 +99,10 @@ def _key(base: Scenario) -> str:
     from edgeinfer import __version__
 
     text = json.dumps({f.name: np.asarray(getattr(base, f.name)).tolist() for f in fields(base)}, sort_keys=True)
-    return hashlib.sha256(f"{__version__} {text}".encode()).hexdigest()
+    measured = [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(_MEASURED.glob("*.*")) if path.is_file()
+    ]
+    return hashlib.sha256(f"{__version__} {text} {measured}".encode()).hexdigest()
 
 
 def _is_done(folder: Path, stamp: Path, key: str) -> bool:
@@ -119,11 +126,15 @@ def _write_item(folder: Path, item: str, base: Scenario) -> dict[str, str]:
     module = import_module(f"edgeinfer.paper.{item}")
     table = module.data(base)
     drawing = module.draw(table)
-    contents = {f"{item}.nc": _netcdf(table), f"{item}.csv": _csv(table)}
+    contents = {f"{item}.nc": _netcdf(table)}
+    if sum(variable.size for variable in table.data_vars.values()) <= _CSV_VALUES:
+        contents[f"{item}.csv"] = _csv(table)
     if isinstance(drawing, str):
         contents[f"{item}.md"] = drawing.encode()
     else:
         contents |= {f"{item}.{kind}": _picture(drawing, kind) for kind in ("png", "svg")}
+        if hasattr(module, "tell"):
+            contents[f"{item}.md"] = module.tell(table).encode()
     for name, content in contents.items():
         _replace(folder / name, content)
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -183,10 +194,11 @@ def _page(folder: Path, base: Scenario, items: tuple[str, ...], failed: dict[str
         body = f"<p>{html.escape(module.STATED)}</p>"
         if item in failed:
             body += f"<p class=failed>failed: {html.escape(str(failed[item]))}</p>"
-        elif (folder / f"{item}.md").exists():
-            body += _markdown_to_html((folder / f"{item}.md").read_text())
         else:
-            body += f'<img src="{item}.png" alt="{html.escape(module.TITLE)}">'
+            if (folder / f"{item}.png").exists():
+                body += f'<img src="{item}.png" alt="{html.escape(module.TITLE)}">'
+            if (folder / f"{item}.md").exists():
+                body += _markdown_to_html((folder / f"{item}.md").read_text())
         kinds = [kind for kind in ("png", "svg", "md", "csv", "nc") if (folder / f"{item}.{kind}").exists()]
         links = " ".join(f'<a href="{item}.{kind}">{kind}</a>' for kind in kinds)
         kind = _provenance(folder, item)

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeinfer import _random
 from edgeinfer._extras import need
+from edgeinfer._store import Store, Value
 
 
 def sweep(
@@ -73,8 +74,8 @@ def sweep(
     shape = tuple(len(axis) for axis in values.values())
     cells = list(np.ndindex(*shape))
     known = {field.name for field in fields(scenario)}
-    cache = _Store(store, _fingerprint(function, scenario, values, seed), shape) if store is not None else None
-    done: dict[tuple[int, ...], dict[str, _Value]] = {}
+    cache = Store(store, "sweep", _fingerprint(function, scenario, values, seed), shape) if store is not None else None
+    done: dict[tuple[int, ...], dict[str, Value]] = {}
     waiting = []
     for cell in cells:
         if cache is not None and cache.has(cell):
@@ -92,7 +93,7 @@ def sweep(
 
     with tqdm(total=len(cells), initial=len(cells) - len(waiting), disable=None if progress else True) as bar:
         for cell, answer in _run(waiting, arguments, client):
-            named = {name: _Value.of(xarray, name, value) for name, value in _named(answer).items()}
+            named = {name: Value.of(xarray, name, value) for name, value in _named(answer).items()}
             if cache is None:
                 done[cell] = named
             else:
@@ -136,24 +137,6 @@ def _named(answer: Any) -> dict[str, Any]:
     return {"value": answer}
 
 
-class _Value:
-    """One named result of a cell: dimensions, numbers, coordinates, attributes."""
-
-    def __init__(self, dims: Any, data: Any, coords: Any, attrs: Any) -> None:
-        self.dims, self.data, self.coords, self.attrs = tuple(dims), np.asarray(data), coords, attrs
-
-    @classmethod
-    def of(cls, xarray: Any, name: str, value: Any) -> "_Value":
-        if isinstance(value, xarray.DataArray):
-            coords = {dim: np.asarray(value[dim]).tolist() for dim in value.dims if dim in value.coords}
-            return cls(value.dims, value.values, coords, dict(value.attrs))
-        data = np.asarray(value)
-        return cls([f"{name}_{i}" for i in range(data.ndim)], data, {}, {})
-
-    def header(self) -> dict[str, Any]:
-        return {"dims": list(self.dims), "coords": self.coords, "attrs": self.attrs}
-
-
 def _assemble(xarray: Any, scenario: Any, axes: Any, shape: Any, done: Any) -> Any:
     units = getattr(scenario, "units", {})
     coords = {name: (name, axis, {"units": units.get(name, "1")}) for name, axis in axes.items()}
@@ -181,50 +164,3 @@ def _fingerprint(function: Any, scenario: Any, axes: Any, seed: Any) -> str:
         "seed": seed,
     }
     return json.dumps(parts, sort_keys=True)
-
-
-class _Store:
-    """Finished cells in a Zarr group: one chunk a cell, and a flag that is set last, so that a cell is whole or not
-    there."""
-
-    def __init__(self, path: Any, fingerprint: str, shape: tuple[int, ...]) -> None:
-        zarr = need("zarr", "study")
-        self.group = zarr.open_group(str(path), mode="a")
-        found = self.group.attrs.get("edgeinfer_sweep")
-        if found is not None and found != fingerprint:
-            raise ValueError(f"store = {path}: holds another sweep; give another path, or remove it")
-        if found is None and len(list(self.group.keys())):
-            raise ValueError(f"store = {path}: is not empty and holds no sweep of edgeinfer")
-        if "done" not in self.group:
-            self.group.create_array("done", shape=shape, chunks=(1,) * len(shape), dtype="uint8", fill_value=0)
-        self.group.attrs["edgeinfer_sweep"] = fingerprint
-        self.shape = shape
-        self.flags = np.asarray(self.group["done"][...])
-
-    def has(self, cell: tuple[int, ...]) -> bool:
-        return bool(self.flags[cell])
-
-    def put(self, cell: tuple[int, ...], named: dict[str, _Value]) -> None:
-        for name, value in named.items():
-            key = f"value_{name}"
-            if key not in self.group:
-                shape = self.shape + value.data.shape
-                chunks = (1,) * len(self.shape) + tuple(max(n, 1) for n in value.data.shape)
-                array = self.group.create_array(key, shape=shape, chunks=chunks, dtype=value.data.dtype)
-                array.attrs["header"] = json.dumps(value.header())
-            array = self.group[key]
-            if array.shape != self.shape + value.data.shape:
-                expected = array.shape[len(self.shape) :]
-                raise ValueError(f"{name} of cell {cell} has shape {value.data.shape}: must be {expected}")
-            array[cell] = value.data
-        self.group["done"][cell] = 1
-
-    def get(self, cell: tuple[int, ...]) -> dict[str, _Value]:
-        answer = {}
-        for key in sorted(self.group.keys()):
-            if key.startswith("value_"):
-                header = json.loads(self.group[key].attrs["header"])
-                answer[key.removeprefix("value_")] = _Value(
-                    header["dims"], self.group[key][cell], header["coords"], header["attrs"]
-                )
-        return answer

@@ -47,6 +47,19 @@ def test_one_failure_loses_nothing_else(tmp_path, monkeypatch):
     assert (tmp_path / "table3.md").exists() and "failed" in (tmp_path / "index.html").read_text()
 
 
+def test_new_measurements_are_drawn_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "_MEASURED", tmp_path / "measured")
+    (tmp_path / "measured").mkdir()
+    paper.reproduce(tmp_path / "out", items=("table3",), progress=False)
+    calls = []
+    write = reproduction._write_item
+    monkeypatch.setattr(reproduction, "_write_item", lambda *a: calls.append(a[1]) or write(*a))
+    paper.reproduce(tmp_path / "out", items=("table3",), progress=False)
+    (tmp_path / "measured" / "surface.nc").write_bytes(b"another")
+    paper.reproduce(tmp_path / "out", items=("table3",), progress=False)
+    assert calls == ["table3"]
+
+
 def test_unknown_item():
     with pytest.raises(ValueError, match="figure99"):
         paper.reproduce("unused", items=("figure99",))

@@ -1,0 +1,227 @@
+"""Figure 7: quality over prior and decoding steps, and whether prior steps matter more."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import quality
+from edgeinfer.paper import measurement, style
+from edgeinfer.paper.scenario import Scenario
+
+TITLE = "Figure 7: quality over prior and decoding steps"
+STATED = (
+    "The paper states that more prior steps raise the score much more than more decoding steps do. Here that is "
+    "measured on a small cascade of our own, in a toy world; the size of the effect depends on how that world is made"
+    " (whether captions fix the layout) and on the guidance, so that it is no evidence on other models. The interval "
+    "of the difference decides: holds, fails, or undecided."
+)
+METRICS = ("clip", "attributes")
+_AXES = (("flop", 1e9, "FLOP a request (GFLOP)"), ("time", 1e-3, "computing time of a request (ms)"))
+LABELS = {"clip": "CLIP score", "attributes": "all attributes right"}
+VERDICTS = ("holds", "fails", "is undecided")
+#: What is made equal when a prior step is weighed against a decoding step.
+PRICES = ("range", "steps", "flop", "time")
+EQUAL = {
+    "range": "each axis from its fewest to its most steps",
+    "steps": "at equally many added steps",
+    "flop": "at equally many added FLOP",
+    "time": "at equal added time",
+}
+
+
+def data(scenario: Scenario, *, surface: Any = None) -> Any:
+    """The measured surface, costs of its cells, and what prior steps gain over decoding steps.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Not used: all is measured on the cascade.
+    surface : xarray.Dataset, optional
+        As `measurement.measure` writes it; the shipped one by default.
+
+    Returns
+    -------
+    xarray.Dataset
+        Metrics over (guidance, prior_steps, decode_steps); `flop` and `time` (s) of a request over the same;
+        `{metric}_prior_gain`, `{metric}_decode_gain` and `{metric}_advantage` with ends, over (guidance, world, price):
+        the mean gain of moving along one axis, averaged over the other, and the difference of the two.
+    """
+    table = measurement.load("surface") if surface is None else surface
+    costs = _costs(table)
+    grid = ("guidance", "prior_steps", "decode_steps")
+    kept = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]
+    answer = table[kept].assign(
+        flop=(grid, costs["flop"][2], {"units": "FLOP", "provenance": "derived"}),
+        time=(grid, costs["time"][2], {"units": "s", "provenance": "derived from measured step times"}),
+    )
+    worlds = ("both", *measurement.WORLDS)
+    dims = ("guidance", "world", "price")
+    for metric in METRICS:
+        scores = table[f"{metric}_of_caption"].transpose(*grid, "caption").values.astype(float)
+        columns: dict[str, Any] = {}
+        for cell in np.ndindex(scores.shape[0], len(worlds), len(PRICES)):
+            guidance, world, price = cell[0], worlds[cell[1]], PRICES[cell[2]]
+            chosen = np.ones(scores.shape[-1], bool) if world == "both" else table["world"].values == world
+            prior, decode, _ = costs[price]
+            weights = _contrast(prior[guidance], decode[guidance], price == "range")
+            for name, weight in zip(("prior_gain", "decode_gain", "advantage"), weights, strict=True):
+                gains = np.einsum("pd,pdc->c", weight, scores[guidance][..., chosen])
+                estimate = quality.mean_score(gains, rng=7)
+                for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
+                    shape = scores.shape[0], len(worlds), len(PRICES)
+                    columns.setdefault(f"{metric}_{name}{suffix}", np.empty(shape))[cell] = value
+        attributes = {"units": table[metric].attrs["units"], "provenance": "measured"}
+        answer = answer.assign({name: (dims, values, attributes) for name, values in columns.items()})
+    return answer.assign_coords(world=("world", list(worlds)), price=("price", list(PRICES)))
+
+
+def _costs(table: Any) -> dict[str, tuple[Any, Any, Any]]:
+    """By price: cost of prior steps, of decoding steps (guidance, steps), and of whole requests (guidance, cell)."""
+    prior, decode = (table[axis].values.astype(float) for axis in ("prior_steps", "decode_steps"))
+
+    def cost(of_prior: NDArray[np.float64], of_decode: NDArray[np.float64], fixed: Any) -> tuple[Any, Any, Any]:
+        first, second = of_prior[:, None] * prior, of_decode[:, None] * decode
+        return first, second, np.asarray(fixed)[:, None, None] + first[:, :, None] + second[:, None, :]
+
+    one = np.ones(table.sizes["guidance"])
+    value = {name: table[name].values for name in table.data_vars if table[name].dims == ("guidance",)}
+    steps = cost(one, one, 0 * one)
+    fixed = value["encoder_flop"] + value["feature_flop"]
+    return {
+        "range": steps,
+        "steps": steps,
+        "flop": cost(value["prior_step_flop"], value["decode_step_flop"], fixed),
+        "time": cost(value["prior_step_time"], value["decode_step_time"], 0 * one),
+    }
+
+
+def _contrast(prior: NDArray[np.float64], decode: NDArray[np.float64], whole: bool) -> tuple[Any, Any, Any]:
+    """Weights of the cells in the gain along the prior axis, along the decoding axis, and in their difference.
+
+    The gain along an axis is from its fewest steps, linear between the measured ones, averaged over added costs from
+    0 to what both axes reach (or, if `whole`, at the most steps), and averaged over the other axis.
+    """
+    added = [axis - axis[0] for axis in (prior, decode)]
+    reach = min(axis[-1] for axis in added)
+    means = [_unit(axis.size, -1) if whole else _mean_weights(axis, reach) for axis in added]
+    lines = [mean - _unit(mean.size, 0) for mean in means]
+    first = np.outer(lines[0], np.full(decode.size, 1 / decode.size))
+    second = np.outer(np.full(prior.size, 1 / prior.size), lines[1])
+    return first, second, first - second
+
+
+def _unit(size: int, at: int) -> NDArray[np.float64]:
+    line = np.zeros(size)
+    line[at] = 1
+    return line
+
+
+def _mean_weights(nodes: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+    """Weights of values at `nodes` in the mean over [0, reach] of the line through them."""
+    weights = np.zeros(nodes.size)
+    for k in range(nodes.size - 1):
+        low, high = nodes[k], min(nodes[k + 1], reach)
+        if high > low:
+            share = ((high + low) / 2 - low) / (nodes[k + 1] - low)
+            weights[k] += (high - low) * (1 - share) / reach
+            weights[k + 1] += (high - low) * share / reach
+    return weights
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval of prior's advantage says of the paper's claim."""
+    return VERDICTS[0 if low > 0 else 1 if high < 0 else 2]
+
+
+def tell(table: Any) -> str:
+    """The paper's claim on `data`'s table, in plain words: Markdown, a row a metric, guidance and price."""
+    rows, counts = [], {world: dict.fromkeys(VERDICTS, 0) for world in measurement.WORLDS}
+    for metric in METRICS:
+        for guidance in table["guidance"].values:
+            for price in table["price"].values:
+                cells, found = [], []
+                for world in measurement.WORLDS:
+                    cell = table.sel(guidance=guidance, world=world, price=price)
+                    low, mean, high = (float(cell[f"{metric}_advantage{end}"]) for end in ("_low", "", "_high"))
+                    found.append(verdict(low, high))
+                    counts[world][found[-1]] += 1
+                    cells.append(f"{mean:+.3g} ({low:+.3g} to {high:+.3g})")
+                fixed, free = found
+                so = (
+                    fixed
+                    if fixed == free
+                    else f"{fixed} where captions fix the layout, {free} where they leave it free"
+                )
+                if free == "holds" != fixed:
+                    so += ": it rests on the design of the data"
+                rows.append(f"| {LABELS[metric]} | {guidance:g} | {EQUAL[price]} | {' | '.join(cells)} | {so} |")
+    said = {
+        world: ", ".join(f"{name} in {number}" for name, number in count.items()) for world, count in counts.items()
+    }
+    lines = [
+        f"That prior steps matter more, in {len(rows)} comparisons each: where captions fix the layout it "
+        f"{said['fixed']}; where they leave it free it {said['free']}. A comparison is the mean gain of moving along the "
+        "prior axis less that of moving along the decoding axis, with its 95 % interval over captions.",
+        "",
+        "| metric | guidance | prior against decoding | captions fix the layout | captions leave it free | so the claim |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw(table: Any) -> Any:
+    """Scores over steps, FLOP and time at the best guidance, and the claim's intervals for all."""
+    from matplotlib import colormaps, ticker
+
+    figure, panels = style.subplots(2, 4, size=(15, 7.2))
+    part = table.sel(guidance=table.attrs["best_guidance"])
+    prior, decode = part["prior_steps"].values, part["decode_steps"].values
+    colours = colormaps["viridis"](np.linspace(0, 0.9, prior.size))
+    for row, metric in zip(panels, METRICS, strict=True):
+        image = row[0].imshow(part[metric].values, origin="lower", cmap="viridis", aspect="auto")
+        for i, j in np.ndindex(prior.size, decode.size):
+            value = float(part[metric][i, j])
+            dark = value < float(part[metric].mean())
+            text = f"{value:.1f}" if metric == "clip" else f"{value:.2f}"
+            row[0].text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+        row[0].set_xticks(range(decode.size), decode)
+        row[0].set_yticks(range(prior.size), prior)
+        row[0].set_xlabel("decoding steps")
+        row[0].set_ylabel("prior steps")
+        row[0].set_title(f"{LABELS[metric]}, guidance {table.attrs['best_guidance']:g}", fontsize=9)
+        figure.colorbar(image, ax=row[0], shrink=0.8)
+        for axes, (cost, scale, label) in zip(row[1:3], _AXES, strict=True):
+            for i, steps in enumerate(prior):
+                line = part.isel(prior_steps=i)
+                low, high = line[metric] - line[f"{metric}_low"], line[f"{metric}_high"] - line[metric]
+                axes.errorbar(
+                    line[cost] / scale, line[metric], yerr=np.maximum([low, high], 0), color=colours[i], marker="o",
+                    markersize=3, linewidth=1, label=f"{steps} prior",
+                )  # fmt: skip
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            axes.set_xlabel(label)
+            axes.set_ylabel(LABELS[metric])
+            axes.grid(True, color="0.9", linewidth=0.6)
+        _draw_claim(row[3], table, metric)
+    panels[0][1].legend(fontsize=7)
+    return figure
+
+
+def _draw_claim(axes: Any, table: Any, metric: str) -> None:
+    lines = [(g, w, p) for g in table["guidance"].values for w in measurement.WORLDS for p in table["price"].values]
+    for y, (guidance, world, price) in enumerate(lines):
+        cell = table.sel(guidance=guidance, world=world, price=price)
+        low, mean, high = (float(cell[f"{metric}_advantage{end}"]) for end in ("_low", "", "_high"))
+        colour = dict(zip(VERDICTS, ("#0b3c7d", "#a02020", "#777777"), strict=True))[verdict(low, high)]
+        axes.plot([low, high], [y, y], color=colour, linewidth=2)
+        axes.plot(mean, y, "o", color=colour, markersize=4)
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.set_yticks(range(len(lines)), [f"GS {g:g}, {w}, {p}" for g, w, p in lines], fontsize=6.5)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"gain of prior less gain of decoding steps\n({LABELS[metric]}, 95 % interval)", fontsize=8)
+    axes.set_title("blue: the claim holds, red: fails, grey: undecided", fontsize=8)

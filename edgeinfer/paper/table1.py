@@ -1,0 +1,130 @@
+"""Table 1: the quality metrics, their definitions, and their values for several numbers of steps."""
+
+from typing import Any
+
+import numpy as np
+
+from edgeinfer._extras import need
+from edgeinfer.paper import measurement
+from edgeinfer.paper.scenario import Scenario
+
+TITLE = "Table 1: quality metrics"
+STATED = (
+    "The paper defines FID, KID, CLIP and LPIPS and gives no values. The values here are of the small cascade in its "
+    "toy world: FID and KID on features of its own network with the bias of that many samples, LPIPS unlearned "
+    "(weights 1) on that network's feature maps with eps within the root, the CLIP score by its own embedder, clipped"
+    " at 0 after averaging. None compares with values that other networks give."
+)
+DEFINITIONS = {
+    "fid": ("FID", "|mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2))", "distance of feature distributions, lower is better"),
+    "kid": ("KID", "MMD^2(F_r, F_g), kernel (x.y / d + 1)^3, unbiased", "distance of feature distributions, lower is better"),
+    "clip": ("CLIP", "max(100 cos(f_I, f_T), 0)", "agreement of image and text, higher is better"),
+    "lpips": ("LPIPS", "sum_l 1/(H_l W_l) sum_hw |w_l (phi_l(x)_hw - phi_l(x')_hw)|^2", "distance to a real image of the caption, lower is better"),
+}  # fmt: skip
+#: Numbers of steps that are shown, those of them that were measured: (prior, decoding).
+ALLOCATIONS = ((1, 1), (1, 8), (2, 8), (4, 4), (8, 4), (16, 1), (16, 8), (32, 16))
+#: Further rows: how many images have all attributes right, and how close they are to a real one by pixels.
+FURTHER = {"attributes": ("all attributes right", "share"), "psnr": ("PSNR", "dB")}
+
+
+def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
+    """Values with intervals for several allocations, and of the decode stage beside upsampling.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Not used: all is measured on the cascade.
+    surface, stage : xarray.Dataset, optional
+        As `measurement.measure` writes them; the shipped ones by default.
+
+    Returns
+    -------
+    xarray.Dataset
+        `value`, `low`, `high` over (allocation, metric) at the best guidance; `stage_value`, `stage_low`, `stage_high`
+        over (enlargement, metric); `definition` and `meaning` over metric.
+    """
+    xarray = need("xarray", "paper")
+    table = measurement.load("surface") if surface is None else surface
+    stage = measurement.load("decode_stage") if stage is None else stage
+    best = table.sel(guidance=table.attrs["best_guidance"])
+    known = {axis: set(best[axis].values.tolist()) for axis in ("prior_steps", "decode_steps")}
+    chosen = [pair for pair in ALLOCATIONS if pair[0] in known["prior_steps"] and pair[1] in known["decode_steps"]]
+    metrics = [*DEFINITIONS, *FURTHER]
+
+    def columns(source: Any, cells: Any) -> list[Any]:
+        return [np.array([[float(cell(source[f"{m}{end}"])) for m in metrics] for cell in cells]) for end in ENDS]
+
+    values = columns(best, [_at(prior_steps=p, decode_steps=d) for p, d in chosen])
+    stages = columns(stage, [_at(enlargement=name) for name in stage["enlargement"].values])
+    names = ("value", "low", "high")
+    measured = {"provenance": "measured"}
+    return xarray.Dataset(
+        {name: (("allocation", "metric"), v, measured) for name, v in zip(names, values, strict=True)}
+        | {f"stage_{name}": (("enlargement", "metric"), v, measured) for name, v in zip(names, stages, strict=True)}
+        | {
+            "definition": ("metric", [DEFINITIONS.get(m, ("", "", ""))[1] for m in metrics], {"provenance": "given"}),
+            "meaning": ("metric", [DEFINITIONS.get(m, ("", "", ""))[2] for m in metrics], {"provenance": "given"}),
+        },
+        coords={
+            "allocation": [f"{p} + {d}" for p, d in chosen],
+            "metric": metrics,
+            "enlargement": stage["enlargement"].values,
+        },
+        attrs={
+            "guidance": table.attrs["best_guidance"],
+            "images": table.attrs["images_a_cell"],
+            "captions": table.attrs["captions"],
+            "stage_prior_steps": stage.attrs["prior_steps"],
+            "stage_decode_steps": stage.attrs["decode_steps"],
+            **{f"real_{name}": float(stage[f"real_{name}"]) for name in ("clip", "attributes")},
+        },
+    )
+
+
+ENDS = ("", "_low", "_high")
+
+
+def _at(**where: Any) -> Any:
+    return lambda values: values.sel(**where)
+
+
+def draw(table: Any) -> Any:
+    """Markdown: definitions, values, and the decode stage."""
+    heads = {m: DEFINITIONS[m][0] if m in DEFINITIONS else FURTHER[m][0] for m in table["metric"].values}
+    lines = ["**given: definitions**", "", "| metric | definition | meaning |", "|---|---|---|"]
+    for metric in DEFINITIONS:
+        row = table.sel(metric=metric)
+        lines.append(f"| {heads[metric]} | {_cell(row['definition'].item())} | {row['meaning'].item()} |")
+    a = table.attrs
+    what = f"{a['images']} images of {a['captions']} held-out captions, guidance {a['guidance']:g}, 95 % intervals"
+    lines += ["", f"**measured: {what}**", ""]
+    lines += _block(table, "allocation", "prior + decoding steps", "", heads)
+    lines += [
+        "",
+        f"By the checker, {100 * a['real_attributes']:.1f} % of real renders have all attributes right; their CLIP score "
+        f"is {a['real_clip']:.1f}.",
+        "",
+        "**measured: the decode stage against upsampling, "
+        f"{a['stage_prior_steps']} + {a['stage_decode_steps']} steps; LPIPS and "
+        "PSNR on real 32 to 64 pixel pairs, the rest on generated images**",
+        "",
+    ]
+    lines += _block(table, "enlargement", "32 to 64 pixels by", "stage_", heads)
+    return "\n".join(lines) + "\n"
+
+
+def _block(table: Any, dimension: str, title: str, prefix: str, heads: dict[str, str]) -> list[str]:
+    lines = [f"| {title} | {' | '.join(heads.values())} |", "|---" * (len(heads) + 1) + "|"]
+    for name in table[dimension].values:
+        row = table.sel({dimension: name})
+        cells = []
+        for metric in heads:
+            low, mean, high = (float(row[f"{prefix}{end}"].sel(metric=metric)) for end in ("low", "value", "high"))
+            cells.append(f"{mean:.4g} ({low:.4g} to {high:.4g})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(text: str) -> str:
+    # A bar would end the cell.
+    return text.replace("|", "‖")

@@ -1,0 +1,146 @@
+"""Features of images or texts from any ONNX network."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+
+
+class Extractor:
+    """A network that turns images, or token ids, into features.
+
+    Parameters
+    ----------
+    path : path
+        An ONNX file with one input.
+    layers : sequence of str, optional
+        Tensors within the graph to give instead of the first output, such as those of `convolution_inputs`; needs the
+        `onnx` package.
+    value_range : (float, float)
+        What the network takes for 0 and 255 of an image.
+    batch : int
+        Images a run, >= 1.
+    threads : int, optional
+        Of ONNX Runtime; its own choice by default.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    ValueError
+        For a file that is not such a network, or layers that it does not have.
+    ImportError
+        Naming the extra, without onnxruntime (or onnx, where `layers` are given).
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        layers: Sequence[str] | None = None,
+        *,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        batch: int = 64,
+        threads: int | None = None,
+    ) -> None:
+        runtime = need("onnxruntime", "quality")
+        self.batch = _validate.whole("batch", batch, 1)
+        low, high = value_range
+        self._scale = np.float32((high - low) / 255), np.float32(low)
+        content = Path(path).read_bytes()
+        self.digest = hashlib.sha256(content).hexdigest()
+        options = runtime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = _validate.whole("threads", threads, 1)
+        if layers is not None:
+            content = _with_outputs(content, path, layers)
+        try:
+            self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has no common class of errors
+            raise ValueError(f"path = {path}: is not a network that ONNX Runtime can run: {error}") from error
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            raise ValueError(f"path = {path}: has {len(inputs)} inputs: must have one")
+        self._input = inputs[0]
+        self.outputs = tuple(layers) if layers is not None else (self._session.get_outputs()[0].name,)
+
+    def __call__(self, images: ArrayLike) -> NDArray[np.float32]:
+        """Features of the first layer, (n, ...).
+
+        Parameters
+        ----------
+        images : (n, height, width, 3) array_like of uint8, or (n, ...) array_like as the network takes it
+        """
+        return self.layers(images)[0]
+
+    def layers(self, images: ArrayLike) -> list[NDArray[np.float32]]:
+        """Features of every layer, (n, ...) each; arguments as for a call."""
+        array = np.asarray(images)
+        if array.ndim == 0 or len(array) == 0:
+            raise ValueError(f"images of shape {array.shape}: must hold at least one")
+        pixels = array.dtype == np.uint8 and array.ndim == 4
+        parts = []
+        for start in range(0, len(array), self.batch):
+            part = array[start : start + self.batch]
+            if pixels:
+                scale, shift = self._scale
+                part = part.transpose(0, 3, 1, 2).astype(np.float32) * scale + shift
+            else:
+                part = part.astype(np.int64 if "int64" in self._input.type else np.float32)
+            if not _fits(part.shape, self._input.shape):
+                raise ValueError(f"images: {part.shape} as the network takes them: must be {self._input.shape}")
+            parts.append(self._session.run(list(self.outputs), {self._input.name: part}))
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _fits(shape: tuple[int, ...], allowed: list[Any]) -> bool:
+    return len(shape) == len(allowed) and all(
+        not isinstance(size, int) or size == actual for size, actual in zip(allowed[1:], shape[1:], strict=True)
+    )
+
+
+def _with_outputs(content: bytes, path: Any, layers: Sequence[str]) -> bytes:
+    onnx = need("onnx", "quality")
+    model = onnx.load_model_from_string(content)
+    known = {name for node in model.graph.node for name in node.output}
+    for name in layers:
+        if name not in known:
+            raise ValueError(f"layers: {path} has no tensor {name!r}")
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in layers)
+    return model.SerializeToString()
+
+
+def convolution_inputs(path: str | Path) -> tuple[str, ...]:
+    """What the convolutions of an ONNX network take, but for the first: its feature maps, from fine to coarse.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    tuple of str
+        Names for `Extractor`'s `layers`, each once.
+
+    Raises
+    ------
+    ValueError
+        Where there are fewer than two convolutions.
+    """
+    onnx = need("onnx", "quality")
+    graph = onnx.load_model(str(path), load_external_data=False).graph
+    given = {value.name for value in graph.input}
+    names = [node.input[0] for node in graph.node if node.op_type == "Conv"]
+    maps = tuple(dict.fromkeys(name for name in names if name not in given))
+    if not maps:
+        raise ValueError(f"path = {path}: {len(names)} convolutions: must have a second one")
+    return maps

@@ -1,0 +1,240 @@
+"""Quality over prior and decoding steps, measured on a real cascade."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+from edgeinfer._store import Store, Value
+from edgeinfer.quality import _bootstrap
+from edgeinfer.quality.measures import ImageMeasure, SetMeasure
+
+DIMENSIONS = ("prior_steps", "decode_steps")
+SUFFIXES = ("", "_low", "_high", "_of_caption")
+
+
+def surface(
+    cascade: Any,
+    prior_steps: ArrayLike,
+    decode_steps: ArrayLike,
+    captions: Sequence[str],
+    metric: ImageMeasure | SetMeasure | Sequence[ImageMeasure | SetMeasure],
+    *,
+    seeds: int | Sequence[int] = 1,
+    guidance: float | None = None,
+    sampler: str | None = None,
+    wire: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    batch: int = 16,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    rng: Any = 0,
+    store: str | Path | None = None,
+    progress: bool = True,
+    provenance: Mapping[str, str | int | float] | None = None,
+) -> Any:
+    """Measure quality over a grid of step counts.
+
+    The prior stage runs once for each count of prior steps; all counts of decoding steps start from what it gave. The
+    same images' noise is used in every cell, so that cells differ by their steps alone.
+
+    Parameters
+    ----------
+    cascade : object
+        With prior(captions, steps, seeds) -> latents and decode(captions, latents, steps, seeds) -> images, as
+        `bridge.load` gives it.
+    prior_steps, decode_steps : (n,) and (m,) array_like of int
+        >= 1, none twice.
+    captions : sequence of str
+        At least 2.
+    metric : ImageMeasure, SetMeasure, or several
+        By different names.
+    seeds : int, or (k,) sequence of int
+        Images a caption: that many, or one for each seed; `image_seed` gives the seed of each image.
+    guidance, sampler : optional
+        Passed on to `decode` (and `sampler` to `prior`) where given.
+    wire : callable, optional
+        wire(latents) -> latents: what packing for the link does to them. Nothing by default.
+    batch : int
+        Images a call, >= 1.
+    confidence, resamples
+        Of the intervals; captions are drawn whole, with all their images.
+    rng : seed
+        Of the resampling: an int or a sequence of int.
+    store : path, optional
+        A Zarr store. Finished cells are kept in it, and the same call takes up from there, however the last one ended.
+    progress : bool
+        A bar over denoising steps, on a terminal only.
+    provenance : mapping, optional
+        What the result is to say of where it comes from, such as the digest of the weights.
+
+    Returns
+    -------
+    xarray.Dataset
+        For each metric `name`, `name_low`, `name_high` over (prior_steps, decode_steps), and for one of each image also
+        `name_of_caption` over (prior_steps, decode_steps, caption), the mean over the caption's seeds; `text` is the
+        captions. Variables carry `units`, `better` and `provenance`.
+
+    Raises
+    ------
+    ValueError
+        For bad steps, captions, seeds or names, or a store that belongs to another surface.
+    ImportError
+        Naming the extra, without xarray (or Zarr, where `store` is given).
+    """
+    xarray = need("xarray", "quality")
+    tqdm = need("tqdm", "quality").tqdm
+    steps = _steps("prior_steps", prior_steps), _steps("decode_steps", decode_steps)
+    measures = (metric,) if isinstance(metric, ImageMeasure | SetMeasure) else tuple(metric)
+    names = [measure.name for measure in measures]
+    variables = [name + suffix for name in names for suffix in SUFFIXES]
+    if not names or len({*variables, *DIMENSIONS, "caption", "text"}) < len(variables) + 4:
+        raise ValueError(f"metric: names {names}: must be at least one, and give different variables")
+    if isinstance(captions, str) or len(captions) < 2:
+        raise ValueError(f"captions: {captions!r}: must be at least 2")
+    captions = list(captions)
+    keys = (
+        list(range(_validate.whole("seeds", seeds, 1)))
+        if np.ndim(seeds) == 0
+        else [int(seed) for seed in np.asarray(seeds)]
+    )
+    if not keys or min(keys) < 0 or len(set(keys)) < len(keys):
+        raise ValueError(f"seeds = {keys}: must be at least one, >= 0, and differ")
+    batch = _validate.whole("batch", batch, 1)
+    confidence, resamples = _bootstrap.settings(confidence, resamples)
+    index = np.repeat(np.arange(len(captions)), len(keys))
+    texts = [captions[i] for i in index]
+    noise = [image_seed(seed, i) for i in range(len(captions)) for seed in keys]
+    parts = [slice(start, start + batch) for start in range(0, len(index), batch)]
+    options = {} if sampler is None else {"sampler": sampler}
+    guided = options if guidance is None else options | {"guidance": guidance}
+    about = {
+        "seeds": keys,
+        "guidance": "default" if guidance is None else float(guidance),
+        "sampler": "default" if sampler is None else sampler,
+        "confidence": confidence,
+        "resamples": resamples,
+        **(provenance or {}),
+    }
+    shape = len(steps[0]), len(steps[1])
+    cache = None
+    if store is not None:
+        belongs = {
+            "about": about,
+            "steps": [axis.tolist() for axis in steps],
+            "captions": captions,
+            "wire": getattr(wire, "__qualname__", repr(wire)),
+            "rng": rng,
+            "measures": [(measure.name, measure.identity) for measure in measures],
+        }
+        cache = Store(store, "surface", json.dumps(belongs, sort_keys=True), shape)
+    done: dict[tuple[int, ...], dict[str, Value]] = {}
+    waiting = [cell for cell in np.ndindex(*shape) if cache is None or not cache.has(cell)]
+    rows = sorted({i for i, _ in waiting})
+    work = sum(int(steps[0][i]) for i in rows) + sum(int(steps[1][j]) for _, j in waiting)
+    with tqdm(total=work * len(index), disable=None if progress else True, unit="step", unit_scale=True) as bar:
+        for i in rows:
+            count = int(steps[0][i])
+            latents = []
+            for part in parts:
+                latents.append(cascade.prior(texts[part], count, noise[part], **options))
+                bar.update(count * len(latents[-1]))
+            if wire is not None:
+                latents = [wire(latent) for latent in latents]
+            for j in [j for row, j in waiting if row == i]:
+                count = int(steps[1][j])
+                kept: dict[str, list[Any]] = {name: [] for name in names}
+                for part, latent in zip(parts, latents, strict=True):
+                    images = cascade.decode(texts[part], latent, count, noise[part], **guided)
+                    for measure in measures:
+                        kept[measure.name].append(_observe(measure, images, index[part]))
+                    bar.update(count * len(images))
+                named: dict[str, Value] = {}
+                for measure in measures:
+                    observed = np.concatenate(kept[measure.name])
+                    named |= _summary(measure, observed, index, confidence, resamples, np.random.SeedSequence(rng))
+                if cache is None:
+                    done[i, j] = named
+                else:
+                    cache.put((i, j), named)
+    if cache is not None:
+        done = {cell: cache.get(cell) for cell in np.ndindex(*shape)}
+    return _assemble(xarray, steps, captions, measures, done, about)
+
+
+def image_seed(seed: int, caption: int) -> int:
+    """Seed of the image of a caption, by its number, for one of a surface's `seeds`.
+
+    Images of different captions get noise of their own, so that they are independent.
+
+    Examples
+    --------
+    >>> image_seed(0, 0) != image_seed(0, 1)
+    True
+    """
+    return int(np.random.SeedSequence((seed, caption)).generate_state(1)[0])
+
+
+def _steps(name: str, value: ArrayLike) -> NDArray[np.int64]:
+    steps = np.asarray(value)
+    if steps.ndim != 1 or steps.size == 0 or len(np.unique(steps)) < steps.size:
+        raise ValueError(f"{name} = {value!r}: must be one-dimensional, not empty, and not repeat a value")
+    return np.array([_validate.whole(f"{name}[{i}]", step, 1) for i, step in enumerate(steps.tolist())])
+
+
+def _observe(measure: ImageMeasure | SetMeasure, images: Any, index: NDArray[np.int64]) -> Any:
+    if isinstance(measure, SetMeasure):
+        return np.asarray(measure.features(images))
+    scores = np.asarray(measure.score(images, index), dtype=np.float64)
+    if scores.shape != index.shape or not np.isfinite(scores).all():
+        raise ValueError(f"metric {measure.name}: gave {scores!r}: must be {index.size} finite numbers")
+    return scores
+
+
+def _summary(
+    measure: ImageMeasure | SetMeasure, observed: Any, index: Any, confidence: float, resamples: int, rng: Any
+) -> dict[str, Value]:
+    extra = {}
+    if isinstance(measure, SetMeasure):
+        estimate = measure.distance(observed, index, confidence, resamples, rng)
+    else:
+        low, high = measure.low, measure.high
+        estimate = _bootstrap.mean(
+            observed, index, confidence, resamples, rng, low=low, high=high, transform=lambda x: np.clip(x, low, high)
+        )
+        means = np.bincount(index, observed) / np.bincount(index)
+        extra[f"{measure.name}_of_caption"] = Value(["caption"], means.astype(np.float32), {}, {})
+    ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
+    return {f"{measure.name}{end}": Value([], float(x), {}, {}) for end, x in ends.items()} | extra
+
+
+def _assemble(xarray: Any, steps: Any, captions: Any, measures: Any, done: Any, about: Any) -> Any:
+    from edgeinfer import __version__
+
+    variables = {}
+    for measure in measures:
+        attributes = {"units": measure.units, "better": measure.better, "provenance": "measured"}
+        for name in (measure.name + suffix for suffix in SUFFIXES):
+            if name in done[0, 0]:
+                values = np.array([[done[i, j][name].data for j in range(len(steps[1]))] for i in range(len(steps[0]))])
+                variables[name] = ((*DIMENSIONS, *done[0, 0][name].dims), values, attributes)
+    return xarray.Dataset(
+        variables,
+        coords={
+            "prior_steps": ("prior_steps", steps[0], {"units": "1"}),
+            "decode_steps": ("decode_steps", steps[1], {"units": "1"}),
+            "caption": ("caption", np.arange(len(captions))),
+            "text": ("caption", list(captions)),
+        },
+        attrs={
+            "provenance": "measured",
+            **{name: json.dumps(value) if isinstance(value, list) else value for name, value in about.items()},
+            "captions": len(captions),
+            "images_a_cell": len(captions) * len(about["seeds"]),
+            "edgeinfer": __version__,
+        },
+    )

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from edgeinfer import RayleighLink
+from edgeinfer.bridge.airtime import Airtime
+
+LINK = RayleighLink(10e6, 31, -100, 128.1, 0.01)
+
+
+def kolmogorov(samples, law):
+    """Kolmogorov's distance times the root of the number of samples."""
+    u = np.sort(law.cdf(samples))
+    n = len(u)
+    return n**0.5 * max(np.max(np.arange(1, n + 1) / n - u), np.max(u - np.arange(n) / n))
+
+
+@pytest.mark.parametrize("bits", [2e4, 2.62e5, 1.0486e6])
+def test_fresh_transfers_follow_the_law(bits):
+    airtime = Airtime(LINK, seed=3)
+    now, times = 0.0, []
+    for _ in range(20_000):
+        end = airtime.finish(bits, now)
+        times.append(end - now)
+        now = end + 0.001
+    # Exceeded with probability 1e-4.
+    assert kolmogorov(np.array(times), LINK.transfer(bits)) < 2.23
+
+
+def test_pieces_take_as_long_as_the_whole():
+    whole, pieces = Airtime(LINK, seed=4), Airtime(LINK, seed=4)
+    for now in (1.0, 2.0, 3.0):
+        end = whole.finish(1e6, now)
+        for _ in range(10):
+            last = pieces.finish(1e5, now)
+        assert last == pytest.approx(end, abs=1e-9)
+
+
+def test_the_grid_twin():
+    """Written from the definition: the rate of every grid slot in order, bits taken slot by slot."""
+    begins, rates = [], []
+    airtime = Airtime(LINK, slots="grid", seed=5, origin=0.25, on_slot=lambda b, r: (begins.append(b), rates.append(r)))
+    rng = np.random.default_rng(1)
+    now = 0.25
+    for _ in range(200):
+        now += rng.exponential(0.03)
+        bits = rng.uniform(1e4, 5e5)
+        start = max(now, airtime.free)
+        end = airtime.finish(bits, now)
+        overlap = np.clip(np.minimum(np.array(begins) + 0.01, end) - np.maximum(begins, start), 0, None)
+        assert np.dot(overlap, rates) == pytest.approx(bits, rel=1e-6)
+    np.testing.assert_allclose((np.array(begins) - 0.25) / 0.01, np.rint((np.array(begins) - 0.25) / 0.01), atol=1e-6)
+    assert (np.diff(begins) > 0.0099).all()
+
+
+def test_control_overhead_takes_its_share():
+    half = RayleighLink(10e6, 31, -100, 128.1, 0.01, control_overhead=0.5)
+    rates = {}
+    for link in (LINK, half):
+        airtime = Airtime(link, seed=1, on_slot=lambda begin, rate, link=link: rates.setdefault(link, rate))
+        airtime.finish(1.0, 0.0)
+    assert rates[half] == pytest.approx(rates[LINK] / 2)
+
+
+def test_seeds_and_errors():
+    times = [Airtime(LINK, seed=seed).finish(1e6, 0.0) for seed in (1, 1, 2)]
+    assert times[0] == times[1] != times[2]
+    with pytest.raises(ValueError, match="slots = 'other': must be one of 'fresh', 'grid'"):
+        Airtime(LINK, slots="other")
+    with pytest.raises(ValueError, match="single link"):
+        Airtime(RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01))

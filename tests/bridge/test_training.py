@@ -1,0 +1,158 @@
+"""The training script: every part learns, stops and goes on, and comes out as ONNX that says what torch says."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from edgeinfer.bridge import scenes  # noqa: E402
+
+PARTS = ("text_encoder", "prior_16", "prior_32", "decoder", "checker", "embedder", "feature")
+
+
+@pytest.fixture(scope="module")
+def training():
+    """The scripts, which are no package, under their own names."""
+    folder = str(Path(__file__).parents[2] / "training")
+    if not Path(folder).is_dir():
+        pytest.skip("training/ is not part of an installed package")
+    sys.path.insert(0, folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    import evaluate
+    import export
+    import stages
+    import train
+
+    yield {"evaluate": evaluate, "export": export, "stages": stages, "train": train}
+    torch.set_num_threads(threads)
+    sys.path.remove(folder)
+    for name in ("evaluate", "export", "networks", "stages", "train"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def run(training, tmp_path_factory):
+    """A run of two steps of every part, and its export."""
+    folder = tmp_path_factory.mktemp("run")
+    for part in PARTS:
+        training["train"].train(folder, part, seed=3, steps=2, batch=4)
+    return folder, training["export"].export(folder, folder / "model")
+
+
+def test_training_goes_on_where_it_stopped_with_the_same_bits(training, run, tmp_path):
+    train = training["train"].train
+    (tmp_path / "text_encoder.pt").write_bytes((run[0] / "text_encoder.pt").read_bytes())
+    train(tmp_path, "decoder", seed=3, steps=1, batch=4)
+    train(tmp_path, "decoder", seed=3, steps=2, batch=4)
+    straight, resumed = (torch.load(folder / "decoder.pt", weights_only=True) for folder in (run[0], tmp_path))
+    assert resumed["step"] == 2
+    assert not list(tmp_path.glob("*.part"))
+    for kind in ("net", "average"):
+        for name, value in straight[kind].items():
+            assert torch.equal(value, resumed[kind][name]), (kind, name)
+
+
+def test_each_loss_falls_when_one_batch_is_repeated(training):
+    from networks import build
+
+    stages = training["stages"]
+    reader = build("text_encoder")
+    encode = torch.no_grad()(reader.encoder)
+    for part in PARTS:
+        torch.manual_seed(0)
+        net = build(part)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        losses = []
+        for _ in range(6):
+            loss = stages.STAGES[part].loss(net, stages.Draw(0, part, 0, 8), encode)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0], part
+
+
+def test_the_schedule_of_noise_is_that_of_diffusers(training):
+    diffusers = pytest.importorskip("diffusers")
+    reference = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+    # Theirs is accumulated in float32.
+    np.testing.assert_allclose(training["stages"].alphas_cumprod(), reference.alphas_cumprod, rtol=1e-3, atol=1e-7)
+
+
+def test_the_export_is_complete_and_runs(training, run):
+    folder, manifest = run[0] / "model", run[1]
+    assert json.loads((folder / "cascade.json").read_text()) == manifest
+    index = json.loads((folder / "model_index.json").read_text())
+    vocabulary = json.loads((folder / "tokenizer" / "vocab.json").read_text())
+    assert vocabulary == {"words": {w: i for i, w in enumerate(scenes.WORDS)}, "length": scenes.LENGTH, "pad": 0}
+    for part in {"text_encoder", "prior_16", "prior_32", "decoder", "checker", "feature"}:
+        assert part in index
+        assert (folder / part / "config.json").exists()
+    captions = scenes.captions(scenes.draw(3, 0, held=True))
+    parts = training["evaluate"].Parts(folder)
+    latent = parts.prior(captions, 2, [1, 2, 3])
+    image = parts.decode(captions, latent, 2, [1, 2, 3])
+    assert latent.shape == (3, *manifest["wire"]["shape"])
+    assert image.shape == (3, *manifest["image"]["shape"])
+    assert np.isfinite(image).all()
+    # One by one or together, the noise of an image is its own.
+    np.testing.assert_allclose(parts.prior(captions[1:2], 2, [2]), latent[1:2], atol=1e-4)
+    assert set(scenes.judge(captions, parts.run("checker", image=image))) >= {"all", "shape"}
+    score = parts.clip_score(image, captions)
+    assert ((score >= 0) & (score <= 100)).all()
+
+
+def test_weights_are_stored_as_float16_and_used_as_float32(training, run):
+    model = onnx.load(run[0] / "model" / "decoder" / "model.onnx")
+    large = [
+        t for t in model.graph.initializer if int(np.prod(t.dims)) >= 256 and t.data_type != onnx.TensorProto.INT64
+    ]
+    assert large
+    assert {t.data_type for t in large} == {onnx.TensorProto.FLOAT16}
+    casts = {n.input[0]: n for n in model.graph.node if n.op_type == "Cast"}
+    assert {casts[t.name].attribute[0].i for t in large} == {onnx.TensorProto.FLOAT}
+    # A weight is off by at most 2^-11 of itself; the image must not be off by more than a few of 255 levels.
+    assert max(run[1]["provenance"]["difference_from_torch"].values()) < 0.01
+
+
+def test_flop_are_two_for_each_multiply_add(training):
+    export = training["export"]
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1, stride=2), torch.nn.Flatten(), torch.nn.Linear(8 * 16, 5)
+    )
+    inputs = {"image": torch.zeros(1, 3, 8, 8)}
+    model = export.to_onnx(net, inputs, "out")
+    assert export.flops(model, inputs) == 2 * (16 * 8 * 3 * 9 + 8 * 16 * 5)
+    from networks import Attention
+
+    attention = Attention(64)
+    model = export.to_onnx(attention, {"x": torch.zeros(1, 7, 64)}, "out")
+    linear, product = 7 * 64 * (64 + 128 + 64), 2 * 2 * 7 * 7 * 32
+    assert export.flops(model, {"x": torch.zeros(1, 7, 64)}) == 2 * (linear + product)
+
+
+def test_upsampling_and_scores_of_the_evaluation(training):
+    evaluate = training["evaluate"]
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (3, 3, 8, 8)).astype(np.float32)
+    # A straight line is kept by Keys's cubic away from the border, and both keep the mean of a constant.
+    ramp = np.broadcast_to(np.linspace(-0.7, 0.7, 8, dtype=np.float32), (1, 3, 8, 8))
+    wide = evaluate.larger(ramp, "bicubic")[0, 0, 0]
+    np.testing.assert_allclose(np.diff(wide[4:-4]), 0.1, atol=1e-6)
+    for kind in ("nearest", "bicubic"):
+        np.testing.assert_allclose(evaluate.larger(np.full_like(images, 0.25), kind), 0.25, atol=1e-6)
+    np.testing.assert_allclose(evaluate.smaller(evaluate.larger(images, "nearest"), 2), images, atol=1e-6)
+    np.testing.assert_allclose(evaluate.psnr(images, np.clip(images + 0.0, -1, 1) + 0.02), 40.0, atol=1e-3)
+    for dtype, bound in (("float32", 0), ("float16", 2.0**-11), ("uint8", 1 / 255 + 1e-6)):
+        assert np.abs(evaluate.quantised(images, dtype) - images).max() <= bound
+    found = evaluate.estimate(np.repeat(rng.normal(5, 1, 400), 4), 400)
+    # The interval of 400 groups of equal values is that of 400 values: 1.96 / 20 either side.
+    assert abs((found["high"] - found["low"]) / 2 - 1.96 / 20) < 0.02
+    assert found["low"] < found["value"] < found["high"]

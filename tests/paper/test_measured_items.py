@@ -1,0 +1,245 @@
+"""What is measured on a cascade, on a tiny random one; and the items that are drawn from it."""
+
+import numpy as np
+import pytest
+import xarray
+from bridge import tiny
+from scipy import interpolate
+
+from edgeinfer import paper, quality
+from edgeinfer.bridge import scenes
+from edgeinfer.paper import contact_sheet, figure5, figure6, figure7, figure10, measurement, reproduction, table1
+
+pytestmark = pytest.mark.process
+SCENARIO = paper.scenario()
+OPTIONS = {
+    "captions": 6, "seeds": 2, "prior_steps": (1, 2, 4), "decode_steps": (1, 2), "guidance_scales": (1.0, 1.5),
+    "best": (2, 1), "threads": 1, "resamples": 40, "progress": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny cascade that knows the words of the scenes and has all that judges them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "WORDS", list(scenes.WORDS[1:]))
+        patch.setattr(tiny, "_HEADS", {head: list(classes) for head, classes in scenes.HEADS.items()})
+        path = tiny.build(tmp_path_factory.mktemp("models") / "tiny")
+    graph = tiny._Graph(np.random.default_rng(5))
+    maps = graph.add("Tanh", graph.conv("image", 3, 4, size=8, stride=8))
+    maps = graph.add("Tanh", graph.conv(maps, 4, 3))
+    graph.add("Flatten", maps, axis=1, output="features")
+    image, features = ("image", tiny._FLOAT, ["batch", 3, 64, 64]), ("features", tiny._FLOAT, ["batch", 192])
+    tiny.save(graph.model([image], [features]), path / "feature")
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurement, "FOLDER", out)
+        measurement.measure(folder, out, **OPTIONS)
+        yield out
+
+
+def test_what_is_written(measured, folder):
+    surface = measurement.load("surface")
+    assert surface["clip"].dims == ("guidance", "prior_steps", "decode_steps")
+    assert {"attributes", "lpips", "psnr", "fid", "kid", "clip_of_caption", "tuning_clip"} <= set(surface.data_vars)
+    assert surface["world"].values.tolist() == ["fixed"] * 3 + ["free"] * 3
+    assert surface.attrs["weights_sha256"] == measurement._digest(folder) and surface.attrs["images_a_cell"] == 12
+    assert float(surface["prior_step_flop"][0]) == tiny.FLOPS["prior_step"]
+    assert all(variable.attrs["provenance"] in ("measured", "derived") for variable in surface.data_vars.values())
+    stage = measurement.load("decode_stage")
+    assert stage["enlargement"].values.tolist() == ["decode", "nearest", "bicubic"]
+    assert stage["psnr_gain"].sel(enlargement="decode") == 0
+    gain = stage["psnr"].sel(enlargement="decode") - stage["psnr"].sel(enlargement="bicubic")
+    assert float(stage["psnr_gain"].sel(enlargement="bicubic")) == pytest.approx(float(gain), abs=1e-4)
+
+
+def test_measuring_again_takes_up_what_is_there(measured, folder, monkeypatch):
+    before = measurement.load("surface")
+
+    def refuse(*arguments, **options):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(quality.surfaces, "_observe", refuse)
+    measurement.measure(folder, measured, **OPTIONS)
+    after = measurement.load("surface")
+    for name in before.data_vars:
+        if not name.endswith("_time"):
+            xarray.testing.assert_equal(before[name], after[name])
+
+
+def test_cells_are_images_of_the_cascade(measured, folder):
+    """One cell once more, with nothing but the cascade, the checker's files and the scenes."""
+    from edgeinfer import bridge
+
+    cascade, images = bridge.load(folder, threads=1), measurement.load("images")
+    surface = measurement.load("surface")
+    texts = surface["text"].values.tolist()
+    guidance = surface.attrs["best_guidance"]
+    seeds = [[quality.image_seed(k, i) for i in range(len(texts))] for k in range(2)]
+    scores = []
+    for row in seeds:
+        made = cascade.generate(texts, 4, 2, row, guidance=guidance)
+        image = quality.Extractor(folder / "embedder_image" / "model.onnx")(made)
+        text = quality.Extractor(folder / "embedder_text" / "model.onnx")(cascade.tokens(texts))
+        scores.append(quality.clip_scores(image, text))
+    cell = surface["clip_of_caption"].sel(guidance=guidance, prior_steps=4, decode_steps=2)
+    np.testing.assert_allclose(cell, np.mean(scores, axis=0), atol=1e-3)
+    shown = images["image"].sel(prior_steps=4, decode_steps=2, caption=texts[0])
+    np.testing.assert_array_equal(shown, cascade.generate(texts[:1], 4, 2, seeds[0][:1], guidance=guidance)[0])
+
+
+@pytest.mark.parametrize("item", [table1, figure7, contact_sheet])
+def test_items_are_drawn(measured, item):
+    table = item.data(SCENARIO)
+    drawing = item.draw(table)
+    if isinstance(drawing, str):
+        assert "**measured" in drawing and "nan" not in drawing
+    else:
+        assert len(reproduction._picture(drawing, "png")) > 10_000
+    assert reproduction._netcdf(table) and reproduction._csv(table)
+
+
+def test_missing_files_name_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match="edgeinfer measure"):
+        figure7.data(SCENARIO)
+
+
+def test_upsampling_equals_torch():
+    torch = pytest.importorskip("torch")
+    latent = np.random.default_rng(2).uniform(-1, 1, size=(3, 3, 8, 8)).astype(np.float32)
+    for kind in ("nearest", "bicubic"):
+        large = torch.nn.functional.interpolate(torch.tensor(latent), scale_factor=2, mode=kind).numpy()
+        expected = np.clip((large.transpose(0, 2, 3, 1) + 1) * 127.5, 0, 255)
+        # Half a level of rounding, and float32's error.
+        assert np.abs(measurement.upsample(latent, kind) - expected).max() <= 0.5 + 1e-3
+
+
+def made_up(prior_gain, decode_gain, spread=0.0, count=200):
+    """A surface whose scores are known functions of the steps."""
+    prior, decode = np.array([1, 2, 4, 8]), np.array([1, 2, 4])
+    rng = np.random.default_rng(1)
+    score = prior_gain * (1 - 1 / prior)[:, None, None] + decode_gain * (1 - 1 / decode)[None, :, None]
+    score = 50 + score + spread * rng.normal(size=(4, 3, count))
+    grid = ("guidance", "prior_steps", "decode_steps")
+    variables = {}
+    for metric in figure7.METRICS:
+        mean, error = score.mean(axis=-1)[None], 2 * spread / np.sqrt(count)
+        attributes = {"units": "1", "better": "higher", "provenance": "measured"}
+        variables |= {metric: (grid, mean, attributes), f"{metric}_low": (grid, mean - error), f"{metric}_high": (grid, mean + error)}  # fmt: skip
+        variables[f"{metric}_of_caption"] = ((*grid, "caption"), score[None])
+    costs = {"encoder_flop": 1.0, "prior_step_flop": 6.0, "feature_flop": 1.0, "decode_step_flop": 9.0, "prior_step_time": 2e-3, "decode_step_time": 4e-3}  # fmt: skip
+    variables |= {name: ("guidance", [value]) for name, value in costs.items()}
+    return xarray.Dataset(
+        variables,
+        coords={
+            "guidance": [1.5], "prior_steps": prior, "decode_steps": decode,
+            "world": ("caption", np.repeat(measurement.WORLDS, count // 2)),
+        },
+        attrs={"best_guidance": 1.5},
+    )  # fmt: skip
+
+
+def test_gains_equal_integrals_of_the_curves():
+    table = figure7.data(SCENARIO, surface=made_up(8.0, 6.0))
+    cell = table.sel(guidance=1.5, world="both")
+    assert float(cell["clip_prior_gain"].sel(price="range")) == pytest.approx(8 * (1 - 1 / 8))
+    assert float(cell["clip_decode_gain"].sel(price="range")) == pytest.approx(6 * (1 - 1 / 4))
+    for price, (one, other) in {"steps": (1, 1), "flop": (6, 9), "time": (2e-3, 4e-3)}.items():
+        curves = [
+            interpolate.interp1d(cost * (steps - 1), gain * (1 - 1 / steps))
+            for cost, steps, gain in ((one, np.array([1, 2, 4, 8]), 8.0), (other, np.array([1, 2, 4]), 6.0))
+        ]
+        reach = min(7 * one, 3 * other)
+        fine = np.linspace(0, reach, 200_001)
+        gains = [np.trapezoid(curve(fine), fine) / reach for curve in curves]
+        found = [float(cell[f"clip_{axis}_gain"].sel(price=price)) for axis in ("prior", "decode")]
+        np.testing.assert_allclose(found, gains, rtol=1e-6)
+        assert float(cell["clip_advantage"].sel(price=price)) == pytest.approx(gains[0] - gains[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("prior", "decode", "said"), [(8.0, 1.0, "holds"), (1.0, 8.0, "fails"), (4.0, 4.0 * 7 / 6, "is undecided")])  # fmt: skip
+def test_verdicts(prior, decode, said):
+    # The last pair gains equally over the whole range, so that each of its two 95 % intervals leaves out 0 for one seed
+    # in twenty; this seed is fixed.
+    table = figure7.data(SCENARIO, surface=made_up(prior, decode, spread=0.5))
+    rows = [row for row in figure7.tell(table).splitlines() if figure7.EQUAL["range"] in row]
+    assert len(rows) == 2 and all(row.endswith(f"| {said} |") for row in rows)
+
+
+def test_figure10_takes_the_cheapest_steps():
+    surface = made_up(8.0, 6.0, spread=0.1)
+    table = figure10.data(SCENARIO, surface=surface, points=5)
+    assert table["upper"].dims == ("paradigm", "quality")
+    assert bool((table["upper"].diff("quality") >= 0).all()) and bool((table["lower"] <= table["upper"]).all())
+    assert table["prior_steps"].isel(quality=0).values.tolist() == [1, 1, 1]
+    low = surface["clip_low"][0]
+    for paradigm in table["paradigm"].values:
+        for quality_ in table["quality"].values:
+            cell = table.sel(paradigm=paradigm, quality=quality_)
+            steps = {axis: int(cell[axis]) for axis in ("prior_steps", "decode_steps")}
+            assert float(low.sel(steps)) >= quality_ - 1e-12
+    assert len(reproduction._picture(figure10.draw(table), "png")) > 10_000
+
+
+def test_the_command_measures(folder, tmp_path):
+    from click.testing import CliRunner
+
+    from edgeinfer.cli import group
+
+    calls = {}
+
+    def measure(model, out, **options):
+        calls.update(model=model, out=out, **options)
+        return [tmp_path / "surface.nc"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurement, "measure", measure)
+        arguments = ["measure", "--model", str(folder), "--out", str(tmp_path), "--captions", "8", "--seeds", "1"]
+        run = CliRunner().invoke(group, arguments)
+    assert run.exit_code == 0 and run.output.strip().endswith("surface.nc")
+    assert calls == {"model": str(folder), "out": str(tmp_path), "captions": 8, "seeds": 1, "threads": None}
+
+
+def test_figure5_is_what_the_manifest_says(folder):
+    table = figure5.data(SCENARIO, folder=folder)
+    expected = ["text_encoder", "prior_16", "prior_32", "z_prior", "text_encoder", "decoder", "image"]
+    assert table["name"].values.tolist() == expected
+    assert table["place"].values.tolist() == ["edge"] * 3 + ["link"] + ["device"] * 3
+    assert "24.576 kbit" in table["detail"].values[3] and "2 passes" in table["detail"].values[5]
+    assert table["flop"].values[5] == tiny.FLOPS["decode_step"]
+    assert table.attrs["decode_step_flop"] == 2 * tiny.FLOPS["decode_step"]
+    assert len(reproduction._picture(figure5.draw(table), "png")) > 10_000
+
+
+def test_figure6_adds_up_the_messages(measured):
+    """A request that really ran, recorded by its three processes."""
+    table = figure6.data(SCENARIO)
+    names = table["name"].values.tolist()
+    assert names == [*figure6.SIGNALLING, "ModelInferRequest", "ModelInferResponse"]
+    assert bool((table["received"] > table["sent"]).all()) and bool((table["sent"].diff("message") > 0).all())
+    assert set(table["stage_name"].values) == {"queue", "prior", "decode"}
+    a = table.attrs
+    assert a["payload_bytes"] == 3 * 32 * 32
+    sizes = dict(zip(names, table["bytes"].values.tolist(), strict=True))
+    assert a["signalling_bytes"] == sum(sizes[name] for name in figure6.SIGNALLING)
+    assert a["overhead_bytes"] == sum(sizes.values()) - a["payload_bytes"]
+    assert a["signalling_bytes"] < a["overhead_bytes"] < a["link_overhead_bytes"] < 2000
+    assert len(reproduction._picture(figure6.draw(table), "png")) > 10_000
+    with pytest.raises(FileNotFoundError, match="edgeinfer measure"):
+        figure6.data(SCENARIO, trace=measured / "nothing.jsonl")
+
+
+def test_the_page_shows_them(measured, tmp_path, monkeypatch):
+    items = ("figure6", "table1", "figure7", "contact_sheet", "figure10")
+    monkeypatch.setattr(reproduction, "ITEMS", items)
+    monkeypatch.setattr(reproduction, "_MEASURED", measured)
+    assert paper.reproduce(tmp_path, items=items, progress=False) == {}
+    page = (tmp_path / "index.html").read_text()
+    assert '<img src="figure7.png"' in page and "That prior steps matter more" in page
+    assert not (tmp_path / "contact_sheet.csv").exists() and (tmp_path / "figure7.csv").exists()

@@ -1,0 +1,261 @@
+"""The networks of the scenes cascade, in torch: what is trained here and exported to ONNX."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeinfer.bridge import scenes
+
+TEXT_WIDTH = 128
+TRAIN_TIMESTEPS = 1000
+
+
+def classes() -> int:
+    """How many logits the heads of the attribute checker have in all."""
+    return sum(len(values) for values in scenes.HEADS.values())
+
+
+class Attention(nn.Module):
+    """Heads of 32 that look at the tokens themselves and, where given, at a context."""
+
+    def __init__(self, width: int, context: int = 0) -> None:
+        super().__init__()
+        self.heads = width // 32
+        self.query = nn.Linear(width, width)
+        self.own = nn.Linear(width, 2 * width)
+        self.context = nn.Linear(context, 2 * width) if context else None
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        pairs = self.own(x)
+        if self.context is not None:
+            pairs = torch.cat([pairs, self.context(context)], dim=1)
+        key, value = pairs.chunk(2, dim=-1)
+        query = self._split(self.query(x)) / 32**0.5
+        # On a CPU and for so few tokens this is several times faster than the fused attention's backward pass.
+        weights = (query @ self._split(key).transpose(2, 3)).softmax(-1)
+        y = weights.to(value.dtype) @ self._split(value)
+        return self.out(y.transpose(1, 2).reshape(x.shape))
+
+
+class TextEncoder(nn.Module):
+    """Words to contextual vectors, (B, L) -> (B, L, width). Pads are words like others, so no mask is needed."""
+
+    def __init__(self, width: int = TEXT_WIDTH, layers: int = 2) -> None:
+        super().__init__()
+        self.words = nn.Embedding(len(scenes.WORDS), width)
+        self.places = nn.Parameter(torch.randn(scenes.LENGTH, width))
+        self.near = nn.Conv1d(width, width, 5, padding=2)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * layers + 1))
+        self.attentions = nn.ModuleList(Attention(width) for _ in range(layers))
+        self.mixes = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)) for _ in range(layers)
+        )
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids) + self.places
+        x = x + self.near(x.transpose(1, 2)).transpose(1, 2)
+        for i, (attention, mix) in enumerate(zip(self.attentions, self.mixes, strict=True)):
+            x = x + attention(self.norms[2 * i](x))
+            x = x + mix(self.norms[2 * i + 1](x))
+        return self.norms[-1](x)
+
+
+class TextReader(nn.Module):
+    """The text encoder with the heads that it is pre-trained through: the scene's table, and each word's own object."""
+
+    own: ClassVar = {
+        "shape": len(scenes.SHAPES),
+        "colour": len(scenes.COLOURS),
+        "size": len(scenes.SIZES) + 1,
+        "role": 5,
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = TextEncoder()
+        self.table = nn.Linear(TEXT_WIDTH, classes() + len(scenes.HEADS))
+        self.word = nn.Linear(TEXT_WIDTH, sum(self.own.values()))
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        context = self.encoder(input_ids)
+        return self.table(context.mean(1)), self.word(context)
+
+
+class Block(nn.Module):
+    """Two convolutions with a residual; the embedding scales and shifts between them."""
+
+    def __init__(self, inputs: int, width: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, inputs), nn.GroupNorm(8, width)
+        self.conv1 = nn.Conv2d(inputs, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * width)
+        self.skip = nn.Conv2d(inputs, width, 1) if inputs != width else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.norm2(y) * (1 + scale) + shift
+        return self.skip(x) + self.conv2(F.silu(y))
+
+
+class SpatialAttention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.attention = Attention(width, TEXT_WIDTH)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        return x + self.attention(tokens, context).transpose(1, 2).reshape(x.shape)
+
+
+class UNet(nn.Module):
+    """A denoiser that predicts v from a noisy image, the time, the caption and, in an upper stage, the image below.
+
+    Parameters
+    ----------
+    side : side of the image, px
+    patch : pixels of a patch's side are put into channels
+    widths : channels on each level, from fine to coarse; the last one attends to itself and the caption
+    image : whether it takes the lower stage's image, of side `side / 2`
+    """
+
+    def __init__(self, side: int, patch: int, widths: tuple[int, ...], image: bool, embedding: int = 128) -> None:
+        super().__init__()
+        self.patch, self.image = patch, image
+        grid = side // patch
+        axis = (torch.arange(grid) + 0.5) / grid * 2 - 1
+        self.register_buffer("places", torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None], persistent=False)
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(32) / 32)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.caption = nn.Linear(TEXT_WIDTH, embedding)
+        self.enter = nn.Conv2d(3 * patch**2 + 2 + (3 if image else 0), widths[0], 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
+        for i, width in enumerate(widths):
+            self.down.append(nn.ModuleList([Block(width, width, embedding), Block(width, width, embedding)]))
+            self.up.append(nn.ModuleList([Block(width, width, embedding), Block(width, width, embedding)]))
+            if i + 1 < len(widths):
+                self.shrink.append(nn.Conv2d(width, widths[i + 1], 3, stride=2, padding=1))
+                self.grow.append(nn.Conv2d(widths[i + 1], width, 1))
+        self.look_down = nn.ModuleList([SpatialAttention(widths[-1]), SpatialAttention(widths[-1])])
+        self.look_up = nn.ModuleList([SpatialAttention(widths[-1]), SpatialAttention(widths[-1])])
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.leave = nn.Conv2d(widths[0], 3 * patch**2, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, image: Tensor | None = None
+    ) -> Tensor:
+        angles = timestep[:, None].float() * self.frequencies
+        embedding = self.time(torch.cat([angles.cos(), angles.sin()], dim=1))
+        embedding = F.silu(embedding + self.caption(encoder_hidden_states.mean(1)))
+        x = F.pixel_unshuffle(sample, self.patch) if self.patch > 1 else sample
+        parts = [x, self.places.expand(x.shape[0], -1, -1, -1)]
+        if image is not None:
+            parts.append(image)
+        x = self.enter(torch.cat(parts, dim=1))
+        left = []
+        last = len(self.down) - 1
+        for i, blocks in enumerate(self.down):
+            for k, block in enumerate(blocks):
+                x = block(x, embedding)
+                if i == last:
+                    x = self.look_down[k](x, encoder_hidden_states)
+            left.append(x)
+            if i < last:
+                x = self.shrink[i](x)
+        for i in range(last, -1, -1):
+            if i < last:
+                x = F.interpolate(self.grow[i](x), scale_factor=2.0, mode="nearest")
+            x = x + left[i]
+            for k, block in enumerate(self.up[i]):
+                x = block(x, embedding)
+                if i == last:
+                    x = self.look_up[k](x, encoder_hidden_states)
+        x = self.leave(F.silu(self.norm(x)))
+        return F.pixel_shuffle(x, self.patch) if self.patch > 1 else x
+
+
+class Trunk(nn.Module):
+    """A convolutional network from a 64 x 64 image to a vector."""
+
+    def __init__(self, outputs: int, widths: tuple[int, ...] = (24, 48, 64, 96)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for width in widths:
+            layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+            inputs = width
+        self.layers = nn.Sequential(*layers)
+        self.out = nn.Linear(inputs * (scenes.SIDE >> len(widths)) ** 2, outputs)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.out(self.layers(image).flatten(1))
+
+
+class Checker(nn.Module):
+    """Image to the logits of all heads side by side, and for `measures` also to centres and widths."""
+
+    def __init__(self, measures: int = 0) -> None:
+        super().__init__()
+        self.trunk = Trunk(128)
+        self.heads = nn.Linear(128, classes() + measures)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.heads(F.silu(self.trunk(image)))
+
+
+class Embedder(nn.Module):
+    """Images and captions to unit vectors whose product is high where they fit."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.trunk = Trunk(128)
+        self.image_out = nn.Linear(128, width)
+        self.encoder = TextEncoder(96)
+        self.text_out = nn.Linear(96, width)
+        self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        return F.normalize(self.image_out(F.silu(self.trunk(image))), dim=1)
+
+    def embed_text(self, input_ids: Tensor) -> Tensor:
+        return F.normalize(self.text_out(self.encoder(input_ids).mean(1)), dim=1)
+
+
+def build(part: str) -> nn.Module:
+    """The network to train for a part of the cascade."""
+    match part:
+        case "text_encoder":
+            return TextReader()
+        case "prior_16":
+            return UNet(16, 1, (64, 128), image=False)
+        case "prior_32":
+            return UNet(32, 2, (48, 96), image=True)
+        case "decoder":
+            return UNet(64, 2, (32, 48, 64), image=True)
+        case "embedder":
+            return Embedder()
+        case "checker":
+            return Checker()
+        case "feature":
+            return Checker(measures=6)
+    raise ValueError(f"part = {part!r} is unknown")

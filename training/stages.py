@@ -1,0 +1,229 @@
+"""What each network of the scenes cascade is trained on: data, loss and schedule, all functions of (seed, step)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from networks import TRAIN_TIMESTEPS, Embedder, TextReader
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeinfer.bridge import scenes
+
+Encode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part's schedule: AdamW warms up over 100 steps, holds, and decays linearly to zero over the last `decay`."""
+
+    loss: Callable[[nn.Module, Draw, Encode | None], Tensor]
+    steps: int
+    batch: int
+    rate: float
+    decay: float = 0.5
+
+    def rate_at(self, step: int) -> float:
+        return self.rate * min(1.0, (step + 1) / 100, (self.steps - step) / (self.decay * self.steps))
+
+
+class Draw:
+    """The random things of one training step: the same for the same seed, part and step."""
+
+    def __init__(self, seed: int, part: str, step: int, batch: int) -> None:
+        sequence = np.random.SeedSequence(seed, spawn_key=(*part.encode(), step))
+        self.rng = np.random.default_rng(sequence)
+        self.torch = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+        self.scenes = scenes.draw(batch, self.rng)
+        self.batch = batch
+
+    def captions(self) -> Tensor:
+        return torch.from_numpy(scenes.encode(scenes.captions(self.scenes)))
+
+    def images(self) -> Tensor:
+        """(batch, 3, 64, 64) in [-1, 1]."""
+        pixels = torch.from_numpy(scenes.render(self.scenes)).permute(0, 3, 1, 2)
+        return pixels.float() / 127.5 - 1
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.torch)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.torch)
+
+
+def alphas_cumprod() -> Tensor:
+    """The squaredcos_cap_v2 schedule, (T,)."""
+
+    def level(time: float) -> float:
+        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    steps = range(TRAIN_TIMESTEPS)
+    betas = [min(1 - level((t + 1) / TRAIN_TIMESTEPS) / level(t / TRAIN_TIMESTEPS), 0.999) for t in steps]
+    return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
+
+
+def degrade(image: Tensor, draw: Draw) -> Tensor:
+    """The lower stage's image as it might come out: wobbling, blurred and noisy, each to a random degree.
+
+    This is noise-conditioning augmentation; the warp and the blur stand for what a lower stage gets wrong about
+    outlines, so that the stage learns to take the shape from the caption where the image does not show it.
+    """
+    n, _, side, _ = image.shape
+    # Displacements of half the images, smooth over a quarter of the side, of about a third of a pixel.
+    grain = F.interpolate(draw.normal(n, 2, 5, 5), size=(side, side), mode="bilinear", align_corners=True)
+    strength = 0.7 * draw.uniform(n, 1, 1, 1) * (draw.uniform(n, 1, 1, 1) < 0.5)
+    identity = torch.eye(2, 3).expand(n, 2, 3)
+    grid = F.affine_grid(identity, list(image.shape), align_corners=False)
+    grid = grid + (grain * strength * 2 / side).permute(0, 2, 3, 1)
+    image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    # Gaussian blur of half the images, up to 1 px.
+    sigma = (0.05 + draw.uniform(n) * (draw.uniform(n) < 0.5)).reshape(n, 1)
+    taps = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * sigma**2))
+    taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(3, 0)
+    flat = F.pad(image, (2, 2, 2, 2), mode="replicate").reshape(1, 3 * n, side + 4, side + 4)
+    flat = F.conv2d(flat, taps[:, None, :, None], groups=3 * n)
+    image = F.conv2d(flat, taps[:, None, None, :], groups=3 * n).reshape(n, 3, side, side)
+    return image + 0.25 * draw.uniform(n, 1, 1, 1) * draw.normal(*image.shape)
+
+
+def diffusion_loss(side: int, below: int | None, dropout: float = 0.0) -> Callable[..., Tensor]:
+    """Mean squared error of v at a random time, spread evenly over the batch."""
+    levels = alphas_cumprod()
+
+    def loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
+        assert encode is not None
+        images = draw.images()
+        clean = F.avg_pool2d(images, scenes.SIDE // side) if side < scenes.SIDE else images
+        context = encode(draw.captions())
+        extra = []
+        if below is not None:
+            extra.append(degrade(F.avg_pool2d(images, scenes.SIDE // below), draw))
+        if dropout:
+            # Caption and image go together, so that the pass without them is the unconditional one of guidance.
+            kept = (draw.uniform(draw.batch) >= dropout).float()
+            context = context * kept[:, None, None]
+            extra = [image * kept[:, None, None, None] for image in extra]
+        time = ((torch.arange(draw.batch) + draw.uniform(1)) / draw.batch * TRAIN_TIMESTEPS).long()
+        level = levels[time].float()[:, None, None, None]
+        noise = draw.normal(*clean.shape)
+        noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
+        target = level.sqrt() * noise - (1 - level).sqrt() * clean
+        with torch.autocast("cpu", torch.bfloat16):
+            output = net(noisy.contiguous(memory_format=torch.channels_last), time, context, *extra)
+        return F.mse_loss(output.float(), target)
+
+    return loss
+
+
+def _masked(logits: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float(), target, ignore_index=-1)
+
+
+def text_loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
+    """The scene's table from the mean of the words, and from each word the object it belongs to."""
+    assert isinstance(net, TextReader)
+    batch = draw.scenes
+    sentences = scenes.captions(batch)
+    ids = torch.from_numpy(scenes.encode(sentences))
+    table, word = net(ids)
+    asked = scenes.request(sentences)
+    losses = []
+    for part, head in zip(
+        table.split([len(values) + 1 for values in scenes.HEADS.values()], 1), scenes.HEADS, strict=True
+    ):
+        # What the caption leaves open is a class of its own.
+        target = torch.from_numpy(np.where(asked[head] < 0, len(scenes.HEADS[head]), asked[head]))
+        losses.append(F.cross_entropy(part, target))
+    is_shape = torch.isin(ids, torch.tensor([scenes.WORDS.index(shape) for shape in scenes.SHAPES]))
+    mention = torch.cumsum(is_shape, 1) - is_shape.long()
+    slot = (mention + torch.from_numpy(batch.first)[:, None]) % 2
+    inside = mention < is_shape.sum(1, keepdim=True)
+    rows = torch.arange(len(sentences))[:, None]
+    for part, (name, count) in zip(word.split(list(net.own.values()), 2), net.own.items(), strict=True):
+        if name == "role":
+            layout = torch.from_numpy(batch.layout)[:, None]
+            value = torch.where(layout > 0, 2 * layout - 1 + slot, 0)
+        else:
+            value = torch.from_numpy(np.stack([asked[f"{name}_a"], asked[f"{name}_b"]], 1))[rows, slot]
+            if name == "size":
+                value = torch.where(value < 0, count - 1, value)
+        losses.append(_masked(part.flatten(0, 1), torch.where(inside, value, -1).flatten()))
+    return torch.stack(losses).sum()
+
+
+def _noised(draw: Draw) -> Tensor:
+    """Images with a little noise on half of them; no blur, so that 64-pixel detail counts."""
+    images = draw.images()
+    strength = 0.1 * draw.uniform(draw.batch, 1, 1, 1) * (draw.uniform(draw.batch, 1, 1, 1) < 0.5)
+    return (images + strength * draw.normal(*images.shape)).contiguous(memory_format=torch.channels_last)
+
+
+def checker_loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
+    """All attributes of the scene, named in the caption or not."""
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(_noised(draw)).float()
+    truth = scenes.labels(draw.scenes)
+    sizes = [len(values) for values in scenes.HEADS.values()]
+    losses = [
+        _masked(part, torch.from_numpy(truth[head]))
+        for part, head in zip(output[:, : sum(sizes)].split(sizes, 1), scenes.HEADS, strict=True)
+    ]
+    measures = output[:, sum(sizes) :]
+    if measures.shape[1]:
+        batch = draw.scenes
+        target = np.concatenate([(batch.centre - 32).reshape(len(batch), 4), batch.width - 24], axis=1) / 8
+        here = np.repeat(batch.shape >= 0, 2, axis=1)
+        weight = torch.from_numpy(np.concatenate([here, batch.shape >= 0], axis=1)).float()
+        losses.append(4 * (weight * (measures - torch.from_numpy(target).float()) ** 2).mean())
+    return torch.stack(losses).sum()
+
+
+def _spoil(batch: scenes.Scenes, rng: np.random.Generator) -> scenes.Scenes:
+    """The scenes with one thing that their captions say changed, or two objects' shapes exchanged."""
+    n = len(batch)
+    shape, colour, size = batch.shape.copy(), batch.colour.copy(), batch.size.copy()
+    pair = batch.layout > 0
+    slot = np.where(pair, rng.integers(0, 2, n), 0)
+    rows = np.arange(n)
+    kind = rng.integers(0, 4, n)
+    kind[(kind == 2) & ~batch.says_size[rows, slot]] = 0
+    kind[(kind == 3) & (~pair | (shape[:, 0] == shape[:, 1]))] = 0
+    for index, values, count in ((0, shape, len(scenes.SHAPES)), (1, colour, len(scenes.COLOURS)), (2, size, 2)):
+        here = rows[kind == index]
+        values[here, slot[here]] = (values[here, slot[here]] + rng.integers(1, count, len(here))) % count
+    shape[kind == 3] = shape[kind == 3, ::-1]
+    fields = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
+    return scenes.Scenes(**fields | {"shape": shape, "colour": colour, "size": size})
+
+
+def embedder_loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
+    """Contrast over the batch in both directions; each image also meets a caption with one thing wrong."""
+    assert isinstance(net, Embedder)
+    wrong = _spoil(draw.scenes, draw.rng)
+    ids = torch.cat([draw.captions(), torch.from_numpy(scenes.encode(scenes.captions(wrong)))])
+    with torch.autocast("cpu", torch.bfloat16):
+        image, text = net.embed_image(_noised(draw)).float(), net.embed_text(ids).float()
+    products = image @ text.T * net.scale.clamp(max=math.log(100.0)).exp()
+    target = torch.arange(draw.batch)
+    # Two captions of a batch that are alike are no contrast.
+    same = (ids[None] == ids[: draw.batch, None]).all(2)
+    same[target, target] = False
+    same[:, draw.batch :] |= torch.from_numpy(scenes.held_out(wrong))[None]
+    products = products.masked_fill(same, -torch.inf)
+    return F.cross_entropy(products, target) + F.cross_entropy(products[:, : draw.batch].T, target)
+
+
+STAGES = {
+    "text_encoder": Stage(text_loss, steps=2400, batch=64, rate=2e-3),
+    "prior_16": Stage(diffusion_loss(16, None), steps=4500, batch=64, rate=1.5e-3),
+    "prior_32": Stage(diffusion_loss(32, 16), steps=2600, batch=64, rate=1.5e-3),
+    "decoder": Stage(diffusion_loss(64, 32, dropout=0.1), steps=3000, batch=48, rate=1.5e-3),
+    "checker": Stage(checker_loss, steps=1200, batch=128, rate=2e-3),
+    "embedder": Stage(embedder_loss, steps=800, batch=256, rate=1.5e-3),
+    "feature": Stage(checker_loss, steps=1000, batch=128, rate=2e-3),
+}
