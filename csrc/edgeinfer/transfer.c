@@ -10,14 +10,14 @@
 /* All in units of the slot and of one hertz times the slot: r = log2(1 + s g) a slot, c = J / (W slot) to be
  * carried. G_n(x) = P(r_1 + .. + r_n < x) and its complement H_n obey
  *   G_n(x) = int_0^x p(y) G_{n-1}(x - y) dy,  H_n(x) = P(r >= x) + int_0^x p(y) H_{n-1}(x - y) dy,
- * recursions of positive terms, so that small values of either keep their relative accuracy. They are run on a
- * uniform grid over [0, c] with Gregory's end corrections, H only up to the median of X. Within each slot
+ * recursions of positive terms, so that small values of either keep their relative accuracy. They are run on
+ * a uniform grid over [0, c] with Gregory's end corrections, H only up to the median of X. Within each slot
  * log(sf / cdf) is fitted on panels halved until they resolve it: where c is small against a slot's rate, the
  * law changes within the first c / rate of a slot. */
 
 enum {
     GRID_PER_RANGE = 128, /* grid steps over the range of one slot's rate */
-    GRID_PER_SCALE = 16,  /* grid steps over the length on which its density changes near 0 */
+    GRID_PER_SCALE = 20,  /* grid steps over the length on which its density changes near 0 */
     GRID_MINIMUM = 192,
     GRID_MAXIMUM = 4000000,
     BLOCK = 64,          /* grid points convolved together */
@@ -33,7 +33,7 @@ enum {
 
 static const double TAIL_END = 1e-20; /* the tables end where sf or cdf is less */
 static const double PANEL_TOLERANCE = 1e-9;
-static const double NEGLIGIBLE = 1e-34; /* of G and H: far below TAIL_END, even times the slots */
+static const double NEGLIGIBLE = 1e-34;      /* of G and H: far below TAIL_END, even times the slots */
 static const double FIRST_SLOT_RATIO = 1.25; /* of rates across a panel of the first slot */
 static const double WORK_LIMIT = 1e11;       /* multiply-adds of the recursions, about 20 s */
 
@@ -44,13 +44,13 @@ typedef struct {
 
 struct ei_transfer {
     double bits, bandwidth, mean_snr, slot;
-    double carry;       /* c */
-    double range;       /* largest rate of a slot that matters, in units of the bandwidth */
-    size_t slots;       /* slots tabulated beyond slot 0 */
-    size_t *first;      /* [slots + 1]: where the panels of slot n + 1 begin */
-    panel *panels;      /* log(sf / cdf), ascending in time */
-    size_t nodes;       /* quadrature of the density */
-    double *node_time;  /* s */
+    double carry;        /* c */
+    double range;        /* largest rate of a slot that matters, in units of the bandwidth */
+    size_t slots;        /* slots tabulated beyond slot 0 */
+    size_t *first;       /* [slots + 1]: where the panels of slot n + 1 begin */
+    panel *panels;       /* log(sf / cdf), ascending in time */
+    size_t nodes;        /* quadrature of the density */
+    double *node_time;   /* s */
     double *node_weight; /* weight times density */
     double mean, variance, extent;
 };
@@ -114,8 +114,9 @@ static void gregory_weights(double weight[GREGORY]) {
 /* Lagrange weights of the STENCIL grid points from `first` at position x (grid units). */
 static void lagrange(double x, double first, double weight[STENCIL]) {
     /* 1 / prod_{k != j} (j - k) */
-    static const double scale[STENCIL] = {-1.0 / 362880, 1.0 / 40320, -1.0 / 10080, 1.0 / 4320,  -1.0 / 2880,
-                                          1.0 / 2880,    -1.0 / 4320, 1.0 / 10080,  -1.0 / 40320, 1.0 / 362880};
+    static const double scale[STENCIL] = {-1.0 / 362880, 1.0 / 40320, -1.0 / 10080, 1.0 / 4320,
+                                          -1.0 / 2880,   1.0 / 2880,  -1.0 / 4320,  1.0 / 10080,
+                                          -1.0 / 40320,  1.0 / 362880};
     double product = 1;
     for (int j = 0; j < STENCIL; j++) {
         weight[j] = scale[j] * product;
@@ -149,9 +150,9 @@ typedef struct {
     double *memory;        /* of the four arrays below, each after `band` zeros */
     double *below, *above; /* G_n and H_n on the grid */
     double *next_below, *next_above;
-    double *log_above;  /* at the last grid points, which one slot's rate reaches back from c */
-    int with_above;     /* H is still needed */
-    size_t low, high;   /* G is negligible below low and H from high on */
+    double *log_above; /* at the last grid points, which one slot's rate reaches back from c */
+    int with_above;    /* H is still needed */
+    size_t low, high;  /* G is negligible below low and H from high on */
     double range;
     double rate_node[RATE_NODES], rate_weight[RATE_NODES]; /* over [0, 1] */
     double range_mass[RATE_NODES];                         /* weight times density over the range */
@@ -199,7 +200,8 @@ static int recursion_init(recursion *self, double mean_snr, double carry, double
     for (size_t q = 0; q < RATE_NODES; q++) {
         self->rate_node[q] = (1 + self->rate_node[q]) / 2;
         self->rate_weight[q] /= 2;
-        self->range_mass[q] = self->rate_weight[q] * range * rate_density(mean_snr, range * self->rate_node[q]);
+        self->range_mass[q] =
+            self->rate_weight[q] * range * rate_density(mean_snr, range * self->rate_node[q]);
     }
     for (size_t i = 1; i < SHORT; i++) {
         double width = (double)i;
@@ -420,9 +422,8 @@ out:
 
 static int add_quadrature(ei_transfer *self) {
     double node[PANEL_NODES], weight[PANEL_NODES];
-    size_t in_first = self->range > self->carry
-                          ? (size_t)ceil(log(self->range / self->carry) / log(FIRST_SLOT_RATIO))
-                          : 0;
+    size_t in_first =
+        self->range > self->carry ? (size_t)ceil(log(self->range / self->carry) / log(FIRST_SLOT_RATIO)) : 0;
     size_t capacity = (in_first + self->first[self->slots]) * PANEL_NODES;
     self->node_time = malloc((capacity + 1) * sizeof *self->node_time);
     self->node_weight = malloc((capacity + 1) * sizeof *self->node_weight);
