@@ -5,38 +5,53 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "edgeinfer/lanes.h"
+
 /* All in units of the slot and of one hertz times the slot: r = log2(1 + s g) a slot, c = J / (W slot) to be
- * carried. G_n(x) = P(r_1 + .. + r_n < x) obeys G_n(x) = int_0^x p(y) G_{n-1}(x - y) dy, a recursion of
- * positive terms, so that small values keep their relative accuracy. It is run on a uniform grid over [0, c]
- * with Gregory's end corrections. */
+ * carried. G_n(x) = P(r_1 + .. + r_n < x) and its complement H_n obey
+ *   G_n(x) = int_0^x p(y) G_{n-1}(x - y) dy,  H_n(x) = P(r >= x) + int_0^x p(y) H_{n-1}(x - y) dy,
+ * recursions of positive terms, so that small values of either keep their relative accuracy. They are run on
+ * a uniform grid over [0, c] with Gregory's end corrections, H only up to the median of X. Within each slot
+ * log(sf / cdf) is fitted on panels halved until they resolve it: where c is small against a slot's rate, the
+ * law changes within the first c / rate of a slot. */
 
 enum {
     GRID_PER_RANGE = 128, /* grid steps over the range of one slot's rate */
-    GRID_MINIMUM = 96,
+    GRID_PER_SCALE = 20,  /* grid steps over the length on which its density changes near 0 */
+    GRID_MINIMUM = 192,
+    GRID_MAXIMUM = 4000000,
+    BLOCK = 64,          /* grid points convolved together */
     GREGORY = 8,         /* end weights of the quadrature rule: exact for polynomials of degree 7 */
     SHORT = 2 * GREGORY, /* intervals of fewer steps have no room for both ends */
     STENCIL = 10,        /* points of local Lagrange interpolation */
-    RATE_NODES = 64,     /* Gauss-Legendre nodes over the range of one slot's rate */
-    DEGREE = 12,         /* Chebyshev coefficients of log sf on a panel */
+    RATE_NODES = 96,     /* Gauss-Legendre nodes over the range of one slot's rate */
+    DEGREE = 12,         /* Chebyshev coefficients of log(sf / cdf) on a panel */
     PANEL_NODES = 12,    /* Gauss-Legendre nodes on a panel, for the MGF */
-    PANELS_MAXIMUM = 256
+    HALVINGS_MAXIMUM = 48,
+    PANELS_MAXIMUM = 400000
 };
 
-static const double SF_END = 1e-20; /* the tables end here */
+static const double TAIL_END = 1e-20; /* the tables end where sf or cdf is less */
 static const double PANEL_TOLERANCE = 1e-9;
-static const double G_NEGLIGIBLE = 1e-60; /* far below SF_END, so its loss cannot be seen there */
-static const double WORK_LIMIT = 4e10;    /* multiply-adds of the recursion, about 20 s */
+static const double NEGLIGIBLE = 1e-34;      /* of G and H: far below TAIL_END, even times the slots */
+static const double FIRST_SLOT_RATIO = 1.25; /* of rates across a panel of the first slot */
+static const double WORK_LIMIT = 1e11;       /* multiply-adds of the recursions, about 20 s */
+
+typedef struct {
+    double left, right; /* of the slot's fraction */
+    double coefficient[DEGREE];
+} panel;
 
 struct ei_transfer {
     double bits, bandwidth, mean_snr, slot;
-    double carry;         /* c */
-    double range;         /* largest rate of a slot that matters, in units of the bandwidth */
-    size_t slots;         /* slots tabulated beyond slot 0 */
-    size_t panels;        /* per slot */
-    double *coefficients; /* [slots][panels][DEGREE], log sf */
-    size_t nodes;         /* quadrature of the density */
-    double *node_time;    /* s */
-    double *node_weight;  /* weight times density */
+    double carry;        /* c */
+    double range;        /* largest rate of a slot that matters, in units of the bandwidth */
+    size_t slots;        /* slots tabulated beyond slot 0 */
+    size_t *first;       /* [slots + 1]: where the panels of slot n + 1 begin */
+    panel *panels;       /* log(sf / cdf), ascending in time */
+    size_t nodes;        /* quadrature of the density */
+    double *node_time;   /* s */
+    double *node_weight; /* weight times density */
     double mean, variance, extent;
 };
 
@@ -47,6 +62,11 @@ static double rate_density(double mean_snr, double r) {
 /* P(r < value). */
 static double rate_cdf(double mean_snr, double value) {
     return -expm1(-expm1(M_LN2 * value) / mean_snr);
+}
+
+/* P(r >= value). */
+static double rate_sf(double mean_snr, double value) {
+    return exp(-expm1(M_LN2 * value) / mean_snr);
 }
 
 /* P(X > f slot) within the first slot. */
@@ -93,77 +113,95 @@ static void gregory_weights(double weight[GREGORY]) {
 
 /* Lagrange weights of the STENCIL grid points from `first` at position x (grid units). */
 static void lagrange(double x, double first, double weight[STENCIL]) {
+    /* 1 / prod_{k != j} (j - k) */
+    static const double scale[STENCIL] = {-1.0 / 362880, 1.0 / 40320, -1.0 / 10080, 1.0 / 4320,
+                                          -1.0 / 2880,   1.0 / 2880,  -1.0 / 4320,  1.0 / 10080,
+                                          -1.0 / 40320,  1.0 / 362880};
+    double product = 1;
     for (int j = 0; j < STENCIL; j++) {
-        double product = 1;
-        for (int k = 0; k < STENCIL; k++)
-            if (k != j)
-                product *= (x - first - k) / (j - k);
-        weight[j] = product;
+        weight[j] = scale[j] * product;
+        product *= x - first - j;
+    }
+    product = 1;
+    for (int j = STENCIL - 1; j >= 0; j--) {
+        weight[j] *= product;
+        product *= x - first - j;
     }
 }
 
-static double interpolate(const double *restrict values, size_t count, double x) {
+static double interpolate(const double *values, size_t count, double x) {
     double weight[STENCIL], sum = 0;
-    double first = floor(x) - STENCIL / 2 + 1;
-    if (first > (double)(count - STENCIL))
-        first = (double)(count - STENCIL);
-    if (first < 0)
-        first = 0;
+    double first = fmax(fmin(floor(x) - STENCIL / 2 + 1, (double)(count - STENCIL)), 0);
+    const double *at = values + (size_t)first;
     lagrange(x, first, weight);
     for (int j = 0; j < STENCIL; j++)
-        sum += weight[j] * values[(size_t)first + (size_t)j];
+        sum += weight[j] * at[j];
     return sum;
 }
 
 typedef struct {
+    double mean_snr, carry;
     double step;           /* of the grid, in units of r */
     size_t count, band;    /* grid points over [0, c]; points of one slot's density */
     double *density;       /* p(y_j) step */
     double *kernel;        /* the same with Gregory's weights at y = 0 */
     double end[GREGORY];   /* Gregory's weights at the other end */
-    double *start;         /* [SHORT][STENCIL + SHORT]: the rule for the first grid points */
-    double *values, *next; /* G_n on the grid */
-    size_t low, high;      /* values below low are negligible, from high on they are 1 */
+    double *start;         /* [SHORT][SHORT]: the rule for the first grid points */
+    double *memory;        /* of the four arrays below, each after `band` zeros */
+    double *below, *above; /* G_n and H_n on the grid */
+    double *next_below, *next_above;
+    double *log_above; /* at the last grid points, which one slot's rate reaches back from c */
+    int with_above;    /* H is still needed */
+    size_t low, high;  /* G is negligible below low and H from high on */
+    double range;
     double rate_node[RATE_NODES], rate_weight[RATE_NODES]; /* over [0, 1] */
+    double range_mass[RATE_NODES];                         /* weight times density over the range */
 } recursion;
 
 static void recursion_free(recursion *self) {
     free(self->density);
     free(self->kernel);
     free(self->start);
-    free(self->values);
-    free(self->next);
+    free(self->memory);
 }
 
 static int recursion_init(recursion *self, double mean_snr, double carry, double range) {
-    int status = EI_ERR_NO_MEMORY;
     memset(self, 0, sizeof *self);
-    double reach = fmin(range, carry);
-    double steps = ceil(carry / reach * GRID_PER_RANGE);
-    if (steps > 1e7)
+    self->mean_snr = mean_snr;
+    self->carry = carry;
+    self->range = range;
+    double scale = mean_snr / (1 + mean_snr) / M_LN2;
+    double steps = ceil(carry / fmin(range / GRID_PER_RANGE, scale / GRID_PER_SCALE));
+    if (steps > GRID_MAXIMUM)
         return EI_ERR_TOO_LARGE;
     size_t last = (size_t)fmax(steps, GRID_MINIMUM);
     self->count = last + 1;
     self->step = carry / (double)last;
     self->band = (size_t)fmin(ceil(range / self->step), (double)last) + 1;
+    size_t length = self->band + self->count;
     self->density = malloc(self->band * sizeof *self->density);
     self->kernel = malloc(self->band * sizeof *self->kernel);
     self->start = calloc(SHORT * SHORT, sizeof *self->start);
-    self->values = malloc(self->count * sizeof *self->values);
-    self->next = malloc(self->count * sizeof *self->next);
-    if (!self->density || !self->kernel || !self->start || !self->values || !self->next)
-        goto out;
+    self->memory = calloc(4 * length + self->count, sizeof *self->memory);
+    if (!self->density || !self->kernel || !self->start || !self->memory)
+        return EI_ERR_NO_MEMORY;
+    self->below = self->memory + self->band;
+    self->next_below = self->below + length;
+    self->above = self->next_below + length;
+    self->next_above = self->above + length;
+    self->log_above = self->memory + 4 * length;
 
     gregory_weights(self->end);
     for (size_t j = 0; j < self->band; j++) {
         self->density[j] = rate_density(mean_snr, (double)j * self->step) * self->step;
         self->kernel[j] = self->density[j] * (j < GREGORY ? self->end[j] : 1);
     }
-    double node[RATE_NODES], weight[RATE_NODES];
-    gauss_legendre(RATE_NODES, node, weight);
+    gauss_legendre(RATE_NODES, self->rate_node, self->rate_weight);
     for (size_t q = 0; q < RATE_NODES; q++) {
-        self->rate_node[q] = (1 + node[q]) / 2;
-        self->rate_weight[q] = weight[q] / 2;
+        self->rate_node[q] = (1 + self->rate_node[q]) / 2;
+        self->rate_weight[q] /= 2;
+        self->range_mass[q] =
+            self->rate_weight[q] * range * rate_density(mean_snr, range * self->rate_node[q]);
     }
     for (size_t i = 1; i < SHORT; i++) {
         double width = (double)i;
@@ -177,90 +215,150 @@ static int recursion_init(recursion *self, double mean_snr, double carry, double
                 self->start[i * SHORT + (size_t)first + (size_t)j] += factor * lagrange_weight[j];
         }
     }
-    for (size_t i = 0; i < self->count; i++)
-        self->values[i] = 1;
-    self->low = 0;
-    self->high = 0;
-    status = EI_OK;
-out:
-    return status;
+    /* n = 1, and beyond `high` what the buffers keep. */
+    for (size_t i = 0; i < self->count; i++) {
+        self->below[i] = rate_cdf(mean_snr, (double)i * self->step);
+        self->above[i] = rate_sf(mean_snr, (double)i * self->step);
+        self->next_below[i] = 1;
+    }
+    self->with_above = 1;
+    self->high = self->count;
+    return EI_OK;
 }
 
-/* G_{n-1} -> G_n. */
-static void recursion_advance(recursion *self) {
-    const double *restrict old = self->values;
-    const double *restrict kernel = self->kernel;
-    double *restrict new = self->next;
-    size_t high = self->count;
+/* next[i] = sum of kernel[j] old[i - j] for low <= i < high. */
+EI_MULTIVERSION static void convolve(const double *kernel, size_t band, const double *old, double *next,
+                                     size_t low, size_t high) {
+    for (size_t block = low; block < high; block += BLOCK) {
+        size_t width = high - block < BLOCK ? high - block : BLOCK;
+        double sum[BLOCK] = {0};
+        if (width == BLOCK)
+            for (size_t j = 0; j < band; j++)
+                for (size_t i = 0; i < BLOCK; i++)
+                    sum[i] += kernel[j] * old[(ptrdiff_t)(block + i) - (ptrdiff_t)j];
+        else
+            for (size_t j = 0; j < band; j++)
+                for (size_t i = 0; i < width; i++)
+                    sum[i] += kernel[j] * old[(ptrdiff_t)(block + i) - (ptrdiff_t)j];
+        memcpy(next + block, sum, width * sizeof *sum);
+    }
+}
+
+/* The integral of the recursion over [low, high) of the grid. */
+static void integrate(const recursion *self, const double *old, double *next, size_t low, size_t high) {
+    convolve(self->kernel, self->band, old, next, low, high);
+    for (size_t i = low; i < high && i < SHORT; i++) {
+        next[i] = 0;
+        for (size_t j = 0; j < SHORT; j++)
+            next[i] += self->start[i * SHORT + j] * old[j];
+    }
+    /* Gregory's correction where the interval ends at x itself, not where the density has died out. */
+    for (size_t i = low > SHORT ? low : SHORT; i < high && i < self->band; i++)
+        for (size_t j = 0; j < GREGORY; j++)
+            next[i] += (self->end[j] - 1) * self->density[i - j] * old[j];
+}
+
+/* n -> n + 1; returns the multiply-adds. */
+static double recursion_advance(recursion *self) {
+    double *below = self->next_below, *above = self->next_above;
     size_t low = self->low;
-    memset(new, 0, low * sizeof *new);
-    for (size_t i = low; i < self->count; i++) {
-        double sum = 0;
-        if (i < SHORT) {
-            for (size_t j = 0; j < SHORT; j++)
-                sum += self->start[i * SHORT + j] * old[j];
-        } else {
-            size_t end = i - self->low < self->band ? i - self->low + 1 : self->band;
-            const double *restrict at = old + i;
-            for (size_t j = 0; j < end; j++)
-                sum += kernel[j] * at[-(ptrdiff_t)j];
-            /* Gregory's correction where the interval ends at x itself, not where the density has died out.
-             */
-            if (self->low == 0 && i < self->band)
-                for (size_t j = 0; j < GREGORY; j++)
-                    sum += (self->end[j] - 1) * self->density[i - j] * old[j];
-        }
-        new[i] = sum > 1 ? 1 : sum;
-        /* G_n <= G_{n-1} and both rise in x: once at 1, the rest is at 1. */
-        if (i >= self->high && 1 - sum < 1e-17 && old[i] >= 1 && i >= self->band) {
-            high = i;
-            for (; i < self->count; i++)
-                new[i] = 1;
+    size_t high = self->high + self->band < self->count ? self->high + self->band : self->count;
+    double work = (double)(high - low) * (double)self->band * (1 + self->with_above);
+    memset(below, 0, low * sizeof *below);
+    integrate(self, self->below, below, low, high);
+    for (size_t i = low; i < high; i++)
+        below[i] = fmin(below[i], 1);
+    if (self->with_above) {
+        for (size_t i = 0; i < low; i++)
+            above[i] = 1;
+        integrate(self, self->above, above, low, high);
+        for (size_t i = low; i < high; i++)
+            above[i] = fmin(above[i] + rate_sf(self->mean_snr, (double)i * self->step), 1);
+        for (; high > low && above[high - 1] < NEGLIGIBLE; high--) {
+            above[high - 1] = 0;
+            below[high - 1] = 1;
         }
     }
-    while (low + 2 * SHORT < self->count && new[low + 2 * SHORT] < G_NEGLIGIBLE && low + SHORT < self->count)
-        low++;
-    for (size_t i = self->low; i < low; i++)
-        new[i] = 0;
+    for (; low + 2 * SHORT < self->count && below[low + 2 * SHORT] < NEGLIGIBLE; low++)
+        below[low] = 0;
     self->low = low;
     self->high = high;
-    double *swap = self->values;
-    self->values = self->next;
-    self->next = swap;
+    self->next_below = self->below;
+    self->next_above = self->above;
+    self->below = below;
+    self->above = above;
+    return work;
 }
 
-/* P(r_1 + .. + r_n + f r_{n+1} < c), G_n being on the grid. */
-static double recursion_sf(const recursion *self, double mean_snr, double carry, double range, double f) {
-    double last = (double)(self->count - 1), sum = 0;
-    double reach = f * range < carry ? range : carry / f;
-    for (size_t q = 0; q < RATE_NODES; q++) {
-        double r = reach * self->rate_node[q];
-        sum += self->rate_weight[q] * reach * rate_density(mean_snr, r) *
-               interpolate(self->values, self->count, last - f * r / self->step);
-    }
-    return sum;
+/* What is read between grid points is log H, which stays smooth where H falls by orders from one to the next;
+ * where H is of no account it goes on straight. */
+static void recursion_take_logarithm(recursion *self) {
+    size_t reach = self->band + STENCIL, first = self->count > reach ? self->count - reach : 0;
+    for (size_t i = first; i < self->count; i++)
+        self->log_above[i] = self->above[i] > 1e4 * NEGLIGIBLE || i < first + 2
+                                 ? log(fmax(self->above[i], 1e4 * NEGLIGIBLE))
+                                 : 2 * self->log_above[i - 1] - self->log_above[i - 2];
 }
 
-/* Chebyshev coefficients of log sf over [left, right] of the slot's fraction; false where sf is not positive
- * there. */
-static int fit_panel(const ei_transfer *self, const recursion *state, double left, double right,
-                     double coefficient[DEGREE], double *error) {
+/* log(sf / cdf) at n + f slots. */
+static double recursion_logit(const recursion *self, double f) {
+    double last = (double)(self->count - 1), mass[RATE_NODES];
+    double reach = f * self->range < self->carry ? self->range : self->carry / f;
+    double below = 0, above = 0;
+    for (size_t q = 0; q < RATE_NODES; q++)
+        mass[q] = reach == self->range ? self->range_mass[q]
+                                       : self->rate_weight[q] * reach *
+                                             rate_density(self->mean_snr, reach * self->rate_node[q]);
+    for (size_t q = 0; q < RATE_NODES; q++)
+        below += mass[q] *
+                 interpolate(self->below, self->count, last - f * reach * self->rate_node[q] / self->step);
+    if (below < 0.5 || !self->with_above)
+        return log(below) - log1p(-below);
+    for (size_t q = 0; q < RATE_NODES; q++)
+        above += mass[q] * exp(interpolate(self->log_above, self->count,
+                                           last - f * reach * self->rate_node[q] / self->step));
+    if (f > 0)
+        above += rate_sf(self->mean_snr, self->carry / f);
+    return log1p(-above) - log(above);
+}
+
+/* Appends panels over [left, right] of the fraction of slot n + 1. Both ends are among a panel's points, so
+ * that the law goes on from one to the next, and a layer at an end is seen. */
+static int fit_panels(ei_transfer *self, size_t *count, size_t *capacity, const recursion *state, double left,
+                      double right, int halvings) {
+    enum { LAST = DEGREE - 1 };
     double sample[DEGREE];
-    for (int k = 0; k < DEGREE; k++) {
-        double f = left + (right - left) * (1 + cos(M_PI * (k + 0.5) / DEGREE)) / 2;
-        double value = recursion_sf(state, self->mean_snr, self->carry, self->range, f);
-        if (!(value > 0))
-            return 0;
-        sample[k] = log(fmin(value, 1));
+    panel fit = {.left = left, .right = right, .coefficient = {-2 * log(TAIL_END)}};
+    sample[0] = recursion_logit(state, right);
+    if (sample[0] < -log(TAIL_END)) {
+        for (int k = 1; k < DEGREE; k++)
+            sample[k] = recursion_logit(state, left + (right - left) * (1 + cos(M_PI * k / LAST)) / 2);
+        for (int j = 0; j < DEGREE; j++) {
+            double sum = (sample[0] + (j % 2 ? -1 : 1) * sample[LAST]) / 2;
+            for (int k = 1; k < LAST; k++)
+                sum += sample[k] * cos(M_PI * j * k / LAST);
+            fit.coefficient[j] = sum * (j == 0 || j == LAST ? 1.0 : 2.0) / LAST;
+        }
+        if (!(fabs(fit.coefficient[LAST]) + fabs(fit.coefficient[LAST - 1]) < PANEL_TOLERANCE)) {
+            double middle = left + (right - left) / 2;
+            if (halvings == HALVINGS_MAXIMUM)
+                return EI_ERR_ACCURACY;
+            int status = fit_panels(self, count, capacity, state, left, middle, halvings + 1);
+            return status != EI_OK ? status
+                                   : fit_panels(self, count, capacity, state, middle, right, halvings + 1);
+        }
     }
-    for (int j = 0; j < DEGREE; j++) {
-        double sum = 0;
-        for (int k = 0; k < DEGREE; k++)
-            sum += sample[k] * cos(M_PI * j * (k + 0.5) / DEGREE);
-        coefficient[j] = sum * (j == 0 ? 1.0 : 2.0) / DEGREE;
+    if (*count == *capacity) {
+        if (*capacity >= PANELS_MAXIMUM)
+            return EI_ERR_TOO_LARGE;
+        *capacity = *capacity == 0 ? 64 : 2 * *capacity;
+        panel *grown = realloc(self->panels, *capacity * sizeof *grown);
+        if (grown == NULL)
+            return EI_ERR_NO_MEMORY;
+        self->panels = grown;
     }
-    *error = fabs(coefficient[DEGREE - 1]) + fabs(coefficient[DEGREE - 2]);
-    return 1;
+    self->panels[(*count)++] = fit;
+    return EI_OK;
 }
 
 static double chebyshev(const double *restrict coefficient, double x) {
@@ -288,101 +386,74 @@ static double chebyshev_derivative(const double *restrict coefficient, double x)
 static int tabulate(ei_transfer *self) {
     int status;
     recursion state;
-    size_t capacity = 0;
+    size_t count = 0, capacity = 0, slots_capacity = 0;
+    double work = 0;
     if ((status = recursion_init(&state, self->mean_snr, self->carry, self->range)) != EI_OK)
         goto out;
-    /* Near the start of a slot the law changes where f times the range is of the order of c. */
-    self->panels = 1;
-    while (self->panels < PANELS_MAXIMUM && (double)self->panels * self->carry < 4 * self->range)
-        self->panels *= 2;
-
-    double work = 0;
-    for (size_t n = 1;; n++) {
-        recursion_advance(&state);
-        work += (double)(state.count - state.low) * (double)state.band;
-        if (work > WORK_LIMIT) {
-            status = EI_ERR_TOO_LARGE;
-            goto out;
-        }
-        size_t stride = self->panels * DEGREE;
-        if (n > capacity) {
-            capacity = capacity == 0 ? 64 : 2 * capacity;
-            double *grown = realloc(self->coefficients, capacity * stride * sizeof *grown);
+    for (self->slots = 0;; self->slots++) {
+        if (self->slots + 1 > slots_capacity) {
+            slots_capacity = slots_capacity == 0 ? 64 : 2 * slots_capacity;
+            size_t *grown = realloc(self->first, slots_capacity * sizeof *grown);
             if (grown == NULL) {
                 status = EI_ERR_NO_MEMORY;
                 goto out;
             }
-            self->coefficients = grown;
+            self->first = grown;
         }
-        double worst = 0;
-        for (size_t panel = 0; panel < self->panels; panel++) {
-            double error;
-            double left = (double)panel / (double)self->panels,
-                   right = (double)(panel + 1) / (double)self->panels;
-            if (!fit_panel(self, &state, left, right, self->coefficients + (n - 1) * stride + panel * DEGREE,
-                           &error)) {
-                status = EI_ERR_ACCURACY;
-                goto out;
-            }
-            worst = fmax(worst, error);
-        }
-        if (worst > PANEL_TOLERANCE && self->panels < PANELS_MAXIMUM) {
-            /* Start again on finer panels: all slots share one layout. */
-            self->panels *= 2;
-            capacity = 0;
-            free(self->coefficients);
-            self->coefficients = NULL;
-            recursion_free(&state);
-            if ((status = recursion_init(&state, self->mean_snr, self->carry, self->range)) != EI_OK)
-                goto out;
-            n = 0;
-            continue;
-        }
-        if (worst > 1e-7) {
-            status = EI_ERR_ACCURACY;
+        self->first[self->slots] = count;
+        double sf = state.below[state.count - 1];
+        if (sf < TAIL_END)
+            break;
+        state.with_above &= sf > 0.5;
+        if (state.with_above)
+            recursion_take_logarithm(&state);
+        if ((status = fit_panels(self, &count, &capacity, &state, 0, 1, 0)) != EI_OK)
+            goto out;
+        work += recursion_advance(&state);
+        if (work > WORK_LIMIT) {
+            status = EI_ERR_TOO_LARGE;
             goto out;
         }
-        if (state.values[state.count - 1] < SF_END) {
-            self->slots = n - 1;
-            break;
-        }
     }
-    status = EI_OK;
 out:
     recursion_free(&state);
     return status;
 }
 
 static int add_quadrature(ei_transfer *self) {
-    double node[RATE_NODES], weight[RATE_NODES];
-    size_t in_first = self->range > self->carry ? RATE_NODES : 0;
-    self->nodes = in_first + self->slots * self->panels * PANEL_NODES;
-    self->node_time = malloc((self->nodes + 1) * sizeof *self->node_time);
-    self->node_weight = malloc((self->nodes + 1) * sizeof *self->node_weight);
+    double node[PANEL_NODES], weight[PANEL_NODES];
+    size_t in_first =
+        self->range > self->carry ? (size_t)ceil(log(self->range / self->carry) / log(FIRST_SLOT_RATIO)) : 0;
+    size_t capacity = (in_first + self->first[self->slots]) * PANEL_NODES;
+    self->node_time = malloc((capacity + 1) * sizeof *self->node_time);
+    self->node_weight = malloc((capacity + 1) * sizeof *self->node_weight);
     if (self->node_time == NULL || self->node_weight == NULL)
         return EI_ERR_NO_MEMORY;
     size_t at = 0;
-    if (in_first > 0) {
-        gauss_legendre(RATE_NODES, node, weight);
-        double width = self->range - self->carry;
-        for (size_t q = 0; q < RATE_NODES; q++, at++) {
-            double r = self->carry + width * (1 + node[q]) / 2;
+    gauss_legendre(PANEL_NODES, node, weight);
+    for (size_t i = 0; i < in_first; i++) {
+        double high = self->range * pow(FIRST_SLOT_RATIO, -(double)i);
+        double low = i + 1 < in_first ? high / FIRST_SLOT_RATIO : self->carry;
+        for (size_t q = 0; q < PANEL_NODES; q++, at++) {
+            double r = low + (high - low) * (1 - node[q]) / 2;
             self->node_time[at] = self->slot * self->carry / r;
-            self->node_weight[at] = weight[q] / 2 * width * rate_density(self->mean_snr, r);
+            self->node_weight[at] = weight[q] / 2 * (high - low) * rate_density(self->mean_snr, r);
         }
     }
-    gauss_legendre(PANEL_NODES, node, weight);
     for (size_t n = 0; n < self->slots; n++)
-        for (size_t panel = 0; panel < self->panels; panel++) {
-            const double *coefficient = self->coefficients + (n * self->panels + panel) * DEGREE;
-            for (size_t q = 0; q < PANEL_NODES; q++, at++) {
-                double f = ((double)panel + (1 + node[q]) / 2) / (double)self->panels;
+        for (size_t i = self->first[n]; i < self->first[n + 1]; i++) {
+            const panel *part = self->panels + i;
+            for (size_t q = 0; q < PANEL_NODES; q++) {
+                double slope = chebyshev_derivative(part->coefficient, node[q]);
+                if (slope >= 0)
+                    continue;
+                double f = part->left + (part->right - part->left) * (1 + node[q]) / 2;
+                double cosine = cosh(chebyshev(part->coefficient, node[q]) / 2);
                 self->node_time[at] = self->slot * ((double)(n + 1) + f);
-                double density =
-                    -exp(chebyshev(coefficient, node[q])) * chebyshev_derivative(coefficient, node[q]);
-                self->node_weight[at] = weight[q] * fmax(density, 0);
+                self->node_weight[at++] = weight[q] * -slope / (4 * cosine * cosine);
             }
         }
+    self->nodes = at;
     double total = 0, first = 0, second = 0;
     for (size_t i = 0; i < self->nodes; i++) {
         total += self->node_weight[i];
@@ -417,9 +488,10 @@ int ei_transfer_new(ei_transfer **result, double bits, double bandwidth, double 
     self->mean_snr = mean_snr;
     self->slot = slot;
     self->carry = bits / bandwidth / slot;
-    /* P(r > range) = exp(-60) < 1e-26. */
-    self->range = log1p(60 * mean_snr) / M_LN2;
-    if (!(self->carry > 1e-6 && self->carry < 1e6)) {
+    /* P(r > range) = exp(-80) < 1e-34. */
+    self->range = log1p(80 * mean_snr) / M_LN2;
+    /* The slots are more than c over the mean rate, which is at most log2(1 + s). */
+    if (!(self->carry > 1e-7 && self->carry < PANELS_MAXIMUM * log1p(mean_snr) / M_LN2)) {
         status = EI_ERR_TOO_LARGE;
         goto out;
     }
@@ -436,7 +508,8 @@ out:
 void ei_transfer_free(ei_transfer *self) {
     if (self == NULL)
         return;
-    free(self->coefficients);
+    free(self->first);
+    free(self->panels);
     free(self->node_time);
     free(self->node_weight);
     free(self);
@@ -450,6 +523,16 @@ void ei_transfer_parameters(const ei_transfer *self, double *bits, double *bandw
     *slot = self->slot;
 }
 
+/* log(sf / cdf) at a position of at least one slot, before the tables end. */
+static double logit(const ei_transfer *self, double position) {
+    size_t n = (size_t)position;
+    double f = position - (double)n;
+    const panel *part = self->panels + self->first[n] - 1;
+    while (part->left > f)
+        part--;
+    return chebyshev(part->coefficient, 2 * (f - part->left) / (part->right - part->left) - 1);
+}
+
 double ei_transfer_sf(const ei_transfer *self, double time) {
     if (isnan(time))
         return NAN;
@@ -458,20 +541,18 @@ double ei_transfer_sf(const ei_transfer *self, double time) {
         return first_slot_sf(self, position);
     if (position >= (double)(self->slots + 1))
         return 0;
-    size_t n = (size_t)position;
-    double fraction = (position - (double)n) * (double)self->panels;
-    size_t panel = (size_t)fraction;
-    if (panel >= self->panels)
-        panel = self->panels - 1;
-    const double *coefficient = self->coefficients + ((n - 1) * self->panels + panel) * DEGREE;
-    return fmin(exp(chebyshev(coefficient, 2 * (fraction - (double)panel) - 1)), 1);
+    return 1 / (1 + exp(-logit(self, position)));
 }
 
 double ei_transfer_cdf(const ei_transfer *self, double time) {
+    if (isnan(time))
+        return NAN;
     double position = time / self->slot;
-    if (position > 0 && position <= 1)
-        return exp(-expm1(M_LN2 * self->carry / position) / self->mean_snr);
-    return position <= 0 ? 0 : 1 - ei_transfer_sf(self, time);
+    if (position <= 1)
+        return position <= 0 ? 0 : rate_sf(self->mean_snr, self->carry / position);
+    if (position >= (double)(self->slots + 1))
+        return 1;
+    return 1 / (1 + exp(logit(self, position)));
 }
 
 double ei_transfer_accuracy(const ei_transfer *self) {

@@ -14,6 +14,9 @@ typedef struct ei_transfer ei_transfer;
 /* Builds the law. Given: bits J > 0 (bit), bandwidth W > 0 (Hz, control overhead already taken off),
  * mean_snr s > 0 (linear), slot > 0 (s). On success *self is owned by the caller, immutable, and may be read
  * from any number of threads; free with ei_transfer_free (NULL is legal). On error *self is NULL.
+ * Tested from 1e-6 to 3000 carried slots, J / (W slot), and from -30 to 50 dB. EI_ERR_TOO_LARGE below 1e-7,
+ * and where the work, about (slots to the end of the tail)^1.5 x (steps over one slot's rate)^2, exceeds some
+ * 10 s: beyond 1e5 carried slots at 50 dB, 1e4 at 0 dB, 40 at -20 dB, 4 at -30 dB. Memory stays below 200 MB.
  * Status: EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_TOO_LARGE, EI_ERR_ACCURACY. */
 EI_WARN_UNUSED int ei_transfer_new(ei_transfer **self, double bits, double bandwidth, double mean_snr,
                                    double slot);
@@ -23,8 +26,9 @@ void ei_transfer_free(ei_transfer *self);
 void ei_transfer_parameters(const ei_transfer *self, double *bits, double *bandwidth, double *mean_snr,
                             double *slot);
 
-/* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time to rounding.
- * time < 0 counts as 0; +inf gives 0 and 1; NaN gives NaN. */
+/* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time to 1e-9
+ * relative. After the first slot either is cut off near 1e-20. time < 0 counts as 0; +inf gives 0 and 1; NaN
+ * gives NaN. */
 double ei_transfer_sf(const ei_transfer *self, double time);
 double ei_transfer_cdf(const ei_transfer *self, double time);
 
@@ -40,7 +44,8 @@ double ei_transfer_variance(const ei_transfer *self);
 double ei_transfer_extent(const ei_transfer *self);
 
 /* log E[exp(theta X)] and its derivative in theta (s); theta (1/s) of either sign. +inf where theta >= the
- * abscissa of convergence. Either output may be NULL. */
+ * abscissa of convergence. The tail below 1e-20 is left out, which theta * extent beyond 30 notices. Either
+ * output may be NULL. */
 EI_WARN_UNUSED int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value,
                                        double *derivative);
 /* Supremum of theta with a finite MGF (1/s): -log(P(X > n slot + slot)/P(X > n slot)) / slot as n grows; may

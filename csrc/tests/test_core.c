@@ -48,8 +48,24 @@ static void test_transfer(void) {
     CHECK(ei_transfer_new(&law, 3e5, 1e7, 1.26, 0.01) == EI_OK);
     double value;
     CHECK(ei_transfer_log_mgf(law, NAN, &value, NULL) == EI_ERR_DOMAIN);
-    CHECK(isnan(ei_transfer_sf(law, NAN)));
+    CHECK(isnan(ei_transfer_sf(law, NAN)) && isnan(ei_transfer_cdf(law, NAN)));
     ei_transfer_free(law);
+    /* P(X > 1 slot) = 1 - exp(-(2^c - 1) / s) where all but a 1e-6th of a slot is to spare, and on a weak
+     * link. */
+    CHECK(ei_transfer_new(&law, 1, 1e8, 1e3, 0.01) == EI_OK);
+    CHECK_RELATIVE(ei_transfer_sf(law, 0.01), 6.931474e-10, 1e-6);
+    CHECK(ei_transfer_sf(law, 0.01 + 1e-15) <= ei_transfer_sf(law, 0.01) * (1 + 1e-9));
+    ei_transfer_free(law);
+    CHECK(ei_transfer_new(&law, 1e5, 1e7, 1e-2, 0.01) == EI_OK);
+    CHECK(ei_transfer_cdf(law, 0.2) > 0 && ei_transfer_cdf(law, 0.2) < 1e-9);
+    ei_transfer_free(law);
+    CHECK(ei_transfer_new(&law, 1e10, 1e7, 1e-3, 0.01) == EI_ERR_TOO_LARGE && law == NULL);
+    CHECK(ei_transfer_new(&law, 1e-3, 1e7, 1, 0.01) == EI_ERR_TOO_LARGE && law == NULL);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        int status = ei_transfer_new(&law, 1e5, 1e7, pow(10, sign * 300), 0.01);
+        CHECK(status == EI_OK || status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY);
+        ei_transfer_free(law);
+    }
 }
 
 static void test_queue(void) {

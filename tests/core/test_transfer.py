@@ -1,7 +1,7 @@
 import mpmath
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, optimize
 
 from edgeinfer import _core
 
@@ -84,6 +84,162 @@ def test_sf_is_monotone_and_complements_cdf(latent):
     sf = latent.sf(times)
     assert (np.diff(sf) <= 1e-15).all() and sf[0] == pytest.approx(1, abs=1e-12)
     np.testing.assert_allclose(sf + latent.cdf(times), 1, atol=1e-12)
+
+
+def composite(edges, order=24):
+    """Nodes and weights of Gauss-Legendre rules between ascending edges."""
+    node, weight = np.polynomial.legendre.leggauss(order)
+    half = np.diff(edges)[:, None] / 2
+    return (edges[:-1, None] + half * (1 + node)).ravel(), (half * weight).ravel()
+
+
+def rate_law(snr):
+    """Density, P(r < x) and P(r >= x) of a slot's rate in units of the bandwidth, and a rate beyond e^-700."""
+
+    def density(x):
+        return np.log(2) / snr * np.exp2(x) * np.exp(-np.expm1(np.log(2) * x) / snr)
+
+    def excess(x):
+        return np.expm1(np.log(2) * np.clip(x, 0, 1000)) / snr
+
+    return density, lambda x: -np.expm1(-excess(x)), lambda x: np.exp(-excess(x)), np.log1p(700 * snr) / np.log(2)
+
+
+def second_slot(carry, snr, f):
+    """P(r_1 + f r_2 < c) and P(r_1 + f r_2 >= c), integrated over r_2 with the closed form for r_1."""
+    density, cdf, sf, end = rate_law(snr)
+    rate, weight = composite(min(end, carry / f) * np.linspace(0, 1, 121) ** 2)
+    weight = weight * density(rate)
+    return weight @ cdf(carry - f * rate), sf(carry / f) + weight @ sf(carry - f * rate)
+
+
+def inverted(carry, snr, n, f, lower):
+    """P(r_1 + .. + r_n + f r_{n+1} < c), or its complement if `lower`, by the trapezoidal rule for the Laplace inversion
+    along the vertical line through the saddle point: right of 0 for the one, left for the other."""
+    density, _, _, end = rate_law(snr)
+    rate, weight = composite(end * np.linspace(0, 1, 201) ** 2)
+    weight = weight * density(rate)
+    sign = -1 if lower else 1
+
+    def log_integrand(z):
+        return n * np.log(np.exp(-z * rate) @ weight) + np.log(np.exp(-z * f * rate) @ weight) + z * carry
+
+    saddle = np.exp(
+        optimize.minimize_scalar(
+            lambda u: log_integrand(sign * np.exp(u)) - u, bounds=(-12, np.log(600 / end) if lower else 12)
+        ).x
+    )
+    peak = log_integrand(sign * saddle)
+    tilted = np.exp(-sign * saddle * rate) * weight
+    spread = np.sqrt((n + 1) * (tilted @ rate**2 / tilted.sum() - (tilted @ rate / tilted.sum()) ** 2))
+    # The nearest aliases, 2 pi / step to either side, are below e^-40 and beyond 12 standard deviations.
+    step = 2 * np.pi / max((40 + abs(peak)) / saddle, 12 * spread)
+    terms = np.array([np.exp(log_integrand(z) - peak) / (sign * z) for z in sign * saddle + 1j * step * np.arange(400)])
+    assert abs(terms[-1]) * 400 < 1e-9 * abs(terms.real.sum())
+    return np.exp(peak) * step / np.pi * (terms.real.sum() - terms[0].real / 2)
+
+
+CARRIES = [1e-6, 1e-4, 1e-2, 0.1, 0.3, 1.0, 3.0, 7.0, 15.0, 30.0]
+SNRS_DB = [-30, -20, -10, 0, 10, 20, 30, 40, 50]
+
+
+def law_of(carry, snr_db):
+    return _core.Transfer(carry * 1e5, 10e6, 10 ** (snr_db / 10), 0.01)
+
+
+@pytest.mark.parametrize("snr_db", SNRS_DB)
+def test_two_slots_equal_quadrature(snr_db):
+    snr = 10 ** (snr_db / 10)
+    for carry in CARRIES:
+        if carry > 300 * snr:  # thousands of slots, the first two without a chance
+            continue
+        law = law_of(carry, snr_db)
+        first = np.array([1e-9, 1e-7, 1e-5, 1e-3, 0.1, 0.5, 1.0])
+        exact = -np.expm1(-np.expm1(np.minimum(np.log(2) * carry / first, 700)) / snr)
+        np.testing.assert_allclose(law.sf(first * 0.01), exact, rtol=1e-12)
+        for fraction in [1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.37, 0.6, 0.83, 0.999]:
+            time = np.float64((1 + fraction) * 0.01)
+            sf, cdf = second_slot(carry, snr, time / 0.01 - 1)
+            # Near a slot's start the rounding of the time itself is seen: 2e-16 of 1e-8.
+            assert sf < 1e-20 or abs(law.sf(time) / sf - 1) < 1e-7, (carry, fraction)
+            assert cdf < 1e-18 or abs(law.cdf(time) / cdf - 1) < 1e-7, (carry, fraction)
+
+
+@pytest.mark.parametrize(
+    ("snr_db", "carry"), [(-20, 1.0), (-20, 5.0), (0, 2.5), (1, 10.486), (20, 100.0), (40, 200.0), (50, 3000.0)]
+)
+def test_both_tails_equal_laplace_inversions(snr_db, carry):
+    law = law_of(carry, snr_db)
+    slots = np.arange(5, law.extent / 0.01) + 0.37
+    # From 1e-15 the stated accuracy of sf is 1e-7; of cdf 1e-6.
+    checked = 0
+    for lower, values, tolerance in ((False, law.sf(slots * 0.01), 1e-7), (True, law.cdf(slots * 0.01), 1e-6)):
+        for target in (0.1, 1e-6, 1e-12, 1e-15):
+            i = np.argmin(np.abs(np.log(np.maximum(values, 1e-300) / target)))
+            if not 0.01 < values[i] / target < 100:
+                continue
+            time = np.float64(slots[i] * 0.01)
+            exact = inverted(carry, 10 ** (snr_db / 10), int(slots[i]), time / 0.01 - int(slots[i]), lower)
+            assert abs(values[i] / exact - 1) < tolerance, (lower, target)
+            checked += 1
+    assert checked >= 4
+
+
+@pytest.mark.parametrize(
+    ("snr_db", "carry"), [(-30, 1e-6), (-20, 0.1), (0, 1e-6), (0, 0.01), (20, 1e-3), (20, 0.1), (40, 0.25), (50, 4.0)]
+)
+def test_moments_and_mgf_of_short_transfers_equal_integrals_of_sf(snr_db, carry):
+    law = law_of(carry, snr_db)
+    low = np.geomspace(1e-10, 1, 180)
+    edges = np.concatenate([[0], *(n + low for n in range(round(law.extent / 0.01)))]) * 0.01
+    time, weight = composite(edges)
+    sf = law.sf(time)
+    mean = weight @ sf
+    assert abs(law.mean / mean - 1) < 1e-7
+    assert abs(law.variance / (2 * weight @ (time * sf) - mean**2) - 1) < 1e-6
+    # Up to where the tail below 1e-20, which the law leaves out, has its say.
+    for theta in (-1e5, -1000, -30, 1, 10 / law.extent, 25 / law.extent):
+        exact = 1 + theta * weight @ (np.exp(theta * time) * sf)
+        value, slope = law.log_mgf(np.float64(theta))
+        assert abs(np.exp(value) / exact - 1) < 1e-6, theta
+        assert abs(slope / (weight @ ((1 + theta * time) * np.exp(theta * time) * sf) / exact) - 1) < 1e-6, theta
+
+
+@pytest.mark.parametrize(("snr_db", "carry"), [(-20, 0.1), (0, 0.01), (1, 10.486), (20, 0.5), (40, 20.0)])
+def test_law_equals_simulation_slot_by_slot(snr_db, carry):
+    # 5 x 9 counts, each off by 5.5 standard deviations with probability below 1e-7: a false alarm below 1e-5.
+    count, rng = 200_000, np.random.default_rng(11)
+    left, slots, alive = np.full(count, carry), np.zeros(count), np.arange(count)
+    while alive.size:
+        rate = np.log2(1 + 10 ** (snr_db / 10) * rng.exponential(size=alive.size))
+        slots[alive] += np.minimum(left[alive] / rate, 1)
+        left[alive] -= rate
+        alive = alive[left[alive] > 0]
+    law = law_of(carry, snr_db)
+    for time in np.quantile(slots, [0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999]) * 0.01:
+        # Fixed before the count: the quantile is rounded so that it does not depend on single draws.
+        point = float(f"{time:.2g}")
+        p = law.sf(np.float64(point))
+        assert abs((slots * 0.01 > point).mean() - p) <= 5.5 * np.sqrt(p * (1 - p) / count) + 1e-12
+
+
+@pytest.mark.parametrize("snr_db", SNRS_DB)
+def test_short_transfers_are_monotone(snr_db):
+    for carry in CARRIES:
+        if carry > 300 * 10 ** (snr_db / 10):
+            continue
+        law = law_of(carry, snr_db)
+        low = np.geomspace(1e-9, 1, 4000)
+        times = np.concatenate([n + low for n in range(round(law.extent / 0.01))]) * 0.01
+        sf, cdf = law.sf(times), law.cdf(times)
+        # Where slots meet, quadrature errors of 1e-9 show; below 1e-20 the law counts as 0.
+        assert (np.diff(sf) <= 1e-9 * sf[1:]).all() and (np.diff(cdf) >= -1e-9 * cdf[1:] - 1e-20).all()
+        np.testing.assert_allclose(sf + cdf, 1, atol=1e-14)
+
+
+def test_what_would_take_too_long_is_refused():
+    with pytest.raises(_core.CoreError, match="limit"):
+        law_of(1e5, -30)
 
 
 def test_edges(latent):
