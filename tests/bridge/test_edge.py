@@ -352,6 +352,28 @@ def test_what_breaks_on_the_edge_is_told_without_its_secrets(tiny_folder):
         server.stop(None).wait(SOON)
 
 
+def test_no_request_and_no_stream_lasts_for_ever(tiny_folder, monkeypatch):
+    monkeypatch.setattr("edgeinfer.bridge.edge.IDLE", 0.2)
+    edge = Edge(load(tiny_folder, threads=1), limit=0.3)
+    server, port = serve(edge, "127.0.0.1", 0)
+    hold = threading.Event()
+
+    def silence():
+        hold.wait(SOON)
+        yield from ()
+
+    try:
+        with system.stub(f"127.0.0.1:{port}") as calls:
+            fails(lambda: calls.ModelInfer(system.HEAVY), "DEADLINE_EXCEEDED", "not done within 0.3 s")
+            with pytest.raises(grpc.RpcError) as failure:
+                list(calls.ModelStreamInfer(silence()))
+            assert failure.value.code() == grpc.StatusCode.CANCELLED
+    finally:
+        hold.set()
+        edge.jobs.close()
+        server.stop(None).wait(SOON)
+
+
 def test_orders_are_checked_before_anything_is_sent(cascade):
     device = Device(cascade)
     for order, text in [
