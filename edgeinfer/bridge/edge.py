@@ -259,7 +259,8 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         remaining = context.time_remaining()
         seconds = self._limit if remaining is None else min(remaining, self._limit)
         changed = threading.Event()
-        job = Job(task.key, task, time.monotonic() + seconds, changed.set)
+        follow = stream and task.progress
+        job = Job(task.key, task, time.monotonic() + seconds, changed.set, follow=follow)
         try:
             self.jobs.submit(job)
         except QueueFull as error:
@@ -282,7 +283,7 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
                     self._abort(context, identifier, code.DEADLINE_EXCEEDED, f"not done within {seconds:.3g} s")
                 return
             # A reader slower than the steps sees the latest of them.
-            if stream and task.progress and not job.done and job.progress not in (None, seen):
+            if follow and not job.done and job.progress not in (None, seen):
                 seen = job.progress
                 report = tensors.response(task.model, task.request, {}, {"step": seen[0], "steps": seen[1]})
                 self.trace.message("Progress", "sent", tensors.size(report), identifier)
