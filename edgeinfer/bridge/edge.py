@@ -266,7 +266,10 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         except QueueFull as error:
             self._abort(context, identifier, code.RESOURCE_EXHAUSTED, str(error))
 
+        left = threading.Event()
+
         def gone() -> None:
+            left.set()
             self.jobs.cancel(job)
             changed.set()
 
@@ -276,7 +279,7 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         while not job.done:
             in_time = changed.wait(max(job.deadline - time.monotonic(), 0.0))
             changed.clear()
-            if not in_time or job.cancelled:
+            if not in_time or left.is_set():
                 self.jobs.cancel(job)
                 self.trace.record("event", "cancelled", request=identifier)
                 if not in_time:

@@ -52,7 +52,7 @@ class Job:
     def unwanted(self) -> Exception | None:
         """Why the job need not be done, or None."""
         if self.cancelled:
-            return Cancelled("the client has gone")
+            return Cancelled("given up: the client has gone, or the edge shuts down")
         if time.monotonic() > self.deadline:
             return Expired("the deadline passed on the edge")
         return None
