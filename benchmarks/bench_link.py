@@ -12,7 +12,7 @@ from edgeinfer import paper
 from edgeinfer.bridge.airtime import Airtime
 from edgeinfer.bridge.processes import Process
 
-TRANSFERS, LINKS = 2000, 4
+TRANSFERS, LINKS = 8000, 16
 BITS = 1.0486e6
 
 

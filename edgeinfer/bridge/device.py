@@ -268,16 +268,34 @@ class Device:
         if self.connection is None:
             raise EdgeError("UNAVAILABLE", "no edge is given")
         try:
-            if negotiate or order.prior_steps is None or order.decode_steps is None:
+            if order.prior_steps is None or order.decode_steps is None:
                 steps = self._negotiate(order, request, end, deadline)
-            else:
-                steps = order.prior_steps, order.decode_steps
-            return (*steps, self._infer(order, request, steps, end, progress))
+                return (*steps, self._infer(order, request, steps, end, progress))
+            steps = order.prior_steps, order.decode_steps
+            if not negotiate:
+                return (*steps, self._infer(order, request, steps, end, progress))
+            # The steps stand already, so that the edge confirms them while it computes.
+            sent, received = time.monotonic(), []
+            task = self._task(order, request, deadline)
+            pending = self.connection.negotiate.future(task, timeout=max(end - sent, 0.0))
+            pending.add_done_callback(lambda _: received.append(time.monotonic()))
+            try:
+                answer = self._infer(order, request, steps, end, progress)
+                allocation = pending.result()
+            finally:
+                pending.cancel()
+            return (*self._allocated(order, request, allocation, sent, (received or [time.monotonic()])[0]), answer)
         except grpc.RpcError as error:
             raise EdgeError(error.code().name, str(error.details())[:500]) from None
 
     def _negotiate(self, order: Order, request: str, end: float, deadline: float) -> tuple[int, int]:
         assert self.connection is not None
+        sent = time.monotonic()
+        answer = self.connection.negotiate(self._task(order, request, deadline), timeout=max(end - sent, 0.0))
+        return self._allocated(order, request, answer, sent, time.monotonic())
+
+    def _task(self, order: Order, request: str, deadline: float) -> Any:
+        """The task request with the device's status, on its way."""
         pb = signalling.messages()
         status = pb.ResourceStatus(
             decode_step_seconds=self.decode_step_seconds, queue_length=self.queue_length, memory_bytes=_free_memory()
@@ -297,11 +315,12 @@ class Device:
         )
         self.trace.message("TaskRequest", "sent", tensors.size(task) - status.ByteSize(), request)
         self.trace.message("ResourceStatus", "sent", status.ByteSize(), request)
-        sent = time.monotonic()
-        answer = self.connection.negotiate(task, timeout=max(end - sent, 0.0))
-        received = time.monotonic()
+        return task
+
+    def _allocated(self, order: Order, request: str, answer: Any, sent: float, received: float) -> tuple[int, int]:
+        """The steps of an allocation, if they are what may be allocated."""
         self.trace.message(
-            "StepAllocation", "received", tensors.size(answer), request,
+            "StepAllocation", "received", tensors.size(answer), request, time=received,
             prior_steps=answer.prior_steps, decode_steps=answer.decode_steps,
             clock_offset=((answer.received - sent) + (answer.sent - received)) / 2,
             round_trip=(received - sent) - (answer.sent - answer.received),
@@ -390,9 +409,9 @@ class Device:
         progress: Progress | None = None,
     ) -> NDArray[np.uint8]:
         """The device's part: the image from a packed latent."""
-        latent = unpack(packed[None], self.cascade.manifest.wire.range)
 
         def run(report: Any, observe: Any) -> NDArray[Any]:
+            latent = unpack(packed[None], self.cascade.manifest.wire.range)
             return self.cascade.decode([order.caption], latent, steps, [order.seed], progress=report, observe=observe)[
                 0
             ]

@@ -259,13 +259,17 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         remaining = context.time_remaining()
         seconds = self._limit if remaining is None else min(remaining, self._limit)
         changed = threading.Event()
-        job = Job(task.key, task, time.monotonic() + seconds, changed.set)
+        follow = stream and task.progress
+        job = Job(task.key, task, time.monotonic() + seconds, changed.set, follow=follow)
         try:
             self.jobs.submit(job)
         except QueueFull as error:
             self._abort(context, identifier, code.RESOURCE_EXHAUSTED, str(error))
 
+        left = threading.Event()
+
         def gone() -> None:
+            left.set()
             self.jobs.cancel(job)
             changed.set()
 
@@ -275,14 +279,14 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         while not job.done:
             in_time = changed.wait(max(job.deadline - time.monotonic(), 0.0))
             changed.clear()
-            if not in_time or job.cancelled:
+            if not in_time or left.is_set():
                 self.jobs.cancel(job)
                 self.trace.record("event", "cancelled", request=identifier)
                 if not in_time:
                     self._abort(context, identifier, code.DEADLINE_EXCEEDED, f"not done within {seconds:.3g} s")
                 return
             # A reader slower than the steps sees the latest of them.
-            if stream and task.progress and not job.done and job.progress not in (None, seen):
+            if follow and not job.done and job.progress not in (None, seen):
                 seen = job.progress
                 report = tensors.response(task.model, task.request, {}, {"step": seen[0], "steps": seen[1]})
                 self.trace.message("Progress", "sent", tensors.size(report), identifier)

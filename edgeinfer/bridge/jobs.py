@@ -32,11 +32,15 @@ class Job:
     deadline : float, s
         On the monotonic clock; past it the job is not begun, and is given up between two steps.
     notify : callable
-        Called without arguments, from the working thread, when `progress` or the outcome changes.
+        Called without arguments, from the working thread, when the outcome is there.
+    follow : bool
+        Whether it is called after each step too.
     """
 
-    def __init__(self, key: Hashable, payload: Any, deadline: float, notify: Callable[[], None]) -> None:
-        self.key, self.payload, self.deadline, self.notify = key, payload, deadline, notify
+    def __init__(
+        self, key: Hashable, payload: Any, deadline: float, notify: Callable[[], None], *, follow: bool = False
+    ) -> None:
+        self.key, self.payload, self.deadline, self.notify, self.follow = key, payload, deadline, notify, follow
         self.queued = time.monotonic()
         self.begun = self.ended = self.queued
         self.progress: tuple[int, int] | None = None
@@ -48,7 +52,7 @@ class Job:
     def unwanted(self) -> Exception | None:
         """Why the job need not be done, or None."""
         if self.cancelled:
-            return Cancelled("the client has gone")
+            return Cancelled("given up: the client has gone, or the edge shuts down")
         if time.monotonic() > self.deadline:
             return Expired("the deadline passed on the edge")
         return None
@@ -176,7 +180,8 @@ class Jobs:
                 raise next(reason for reason in reasons if reason)
             for job in batch:
                 job.progress = (done, total)
-                job.notify()
+                if job.follow:
+                    job.notify()
 
         for job in batch:
             job.begun = time.monotonic()

@@ -177,8 +177,8 @@ def load_test(
     Every request is a device's: it negotiates, has the edge infer, and queues for the device's one decoder, FIFO. Edge and
     device share this machine, so that its cores have to be enough for both not to slow each other.
 
-    The step allocation takes the downlink as the tensors do, and may wait behind one: the pipelines of the analysis have
-    no such message, except as the share xi of the rate. `negotiate=False` leaves it out.
+    Step allocations take the downlink as the tensors do: the pipelines of the analysis have no such message, except as the
+    share xi of the rate. `negotiate=False` leaves them out.
 
     Parameters
     ----------

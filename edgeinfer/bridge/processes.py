@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -154,13 +155,16 @@ class Commands:
 
     def __init__(self, calls: Mapping[signal.Signals, Callable[[], None]], *, watch_stdin: bool) -> None:
         self._calls = dict(calls)
-        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # The bytes wake the main thread whichever thread the signal came to.
+        self._received, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, *calls):
-            signal.signal(number, lambda received, frame: self._received.put(received))
+            signal.signal(number, lambda received, frame: None)
         if watch_stdin:
             exit_with_stdin()
 
     def obey(self) -> None:
         """Carry out commands until the one to end."""
-        while (number := signal.Signals(self._received.get())) in self._calls:
+        while (number := signal.Signals(self._received.recv(1)[0])) in self._calls:
             self._calls[number]()

@@ -123,11 +123,16 @@ def test_an_outage_of_the_link(tiny_folder, cascade, alone, tmp_path):
             assert device.generate(ORDER, deadline=SOON).paradigm == "split"
 
 
-def test_the_edge_goes_away_in_peace(tiny_folder, cascade):
-    """SIGTERM under load: what waits fails with a reason, and the process ends."""
-    with system.edge(tiny_folder, "--queue", "9") as edge, system.busy(edge.address, 3):
+def test_the_edge_goes_away_in_peace(tiny_folder, tmp_path):
+    """SIGTERM under load: what runs and what waits fails with a reason, and the process ends."""
+    path = tmp_path / "edge.jsonl"
+    with system.edge(tiny_folder, "--trace", str(path)) as edge, system.stub(edge.address) as calls:
+        futures = [calls.ModelInfer.future(system.HEAVY, timeout=SOON) for _ in range(3)]
+        system.wait(lambda: sum(r["name"] == "ModelInferRequest" for r in read_trace(path)) == 3)
         edge.signal(signal.SIGTERM)
         assert edge.wait(SOON) == 0
+        for future in futures:
+            assert future.exception(SOON).code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_children_end_with_their_parent(tiny_folder):

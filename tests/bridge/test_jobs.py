@@ -58,6 +58,21 @@ def test_order_batches_and_bound(jobs, gate):
     assert first.progress == (2, 2)
 
 
+def test_who_follows_hears_of_every_step(jobs, gate):
+    calls = {True: [], False: []}
+    made = {}
+    for follow in calls:
+        made[follow] = Job(
+            "k", 1, time.monotonic() + SOON, lambda f=follow: calls[f].append(made[f].progress), follow=follow
+        )
+        jobs.submit(made[follow])
+    gate.open.set()
+    end = time.monotonic() + SOON
+    while not all(each.done for each in made.values()) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert calls == {True: [(1, 2), (2, 2), (2, 2)], False: [(2, 2)]}
+
+
 def test_cancelled_and_expired(jobs, gate):
     running, waiting, late = job(0), job(1), job(2, seconds=0.0)
     for each in (running, waiting, late):
