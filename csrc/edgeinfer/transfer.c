@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "edgeinfer/lanes.h"
+#include "edgeinfer/multiversion.h"
 
 /* All in units of the slot and of one hertz times the slot: r = log2(1 + s g) a slot, c = J / (W slot) to be
  * carried. G_n(x) = P(r_1 + .. + r_n < x) and its complement H_n obey
