@@ -16,7 +16,7 @@ typedef struct ei_transfer ei_transfer;
  * from any number of threads; free with ei_transfer_free (NULL is legal). On error *self is NULL.
  * Tested from 1e-6 to 3000 carried slots, J / (W slot), and from -30 to 50 dB. EI_ERR_TOO_LARGE below 1e-7,
  * and where the work, about (slots to the end of the tail)^1.5 x (steps over one slot's rate)^2, exceeds some
- * 10 s: beyond 1e5 carried slots at 50 dB, 1e4 at 0 dB, 40 at -20 dB, 4 at -30 dB. Memory stays below 200 MB.
+ * 10 s: beyond 1e5 carried slots at 30 dB, 1e4 at 0 dB, 30 at -20 dB, 3 at -30 dB. Memory stays below 200 MB.
  * Status: EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_TOO_LARGE, EI_ERR_ACCURACY. */
 EI_WARN_UNUSED int ei_transfer_new(ei_transfer **self, double bits, double bandwidth, double mean_snr,
                                    double slot);

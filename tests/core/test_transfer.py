@@ -197,12 +197,20 @@ def test_moments_and_mgf_of_short_transfers_equal_integrals_of_sf(snr_db, carry)
     mean = weight @ sf
     assert abs(law.mean / mean - 1) < 1e-7
     assert abs(law.variance / (2 * weight @ (time * sf) - mean**2) - 1) < 1e-6
-    # Up to where the tail below 1e-20, which the law leaves out, has its say.
-    for theta in (-1e5, -1000, -30, 1, 10 / law.extent, 25 / law.extent):
-        exact = 1 + theta * weight @ (np.exp(theta * time) * sf)
+    # Up to where the tail below 1e-20, which the law leaves out, has its say. The MGF is 1 + theta int e^(theta t) sf,
+    # or where that cancels, int -theta e^(theta t) cdf and the rest.
+    cdf = law.cdf(time)
+    for theta in (-30 / mean, -3 / mean, -0.1 / mean, 1 / law.extent, 10 / law.extent, 25 / law.extent):
+        growth = np.exp(theta * time) * weight
+        if theta > 0:
+            exact, moment = 1 + theta * growth @ sf, growth @ ((1 + theta * time) * sf)
+        else:
+            end = np.exp(theta * law.extent)
+            exact = end - theta * growth @ cdf
+            moment = law.extent * end - growth @ ((1 + theta * time) * cdf)
         value, slope = law.log_mgf(np.float64(theta))
         assert abs(np.exp(value) / exact - 1) < 1e-6, theta
-        assert abs(slope / (weight @ ((1 + theta * time) * np.exp(theta * time) * sf) / exact) - 1) < 1e-6, theta
+        assert abs(slope * exact / moment - 1) < 1e-6, theta
 
 
 @pytest.mark.parametrize(("snr_db", "carry"), [(-20, 0.1), (0, 0.01), (1, 10.486), (20, 0.5), (40, 20.0)])
