@@ -67,14 +67,14 @@ def test_kill_of_edge_or_link_under_load(tiny_folder, cascade, alone, tmp_path, 
     with (
         system.edge(tiny_folder, "--queue", "16", "--trace", str(path)) as edge,
         system.link(edge.address) as link,
-        system.busy(edge.address, 4),
         Connection(link.address) as connection,
     ):
         device = Device(cascade, connection)
-        system.wait(lambda: asked() == 4)
-        with asking(device, 4, deadline=SOON) as plain, asking(device, 4, deadline=SOON, fallback=True) as backed:
-            system.wait(lambda: asked() == 12)
-            {"edge": edge, "link": link}[victim].signal(signal.SIGKILL)
+        with system.busy(edge.address, 4):
+            system.wait(lambda: asked() == 4)
+            with asking(device, 4, deadline=SOON) as plain, asking(device, 4, deadline=SOON, fallback=True) as backed:
+                system.wait(lambda: asked() == 12)
+                {"edge": edge, "link": link}[victim].signal(signal.SIGKILL)
         assert plain == ["UNAVAILABLE"] * 4 and backed == ["device"] * 4
         np.testing.assert_array_equal(device.generate(ORDER, fallback=True).image, alone)
         if victim == "link":
