@@ -420,6 +420,7 @@ class GenerativeCascade:
         with self._lock:
             if part.name not in self._sessions:
                 runtime = need("onnxruntime", "bridge")
+                runtime.disable_telemetry_events()
                 options = runtime.SessionOptions()
                 options.inter_op_num_threads = 1
                 options.intra_op_num_threads = self.threads or 0
