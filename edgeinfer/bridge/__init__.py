@@ -1,6 +1,38 @@
-"""The real thing: generative cascades of ONNX networks, run in one process or split between an edge and a device."""
+"""The real thing: ONNX networks that are cascaded, compressed at the cut and left early, run here or split."""
 
+from edgeinfer.bridge.channels import IMPORTANCES, importance
+from edgeinfer.bridge.compression import (
+    PCA,
+    Autoencoder,
+    Channels,
+    Codec,
+    RatePoint,
+    fewest_bits,
+    fit_codec,
+    fit_pca,
+    offload,
+    rate_accuracy,
+    read_autoencoder,
+    select_channels,
+    standard_codecs,
+)
+from edgeinfer.bridge.exits import (
+    DeadlinePolicy,
+    Evaluation,
+    ExitManifest,
+    ExitNetwork,
+    ExitRule,
+    Served,
+    calibrate,
+    deadline_policy,
+    load_exits,
+    poisson,
+    read_exits,
+    replay,
+    serve,
+)
 from edgeinfer.bridge.flops import count_flops
+from edgeinfer.bridge.intervals import Interval
 from edgeinfer.bridge.manifest import (
     Flops,
     Image,
@@ -15,30 +47,63 @@ from edgeinfer.bridge.manifest import (
     read_part,
 )
 from edgeinfer.bridge.profiles import Profile, profile
+from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
 from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, shipped, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
 
 __all__ = [
+    "IMPORTANCES",
+    "PCA",
+    "Autoencoder",
+    "Channels",
+    "Codec",
+    "DeadlinePolicy",
+    "Evaluation",
+    "ExitManifest",
+    "ExitNetwork",
+    "ExitRule",
     "Flops",
     "GenerativeCascade",
     "Image",
+    "Interval",
     "Manifest",
     "Network",
     "Part",
     "Port",
     "Profile",
+    "Quantiser",
+    "RatePoint",
     "Scheduler",
+    "Served",
     "Stage",
     "Step",
     "Text",
     "Wire",
     "advance",
+    "calibrate",
     "count_flops",
+    "deadline_policy",
+    "fewest_bits",
+    "fit_codec",
+    "fit_pca",
+    "importance",
+    "lloyd_max",
     "load",
+    "load_exits",
+    "offload",
     "pack",
+    "poisson",
     "profile",
+    "rate_accuracy",
+    "read_autoencoder",
+    "read_exits",
     "read_manifest",
     "read_part",
+    "replay",
+    "select_channels",
+    "serve",
     "shipped",
+    "standard_codecs",
+    "uniform",
     "unpack",
 ]
