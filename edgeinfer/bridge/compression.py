@@ -326,13 +326,7 @@ class Codec(_validate.Value):
             raise ValueError(f"message of {len(message)} bytes: must have {self.fixed_bits // 8}")
         plain = message
         if not packed:
-            wanted = size if self.quantiser is not None else 4 * size
-            try:
-                plain = _decompressor().decompress(message, max_output_size=wanted, allow_extra_data=False)
-            except need("zstandard", "bridge").ZstdError as error:
-                raise ValueError(f"message of {len(message)} bytes: not zstd: {error}") from error
-            if len(plain) != wanted:
-                raise ValueError(f"message holds {len(plain)} bytes: must hold {wanted}")
+            plain = _decompress(message, size if self.quantiser is not None else 4 * size)
         if self.quantiser is None:
             y = np.frombuffer(plain, "<f4").astype(np.float32)
             if not np.isfinite(y).all():
@@ -440,9 +434,21 @@ def _compressor() -> Any:
     )
 
 
-def _decompressor() -> Any:
+def _decompress(message: bytes, size: int) -> bytes:
+    """The `size` bytes that a frame holds; nothing larger is allocated, whatever the frame says of itself."""
     zstandard = need("zstandard", "bridge")
-    return zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+    kind = zstandard.FORMAT_ZSTD1_MAGICLESS
+    try:
+        stated = zstandard.get_frame_parameters(message, format=kind).content_size
+        if stated not in (zstandard.CONTENTSIZE_UNKNOWN, size):
+            raise ValueError(f"message holds {stated} bytes: must hold {size}")
+        reader = zstandard.ZstdDecompressor(format=kind)
+        plain = reader.decompress(message, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"message of {len(message)} bytes: not zstd: {error}") from error
+    if len(plain) != size:
+        raise ValueError(f"message holds {len(plain)} bytes: must hold {size}")
+    return plain
 
 
 @dataclass(frozen=True)

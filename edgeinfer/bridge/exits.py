@@ -365,6 +365,18 @@ class ExitNetwork:
                 row[number] = perf_counter() - start
         return times
 
+    def exit_times(self, images: ArrayLike, *, repetitions: int = 3) -> tuple[NDArray[np.float64], float]:
+        """Median measured time to leave at each exit, the heads before it passed, and without early exits, s.
+
+        As `Evaluation.with_times` takes them. Parameters as for `service_times`.
+        """
+        last = len(self.manifest.exits) - 1
+        # No score reaches 2, but the head runs; at inf it does not.
+        rules = [ExitRule([2.0] * k + [0.0] * (last - k)) for k in range(last + 1)]
+        rules.append(ExitRule([math.inf] * last))
+        medians = [np.median(self.service_times(images, rule, repetitions=repetitions)) for rule in rules]
+        return np.maximum.accumulate(medians[:-1]), float(medians[-1])
+
     def _cut(self, cut: int) -> int:
         if _validate.whole("cut", cut, 1) >= len(self.manifest.segments):
             raise ValueError(f"cut = {cut}: must be below {len(self.manifest.segments)}, the number of segments")
@@ -581,11 +593,11 @@ class DeadlinePolicy:
     deadline : float, s
         > 0.
     share : float
-        In (0, 1]; the rest is left for the spread of the service times.
+        In (0, 1]. Under overload the queue settles where it fills that share; the rest is left for chance.
 
     Examples
     --------
-    >>> policy = DeadlinePolicy([ExitRule([0.9]), ExitRule([0.0])], [0.4, 0.1], deadline=1.0)
+    >>> policy = DeadlinePolicy([ExitRule([0.9]), ExitRule([0.0])], [0.4, 0.1], deadline=1.0, share=1.0)
     >>> [float(policy(waiting).thresholds[0]) for waiting in (0, 1, 2, 9)]
     [0.9, 0.9, 0.0, 0.0]
     """
@@ -593,7 +605,7 @@ class DeadlinePolicy:
     rules: Sequence[ExitRule]
     mean_times: Any
     deadline: float
-    share: float = 1.0
+    share: float = 0.5
 
     def __post_init__(self) -> None:
         times = np.atleast_1d(_validate.positive("mean_times", self.mean_times))
@@ -615,7 +627,7 @@ class DeadlinePolicy:
 
 
 def deadline_policy(
-    validation: Evaluation, rule: ExitRule, deadline: float, *, share: float = 1.0, levels: int = 50
+    validation: Evaluation, rule: ExitRule, deadline: float, *, share: float = 0.5, levels: int = 50
 ) -> DeadlinePolicy:
     """A policy from a calibrated rule: lowered in `levels` equal steps, mean times from a validation set.
 
