@@ -19,6 +19,7 @@ from edgeinfer._extras import need
 from edgeinfer.bridge import intervals
 from edgeinfer.bridge.channels import IMPORTANCES, importance
 from edgeinfer.bridge.exits import ExitNetwork, open_session
+from edgeinfer.bridge.flops import count_flops
 from edgeinfer.bridge.intervals import Interval
 from edgeinfer.bridge.manifest import Part
 from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
@@ -72,6 +73,11 @@ class Channels(_validate.Value):
     def output(self) -> tuple[int, ...]:
         """Shape after."""
         return (len(self.kept), *self.fill.shape[1:])
+
+    @property
+    def flops(self) -> tuple[int, int]:
+        """Before and behind the cut: none."""
+        return 0, 0
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, *input) to (n, *output)."""
@@ -136,6 +142,11 @@ class PCA(_validate.Value):
     def output(self) -> tuple[int, ...]:
         """Shape after."""
         return (len(self.components),)
+
+    @property
+    def flops(self) -> tuple[int, int]:
+        """Of one tensor before and behind the cut, FLOP, two a multiply-add."""
+        return 2 * self.components.size, 2 * self.components.size
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, *input) to (n, k)."""
@@ -205,6 +216,17 @@ class Autoencoder(_validate.Value):
         if y.shape[1:] != shape:
             raise ValueError(f"{name}: output of shape {y.shape}: must be (n, {', '.join(map(str, shape))})")
         return y
+
+    @cached_property
+    def flops(self) -> tuple[int, int]:
+        """Of one tensor before and behind the cut, FLOP, as `count_flops` counts."""
+        onnx = need("onnx", "bridge")
+
+        def cost(file: bytes, shape: tuple[int, ...]) -> int:
+            name = onnx.load_model(io.BytesIO(file)).graph.input[0].name
+            return count_flops(io.BytesIO(file), {name: (1, *shape)})
+
+        return cost(self.encoder, self.input), cost(self.decoder, self.output)
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, *input) to (n, *output)."""
@@ -289,6 +311,12 @@ class Codec(_validate.Value):
         """Of a message without entropy coding: the most one may take, bit."""
         width = 32 if self.quantiser is None else self.quantiser.bits
         return 8 * math.ceil(math.prod(self.code) * width / 8)  # type: ignore[attr-defined]
+
+    @property
+    def flops(self) -> tuple[int, int]:
+        """Of encoding and of decoding one tensor, FLOP: the steps' products; rounding and zstd are not counted."""
+        pairs = [step.flops for step in self.steps]
+        return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
 
     def encode(self, tensor: ArrayLike) -> bytes:
         """The message of one tensor of `shape`; ValueError for another shape or values that are not finite."""

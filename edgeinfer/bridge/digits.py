@@ -50,6 +50,8 @@ def load_data(part: str, manifest: ExitManifest | None = None) -> Digits:
     """
     split = (read_exits(shipped("digits")) if manifest is None else manifest).split
     _validate.choice("part", part, tuple(split))
-    data = need("sklearn.datasets", "notebooks").load_digits()
-    chosen = np.array(split[part])
+    data = need("sklearn.datasets", "paper").load_digits()
+    chosen = np.array(split[part], np.int64)
+    if not chosen.size or chosen.min() < 0 or chosen.max() >= len(data.target):
+        raise ValueError(f"split of {part!r}: must be indices in 0 .. {len(data.target) - 1}")
     return Digits((data.images[chosen] / 16).astype(np.float32)[:, None], data.target[chosen])

@@ -23,6 +23,8 @@ from edgeinfer.model import Measured
 FORMAT = 1
 CRITERIA = ("confidence", "entropy")
 _LARGEST_SEARCH = 2_000_000
+# `sleep` wakes late by about as much as a small network takes; the last of each wait is spun away.
+_SPIN = 2e-4
 
 
 @dataclass(frozen=True)
@@ -222,10 +224,15 @@ def scores(probabilities: ArrayLike, criterion: str) -> NDArray[np.float64]:
     p = np.asarray(_validate.real("probabilities", probabilities, 0, 1 + 1e-6))
     if p.ndim != 3 or 0 in p.shape or p.shape[2] < 2:
         raise ValueError(f"probabilities of shape {p.shape}: must be (exits, n, classes >= 2)")
+    return _scores(p, criterion)
+
+
+def _scores(p: NDArray[np.float64], criterion: str) -> Any:
+    """`scores` of what is known to be good, over the last axis."""
     if criterion == "confidence":
-        return p.max(2)
+        return p.max(-1)
     terms = np.where(p > 0, -p * np.log(np.where(p > 0, p, 1)), 0)
-    return np.clip(1 - terms.sum(2) / math.log(p.shape[2]), 0, 1)
+    return np.clip(1 - terms.sum(-1) / math.log(p.shape[-1]), 0, 1)
 
 
 def _first(rows: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -278,7 +285,7 @@ class ExitNetwork:
         image : (channels, height, width) array_like
         rule : ExitRule
         """
-        x = self._images([image])
+        x = self._images(np.asarray(image, np.float32)[None] if isinstance(image, np.ndarray) else [image])
         if len(rule.thresholds) != len(self.manifest.exits) - 1:
             raise ValueError(f"rule has {len(rule.thresholds)} thresholds: must have {len(self.manifest.exits) - 1}")
         for number, (segment, head) in enumerate(zip(self.manifest.segments, self.manifest.exits, strict=True)):
@@ -287,10 +294,10 @@ class ExitNetwork:
             # An exit that nothing may leave by need not run.
             if threshold == math.inf:
                 continue
-            p = _softmax(self._run(head.part, x))
-            if scores(p[None], rule.criterion)[0, 0] >= threshold:
+            p = _softmax(self._run(head.part, x))[0]
+            if _scores(p, rule.criterion) >= threshold:
                 break
-        return Answer(int(p[0].argmax()), number, p[0])
+        return Answer(int(p.argmax()), number, p)
 
     def features(self, images: ArrayLike, cut: int) -> NDArray[np.float32]:
         """What crosses the cut behind `cut` segments.
@@ -776,9 +783,11 @@ def serve(
     network.infer(x[0], policy if isinstance(policy, ExitRule) else policy(0))
     origin = perf_counter() - arrived[0]
     for number, arrival in enumerate(arrived):
-        if (early := arrival - (perf_counter() - origin)) > 0:
+        if (early := arrival - (perf_counter() - origin) - _SPIN) > 0:
             sleep(early)
-        starts[number] = perf_counter() - origin
+        while (now := perf_counter() - origin) < arrival:
+            pass
+        starts[number] = now
         waiting = int(np.searchsorted(arrived, starts[number], "right")) - number - 1
         rule = policy if isinstance(policy, ExitRule) else policy(max(waiting, 0))
         answers.append(network.infer(x[drawn[number]], rule))

@@ -91,7 +91,10 @@ def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, 
     tail = (1 - _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)) / 2
     rng = np.random.default_rng(_validate.whole("seed", seed, 0))
     resamples = _validate.whole("resamples", resamples, 1)
-    means = [array[rng.integers(0, array.size, array.size)].mean() for _ in range(resamples)]
+    # How often a resample draws each distinct value.
+    distinct, counts = np.unique(array, return_counts=True)
+    shares = counts / array.size
+    means = [rng.multinomial(array.size, shares) @ distinct / array.size for _ in range(resamples)]
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(array.mean()), float(low), float(high))
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgeinfer import _validate
 
 LARGEST_BITS = 8
-_ROUNDS = 200
+_ROUNDS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,36 +124,29 @@ def lloyd_max(samples: ArrayLike, bits: int) -> Quantiser:
 
 
 def _lloyd(ordered: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
-    middle = ordered.mean()
-    first, second = (np.concatenate([[0.0], np.cumsum((ordered - middle) ** power)]) for power in (1, 2))
+    sums = np.concatenate([[0.0], np.cumsum(ordered - ordered[0])])
+    ends = np.empty(len(start) + 1, np.int64)
+    ends[0], ends[-1] = 0, len(ordered)
 
-    def cells(levels: NDArray[np.float64]) -> NDArray[np.int64]:
-        inner = np.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2, side="right")
-        return np.concatenate([[0], inner, [len(ordered)]])
+    def fill(levels: NDArray[np.float64]) -> None:
+        ends[1:-1] = ordered.searchsorted((levels[1:] + levels[:-1]) / 2, side="right")
 
     def error(levels: NDArray[np.float64]) -> float:
-        ends = cells(levels)
-        shifted = levels - middle
-        terms = np.diff(second[ends]) - 2 * shifted * np.diff(first[ends]) + np.diff(ends) * shifted**2
-        return float(terms.sum())
+        fill(levels)
+        return float(((ordered - np.repeat(levels, np.diff(ends))) ** 2).sum())
 
-    best, least = start, error(start)
+    levels = start
     for _ in range(_ROUNDS):
-        ends = cells(best)
-        counts = np.diff(ends)
-        # A cell without samples keeps its level. Levels are float32 in use, so the error is that of the rounded ones.
-        centres = np.where(counts > 0, middle + np.diff(first[ends]) / np.maximum(counts, 1), best)
-        centres = np.sort(centres.astype(np.float32).astype(np.float64))
-        found = error(centres)
-        if not found < (1 - 1e-7) * least:
+        fill(levels)
+        counts = ends[1:] - ends[:-1]
+        # A cell without samples keeps its level; levels are float32 in use.
+        centres = ordered[0] + (sums[ends[1:]] - sums[ends[:-1]]) / np.maximum(counts, 1)
+        centres = np.sort(np.where(counts > 0, centres, levels).astype(np.float32).astype(np.float64))
+        if np.array_equal(centres, levels):
             break
-        best, least = centres, found
-
-    def exact(levels: NDArray[np.float64]) -> float:
-        return float(((ordered - np.repeat(levels, np.diff(cells(levels)))) ** 2).sum())
-
-    # The sums above cancel where the error is tiny.
-    return best if exact(best) <= exact(start) else start
+        levels = centres
+    # Each round lowers the error, but for rounding.
+    return levels if error(levels) <= error(start) else start
 
 
 def _rows(samples: ArrayLike) -> NDArray[np.float64]:

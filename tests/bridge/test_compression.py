@@ -298,6 +298,17 @@ def test_every_family_gets_better_with_bits_and_beats_eightfold(network, train, 
     assert points["plain 4"].bits.value < 0.7 * codecs["plain 4"].fixed_bits
 
 
+def test_what_a_codec_costs(network):
+    item = network.manifest.autoencoders[0]
+    step = bridge.read_autoencoder(item.encoder, item.decoder)
+    # Convolutions 16 -> 32 and 32 -> 1 at 4 x 4; then 1 -> 32 at 4 x 4, and 4 x 4 x 32 inputs to 16 channels of 4 x 4.
+    encoder, decoder = 2 * 16 * 9 * (32 * 16 + 32 * 1), 2 * 16 * (9 * 32 + 32 * 16 * 16)
+    assert Codec((16, 8, 8), [step]).flops == (encoder, decoder)
+    x = tensors()
+    steps = [select_channels(x, [1, 2, 3, 4], 2), fit_pca(x[:, :2], 3)]
+    assert Codec(SHAPE, steps).flops == (2 * 3 * 12, 2 * 3 * 12)
+
+
 def test_offload_of_the_whole_input(network, test_set):
     points = {p.name: p for p in bridge.offload(network, *test_set, levels=17, qualities=(10, 95))}
     assert points["pixels"].bits.value == 320 and points["pixels"].loss.value == 0
