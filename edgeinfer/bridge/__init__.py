@@ -1,10 +1,42 @@
-"""The real thing: generative cascades of ONNX networks, run in one process or split between an edge and a device."""
+"""The real thing: ONNX networks that are cascaded, compressed at the cut and left early, run here or split."""
 
 from importlib import import_module
 from typing import Any
 
 from edgeinfer.bridge.airtime import Airtime
+from edgeinfer.bridge.channels import IMPORTANCES, importance
+from edgeinfer.bridge.compression import (
+    PCA,
+    Autoencoder,
+    Channels,
+    Codec,
+    RatePoint,
+    fewest_bits,
+    fit_codec,
+    fit_pca,
+    offload,
+    rate_accuracy,
+    read_autoencoder,
+    select_channels,
+    standard_codecs,
+)
+from edgeinfer.bridge.exits import (
+    DeadlinePolicy,
+    Evaluation,
+    ExitManifest,
+    ExitNetwork,
+    ExitRule,
+    Served,
+    calibrate,
+    deadline_policy,
+    load_exits,
+    poisson,
+    read_exits,
+    replay,
+    serve,
+)
 from edgeinfer.bridge.flops import count_flops
+from edgeinfer.bridge.intervals import Interval
 from edgeinfer.bridge.manifest import (
     Flops,
     Image,
@@ -19,6 +51,7 @@ from edgeinfer.bridge.manifest import (
     read_part,
 )
 from edgeinfer.bridge.profiles import Profile, profile
+from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
 from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, shipped, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
 
@@ -40,15 +73,26 @@ _LAZY = {
     "read_trace": "trace",
 }
 __all__ = [
+    "IMPORTANCES",
+    "PCA",
     "Airtime",
+    "Autoencoder",
+    "Channels",
+    "Codec",
     "Connection",
+    "DeadlinePolicy",
     "Device",
     "Edge",
     "EdgeError",
+    "Evaluation",
+    "ExitManifest",
+    "ExitNetwork",
+    "ExitRule",
     "Flops",
     "Generation",
     "GenerativeCascade",
     "Image",
+    "Interval",
     "LoadTest",
     "Manifest",
     "Network",
@@ -56,7 +100,10 @@ __all__ = [
     "Part",
     "Port",
     "Profile",
+    "Quantiser",
+    "RatePoint",
     "Scheduler",
+    "Served",
     "Shaper",
     "Stage",
     "Step",
@@ -65,17 +112,35 @@ __all__ = [
     "Trace",
     "Wire",
     "advance",
+    "calibrate",
     "control_bytes",
     "count_flops",
+    "deadline_policy",
     "draw_trace",
+    "fewest_bits",
+    "fit_codec",
+    "fit_pca",
+    "importance",
+    "lloyd_max",
     "load",
+    "load_exits",
     "load_test",
+    "offload",
     "pack",
+    "poisson",
     "profile",
+    "rate_accuracy",
+    "read_autoencoder",
+    "read_exits",
     "read_manifest",
     "read_part",
     "read_trace",
+    "replay",
+    "select_channels",
+    "serve",
     "shipped",
+    "standard_codecs",
+    "uniform",
     "unpack",
 ]
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,14 +14,14 @@ _COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _UNKNOWN = ("Einsum", "Attention", "LSTM", "GRU", "RNN", "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul")
 
 
-def count_flops(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def count_flops(path: str | Path | IO[bytes], shapes: Mapping[str, tuple[int, ...]]) -> int:
     """FLOP of one pass: two a multiply-add of every convolution and matrix product, as the graph really runs.
 
     Element-wise operations, normalisations and look-ups are not counted, as is the custom.
 
     Parameters
     ----------
-    path : path
+    path : path or binary file
         An ONNX file.
     shapes : mapping of str to tuple of int
         Of each input.

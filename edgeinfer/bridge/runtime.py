@@ -30,7 +30,7 @@ _FLOAT16_LARGEST = float(np.finfo(np.float16).max)
 
 
 def shipped(name: str) -> Path:
-    """Folder of a cascade that comes with the package.
+    """Folder of a model that comes with the package: a cascade, or "digits", a classifier with exits.
 
     Raises
     ------

@@ -27,6 +27,8 @@ ITEMS = (
     "looseness",
     "sensitivity",
     "control_overhead",
+    "accuracy_bits",
+    "early_exit",
 )
 
 _MEASURED = Path(__file__).parent / "data"

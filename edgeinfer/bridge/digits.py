@@ -1,0 +1,57 @@
+"""The data of the shipped classifier: scikit-learn's handwritten digits, in the parts that training used."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+from edgeinfer.bridge.exits import ExitManifest, read_exits
+from edgeinfer.bridge.runtime import shipped
+
+#: Grey levels of a pixel.
+LEVELS = 17
+
+
+class Digits(NamedTuple):
+    """Labelled images.
+
+    Attributes
+    ----------
+    images : (n, 1, 8, 8) ndarray, float32
+        Whole multiples of 1/16 in [0, 1].
+    labels : (n,) ndarray of int
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[Any]
+
+
+def load_data(part: str, manifest: ExitManifest | None = None) -> Digits:
+    """A part of the digits: 1,797 real images of 8 x 8 pixels, few and small; writers are not kept apart.
+
+    Parameters
+    ----------
+    part : {"train", "validation", "test"}
+        808, 450 or 539 images.
+    manifest : ExitManifest, optional
+        Whose split; the shipped network's where left out.
+
+    Raises
+    ------
+    ImportError
+        Without scikit-learn, which carries the data.
+
+    Examples
+    --------
+    >>> load_data("test").images.shape
+    (539, 1, 8, 8)
+    """
+    split = (read_exits(shipped("digits")) if manifest is None else manifest).split
+    _validate.choice("part", part, tuple(split))
+    data = need("sklearn.datasets", "paper").load_digits()
+    chosen = np.array(split[part], np.int64)
+    if not chosen.size or chosen.min() < 0 or chosen.max() >= len(data.target):
+        raise ValueError(f"split of {part!r}: must be indices in 0 .. {len(data.target) - 1}")
+    return Digits((data.images[chosen] / 16).astype(np.float32)[:, None], data.target[chosen])
