@@ -1,6 +1,8 @@
-"""The real thing: generative cascades of ONNX networks, run in one process or split between an edge and a device."""
+"""The real thing: ONNX networks, and cascades of them, cut, run in one process or split between a device and an edge."""
 
+from edgeinfer.bridge.cuts import Cut, candidates, chain_cuts, cut
 from edgeinfer.bridge.flops import count_flops
+from edgeinfer.bridge.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.bridge.manifest import (
     Flops,
     Image,
@@ -14,31 +16,45 @@ from edgeinfer.bridge.manifest import (
     read_manifest,
     read_part,
 )
-from edgeinfer.bridge.profiles import Profile, profile
+from edgeinfer.bridge.network_profiles import NetworkProfile
+from edgeinfer.bridge.parts import Parts, write_parts
+from edgeinfer.bridge.profiles import Profile
+from edgeinfer.bridge.profiling import profile
 from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, shipped, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
 
 __all__ = [
+    "Cut",
     "Flops",
     "GenerativeCascade",
+    "Graph",
     "Image",
     "Manifest",
     "Network",
+    "NetworkProfile",
+    "Operation",
     "Part",
+    "Parts",
     "Port",
     "Profile",
     "Scheduler",
     "Stage",
     "Step",
+    "Tensor",
     "Text",
     "Wire",
     "advance",
+    "candidates",
+    "chain_cuts",
     "count_flops",
+    "cut",
     "load",
     "pack",
     "profile",
+    "read_graph",
     "read_manifest",
     "read_part",
     "shipped",
     "unpack",
+    "write_parts",
 ]
