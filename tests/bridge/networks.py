@@ -96,11 +96,14 @@ def light(name, seed=0):
     graph = loaded.graph
     rng = np.random.default_rng(seed)
     shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if "__SHAPE" in tensor.name}
+    variances = {node.input[4] for node in graph.node if node.op_type == "BatchNormalization"}
     constant = [node for node in graph.node if node.op_type == "ConstantOfShape"]
     for node in constant:
         shape = tuple(shapes[node.input[0]])
         spread = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
         value = (rng.standard_normal(shape, np.float32) * np.float32(spread)).astype(np.float32)
+        if node.output[0] in variances:
+            value = 1 + np.abs(value)
         graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
         graph.node.remove(node)
     for kept in (graph.initializer, graph.input):
