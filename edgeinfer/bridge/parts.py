@@ -134,7 +134,7 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
         "outputs": list(graph.outputs),
         "parts": parts,
         "links": [[_described(graph.tensors[name]) for name in names] for names in cut.crossing],
-        "predicted": {"kind": "derived", "latency": cut.latency, "objective": cut.objective, "value": cut.value},
+        "predicted": {"kind": "derived", "objective": cut.objective, "value": cut.value, "times": list(cut.times)},
     }
     _replace(folder / MANIFEST, json.dumps(data, indent=1).encode())
     return folder / MANIFEST
