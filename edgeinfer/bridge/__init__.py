@@ -22,6 +22,8 @@ from edgeinfer.bridge.profiles import Profile
 from edgeinfer.bridge.profiling import profile
 from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, shipped, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
+from edgeinfer.bridge.tile_workers import TileWorkers
+from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spatial_tiles, tileable_runs
 
 __all__ = [
     "Cut",
@@ -42,10 +44,15 @@ __all__ = [
     "Step",
     "Tensor",
     "Text",
+    "Tile",
+    "TileWorkers",
+    "Tiling",
     "Wire",
     "advance",
+    "best_tiling",
     "candidates",
     "chain_cuts",
+    "channel_tiles",
     "count_flops",
     "cut",
     "load",
@@ -55,6 +62,8 @@ __all__ = [
     "read_manifest",
     "read_part",
     "shipped",
+    "spatial_tiles",
+    "tileable_runs",
     "unpack",
     "write_parts",
 ]

@@ -253,7 +253,7 @@ def session_options(runtime: Any, level: str, threads: int) -> Any:
     options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[level])
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     return options
 
 
