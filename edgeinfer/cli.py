@@ -1,4 +1,4 @@
-"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep | edge | generate | link."""
+"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep | edge | generate | link | cut."""
 
 import csv
 import io
@@ -474,6 +474,94 @@ def link_command(
             trace=log,
         )
         run(shaper, watch_stdin=watch)
+
+
+@group.command("cut")
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@_common
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224; those that the file leaves free.")  # fmt: skip
+@click.option("--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"]))  # fmt: skip
+@click.option("--deadline", default=None, type=float, help="For violation, s.")
+@click.option("--arrival-rate", default=None, type=float, help="For violation, 1/s; the scenario's by default.")
+@click.option("--returned", is_flag=True, help="The result comes back to the device over the same link.")
+@click.option("--measure", is_flag=True, help="Measure the operations here, and scale them by the nodes' FLOP/s.")
+@click.option("--profile", "stored", default=None, type=click.Path(), help="A profile to read, or to write with --measure.")  # fmt: skip
+@click.option("--out", default=None, type=click.Path(file_okay=False), help="Folder for device.onnx, edge.onnx and parts.json.")  # fmt: skip
+@click.option("--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png or .svg.")  # fmt: skip
+def cut_command(
+    model: str,
+    settings: tuple[str, ...],
+    form: str,
+    shapes: tuple[str, ...],
+    objective: str,
+    deadline: float | None,
+    arrival_rate: float | None,
+    returned: bool,
+    measure: bool,
+    stored: str | None,
+    out: str | None,
+    drawing: str | None,
+) -> None:
+    """The best cut of an ONNX network between device and edge, and the cuts that compete with it.
+
+    Rows: the chosen cut, then the Pareto front of latency, slowest stage and time on the link. Transfers take b / E[R].
+
+    Example: edgeinfer cut model.onnx --set device_flops=2e9 --set edge_flops=1e11 --draw cut.svg
+    """
+    from edgeinfer import bridge, plan
+
+    scenario = _scenario(settings)
+    sizes = {}
+    for shape in shapes:
+        name, mark, text = shape.partition("=")
+        if not mark or not all(part.isdecimal() for part in text.split(",")):
+            raise click.UsageError(f"--shape {shape}: must be NAME=SIZES")
+        sizes[name] = tuple(map(int, text.split(",")))
+    network: Any
+    if measure:
+        network = bridge.profile(model, sizes)
+        if stored is not None:
+            network.save(stored)
+    elif stored is not None:
+        network = bridge.NetworkProfile.load(stored)
+    else:
+        network = bridge.read_graph(model, sizes)
+    link = scenario.link
+    arguments = {"device": scenario.device, "edge": scenario.edge, "link": link, "downlink": link if returned else None}
+    timing = {}
+    if objective == "violation":
+        timing = {
+            "deadline": deadline,
+            "arrival_rate": scenario.arrival_rate if arrival_rate is None else arrival_rate,
+        }
+    best = plan.best_cut(network, objective=objective, **arguments, **timing)
+    others = [option for option in bridge.candidates(network, **arguments) if option.places != best.places]
+    _show([_cut_row(best, objective)] + [_cut_row(option, "") for option in others], form)
+    if out is not None:
+        bridge.write_parts(model, best, out, sizes)
+    if drawing is not None:
+        from edgeinfer.paper import network as picture
+
+        picture.draw(best).savefig(drawing)
+
+
+def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
+    uplink = cut.bits[0] / cut.links[0].mean_rate()
+    downlink = sum(cut.returned_bits) / cut.links[0].mean_rate()
+    stages = (*cut.times, uplink, downlink)
+    names = cut.crossing[0]
+    return {
+        "best": chosen,
+        "value": float(cut.value) if chosen else "",
+        "device_operations": cut.places.count(0),
+        "device_s": cut.times[0],
+        "uplink_mbit": cut.bits[0] / 1e6,
+        "uplink_s": uplink,
+        "edge_s": cut.times[1],
+        "latency_s": sum(stages),
+        "requests_per_s": 1 / max(stages) if max(stages) else float("inf"),
+        "crossing": " ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else ""),
+    }
 
 
 def main() -> None:

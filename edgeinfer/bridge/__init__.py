@@ -1,4 +1,4 @@
-"""The real thing: ONNX networks that are cascaded, compressed at the cut and left early, run here or split."""
+"""The real thing: ONNX networks cascaded, cut, compressed at the cut and left early, run here or split."""
 
 from importlib import import_module
 from typing import Any
@@ -20,6 +20,7 @@ from edgeinfer.bridge.compression import (
     select_channels,
     standard_codecs,
 )
+from edgeinfer.bridge.cuts import Cut, candidates, chain_cuts, cut
 from edgeinfer.bridge.exits import (
     DeadlinePolicy,
     Evaluation,
@@ -36,6 +37,7 @@ from edgeinfer.bridge.exits import (
     serve,
 )
 from edgeinfer.bridge.flops import count_flops
+from edgeinfer.bridge.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.bridge.intervals import Interval
 from edgeinfer.bridge.manifest import (
     Flops,
@@ -50,10 +52,15 @@ from edgeinfer.bridge.manifest import (
     read_manifest,
     read_part,
 )
-from edgeinfer.bridge.profiles import Profile, profile
+from edgeinfer.bridge.network_profiles import NetworkProfile
+from edgeinfer.bridge.parts import Parts, write_parts
+from edgeinfer.bridge.profiles import Profile
+from edgeinfer.bridge.profiling import profile
 from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
 from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, shipped, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
+from edgeinfer.bridge.tile_workers import TileWorkers
+from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spatial_tiles, tileable_runs
 
 # What speaks gRPC or draws loads when it is first named.
 _LAZY = {
@@ -80,6 +87,7 @@ __all__ = [
     "Channels",
     "Codec",
     "Connection",
+    "Cut",
     "DeadlinePolicy",
     "Device",
     "Edge",
@@ -91,13 +99,17 @@ __all__ = [
     "Flops",
     "Generation",
     "GenerativeCascade",
+    "Graph",
     "Image",
     "Interval",
     "LoadTest",
     "Manifest",
     "Network",
+    "NetworkProfile",
+    "Operation",
     "Order",
     "Part",
+    "Parts",
     "Port",
     "Profile",
     "Quantiser",
@@ -107,14 +119,23 @@ __all__ = [
     "Shaper",
     "Stage",
     "Step",
+    "Tensor",
     "Testbed",
     "Text",
+    "Tile",
+    "TileWorkers",
+    "Tiling",
     "Trace",
     "Wire",
     "advance",
+    "best_tiling",
     "calibrate",
+    "candidates",
+    "chain_cuts",
+    "channel_tiles",
     "control_bytes",
     "count_flops",
+    "cut",
     "deadline_policy",
     "draw_trace",
     "fewest_bits",
@@ -132,6 +153,7 @@ __all__ = [
     "rate_accuracy",
     "read_autoencoder",
     "read_exits",
+    "read_graph",
     "read_manifest",
     "read_part",
     "read_trace",
@@ -139,9 +161,12 @@ __all__ = [
     "select_channels",
     "serve",
     "shipped",
+    "spatial_tiles",
     "standard_codecs",
+    "tileable_runs",
     "uniform",
     "unpack",
+    "write_parts",
 ]
 
 

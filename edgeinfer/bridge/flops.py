@@ -49,11 +49,8 @@ def count_flops(path: str | Path | IO[bytes], shapes: Mapping[str, tuple[int, ..
     """
     onnx, runtime = need("onnx", "bridge"), need("onnxruntime", "bridge")
     model = onnx.load_model(path)
+    check_countable(onnx, model, str(path))
     nodes = [node for node in model.graph.node if node.op_type in _COUNTED]
-    for node in model.graph.node:
-        nested = any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
-        if nested or node.op_type in _UNKNOWN or node.domain not in ("", "ai.onnx"):
-            raise ValueError(f"{path}: node {node.name!r} = {node.op_type}: its operations cannot be counted")
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     inputs = {value.name: value for value in model.graph.input if value.name not in weights}
     feeds = {}
@@ -73,10 +70,34 @@ def count_flops(path: str | Path | IO[bytes], shapes: Mapping[str, tuple[int, ..
     values = session.run(names, feeds) if names else []
     sizes = weights | {name: array.shape for name, array in feeds.items()}
     sizes |= {name: value.shape for name, value in zip(names, values, strict=True)}
-    return sum(_cost(node, sizes) for node in nodes)
+    return sum(node_flops(node, sizes) for node in nodes)
 
 
-def _cost(node: Any, sizes: Mapping[str, tuple[int, ...]]) -> int:
+def check_countable(onnx: Any, model: Any, label: str) -> None:
+    """Refuse branches, loops, operators beyond ONNX's own, and products of matrices that the count would miss.
+
+    Raises
+    ------
+    ValueError
+        Naming `label`, the node and its operator.
+    """
+    for node in model.graph.node:
+        nested = any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
+        if nested or node.op_type in _UNKNOWN or node.domain not in ("", "ai.onnx"):
+            raise ValueError(f"{label}: node {node.name!r} = {node.op_type}: its operations cannot be counted")
+
+
+def node_flops(node: Any, sizes: Mapping[str, tuple[int, ...]]) -> int:
+    """FLOP of one node in `count_flops`' convention.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+    sizes : mapping of str to tuple of int
+        Shapes of its inputs and outputs.
+    """
+    if node.op_type not in _COUNTED:
+        return 0
     first, second, result = sizes[node.input[0]], sizes[node.input[1]], sizes[node.output[0]]
     if node.op_type == "Conv":
         return 2 * math.prod(result) * math.prod(second[1:])

@@ -417,17 +417,30 @@ def read_part(root: Path, name: str, file: str = "cascade.json", where: str = "p
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = {value.name: _port(onnx, value) for value in model.graph.input if value.name not in weights}
         outputs = {value.name: _port(onnx, value) for value in model.graph.output}
-        external = [dict((pair.key, pair.value) for pair in t.external_data) for t in _external(onnx, model)]
     except Exception as error:  # protobuf and onnx raise types of their own
         raise ValueError(f"{label}: not an ONNX model: {error}") from error
     if not inputs or not outputs:
         raise ValueError(f"{label}: not an ONNX model: it has {len(inputs)} inputs and {len(outputs)} outputs")
-    for entry in external:
-        location = entry.get("location", "")
-        data = _inside(root, root / name / location, f"{label}: external data")
+    check_external_data(onnx, model, root, root / name, label)
+    return Part(name, path, MappingProxyType(inputs), MappingProxyType(outputs))
+
+
+def check_external_data(onnx: Any, model: Any, root: Path, folder: Path, label: str) -> bool:
+    """Whether a model that lies in `folder` keeps data in other files; each must be there and lie below `root`.
+
+    Raises
+    ------
+    ValueError
+        Naming `label` and the file.
+    """
+    found = False
+    for tensor in _external(onnx, model):
+        location = {pair.key: pair.value for pair in tensor.external_data}.get("location", "")
+        data = _inside(root, folder / location, f"{label}: external data")
         if not data.is_file():
             raise ValueError(f"{label}: external data = {location!r}: missing")
-    return Part(name, path, MappingProxyType(inputs), MappingProxyType(outputs))
+        found = True
+    return found
 
 
 def _port(onnx: Any, value: Any) -> Port:

@@ -281,11 +281,11 @@ def profile(
         decode_inference,
         passes,
         step_times,
-        _machine() | settings,
+        machine() | settings,
     )
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     return {
         "kind": "measured",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

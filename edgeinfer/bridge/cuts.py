@@ -1,0 +1,594 @@
+"""Where to cut a network between a device and edge nodes: exact over the whole graph, by minimum cuts."""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+from edgeinfer.bridge.graphs import Graph, read_graph
+from edgeinfer.bridge.mincut import minimum_cut
+from edgeinfer.bridge.network_profiles import NetworkProfile
+from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
+
+OBJECTIVES = ("latency", "throughput", "violation")
+#: (pipeline, arrival rate, deadline) -> an upper bound on the violation probability, or an object with `upper`.
+Bracket = Callable[[Pipeline, float, float], Any]
+# A branch whose bound is this close to the best cut, relatively, is not followed.
+_TOLERANCE = 1e-9
+# Weights of one stage against another that candidates are sought with.
+_RATIOS = 2.0 ** np.arange(-6, 7, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network divided among a chain of nodes, the device first.
+
+    Attributes
+    ----------
+    network : Graph or NetworkProfile
+    nodes : tuple of Node
+        Along the chain.
+    links : tuple of RayleighLink
+        From each node to the next.
+    downlinks : tuple of RayleighLink
+        From each node back to the one before; empty where results stay where they arise.
+    places : tuple of int
+        For each operation the position of its node in the chain; never less than that of what it reads.
+    objective : str
+    value : float
+        What the objective says of this cut: s, requests/s, or a probability.
+    bound : float
+        Proven: no cut is better than this. NaN for "violation", where nothing is proven of other cuts.
+    """
+
+    network: Graph | NetworkProfile
+    nodes: tuple[Node, ...]
+    links: tuple[RayleighLink, ...]
+    downlinks: tuple[RayleighLink, ...]
+    places: tuple[int, ...]
+    objective: str = "latency"
+    value: float = np.nan
+    bound: float = np.nan
+
+    @property
+    def graph(self) -> Graph:
+        """The network's graph."""
+        return self.network.graph if isinstance(self.network, NetworkProfile) else self.network
+
+    @cached_property
+    def crossing(self) -> tuple[tuple[str, ...], ...]:
+        """Tensors that each link carries, each once whoever reads it."""
+        hops: list[list[str]] = [[] for _ in self.links]
+        for name, readers in self.graph.consumers.items():
+            start = self.places[self.graph.producer[name]] if name in self.graph.producer else 0
+            for hop in range(start, max((self.places[i] for i in readers), default=start)):
+                hops[hop].append(name)
+        return tuple(map(tuple, hops))
+
+    @cached_property
+    def returning(self) -> tuple[tuple[str, ...], ...]:
+        """Outputs of the network that each downlink carries."""
+        places = {name: self.places[self.graph.producer[name]] for name in self.graph.outputs}
+        return tuple(tuple(n for n, place in places.items() if place > hop) for hop in range(len(self.downlinks)))
+
+    @cached_property
+    def bits(self) -> tuple[int, ...]:
+        """Bits of each link's tensors."""
+        return tuple(sum(self.graph.tensors[name].bits for name in names) for names in self.crossing)
+
+    @cached_property
+    def returned_bits(self) -> tuple[int, ...]:
+        """Bits of each downlink's tensors."""
+        return tuple(sum(self.graph.tensors[name].bits for name in names) for names in self.returning)
+
+    @cached_property
+    def times(self) -> tuple[float, ...]:
+        """Computing time on each node, s."""
+        costs = _node_times(self.network, self.nodes)
+        places = np.array(self.places)
+        return tuple(float(costs[place, places == place].sum()) for place in range(len(self.nodes)))
+
+    def stages(self) -> Iterator[tuple[str, Any]]:
+        """Names and stages a request passes: nodes outwards with the links between, then the downlinks back."""
+        samples = isinstance(self.network, NetworkProfile)
+        for place, (node, time) in enumerate(zip(self.nodes, self.times, strict=True)):
+            if place and self.bits[place - 1]:
+                name = f"uplink{place}" if len(self.links) > 1 else "uplink"
+                yield name, Transfer(self.bits[place - 1], self.links[place - 1], name)
+            if place not in self.places:
+                continue
+            if samples:
+                assert isinstance(self.network, NetworkProfile)
+                share = self.network.times[np.array(self.places) == place].sum() / self.network.times.sum()
+                yield node.name, Measured(self.network.samples_on(node, float(share)), node.name)
+            else:
+                yield node.name, Compute(time * node.flops, node, node.name)
+        for hop in reversed(range(len(self.downlinks))):
+            if self.returned_bits[hop]:
+                name = f"downlink{hop + 1}" if len(self.links) > 1 else "downlink"
+                yield name, Transfer(self.returned_bits[hop], self.downlinks[hop], name)
+
+    def pipeline(self) -> Pipeline:
+        """The cut as a pipeline: measured samples where the network is a profile, else FLOP over FLOP/s."""
+        return Pipeline(stage for _, stage in self.stages())
+
+    @cached_property
+    def latency(self) -> float:
+        """Mean unloaded latency, s, with the exact mean of each transfer."""
+        return float(sum(stage.mean() for _, stage in self.stages()))
+
+    @cached_property
+    def throughput(self) -> float:
+        """Requests per second that the slowest stage lets through: one over its mean time."""
+        slowest = max(float(stage.mean()) for _, stage in self.stages())
+        return 1 / slowest if slowest else np.inf
+
+
+def cut(
+    model: Any,
+    *,
+    device: Node,
+    edge: Node | Sequence[Node],
+    link: RayleighLink | Sequence[RayleighLink],
+    downlink: RayleighLink | Sequence[RayleighLink] | None = None,
+    objective: str = "latency",
+    deadline: float | None = None,
+    arrival_rate: float | None = None,
+    bracket: Bracket | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    transfer: str = "ergodic",
+    solves: int | None = None,
+) -> Cut:
+    """The best cut of a network between a device, where its input arises, and one or several edge nodes.
+
+    An operation runs on one node of the chain, never before what it reads; a tensor crosses each link at most once,
+    whoever reads it; weights never cross. A minimum cut finds the best of *all* such divisions for every objective
+    that is a sum over operations and tensors: with n nodes, each operation has n - 1 vertices "it runs at place h or
+    before", an edge of infinite capacity for each implication (at h implies at h + 1; a reader at h implies its writer
+    at h), and the cost of operation v at place j as the capacity between its vertices j and j - 1. A tensor of b bits
+    costs b / E[R] on link h where its writer is at h or before and one of its readers is not: one more vertex a hop
+    for a tensor of several readers. Each term is a capacity from a true to a false vertex, so finite cuts and
+    divisions correspond one to one, cost for cost.
+
+    latency: with transfer="ergodic" a transfer takes b / E[R], as in the paper: `value` is the minimum, and `bound`
+    equals it. The exact mean of a transfer is larger, by a part of a slot, and not additive in the bits; with
+    transfer="exact", `value` is the exact mean latency of the best of the minimiser and of the divisions with all
+    operations on one node, and `bound` is still the minimum with b / E[R], below the mean latency of every cut.
+    throughput: one over the slowest stage's time, b / E[R] for a transfer. Exact by branch and bound, the bounds
+    from minimum cuts of weighted sums of the stages; NP-hard in general, so that it stops after `solves` minimum
+    cuts, and `bound` says how far any cut could go.
+    violation: the least upper bound on P(sojourn time > deadline) among `candidates`, but for those whose transfer's
+    law the bracket refuses (it raises what it raised where that is all of them). The bound comes as `bracket`,
+    because this package does not know the analysis: `plan.best_cut` passes the core's.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto, Graph or NetworkProfile
+        With a profile the times are the measured ones, scaled by the nodes' FLOP/s; otherwise FLOP over FLOP/s, where
+        what `count_flops` does not count costs nothing.
+    device : Node
+    edge : Node or sequence of Node
+        Several: a chain, the nearest first.
+    link : RayleighLink or sequence of RayleighLink
+        To each edge node from the node before.
+    downlink : as link, optional
+        Where the outputs must come back to the device: from each edge node to the node before.
+    objective : {"latency", "throughput", "violation"}
+    deadline : float, s, optional
+        For "violation", >= 0.
+    arrival_rate : float, 1/s, optional
+        Of Poisson arrivals, for "violation", > 0.
+    bracket : callable, optional
+        For "violation": bracket(pipeline, arrival_rate, deadline) gives an upper bound, or an object whose `upper` is.
+    shapes : mapping, optional
+        As for `read_graph`.
+    transfer : {"ergodic", "exact"}
+        Time of a transfer, for "latency". The exact law takes the core seconds for some thousand slots, and is refused
+        for bits far below or beyond what a slot carries.
+    solves : int, optional
+        Most minimum cuts for "throughput", >= 1; 200 where left out, fewer beyond a thousand operations.
+
+    Returns
+    -------
+    Cut
+
+    Raises
+    ------
+    ValueError
+        Naming the argument: nodes or links that are arrays, numbers of nodes and links that do not fit, a link of
+        zero rate; and as `read_graph`.
+
+    Examples
+    --------
+    >>> from edgeinfer.bridge import Graph, Operation, Tensor
+    >>> tensors = {"x": Tensor("x", "uint8", (1000,), 8000), "h": Tensor("h", "uint8", (10,), 80)}
+    >>> tensors["y"] = Tensor("y", "uint8", (1,), 8)
+    >>> first = Operation(0, "reduce", "Conv", ("x",), ("h",), 10**6, 0)
+    >>> second = Operation(1, "classify", "Gemm", ("h",), ("y",), 10**8, 0)
+    >>> graph = Graph("two", "", (first, second), tensors, ("x",), ("y",))
+    >>> link = RayleighLink(1e5, 31, -100, 128.1, 1e-3)
+    >>> best = cut(graph, device=Node("device", 1e9), edge=Node("edge", 1e11), link=link)
+    >>> best.places, best.crossing, best.bits
+    ((0, 1), (('h',),), (80,))
+    """
+    _validate.choice("objective", objective, OBJECTIVES)
+    _validate.choice("transfer", transfer, ("ergodic", "exact"))
+    problem = _problem(model, device, edge, link, downlink, shapes)
+    if objective == "latency":
+        places = problem.solve(np.ones(problem.stages))
+        floor = float(problem.costs(places).sum())
+        if transfer == "ergodic":
+            return problem.cut(places, objective, floor, floor)
+        value = np.inf
+        for least, option in sorted((float(problem.costs(p).sum()), p) for p in {places, *problem.extremes()}):
+            # A mean latency is never below b / E[R]'s; the law of a far longer transfer is not asked for.
+            if least < value and (mean := problem.cut(option, objective).latency) < value:
+                value, places = mean, option
+        return problem.cut(places, objective, value, floor)
+    if objective == "throughput":
+        usual = min(200, 1 + 200_000 // len(problem.graph.operations))
+        places, worst, least = _slowest_stage(
+            problem, usual if solves is None else _validate.whole("solves", solves, 1)
+        )
+        return problem.cut(places, objective, 1 / worst if worst else np.inf, 1 / least if least else np.inf)
+    if deadline is None or arrival_rate is None or bracket is None:
+        missing = "deadline" if deadline is None else "arrival_rate" if arrival_rate is None else "bracket"
+        raise ValueError(f"{missing} = None: objective 'violation' needs one; plan.best_cut passes the core's bracket")
+    deadline = _validate.scalar("deadline", deadline, 0)
+    arrival_rate = _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True)
+    rated, refused = [], None
+    for candidate in _candidates(problem):
+        costs = problem.costs(candidate.places)
+        upper: Any = 1.0
+        if costs.max() * arrival_rate < 1:
+            try:
+                answer = bracket(candidate.pipeline(), arrival_rate, deadline)
+            except ValueError as error:
+                refused = error
+                continue
+            upper = getattr(answer, "upper", answer)
+        rated.append((float(upper), float(costs.sum()), candidate.places))
+    if not rated:
+        assert refused is not None
+        raise refused
+    value, _, places = min(rated)
+    return problem.cut(places, objective, value)
+
+
+def candidates(
+    model: Any,
+    *,
+    device: Node,
+    edge: Node | Sequence[Node],
+    link: RayleighLink | Sequence[RayleighLink],
+    downlink: RayleighLink | Sequence[RayleighLink] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> tuple[Cut, ...]:
+    """Cuts worth comparing by what is not a sum of stages, ascending by latency (b / E[R] for transfers).
+
+    The minimisers of weighted sums of the stages' times over a grid of weights, and the prefixes of the order of the
+    operations; of them those that no other of them beats in latency, slowest stage and time on the links at once.
+
+    Parameters
+    ----------
+    model, device, edge, link, downlink, shapes
+        As for `cut`.
+    """
+    return tuple(_candidates(_problem(model, device, edge, link, downlink, shapes)))
+
+
+def chain_cuts(
+    model: Any,
+    *,
+    device: Node,
+    edge: Node,
+    link: RayleighLink,
+    downlink: RayleighLink | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    single: bool = False,
+) -> tuple[Cut, ...]:
+    """Cuts after a prefix of the order of the operations: what a search along a chain of layers knows.
+
+    Parameters
+    ----------
+    model, device, edge, link, downlink, shapes
+        As for `cut`, one edge node.
+    single : bool
+        Only those where a single tensor crosses, or none: cuts between layers of a chain, as Neurosurgeon's.
+
+    Returns
+    -------
+    tuple of Cut
+        From none to all on the device.
+    """
+    problem = _problem(model, device, edge, link, downlink, shapes)
+    if len(problem.nodes) != 2:
+        raise ValueError(f"edge = {edge!r}: must be one node")
+    _, tensors = problem.prefixes()
+    lengths = np.flatnonzero(tensors <= 1) if single else range(len(tensors))
+    return tuple(problem.cut(problem.prefix(int(length)), "latency") for length in lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Costs of every division, as a network of capacities."""
+
+    network: Graph | NetworkProfile
+    nodes: tuple[Node, ...]
+    links: tuple[RayleighLink, ...]
+    downlinks: tuple[RayleighLink, ...]
+    times: NDArray[np.float64]
+    rates: tuple[float, ...]
+    back_rates: tuple[float, ...]
+    tail: NDArray[np.int64] = field(init=False)
+    head: NDArray[np.int64] = field(init=False)
+    stage: NDArray[np.int64] = field(init=False)
+    base: NDArray[np.float64] = field(init=False)
+    size: int = field(init=False)
+
+    @property
+    def graph(self) -> Graph:
+        return self.network.graph if isinstance(self.network, NetworkProfile) else self.network
+
+    @property
+    def stages(self) -> int:
+        """Nodes, then links, then downlinks."""
+        return len(self.nodes) + len(self.links) + len(self.downlinks)
+
+    def vertex(self, position: int, place: int) -> int:
+        """ "The operation runs at this place or before"."""
+        return 2 + position * len(self.links) + place
+
+    def __post_init__(self) -> None:
+        graph, last = self.graph, len(self.links)
+        count = len(graph.operations)
+        edges: list[tuple[int, int, int, float]] = []
+        for v in range(count):
+            chain = [1, *(self.vertex(v, place) for place in range(last)), 0]
+            for place in range(last + 1):
+                edges.append((chain[place + 1], chain[place], place, self.times[place, v]))
+            edges += [(self.vertex(v, place), self.vertex(v, place + 1), -1, np.inf) for place in range(last - 1)]
+        extra = 2 + count * last
+        for name, readers in graph.consumers.items():
+            bits, writer = graph.tensors[name].bits, graph.producer.get(name)
+            for hop in range(last):
+                source = 0 if writer is None else self.vertex(writer, hop)
+                stage, cost = last + 1 + hop, bits / self.rates[hop]
+                sinks = [self.vertex(reader, hop) for reader in readers]
+                if writer is not None:
+                    edges += [(sink, source, -1, np.inf) for sink in sinks]
+                if len(sinks) == 1:
+                    edges.append((source, sinks[0], stage, cost))
+                elif sinks:
+                    edges.append((source, extra, stage, cost))
+                    edges += [(extra, sink, -1, np.inf) for sink in sinks]
+                    extra += 1
+        for name in graph.outputs:
+            for hop in range(len(self.downlinks)):
+                cost = graph.tensors[name].bits / self.back_rates[hop]
+                edges.append((0, self.vertex(graph.producer[name], hop), 2 * last + 1 + hop, cost))
+        columns = zip(*edges, strict=True)
+        for name, column, kind in zip(("tail", "head", "stage", "base"), columns, "iiif", strict=True):
+            object.__setattr__(self, name, np.array(column, np.int64 if kind == "i" else np.float64))
+        object.__setattr__(self, "size", extra)
+
+    def solve(
+        self, weights: NDArray[np.float64], low: NDArray[np.int64] | None = None, high: NDArray[np.int64] | None = None
+    ) -> tuple[int, ...]:
+        """Places that minimise the weighted sum of the stages' times, each operation's within [low, high]."""
+        last, count = len(self.links), len(self.graph.operations)
+        forced = self.stage < 0
+        capacity = np.where(forced, np.inf, np.where(forced, 0, self.base) * weights[self.stage])
+        tail, head = self.tail, self.head
+        first = 2 + last * np.arange(count)
+        more: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        if high is not None:
+            capped = np.flatnonzero(high < last)
+            more.append((np.zeros(len(capped), np.int64), first[capped] + high[capped]))
+        if low is not None:
+            raised = np.flatnonzero(low > 0)
+            more.append((first[raised] + low[raised] - 1, np.ones(len(raised), np.int64)))
+        if more:
+            tail = np.concatenate([tail, *(pair[0] for pair in more)])
+            head = np.concatenate([head, *(pair[1] for pair in more)])
+            capacity = np.concatenate([capacity, np.full(len(tail) - len(capacity), np.inf)])
+        true = minimum_cut(tail, head, capacity, self.size)
+        return tuple((last - true[2 : 2 + count * last].reshape(count, last).sum(axis=1)).tolist())
+
+    def costs(self, places: Sequence[int]) -> NDArray[np.float64]:
+        """Time of each stage, b / E[R] for transfers."""
+        at = np.array(places)
+        times = [self.times[place, at == place].sum() for place in range(len(self.nodes))]
+        writers, first, readers, bits = self.read
+        start = np.where(writers < 0, 0, at[writers])
+        end = np.maximum.reduceat(at[readers], first)
+        moved = [bits[(start <= hop) & (hop < end)].sum() / rate for hop, rate in enumerate(self.rates)]
+        makers = np.array([self.graph.producer[name] for name in self.graph.outputs])
+        results = np.array([self.graph.tensors[name].bits for name in self.graph.outputs], float)
+        back = [results[at[makers] > hop].sum() / rate for hop, rate in enumerate(self.back_rates)]
+        return np.array([*times, *moved, *back])
+
+    @cached_property
+    def read(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Tensors that are read: writers (-1: the network's input), starts of their readers, readers, bits."""
+        graph = self.graph
+        rows = [(graph.producer.get(n, -1), r, graph.tensors[n].bits) for n, r in graph.consumers.items() if r]
+        first = np.cumsum([0, *(len(readers) for _, readers, _ in rows[:-1])])
+        readers = np.array([reader for _, readers, _ in rows for reader in readers])
+        return np.array([row[0] for row in rows]), first, readers, np.array([row[2] for row in rows], float)
+
+    def extremes(self) -> list[tuple[int, ...]]:
+        """All operations on one node."""
+        return [(place,) * len(self.graph.operations) for place in range(len(self.nodes))]
+
+    def prefix(self, length: int) -> tuple[int, ...]:
+        """The first operations on the device, the others on the last node."""
+        return (0,) * length + (len(self.links),) * (len(self.graph.operations) - length)
+
+    def prefixes(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """`costs` of every prefix, (n + 1, stages), and how many tensors cross after it, (n + 1,)."""
+        graph, count = self.graph, len(self.graph.operations)
+        bits, tensors = np.zeros(count + 2), np.zeros(count + 2, np.int64)
+        for name, readers in graph.consumers.items():
+            if readers:
+                # It crosses after every prefix with its writer and without its last reader.
+                ends = [graph.producer.get(name, -1) + 1, readers[-1] + 1]
+                bits[ends] += np.array([1, -1]) * graph.tensors[name].bits
+                tensors[ends] += [1, -1]
+        returned = np.zeros(count + 1)
+        for name in graph.outputs:
+            returned[: graph.producer[name] + 1] += graph.tensors[name].bits
+        first = np.r_[0, np.cumsum(self.times[0])]
+        last = np.r_[0, np.cumsum(self.times[-1][::-1])][::-1]
+        between = [np.zeros(count + 1)] * (len(self.nodes) - 2)
+        crossing = np.cumsum(bits)[:-1]
+        moved = [crossing / rate for rate in self.rates] + [returned / rate for rate in self.back_rates]
+        return np.column_stack([first, *between, last, *moved]), np.cumsum(tensors)[:-1]
+
+    def cut(self, places: tuple[int, ...], objective: str, value: float = np.nan, bound: float = np.nan) -> Cut:
+        return Cut(self.network, self.nodes, self.links, self.downlinks, places, objective, value, bound)
+
+
+def _problem(model: Any, device: Any, edge: Any, link: Any, downlink: Any, shapes: Any) -> _Problem:
+    edges = tuple(edge) if isinstance(edge, Sequence) else (edge,)
+    links = tuple(link) if isinstance(link, Sequence) else (link,)
+    back = () if downlink is None else tuple(downlink) if isinstance(downlink, Sequence) else (downlink,)
+    nodes = (device, *edges)
+    for name, node in (("device", device), *(("edge", node) for node in edges)):
+        if not isinstance(node, Node) or np.ndim(node.flops):
+            raise ValueError(f"{name} = {node!r}: must be a Node of one rate")
+    if not edges:
+        raise ValueError("edge = (): must be at least one node")
+    if len({node.name for node in nodes}) < len(nodes):
+        raise ValueError(f"nodes = {[node.name for node in nodes]}: must have names that differ")
+    for name, given in (("link", links), ("downlink", back)):
+        if len(given) != len(edges) and (given or name == "link"):
+            raise ValueError(f"{name}: {len(given)} given: must be {len(edges)}, one for each edge node")
+    if isinstance(model, Graph | NetworkProfile):
+        if shapes is not None:
+            raise ValueError(f"shapes = {shapes!r}: must be left out, the network's are known")
+        network = model
+    else:
+        network = read_graph(model, shapes)
+    rates = tuple(_rate("link", given) for given in links)
+    back_rates = tuple(_rate("downlink", given) for given in back)
+    return _Problem(network, nodes, links, back, _node_times(network, nodes), rates, back_rates)
+
+
+def _rate(name: str, link: Any) -> float:
+    if not isinstance(link, RayleighLink) or link.shape != ():
+        raise ValueError(f"{name} = {link!r}: must be a single RayleighLink")
+    return _validate.scalar(f"mean rate of {name}", link.mean_rate(), 0, low_open=True)
+
+
+def _node_times(network: Graph | NetworkProfile, nodes: Sequence[Node]) -> NDArray[np.float64]:
+    if isinstance(network, NetworkProfile):
+        return np.array([network.times_on(node) for node in nodes])
+    work = np.array([operation.flops for operation in network.operations], float)
+    return np.array([work / node.flops for node in nodes])
+
+
+def _slowest_stage(problem: _Problem, solves: int) -> tuple[tuple[int, ...], float, float]:
+    """Places with the least slowest stage, its time, and a lower bound on it.
+
+    For weights w >= 0 that sum to one, max_i c_i >= w . c, whose minimum over all divisions is a minimum cut. Cutting
+    planes raise the bound over w until the weights are the best ones; where the minimisers they met disagree on an
+    operation, its places are divided in two and both parts are bounded likewise.
+    """
+    count, stages = len(problem.graph.operations), problem.stages
+    best_places, best = min(
+        ((places, float(problem.costs(places).max())) for places in problem.extremes()), key=lambda pair: pair[1]
+    )
+    everywhere = np.zeros(count, np.int64), np.full(count, len(problem.links))
+    heap: list[tuple[float, int, Any, Any]] = [(0.0, 0, *everywhere)]
+    ties, spent, open_bound = 0, 0, np.inf
+    while heap and heap[0][0] < best * (1 - _TOLERANCE):
+        if spent >= solves:
+            open_bound = heap[0][0]
+            break
+        bound, _, low, high = heapq.heappop(heap)
+        weights = np.full(stages, 1 / stages)
+        met: dict[tuple[int, ...], NDArray[np.float64]] = {}
+        while spent < solves:
+            places = problem.solve(weights, low, high)
+            spent += 1
+            costs = problem.costs(places)
+            bound = max(bound, float(weights @ costs))
+            if costs.max() < best:
+                best_places, best = places, float(costs.max())
+            if places in met or bound >= best * (1 - _TOLERANCE):
+                break
+            met[places] = costs
+            weights, ceiling = _best_weights(np.array(list(met.values())))
+            if ceiling <= bound * (1 + _TOLERANCE):
+                break
+        if bound >= best * (1 - _TOLERANCE):
+            continue
+        options = np.array([*met, places])
+        spread = options.max(axis=0) - options.min(axis=0)
+        if spread.any():
+            differ = np.flatnonzero(spread)
+            at = differ[len(differ) // 2]
+            middle = int(options[:, at].min() + options[:, at].max()) // 2
+        else:
+            # Stopped before a second minimiser was met.
+            free = np.flatnonzero(low < high)
+            if not free.size:
+                continue
+            at = free[len(free) // 2]
+            middle = int(low[at])
+        below, above = high.copy(), low.copy()
+        below[at], above[at] = middle, middle + 1
+        heapq.heappush(heap, (bound, ties + 1, low, below))
+        heapq.heappush(heap, (bound, ties + 2, above, high))
+        ties += 2
+    return best_places, best, min(open_bound, best)
+
+
+def _best_weights(costs: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Weights on the simplex that maximise the least w . c over the rows, and that maximum."""
+    rows, stages = costs.shape
+    scale = costs.max() or 1.0
+    answer = need("scipy.optimize", "bridge").linprog(
+        np.r_[np.zeros(stages), -1.0],
+        A_ub=np.c_[-costs / scale, np.ones(rows)],
+        b_ub=np.zeros(rows),
+        A_eq=np.r_[np.ones(stages), 0.0][None],
+        b_eq=[1.0],
+        bounds=[(0, None)] * stages + [(None, None)],
+    )
+    weights = np.maximum(answer.x[:-1], 0)
+    weights /= weights.sum()
+    return weights, float((costs @ weights).min())
+
+
+def _candidates(problem: _Problem) -> list[Cut]:
+    stages = problem.stages
+    found = {places: problem.costs(places) for places in problem.extremes()}
+    scale = np.maximum.reduce(list(found.values()))
+    scale[scale == 0] = 1.0
+    first, *others = np.eye(stages)
+    directions = [np.ones(stages) / stages]
+    for other in others:
+        directions += [first + ratio * other for ratio in _RATIOS]
+    for ratio in _RATIOS:
+        for other in others:
+            directions.append(np.ones(stages) / stages + ratio * other)
+    for weights in (np.ones(stages), *(direction / scale for direction in directions)):
+        places = problem.solve(weights)
+        found.setdefault(places, problem.costs(places))
+    for length, cost in enumerate(problem.prefixes()[0]):
+        found.setdefault(problem.prefix(length), cost)
+    costs = np.array(list(found.values()))
+    marks = np.column_stack([costs.sum(axis=1), costs.max(axis=1), costs[:, len(problem.nodes) :].sum(axis=1)])
+    kept = []
+    for places, mark in zip(found, marks, strict=True):
+        if not ((marks <= mark).all(axis=1) & (marks < mark).any(axis=1)).any():
+            kept.append((float(mark[0]), places))
+    return [problem.cut(places, "latency") for _, places in sorted(kept)]

@@ -1,0 +1,333 @@
+"""Times of a network's operations measured on this machine, and what they are on another."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+from edgeinfer.bridge.graphs import Graph, Operation, Tensor, load_model, read_graph
+from edgeinfer.bridge.profiles import machine
+from edgeinfer.bridge.runtime import Progress
+from edgeinfer.model import Node
+
+FORMAT = 1
+#: Levels of ONNX Runtime's graph optimisation.
+LEVELS = MappingProxyType(
+    {
+        "disabled": "ORT_DISABLE_ALL",
+        "basic": "ORT_ENABLE_BASIC",
+        "extended": "ORT_ENABLE_EXTENDED",
+        "all": "ORT_ENABLE_ALL",
+    }
+)
+# Layouts of convolutions, which only "all" changes, leave no tensor of the file by its name.
+_TRACED = MappingProxyType({"all": "extended"})
+# A protobuf message holds no more.
+_LARGEST = 2**31 - 1
+_PEAK = """
+import sys, numpy, onnxruntime
+def high():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+options = onnxruntime.SessionOptions()
+options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, sys.argv[3])
+options.inter_op_num_threads, options.intra_op_num_threads = 1, int(sys.argv[4])
+feeds, before = dict(numpy.load(sys.argv[2])), high()
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+session.run(None, feeds)
+print(high() - before)
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkProfile:
+    """Measured times of a network's operations, batch and sizes as in its graph.
+
+    The whole network is timed at the optimisation level at which its parts will run. ONNX Runtime fuses operations, so
+    the shares of the operations come from its own trace, at the same level, or at "extended" where that is "all". What
+    a fused kernel took goes to the operations that it stands for, by their FLOP (equally where there are none). The
+    shares are then scaled to the time of the whole: a cut through a fused kernel undoes the fusion, which they do not
+    know.
+
+    Parameters
+    ----------
+    graph : Graph
+    times : (n,) array_like, s
+        Mean time of each operation; their sum is the mean of `totals`.
+    low, high : (n,) array_like, s
+        95 % confidence interval of each mean (Student's t, repetitions taken as independent).
+    totals : (r,) array_like, s
+        Time of the whole network in each repetition, without the trace. > 0.
+    memory : mapping of str to int or None, byte
+        "weights" and "activations" derived from the graph (`Graph.activation_peak`); "measured": growth of the peak
+        resident memory of a process that loads the network and runs it once, None where the system does not say.
+    provenance : mapping
+        Machine, versions, date, settings.
+    """
+
+    graph: Graph
+    times: Any
+    low: Any
+    high: Any
+    totals: Any
+    memory: Mapping[str, int | None]
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        count = len(self.graph.operations)
+        for name in ("times", "low", "high"):
+            value = np.atleast_1d(_validate.real(name, getattr(self, name), 0))
+            if value.shape != (count,):
+                raise ValueError(f"{name} of shape {value.shape}: must be ({count},), one for each operation")
+            object.__setattr__(self, name, value)
+        totals = np.atleast_1d(_validate.positive("totals", self.totals))
+        if totals.ndim != 1 or not totals.size:
+            raise ValueError(f"totals of shape {totals.shape}: must be one-dimensional and not empty")
+        object.__setattr__(self, "totals", totals)
+        for name in ("memory", "provenance"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    @property
+    def flops_rate(self) -> float:
+        """Effective rate of this machine on this network: its FLOP over its mean time, FLOP/s."""
+        return float(self.graph.flops / self.totals.mean())
+
+    def node(self, name: str, slowdown: float = 1.0) -> Node:
+        """This machine, or one `slowdown` times slower, as a node."""
+        return Node(name, self.flops_rate / _validate.scalar("slowdown", slowdown, 0, low_open=True))
+
+    def times_on(self, node: Node) -> NDArray[np.float64]:
+        """Time of each operation on another node: all scaled by the ratio of the two nodes' FLOP/s, (n,), s."""
+        if not self.graph.flops:
+            raise ValueError(f"{self.graph.name}: FLOP = 0: must be > 0, times scale by FLOP/s")
+        return np.asarray(self.times * (self.flops_rate / node.flops))
+
+    def samples_on(self, node: Node, share: float) -> NDArray[np.float64]:
+        """Times of a part of the network on a node, (r,), s: that share of each repetition's whole."""
+        return np.asarray(self.totals * (share * self.flops_rate / node.flops))
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON, atomically; `load` gives it back to the last bit."""
+        graph = {name: getattr(self.graph, name) for name in ("name", "digest", "inputs", "outputs")}
+        graph["operations"] = [asdict(operation) for operation in self.graph.operations]
+        graph["tensors"] = [asdict(tensor) for tensor in self.graph.tensors.values()]
+        data: dict[str, Any] = {"format": FORMAT, "graph": graph}
+        data |= {name: getattr(self, name).tolist() for name in ("times", "low", "high", "totals")}
+        data |= {"memory": dict(self.memory), "provenance": dict(self.provenance)}
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "NetworkProfile":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            Naming the file and what is wrong with it.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if data["format"] != FORMAT:
+                raise ValueError(f"format = {data['format']!r}: must be {FORMAT}")
+            stored = data.pop("graph")
+            tensors = [Tensor(**tensor | {"shape": tuple(tensor["shape"])}) for tensor in stored["tensors"]]
+            operations = [
+                Operation(**o | {"inputs": tuple(o["inputs"]), "outputs": tuple(o["outputs"])})
+                for o in stored["operations"]
+            ]
+            graph = Graph(
+                stored["name"],
+                stored["digest"],
+                tuple(operations),
+                MappingProxyType({tensor.name: tensor for tensor in tensors}),
+                tuple(stored["inputs"]),
+                tuple(stored["outputs"]),
+            )
+            known = {*graph.inputs}
+            for operation in graph.operations:
+                if not known.issuperset(operation.inputs):
+                    raise ValueError(f"operation {operation.name!r}: reads what no operation before it gives")
+                known.update(operation.outputs)
+            if known != set(graph.tensors) or not known.issuperset(graph.outputs):
+                raise ValueError("tensors: must be those of the operations and the inputs")
+            return cls(graph, **{name: data[name] for name in cls.__dataclass_fields__ if name != "graph"})
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            raise ValueError(f"{path}: not a network's profile: {error!r}") from error
+
+
+def profile_network(
+    model: Any,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    *,
+    repetitions: int = 30,
+    warmup: int = 3,
+    level: str = "all",
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> NetworkProfile:
+    """Measure a network's operations on this machine, as `profile` describes."""
+    onnx, runtime = need("onnx", "bridge"), need("onnxruntime", "bridge")
+    repetitions = _validate.whole("repetitions", repetitions, 2)
+    warmup = _validate.whole("warmup", warmup, 0)
+    threads = _validate.whole("threads", threads, 1)
+    _validate.choice("level", level, tuple(LEVELS))
+    graph = read_graph(model, shapes)
+    loaded, label = load_model(model)
+    named = onnx.ModelProto()
+    named.CopyFrom(loaded)
+    for index, node in enumerate(named.graph.node):
+        node.name = f"operation{index}"
+    if named.ByteSize() > _LARGEST:
+        raise ValueError(f"{label}: size = {named.ByteSize()} bytes: must be at most {_LARGEST} to be profiled")
+    feeds = random_feeds(graph, seed)
+    traced = _TRACED.get(level, level)
+    with tempfile.TemporaryDirectory() as folder:
+        file, optimised = Path(folder, "model.onnx"), Path(folder, "optimised.onnx")
+        file.write_bytes(named.SerializeToString())
+        options = session_options(runtime, traced, threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder, "trace"))
+        options.optimized_model_filepath = str(optimised)
+        trace = open_session(runtime, str(file), options, label)
+        plain = open_session(runtime, str(file), session_options(runtime, level, threads), label)
+        totals = []
+        for number in range(warmup + repetitions):
+            run_session(trace, feeds, label)
+            start = perf_counter()
+            run_session(plain, feeds, label)
+            totals.append(perf_counter() - start)
+            if progress is not None:
+                progress(number + 1, warmup + repetitions)
+        events = json.loads(Path(trace.end_profiling()).read_text(encoding="utf-8"))
+        owners = _owners(graph, onnx.load_model(optimised, load_external_data=False).graph)
+        measured = _measured_peak(file, feeds, LEVELS[level], threads)
+    samples = _times(graph, events, owners, warmup + repetitions)[warmup:]
+    whole = np.array(totals[warmup:])
+    if not samples.sum() > 0:
+        raise ValueError(f"{label}: time of the operations = 0: below the resolution of ONNX Runtime's trace")
+    samples *= whole.mean() / samples.sum(axis=1).mean()
+    times = samples.mean(axis=0)
+    quantile = float(need("scipy.special", "bridge").stdtrit(repetitions - 1, 0.975))
+    margin = quantile * samples.std(axis=0, ddof=1) / np.sqrt(repetitions)
+    return NetworkProfile(
+        graph,
+        times,
+        np.maximum(times - margin, 0),
+        times + margin,
+        whole,
+        {"weights": graph.weight_bytes, "activations": graph.activation_peak(), "measured": measured},
+        machine()
+        | {
+            "repetitions": repetitions,
+            "warmup": warmup,
+            "threads": threads,
+            "level": level,
+            "traced_level": traced,
+            "seed": seed,
+        },
+    )
+
+
+def session_options(runtime: Any, level: str, threads: int) -> Any:
+    """ONNX Runtime's options for an optimisation level and a number of threads."""
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[level])
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    return options
+
+
+def open_session(runtime: Any, model: Any, options: Any, label: str) -> Any:
+    """A session on the processor; ValueError naming `label` where ONNX Runtime does not take the model."""
+    try:
+        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # each failure of ONNX Runtime has a type of its own
+        raise ValueError(f"{label}: ONNX Runtime cannot load it: {error}") from error
+
+
+def run_session(session: Any, feeds: Mapping[str, Any], label: str, outputs: Any = None) -> Any:
+    """Outputs of one pass; ValueError naming `label` where it fails."""
+    try:
+        return session.run(outputs, dict(feeds))
+    except Exception as error:  # each failure of ONNX Runtime has a type of its own
+        raise ValueError(f"{label}: ONNX Runtime cannot run it: {error}") from error
+
+
+def random_feeds(graph: Graph, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Inputs for a network: standard normal where they are floats, else zeros."""
+    rng = np.random.default_rng(_validate.whole("seed", seed, 0))
+    feeds = {}
+    for name in graph.inputs:
+        tensor = graph.tensors[name]
+        if tensor.dtype.startswith("float"):
+            feeds[name] = rng.standard_normal(tensor.shape).astype(tensor.dtype)
+        else:
+            feeds[name] = np.zeros(tensor.shape, tensor.dtype)
+    return feeds
+
+
+def _owners(graph: Graph, optimised: Any) -> dict[str, list[int]]:
+    """For each kernel's name the operations that it stands for; none for a kernel that has no tensor of the file."""
+    present = {name for node in optimised.node for name in node.output if name}
+    owners: dict[str, list[int]] = {}
+    for node in optimised.node:
+        group: set[int] = set()
+        stack = [name for name in node.output if name in graph.producer]
+        while stack:
+            position = graph.producer[stack.pop()]
+            if position in group:
+                continue
+            group.add(position)
+            stack += [n for n in graph.operations[position].inputs if n not in present and n in graph.producer]
+        owners[node.name] = sorted(group)
+    return owners
+
+
+def _times(graph: Graph, events: Any, owners: dict[str, list[int]], runs: int) -> NDArray[np.float64]:
+    """Time of each operation in each run, (runs, n), s."""
+    work = np.array([operation.flops for operation in graph.operations], float)
+    shares = {}
+    for name, group in owners.items():
+        weight = work[group] if work[group].any() else np.ones(len(group))
+        shares[name] = weight / weight.sum() if group else weight
+    seen: dict[str, int] = {}
+    times = np.zeros((runs, len(graph.operations)))
+    for event in events:
+        name = event.get("name", "").removesuffix("_kernel_time")
+        if event.get("cat") != "Node" or name == event["name"] or name not in owners:
+            continue
+        run = seen.get(name, 0)
+        seen[name] = run + 1
+        if run < runs:
+            times[run, owners[name]] += shares[name] * event["dur"] * 1e-6
+    return times
+
+
+def _measured_peak(file: Path, feeds: dict[str, Any], level: str, threads: int) -> int | None:
+    arrays = file.with_name("feeds.npz")
+    # Names of inputs may hold what a file's name may not.
+    with arrays.open("wb") as stream:
+        np.savez(stream, **feeds)
+    command = [sys.executable, "-c", _PEAK, str(file), str(arrays), level, str(threads)]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    return int(child.stdout) if child.returncode == 0 and child.stdout.strip().isdigit() else None
