@@ -508,7 +508,7 @@ def cut_command(
 
     Example: edgeinfer cut model.onnx --set device_flops=2e9 --set edge_flops=1e11 --draw cut.svg
     """
-    from edgeinfer import bridge, plan
+    from edgeinfer import bridge
 
     scenario = _scenario(settings)
     sizes = {}
@@ -528,13 +528,14 @@ def cut_command(
         network = bridge.read_graph(model, sizes)
     link = scenario.link
     arguments = {"device": scenario.device, "edge": scenario.edge, "link": link, "downlink": link if returned else None}
-    timing = {}
+    timing: dict[str, Any] = {}
     if objective == "violation":
         timing = {
+            "bracket": edgeinfer.violation_bracket,
             "deadline": deadline,
             "arrival_rate": scenario.arrival_rate if arrival_rate is None else arrival_rate,
         }
-    best = plan.best_cut(network, objective=objective, **arguments, **timing)
+    best = bridge.cut(network, objective=objective, **arguments, **timing)
     others = [option for option in bridge.candidates(network, **arguments) if option.places != best.places]
     _show([_cut_row(best, objective)] + [_cut_row(option, "") for option in others], form)
     if out is not None:

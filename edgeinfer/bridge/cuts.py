@@ -165,7 +165,7 @@ def cut(
     cuts, and `bound` says how far any cut could go.
     violation: the least upper bound on P(sojourn time > deadline) among `candidates`, but for those whose transfer's
     law the bracket refuses (it raises what it raised where that is all of them). The bound comes as `bracket`,
-    because this package does not know the analysis: `plan.best_cut` passes the core's.
+    because the bridge knows the model alone: give it `edgeinfer.violation_bracket`.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def cut(
         return problem.cut(places, objective, 1 / worst if worst else np.inf, 1 / least if least else np.inf)
     if deadline is None or arrival_rate is None or bracket is None:
         missing = "deadline" if deadline is None else "arrival_rate" if arrival_rate is None else "bracket"
-        raise ValueError(f"{missing} = None: objective 'violation' needs one; plan.best_cut passes the core's bracket")
+        raise ValueError(f"{missing} = None: objective 'violation' needs one; bracket is edgeinfer.violation_bracket")
     deadline = _validate.scalar("deadline", deadline, 0)
     arrival_rate = _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True)
     rated, refused = [], None

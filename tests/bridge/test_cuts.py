@@ -9,7 +9,6 @@ from scipy.optimize import linprog
 from bridge import networks
 from edgeinfer import Node, RayleighLink, violation_bracket
 from edgeinfer.bridge import Graph, NetworkProfile, Operation, Tensor, candidates, chain_cuts, cut, read_graph
-from edgeinfer.plan import best_cut
 
 GRAPHS = 300
 # Costs are sums of at most some thirty float64 terms.
@@ -123,8 +122,8 @@ def test_exact_means_lie_between_bound_and_value():
     # Slots about as long as a transfer, where its mean differs most from b / E[R].
     short = RayleighLink(1e7, 31, -100, 128.1, 1e-4)
     strict = 0
-    for _ in range(20):
-        profile = random_profile(rng, most=7)
+    for _ in range(8):
+        profile = random_profile(rng, most=6)
         device, edge = random_nodes(rng, profile, 2)
         best = cut(profile, device=device, edge=edge, link=short, transfer="exact")
         assert best.value == best.latency
@@ -188,16 +187,19 @@ def test_violation_picks_among_the_candidates():
     device, edge = random_nodes(rng, profile, 2)
     arguments = {"device": device, "edge": edge, "link": RayleighLink(3e7, 31, -100, 128.1, 1e-3)}
     deadline, rate = 2 * float(profile.totals[0]), 0.3 / float(profile.totals[0])
-    best = best_cut(profile, deadline=deadline, arrival_rate=rate, **arguments)
+    timing = {"objective": "violation", "bracket": violation_bracket, "deadline": deadline, "arrival_rate": rate}
+    best = cut(profile, **timing, **arguments)
     values = [
         float(violation_bracket(option.pipeline(), rate, deadline).upper) for option in candidates(profile, **arguments)
     ]
     assert best.value == min(values)
     assert best.value == float(violation_bracket(best.pipeline(), rate, deadline).upper)
     with pytest.raises(ValueError, match="bracket = None"):
-        cut(profile, objective="violation", deadline=deadline, arrival_rate=rate, **arguments)
+        cut(profile, **timing | {"bracket": None}, **arguments)
     with pytest.raises(ValueError, match="deadline = None"):
-        best_cut(profile, arrival_rate=rate, **arguments)
+        cut(profile, **timing | {"deadline": None}, **arguments)
+    with pytest.raises(ValueError, match="arrival_rate = 0"):
+        cut(profile, **timing | {"arrival_rate": 0}, **arguments)
 
 
 @pytest.mark.parametrize(
