@@ -28,7 +28,7 @@ FAMILIES = ("plain", "energy", "attention", "mutual_information", "pca", "autoen
 def data(
     scenario: Scenario,
     *,
-    bits: tuple[int, ...] = (1, 2, 3, 4, 6),
+    bits: tuple[int, ...] = (1, 2, 4),
     qualities: tuple[int, ...] = (5, 10, 25, 50, 75, 95),
 ) -> Any:
     """Bits, accuracy and violation probability of each codec and of sending the input itself.

@@ -7,7 +7,7 @@ from edgeinfer.paper import accuracy_bits, early_exit
 
 
 def test_accuracy_over_bits_and_what_follows():
-    table = accuracy_bits.data(paper.scenario(), bits=(2, 4), qualities=(50,))
+    table = accuracy_bits.data(paper.scenario(), bits=(4,), qualities=(50,))
     assert set(table["family"].values) == set(accuracy_bits.FAMILIES)
     assert bool((table["violation_lower"] <= table["violation_upper"]).all())
     assert bool((table["bits"] <= table["largest_bits"]).all())
