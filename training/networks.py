@@ -13,11 +13,23 @@ from edgeinfer.bridge import scenes
 
 TEXT_WIDTH = 128
 TRAIN_TIMESTEPS = 1000
+IMAGE_SPREAD = 0.8
 
 
 def classes() -> int:
     """How many logits the heads of the attribute checker have in all."""
     return sum(len(values) for values in scenes.HEADS.values())
+
+
+def alphas_cumprod() -> Tensor:
+    """The squaredcos_cap_v2 schedule, (T,)."""
+
+    def level(time: float) -> float:
+        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    steps = range(TRAIN_TIMESTEPS)
+    betas = [min(1 - level((t + 1) / TRAIN_TIMESTEPS) / level(t / TRAIN_TIMESTEPS), 0.999) for t in steps]
+    return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
 
 
 class Attention(nn.Module):
@@ -131,12 +143,18 @@ class UNet(nn.Module):
     side : side of the image, px
     patch : pixels of a patch's side are put into channels
     widths : channels on each level, from fine to coarse; the last one attends to itself and the caption
-    image : whether it takes the lower stage's image, of side `side / 2`
+    spread : for an upper stage, how far (root mean square) a clean image is from the enlarged image below, roughly
+
+    An upper stage works on what is missing from the enlarged image below, scaled to unit size at every noise level as
+    Karras et al. (2022) do; where there is no image below (all zero, the null condition), on the image itself.
     """
 
-    def __init__(self, side: int, patch: int, widths: tuple[int, ...], image: bool, embedding: int = 128) -> None:
+    def __init__(
+        self, side: int, patch: int, widths: tuple[int, ...], spread: float | None = None, embedding: int = 128
+    ) -> None:
         super().__init__()
-        self.patch, self.image = patch, image
+        self.patch, self.spread = patch, spread
+        self.register_buffer("levels", alphas_cumprod().float(), persistent=False)
         grid = side // patch
         axis = (torch.arange(grid) + 0.5) / grid * 2 - 1
         self.register_buffer("places", torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None], persistent=False)
@@ -144,7 +162,7 @@ class UNet(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.caption = nn.Linear(TEXT_WIDTH, embedding)
-        self.enter = nn.Conv2d(3 * patch**2 + 2 + (3 if image else 0), widths[0], 3, padding=1)
+        self.enter = nn.Conv2d(3 * patch**2 + 2 + (3 if spread else 0), widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):
@@ -160,7 +178,34 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
+    def _scales(self, timestep: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The share of signal, the spread, and the variance of what is missing plus noise, (B, 1, 1, 1) each."""
+        level = self.levels[timestep][:, None, None, None]
+        blank = (image.abs().amax((1, 2, 3), keepdim=True) == 0).float()
+        spread = self.spread + blank * (IMAGE_SPREAD - self.spread)
+        return level, spread, level * spread**2 + 1 - level
+
+    def loss_weight(self, timestep: Tensor, image: Tensor | None) -> Tensor | float:
+        """What turns the squared error of v into that of the scaled output."""
+        if image is None:
+            return 1.0
+        _, spread, variance = self._scales(timestep, image)
+        return variance / spread**2
+
     def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, image: Tensor | None = None
+    ) -> Tensor:
+        if image is None:
+            return self._output(sample, timestep, encoder_hidden_states)
+        level, spread, variance = self._scales(timestep, image)
+        enlarged = F.interpolate(image, scale_factor=2.0, mode="bicubic", align_corners=False)
+        missing = sample - level.sqrt() * enlarged
+        output = self._output(missing * variance.rsqrt(), timestep, encoder_hidden_states, image)
+        # v of the best linear guess at the clean image from `missing`, and the network's correction to it.
+        guess = (level * (1 - level)).sqrt() * (1 - spread**2) / variance * missing - (1 - level).sqrt() * enlarged
+        return guess - spread * variance.rsqrt() * output
+
+    def _output(
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, image: Tensor | None = None
     ) -> Tensor:
         angles = timestep[:, None].float() * self.frequencies
@@ -247,11 +292,11 @@ def build(part: str) -> nn.Module:
         case "text_encoder":
             return TextReader()
         case "prior_16":
-            return UNet(16, 1, (64, 128), image=False)
+            return UNet(16, 1, (64, 128))
         case "prior_32":
-            return UNet(32, 2, (48, 96), image=True)
+            return UNet(32, 2, (48, 96), spread=0.3)
         case "decoder":
-            return UNet(64, 2, (32, 48, 64), image=True)
+            return UNet(64, 2, (32, 48, 64), spread=0.15)
         case "embedder":
             return Embedder()
         case "checker":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from networks import TRAIN_TIMESTEPS, Embedder, TextReader
+from networks import TRAIN_TIMESTEPS, Embedder, TextReader, UNet, alphas_cumprod
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,16 +19,21 @@ Encode = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Stage:
-    """A part's schedule: AdamW warms up over 100 steps, holds, and decays linearly to zero over the last `decay`."""
+    """A part's schedule.
+
+    AdamW's rate warms up over 100 steps, holds, and falls linearly to zero over the second half; where there is a
+    `restart`, it does so up to that step and then once more.
+    """
 
     loss: Callable[[nn.Module, Draw, Encode | None], Tensor]
     steps: int
     batch: int
     rate: float
-    decay: float = 0.5
+    restart: int = 0
 
     def rate_at(self, step: int) -> float:
-        return self.rate * min(1.0, (step + 1) / 100, (self.steps - step) / (self.decay * self.steps))
+        start, end = (0, self.restart) if step < self.restart else (self.restart, self.steps)
+        return self.rate * min(1.0, (step - start + 1) / 100, 2 * (end - step) / (end - start))
 
 
 class Draw:
@@ -56,53 +61,48 @@ class Draw:
         return torch.randn(shape, generator=self.torch)
 
 
-def alphas_cumprod() -> Tensor:
-    """The squaredcos_cap_v2 schedule, (T,)."""
-
-    def level(time: float) -> float:
-        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    steps = range(TRAIN_TIMESTEPS)
-    betas = [min(1 - level((t + 1) / TRAIN_TIMESTEPS) / level(t / TRAIN_TIMESTEPS), 0.999) for t in steps]
-    return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0)
-
-
-def degrade(image: Tensor, draw: Draw) -> Tensor:
+def degrade(image: Tensor, draw: Draw, degree: float) -> Tensor:
     """The lower stage's image as it might come out: wobbling, blurred and noisy, each to a random degree.
 
     This is noise-conditioning augmentation; the warp and the blur stand for what a lower stage gets wrong about
     outlines, so that the stage learns to take the shape from the caption where the image does not show it.
     """
     n, _, side, _ = image.shape
-    # Displacements of half the images, smooth over a quarter of the side, of about a third of a pixel.
+    # Displacements of half the images, smooth over a quarter of the side.
     grain = F.interpolate(draw.normal(n, 2, 5, 5), size=(side, side), mode="bilinear", align_corners=True)
-    strength = 0.7 * draw.uniform(n, 1, 1, 1) * (draw.uniform(n, 1, 1, 1) < 0.5)
+    strength = 0.7 * degree * draw.uniform(n, 1, 1, 1) * (draw.uniform(n, 1, 1, 1) < 0.5)
     identity = torch.eye(2, 3).expand(n, 2, 3)
     grid = F.affine_grid(identity, list(image.shape), align_corners=False)
     grid = grid + (grain * strength * 2 / side).permute(0, 2, 3, 1)
     image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
-    # Gaussian blur of half the images, up to 1 px.
-    sigma = (0.05 + draw.uniform(n) * (draw.uniform(n) < 0.5)).reshape(n, 1)
+    # Gaussian blur of half the images.
+    sigma = (0.05 + degree * draw.uniform(n) * (draw.uniform(n) < 0.5)).reshape(n, 1)
     taps = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * sigma**2))
     taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(3, 0)
     flat = F.pad(image, (2, 2, 2, 2), mode="replicate").reshape(1, 3 * n, side + 4, side + 4)
     flat = F.conv2d(flat, taps[:, None, :, None], groups=3 * n)
     image = F.conv2d(flat, taps[:, None, None, :], groups=3 * n).reshape(n, 3, side, side)
-    return image + 0.25 * draw.uniform(n, 1, 1, 1) * draw.normal(*image.shape)
+    return image + 0.25 * degree * draw.uniform(n, 1, 1, 1) * draw.normal(*image.shape)
 
 
-def diffusion_loss(side: int, below: int | None, dropout: float = 0.0) -> Callable[..., Tensor]:
-    """Mean squared error of v at a random time, spread evenly over the batch."""
+def diffusion_loss(
+    side: int, below: int | None = None, degree: float = 1.0, dropout: float = 0.0
+) -> Callable[..., Tensor]:
+    """Mean squared error of v at a random time, spread evenly over the batch; weighted as the network's scaling asks.
+
+    `degree` is how far the image below is degraded, and 1 means up to 0.7 px of displacement, 1 px of blur and noise of
+    0.25; `dropout` is the probability of the null condition.
+    """
     levels = alphas_cumprod()
 
     def loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
-        assert encode is not None
+        assert encode is not None and isinstance(net, UNet)
         images = draw.images()
         clean = F.avg_pool2d(images, scenes.SIDE // side) if side < scenes.SIDE else images
         context = encode(draw.captions())
         extra = []
         if below is not None:
-            extra.append(degrade(F.avg_pool2d(images, scenes.SIDE // below), draw))
+            extra.append(degrade(F.avg_pool2d(images, scenes.SIDE // below), draw, degree))
         if dropout:
             # Caption and image go together, so that the pass without them is the unconditional one of guidance.
             kept = (draw.uniform(draw.batch) >= dropout).float()
@@ -115,7 +115,8 @@ def diffusion_loss(side: int, below: int | None, dropout: float = 0.0) -> Callab
         target = level.sqrt() * noise - (1 - level).sqrt() * clean
         with torch.autocast("cpu", torch.bfloat16):
             output = net(noisy.contiguous(memory_format=torch.channels_last), time, context, *extra)
-        return F.mse_loss(output.float(), target)
+        weight = net.loss_weight(time, *(extra or [None]))
+        return (weight * (output.float() - target) ** 2).mean()
 
     return loss
 
@@ -220,10 +221,10 @@ def embedder_loss(net: nn.Module, draw: Draw, encode: Encode | None) -> Tensor:
 
 STAGES = {
     "text_encoder": Stage(text_loss, steps=2400, batch=64, rate=2e-3),
-    "prior_16": Stage(diffusion_loss(16, None), steps=4500, batch=64, rate=1.5e-3),
-    "prior_32": Stage(diffusion_loss(32, 16), steps=2600, batch=64, rate=1.5e-3),
-    "decoder": Stage(diffusion_loss(64, 32, dropout=0.1), steps=3000, batch=48, rate=1.5e-3),
+    "prior_16": Stage(diffusion_loss(16), steps=3600, batch=64, rate=1.5e-3),
+    "prior_32": Stage(diffusion_loss(32, 16), steps=3000, batch=64, rate=1.5e-3),
+    "decoder": Stage(diffusion_loss(64, 32, degree=0.4, dropout=0.1), steps=3000, batch=32, rate=1.5e-3),
     "checker": Stage(checker_loss, steps=1200, batch=128, rate=2e-3),
-    "embedder": Stage(embedder_loss, steps=800, batch=256, rate=1.5e-3),
-    "feature": Stage(checker_loss, steps=1000, batch=128, rate=2e-3),
+    "embedder": Stage(embedder_loss, steps=500, batch=256, rate=1.5e-3),
+    "feature": Stage(checker_loss, steps=600, batch=128, rate=2e-3),
 }
