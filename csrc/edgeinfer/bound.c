@@ -143,31 +143,34 @@ static int tabulate(group *self, double reach) {
     return EI_OK;
 }
 
-/* log of the bound and its derivative at theta; +inf outside the region of convergence. */
+/* Derivative of the logarithm of the bound at theta, and the logarithm itself unless value is NULL; +inf
+ * outside the region of convergence. */
 static double evaluate(const group_list *list, double arrival_rate, double deadline, size_t skip,
-                       double theta, double *slope) {
-    double value = -theta * deadline, derivative = -deadline;
+                       double theta, double *value) {
+    const double arrivals = log1p(theta / arrival_rate), arrivals_slope = 1 / (arrival_rate + theta);
+    double sum = -theta * deadline, derivative = -deadline;
     for (size_t k = 0; k < list->count; k++) {
         const group *self = &list->groups[k];
         double cumulant, cumulant_slope;
         quick_log_mgf(self, theta, &cumulant, &cumulant_slope);
         cumulant += self->error;
-        double kappa = cumulant - log1p(theta / arrival_rate);
-        double kappa_slope = cumulant_slope - 1 / (arrival_rate + theta);
-        value += self->service == NULL ? theta * self->once : cumulant;
+        sum += self->service == NULL ? theta * self->once : cumulant;
         derivative += self->service == NULL ? self->once : cumulant_slope;
         if (k == skip)
             continue;
-        if (!(kappa < 0)) {
-            *slope = INFINITY;
+        double rest = -expm1(cumulant - arrivals);
+        if (!(rest > 0)) {
+            if (value != NULL)
+                *value = INFINITY;
             return INFINITY;
         }
-        double ratio = exp(kappa), rest = -expm1(kappa);
-        value -= log(rest);
-        derivative += ratio / rest * kappa_slope;
+        if (value != NULL)
+            sum -= log(rest);
+        derivative += (1 - rest) / rest * (cumulant_slope - arrivals_slope);
     }
-    *slope = derivative;
-    return value;
+    if (value != NULL)
+        *value = sum;
+    return derivative;
 }
 
 static int by_jobs(group_list *list, int lundberg, size_t count, const double *arrival_rate,
@@ -201,7 +204,7 @@ static int by_jobs(group_list *list, int lundberg, size_t count, const double *a
             if ((status = tabulate(&list->groups[k], reach)) != EI_OK)
                 goto out;
     for (size_t i = 0; i < count; i++) {
-        double low = 0, high = limits[i], slope;
+        double low = 0, high = limits[i], value;
         size_t skip = lundberg ? 0 : list->count;
         log_bound[i] = 0;
         theta[i] = 0;
@@ -211,13 +214,12 @@ static int by_jobs(group_list *list, int lundberg, size_t count, const double *a
          * enough. */
         for (int step = 0; step < SEARCH_STEPS; step++) {
             double middle = low + (high - low) / 2;
-            evaluate(list, arrival_rate[i], deadline[i], skip, middle, &slope);
-            if (slope < 0)
+            if (evaluate(list, arrival_rate[i], deadline[i], skip, middle, NULL) < 0)
                 low = middle;
             else
                 high = middle;
         }
-        double value = evaluate(list, arrival_rate[i], deadline[i], skip, low, &slope);
+        evaluate(list, arrival_rate[i], deadline[i], skip, low, &value);
         if (value < 0) {
             log_bound[i] = value;
             theta[i] = low;
