@@ -332,9 +332,11 @@ EI_MULTIVERSION static void simulate_block(const run_context *self, lane_state *
     lanes->streams = streams;
     if (first < model->warmup)
         return;
+    ei_row elapsed = lanes->elapsed;
     for (size_t j = 0; j < count; j++)
         for (int h = 0; h < EI_GROUPS; h++)
-            lanes->elapsed.group[h] += lanes->interval[j].group[h];
+            elapsed.group[h] += lanes->interval[j].group[h];
+    lanes->elapsed = elapsed;
     for (size_t k = 0; k < stages; k++) {
         const ei_row *time = lanes->stages[k].time;
         for (size_t d = 0; d < deadlines; d++)
