@@ -221,7 +221,9 @@ def test_figure6_adds_up_the_messages(measured):
     """A request that really ran, recorded by its three processes."""
     table = figure6.data(SCENARIO)
     names = table["name"].values.tolist()
-    assert names == [*figure6.SIGNALLING, "ModelInferRequest", "ModelInferResponse"]
+    # The steps were given, so that their allocation travels while the edge computes and may come after the answer.
+    assert sorted(names) == sorted([*figure6.SIGNALLING, "ModelInferRequest", "ModelInferResponse"])
+    assert names[0] == "TaskRequest"
     assert bool((table["received"] > table["sent"]).all()) and bool((table["sent"].diff("message") > 0).all())
     assert set(table["stage_name"].values) == {"queue", "prior", "decode"}
     a = table.attrs
