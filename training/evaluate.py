@@ -154,7 +154,8 @@ def estimate(values: Array, groups: int | None = None) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     resampled = means[rng.integers(0, len(means), (2000, len(means)))].mean(1)
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return {"value": round(means.mean(), 4), "low": round(low, 4), "high": round(high, 4), "groups": len(means)}
+    value, low, high = (round(float(x), 4) for x in (means.mean(), low, high))
+    return {"value": value, "low": low, "high": high, "groups": len(means)}
 
 
 def judged(parts: Parts, images: Array, captions: Sequence[str], groups: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import nn
 
 SEED = 1
 EVERY = 100
-WORKERS = (("text_encoder", "prior_16", "embedder"), ("checker", "prior_32", "decoder", "feature"))
+WORKERS = (("text_encoder", "prior_16", "embedder", "feature"), ("checker", "prior_32", "decoder"))
 NEEDS_TEXT = ("prior_16", "prior_32", "decoder")
 
 
