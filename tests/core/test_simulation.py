@@ -237,6 +237,8 @@ def test_bad_input(change, entropy):
 @pytest.mark.process
 def test_interrupt_stops_within_half_a_second():
     script = (
+        # A shell's background job inherits SIGINT ignored.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import numpy as np, time\nfrom edgeinfer import _core\nprint('go', flush=True)\n"
         "try:\n    _core.simulate([('exponential', 0.5)], ('poisson', (1.0,)), np.array([1.0]), 10**9, 0, 64, 'tandem',"
         " 'table', np.arange(4, dtype=np.uint64), 2)\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
