@@ -233,7 +233,21 @@ def evaluate(
     found["clip_gain"] = {
         kind: estimate(decoded - parts.clip_score(made[kind], many), captions) for kind in ("nearest", "bicubic")
     }
-    for key in ("pairs", "generated", "clip_gain"):
+    found["guidance"] = {}
+    for guidance in (1.0, 1.1, 1.25, 1.5, 2.0):
+        redrawn = over_batches(
+            lambda c, z, s, g=guidance: parts.decode(c, z, best_decode, s, g),
+            words[:256],
+            below[:256],
+            np.arange(256),
+        )
+        images = over_batches(
+            lambda c, z, s, g=guidance: parts.decode(c, z, best_decode, s, g), many[:256], latents[:256], numbers[:256]
+        )
+        found["guidance"][str(guidance)] = {"pairs_psnr_db": estimate(psnr(redrawn, pairs[:256]))} | judged(
+            parts, images, many[:256], 256 // seeds
+        )
+    for key in ("pairs", "generated", "clip_gain", "guidance"):
         print(key, found[key], flush=True)
 
     # What leaves the edge as float32, float16 or uint8, and weights as float16 or float32.

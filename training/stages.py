@@ -21,19 +21,16 @@ Encode = Callable[[Tensor], Tensor]
 class Stage:
     """A part's schedule.
 
-    AdamW's rate warms up over 100 steps, holds, and falls linearly to zero over the second half; where there is a
-    `restart`, it does so up to that step and then once more.
+    AdamW's rate warms up over 100 steps, holds, and falls linearly to zero over the second half.
     """
 
     loss: Callable[[nn.Module, Draw, Encode | None], Tensor]
     steps: int
     batch: int
     rate: float
-    restart: int = 0
 
     def rate_at(self, step: int) -> float:
-        start, end = (0, self.restart) if step < self.restart else (self.restart, self.steps)
-        return self.rate * min(1.0, (step - start + 1) / 100, 2 * (end - step) / (end - start))
+        return self.rate * min(1.0, (step + 1) / 100, 2 * (self.steps - step) / self.steps)
 
 
 class Draw:
@@ -223,7 +220,7 @@ STAGES = {
     "text_encoder": Stage(text_loss, steps=2400, batch=64, rate=2e-3),
     "prior_16": Stage(diffusion_loss(16), steps=3600, batch=64, rate=1.5e-3),
     "prior_32": Stage(diffusion_loss(32, 16), steps=2400, batch=64, rate=1.5e-3),
-    "decoder": Stage(diffusion_loss(64, 32, degree=0.4, dropout=0.1), steps=4000, batch=32, rate=1.5e-3, restart=2000),
+    "decoder": Stage(diffusion_loss(64, 32, degree=0.4, dropout=0.1), steps=2000, batch=32, rate=1.5e-3),
     "checker": Stage(checker_loss, steps=1200, batch=128, rate=2e-3),
     "embedder": Stage(embedder_loss, steps=500, batch=256, rate=1.5e-3),
     "feature": Stage(checker_loss, steps=600, batch=128, rate=2e-3),
