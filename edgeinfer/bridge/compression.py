@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
+from edgeinfer._files import replacing
 from edgeinfer.bridge import intervals
 from edgeinfer.bridge.channels import IMPORTANCES, importance
 from edgeinfer.bridge.exits import ExitNetwork, open_session
@@ -386,16 +386,10 @@ class Codec(_validate.Value):
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
         files |= {"codec.json": json.dumps(head, indent=1).encode(), "arrays.npz": buffer.getvalue()}
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, content in files.items():
-                    # A fixed date, so that the same codec gives the same bytes.
-                    archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                # A fixed date, so that the same codec gives the same bytes.
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
     @classmethod
     def load(cls, path: str | Path) -> "Codec":

@@ -1,7 +1,6 @@
 """Times of a network's operations measured on this machine, and what they are on another."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
+from edgeinfer._files import replacing
 from edgeinfer.bridge.graphs import Graph, Operation, Tensor, load_model, read_graph
 from edgeinfer.bridge.profiles import machine
 from edgeinfer.bridge.runtime import Progress
@@ -126,13 +126,8 @@ class NetworkProfile:
         data: dict[str, Any] = {"format": FORMAT, "graph": graph}
         data |= {name: getattr(self, name).tolist() for name in ("times", "low", "high", "totals")}
         data |= {"memory": dict(self.memory), "provenance": dict(self.provenance)}
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "NetworkProfile":

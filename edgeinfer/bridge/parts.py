@@ -1,7 +1,6 @@
 """A network written as the parts of a cut, and the parts run as the whole."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
+from edgeinfer._files import replacing
 from edgeinfer.bridge.cuts import Cut
 from edgeinfer.bridge.graphs import Graph, Tensor, load_model, read_graph
 from edgeinfer.bridge.manifest import read_json
@@ -136,7 +136,8 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
         "links": [[_described(graph.tensors[name]) for name in names] for names in cut.crossing],
         "predicted": {"kind": "derived", "objective": cut.objective, "value": cut.value, "times": list(cut.times)},
     }
-    _replace(folder / MANIFEST, json.dumps(data, indent=1).encode())
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
     return folder / MANIFEST
 
 
@@ -147,16 +148,8 @@ def _described(tensor: Tensor) -> dict[str, Any]:
 def _save(part: Any, path: Path) -> None:
     if part.ByteSize() > _LARGEST:
         raise ValueError(f"{path.name}: size = {part.ByteSize()} bytes: must be at most {_LARGEST}")
-    _replace(path, part.SerializeToString(deterministic=True))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(part.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)

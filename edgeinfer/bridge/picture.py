@@ -1,7 +1,6 @@
 """What a person sees of a request: progress bars over the steps, and the image as a PNG."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeinfer._extras import need
+from edgeinfer._files import replacing
 
 
 def writer(path: str) -> Callable[[NDArray[Any]], None]:
@@ -22,14 +22,8 @@ def writer(path: str) -> Callable[[NDArray[Any]], None]:
         raise ValueError(f"output = {path!r}: its folder must exist and be writable")
 
     def write(image: NDArray[Any]) -> None:
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".png", delete=False) as file:
-            try:
-                library.fromarray(image).save(file, format="PNG")
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        with replacing(path) as temporary:
+            library.fromarray(image).save(temporary, format="PNG")
 
     return write
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
+from edgeinfer._files import replacing
 from edgeinfer.bridge.runtime import GenerativeCascade, Progress, pack, unpack
 from edgeinfer.model import Cascade, Measured, Node, Pipeline, RayleighLink, Transfer
 
@@ -146,13 +147,8 @@ class Profile:
             "provenance": dict(self.provenance),
             **arrays,
         }
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "Profile":

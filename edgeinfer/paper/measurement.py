@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate, bridge, quality
 from edgeinfer._extras import need
+from edgeinfer._files import replacing
 from edgeinfer.bridge import scenes
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.trace import read_trace
@@ -205,9 +206,8 @@ def record_trace(
             lines.append(json.dumps(record | moved))
     path = Path(out) / "trace.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("\n".join(lines) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
     return path
 
 
@@ -420,8 +420,7 @@ def _digest(root: Path) -> str:
 
 
 def _write(table: Any, path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     packed = {name: {"zlib": True, "complevel": 9} for name, v in table.data_vars.items() if v.size > 64}
-    table.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        table.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
     return path

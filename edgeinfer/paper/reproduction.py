@@ -4,7 +4,6 @@ import hashlib
 import html
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeinfer._extras import need
+from edgeinfer._files import replacing
 from edgeinfer.paper.scenario import Scenario, scenario
 
 #: Items in the order of the page; each a module of this package.
@@ -119,9 +119,8 @@ def _is_done(folder: Path, stamp: Path, key: str) -> bool:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _write_item(folder: Path, item: str, base: Scenario) -> dict[str, str]:
