@@ -29,7 +29,7 @@ from edgeinfer.bridge import scenes
 
 PRIORS = {"prior_16": 16, "prior_32": 32}
 DECODER_SIDE = 64
-GUIDANCE = 1.25
+GUIDANCE = 1.1
 QUALITY = ("checker", "feature")
 OPSET = 18
 

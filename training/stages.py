@@ -220,7 +220,7 @@ STAGES = {
     "text_encoder": Stage(text_loss, steps=2400, batch=64, rate=2e-3),
     "prior_16": Stage(diffusion_loss(16), steps=3600, batch=64, rate=1.5e-3),
     "prior_32": Stage(diffusion_loss(32, 16), steps=2400, batch=64, rate=1.5e-3),
-    "decoder": Stage(diffusion_loss(64, 32, degree=0.4, dropout=0.1), steps=2000, batch=32, rate=1.5e-3),
+    "decoder": Stage(diffusion_loss(64, 32, degree=0.4, dropout=0.1), steps=3000, batch=32, rate=1.5e-3),
     "checker": Stage(checker_loss, steps=1200, batch=128, rate=2e-3),
     "embedder": Stage(embedder_loss, steps=500, batch=256, rate=1.5e-3),
     "feature": Stage(checker_loss, steps=600, batch=128, rate=2e-3),
