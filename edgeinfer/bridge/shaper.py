@@ -225,10 +225,11 @@ class Shaper:
                     with self._lock:
                         backlog = airtime.finish(8 * len(data), since)
                     self.clock.wait_until(backlog)
-                sink.sendall(data)
+                # Before the bytes go, so that whoever has them finds the record.
                 self.trace.record(
                     "chunk", "forwarded", direction=way, size=len(data), connection=connection, arrived=arrived
                 )
+                sink.sendall(data)
         except OSError:
             for end in (source, sink):
                 with suppress(OSError):
