@@ -117,19 +117,38 @@ def reproduce_command(out: str, settings: tuple[str, ...], items: tuple[str, ...
 @click.option(
     "--out", default=None, type=click.Path(file_okay=False), help="Where to; the package's own data by default."
 )
-@click.option("--captions", default=512, show_default=True, help="Held-out captions, half of each layout.")
-@click.option("--seeds", default=4, show_default=True, help="Images of each caption.")
-@click.option("--threads", default=None, type=int, help="Of ONNX Runtime; its own choice by default.")
-def measure_command(model: str | None, out: str | None, captions: int, seeds: int, threads: int | None) -> None:
-    """Measure quality over steps on the cascade: what figures 7 and 10, table 1 and the contact sheet are drawn from.
+@click.option("--only", multiple=True, help="Only this part, such as surface; may be repeated.")
+@click.option("--captions", default=512, show_default=True, help="Held-out captions of the surface, half of each layout.")  # fmt: skip
+@click.option("--seeds", default=2, show_default=True, help="Images of each caption.")
+@click.option("--stage-captions", default=2048, show_default=True, help="Captions that compare the decode stage with upsampling.")  # fmt: skip
+@click.option("--workers", default=None, type=click.IntRange(min=1), help="Batches that run at once; as many as there are cores by default.")  # fmt: skip
+def measure_command(
+    model: str | None,
+    out: str | None,
+    only: tuple[str, ...],
+    captions: int,
+    seeds: int,
+    stage_captions: int,
+    workers: int | None,
+) -> None:
+    """Measure the cascade: what figures 6, 7 and 10, table 1 and the contact sheet are drawn from.
 
-    It takes an hour or two on two cores, and takes up from where it was stopped.
+    It takes most of an hour on two cores, and takes up from where it was stopped.
 
-    Example: edgeinfer measure --out build/measured
+    Example: edgeinfer measure --out build/measured --only surface
     """
     from edgeinfer.paper import measurement
 
-    for path in measurement.measure(model, out or measurement.FOLDER, captions=captions, seeds=seeds, threads=threads):
+    paths = measurement.measure(
+        model,
+        out or measurement.FOLDER,
+        only=only or measurement.PARTS,
+        captions=captions,
+        seeds=seeds,
+        stage_captions=stage_captions,
+        workers=workers,
+    )
+    for path in paths:
         click.echo(path)
 
 
