@@ -121,6 +121,7 @@ def reproduce_command(out: str, settings: tuple[str, ...], items: tuple[str, ...
 @click.option("--captions", default=512, show_default=True, help="Held-out captions of the surface, half of each layout.")  # fmt: skip
 @click.option("--seeds", default=2, show_default=True, help="Images of each caption.")
 @click.option("--stage-captions", default=2048, show_default=True, help="Captions that compare the decode stage with upsampling.")  # fmt: skip
+@click.option("--requests", default=1000, show_default=True, help="Of each run under load.")
 @click.option("--workers", default=None, type=click.IntRange(min=1), help="Batches that run at once; as many as there are cores by default.")  # fmt: skip
 def measure_command(
     model: str | None,
@@ -129,9 +130,10 @@ def measure_command(
     captions: int,
     seeds: int,
     stage_captions: int,
+    requests: int,
     workers: int | None,
 ) -> None:
-    """Measure the cascade: what figures 6, 7 and 10, table 1 and the contact sheet are drawn from.
+    """Measure the cascade: what figures 6, 7 and 10, table 1, the contact sheet and the load test are drawn from.
 
     It takes most of an hour on two cores, and takes up from where it was stopped.
 
@@ -146,6 +148,7 @@ def measure_command(
         captions=captions,
         seeds=seeds,
         stage_captions=stage_captions,
+        requests=requests,
         workers=workers,
     )
     for path in paths:

@@ -1,5 +1,6 @@
 """Everything that is measured on the shipped cascade for the paper's items, by one command: `edgeinfer measure`."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from edgeinfer import _validate, bridge, quality
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
+from edgeinfer._store import Store, Value
 from edgeinfer.bridge import scenes
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.profiles import machine
 from edgeinfer.bridge.trace import read_trace
+from edgeinfer.model import RayleighLink
 
 #: Where the measured files are shipped.
 FOLDER = Path(__file__).parent / "data"
@@ -26,7 +29,13 @@ DECODE_STEPS = (1, 2, 4, 8, 16)
 #: Guidance scales that are compared before one of them is used.
 GUIDANCE_SCALES = (1.0, 1.1, 1.25, 1.5, 2.0)
 #: What `measure` makes, in its order: file names without their endings.
-PARTS = ("surface", "decode_stage", "images", "trace")
+PARTS = ("surface", "decode_stage", "images", "trace", "profile", "load")
+#: Loads of the busiest stage under which requests are measured.
+LOADS = (0.3, 0.6)
+#: Steps of a request under load, few so that many requests fit into a run, and how much slower the device is.
+LOAD_STEPS, LOAD_SLOWDOWN = (4, 2), 1.5
+#: The downlink under load: transfers take about as long as computing does.
+LOAD_LINK = RayleighLink(2e6, 31.0, -100.0, 128.1, 0.01)
 WORLDS = ("fixed", "free")
 _KID_SUBSET = 1000
 Measure = quality.ImageMeasure | quality.SetMeasure
@@ -62,12 +71,14 @@ def measure(
     decode_steps: Sequence[int] = DECODE_STEPS,
     guidance_scales: Sequence[float] = GUIDANCE_SCALES,
     best: tuple[int, int] = (16, 8),
+    requests: int = 1000,
     workers: int | None = None,
     resamples: int = 500,
     store: str | Path | None = None,
     progress: bool = True,
 ) -> list[Path]:
-    """Measure the shipped cascade on held-out captions: `surface.nc`, `decode_stage.nc`, `images.nc`, `trace.jsonl`.
+    """Measure the shipped cascade: `surface.nc`, `decode_stage.nc`, `images.nc`, all on held-out captions, `trace.jsonl`,
+    `profile.json` and `load.nc`.
 
     Half of the captions fix the layout, half leave it free. The guidance scale is the manifest's, unless another one
     gets significantly more attributes right on captions of its own. Real images are renders of held-out scenes: those
@@ -91,7 +102,9 @@ def measure(
     guidance_scales : sequence of float
         That are compared at `best` steps; surfaces are made for 1 and for the one taken.
     best : (int, int)
-        Steps at which the guidance is chosen and the decode stage is compared with upsampling.
+        Steps at which the guidance is chosen, the decode stage is compared with upsampling, and stages are profiled.
+    requests : int
+        Of each run of `measure_load`.
     workers : int, optional
         Batches that run at once, >= 1; as many as there are cores by default.
     resamples : int
@@ -132,6 +145,10 @@ def measure(
             target / "images.nc",
         ),
         "trace": lambda: record_trace(bench.root, target, prior_steps=best[0], decode_steps=best[1]),
+        "profile": lambda: record_profile(bench.root, target, prior_steps=best[0], decode_steps=best[1]),
+        "load": lambda: measure_load(
+            bench.root, target, requests=requests, store=stores / "load.zarr", progress=progress
+        ),
     }
     return [make() for name, make in made.items() if name in only]
 
@@ -196,6 +213,179 @@ def record_trace(
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     return path
+
+
+def record_profile(
+    folder: str | Path | None = None, out: str | Path = FOLDER, *, prior_steps: int = 16, decode_steps: int = 8
+) -> Path:
+    """Measure the stages' times on this machine, one thread a network, and write them to `profile.json`.
+
+    Parameters
+    ----------
+    folder, out
+        As for `measure`.
+    prior_steps, decode_steps : int
+
+    Returns
+    -------
+    Path
+    """
+    path = Path(out) / "profile.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bridge.profile(bridge.load(folder, threads=1), prior_steps, decode_steps).save(path)
+    return path
+
+
+def measure_load(
+    folder: str | Path | None = None,
+    out: str | Path = FOLDER,
+    *,
+    requests: int = 1000,
+    profile_requests: int = 150,
+    loads: Sequence[float] = LOADS,
+    steps: tuple[int, int] = LOAD_STEPS,
+    slowdown: float = LOAD_SLOWDOWN,
+    link: RayleighLink = LOAD_LINK,
+    seed: int = 3,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Drive Poisson arrivals through the real processes for the three paradigms, and write `load.nc`.
+
+    First the processes are profiled at a light load over a link of next to no delay: times of the stages, bits on the
+    downlink, and what a request that meets no other takes besides. Then every load is measured over `link`; the arrival
+    rate is the load over the mean time of the paradigm's slowest stage, as profiled.
+
+    Parameters
+    ----------
+    folder, out
+        As for `measure`.
+    requests, profile_requests : int
+        Of each run, >= 2.
+    loads : sequence of float
+        In (0, 1).
+    steps : (int, int)
+        Of the prior and of decoding.
+    slowdown : float
+        Of the device, >= 1.
+    link : RayleighLink
+    seed : int
+        Of arrivals, fading and images.
+    store : path, optional
+        A Zarr store of finished runs, from which the same call takes up.
+    progress : bool
+        A bar over runs, on a terminal only.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        If a request of a profile fails, or a process does not start.
+    """
+    xarray = need("xarray", "paper")
+    tqdm = need("tqdm", "paper").tqdm
+    for name, count in (("requests", requests), ("profile_requests", profile_requests)):
+        _validate.whole(name, count, 2)
+    rates = np.atleast_1d(_validate.real("loads", loads, 0, 1, low_open=True, high_open=True))
+    root = bridge.load(folder).manifest.folder
+    paradigms = tuple(_PARADIGMS)
+    about: dict[str, Any] = {
+        "prior_steps": steps[0],
+        "decode_steps": steps[1],
+        "slowdown": slowdown,
+        "seed": seed,
+        "weights_sha256": _digest(root),
+        **{f"link_{name}": float(getattr(link, name)) for name in _LINK},
+    }
+    cache = None
+    if store is not None:
+        belongs = json.dumps(
+            about | {"requests": [requests, profile_requests], "loads": rates.tolist()}, sort_keys=True
+        )
+        cache = Store(store, "load test", belongs, (len(paradigms), 1 + rates.size))
+
+    def run(paradigm: str, rate: float, count: int, over: RayleighLink, number: int) -> dict[str, Value]:
+        tested = bridge.load_test(
+            paradigm, rate, count, model=root, prior_steps=steps[0], decode_steps=steps[1], link=over,
+            seed=1000 * seed + number, slowdown=slowdown, negotiate=False, deadline=600.0,
+        )  # fmt: skip
+        if tested.failures and over is not link:
+            raise OSError(f"{paradigm}: {len(tested.failures)} requests failed: {next(iter(tested.failures.values()))}")
+        # Both places in every paradigm, so that runs are of one shape; NaN where a place does nothing.
+        service = np.full((count, 2), np.nan)
+        places = {"split": (0, 1), "edge": (0,), "device": (1,)}[paradigm]
+        service[:, list(places)] = tested.service[:, [0, -1][: len(places)]]
+        columns = {
+            "arrival": tested.arrivals,
+            "sojourn": tested.sojourn[:, -1],
+            "edge": service[:, 0],
+            "device": service[:, 1],
+        }
+        prefix = "profile_" if over is not link else ""
+        return {
+            **{f"{prefix}{name}": Value([], values, {}, {}) for name, values in columns.items()},
+            f"{prefix}rate": Value([], rate, {}, {}),
+            f"{prefix}bits": Value([], tested.downlink_bits, {}, {}),
+        }
+
+    found: dict[tuple[int, ...], dict[str, Value]] = {}
+    fast = dataclasses.replace(link, bandwidth=_FAST)
+    profile = bridge.profile(bridge.load(root, threads=1), *steps, repetitions=5)
+    guess = {"split": max(np.median(profile.prior), slowdown * np.median(profile.decode))}
+    both = float(np.median(profile.prior + profile.decode))
+    guess |= {"edge": both, "device": slowdown * both}
+    with tqdm(total=len(paradigms) * (1 + rates.size), disable=None if progress else True, unit="run") as bar:
+        for i, paradigm in enumerate(paradigms):
+            for j in range(1 + rates.size):
+                if cache is not None and cache.has((i, j)):
+                    found[i, j] = cache.get((i, j))
+                elif j == 0:
+                    found[i, j] = run(paradigm, _LIGHT / guess[paradigm], profile_requests, fast, 10 * i)
+                else:
+                    slowest = _slowest(found[i, 0], link)
+                    found[i, j] = run(paradigm, float(rates[j - 1]) / slowest, requests, link, 10 * i + j)
+                if cache is not None and not cache.has((i, j)):
+                    cache.put((i, j), found[i, j])
+                bar.update()
+    shape = len(paradigms), rates.size
+    units = {"rate": "1/s", "bits": "bit"}
+    table = {}
+    for prefix, dims in (("", ("paradigm", "load")), ("profile_", ("paradigm",))):
+        columns = range(1, 1 + rates.size) if not prefix else range(1)
+        for name in ("arrival", "sojourn", "edge", "device", "rate", "bits"):
+            cells = [[np.asarray(found[i, j][prefix + name].data, float) for j in columns] for i in range(shape[0])]
+            values = np.array(cells) if not prefix else np.array(cells)[:, 0]
+            more = (f"{prefix}request",) if values.ndim > len(dims) else ()
+            kind = "derived from measured times" if name == "rate" else "measured"
+            table[prefix + name] = ((*dims, *more), values, {"units": units.get(name, "s"), "provenance": kind})
+    written = xarray.Dataset(
+        table,
+        coords={"paradigm": [_PARADIGMS[name] for name in paradigms], "load": ("load", rates, {"units": "1"})},
+        attrs=about | _Bench.machine(),
+    )
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    return _write(written, target / "load.nc")
+
+
+#: Hz: 1 Mbit passes in 10 us.
+_FAST = 1e11
+#: Load at which the processes are profiled.
+_LIGHT = 0.2
+_LINK = ("bandwidth", "tx_power_dbm", "noise_dbm", "path_loss_db", "slot", "control_overhead")
+#: The analysis's names of the paradigms.
+_PARADIGMS = {"split": "split", "edge": "edge_only", "device": "device_only"}
+
+
+def _slowest(profiled: dict[str, Value], link: RayleighLink) -> float:
+    """Mean time of the slowest stage, s."""
+    times = [np.mean(profiled[f"profile_{place}"].data) for place in ("edge", "device")]
+    bits = float(profiled["profile_bits"].data)
+    times.append(float(link.transfer(bits).mean()) if np.isfinite(bits) else np.nan)
+    return float(np.nanmax(times))
 
 
 def _draw(count: int, seed: int, world: str) -> Any:
@@ -348,7 +538,7 @@ class _Bench:
         surface = surface.assign(
             {f"tuning_{n}": v for n, v in scan.data_vars.items()} | self._costs(surface, best, xarray)
         )
-        surface.attrs |= {"best_guidance": chosen} | self._machine()
+        surface.attrs |= {"best_guidance": chosen} | self.machine()
         return surface
 
     def _costs(self, surface: Any, best: tuple[int, int], xarray: Any) -> dict[str, Any]:
@@ -379,7 +569,7 @@ class _Bench:
         }
 
     @staticmethod
-    def _machine() -> dict[str, str | int]:
+    def machine() -> dict[str, str | int]:
         about = machine()
         names = ("date", "processor", "logical_cores", "system", "numpy", "onnxruntime")
         return {name: about[name] for name in names} | {"threads": 1}

@@ -234,7 +234,7 @@ def test_the_command_measures(folder, tmp_path):
         run = CliRunner().invoke(group, arguments)
     assert run.exit_code == 0 and run.output.strip().endswith("surface.nc")
     given = {"model": str(folder), "out": str(tmp_path), "captions": 8, "only": ("surface",)}
-    assert calls == given | {"seeds": 2, "stage_captions": 2048, "workers": None}
+    assert calls == given | {"seeds": 2, "stage_captions": 2048, "requests": 1000, "workers": None}
 
 
 def test_figure5_is_what_the_manifest_says(folder):
