@@ -71,7 +71,7 @@ def data(
             run = part.sel(load=level)
             rate = float(run["rate"])
             ends = simulate(profiled, rate, [1.0], rng=seed, **options).quantile(wanted)[:, 0, -1]
-            times = np.linspace(*ends, deadlines)
+            times = np.linspace(ends[0], ends[1], deadlines)
             sojourn = np.nan_to_num(run["sojourn"].values, nan=np.inf)
             cycles = _cycles(run["arrival"].values, sojourn)
             constant = _pipeline(part["profile_edge"], part["profile_device"], bits, link, constant=True)

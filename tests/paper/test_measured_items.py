@@ -99,6 +99,9 @@ def test_items_are_drawn(measured, item):
     drawing = item.draw(table)
     if isinstance(drawing, str):
         assert "**measured" in drawing and "nan" not in drawing
+        stage = measurement.load("decode_stage")
+        gain = float(stage["psnr_gain"].sel(enlargement="nearest"))
+        assert f"| nearest | {gain:+.4g} (" in drawing
     else:
         assert len(reproduction._picture(drawing, "png")) > 10_000
     assert reproduction._netcdf(table) and reproduction._csv(table)
