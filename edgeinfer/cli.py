@@ -33,7 +33,11 @@ class _Numbers(click.ParamType):
 NUMBERS = _Numbers()
 
 
-def _scenario(settings: tuple[str, ...]) -> Any:
+_SCENARIOS = {"paper": paper.scenario, "measured": paper.measured_scenario}
+_BASE = click.option("--scenario", "base", default="paper", show_default=True, type=click.Choice(list(_SCENARIOS)), help="What --set changes: the paper's, or the shipped cascade's own numbers.")  # fmt: skip
+
+
+def _scenario(settings: tuple[str, ...], base: str = "paper") -> Any:
     changes = {}
     for setting in settings:
         name, mark, value = setting.partition("=")
@@ -43,7 +47,7 @@ def _scenario(settings: tuple[str, ...]) -> Any:
             changes[name] = float(value)
         except ValueError:
             raise click.UsageError(f"--set {setting}: {value!r} is not a number") from None
-    return paper.scenario().replace(**changes)
+    return _SCENARIOS[base]().replace(**changes)
 
 
 def _show(rows: list[dict[str, Any]], form: str) -> None:
@@ -66,6 +70,7 @@ def _show(rows: list[dict[str, Any]], form: str) -> None:
 
 def _common(command: Any) -> Any:
     options = [
+        _BASE,
         click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A scenario parameter, SI units; may be repeated. `edgeinfer latency --parameters` lists them."),
         click.option("--json", "form", flag_value="json", help="JSON."),
         click.option("--csv", "form", flag_value="csv", help="CSV."),
@@ -86,22 +91,24 @@ def _paradigm(command: Any) -> Any:
 def group() -> None:
     """Delay guarantees for device-edge collaborative inference.
 
-    All commands start from the paper's Table 3 and the assumed values; --set changes them.
+    All commands start from the paper's Table 3 and the assumed values, or with --scenario measured from the shipped
+    cascade's own numbers; --set changes them.
     """
 
 
 @group.command("reproduce")
 @click.option("--out", default="build/paper", show_default=True, type=click.Path(file_okay=False))
+@_BASE
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A scenario parameter, SI units.")
 @click.option("--item", "items", multiple=True, help="Only this item; may be repeated.")
-def reproduce_command(out: str, settings: tuple[str, ...], items: tuple[str, ...]) -> None:
+def reproduce_command(out: str, base: str, settings: tuple[str, ...], items: tuple[str, ...]) -> None:
     """Draw every figure and table into a folder, with index.html.
 
     Example: edgeinfer reproduce --out build/paper --item figure8
     """
     from edgeinfer.paper import reproduction
 
-    failed = reproduction.reproduce(out, _scenario(settings), items=items or reproduction.ITEMS)
+    failed = reproduction.reproduce(out, _scenario(settings, base), items=items or reproduction.ITEMS)
     click.echo(f"{out}/index.html")
     if failed:
         raise click.ClickException("; ".join(f"{item}: {error}" for item, error in failed.items()))
@@ -117,31 +124,53 @@ def reproduce_command(out: str, settings: tuple[str, ...], items: tuple[str, ...
 @click.option(
     "--out", default=None, type=click.Path(file_okay=False), help="Where to; the package's own data by default."
 )
-@click.option("--captions", default=512, show_default=True, help="Held-out captions, half of each layout.")
-@click.option("--seeds", default=4, show_default=True, help="Images of each caption.")
-@click.option("--threads", default=None, type=int, help="Of ONNX Runtime; its own choice by default.")
-def measure_command(model: str | None, out: str | None, captions: int, seeds: int, threads: int | None) -> None:
-    """Measure quality over steps on the cascade: what figures 7 and 10, table 1 and the contact sheet are drawn from.
+@click.option("--only", multiple=True, help="Only this part, such as surface; may be repeated.")
+@click.option("--captions", default=512, show_default=True, help="Held-out captions of the surface, half of each layout.")  # fmt: skip
+@click.option("--seeds", default=2, show_default=True, help="Images of each caption.")
+@click.option("--stage-captions", default=2048, show_default=True, help="Captions that compare the decode stage with upsampling.")  # fmt: skip
+@click.option("--requests", default=1000, show_default=True, help="Of each run under load.")
+@click.option("--workers", default=None, type=click.IntRange(min=1), help="Batches that run at once; as many as there are cores by default.")  # fmt: skip
+def measure_command(
+    model: str | None,
+    out: str | None,
+    only: tuple[str, ...],
+    captions: int,
+    seeds: int,
+    stage_captions: int,
+    requests: int,
+    workers: int | None,
+) -> None:
+    """Measure the cascade: what figures 6, 7 and 10, table 1, the contact sheet and the load test are drawn from.
 
-    It takes an hour or two on two cores, and takes up from where it was stopped.
+    It takes most of an hour on two cores, and takes up from where it was stopped.
 
-    Example: edgeinfer measure --out build/measured
+    Example: edgeinfer measure --out build/measured --only surface
     """
     from edgeinfer.paper import measurement
 
-    for path in measurement.measure(model, out or measurement.FOLDER, captions=captions, seeds=seeds, threads=threads):
+    paths = measurement.measure(
+        model,
+        out or measurement.FOLDER,
+        only=only or measurement.PARTS,
+        captions=captions,
+        seeds=seeds,
+        stage_captions=stage_captions,
+        requests=requests,
+        workers=workers,
+    )
+    for path in paths:
         click.echo(path)
 
 
 @group.command("latency")
 @_common
 @click.option("--parameters", is_flag=True, help="List the scenario's parameters instead.")
-def latency_command(settings: tuple[str, ...], form: str, parameters: bool) -> None:
+def latency_command(base: str, settings: tuple[str, ...], form: str, parameters: bool) -> None:
     """Unloaded mean latency of the three paradigms, s.
 
     Example: edgeinfer latency --set prior_steps=30
     """
-    scenario = _scenario(settings)
+    scenario = _scenario(settings, base)
     if parameters:
         rows = [
             {"parameter": n, "value": float(getattr(scenario, n)), "unit": scenario.units[n], "provenance": kind}
@@ -167,13 +196,13 @@ def latency_command(settings: tuple[str, ...], form: str, parameters: bool) -> N
 @click.option("--arrival-rate", type=NUMBERS, default=None, help="1/s; the scenario's by default.")
 @click.option("--method", default="bracket", show_default=True, type=click.Choice(["bracket", "union", "lundberg", "corrected", "printed"]))  # fmt: skip
 def bound_command(
-    settings: tuple[str, ...], form: str, paradigm: str, deadline: Any, arrival_rate: Any, method: str
+    base: str, settings: tuple[str, ...], form: str, paradigm: str, deadline: Any, arrival_rate: Any, method: str
 ) -> None:
     """Bounds on the probability that the sojourn time exceeds a deadline.
 
     Example: edgeinfer bound --deadline 2,4,8 --set arrival_rate=0.5 --json
     """
-    scenario = _scenario(settings)
+    scenario = _scenario(settings, base)
     rate = np.atleast_1d(scenario.arrival_rate if arrival_rate is None else arrival_rate)
     pipeline = scenario.pipelines()[paradigm]
     rates, deadlines = (grid.ravel() for grid in np.meshgrid(rate, deadline, indexing="ij"))
@@ -201,6 +230,7 @@ def bound_command(
 @click.option("--seed", default=None, type=int)
 @click.option("--rare", is_flag=True, help="Importance sampling, for small probabilities.")
 def simulate_command(
+    base: str,
     settings: tuple[str, ...],
     form: str,
     paradigm: str,
@@ -215,7 +245,7 @@ def simulate_command(
 
     Example: edgeinfer simulate --deadline 2:6:5 --seed 1
     """
-    scenario = _scenario(settings)
+    scenario = _scenario(settings, base)
     pipeline, rate = scenario.pipelines()[paradigm], scenario.arrival_rate
     if rare:
         estimate = edgeinfer.rare_violation(pipeline, rate, deadline, rng=seed)
@@ -257,6 +287,7 @@ class _Quantity:
 @click.option("--deadline", default=6.0, show_default=True, help="For violation, s.")
 @click.option("--store", default=None, type=click.Path(), help="A Zarr store to resume from.")
 def sweep_command(
+    base: str,
     settings: tuple[str, ...],
     form: str,
     paradigm: str,
@@ -277,7 +308,7 @@ def sweep_command(
         if not mark:
             raise click.UsageError(f"--axis {axis}: must be NAME=NUMBERS")
         grid[name] = NUMBERS.convert(text, None, None)
-    scenario = _scenario(settings)
+    scenario = _scenario(settings, base)
     scenario.replace(**{name: values[0] for name, values in grid.items()})
     table = study.sweep(_Quantity(quantity, paradigm, deadline), scenario, grid, store=store)["value"]
     _show(
@@ -490,6 +521,7 @@ def link_command(
 @click.option("--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png or .svg.")  # fmt: skip
 def cut_command(
     model: str,
+    base: str,
     settings: tuple[str, ...],
     form: str,
     shapes: tuple[str, ...],
@@ -510,7 +542,7 @@ def cut_command(
     """
     from edgeinfer import bridge
 
-    scenario = _scenario(settings)
+    scenario = _scenario(settings, base)
     sizes = {}
     for shape in shapes:
         name, mark, text = shape.partition("=")

@@ -1,10 +1,10 @@
-"""The paper's scenario, and one module a figure or table: data(scenario) -> Dataset, draw(data) -> Figure."""
+"""The paper's scenario and the shipped cascade's, and one module a figure or table: data(scenario) -> Dataset, draw(data) -> Figure."""
 
 from typing import Any
 
-from edgeinfer.paper.scenario import Scenario, scenario
+from edgeinfer.paper.scenario import Scenario, measured_scenario, scenario
 
-__all__ = ["Scenario", "reproduce", "scenario"]
+__all__ = ["Scenario", "measured_scenario", "reproduce", "scenario"]
 
 
 def reproduce(*arguments: Any, **options: Any) -> dict[str, Exception]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from edgeinfer._extras import need
-from edgeinfer.delay import violation_bracket
+from edgeinfer.delay import latency, violation_bracket
 from edgeinfer.paper import measurement, style
 from edgeinfer.paper.scenario import Scenario
 from edgeinfer.plan import allocate_steps
@@ -20,7 +20,7 @@ STATED = (
 METRIC = "clip"
 
 
-def data(scenario: Scenario, *, surface: Any = None, deadline: float = 4.0, points: int = 81) -> Any:
+def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = None, points: int = 81) -> Any:
     """Cheapest steps that reach a quality, and the certified bracket at them.
 
     Parameters
@@ -29,8 +29,8 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float = 4.0, poin
         A single one (scalars).
     surface : xarray.Dataset, optional
         As `measurement.measure` writes it, at its best guidance; the shipped one by default.
-    deadline : float, s
-        Assumed, as the paper gives none.
+    deadline : float, s, optional
+        The paper gives none; by default what the scenario's own steps take in split inference without load.
     points : int
         Required qualities.
 
@@ -41,6 +41,8 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float = 4.0, poin
     """
     xarray = need("xarray", "paper")
     table = measurement.load("surface") if surface is None else surface
+    if deadline is None:
+        deadline = float(latency(scenario.pipelines()["split"]).total)
     best = table.sel(guidance=table.attrs["best_guidance"]).drop_dims("caption")
     reached = best[f"{METRIC}_low"].values
     wanted = np.linspace(reached.min(), reached.max(), points)
@@ -52,9 +54,11 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float = 4.0, poin
             scenario.cascade, best, wanted, *nodes, paradigm=paradigm, metric=METRIC, criterion="violation",
             arrival_rate=scenario.arrival_rate, deadline=deadline,
         )  # fmt: skip
-        steps = scenario.replace(prior_steps=found.prior_steps, decode_steps=found.decode_steps)
+        # A few pairs of steps serve all qualities.
+        pairs, place = np.unique([found.prior_steps, found.decode_steps], axis=1, return_inverse=True)
+        steps = scenario.replace(prior_steps=pairs[0], decode_steps=pairs[1])
         bracket = violation_bracket(steps.pipelines()[paradigm], scenario.arrival_rate, deadline)
-        row = bracket.lower, bracket.upper, found.prior_steps, found.decode_steps
+        row = bracket.lower[place], bracket.upper[place], found.prior_steps, found.decode_steps
         for column, values in zip(columns.values(), row, strict=True):
             column.append(np.broadcast_to(values, wanted.shape))
     dims = ("paradigm", "quality")
@@ -67,7 +71,7 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float = 4.0, poin
             "quality_is": "lower end of the measured interval",
             "guidance": table.attrs["best_guidance"],
             "deadline": deadline,
-            "deadline_provenance": "assumed",
+            "deadline_provenance": "chosen",
             "arrival_rate": scenario.arrival_rate,
             "arrival_rate_provenance": scenario.provenance["arrival_rate"],
         },
@@ -95,7 +99,7 @@ def draw(table: Any) -> Any:
         below.step(part["quality"], part["decode_steps"], where="pre", color=colour, linewidth=1.1, linestyle=":")
         some = part.isel(quality=slice(None, None, 10))
         below.plot(some["quality"], some["prior_steps"], marker, color=colour, markersize=4, mfc="white")
-    style.probability_axes(top, max(float(table["lower"].where(table["lower"] > 0).min()) / 3, 1e-12))
+    style.probability_axes(top, max(float(table["upper"].where(table["upper"] > 0).min()) / 3, 1e-20))
     top.set_xlabel("")
     top.legend(fontsize=8)
     below.set_yscale("log", base=2)
@@ -103,6 +107,6 @@ def draw(table: Any) -> Any:
     below.set_xlabel("required mean CLIP score (lower end of its interval)")
     below.grid(True, color="0.9", linewidth=0.6)
     top.set_title(
-        f"deadline {table.attrs['deadline']:g} s (assumed), {table.attrs['arrival_rate']:g} requests/s", fontsize=9
+        f"deadline {table.attrs['deadline']:.4g} s (chosen), {table.attrs['arrival_rate']:g} requests/s", fontsize=9
     )
     return figure

@@ -45,12 +45,14 @@ def data(scenario: Scenario, *, surface: Any = None) -> Any:
     xarray.Dataset
         Metrics over (guidance, prior_steps, decode_steps); `flop` and `time` (s) of a request over the same;
         `{metric}_prior_gain`, `{metric}_decode_gain` and `{metric}_advantage` with ends, over (guidance, world, price):
-        the mean gain of moving along one axis, averaged over the other, and the difference of the two.
+        the mean gain of moving along one axis, averaged over the other, and the difference of the two. `tuning_...` over
+        guidance_scale: the scores by which the guidance was chosen.
     """
     table = measurement.load("surface") if surface is None else surface
     costs = _costs(table)
     grid = ("guidance", "prior_steps", "decode_steps")
     kept = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]
+    kept += [str(name) for name in table.data_vars if str(name).startswith("tuning_")]
     answer = table[kept].assign(
         flop=(grid, costs["flop"][2], {"units": "FLOP", "provenance": "derived"}),
         time=(grid, costs["time"][2], {"units": "s", "provenance": "derived from measured step times"}),
@@ -167,8 +169,24 @@ def tell(table: Any) -> str:
         "| metric | guidance | prior against decoding | captions fix the layout | captions leave it free | so the claim |",
         "|---|---|---|---|---|---|",
         *rows,
+        *_tell_guidance(table),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tell_guidance(table: Any) -> list[str]:
+    if "tuning_attributes" not in table:
+        return []
+    lines = ["", f"Guidance {table.attrs['best_guidance']:g} is used. On captions of its own:", ""]
+    lines += ["| guidance | all attributes right | CLIP score |", "|---|---|---|"]
+    for scale in table["guidance_scale"].values:
+        row = table.sel(guidance_scale=scale)
+        cells = []
+        for metric in ("attributes", "clip"):
+            mean, low, high = (float(row[f"tuning_{metric}{end}"]) for end in ("", "_low", "_high"))
+            cells.append(f"{mean:.4g} ({low:.4g} to {high:.4g})")
+        lines.append(f"| {scale:g} | {' | '.join(cells)} |")
+    return lines
 
 
 def draw(table: Any) -> Any:

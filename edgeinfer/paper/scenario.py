@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, fields
 from dataclasses import replace as _replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from edgeinfer import _validate
 from edgeinfer.model import Cascade, Node, Pipeline, RayleighLink, device_only, edge_only, split
@@ -23,6 +24,8 @@ _UNITS = {
     "device_flops": "FLOP/s",
     "arrival_rate": "1/s",
 }
+#: Measured on the shipped cascade by `edgeinfer measure`.
+_PROFILE = Path(__file__).parent / "data" / "profile.json"
 _GIVEN = ("tx_power_dbm bandwidth noise_dbm encoder prior_step feature decode_step image_bits latent_bits").split()
 
 
@@ -70,6 +73,9 @@ class Scenario(_validate.Value):
     device_flops: Any = 70e12
     arrival_rate: Any = 0.35
 
+    # Of a scenario that is not the paper's: name, value and kind of each parameter.
+    _origin: ClassVar[tuple[tuple[str, Any, str], ...]] = ()
+
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, _validate.real(field.name, getattr(self, field.name)))
@@ -78,12 +84,16 @@ class Scenario(_validate.Value):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Each parameter: "given" by Table 3, "assumed" where it is silent, "chosen" by the caller."""
+        """Each parameter: "given" by Table 3, "assumed" where it is silent, "chosen" by the caller.
+
+        Those of `measured_scenario` are "measured", "derived" or "chosen".
+        """
         answer = {}
+        origin = {name: (value, kind) for name, value, kind in self._origin}
         for field in fields(self):
-            kind = "given" if field.name in _GIVEN else "assumed"
-            same = _validate._same(getattr(self, field.name), field.default)
-            answer[field.name] = kind if same else "chosen"
+            paper = field.default, "given" if field.name in _GIVEN else "assumed"
+            value, kind = origin.get(field.name, paper)
+            answer[field.name] = kind if _validate._same(getattr(self, field.name), value) else "chosen"
         return answer
 
     @property
@@ -97,7 +107,10 @@ class Scenario(_validate.Value):
         for name in changes:
             if name not in known:
                 raise ValueError(f"{name}: must be one of {', '.join(sorted(known))}")
-        return _replace(self, **changes)
+        answer = _replace(self, **changes)
+        if self._origin:
+            object.__setattr__(answer, "_origin", self._origin)
+        return answer
 
     @property
     def link(self) -> RayleighLink:
@@ -141,6 +154,63 @@ class Scenario(_validate.Value):
             "edge_only": edge_only(*arguments),
             "device_only": device_only(*arguments),
         }
+
+
+#: Of the downlink and the load that the measured scenario has beside the cascade's own numbers.
+_CHOSEN = {
+    "tx_power_dbm": 31.0,
+    "bandwidth": 2e6,
+    "noise_dbm": -100.0,
+    "path_loss_db": 128.1,
+    "slot": 0.01,
+    "control_overhead": 0.0,
+    "arrival_rate": 2.0,
+}
+
+
+def measured_scenario(profile: str | Path | None = None, *, slowdown: float = 2.0) -> Scenario:
+    """The shipped cascade's own numbers: its FLOP and bits, and the speed that it was measured to run at.
+
+    Each node has one rate, the edge that of the prior stage and the device that of the decode stage over `slowdown`, so
+    that a stage that runs on the other node takes nearly, not exactly, its measured time; `bridge.Profile.pipelines` has
+    the times themselves. Guidance's passes are counted in `decode_step`. The downlink and the arrival rate are chosen: the
+    paper's channel at a bandwidth and a load at which transfers and queues matter.
+
+    Parameters
+    ----------
+    profile : path, optional
+        As `bridge.Profile.save` writes it; the shipped one by default.
+    slowdown : float
+        How many times slower the device is than the machine that was measured, > 0.
+
+    Returns
+    -------
+    Scenario
+        `.provenance` says measured, derived or chosen.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the command that makes the shipped profile, where it is not there.
+    ValueError
+        For a file that is no profile.
+    """
+    from edgeinfer.bridge.profiles import Profile
+
+    path = _PROFILE if profile is None else Path(profile)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure` makes it")
+    found = Profile.load(path)
+    costs = found.costs
+    derived = {name: getattr(costs, name) for name in ("encoder", "prior_step", "feature", "decode_step")}
+    derived |= {"latent_bits": costs.latent_bits, "image_bits": costs.image_bits, "guidance_passes": 1.0}
+    measured = {"edge_flops": found.edge_flops, "device_flops": found.device_flops(slowdown)}
+    chosen = _CHOSEN | {"prior_steps": found.prior_steps, "decode_steps": found.decode_steps}
+    answer = Scenario(**derived, **measured, **chosen)
+    kinds = {"derived": derived, "measured": measured, "chosen": chosen}
+    origin = tuple((name, getattr(answer, name), kind) for kind, names in kinds.items() for name in names)
+    object.__setattr__(answer, "_origin", origin)
+    return answer
 
 
 def scenario() -> Scenario:

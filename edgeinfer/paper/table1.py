@@ -25,6 +25,8 @@ DEFINITIONS = {
 ALLOCATIONS = ((1, 1), (1, 8), (2, 8), (4, 4), (8, 4), (16, 1), (16, 8), (32, 16))
 #: Further rows: how many images have all attributes right, and how close they are to a real one by pixels.
 FURTHER = {"attributes": ("all attributes right", "share"), "psnr": ("PSNR", "dB")}
+#: What each image has a score of, so that images can be compared one by one.
+GAINED = ("psnr", "lpips", "clip", "attributes")
 
 
 def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
@@ -41,7 +43,8 @@ def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
     -------
     xarray.Dataset
         `value`, `low`, `high` over (allocation, metric) at the best guidance; `stage_value`, `stage_low`, `stage_high`
-        over (enlargement, metric); `definition` and `meaning` over metric.
+        over (enlargement, metric), and `gain_value`, `gain_low`, `gain_high` over (rival, gained): the decode stage less
+        the rival, image by image; `definition` and `meaning` over metric.
     """
     xarray = need("xarray", "paper")
     table = measurement.load("surface") if surface is None else surface
@@ -56,11 +59,14 @@ def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
 
     values = columns(best, [_at(prior_steps=p, decode_steps=d) for p, d in chosen])
     stages = columns(stage, [_at(enlargement=name) for name in stage["enlargement"].values])
+    rivals = [name for name in stage["enlargement"].values if name != "decode"]
+    gains = [[[float(stage[f"{m}_gain{end}"].sel(enlargement=r)) for m in GAINED] for r in rivals] for end in ENDS]
     names = ("value", "low", "high")
     measured = {"provenance": "measured"}
     return xarray.Dataset(
         {name: (("allocation", "metric"), v, measured) for name, v in zip(names, values, strict=True)}
         | {f"stage_{name}": (("enlargement", "metric"), v, measured) for name, v in zip(names, stages, strict=True)}
+        | {f"gain_{name}": (("rival", "gained"), v, measured) for name, v in zip(names, gains, strict=True)}
         | {
             "definition": ("metric", [DEFINITIONS.get(m, ("", "", ""))[1] for m in metrics], {"provenance": "given"}),
             "meaning": ("metric", [DEFINITIONS.get(m, ("", "", ""))[2] for m in metrics], {"provenance": "given"}),
@@ -69,11 +75,15 @@ def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
             "allocation": [f"{p} + {d}" for p, d in chosen],
             "metric": metrics,
             "enlargement": stage["enlargement"].values,
+            "rival": rivals,
+            "gained": list(GAINED),
         },
         attrs={
             "guidance": table.attrs["best_guidance"],
             "images": table.attrs["images_a_cell"],
             "captions": table.attrs["captions"],
+            "stage_images": stage.attrs["images_a_cell"],
+            "stage_guidance": stage.attrs["guidance"],
             "stage_prior_steps": stage.attrs["prior_steps"],
             "stage_decode_steps": stage.attrs["decode_steps"],
             **{f"real_{name}": float(stage[f"real_{name}"]) for name in ("clip", "attributes")},
@@ -105,22 +115,28 @@ def draw(table: Any) -> Any:
         f"is {a['real_clip']:.1f}.",
         "",
         "**measured: the decode stage against upsampling, "
-        f"{a['stage_prior_steps']} + {a['stage_decode_steps']} steps; LPIPS and "
+        f"{a['stage_images']} images, guidance {a['stage_guidance']:g}, {a['stage_prior_steps']} + "
+        f"{a['stage_decode_steps']} steps; LPIPS and "
         "PSNR on real 32 to 64 pixel pairs, the rest on generated images**",
         "",
     ]
     lines += _block(table, "enlargement", "32 to 64 pixels by", "stage_", heads)
+    lines += ["", "**measured: what the decode stage gains over each of them, image by image**", ""]
+    gained = {name: heads[name] for name in table["gained"].values}
+    lines += _block(table, "rival", "gain over", "gain_", gained, "gained", "+")
     return "\n".join(lines) + "\n"
 
 
-def _block(table: Any, dimension: str, title: str, prefix: str, heads: dict[str, str]) -> list[str]:
+def _block(
+    table: Any, dimension: str, title: str, prefix: str, heads: dict[str, str], over: str = "metric", sign: str = ""
+) -> list[str]:
     lines = [f"| {title} | {' | '.join(heads.values())} |", "|---" * (len(heads) + 1) + "|"]
     for name in table[dimension].values:
         row = table.sel({dimension: name})
         cells = []
         for metric in heads:
-            low, mean, high = (float(row[f"{prefix}{end}"].sel(metric=metric)) for end in ("low", "value", "high"))
-            cells.append(f"{mean:.4g} ({low:.4g} to {high:.4g})")
+            low, mean, high = (float(row[f"{prefix}{end}"].sel({over: metric})) for end in ("low", "value", "high"))
+            cells.append(f"{mean:{sign}.4g} ({low:{sign}.4g} to {high:{sign}.4g})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

@@ -111,7 +111,9 @@ def lpips_measure(
     real = _images("references", references)
 
     def score(images: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.float64]:
-        return metrics.lpips_scores(layers.layers(images), layers.layers(real[index]), weights)
+        which, place = np.unique(index, return_inverse=True)
+        references = [layer[place] for layer in layers.layers(real[which])]
+        return metrics.lpips_scores(layers.layers(images), references, weights)
 
     identity = f"{layers.digest} {layers.outputs} {_digest(real)} {[_digest(np.asarray(w)) for w in weights or ()]}"
     return ImageMeasure(name, score, better="lower", low=0.0, identity=identity)

@@ -1,7 +1,10 @@
 """Quality over prior and decoding steps, measured on a real cascade."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ def surface(
     sampler: str | None = None,
     wire: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
     batch: int = 16,
+    workers: int = 1,
     confidence: float = 0.95,
     resamples: int = 1000,
     rng: Any = 0,
@@ -61,6 +65,8 @@ def surface(
         wire(latents) -> latents: what packing for the link does to them. Nothing by default.
     batch : int
         Images a call, >= 1.
+    workers : int
+        Calls that run at once, each in a thread of its own, >= 1; the cascade and the metrics must bear it.
     confidence, resamples
         Of the intervals; captions are drawn whole, with all their images.
     rng : seed
@@ -104,7 +110,7 @@ def surface(
     )
     if not keys or min(keys) < 0 or len(set(keys)) < len(keys):
         raise ValueError(f"seeds = {keys}: must be at least one, >= 0, and differ")
-    batch = _validate.whole("batch", batch, 1)
+    batch, workers = _validate.whole("batch", batch, 1), _validate.whole("workers", workers, 1)
     confidence, resamples = _bootstrap.settings(confidence, resamples)
     index = np.repeat(np.arange(len(captions)), len(keys))
     texts = [captions[i] for i in index]
@@ -136,27 +142,34 @@ def surface(
     waiting = [cell for cell in np.ndindex(*shape) if cache is None or not cache.has(cell)]
     rows = sorted({i for i, _ in waiting})
     work = sum(int(steps[0][i]) for i in rows) + sum(int(steps[1][j]) for _, j in waiting)
-    with tqdm(total=work * len(index), disable=None if progress else True, unit="step", unit_scale=True) as bar:
+    bar = tqdm(total=work * len(index), disable=None if progress else True, unit="step", unit_scale=True)
+    with bar, _spread(workers) as spread:
+
+        def run(part: slice, count: int) -> NDArray[np.float32]:
+            latent = cascade.prior(texts[part], count, noise[part], **options)
+            return latent if wire is None else wire(latent)
+
+        def see(part: slice, latent: NDArray[np.float32], count: int) -> list[Any]:
+            return _observe(measures, cascade.decode(texts[part], latent, count, noise[part], **guided), index[part])
+
+        def each(task: Callable[..., Any], count: int, *arguments: Sequence[Any]) -> list[Any]:
+            answers = []
+            for part, answer in zip(parts, spread(partial(task, count=count), parts, *arguments), strict=True):
+                answers.append(answer)
+                bar.update(count * len(texts[part]))
+            return answers
+
+        def summary(measure: ImageMeasure | SetMeasure, observed: Sequence[Any]) -> dict[str, Value]:
+            seed = np.random.SeedSequence(rng)
+            return _summary(measure, np.concatenate(observed), index, confidence, resamples, seed)
+
         for i in rows:
-            count = int(steps[0][i])
-            latents = []
-            for part in parts:
-                latents.append(cascade.prior(texts[part], count, noise[part], **options))
-                bar.update(count * len(latents[-1]))
-            if wire is not None:
-                latents = [wire(latent) for latent in latents]
+            latents = each(run, int(steps[0][i]))
             for j in [j for row, j in waiting if row == i]:
-                count = int(steps[1][j])
-                kept: dict[str, list[Any]] = {name: [] for name in names}
-                for part, latent in zip(parts, latents, strict=True):
-                    images = cascade.decode(texts[part], latent, count, noise[part], **guided)
-                    for measure in measures:
-                        kept[measure.name].append(_observe(measure, images, index[part]))
-                    bar.update(count * len(images))
+                observed = zip(*each(see, int(steps[1][j]), latents), strict=True)
                 named: dict[str, Value] = {}
-                for measure in measures:
-                    observed = np.concatenate(kept[measure.name])
-                    named |= _summary(measure, observed, index, confidence, resamples, np.random.SeedSequence(rng))
+                for values in spread(summary, measures, observed):
+                    named |= values
                 if cache is None:
                     done[i, j] = named
                 else:
@@ -186,13 +199,34 @@ def _steps(name: str, value: ArrayLike) -> NDArray[np.int64]:
     return np.array([_validate.whole(f"{name}[{i}]", step, 1) for i, step in enumerate(steps.tolist())])
 
 
-def _observe(measure: ImageMeasure | SetMeasure, images: Any, index: NDArray[np.int64]) -> Any:
-    if isinstance(measure, SetMeasure):
-        return np.asarray(measure.features(images))
-    scores = np.asarray(measure.score(images, index), dtype=np.float64)
-    if scores.shape != index.shape or not np.isfinite(scores).all():
-        raise ValueError(f"metric {measure.name}: gave {scores!r}: must be {index.size} finite numbers")
-    return scores
+@contextmanager
+def _spread(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map`, over that many threads; what stops the caller stops what has not begun."""
+    if workers == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _observe(measures: Sequence[ImageMeasure | SetMeasure], images: Any, index: NDArray[np.int64]) -> list[Any]:
+    """What each measure sees in the images; features that several take are computed once."""
+    features: dict[Any, Any] = {}
+    observed = []
+    for measure in measures:
+        if isinstance(measure, SetMeasure):
+            if measure.features not in features:
+                features[measure.features] = np.asarray(measure.features(images))
+            observed.append(features[measure.features])
+            continue
+        scores = np.asarray(measure.score(images, index), dtype=np.float64)
+        if scores.shape != index.shape or not np.isfinite(scores).all():
+            raise ValueError(f"metric {measure.name}: gave {scores!r}: must be {index.size} finite numbers")
+        observed.append(scores)
+    return observed
 
 
 def _summary(

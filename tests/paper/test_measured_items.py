@@ -13,8 +13,8 @@ from edgeinfer.paper import contact_sheet, figure5, figure6, figure7, figure10, 
 pytestmark = pytest.mark.process
 SCENARIO = paper.scenario()
 OPTIONS = {
-    "captions": 6, "seeds": 2, "prior_steps": (1, 2, 4), "decode_steps": (1, 2), "guidance_scales": (1.0, 1.5),
-    "best": (2, 1), "threads": 1, "resamples": 40, "progress": False,
+    "captions": 6, "seeds": 2, "stage_captions": 8, "stage_seeds": 1, "prior_steps": (1, 2, 4), "decode_steps": (1, 2),
+    "guidance_scales": (1.0, 1.5), "best": (2, 1), "workers": 2, "resamples": 40, "progress": False,
 }  # fmt: skip
 
 
@@ -99,9 +99,42 @@ def test_items_are_drawn(measured, item):
     drawing = item.draw(table)
     if isinstance(drawing, str):
         assert "**measured" in drawing and "nan" not in drawing
+        stage = measurement.load("decode_stage")
+        gain = float(stage["psnr_gain"].sel(enlargement="nearest"))
+        assert f"| nearest | {gain:+.4g} (" in drawing
     else:
         assert len(reproduction._picture(drawing, "png")) > 10_000
     assert reproduction._netcdf(table) and reproduction._csv(table)
+
+
+def test_bad_settings_are_named(folder, tmp_path):
+    with pytest.raises(ValueError, match="stage_captions = 5"):
+        measurement.measure(folder, tmp_path, stage_captions=5)
+    with pytest.raises(ValueError, match="only = 'surfaces'"):
+        measurement.measure(folder, tmp_path, only=["surfaces"])
+
+
+def test_guidance_is_the_manifests_unless_another_is_surely_better(folder, tmp_path, monkeypatch):
+    """Attributes are right at rates of our own making; what is chosen must follow from them."""
+    rates: dict[float, int] = {}
+
+    def surface(cascade, prior_steps, decode_steps, captions, metric, *, guidance, **options):
+        right = (np.arange(len(captions)) < rates.get(guidance, 128)).astype(float)
+        grid = ("prior_steps", "decode_steps")
+        names = {
+            "attributes": (grid, [[right.mean()]]),
+            "attributes_of_caption": ((*grid, "caption"), right[None, None]),
+        }
+        return xarray.Dataset(names, coords={"caption": range(len(captions))})
+
+    monkeypatch.setattr(quality, "surface", surface)
+    bench = measurement._Bench(folder, tmp_path, 1, 200, False)
+    ours = bench.cascade.manifest.decode.guidance
+    # 64 of 256 captions more are far outside, one more is well within, what a 95 % interval leaves open.
+    for changes, chosen in (({}, ours), ({2.0: 129}, ours), ({2.0: 208, 1.0: 192}, 2.0), ({ours: 208}, ours)):
+        rates.clear()
+        rates.update(changes)
+        assert bench.choose(256, (1.0, 2.0), (2, 1))[1] == chosen
 
 
 def test_missing_files_name_the_command(tmp_path, monkeypatch):
@@ -200,10 +233,11 @@ def test_the_command_measures(folder, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measurement, "measure", measure)
-        arguments = ["measure", "--model", str(folder), "--out", str(tmp_path), "--captions", "8", "--seeds", "1"]
+        arguments = ["measure", "--model", str(folder), "--out", str(tmp_path), "--captions", "8", "--only", "surface"]
         run = CliRunner().invoke(group, arguments)
     assert run.exit_code == 0 and run.output.strip().endswith("surface.nc")
-    assert calls == {"model": str(folder), "out": str(tmp_path), "captions": 8, "seeds": 1, "threads": None}
+    given = {"model": str(folder), "out": str(tmp_path), "captions": 8, "only": ("surface",)}
+    assert calls == given | {"seeds": 2, "stage_captions": 2048, "requests": 1000, "workers": None}
 
 
 def test_figure5_is_what_the_manifest_says(folder):

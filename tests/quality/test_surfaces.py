@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
+import time
 
 import numpy as np
 import pytest
+import xarray
 
 from edgeinfer import quality
 
@@ -69,6 +72,45 @@ def test_prior_runs_once_for_each_count():
     assert fake.calls == [
         ("prior", 1, 6), ("decode", 2, 6), ("decode", 3, 6), ("prior", 4, 6), ("decode", 2, 6), ("decode", 3, 6),
     ]  # fmt: skip
+
+
+def test_workers_change_nothing_and_work_at_once():
+    """Each of two calls waits for the other: one after another they would wait for ever."""
+
+    class Meets(Fake):
+        together = threading.Barrier(2, timeout=60)
+
+        def prior(self, *arguments):
+            self.together.wait()
+            return super().prior(*arguments)
+
+    assert measure(Meets(), batch=3, workers=2).identical(measure(Fake(), batch=3))
+
+
+def test_what_fails_in_a_worker_is_raised_and_ends_the_rest():
+    class Fails(Fake):
+        def decode(self, captions, latent, steps, seeds, **options):
+            time.sleep(0.01)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        measure(Fails(), batch=1, workers=2)
+
+
+def test_features_that_measures_share_are_computed_once():
+    calls = []
+
+    def features(images):
+        calls.append(len(images))
+        return images.reshape(len(images), -1)[:, :2].astype(float)
+
+    def distance(features, captions, *rest):
+        return quality.mean_score(features.mean(axis=1), rng=0)
+
+    both = [quality.SetMeasure(name, features, distance) for name in ("one", "two")]
+    table = measure(Fake(), both, batch=6)
+    assert calls == [6] * 4
+    xarray.testing.assert_allclose(table["one"], table["two"].rename("one"))
 
 
 def test_interval_draws_captions_whole():
@@ -150,6 +192,7 @@ def test_netcdf_reads_back(tmp_path):
         ({"metric": [LEVEL, LEVEL]}, "different variables"),
         ({"metric": quality.ImageMeasure("bad", lambda images, index: index * np.nan)}, "metric bad"),
         ({"batch": 0}, "batch"),
+        ({"workers": 0}, "workers"),
         ({"confidence": 2}, "confidence"),
     ],
 )
