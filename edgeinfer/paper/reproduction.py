@@ -27,6 +27,7 @@ ITEMS = (
     "looseness",
     "sensitivity",
     "control_overhead",
+    "cut_over_rate",
     "accuracy_bits",
     "early_exit",
 )
