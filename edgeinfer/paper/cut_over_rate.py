@@ -235,7 +235,7 @@ def draw(table: Any) -> Any:
     panels[0].set_xscale("log")
     panels[0].set_ylabel("work on the device (%)\nat the least latency")
     panels[1].set_ylabel("throughput gained over\nthe best chain cut (%)")
-    panels[0].legend(fontsize=8, loc="lower left")
+    panels[0].legend(fontsize=8, loc="upper right")
     return figure
 
 

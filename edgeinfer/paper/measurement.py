@@ -29,8 +29,15 @@ _KID_SUBSET = 1000
 Measure = quality.ImageMeasure | quality.SetMeasure
 
 
-def load(name: str) -> Any:
+def load(name: str, command: str = "edgeinfer measure") -> Any:
     """A measured file that comes with the package, as an xarray.Dataset.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without ".nc".
+    command : str
+        That makes it.
 
     Raises
     ------
@@ -41,7 +48,7 @@ def load(name: str) -> Any:
     need("h5netcdf", "paper")
     path = FOLDER / f"{name}.nc"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure` makes it")
+        raise FileNotFoundError(f"{path}: is not there: `{command}` makes it")
     with xarray.open_dataset(path, engine="h5netcdf") as table:
         return table.load()
 
@@ -140,11 +147,11 @@ def measure(
         {f"tuning_{n}": v for n, v in scan.data_vars.items()} | _costs(cascade, surface, best, xarray)
     )
     surface.attrs |= {"best_guidance": chosen} | _machine(cascade, best)
-    written = [_write(surface, target / "surface.nc")]
+    written = [write(surface, target / "surface.nc")]
     stage = _decode_stage(cascade, networks, test, real, best, chosen, seeds, resamples, common, stores, about)
-    written.append(_write(stage, target / "decode_stage.nc"))
+    written.append(write(stage, target / "decode_stage.nc"))
     pictures = _images(cascade, test, prior_steps, decode_steps, chosen, about)
-    written.append(_write(pictures, target / "images.nc"))
+    written.append(write(pictures, target / "images.nc"))
     written.append(record_trace(root, target, prior_steps=best[0], decode_steps=best[1]))
     return written
 
@@ -419,7 +426,8 @@ def _digest(root: Path) -> str:
     return total.hexdigest()
 
 
-def _write(table: Any, path: Path) -> Path:
+def write(table: Any, path: Path) -> Path:
+    """Write a table as NetCDF, compressed, the file replaced as a whole."""
     packed = {name: {"zlib": True, "complevel": 9} for name, v in table.data_vars.items() if v.size > 64}
     with replacing(path) as temporary:
         table.to_netcdf(temporary, engine="h5netcdf", encoding=packed)

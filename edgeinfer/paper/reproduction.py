@@ -30,6 +30,8 @@ ITEMS = (
     "cut_over_rate",
     "accuracy_bits",
     "early_exit",
+    "exits_under_load",
+    "tiles",
 )
 
 _MEASURED = Path(__file__).parent / "data"
