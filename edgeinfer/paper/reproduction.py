@@ -18,6 +18,8 @@ from edgeinfer.paper.scenario import Scenario, scenario
 
 #: Items in the order of the page; each a module of this package.
 ITEMS = (
+    "figure1",
+    "figure2",
     "figure8",
     "figure9",
     "table2",
