@@ -221,7 +221,7 @@ def draw(table: Any) -> Any:
     ]
     axes.set_yticks(at, names, fontsize=8)
     axes.set_xlabel(f"speed-up of {table.attrs['workers']} workers over one")
-    axes.legend(fontsize=8, loc="lower left")
+    axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
