@@ -157,7 +157,11 @@ def _csv(table: Any) -> bytes:
     blocks: dict[tuple[Any, ...], list[str]] = {}
     for name, variable in table.data_vars.items():
         blocks.setdefault(variable.dims, []).append(name)
-    parts = [table[names].to_dataframe().to_csv(float_format="%.12g", lineterminator="\n") for names in blocks.values()]
+    # Numbers without a dimension are one row.
+    frames = [
+        (table[names] if dims else table[names].expand_dims("row")).to_dataframe() for dims, names in blocks.items()
+    ]
+    parts = [frame.to_csv(float_format="%.12g", lineterminator="\n") for frame in frames]
     return "\n".join(parts).encode()
 
 

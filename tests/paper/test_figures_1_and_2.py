@@ -7,7 +7,7 @@ import pytest
 
 from edgeinfer import bridge, latency, paper, simulate
 from edgeinfer.bridge import digits
-from edgeinfer.paper import figure1, figure2
+from edgeinfer.paper import figure1, figure2, reproduction
 
 SCENARIO = paper.scenario()
 
@@ -108,5 +108,7 @@ def test_figure2_is_drawn(second):
     figure = figure2.draw(second)
     texts = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert f"{float(second['cut_bits']) / 1e6:.3g} Mbit cross" in texts
+    header, row = reproduction._csv(second).decode().split("row,cut_bits")[1].splitlines()[:2]
+    assert header.startswith(",halo_share") and row.startswith(f"0,{int(second['cut_bits'])},")
     told = figure2.tell(second)
     assert all(kind in told for kind in ("measured", "derived from FLOP", "derived from measured rates"))
