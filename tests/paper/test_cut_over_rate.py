@@ -5,7 +5,7 @@ import pytest
 from bridge import networks
 
 from edgeinfer import Node, paper
-from edgeinfer.bridge import chain_cuts, cut, light_path, read_graph
+from edgeinfer.bridge import NetworkProfile, chain_cuts, cut, light_path, read_graph
 from edgeinfer.paper import cut_over_rate
 
 NAMES = ("bvlc_alexnet", "inception_v1", "shufflenet")
@@ -90,6 +90,20 @@ def test_drawn_and_told(table):
 def test_bad_input(change, name):
     with pytest.raises(ValueError, match=f"^{name}"):
         cut_over_rate.data(paper.scenario(), **change)
+
+
+def test_measured_times_stand_for_flop():
+    """A profile whose times are in proportion to FLOP gives what the graph gives."""
+    graph = read_graph(light_path("bvlc_alexnet"))
+    times = np.array([operation.flops for operation in graph.operations]) / 7e9
+    profile = NetworkProfile(graph, times, times, times, [times.sum()] * 2, {}, {})
+    tables = [
+        cut_over_rate.data(paper.scenario(), networks={"network": network}, ratios=(4.0,), rates=(1e7, 1e8))
+        for network in (graph, profile)
+    ]
+    for name in tables[0].data_vars:
+        np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-9, err_msg=name)
+    assert tables[1]["latency"].attrs["provenance"] == "derived from measured times"
 
 
 def test_random_weights_change_no_shape():
