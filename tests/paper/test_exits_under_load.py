@@ -54,7 +54,7 @@ def test_prediction_and_run_agree_where_services_are_independent(tmp_path, monke
     unit = 1e-3
     monkeypatch.setattr(exits_under_load, "serve", served)
     network = exits_under_load.load_exits()
-    monkeypatch.setattr(type(network), "service_times", lambda *arguments, **options: np.full(3, unit))
+    monkeypatch.setattr(type(network), "service_times", lambda *arguments, **options: np.full((3, 5), unit))
     shares = []
     for slow in (1.0, 1.2):  # noqa: B007  read by `served`
         exits_under_load.measure(tmp_path, requests=2000, profiled=1000, rounds=6, loads=(0.5, 0.7), progress=False)
