@@ -20,7 +20,8 @@ from edgeinfer.bridge.compression import (
     select_channels,
     standard_codecs,
 )
-from edgeinfer.bridge.cuts import Cut, candidates, chain_cuts, cut
+from edgeinfer.bridge.cut_sessions import CutSessions, Division, divide
+from edgeinfer.bridge.cuts import BestCuts, Cut, best_cuts, candidates, chain_cuts, cut
 from edgeinfer.bridge.exits import (
     DeadlinePolicy,
     Evaluation,
@@ -39,6 +40,7 @@ from edgeinfer.bridge.exits import (
 from edgeinfer.bridge.flops import count_flops
 from edgeinfer.bridge.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.bridge.intervals import Interval
+from edgeinfer.bridge.link_rate import AdaptiveCut, LinkRate
 from edgeinfer.bridge.manifest import (
     Flops,
     Image,
@@ -65,11 +67,14 @@ from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spa
 # What speaks gRPC or draws loads when it is first named.
 _LAZY = {
     "Connection": "device",
+    "CutDevice": "cut_device",
+    "CutEdge": "cut_edge",
     "Device": "device",
     "EdgeError": "device",
     "Generation": "device",
     "Order": "device",
     "Edge": "edge",
+    "Inference": "cut_device",
     "LoadTest": "loadtest",
     "Testbed": "loadtest",
     "load_test": "loadtest",
@@ -82,14 +87,20 @@ _LAZY = {
 __all__ = [
     "IMPORTANCES",
     "PCA",
+    "AdaptiveCut",
     "Airtime",
     "Autoencoder",
+    "BestCuts",
     "Channels",
     "Codec",
     "Connection",
     "Cut",
+    "CutDevice",
+    "CutEdge",
+    "CutSessions",
     "DeadlinePolicy",
     "Device",
+    "Division",
     "Edge",
     "EdgeError",
     "Evaluation",
@@ -101,7 +112,9 @@ __all__ = [
     "GenerativeCascade",
     "Graph",
     "Image",
+    "Inference",
     "Interval",
+    "LinkRate",
     "LoadTest",
     "Manifest",
     "Network",
@@ -128,6 +141,7 @@ __all__ = [
     "Trace",
     "Wire",
     "advance",
+    "best_cuts",
     "best_tiling",
     "calibrate",
     "candidates",
@@ -137,6 +151,7 @@ __all__ = [
     "count_flops",
     "cut",
     "deadline_policy",
+    "divide",
     "draw_trace",
     "fewest_bits",
     "fit_codec",

@@ -129,6 +129,7 @@ class Connection:
         self.negotiate = signalling.negotiator(self._channel)
         self.infer = stub.ModelInfer
         self.stream = stub.ModelStreamInfer
+        self.metadata = stub.ModelMetadata
 
     def __enter__(self) -> "Connection":
         return self
