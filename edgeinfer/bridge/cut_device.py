@@ -113,6 +113,11 @@ class EdgeStream:
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._used = 0.0
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer."""
+        return bool(self._waiting)
+
     def send(self, message: Any, deliver: Deliver) -> None:
         """Send a ModelInferRequest; `deliver` gets its response or an EdgeError, and when it came, from another thread."""
         with self._lock:
@@ -216,7 +221,8 @@ class CutDevice:
         self._link_free, self._transferred = 0.0, -np.inf
         self._changed, self._closed = threading.Event(), threading.Event()
         self._follower: threading.Thread | None = None
-        self.use(divide(sessions.graph, (0,) * len(sessions.graph.operations)))
+        self._alone = _Halves(sessions, divide(sessions.graph, (0,) * len(sessions.graph.operations)))
+        self._halves = self._alone
 
     def __enter__(self) -> "CutDevice":
         return self
@@ -370,6 +376,8 @@ class CutDevice:
         probe = _validate.scalar("probe", probe, 0, low_open=True)
         if self._follower is not None:
             raise ValueError("cuts: must be given once")
+        if self._stream is None:
+            raise EdgeError("UNAVAILABLE", "no edge is given")
         self.adaptive = AdaptiveCut(cuts, factor=factor)
         self._probe()
         self._follow_once()
@@ -377,10 +385,12 @@ class CutDevice:
         self._follower.start()
 
     def _follow(self, probe: float) -> None:
+        assert self._stream is not None
         while not self._closed.is_set():
             self._changed.wait(probe)
             self._changed.clear()
-            if not self._closed.is_set() and time.monotonic() - self._transferred >= probe:
+            idle = not self._stream.busy and time.monotonic() - self._transferred >= probe
+            if idle and not self._closed.is_set():
                 self._probe()
             if not self._closed.is_set():
                 self._follow_once()
@@ -399,7 +409,11 @@ class CutDevice:
             self.trace.record("event", "not prepared", reason=str(error))
             self._lost()
             return
-        self._halves = halves
+        with self._observing:
+            # The link may have been lost meanwhile.
+            if self.adaptive.cut is not cut:
+                return
+            self._halves = halves
         self.trace.record("event", "cut", rate=self.adaptive.rate.value, device_operations=division.places.count(0))
 
     def _probe(self) -> None:
@@ -426,8 +440,9 @@ class CutDevice:
     def _lost(self) -> None:
         with self._observing:
             self._transferred = time.monotonic()
-            if self.adaptive is not None and self.adaptive.fail():
-                self._changed.set()
+            if self.adaptive is not None:
+                self.adaptive.fail()
+                self._halves = self._alone
 
     def infer(
         self,
