@@ -330,6 +330,7 @@ _deadline = _all(
 )  # fmt: skip
 
 
+_LEVEL = click.option("--level", default="all", show_default=True, type=click.Choice(["disabled", "basic", "extended", "all"]), help="ONNX Runtime's graph optimisation.")  # fmt: skip
 _SHAPE = click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224; those that the file leaves free.")  # fmt: skip
 
 
@@ -605,6 +606,7 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
 @_SHAPE
 @_listening
 @click.option("--sessions", default=8, show_default=True, type=click.IntRange(min=1), help="Cuts kept loaded, each with its own copy of its weights.")  # fmt: skip
+@_LEVEL
 @_THREADS
 @_TRACE
 @_STDIN
@@ -620,6 +622,7 @@ def serve_command(
     client_ca: str | None,
     insecure: bool,
     sessions: int,
+    level: str,
     threads: int | None,
     trace: str | None,
     watch: bool,
@@ -636,7 +639,7 @@ def serve_command(
 
     security.check_listen(host, certificate is not None, insecure)
     credentials = security.server_credentials(certificate, key, client_ca)
-    network = CutSessions(model, _sizes(shapes), threads=threads or 1, capacity=sessions)
+    network = CutSessions(model, _sizes(shapes), level=level, threads=threads or 1, capacity=sessions)
     with Trace(trace, "edge") as log:
         server = CutEdge(network, capacity=capacity, limit=limit, trace=log)
         run(
@@ -661,6 +664,7 @@ def serve_command(
 @click.option("--csv", "form", flag_value="csv", help="CSV.")
 @click.option("--table", "form", flag_value="table", default="table", help="A table (default).")
 @_connecting
+@_LEVEL
 @_THREADS
 @_TRACE
 def infer_command(
@@ -681,6 +685,7 @@ def infer_command(
     ca: str | None,
     certificate: str | None,
     key: str | None,
+    level: str,
     threads: int | None,
     trace: str | None,
 ) -> None:
@@ -698,7 +703,7 @@ def infer_command(
     from edgeinfer.bridge.device import Connection
     from edgeinfer.bridge.trace import Trace
 
-    network = bridge.CutSessions(model, _sizes(shapes), threads=threads or 1)
+    network = bridge.CutSessions(model, _sizes(shapes), level=level, threads=threads or 1)
     graph = network.graph
     feeds = network_profiles.random_feeds(graph, seed) if source is None else _read_inputs(source, graph)
     if where not in ("auto", "device", "edge") and not (where.isdecimal() and int(where) <= len(graph.operations)):

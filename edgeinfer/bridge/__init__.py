@@ -40,6 +40,7 @@ from edgeinfer.bridge.exits import (
 from edgeinfer.bridge.flops import count_flops
 from edgeinfer.bridge.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.bridge.intervals import Interval
+from edgeinfer.bridge.light_models import light_model
 from edgeinfer.bridge.link_rate import AdaptiveCut, LinkRate
 from edgeinfer.bridge.manifest import (
     Flops,
@@ -69,6 +70,7 @@ _LAZY = {
     "Connection": "device",
     "CutDevice": "cut_device",
     "CutEdge": "cut_edge",
+    "CutRun": "cut_measurement",
     "Device": "device",
     "EdgeError": "device",
     "Generation": "device",
@@ -78,6 +80,9 @@ _LAZY = {
     "LoadTest": "loadtest",
     "Testbed": "loadtest",
     "load_test": "loadtest",
+    "measure_cut": "cut_measurement",
+    "message_pipeline": "cut_measurement",
+    "profile_cut": "cut_measurement",
     "Shaper": "shaper",
     "Trace": "trace",
     "control_bytes": "trace",
@@ -97,6 +102,7 @@ __all__ = [
     "Cut",
     "CutDevice",
     "CutEdge",
+    "CutRun",
     "CutSessions",
     "DeadlinePolicy",
     "Device",
@@ -157,14 +163,18 @@ __all__ = [
     "fit_codec",
     "fit_pca",
     "importance",
+    "light_model",
     "lloyd_max",
     "load",
     "load_exits",
     "load_test",
+    "measure_cut",
+    "message_pipeline",
     "offload",
     "pack",
     "poisson",
     "profile",
+    "profile_cut",
     "rate_accuracy",
     "read_autoencoder",
     "read_exits",
