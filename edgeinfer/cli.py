@@ -128,17 +128,44 @@ def reproduce_command(out: str, settings: tuple[str, ...], items: tuple[str, ...
 @click.option("--captions", default=512, show_default=True, help="Held-out captions, half of each layout.")
 @click.option("--seeds", default=4, show_default=True, help="Images of each caption.")
 @click.option("--threads", default=None, type=int, help="Of ONNX Runtime; its own choice by default.")
-def measure_command(model: str | None, out: str | None, captions: int, seeds: int, threads: int | None) -> None:
-    """Measure quality over steps on the cascade: what figures 7 and 10, table 1 and the contact sheet are drawn from.
+@click.option("--what", "chosen", multiple=True, default=("cascade", "halves"), show_default=True, type=click.Choice(["cascade", "halves"]), help="Only this; may be repeated.")  # fmt: skip
+@click.option("--network", "networks", multiple=True, help="For the halves, only this network; may be repeated.")
+@click.option("--cuts", default=5, show_default=True, help="For the halves, cuts of each network.")
+@click.option("--requests", default=40, show_default=True, help="For the halves, requests of each cut without load.")
+@click.option("--arrivals", default=600, show_default=True, help="For the halves, requests of a network under load.")
+def measure_command(
+    model: str | None,
+    out: str | None,
+    captions: int,
+    seeds: int,
+    threads: int | None,
+    chosen: tuple[str, ...],
+    networks: tuple[str, ...],
+    cuts: int,
+    requests: int,
+    arrivals: int,
+) -> None:
+    """Measure what the paper's items are drawn from: quality over steps on the cascade (figures 7 and 10, table 1, the
+    contact sheet), and the halves of cut networks as processes (predicted beside measured).
 
-    It takes an hour or two on two cores, and takes up from where it was stopped.
+    The first takes an hour or two on two cores, the second half an hour on two cores that do nothing else; both take up
+    from where they were stopped.
 
-    Example: edgeinfer measure --out build/measured
+    Example: edgeinfer measure --out build/measured --what halves
     """
-    from edgeinfer.paper import measurement
+    from edgeinfer.paper import halves, measurement
 
-    for path in measurement.measure(model, out or measurement.FOLDER, captions=captions, seeds=seeds, threads=threads):
-        click.echo(path)
+    target = out or measurement.FOLDER
+    if "cascade" in chosen:
+        for path in measurement.measure(model, target, captions=captions, seeds=seeds, threads=threads):
+            click.echo(path)
+    if "halves" in chosen:
+        click.echo(
+            halves.measure(
+                target, networks=networks or halves.NETWORKS, cuts=cuts, requests=requests, arrivals=arrivals,
+                threads=threads or 1,
+            )
+        )  # fmt: skip
 
 
 @group.command("latency")

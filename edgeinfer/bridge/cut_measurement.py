@@ -183,6 +183,7 @@ def measure_cut(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     level: str = "all",
     threads: int = 1,
+    shaped: bool = True,
     slots: str = "fresh",
     deadline: float = 60.0,
     seed: int = 0,
@@ -207,6 +208,8 @@ def measure_cut(
         As for `read_graph`.
     level, threads
         Of ONNX Runtime, as for `profile`.
+    shaped : bool
+        False leaves the link out: the device talks to the edge over loopback, which shows what the runtime itself costs.
     slots : {"fresh", "grid"}
         As for `Shaper`.
     deadline : float, s
@@ -246,11 +249,12 @@ def measure_cut(
             edge = stack.enter_context(
                 _command("serve", str(path), *options, "--queue", str(requests + 16), "--limit", str(deadline))
             )
+            where = address.join("127.0.0.1", edge.port(_START))
+        if division.returned and shaped:
             options = [f"--uplink={name}={getattr(cut.links[0], name)!r}" for name in _LINK]
             options += _downlink(cut.downlinks[0] if cut.downlinks else None)
             options += ["--slots", slots, "--seed", str(seed), "--trace", str(folder / "link.jsonl")]
-            to = address.join("127.0.0.1", edge.port(_START))
-            link = stack.enter_context(_command("link", "--listen", "0", "--to", to, *options))
+            link = stack.enter_context(_command("link", "--listen", "0", "--to", where, *options))
             where = address.join("127.0.0.1", link.port(_START))
         told = Settings(
             str(path), where, {name: list(shape) for name, shape in sizes.items()}, list(cut.places), arrivals,
@@ -264,11 +268,11 @@ def measure_cut(
         longest = deadline + PAUSE + 2 * sum(cut.times)
         rows = json.loads(device.line(_START + (arrivals[-1] if arrivals else 0) + requests * longest))
         chunks = []
-        if division.returned and rate is None:
+        if division.returned and shaped and rate is None:
             chunks = [record for record in read_trace(folder / "link.jsonl") if record["kind"] == "chunk"]
     provenance = {
         "requests": requests, "level": level, "threads": threads, "slots": slots, "seed": seed, "deadline": deadline,
-        "slowdown": slowdown[0],
+        "slowdown": slowdown[0], "shaped": shaped,
     }  # fmt: skip
     return _run(cut, rate, rows, chunks, provenance)
 

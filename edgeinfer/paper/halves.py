@@ -73,7 +73,7 @@ def measure(
 
     Each network is profiled; its device is `SLOWDOWN` times slower than this machine, and its link carries the input in as
     much time as the device would take for the whole. Cuts between its layers, from none to nearly all on the device, run
-    request by request; the quickest of those in the middle also runs under Poisson arrivals. What is predicted comes
+    request by request; the quickest of those in the middle also runs without a link, and under Poisson arrivals. What is predicted comes
     from the profile, with the times of the two parts measured as they run (`bridge.profile_cut`), before each run.
 
     Parameters
@@ -165,6 +165,7 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     _, middle = min((row["predicted"], number) for row, number in list(zip(rows, picked, strict=True))[1:-1])
     cut = bridge.profile_cut(model, options[middle], **timing)
     pipeline = bridge.message_pipeline(cut)
+    direct = bridge.measure_cut(model, cut, requests=settings["requests"], shaped=False, **running)
     rate = LOAD / max(float(stage.mean()) for stage in pipeline)
     run = bridge.measure_cut(model, cut, requests=settings["arrivals"], arrival_rate=rate, **running)
     kept = slice(math.ceil(START_UP * settings["arrivals"]), None)
@@ -178,6 +179,7 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
         "mean_rate": float(link.mean_rate()),
         "operations": len(profile.graph.operations),
         "cuts": rows,
+        "loopback": _numbers(direct.times["overhead"]),
         "load": {
             "device_operations": cut.places.count(0),
             "arrival_rate": rate,
@@ -249,6 +251,11 @@ def _dataset(found: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
             derived | seconds | {"long_name": "mean latency by the shares of the whole network's profile, tensors' bits"},
         ),
         "operations": ("network", [found[name]["operations"] for name in names], derived | {"units": "1"}),
+        "loopback_overhead": (
+            ("network", "request"),
+            np.array([np.array(found[name]["loopback"], float) for name in names]),
+            measured | seconds | {"long_name": "outside ONNX Runtime, without a link, the cut of the load test"},
+        ),
         "mean_rate": ("network", [found[name]["mean_rate"] for name in names], {"units": "bit/s", "provenance": "assumed"}),
         "arrival_rate": ("network", under_load("arrival_rate"), {"units": "1/s", "provenance": "assumed"}),
         "load_device_operations": ("network", under_load("device_operations"), derived | {"units": "1"}),

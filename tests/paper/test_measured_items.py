@@ -201,6 +201,7 @@ def test_the_command_measures(folder, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measurement, "measure", measure)
         arguments = ["measure", "--model", str(folder), "--out", str(tmp_path), "--captions", "8", "--seeds", "1"]
+        arguments += ["--what", "cascade"]
         run = CliRunner().invoke(group, arguments)
     assert run.exit_code == 0 and run.output.strip().endswith("surface.nc")
     assert calls == {"model": str(folder), "out": str(tmp_path), "captions": 8, "seeds": 1, "threads": None}
