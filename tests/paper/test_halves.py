@@ -107,6 +107,22 @@ def test_the_parts_are_timed_as_they_run(profile):
                 assert bits[plain.name] < message.bits < bits[plain.name] + 8 * 400
 
 
+def test_the_command_measures(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from edgeinfer.cli import group
+
+    calls = []
+    monkeypatch.setattr(
+        halves, "measure", lambda out, **options: calls.append((out, options)) or tmp_path / "halves.nc"
+    )
+    told = ["measure", "--what", "halves", "--out", str(tmp_path), "--network", "digits", "--cuts", "4"]
+    run = CliRunner().invoke(group, told)
+    assert run.exit_code == 0 and run.output.strip().endswith("halves.nc")
+    expected = {"networks": ("digits",), "cuts": 4, "requests": 40, "arrivals": 600, "threads": 1}
+    assert calls == [(str(tmp_path), expected)]
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
