@@ -1,6 +1,7 @@
 """What a cut network's runtime costs on loopback beside a bare gRPC echo of the same bytes, and runs beside predictions."""
 
 import argparse
+from time import sleep
 
 import numpy as np
 from bench_bridge import echo
@@ -8,7 +9,7 @@ from common import machine, report
 
 from edgeinfer import bridge
 from edgeinfer.bridge import intervals
-from edgeinfer.bridge.cut_measurement import message_bits
+from edgeinfer.bridge.cut_measurement import PAUSE, message_bits
 from edgeinfer.paper import halves
 
 
@@ -42,7 +43,7 @@ def main() -> None:
             )
             direct = bridge.measure_cut(model, cut, requests=chosen.requests, shapes=shapes, shaped=False)
             bits = message_bits(cut.graph, bridge.divide(cut.graph, cut.places))
-            floor = echo([(bits[0] // 8, bits[1] // 8)], lambda: None)
+            floor = echo([(bits[0] // 8, bits[1] // 8)], lambda: sleep(PAUSE))
             report(
                 f"{name}, outside ONNX Runtime on loopback, {bits[0] / 8e3:.0f} kB up, median",
                 "ms",

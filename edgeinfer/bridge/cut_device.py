@@ -83,15 +83,12 @@ class EdgeAnswer:
         On the edge.
     received : float, s
         On the monotonic clock.
-    bits : int
-        Of the answer's message.
     """
 
     outputs: dict[str, NDArray[Any]]
     queue_seconds: float
     compute_seconds: float
     received: float
-    bits: int
 
 
 #: Called once for each request: with the edge's answer, or with why there is none.
@@ -429,7 +426,7 @@ class CutDevice:
         self._observe(8 * PROBE_BYTES, begin, time.monotonic())
 
     def _observe(self, bits: int, sent: float, done: float) -> None:
-        """A transfer, or both ways of a request, as far as no earlier one held the link."""
+        """The tensors of a request and its answer, or a probe, as far as no earlier one held the link."""
         with self._observing:
             since = max(sent, self._link_free)
             self._link_free = max(self._link_free, done)
@@ -549,20 +546,24 @@ class CutDevice:
         crossing = {name: carried[name] for name in division.crossing}
         message = tensors.request(NETWORK, request, crossing, {"timeout": max(int(timeout * 1e6), 0)})
         self._address(message, division)
-        size = tensors.size(message)
-        self.trace.message("ModelInferRequest", "sent", size, request)
+        bits = 8 * sum(value.nbytes for value in crossing.values())
+        if self.trace.on:
+            self.trace.message("ModelInferRequest", "sent", tensors.size(message), request)
         sent = time.monotonic()
 
         def receive(answer: Any, received: float) -> None:
             if not isinstance(answer, EdgeError):
+                if self.trace.on:
+                    size = tensors.size(answer)
+                    self.trace.message("ModelInferResponse", "received", size, request, time=received)
                 try:
                     answer = self._checked(answer, division, received)
                 except EdgeError as error:
                     answer = error
             if isinstance(answer, EdgeAnswer):
-                self.trace.message("ModelInferResponse", "received", answer.bits // 8, request, time=received)
                 away = received - answer.queue_seconds - answer.compute_seconds
-                self._observe(8 * size + answer.bits, sent, away)
+                back = 8 * sum(value.nbytes for value in answer.outputs.values())
+                self._observe(bits + back, sent, away)
             deliver(answer, received)
 
         self._stream.send(message, receive)
@@ -603,7 +604,7 @@ class CutDevice:
             raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")
         told = tensors.parameters(answer)
         waited, computed = (int(told.get(name, 0)) * 1e-9 for name in ("queue_ns", "compute_ns"))
-        return EdgeAnswer(found, waited, computed, received, 8 * tensors.size(answer))
+        return EdgeAnswer(found, waited, computed, received)
 
 
 #: What says that the edge is not reached, or not in time.

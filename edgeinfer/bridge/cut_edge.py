@@ -126,52 +126,64 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
     def ModelStreamInfer(self, requests: Any, context: Any) -> Iterator[Any]:
         """Requests are read as they come and answered as they are done; one that fails has its id and reason."""
         wrap = tensors.service().ModelStreamInferResponse
-        ready: queue.SimpleQueue[Job | Any] = queue.SimpleQueue()
-        open_jobs: set[Job | None] = set()
+        ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        pending: set[Job] = set()
         ended = threading.Event()
+        # A client that reads no answers is not read from either, once it has that many to come.
+        room = threading.Semaphore(2 * self.jobs.capacity)
 
         def read() -> None:
             # What breaks the stream ends it; its requests are given up below.
             with suppress(grpc.RpcError):
                 for message in requests:
-                    job = None
-                    try:
-                        seconds = tensors.parameters(message).get("timeout")
-                        limit = self._limit if not isinstance(seconds, int) else seconds * 1e-6
-                        job = self._job(message, limit)
-                        open_jobs.add(job)
-                        self._submit(job, ready.put)
-                    except Refusal as error:
-                        open_jobs.discard(job)
-                        ready.put(_refused(message.id, error))
+                    room.acquire()
+                    if ended.is_set():
+                        return
+                    self._take(message, pending, ready)
             ended.set()
             ready.put(None)
 
         def gone() -> None:
             ended.set()
-            for job in open_jobs.copy():
-                if job is not None:
-                    self.jobs.cancel(job)
+            for job in pending.copy():
+                self.jobs.cancel(job)
+            room.release()
             ready.put(None)
 
         if not context.add_callback(gone):
             return
         threading.Thread(target=read, name="requests", daemon=True).start()
-        while context.is_active() and not (ended.is_set() and ready.empty() and not open_jobs):
+        while context.is_active() and not (ended.is_set() and ready.empty() and not pending):
             try:
                 item = ready.get(timeout=IDLE)
             except queue.Empty:
-                if open_jobs:
+                if pending:
                     continue
                 return
             if isinstance(item, Job):
-                open_jobs.discard(item)
+                pending.discard(item)
                 try:
                     item = wrap(infer_response=self._answer(item))
                 except Refusal as error:
                     item = _refused(item.payload[0], error)
             if item is not None:
                 yield item
+                room.release()
+
+    def _take(self, message: Any, pending: set[Job], ready: queue.SimpleQueue[Any]) -> None:
+        """Queue a stream's request, or have its refusal ready."""
+        seconds = tensors.parameters(message).get("timeout")
+        try:
+            job = self._job(message, seconds * 1e-6 if isinstance(seconds, int) else self._limit)
+            # Before it is queued, so that it is never done before it is known.
+            pending.add(job)
+            try:
+                self._submit(job, ready.put)
+            except Refusal:
+                pending.discard(job)
+                raise
+        except Refusal as error:
+            ready.put(_refused(message.id, error))
 
     def _prepared(self, message: Any) -> Any:
         """Loads the session of a cut, whose tensors need not come along, and says how fast this node is."""
@@ -183,8 +195,9 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
     def _job(self, message: Any, seconds: float) -> Job:
         """A request, checked."""
         identifier = message.id
-        size = tensors.size(message)
-        self.trace.message("ModelInferRequest", "received", size, identifier[: signalling.IDENTIFIER_LENGTH])
+        if self.trace.on:
+            request = identifier[: signalling.IDENTIFIER_LENGTH]
+            self.trace.message("ModelInferRequest", "received", tensors.size(message), request)
         try:
             if len(identifier) > signalling.IDENTIFIER_LENGTH:
                 text = f"id: {len(identifier)} characters: must be <= {signalling.IDENTIFIER_LENGTH}"
@@ -256,7 +269,8 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
         self.trace.stage("edge", job.begun, job.ended, identifier, networks=seconds)
         told = {"queue_ns": int(1e9 * (job.begun - job.queued)), "compute_ns": int(1e9 * seconds)}
         answer = tensors.response(NETWORK, identifier, outputs, told)
-        self.trace.message("ModelInferResponse", "sent", tensors.size(answer), identifier)
+        if self.trace.on:
+            self.trace.message("ModelInferResponse", "sent", tensors.size(answer), identifier)
         return answer
 
     def _failed(self, identifier: str, error: Refusal) -> None:

@@ -21,6 +21,7 @@ from edgeinfer.bridge import CutSessions, EdgeError, best_cuts, cut, divide, ten
 from edgeinfer.bridge.cut_device import CutDevice
 from edgeinfer.bridge.cut_edge import HEADER_BYTES, CutEdge
 from edgeinfer.bridge.device import Connection
+from edgeinfer.bridge.edge import serve
 from edgeinfer.bridge.network_profiles import random_feeds
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.shaper import Shaper
@@ -76,6 +77,19 @@ def serving(model, *options):
     ) as process:
         process.address = f"127.0.0.1:{process.port(SOON)}"
         yield process
+
+
+@contextmanager
+def serving_here(model):
+    """An edge in this process; yields where."""
+    edge = CutEdge(CutSessions(model))
+    edge.warm_up()
+    server, port = serve(edge, "127.0.0.1", 0, message_bytes=edge.message_bytes)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+        edge.jobs.close()
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +351,38 @@ def test_a_full_queue_and_a_request_too_late(sessions, feeds):
     edge.jobs.close()
 
 
+def test_a_client_that_reads_no_answers_is_not_read_from(sessions, feeds):
+    edge, taken = CutEdge(sessions, capacity=2), []
+
+    class Context:
+        active = True
+
+        def is_active(self):
+            return self.active
+
+        def add_callback(self, call):
+            self.gone = call
+            return True
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield asking(sessions, feeds)
+
+    context = Context()
+    stream = edge.ModelStreamInfer(endless(), context)
+    for read in (1, 2):
+        next(stream)
+        # Four answers may be to come, of which the one just read is the first; one request more is in hand.
+        system.wait(lambda read=read: len(taken) >= 4 + read)
+        time.sleep(0.1)
+        assert len(taken) == 4 + read
+    context.active = False
+    context.gone()
+    assert len(list(stream)) <= 1 and not edge.jobs._waiting
+    edge.jobs.close()
+
+
 def test_an_answer_that_lies_is_not_taken(sessions, expected):
     device = CutDevice(sessions)
     division = prefix(sessions.graph, 0)
@@ -358,7 +404,7 @@ def test_an_answer_that_lies_is_not_taken(sessions, expected):
 
 def test_another_network_is_noticed(sessions, feeds, tmp_path):
     onnx.save(chain(), tmp_path / "other.onnx")
-    with serving(tmp_path / "other.onnx") as edge, talking(sessions, edge.address, 2) as device:
+    with serving_here(tmp_path / "other.onnx") as address, talking(sessions, address, 2) as device:
         for call in (device.edge_cut, lambda: device.infer(feeds)):
             with pytest.raises(EdgeError, match=r"FAILED_PRECONDITION.*digest"):
                 call()
@@ -371,7 +417,7 @@ def test_the_edge_with_its_part_alone(model, sessions, feeds, expected, tmp_path
     chosen = type(chosen)(chosen.network, chosen.nodes, chosen.links, (), (0, 0, 1, 1, 1, 1))
     write_parts(model, chosen, tmp_path)
     (tmp_path / "device.onnx").unlink()
-    with serving(tmp_path) as edge, talking(sessions, edge.address) as device:
+    with serving_here(tmp_path) as address, talking(sessions, address) as device:
         assert device.edge_cut().places == (0, 0, 1, 1, 1, 1)
         for count in (2, 4):
             device.use(prefix(sessions.graph, count))
