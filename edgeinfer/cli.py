@@ -671,7 +671,7 @@ def serve_command(
         server = CutEdge(network, capacity=capacity, limit=limit, trace=log)
         run(
             server, host, port, credentials=credentials, insecure=insecure, watch_stdin=watch,
-            message_bytes=server.message_bytes,
+            message_bytes=network.message_bytes,
         )  # fmt: skip
 
 
@@ -726,7 +726,7 @@ def infer_command(
 
     from edgeinfer import bridge
     from edgeinfer._files import replacing
-    from edgeinfer.bridge import address, cut_device, cut_edge, network_profiles, security
+    from edgeinfer.bridge import address, cut_device, network_profiles, security
     from edgeinfer.bridge.device import Connection
     from edgeinfer.bridge.trace import Trace
 
@@ -744,7 +744,7 @@ def infer_command(
         if edge is not None:
             host, port = address.parse("edge", edge)
             credentials = security.channel_credentials(ca, certificate, key)
-            size = network.largest_bits // 8 + cut_edge.HEADER_BYTES
+            size = network.message_bytes
             connection = Connection(address.join(host, port), credentials=credentials, message_bytes=size)
             stack.enter_context(connection)
         device = stack.enter_context(cut_device.CutDevice(network, connection, trace=log))

@@ -272,7 +272,7 @@ class CutDevice:
             answer = self.connection.infer(message, timeout=timeout)
         except grpc.RpcError as error:
             raise EdgeError(error.code().name, str(error.details())[:500]) from None
-        return int(tensors.parameters(answer).get("network_ns", 0)) * 1e-9
+        return _seconds(answer, "network_ns")
 
     def edge_cut(self, *, timeout: float = 60.0) -> Division:
         """The cut that leaves the edge all that it serves: the whole network, or the part of a cut that it was given.
@@ -602,9 +602,13 @@ class CutDevice:
         shown = {name: (str(value.dtype), value.shape) for name, value in found.items()}
         if shown != expected:
             raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")
-        told = tensors.parameters(answer)
-        waited, computed = (int(told.get(name, 0)) * 1e-9 for name in ("queue_ns", "compute_ns"))
-        return EdgeAnswer(found, waited, computed, received)
+        return EdgeAnswer(found, _seconds(answer, "queue_ns"), _seconds(answer, "compute_ns"), received)
+
+
+def _seconds(answer: Any, name: str) -> float:
+    """What the edge says something took; 0 where it says nothing, or no number."""
+    told = tensors.parameters(answer).get(name)
+    return told * 1e-9 if isinstance(told, int) else 0.0
 
 
 #: What says that the edge is not reached, or not in time.

@@ -21,8 +21,6 @@ grpc = need("grpc", "bridge")
 
 #: How long a stream may stay open without a request, s.
 IDLE = 300.0
-#: What a message holds besides its tensors, at most, bytes.
-HEADER_BYTES = 2**16
 _WARM_UP = 3
 
 
@@ -61,11 +59,6 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
         self._limit = _validate.positive("limit", limit)
         graph = sessions.graph
         self._types = {name: tensors.datatype(graph.tensors[name].dtype) for name in graph.tensors}
-
-    @property
-    def message_bytes(self) -> int:
-        """Longest message it needs to take."""
-        return self.sessions.largest_bits // 8 + HEADER_BYTES
 
     def warm_up(self) -> None:
         """Load the whole network and time it, so that devices can plan with it."""

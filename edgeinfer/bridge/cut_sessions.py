@@ -25,6 +25,9 @@ from edgeinfer.bridge.network_profiles import (
 )
 from edgeinfer.bridge.parts import MANIFEST, extract
 
+#: What a message holds besides its tensors, at most, bytes.
+HEADER_BYTES = 2**16
+
 
 @dataclass(frozen=True)
 class Division:
@@ -215,6 +218,11 @@ class CutSessions:
         for name, last in ends.items():
             change[[graph.producer.get(name, -1) + 1, last + 1]] += np.array([1, -1]) * graph.tensors[name].bits
         return max(int(np.cumsum(change).max()), sum(graph.tensors[name].bits for name in graph.outputs))
+
+    @property
+    def message_bytes(self) -> int:
+        """Longest message that either half needs to take."""
+        return self.largest_bits // 8 + HEADER_BYTES
 
     def profile(self, *, repetitions: int = 30, warmup: int = 3) -> NetworkProfile:
         """Measure the network's operations here, as `profile` does, at the level and with the threads of the sessions."""

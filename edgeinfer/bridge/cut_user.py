@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 from edgeinfer.bridge import processes
 from edgeinfer.bridge.cut_device import CutDevice, EdgeAnswer
-from edgeinfer.bridge.cut_edge import HEADER_BYTES
 from edgeinfer.bridge.cut_sessions import CutSessions, divide
 from edgeinfer.bridge.device import Connection
 from edgeinfer.bridge.network_profiles import random_feeds
@@ -78,8 +77,7 @@ class User:
         sessions = CutSessions(settings.model, shapes, level=settings.level, threads=settings.threads)
         self._connection = None
         if settings.edge:
-            size = sessions.largest_bits // 8 + HEADER_BYTES
-            self._connection = Connection(settings.edge, message_bytes=size)
+            self._connection = Connection(settings.edge, message_bytes=sessions.message_bytes)
         self.device = CutDevice(sessions, self._connection)
         self.device.use(divide(sessions.graph, settings.places))
         self._feeds = random_feeds(sessions.graph, settings.seed)

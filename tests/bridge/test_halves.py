@@ -19,7 +19,7 @@ from bridge.system import SOON
 from edgeinfer import Node, RayleighLink, cli
 from edgeinfer.bridge import CutSessions, EdgeError, best_cuts, cut, divide, tensors, write_parts
 from edgeinfer.bridge.cut_device import CutDevice
-from edgeinfer.bridge.cut_edge import HEADER_BYTES, CutEdge
+from edgeinfer.bridge.cut_edge import CutEdge
 from edgeinfer.bridge.device import Connection
 from edgeinfer.bridge.edge import serve
 from edgeinfer.bridge.network_profiles import random_feeds
@@ -84,7 +84,7 @@ def serving_here(model):
     """An edge in this process; yields where."""
     edge = CutEdge(CutSessions(model))
     edge.warm_up()
-    server, port = serve(edge, "127.0.0.1", 0, message_bytes=edge.message_bytes)
+    server, port = serve(edge, "127.0.0.1", 0, message_bytes=edge.sessions.message_bytes)
     try:
         yield f"127.0.0.1:{port}"
     finally:
@@ -102,7 +102,10 @@ def served(model):
 @contextmanager
 def talking(sessions, address, count=None):
     """A device that cuts after `count` operations."""
-    with Connection(address) as connection, CutDevice(sessions, connection) as device:
+    with (
+        Connection(address, message_bytes=sessions.message_bytes) as connection,
+        CutDevice(sessions, connection) as device,
+    ):
         if count is not None:
             device.use(prefix(sessions.graph, count))
         yield device
@@ -315,7 +318,7 @@ def test_malformed_requests_are_refused(sessions, feeds, expected, served, chang
 
 
 def test_messages_beyond_the_largest_cut_are_refused(sessions, feeds, served):
-    bad = asking(sessions, feeds, raw=bytes(4 * WIDTHS[0] + HEADER_BYTES))
+    bad = asking(sessions, feeds, raw=bytes(sessions.message_bytes))
     with system.stub(served, message_bytes=2**22) as calls:
         with pytest.raises(grpc.RpcError) as failure:
             calls.ModelInfer(bad, timeout=SOON)
@@ -399,7 +402,8 @@ def test_an_answer_that_lies_is_not_taken(sessions, expected):
     torn.raw_output_contents[0] = b""
     with pytest.raises(EdgeError, match="0 bytes"):
         device._checked(torn, division, 0.0)
-    assert set(device._checked(tensors.response("network", "a", right, {}), division, 0.0).outputs) == set(right)
+    found = device._checked(tensors.response("network", "a", right, {"queue_ns": "long"}), division, 0.0)
+    assert set(found.outputs) == set(right) and found.queue_seconds == found.compute_seconds == 0
 
 
 def test_another_network_is_noticed(sessions, feeds, tmp_path):
