@@ -114,6 +114,10 @@ def reproduce_command(out: str, base: str, settings: tuple[str, ...], items: tup
         raise click.ClickException("; ".join(f"{item}: {error}" for item, error in failed.items()))
 
 
+#: Items with a `measure` of their own, besides the parts of `paper.measurement`.
+_MEASURED = ("exits_under_load", "tiles")
+
+
 @group.command("measure")
 @click.option(
     "--model",
@@ -140,26 +144,37 @@ def measure_command(
     requests: int,
     workers: int | None,
 ) -> None:
-    """Measure the cascade: what figures 6, 7 and 10, table 1, the contact sheet and the load test are drawn from.
+    """Measure what the paper's items are drawn from: the cascade (surface, decode_stage, images, trace, profile, load), and
+    networks with exits, in tiles and in halves.
 
-    It takes most of an hour on two cores, and takes up from where it was stopped.
+    It takes an hour on two cores, most of it for the surface, and takes up from where it was stopped. What is timed needs a
+    machine that does nothing else.
 
     Example: edgeinfer measure --out build/measured --only surface
     """
+    from importlib import import_module
+
     from edgeinfer.paper import measurement
 
-    paths = measurement.measure(
-        model,
-        out or measurement.FOLDER,
-        only=only or measurement.PARTS,
-        captions=captions,
-        seeds=seeds,
-        stage_captions=stage_captions,
-        requests=requests,
-        workers=workers,
-    )
-    for path in paths:
-        click.echo(path)
+    for name in only:
+        if name not in (*measurement.PARTS, *_MEASURED):
+            raise click.BadParameter(f"only = {name!r}: must be one of {', '.join((*measurement.PARTS, *_MEASURED))}")
+    target = out or measurement.FOLDER
+    if not only or set(only) & set(measurement.PARTS):
+        for path in measurement.measure(
+            model,
+            target,
+            only=[name for name in measurement.PARTS if not only or name in only],
+            captions=captions,
+            seeds=seeds,
+            stage_captions=stage_captions,
+            requests=requests,
+            workers=workers,
+        ):
+            click.echo(path)
+    for name in _MEASURED:
+        if not only or name in only:
+            click.echo(import_module(f"edgeinfer.paper.{name}").measure(target))
 
 
 @group.command("latency")

@@ -4,10 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeinfer as ei
+from edgeinfer import cli
 
 NODE = ei.Node("unit", 1.0)
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -71,3 +73,66 @@ def test_answers_or_value_error(name, a, b):
             CALLS[name](a, b)
         except ValueError as error:
             assert str(error)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """Two layers, the sizes of the input left free but for the channels."""
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    shapes = {"x": ["batch", 2, "side", "side"], "y": ["batch", 3, "less", "less"]}
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    weight = onnx.numpy_helper.from_array(np.ones((3, 2, 3, 3), np.float32), "w")
+    nodes = [helper.make_node("Conv", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    graph = helper.make_graph(nodes, "two", ports[:1], ports[1:], [weight])
+    path = tmp_path_factory.mktemp("bad") / "network.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def cut(model, *arguments):
+    """The command's exit code, as `main` would give it, and what it said."""
+    result = CliRunner().invoke(cli.group, ["cut", str(model), *arguments])
+    if isinstance(result.exception, ValueError | OSError):
+        return 2, str(result.exception)
+    # Anything else that escapes is a fault of the command.
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    return result.exit_code, result.output
+
+
+word = st.one_of(number.map(str), st.text(max_size=4), st.sampled_from(["1,2,8,8", "1,3,8,8", "0,2,8,8", "1,2,2,2", "1", ","]))  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shape=st.one_of(st.just("1,2,8,8"), word),
+    option=st.sampled_from(["device_flops", "edge_flops", "bandwidth", "path_loss_db", "arrival_rate", "slot", "mass"]),
+    value=word,
+    objective=st.sampled_from([[], ["--objective", "throughput"], ["--objective", "violation"], ["--returned"]]),
+    deadline=st.one_of(st.none(), word),
+)
+def test_cut_answers_or_says_what_is_wrong(network, shape, option, value, objective, deadline):
+    arguments = [f"--shape=x={shape}", f"--set={option}={value}", *objective]
+    if deadline is not None:
+        arguments.append(f"--deadline={deadline}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ei.AccuracyWarning)
+        code, said = cut(network, *arguments)
+    assert code in (0, 2) and said.strip()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_cut_reads_or_refuses_damaged_files(network, data):
+    whole = network.read_bytes()
+    kept = whole[: data.draw(st.integers(0, len(whole)))]
+    at = data.draw(st.integers(0, len(kept)))
+    path = network.with_name("damaged.onnx")
+    path.write_bytes(kept[:at] + data.draw(st.binary(max_size=3)) + kept[at + data.draw(st.integers(0, 3)) :])
+    code, said = cut(path, "--shape=x=1,2,8,8")
+    assert code in (0, 2) and said.strip()
+
+
+def test_cut_works_on_this_network(network):
+    code, said = cut(network, "--shape=x=1,2,8,8", "--csv")
+    assert code == 0 and said.startswith("best,value")

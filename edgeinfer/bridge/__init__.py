@@ -39,6 +39,7 @@ from edgeinfer.bridge.exits import (
 from edgeinfer.bridge.flops import count_flops
 from edgeinfer.bridge.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.bridge.intervals import Interval
+from edgeinfer.bridge.light import LIGHT_NETWORKS, light_model, light_path
 from edgeinfer.bridge.manifest import (
     Flops,
     Image,
@@ -81,6 +82,7 @@ _LAZY = {
 }
 __all__ = [
     "IMPORTANCES",
+    "LIGHT_NETWORKS",
     "PCA",
     "Airtime",
     "Autoencoder",
@@ -142,6 +144,8 @@ __all__ = [
     "fit_codec",
     "fit_pca",
     "importance",
+    "light_model",
+    "light_path",
     "lloyd_max",
     "load",
     "load_exits",

@@ -4,6 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from edgeinfer.bridge.trace import Trace
 grpc = need("grpc", "bridge")
 
 PARADIGMS = ("split", "edge", "device")
+# Requests of one connection whose signalling may be under way while the edge computes.
+_ASIDE = 64
 
 #: progress(stage, steps done, steps in all)
 Progress = Callable[[str, int, int], None]
@@ -129,6 +132,7 @@ class Connection:
         self.negotiate = signalling.negotiator(self._channel)
         self.infer = stub.ModelInfer
         self.stream = stub.ModelStreamInfer
+        self.aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="aside")
 
     def __enter__(self) -> "Connection":
         return self
@@ -139,6 +143,7 @@ class Connection:
     def close(self) -> None:
         """Cancel what is under way and disconnect."""
         self._channel.close()
+        self.aside.shutdown(wait=False, cancel_futures=True)
 
 
 class Device:
@@ -269,30 +274,27 @@ class Device:
             raise EdgeError("UNAVAILABLE", "no edge is given")
         try:
             if order.prior_steps is None or order.decode_steps is None:
-                steps = self._negotiate(order, request, end, deadline)
+                settled = self._settle(self._task(order, request, deadline), end)
+                steps = self._allocated(order, request, *settled)
                 return (*steps, self._infer(order, request, steps, end, progress))
             steps = order.prior_steps, order.decode_steps
             if not negotiate:
                 return (*steps, self._infer(order, request, steps, end, progress))
-            # The steps stand already, so that the edge confirms them while it computes.
-            sent, received = time.monotonic(), []
+            # The steps stand already, so that the edge confirms them while it computes; a thread that waits for this is
+            # quicker than gRPC's futures, which start one each time.
             task = self._task(order, request, deadline)
-            pending = self.connection.negotiate.future(task, timeout=max(end - sent, 0.0))
-            pending.add_done_callback(lambda _: received.append(time.monotonic()))
-            try:
-                answer = self._infer(order, request, steps, end, progress)
-                allocation = pending.result()
-            finally:
-                pending.cancel()
-            return (*self._allocated(order, request, allocation, sent, (received or [time.monotonic()])[0]), answer)
+            pending = self.connection.aside.submit(self._settle, task, end)
+            answer = self._infer(order, request, steps, end, progress)
+            return (*self._allocated(order, request, *pending.result()), answer)
         except grpc.RpcError as error:
             raise EdgeError(error.code().name, str(error.details())[:500]) from None
 
-    def _negotiate(self, order: Order, request: str, end: float, deadline: float) -> tuple[int, int]:
+    def _settle(self, task: Any, end: float) -> tuple[Any, float, float]:
+        """The edge's allocation, and when the task went out and this came in, s."""
         assert self.connection is not None
         sent = time.monotonic()
-        answer = self.connection.negotiate(self._task(order, request, deadline), timeout=max(end - sent, 0.0))
-        return self._allocated(order, request, answer, sent, time.monotonic())
+        answer = self.connection.negotiate(task, timeout=max(end - sent, 0.0))
+        return answer, sent, time.monotonic()
 
     def _task(self, order: Order, request: str, deadline: float) -> Any:
         """The task request with the device's status, on its way."""

@@ -41,8 +41,15 @@ _KID_SUBSET = 1000
 Measure = quality.ImageMeasure | quality.SetMeasure
 
 
-def load(name: str) -> Any:
+def load(name: str, command: str = "edgeinfer measure") -> Any:
     """A measured file that comes with the package, as an xarray.Dataset.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without ".nc".
+    command : str
+        That makes it.
 
     Raises
     ------
@@ -53,7 +60,7 @@ def load(name: str) -> Any:
     need("h5netcdf", "paper")
     path = FOLDER / f"{name}.nc"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure` makes it")
+        raise FileNotFoundError(f"{path}: is not there: `{command}` makes it")
     with xarray.open_dataset(path, engine="h5netcdf") as table:
         return table.load()
 
@@ -134,13 +141,13 @@ def measure(
     stores.mkdir(parents=True, exist_ok=True)
     bench = _Bench(folder, stores, workers, resamples, progress)
     made: dict[str, Callable[[], Path]] = {
-        "surface": lambda: _write(
+        "surface": lambda: write(
             bench.surface(captions, seeds, prior_steps, decode_steps, guidance_scales, best), target / "surface.nc"
         ),
-        "decode_stage": lambda: _write(
+        "decode_stage": lambda: write(
             bench.decode_stage(stage_captions, stage_seeds, 4 * captions, best), target / "decode_stage.nc"
         ),
-        "images": lambda: _write(
+        "images": lambda: write(
             bench.images(captions, prior_steps, decode_steps, bench.choose(captions, guidance_scales, best)[1]),
             target / "images.nc",
         ),
@@ -368,7 +375,7 @@ def measure_load(
     )
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    return _write(written, target / "load.nc")
+    return write(written, target / "load.nc")
 
 
 #: Hz: 1 Mbit passes in 10 us.
@@ -704,7 +711,8 @@ def _digest(root: Path) -> str:
     return total.hexdigest()
 
 
-def _write(table: Any, path: Path) -> Path:
+def write(table: Any, path: Path) -> Path:
+    """Write a table as NetCDF, compressed, the file replaced as a whole."""
     packed = {name: {"zlib": True, "complevel": 9} for name, v in table.data_vars.items() if v.size > 64}
     with replacing(path) as temporary:
         table.to_netcdf(temporary, engine="h5netcdf", encoding=packed)

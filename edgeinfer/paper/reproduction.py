@@ -18,6 +18,8 @@ from edgeinfer.paper.scenario import Scenario, scenario
 
 #: Items in the order of the page; each a module of this package.
 ITEMS = (
+    "figure1",
+    "figure2",
     "figure8",
     "figure9",
     "table2",
@@ -27,8 +29,11 @@ ITEMS = (
     "looseness",
     "sensitivity",
     "control_overhead",
+    "cut_over_rate",
     "accuracy_bits",
     "early_exit",
+    "exits_under_load",
+    "tiles",
 )
 
 _MEASURED = Path(__file__).parent / "data"
@@ -152,7 +157,11 @@ def _csv(table: Any) -> bytes:
     blocks: dict[tuple[Any, ...], list[str]] = {}
     for name, variable in table.data_vars.items():
         blocks.setdefault(variable.dims, []).append(name)
-    parts = [table[names].to_dataframe().to_csv(float_format="%.12g", lineterminator="\n") for names in blocks.values()]
+    # Numbers without a dimension are one row.
+    frames = [
+        (table[names] if dims else table[names].expand_dims("row")).to_dataframe() for dims, names in blocks.items()
+    ]
+    parts = [frame.to_csv(float_format="%.12g", lineterminator="\n") for frame in frames]
     return "\n".join(parts).encode()
 
 

@@ -1,26 +1,13 @@
 """Networks to cut: random graphs, and the light models of the onnx package with random weights."""
 
-from pathlib import Path
-
 import numpy as np
-import onnx
-import onnx.backend.test
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeinfer.bridge import Graph, Operation, Tensor
+from edgeinfer.bridge import LIGHT_NETWORKS, Graph, Operation, Tensor, light_model, light_path
 
-LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
-LIGHT_NAMES = (
-    "bvlc_alexnet",
-    "densenet121",
-    "inception_v1",
-    "inception_v2",
-    "resnet50",
-    "shufflenet",
-    "squeezenet",
-    "vgg19",
-    "zfnet512",
-)
+LIGHT = light_path("squeezenet").parent
+LIGHT_NAMES = LIGHT_NETWORKS
+light = light_model
 
 
 def model(nodes, inputs, outputs, weights=(), opset=17):
@@ -88,28 +75,3 @@ def random_graph(rng, operations):
         tensors[f"t{i + 1}"] = Tensor(f"t{i + 1}", "float32", (size,), 32 * size)
         made.append(Operation(i, f"o{i}", "Conv", inputs, (f"t{i + 1}",), int(rng.integers(1, 10**7)), 0))
     return Graph("random", "", tuple(made), tensors, ("t0",), (f"t{operations}",))
-
-
-def light(name, seed=0):
-    """A light model with seeded random weights in place of its constant ones, scaled by fan-in."""
-    loaded = onnx.load(LIGHT / f"light_{name}.onnx")
-    graph = loaded.graph
-    rng = np.random.default_rng(seed)
-    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if "__SHAPE" in tensor.name}
-    variances = {node.input[4] for node in graph.node if node.op_type == "BatchNormalization"}
-    constant = [node for node in graph.node if node.op_type == "ConstantOfShape"]
-    for node in constant:
-        shape = tuple(shapes[node.input[0]])
-        spread = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
-        value = (rng.standard_normal(shape, np.float32) * np.float32(spread)).astype(np.float32)
-        if node.output[0] in variances:
-            value = 1 + np.abs(value)
-        graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
-        graph.node.remove(node)
-    for kept in (graph.initializer, graph.input):
-        for item in [item for item in kept if item.name in shapes]:
-            kept.remove(item)
-    loaded.ir_version = 8
-    for value in [value for value in graph.input if value.name in {tensor.name for tensor in graph.initializer}]:
-        graph.input.remove(value)
-    return loaded

@@ -1,0 +1,85 @@
+"""Well-known networks whose shapes come with the onnx package, their constant weights replaced by random ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+
+#: Of `light_model`.
+LIGHT_NETWORKS = (
+    "bvlc_alexnet",
+    "densenet121",
+    "inception_v1",
+    "inception_v2",
+    "resnet50",
+    "shufflenet",
+    "squeezenet",
+    "vgg19",
+    "zfnet512",
+)
+
+
+def light_path(name: str) -> Path:
+    """File of a light network of the onnx package, as it is: shapes and constant weights.
+
+    Parameters
+    ----------
+    name : one of `LIGHT_NETWORKS`
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    FileNotFoundError
+        Where the onnx package comes without it.
+    """
+    _validate.choice("name", name, LIGHT_NETWORKS)
+    path = Path(need("onnx", "bridge").__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: is not there: it comes with the onnx package")
+    return path
+
+
+def light_model(name: str, seed: int = 0) -> Any:
+    """A light network with seeded random weights, scaled by fan-in, in place of its constant ones.
+
+    Parameters
+    ----------
+    name : one of `LIGHT_NETWORKS`
+    seed : int
+        >= 0.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Examples
+    --------
+    >>> len(light_model("squeezenet").graph.node)
+    66
+    """
+    onnx = need("onnx", "bridge")
+    loaded = onnx.load(light_path(name))
+    graph = loaded.graph
+    rng = np.random.default_rng(_validate.whole("seed", seed, 0))
+    to_array, from_array = onnx.numpy_helper.to_array, onnx.numpy_helper.from_array
+    shapes = {tensor.name: to_array(tensor) for tensor in graph.initializer if "__SHAPE" in tensor.name}
+    variances = {node.input[4] for node in graph.node if node.op_type == "BatchNormalization"}
+    constant = [node for node in graph.node if node.op_type == "ConstantOfShape"]
+    for node in constant:
+        shape = tuple(shapes[node.input[0]])
+        spread = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        value = (rng.standard_normal(shape, np.float32) * np.float32(spread)).astype(np.float32)
+        if node.output[0] in variances:
+            value = 1 + np.abs(value)
+        graph.initializer.append(from_array(value, node.output[0]))
+        graph.node.remove(node)
+    stored = {tensor.name for tensor in graph.initializer}
+    for kept, gone in ((graph.initializer, set(shapes)), (graph.input, set(shapes) | stored)):
+        for item in [item for item in kept if item.name in gone]:
+            kept.remove(item)
+    loaded.ir_version = 8
+    return loaded

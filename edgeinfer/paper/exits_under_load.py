@@ -1,0 +1,298 @@
+"""Early exits on the wall clock: a real run with Poisson arrivals beside what the core predicts from a profile."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+from edgeinfer.bridge import ExitRule, Served, calibrate, deadline_policy, load_exits, poisson, serve
+from edgeinfer.bridge import digits as digits_data
+from edgeinfer.bridge.profiles import machine
+from edgeinfer.delay import mean_sojourn, violation_bracket
+from edgeinfer.delay.results import interval
+from edgeinfer.model import Measured, Pipeline
+from edgeinfer.paper import measurement, style
+from edgeinfer.paper.early_exit import ACCURACY_LOSS, COLOURS, LABELS, POLICIES
+from edgeinfer.paper.scenario import Scenario
+
+TITLE = "Early exits under load, measured"
+STATED = (
+    "The small classifier of digits really runs here, one request after another, while requests arrive on the wall clock as "
+    "a Poisson process. Service times are profiled in runs of their own, go into the core's pipeline as samples, and the "
+    "prediction stands beside the run: without early exits, with calibrated exits, and with thresholds that fall as the "
+    "queue grows, of which the core predicts nothing."
+)
+COMMAND = "edgeinfer measure --only exits_under_load"
+PREDICTED = POLICIES[:2]
+#: Arrival rate times the median service time without early exits, one request after another. Requests that come after a
+#: pause take longer; the last is beyond what can be served without exits.
+LOADS = (0.2, 0.4, 0.6, 0.75, 1.3)
+#: In that time; the policy's is `DEADLINE`.
+DEADLINES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+DEADLINE = 8.0
+# Share below which a run sees too few violations for an interval.
+_RARE = 1e-2
+# Images on which the rates and the policy are set.
+_TIMED = 150
+
+
+def measure(
+    out: str | Path = measurement.FOLDER,
+    *,
+    requests: int = 4000,
+    profiled: int = 600,
+    rounds: int = 12,
+    loads: Sequence[float] = LOADS,
+    seed: int = 12,
+    progress: bool = True,
+) -> Path:
+    """Run the shipped classifier under load and write `exits_under_load.nc`.
+
+    In each round, at each rate, each policy is profiled in a run of its own and then measured in another: what the machine
+    does meanwhile falls on both alike. A service time is what the next request has to wait for: from arrival, or the
+    answer before, to the answer. The first sixth of each measured run is left out. In all it takes about rounds (3 requests
+    + 2 profiled) service times without exits, times the sum of 1 / load: three minutes where those are 0.12 ms.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the file, which is replaced as a whole.
+    requests, profiled, rounds : int
+        Requests of a run and of its profile, >= 2, and rounds, >= 2.
+    loads : sequence of float
+        > 0.
+    seed : int
+        Of arrivals and images.
+    progress : bool
+        A bar, on a terminal only.
+
+    Returns
+    -------
+    Path
+    """
+    xarray = need("xarray", "paper")
+    tqdm = need("tqdm", "paper").tqdm
+    requests, profiled = _validate.whole("requests", requests, 2), _validate.whole("profiled", profiled, 2)
+    rounds = _validate.whole("rounds", rounds, 2)
+    shares = np.atleast_1d(_validate.positive("loads", loads))
+    network, test = load_exits(), digits_data.load_data("test")
+    validation = network.evaluate(*digits_data.load_data("validation"))
+    rule = calibrate(validation, accuracy_loss=ACCURACY_LOSS)
+    never = ExitRule(np.full(len(rule.thresholds), np.inf), rule.criterion)
+    some = test.images[:_TIMED]
+    unit = float(np.median(network.service_times(some, never)))
+    deadline = DEADLINE * unit
+    adaptive = deadline_policy(validation.with_times(*network.exit_times(some)), rule, deadline)
+    policies: dict[str, Any] = dict(zip(POLICIES, (never, rule, adaptive), strict=True))
+    rates, deadlines = shares / unit, np.array(DEADLINES) * unit
+    times = np.linspace(0, 0.9 * requests / rates[-1], 200)
+    shape = (len(policies), len(rates), rounds)
+    values = {name: np.empty(shape) for name in ("sojourn", "service", "backlog", "accuracy")}
+    violation = np.empty((*shape, len(deadlines)))
+    samples = np.empty((len(PREDICTED), len(rates), rounds * profiled), np.float32)
+    traces = np.empty((len(policies), len(times)))
+    with tqdm(total=rounds * len(rates), disable=None if progress else True, desc="exits under load") as bar:
+        for turn in range(rounds):
+            for column, rate in enumerate(rates):
+                for row, (name, policy) in enumerate(policies.items()):
+                    if name in PREDICTED:
+                        arrivals = poisson(float(rate), profiled, [seed, turn, column, 0])
+                        profile = serve(network, *test, policy, arrivals, [seed, turn, column, 1])
+                        samples[row, column, turn * profiled : (turn + 1) * profiled] = _services(profile)
+                    # All policies meet the same requests at the same times.
+                    arrivals = poisson(float(rate), requests, [seed, turn, column, 2])
+                    run = serve(network, *test, policy, arrivals, [seed, turn, column, 3])
+                    kept = _without_warmup(run)
+                    found = (kept.sojourn.mean(), _services(run).mean(), kept.mean_backlog, kept.accuracy)
+                    for key, value in zip(values, found, strict=True):
+                        values[key][row, column, turn] = value
+                    violation[row, column, turn] = [kept.violation(float(at)) for at in deadlines]
+                    if column == len(rates) - 1 and not turn:
+                        traces[row] = run.backlog(run.arrivals[0] + times)
+                bar.update()
+    measured = {"provenance": "measured"}
+    units = {"sojourn": "s", "service": "s"}
+    grid = ("policy", "arrival_rate", "round")
+    variables: dict[str, Any] = {
+        name: (grid, value, {"units": units.get(name, "1")} | measured) for name, value in values.items()
+    }
+    variables["violation"] = ((*grid, "deadline"), violation, {"units": "1"} | measured)
+    variables["samples"] = (("predicted", "arrival_rate", "sample"), samples, {"units": "s"} | measured)
+    variables["backlog_trace"] = (("policy", "time"), traces, {"units": "1"} | measured)
+    table = xarray.Dataset(
+        variables,
+        coords={
+            "policy": list(policies),
+            "predicted": list(PREDICTED),
+            "arrival_rate": ("arrival_rate", rates, {"units": "1/s"}),
+            "load": ("arrival_rate", shares, {"units": "1"}),
+            "deadline": ("deadline", deadlines, {"units": "s"}),
+            "time": ("time", times, {"units": "s"}),
+        },
+        attrs={"requests": requests, "policy_deadline": deadline, "seed": seed, **machine()},
+    )
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    return measurement.write(table, target / "exits_under_load.nc")
+
+
+def _services(run: Served) -> NDArray[np.float64]:
+    """How long each request kept the server, s."""
+    return np.asarray(run.ends - np.maximum(run.arrivals, np.r_[-np.inf, run.ends[:-1]]))
+
+
+def _without_warmup(run: Served) -> Served:
+    """The run without its first sixth, which the empty queue at the start makes faster."""
+    first = len(run.arrivals) // 6
+    return Served(run.arrivals[first:], run.starts[first:], run.ends[first:], run.exits[first:], run.correct[first:])
+
+
+def data(scenario: Scenario) -> Any:
+    """What was measured, with 95 % intervals over the rounds, and what the core predicts from the profiled samples.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Not used: the classifier is not part of it.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over (policy, arrival_rate): `sojourn`, `service` in s, `backlog`, `accuracy`, and with deadline too `violation`;
+        each with `_low` and `_high`. Predicted, NaN for the deadline-aware policy: `predicted_sojourn` (s; inf beyond
+        what can be served), `predicted_service` (s), `predicted_backlog`, `violation_lower`, `violation_upper`.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the command that measures.
+    """
+    table = measurement.load("exits_under_load", COMMAND)
+    answer = table.drop_dims(["round", "predicted"])
+    for name in ("sojourn", "service", "backlog", "accuracy", "violation"):
+        rounds = table[name].transpose("round", ...)
+        estimate = interval(rounds.values, 0.95)
+        high = np.minimum(estimate.high, 1) if name in ("accuracy", "violation") else estimate.high
+        for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", high)):
+            answer[name + suffix] = (rounds.dims[1:], value, table[name].attrs)
+    rates, deadlines = table["arrival_rate"].values, table["deadline"].values
+    shape = (len(POLICIES), len(rates))
+    sojourn, service = np.full(shape, np.nan), np.full(shape, np.nan)
+    bracket = np.full((2, *shape, len(deadlines)), np.nan)
+    for row in range(len(PREDICTED)):
+        for column, rate in enumerate(rates):
+            stage = Measured(table["samples"].values[row, column].astype(float), "inference")
+            pipeline = Pipeline([stage])
+            found = violation_bracket(pipeline, rate, deadlines)
+            bracket[:, row, column] = found.lower, found.upper
+            sojourn[row, column], service[row, column] = mean_sojourn(pipeline, rate), stage.mean()
+    derived = {"provenance": "derived from measured samples"}
+    over = ("policy", "arrival_rate")
+    answer["predicted_sojourn"] = (over, sojourn, {"units": "s"} | derived)
+    answer["predicted_service"] = (over, service, {"units": "s"} | derived)
+    # Little's law.
+    answer["predicted_backlog"] = (over, sojourn * rates, {"units": "1"} | derived)
+    for end, name in enumerate(("violation_lower", "violation_upper")):
+        answer[name] = ((*over, "deadline"), bracket[end], {"units": "1"} | derived)
+    answer.attrs = table.attrs | {"rounds": table.sizes["round"]}
+    return answer
+
+
+def agreement(table: Any) -> tuple[int, int]:
+    """In how many cells (predicted policy, stable rate, deadline) of probability >= 1e-2 the measured 95 % interval meets
+    the bracket, and how many there are.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        As `data` gives it.
+    """
+    rows = table.sel(policy=list(PREDICTED)).where(np.isfinite(table["predicted_sojourn"]))
+    counted = rows["violation_upper"] >= _RARE
+    meets = (rows["violation_low"] <= rows["violation_upper"]) & (rows["violation_high"] >= rows["violation_lower"])
+    return int((counted & meets).sum()), int(counted.sum())
+
+
+def draw(table: Any) -> Any:
+    """Sojourn times' tail at one rate, backlog over the rate, and backlog over time beyond what can be served without exits."""
+    figure, (first, second, third) = style.subplots(1, 3, size=(13, 4.2))
+    shown = table.isel(arrival_rate=min(2, table.sizes["arrival_rate"] - 1))
+    deadlines, rates = table["deadline"] * 1e3, table["arrival_rate"]
+    for policy in POLICIES:
+        colour, label = COLOURS[policy], LABELS[policy]
+        row, rows = shown.sel(policy=policy), table.sel(policy=policy)
+        first.fill_between(deadlines, row["violation_lower"], row["violation_upper"], color=colour, alpha=0.35)
+        first.plot(deadlines, row["violation_upper"], color=colour, linewidth=1)
+        seen = row["violation"] > 0
+        ends = [(row["violation"] - row["violation_low"])[seen], (row["violation_high"] - row["violation"])[seen]]
+        first.errorbar(
+            deadlines[seen],
+            row["violation"][seen],
+            ends,
+            fmt="o",
+            markersize=3.5,
+            color=colour,
+            linewidth=0.8,
+            label=label,
+        )
+        second.plot(rates, rows["predicted_backlog"], color=colour)
+        ends = [rows["backlog"] - rows["backlog_low"], rows["backlog_high"] - rows["backlog"]]
+        second.errorbar(rates, rows["backlog"], ends, fmt="o", markersize=3.5, color=colour, linewidth=0.8, label=label)
+        third.plot(table["time"], rows["backlog_trace"], color=colour, label=label)
+    style.probability_axes(first, 1e-4)
+    first.set_xlabel("deadline (ms)")
+    first.set_title(f"{float(shown['arrival_rate']):.0f} requests/s, load {float(shown['load']):g}", fontsize=10)
+    second.set_yscale("log")
+    second.set_xlabel("arrival rate (1/s)")
+    second.set_ylabel("requests in the system")
+    third.set_yscale("symlog")
+    third.set_xlabel("time (s)")
+    third.set_ylabel("requests in the system")
+    third.set_title(f"{float(rates[-1]):.0f} requests/s, load {float(table['load'][-1]):g}", fontsize=10)
+    for axes in (second, third):
+        axes.grid(True, which="major", color="0.88", linewidth=0.6)
+    second.legend(fontsize=8)
+    return figure
+
+
+def tell(table: Any) -> str:
+    """Predicted beside measured at the policy's deadline, and how many cells agree."""
+    at = table.sel(deadline=table.attrs["policy_deadline"], method="nearest")
+    lines = [
+        f"**measured on {table.attrs['processor']}, {table.attrs['rounds']} rounds of {table.attrs['requests']} requests; "
+        "predicted: derived from the profiled samples**",
+        "",
+        "| policy | load | requests/s | mean service, profiled and in the run (ms) | mean sojourn, predicted and measured "
+        f"(ms) | P(sojourn > {float(at['deadline']) * 1e3:.3g} ms), predicted and measured | requests in the system, "
+        "predicted and measured | accuracy |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+
+    def measured(cell: Any, name: str, scale: float = 1.0) -> str:
+        return f"{scale * cell[name]:.3g} [{scale * cell[name + '_low']:.3g}, {scale * cell[name + '_high']:.3g}]"
+
+    def predicted(cell: Any, name: str, scale: float = 1.0) -> str:
+        return f"{scale * cell[name]:.3g}" if np.isfinite(cell[name]) else "-" if np.isnan(cell[name]) else "unbounded"
+
+    for policy in POLICIES:
+        for column in range(table.sizes["arrival_rate"]):
+            row = at.sel(policy=policy).isel(arrival_rate=column)
+            cell = {name: float(value) for name, value in row.drop_vars("backlog_trace").data_vars.items()}
+            bracket = f"{cell['violation_lower']:.3g} .. {cell['violation_upper']:.3g}" if policy in PREDICTED else "-"
+            lines.append(
+                f"| {LABELS[policy]} | {float(row['load']):g} | {float(row['arrival_rate']):.0f} | "
+                f"{predicted(cell, 'predicted_service', 1e3)}, {measured(cell, 'service', 1e3)} | "
+                f"{predicted(cell, 'predicted_sojourn', 1e3)}, {measured(cell, 'sojourn', 1e3)} | "
+                f"{bracket}, {measured(cell, 'violation')} | "
+                f"{predicted(cell, 'predicted_backlog')}, {measured(cell, 'backlog')} | {cell['accuracy']:.3f} |"
+            )
+    met, cells = agreement(table)
+    lines += [
+        "",
+        f"The measured 95 % interval meets the bracket in {met} of {cells} cells of probability >= {_RARE:g}.",
+    ]
+    return "\n".join(lines) + "\n"
