@@ -1,4 +1,5 @@
-"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep | edge | generate | link | cut."""
+"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep | edge | generate | link | cut | serve |
+infer."""
 
 import csv
 import io
@@ -68,6 +69,15 @@ def _show(rows: list[dict[str, Any]], form: str) -> None:
         click.echo("  ".join(cell.rjust(w) for cell, w in zip(line, width, strict=True)).rstrip())
 
 
+def _all(options: list[Any]) -> Any:
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def _common(command: Any) -> Any:
     options = [
         _BASE,
@@ -76,9 +86,7 @@ def _common(command: Any) -> Any:
         click.option("--csv", "form", flag_value="csv", help="CSV."),
         click.option("--table", "form", flag_value="table", default="table", help="A table (default)."),
     ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _all(options)(command)
 
 
 def _paradigm(command: Any) -> Any:
@@ -115,7 +123,7 @@ def reproduce_command(out: str, base: str, settings: tuple[str, ...], items: tup
 
 
 #: Items with a `measure` of their own, besides the parts of `paper.measurement`.
-_MEASURED = ("exits_under_load", "tiles")
+_MEASURED = ("exits_under_load", "tiles", "halves")
 
 
 @group.command("measure")
@@ -340,18 +348,53 @@ _STDIN = click.option("--exit-with-stdin", "watch", is_flag=True, help="End when
 _THREADS = click.option("--threads", default=None, type=click.IntRange(min=1), help="Of one network pass; ONNX Runtime's choice by default.")  # fmt: skip
 
 
+_listening = _all(
+    [
+        click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."),
+        click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback it needs a certificate or --insecure."),
+        click.option("--queue", "capacity", default=16, show_default=True, type=click.IntRange(min=1), help="Requests that may wait."),
+        click.option("--limit", default=300.0, show_default=True, help="Longest a request may take, s."),
+        click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: PEM chain of this server."),
+        click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its PEM key."),
+        click.option("--client-ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: CA that clients' certificates must come from."),
+        click.option("--insecure", is_flag=True, help="Plain text beyond loopback."),
+    ]
+)  # fmt: skip
+_connecting = _all(
+    [
+        click.option("--ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: the CA of the edge's certificate."),
+        click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: this device's own."),
+        click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its key."),
+    ]
+)  # fmt: skip
+_deadline = _all(
+    [
+        click.option("--deadline", default=60.0, show_default=True, help="s."),
+        click.option("--patience", default=None, type=float, help="How long the edge may take, s; the deadline, or half of it with --fallback."),
+        click.option("--fallback", is_flag=True, help="Run everything here if the edge fails."),
+    ]
+)  # fmt: skip
+
+
+_LEVEL = click.option("--level", default="all", show_default=True, type=click.Choice(["disabled", "basic", "extended", "all"]), help="ONNX Runtime's graph optimisation.")  # fmt: skip
+_SHAPE = click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224; those that the file leaves free.")  # fmt: skip
+
+
+def _sizes(shapes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    sizes = {}
+    for shape in shapes:
+        name, mark, text = shape.partition("=")
+        if not mark or not all(part.isdecimal() for part in text.split(",")):
+            raise click.UsageError(f"--shape {shape}: must be NAME=SIZES")
+        sizes[name] = tuple(map(int, text.split(",")))
+    return sizes
+
+
 @group.command("edge")
 @click.argument("model", required=False, type=click.Path(exists=True, file_okay=False))
-@click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback it needs a certificate or --insecure.")  # fmt: skip
-@click.option("--queue", "capacity", default=16, show_default=True, type=click.IntRange(min=1), help="Requests that may wait.")  # fmt: skip
+@_listening
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Waiting requests of equal steps that run together.")  # fmt: skip
-@click.option("--limit", default=300.0, show_default=True, help="Longest a request may take, s.")
 @click.option("--allocations", default=None, type=click.Path(exists=True, dir_okay=False), help="JSON list of prior_steps, decode_steps, quality to choose from.")  # fmt: skip
-@click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: PEM chain of this server.")  # fmt: skip
-@click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its PEM key.")
-@click.option("--client-ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: CA that clients' certificates must come from.")  # fmt: skip
-@click.option("--insecure", is_flag=True, help="Plain text beyond loopback.")
 @_THREADS
 @_TRACE
 @_STDIN
@@ -405,13 +448,9 @@ def edge_command(
 @click.option("--quality", default=None, type=float, help="Least quality when the edge decides the steps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--wire", default=None, type=click.Choice(["float32", "float16", "uint8"]), help="Of the latent on the link; the manifest's by default.")  # fmt: skip
-@click.option("--deadline", default=60.0, show_default=True, help="s.")
-@click.option("--patience", default=None, type=float, help="How long the edge may take, s; the deadline, or half of it with --fallback.")  # fmt: skip
-@click.option("--fallback", is_flag=True, help="Run everything here if the edge fails.")
+@_deadline
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, writable=True), help="A PNG.")
-@click.option("--ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: the CA of the edge's certificate.")  # fmt: skip
-@click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: this device's own.")  # fmt: skip
-@click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its key.")
+@_connecting
 @_THREADS
 @_TRACE
 def generate_command(
@@ -473,6 +512,7 @@ def generate_command(
 @click.option("--to", required=True, metavar="HOST:PORT", help="The edge.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the downlink: bandwidth, slot, path_loss_db, ...; the paper's scenario by default.")  # fmt: skip
 @click.option("--uplink", "uplink", multiple=True, metavar="NAME=VALUE", help="Shape the uplink too, with these parameters; it is not shaped otherwise.")  # fmt: skip
+@click.option("--free-downlink", is_flag=True, help="Let through at once what comes from the edge.")
 @click.option("--slots", default="fresh", show_default=True, type=click.Choice(["fresh", "grid"]), help="Whether an idle link begins a new slot when bytes come, or slots lie on the clock's grid.")  # fmt: skip
 @click.option("--outage", "outages", multiple=True, metavar="FROM:TO", help="Seconds since the start; TO may be inf. SIGUSR1 begins an outage too, SIGUSR2 ends it.")  # fmt: skip
 @click.option("--seed", default=None, type=click.IntRange(min=0))
@@ -484,6 +524,7 @@ def link_command(
     to: str,
     settings: tuple[str, ...],
     uplink: tuple[str, ...],
+    free_downlink: bool,
     slots: str,
     outages: tuple[str, ...],
     seed: int | None,
@@ -512,7 +553,7 @@ def link_command(
         shaper = Shaper(
             (host, port),
             address.parse("to", to),
-            _scenario(settings).link,
+            None if free_downlink else _scenario(settings).link,
             _scenario(uplink).link if uplink else None,
             slots=slots,
             seed=seed,
@@ -525,7 +566,7 @@ def link_command(
 @group.command("cut")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @_common
-@click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224; those that the file leaves free.")  # fmt: skip
+@_SHAPE
 @click.option("--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"]))  # fmt: skip
 @click.option("--deadline", default=None, type=float, help="For violation, s.")
 @click.option("--arrival-rate", default=None, type=float, help="For violation, 1/s; the scenario's by default.")
@@ -558,12 +599,7 @@ def cut_command(
     from edgeinfer import bridge
 
     scenario = _scenario(settings, base)
-    sizes = {}
-    for shape in shapes:
-        name, mark, text = shape.partition("=")
-        if not mark or not all(part.isdecimal() for part in text.split(",")):
-            raise click.UsageError(f"--shape {shape}: must be NAME=SIZES")
-        sizes[name] = tuple(map(int, text.split(",")))
+    sizes = _sizes(shapes)
     network: Any
     if measure:
         network = bridge.profile(model, sizes)
@@ -610,6 +646,174 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
         "requests_per_s": 1 / max(stages) if max(stages) else float("inf"),
         "crossing": " ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else ""),
     }
+
+
+@group.command("serve")
+@click.argument("model", type=click.Path(exists=True))
+@_SHAPE
+@_listening
+@click.option("--sessions", default=8, show_default=True, type=click.IntRange(min=1), help="Cuts kept loaded, each with its own copy of its weights.")  # fmt: skip
+@_LEVEL
+@_THREADS
+@_TRACE
+@_STDIN
+def serve_command(
+    model: str,
+    shapes: tuple[str, ...],
+    port: int,
+    host: str,
+    capacity: int,
+    limit: float,
+    certificate: str | None,
+    key: str | None,
+    client_ca: str | None,
+    insecure: bool,
+    sessions: int,
+    level: str,
+    threads: int | None,
+    trace: str | None,
+    watch: bool,
+) -> None:
+    """Serve the edge's half of a cut network: an ONNX file, cut where each device's request says, or a folder that
+    `edgeinfer cut --out` wrote, of which the edge's part is served.
+
+    Example: edgeinfer serve model.onnx --port 8001
+    """
+    from edgeinfer.bridge import CutSessions, security
+    from edgeinfer.bridge.cut_edge import CutEdge
+    from edgeinfer.bridge.edge import run
+    from edgeinfer.bridge.trace import Trace
+
+    security.check_listen(host, certificate is not None, insecure)
+    credentials = security.server_credentials(certificate, key, client_ca)
+    network = CutSessions(model, _sizes(shapes), level=level, threads=threads or 1, capacity=sessions)
+    with Trace(trace, "edge") as log:
+        server = CutEdge(network, capacity=capacity, limit=limit, trace=log)
+        run(
+            server, host, port, credentials=credentials, insecure=insecure, watch_stdin=watch,
+            message_bytes=network.message_bytes,
+        )  # fmt: skip
+
+
+@group.command("infer")
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@click.option("--edge", default=None, metavar="HOST:PORT", help="Not needed where all runs on the device.")
+@click.option("--input", "source", default=None, type=click.Path(exists=True, dir_okay=False), help=".npy of the one input, or .npz of all by name; random by default.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of a random input.")
+@_SHAPE
+@click.option("--cut", "where", default="auto", show_default=True, metavar="auto|device|edge|N", help="Where it is best at the measured rate, following it; all on one half; or after N operations.")  # fmt: skip
+@click.option("--profile", "stored", default=None, type=click.Path(exists=True, dir_okay=False), help="Times of the operations here, from `edgeinfer cut --measure --profile`; measured briefly by default.")  # fmt: skip
+@click.option("--slowdown", default=1.0, show_default=True, help="How many times slower than this machine to take the device for, in choosing the cut.")  # fmt: skip
+@click.option("--requests", default=1, show_default=True, type=click.IntRange(min=1), help="One after another.")
+@_deadline
+@click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, writable=True), help="The last outputs as .npz.")  # fmt: skip
+@click.option("--json", "form", flag_value="json", help="JSON.")
+@click.option("--csv", "form", flag_value="csv", help="CSV.")
+@click.option("--table", "form", flag_value="table", default="table", help="A table (default).")
+@_connecting
+@_LEVEL
+@_THREADS
+@_TRACE
+def infer_command(
+    model: str,
+    edge: str | None,
+    source: str | None,
+    seed: int,
+    shapes: tuple[str, ...],
+    where: str,
+    stored: str | None,
+    slowdown: float,
+    requests: int,
+    deadline: float,
+    patience: float | None,
+    fallback: bool,
+    output: str | None,
+    form: str,
+    ca: str | None,
+    certificate: str | None,
+    key: str | None,
+    level: str,
+    threads: int | None,
+    trace: str | None,
+) -> None:
+    """Run a network with an edge's help: the device's half of a cut here, the rest where `edgeinfer serve` runs.
+
+    Times in rows, one a request: in ONNX Runtime on either half, waiting on the edge, on the link, and in all.
+
+    Example: edgeinfer infer model.onnx --edge 127.0.0.1:8002 --requests 10 -o outputs.npz
+    """
+    from contextlib import ExitStack
+
+    from edgeinfer import bridge
+    from edgeinfer._files import replacing
+    from edgeinfer.bridge import address, cut_device, network_profiles, security
+    from edgeinfer.bridge.device import Connection
+    from edgeinfer.bridge.trace import Trace
+
+    network = bridge.CutSessions(model, _sizes(shapes), level=level, threads=threads or 1)
+    graph = network.graph
+    feeds = network_profiles.random_feeds(graph, seed) if source is None else _read_inputs(source, graph)
+    if where not in ("auto", "device", "edge") and not (where.isdecimal() and int(where) <= len(graph.operations)):
+        raise click.UsageError(f"--cut {where}: must be auto, device, edge or in 0 .. {len(graph.operations)}")
+    if edge is None and where != "device":
+        raise click.UsageError(f"--cut {where}: needs --edge HOST:PORT")
+    rows = []
+    with ExitStack() as stack:
+        log = stack.enter_context(Trace(trace, "device"))
+        connection = None
+        if edge is not None:
+            host, port = address.parse("edge", edge)
+            credentials = security.channel_credentials(ca, certificate, key)
+            size = network.message_bytes
+            connection = Connection(address.join(host, port), credentials=credentials, message_bytes=size)
+            stack.enter_context(connection)
+        device = stack.enter_context(cut_device.CutDevice(network, connection, trace=log))
+        device.check(feeds)
+        if where not in ("auto", "device"):
+            count = 0 if where == "edge" else int(where)
+            device.use(bridge.divide(graph, [0] * count + [1] * (len(graph.operations) - count)))
+        try:
+            if where == "auto":
+                profile = bridge.NetworkProfile.load(stored) if stored else None
+                device.plan(profile, slowdown=slowdown)
+            elif where != "device":
+                device.prepare(device.division)
+        except bridge.EdgeError:
+            if not fallback:
+                raise
+        for _ in range(requests):
+            done = device.infer(feeds, deadline=deadline, patience=patience, fallback=fallback)
+            rows.append(
+                {
+                    "request": done.request,
+                    "ran": done.ran,
+                    "device_operations": done.division.places.count(0),
+                    "crossing": " ".join(done.division.crossing),
+                    "device_s": done.device_seconds,
+                    "transfer_s": done.transfer_seconds,
+                    "queue_s": done.queue_seconds,
+                    "edge_s": done.edge_seconds,
+                    "total_s": done.seconds,
+                    "reason": done.reason,
+                }
+            )
+    _show(rows, form)
+    if output is not None:
+        with replacing(output) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **done.outputs)
+
+
+def _read_inputs(source: str, graph: Any) -> dict[str, Any]:
+    try:
+        found = np.load(source, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            if len(graph.inputs) != 1:
+                raise ValueError(f"one array: must be .npz with {', '.join(map(repr, graph.inputs))}")
+            return {graph.inputs[0]: found}
+        with found:
+            return {name: found[name] for name in found.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"input = {source!r}: {error}") from error
 
 
 def main() -> None:

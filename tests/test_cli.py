@@ -61,5 +61,5 @@ def test_bad_input_is_one_line(arguments, text, monkeypatch, capsys):
 
 
 def test_help_has_units_and_examples():
-    for command in ("reproduce", "latency", "bound", "simulate", "sweep", "edge", "generate", "link"):
+    for command in ("reproduce", "latency", "bound", "simulate", "sweep", "edge", "generate", "link", "serve", "infer"):
         assert "Example" in run(command, "--help").output

@@ -20,7 +20,8 @@ from edgeinfer.bridge.compression import (
     select_channels,
     standard_codecs,
 )
-from edgeinfer.bridge.cuts import Cut, candidates, chain_cuts, cut
+from edgeinfer.bridge.cut_sessions import CutSessions, Division, divide
+from edgeinfer.bridge.cuts import BestCuts, Cut, best_cuts, candidates, chain_cuts, cut
 from edgeinfer.bridge.exits import (
     DeadlinePolicy,
     Evaluation,
@@ -40,6 +41,7 @@ from edgeinfer.bridge.flops import count_flops
 from edgeinfer.bridge.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.bridge.intervals import Interval
 from edgeinfer.bridge.light import LIGHT_NETWORKS, light_model, light_path
+from edgeinfer.bridge.link_rate import AdaptiveCut, LinkRate
 from edgeinfer.bridge.manifest import (
     Flops,
     Image,
@@ -66,14 +68,21 @@ from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spa
 # What speaks gRPC or draws loads when it is first named.
 _LAZY = {
     "Connection": "device",
+    "CutDevice": "cut_device",
+    "CutEdge": "cut_edge",
+    "CutRun": "cut_measurement",
     "Device": "device",
     "EdgeError": "device",
     "Generation": "device",
     "Order": "device",
     "Edge": "edge",
+    "Inference": "cut_device",
     "LoadTest": "loadtest",
     "Testbed": "loadtest",
     "load_test": "loadtest",
+    "measure_cut": "cut_measurement",
+    "message_pipeline": "cut_measurement",
+    "profile_cut": "cut_measurement",
     "Shaper": "shaper",
     "Trace": "trace",
     "control_bytes": "trace",
@@ -84,14 +93,21 @@ __all__ = [
     "IMPORTANCES",
     "LIGHT_NETWORKS",
     "PCA",
+    "AdaptiveCut",
     "Airtime",
     "Autoencoder",
+    "BestCuts",
     "Channels",
     "Codec",
     "Connection",
     "Cut",
+    "CutDevice",
+    "CutEdge",
+    "CutRun",
+    "CutSessions",
     "DeadlinePolicy",
     "Device",
+    "Division",
     "Edge",
     "EdgeError",
     "Evaluation",
@@ -103,7 +119,9 @@ __all__ = [
     "GenerativeCascade",
     "Graph",
     "Image",
+    "Inference",
     "Interval",
+    "LinkRate",
     "LoadTest",
     "Manifest",
     "Network",
@@ -130,6 +148,7 @@ __all__ = [
     "Trace",
     "Wire",
     "advance",
+    "best_cuts",
     "best_tiling",
     "calibrate",
     "candidates",
@@ -139,6 +158,7 @@ __all__ = [
     "count_flops",
     "cut",
     "deadline_policy",
+    "divide",
     "draw_trace",
     "fewest_bits",
     "fit_codec",
@@ -150,10 +170,13 @@ __all__ = [
     "load",
     "load_exits",
     "load_test",
+    "measure_cut",
+    "message_pipeline",
     "offload",
     "pack",
     "poisson",
     "profile",
+    "profile_cut",
     "rate_accuracy",
     "read_autoencoder",
     "read_exits",

@@ -283,6 +283,119 @@ def candidates(
     return tuple(_candidates(_problem(model, device, edge, link, downlink, shapes)))
 
 
+@dataclass(frozen=True, eq=False)
+class BestCuts:
+    """The cut of least latency for every rate of the link, as `best_cuts` finds them.
+
+    Attributes
+    ----------
+    cuts : tuple of Cut
+        From what is best on the slowest link (all on the device) to what is best on the fastest; `value` and `bound` are
+        left out (NaN), since they depend on the rate.
+    rates : (m - 1,) ndarray, bit/s
+        Ascending: the mean rate of the link from which on the next cut is the best.
+    """
+
+    cuts: tuple[Cut, ...]
+    rates: NDArray[np.float64]
+
+    def at(self, rate: float) -> Cut:
+        """The best cut where the link's mean rate is `rate`, bit/s, >= 0."""
+        return self.cuts[int(np.searchsorted(self.rates, _validate.scalar("rate", rate, 0), "right"))]
+
+
+def best_cuts(
+    model: Any,
+    *,
+    device: Node,
+    edge: Node | Sequence[Node],
+    link: RayleighLink | Sequence[RayleighLink],
+    downlink: RayleighLink | Sequence[RayleighLink] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    among: Sequence[Sequence[int]] | None = None,
+) -> BestCuts:
+    """The best cut for latency at every rate of the link, so that a change of the rate needs no search.
+
+    Transfers take b / E[R]. A division's latency is its computing time plus 1 / rate times a constant: a line. The least
+    latency over 1 / rate is the lower envelope of the lines of all divisions, found exactly: a minimum cut where two lines
+    of the envelope meet gives a line below their crossing, or proves that there is none.
+
+    Parameters
+    ----------
+    model, device, edge, link, downlink, shapes
+        As for `cut`. Where there are several links, their rates change in proportion; `BestCuts.rates` is the first one's.
+    among : sequence of sequences of int, optional
+        `Cut.places` of valid cuts: only the best of these, where not every cut can be had.
+
+    Returns
+    -------
+    BestCuts
+
+    Examples
+    --------
+    >>> from edgeinfer.bridge import Graph, Operation, Tensor
+    >>> tensors = {"x": Tensor("x", "uint8", (1000,), 8000), "h": Tensor("h", "uint8", (10,), 80)}
+    >>> tensors["y"] = Tensor("y", "uint8", (1,), 8)
+    >>> first = Operation(0, "reduce", "Conv", ("x",), ("h",), 10**6, 0)
+    >>> second = Operation(1, "classify", "Gemm", ("h",), ("y",), 10**8, 0)
+    >>> graph = Graph("two", "", (first, second), tensors, ("x",), ("y",))
+    >>> link = RayleighLink(1e5, 31, -100, 128.1, 1e-3)
+    >>> found = best_cuts(graph, device=Node("device", 1e9), edge=Node("edge", 1e11), link=link)
+    >>> [cut.places for cut in found.cuts], found.at(1e5).places
+    ([(0, 0), (0, 1), (1, 1)], (0, 1))
+    """
+    problem = _problem(model, device, edge, link, downlink, shapes)
+    computing = len(problem.nodes)
+
+    def line(places: tuple[int, ...]) -> tuple[float, float]:
+        costs = problem.costs(places)
+        return float(costs[:computing].sum()), float(costs[computing:].sum())
+
+    def best(slowness: float) -> tuple[int, ...]:
+        return problem.solve(np.r_[np.ones(computing), np.full(problem.stages - computing, slowness)])
+
+    if among is not None:
+        lines = {places: line(places) for places in map(tuple, among)}
+        if not lines:
+            raise ValueError("among = []: must be at least one cut")
+        return _envelope(problem, lines)
+    slowest, fastest = problem.extremes()[0], best(0.0)
+    lines = {slowest: line(slowest), fastest: line(fastest)}
+    stack = [(fastest, slowest)]
+    while stack:
+        left, right = stack.pop()
+        (time, bits), (more_time, less_bits) = lines[left], lines[right]
+        if not (bits > less_bits and more_time > time):
+            continue
+        crossing = (more_time - time) / (bits - less_bits)
+        middle = best(crossing)
+        lines[middle] = line(middle)
+        if lines[middle][0] + crossing * lines[middle][1] < (time + crossing * bits) * (1 - _TOLERANCE):
+            stack += [(left, middle), (middle, right)]
+    return _envelope(problem, lines)
+
+
+def _envelope(problem: "_Problem", lines: Mapping[tuple[int, ...], tuple[float, float]]) -> BestCuts:
+    """Of lines (time, slope over 1 / rate) those that are the lowest somewhere, from the steepest to the flattest."""
+    envelope: list[tuple[tuple[int, ...], float]] = []
+    for places in sorted(lines, key=lambda places: (-lines[places][1], lines[places][0])):
+        time, bits = lines[places]
+        since = 0.0
+        while envelope:
+            last, begun = envelope[-1]
+            more, steeper = time - lines[last][0], lines[last][1] - bits
+            since = more / steeper if steeper else np.inf
+            if more > 0 and since > begun:
+                break
+            envelope.pop()
+            since = 0.0
+        if since < np.inf:
+            envelope.append((places, since))
+    ordered = envelope[::-1]
+    rates = [problem.rates[0] / since for _, since in ordered[:-1]]
+    return BestCuts(tuple(problem.cut(places, "latency") for places, _ in ordered), np.array(rates))
+
+
 def chain_cuts(
     model: Any,
     *,

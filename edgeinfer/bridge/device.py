@@ -133,6 +133,7 @@ class Connection:
         self.infer = stub.ModelInfer
         self.stream = stub.ModelStreamInfer
         self.aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="aside")
+        self.metadata = stub.ModelMetadata
 
     def __enter__(self) -> "Connection":
         return self

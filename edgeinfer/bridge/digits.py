@@ -55,3 +55,33 @@ def load_data(part: str, manifest: ExitManifest | None = None) -> Digits:
     if not chosen.size or chosen.min() < 0 or chosen.max() >= len(data.target):
         raise ValueError(f"split of {part!r}: must be indices in 0 .. {len(data.target) - 1}")
     return Digits((data.images[chosen] / 16).astype(np.float32)[:, None], data.target[chosen])
+
+
+def network() -> Any:
+    """The shipped classifier of digits without its early exits, as one ONNX network.
+
+    Returns
+    -------
+    onnx.ModelProto
+        From x, (batch, 1, 8, 8), to logits, (batch, 10).
+
+    Examples
+    --------
+    >>> from edgeinfer.bridge import read_graph
+    >>> read_graph(network(), {"x": (1, 1, 8, 8)}).outputs
+    ('logits',)
+    """
+    onnx = need("onnx", "bridge")
+    folder = shipped("digits")
+    parts = [onnx.load(folder / name / "model.onnx") for name in ("segment_1", "segment_2", "segment_3", "exit_3")]
+    merged = parts[0]
+    for number, part in enumerate(parts[1:], 2):
+        joint = [("features" if number == 2 else f"{number - 1}/features", f"{number}/x")]
+        named = onnx.compose.add_prefix(part, f"{number}/")
+        last = [f"{number}/{value.name}" for value in part.graph.output if value.name != "gates"]
+        merged = onnx.compose.merge_models(merged, named, joint, outputs=last)
+    merged.graph.name, result = "digits", merged.graph.output[0]
+    for node in merged.graph.node:
+        node.output[:] = ["logits" if name == result.name else name for name in node.output]
+    result.name = "logits"
+    return merged

@@ -383,7 +383,7 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
 
 
 def serve(
-    edge: Edge,
+    edge: Any,
     host: str,
     port: int,
     *,
@@ -395,7 +395,7 @@ def serve(
 
     Parameters
     ----------
-    edge : Edge
+    edge : Edge or CutEdge
     host : str
         A loopback address, unless `credentials` are given or `insecure` is True.
     port : int
@@ -418,7 +418,8 @@ def serve(
         maximum_concurrent_rpcs=workers,
     )
     tensors.stubs().add_GRPCInferenceServiceServicer_to_server(edge, server)
-    server.add_generic_rpc_handlers((signalling.handlers(edge.negotiate),))
+    if isinstance(edge, Edge):
+        server.add_generic_rpc_handlers((signalling.handlers(edge.negotiate),))
     name = address.join(host, port)
     try:
         bound = server.add_secure_port(name, credentials) if credentials else server.add_insecure_port(name)
@@ -428,13 +429,11 @@ def serve(
     return server, bound
 
 
-def run(
-    edge: Edge, host: str, port: int, *, credentials: Any = None, insecure: bool = False, watch_stdin: bool = False
-) -> None:
-    """Warm up, say where it listens, and serve until SIGTERM or SIGINT, in the main thread."""
+def run(edge: Any, host: str, port: int, *, watch_stdin: bool = False, **options: Any) -> None:
+    """Warm up, say where it listens, and serve as `serve` until SIGTERM or SIGINT, in the main thread."""
     commands = processes.Commands({}, watch_stdin=watch_stdin)
     edge.warm_up()
-    server, bound = serve(edge, host, port, credentials=credentials, insecure=insecure)
+    server, bound = serve(edge, host, port, **options)
     print(f"listening on {address.join(host, bound)}", flush=True)
     commands.obey()
     edge.jobs.close()

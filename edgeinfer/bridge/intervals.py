@@ -33,7 +33,42 @@ def proportion(hits: ArrayLike, confidence: float = 0.95) -> Interval:
     [0.9, 0.8256, 0.9448]
     """
     hit = _flags("hits", hits)
-    n, share, z = hit.size, float(hit.mean()), _normal(confidence)
+    return _wilson(float(hit.mean()), hit.size, confidence)
+
+
+def correlated_proportion(hits: ArrayLike, confidence: float = 0.95, *, batches: int = 20) -> Interval:
+    """Share of hits in a sequence whose neighbours are alike, as requests in a queue are.
+
+    Wilson's interval with the number of independent trials that would make the share vary as its batch means do; never more
+    trials than there are.
+
+    Parameters
+    ----------
+    hits : (n,) array_like of bool
+        In order; n >= batches. Batches should be long beside the time that the sequence remembers.
+    confidence : float
+        In (0, 1).
+    batches : int
+        >= 2.
+
+    Examples
+    --------
+    >>> runs = ([True] * 10 + [False] * 90) * 10
+    >>> [round(x, 3) for x in proportion(runs)], [round(x, 3) for x in correlated_proportion(runs)]
+    ([0.1, 0.083, 0.12], [0.1, 0.063, 0.154])
+    """
+    hit, batches = _flags("hits", hits), _validate.whole("batches", batches, 2)
+    if hit.size < batches:
+        raise ValueError(f"hits: {hit.size}: must be at least one in each of {batches} batches")
+    share = float(hit.mean())
+    means = np.array([batch.mean() for batch in np.array_split(hit, batches)])
+    spread = float(means.var(ddof=1)) / batches
+    trials = hit.size if spread == 0 else min(share * (1 - share) / spread, hit.size)
+    return _wilson(share, max(trials, 1.0), confidence)
+
+
+def _wilson(share: float, n: float, confidence: float) -> Interval:
+    z = _normal(confidence)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At a share of 0 or 1 the interval ends there; rounding must not leave it out.

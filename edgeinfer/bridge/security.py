@@ -23,6 +23,8 @@ def channel_options(message_bytes: int = MESSAGE_BYTES) -> Sequence[tuple[str, i
         # Two servers on one port would share it silently.
         ("grpc.so_reuseport", 0),
         ("grpc.enable_http_proxy", 0),
+        # An edge that comes back is found within seconds.
+        ("grpc.max_reconnect_backoff_ms", 2000),
     )
 
 

@@ -115,10 +115,8 @@ class Shaper:
         self.trace = trace or Trace(None, "link")
         self._to = to
         self._outages = _checked_outages(outages)
-        self._airtime = {
-            way: None if link is None else self._direction(way, link, slots, child)
-            for way, link, child in zip(("down", "up"), (down, up), _split(_random.seed_sequence(seed)), strict=True)
-        }
+        self._slots, self._seeds = slots, dict(zip(("down", "up"), _split(_random.seed_sequence(seed)), strict=True))
+        self._airtime = {way: self._direction(way, link) for way, link in (("down", down), ("up", up))}
         self._patience = max((link.slot for link in (down, up) if link is not None), default=0.0)
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -128,11 +126,27 @@ class Shaper:
         self.host = listen[0]
         self.port: int = self._listener.getsockname()[1]
 
-    def _direction(self, way: str, link: RayleighLink, slots: str, seed: np.random.SeedSequence) -> Airtime:
+    def _direction(self, way: str, link: RayleighLink | None, free: float = -math.inf) -> Airtime | None:
+        if link is None:
+            return None
+
         def on_slot(begin: float, rate: float) -> None:
             self.trace.record("slot", "rate", direction=way, rate=rate, begin=begin)
 
-        return Airtime(link, slots=slots, seed=seed, origin=self.clock.now(), on_slot=on_slot)
+        origin = max(self.clock.now(), free)
+        made = Airtime(link, slots=self._slots, seed=self._seeds[way], origin=origin, on_slot=on_slot)
+        made.free = free
+        return made
+
+    def change(self, down: RayleighLink | None, up: RayleighLink | None = None) -> None:
+        """Other links from now on; bytes that are on the link already keep their time, and later ones wait for them.
+
+        The rates are drawn from the beginning of the same streams.
+        """
+        with self._lock:
+            for way, link in (("down", down), ("up", up)):
+                old = self._airtime[way]
+                self._airtime[way] = self._direction(way, link, -math.inf if old is None else old.free)
 
     def serve(self) -> None:
         """Accept connections until `close` is called."""
@@ -210,7 +224,6 @@ class Shaper:
 
     def _pump(self, source: socket.socket, sink: socket.socket, way: str, connection: int) -> None:
         """Carry one direction of a connection to its end; a lost end takes the other one with it."""
-        airtime = self._airtime[way]
         backlog: float | None = None
         try:
             while True:
@@ -219,11 +232,12 @@ class Shaper:
                 if not data:
                     sink.shutdown(socket.SHUT_WR)
                     return
-                if airtime is None:
+                with self._lock:
+                    airtime = self._airtime[way]
+                    backlog = None if airtime is None else airtime.finish(8 * len(data), since)
+                if backlog is None:
                     self.clock.wait_while_out()
                 else:
-                    with self._lock:
-                        backlog = airtime.finish(8 * len(data), since)
                     self.clock.wait_until(backlog)
                 # Before the bytes go, so that whoever has them finds the record.
                 self.trace.record(

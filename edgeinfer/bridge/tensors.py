@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 
 from edgeinfer._extras import need
 
-#: The models that an edge serves: up to the latent, and up to the image.
-PRIOR, GENERATE = "prior", "generate"
+#: The models that an edge serves: up to the latent, and up to the image; and a network that may be cut.
+PRIOR, GENERATE, NETWORK = "prior", "generate", "network"
 #: Captions in one request, and steps of a stage.
 BATCH, STEPS = 16, 1000
 #: What gRPC puts before every message: a flag and a length.
 PREFIX = 5
 
-_NUMPY = {"UINT8": np.uint8, "FP16": np.float16, "FP32": np.float32, "INT32": np.int32, "INT64": np.int64}
+_NUMPY = {
+    "BOOL": np.bool_,
+    **{f"{kind}{size}": np.dtype(f"{kind.lower()}{size}").type for kind in ("UINT", "INT") for size in (8, 16, 32, 64)},
+    **{f"FP{size}": np.dtype(f"float{size}").type for size in (16, 32, 64)},
+}
 _NAMES = {np.dtype(kind): name for name, kind in _NUMPY.items()}
 _TYPED = {"FP32": "fp32_contents", "INT32": "int_contents", "INT64": "int64_contents", "BYTES": "bytes_contents"}
 
@@ -28,6 +32,20 @@ def service() -> Any:
 def stubs() -> Any:
     """The protocol's service, as tritonclient ships it."""
     return need("tritonclient.grpc.service_pb2_grpc", "bridge")
+
+
+def datatype(dtype: Any) -> str:
+    """The protocol's name of a NumPy type.
+
+    Examples
+    --------
+    >>> datatype("float32"), datatype(bool)
+    ('FP32', 'BOOL')
+    """
+    name = _NAMES.get(np.dtype(dtype))
+    if name is None:
+        raise ValueError(f"dtype = {np.dtype(dtype)}: must be one of {', '.join(str(kind) for kind in _NAMES)}")
+    return name
 
 
 def size(message: Any) -> int:

@@ -48,6 +48,11 @@ class Trace:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def on(self) -> bool:
+        """Whether records are kept."""
+        return self._file is not None
+
     def close(self) -> None:
         """Records after this are dropped."""
         with self._lock:

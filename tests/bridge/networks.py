@@ -1,4 +1,4 @@
-"""Networks to cut: random graphs, and the light models of the onnx package with random weights."""
+"""Networks to cut: random models and graphs, and the light models."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper

@@ -8,7 +8,17 @@ from scipy.optimize import linprog
 
 from bridge import networks
 from edgeinfer import Node, RayleighLink, violation_bracket
-from edgeinfer.bridge import Graph, NetworkProfile, Operation, Tensor, candidates, chain_cuts, cut, read_graph
+from edgeinfer.bridge import (
+    Graph,
+    NetworkProfile,
+    Operation,
+    Tensor,
+    best_cuts,
+    candidates,
+    chain_cuts,
+    cut,
+    read_graph,
+)
 
 GRAPHS = 300
 # Costs are sums of at most some thirty float64 terms.
@@ -115,6 +125,28 @@ def test_a_chain_of_three_nodes_against_brute_force(seed):
         assert cut(profile, **arguments).bound == pytest.approx(costs.sum(axis=1).min(), rel=ROUNDING)
         fast = cut(profile, objective="throughput", solves=5000, **arguments)
         assert fast.value == pytest.approx(1 / costs.max(axis=1).min(), rel=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_for_every_rate_against_brute_force(seed):
+    rng = np.random.default_rng(200 + seed)
+    for _ in range(10):
+        profile = random_profile(rng)
+        nodes = random_nodes(rng, profile, 2)
+        links = [link(10 ** rng.uniform(6, 8))]
+        back = [link(10 ** rng.uniform(6, 8))] if rng.random() < 0.5 else []
+        places = divisions(profile.graph, 2)
+        costs = stage_costs(profile, nodes, links, back, places)
+        found = best_cuts(profile, device=nodes[0], edge=nodes[1], link=links[0], downlink=back[0] if back else None)
+        assert set(found.cuts[0].places) == {0} and (np.diff(found.rates) > 0).all()
+        for slowness in 10 ** rng.uniform(-4, 4, 40):
+            total = costs[:, :2].sum(axis=1) + slowness * costs[:, 2:].sum(axis=1)
+            chosen = found.at(links[0].mean_rate() / slowness).places
+            own = int(np.flatnonzero((places == chosen).all(axis=1))[0])
+            assert total[own] == pytest.approx(total.min(), rel=1e-8)
+    assert found.at(0.0).places == found.cuts[0].places
+    with pytest.raises(ValueError, match="rate = nan"):
+        found.at(np.nan)
 
 
 def test_exact_means_lie_between_bound_and_value():

@@ -156,3 +156,25 @@ def test_bad_outages():
     for outages in ([(1.0, 1.0)], [(2.0, 3.0), (1.0, 4.0)], [(-1.0, 1.0)], [(float("nan"), 1.0)]):
         with pytest.raises(ValueError, match=r"outages\[\d\]"):
             Shaper(("127.0.0.1", 0), ("127.0.0.1", 1), LINK, outages=outages)
+
+
+@pytest.mark.parametrize("slots", ["fresh", "grid"])
+def test_a_link_that_changes(slots):
+    """A slow chunk keeps its time when the link gets faster, and what comes after waits for it, then passes quickly."""
+    steady = {"tx_power_dbm": 200, "noise_dbm": -100, "path_loss_db": 0, "slot": 0.01}
+    slow, fast = (RayleighLink(rate / RayleighLink(1.0, **steady).mean_rate(), **steady) for rate in (1.6e5, 1e9))
+    with shaped(slow, slots=slots, seed=1) as (shaper, pair):
+        near, far = pair()
+        begin = time.monotonic()
+        far.sendall(bytes(8000))
+        # The chunk is under way once the shaper has taken its time.
+        while shaper._airtime["down"].free < begin:
+            time.sleep(0.001)
+        shaper.change(fast)
+        far.sendall(bytes(100_000))
+        receive(near, 8000)
+        # 64 kbit at 160 kbit/s are 0.4 s; at 300 dB of SNR the rate varies by some per cent.
+        assert time.monotonic() - begin > 0.3
+        receive(near, 100_000)
+        # At the old rate they would take 5 s.
+        assert time.monotonic() - begin < 4

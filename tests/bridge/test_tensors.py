@@ -7,7 +7,7 @@ from tritonclient.utils import serialize_byte_tensor
 
 from edgeinfer.bridge import tensors
 
-DTYPES = st.sampled_from([np.uint8, np.float16, np.float32, np.int32, np.int64])
+DTYPES = st.sampled_from([np.bool_, np.uint8, np.int16, np.uint64, np.float16, np.float32, np.float64, np.int64])
 
 
 @given(hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, min_side=0)))
@@ -39,7 +39,7 @@ def test_typed_contents():
 @pytest.mark.parametrize(
     ("datatype", "shape", "raw", "text"),
     [
-        ("FP64", [1], bytes(8), "datatype = 'FP64': must be one of"),
+        ("BF16", [1], bytes(2), "datatype = 'BF16': must be one of"),
         ("INT32", [-1], bytes(4), "must not be negative"),
         ("INT32", [2], bytes(4), "4 bytes: shape .2. must have 8"),
         ("INT32", [2**62, 2**62], bytes(4), "must have"),

@@ -1,0 +1,294 @@
+"""A whole network as either half of a cut holds it, with sessions for the parts that it is asked to run."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+from edgeinfer.bridge.graphs import Graph, load_model, read_graph
+from edgeinfer.bridge.manifest import read_json
+from edgeinfer.bridge.network_profiles import (
+    LEVELS,
+    NetworkProfile,
+    open_session,
+    profile_network,
+    run_session,
+    session_options,
+)
+from edgeinfer.bridge.parts import MANIFEST, extract
+
+#: What a message holds besides its tensors, at most, bytes.
+HEADER_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class Division:
+    """What a cut between a device and an edge node asks of either half.
+
+    Attributes
+    ----------
+    places : tuple of int
+        0 for each operation on the device, 1 on the edge node.
+    crossing : tuple of str
+        Tensors that the edge node needs from the device; none where all results arise on the device.
+    computed : tuple of str
+        What the device computes of those, and of the network's outputs.
+    kept, returned : tuple of str
+        The network's outputs that the device computes, and those that the edge node sends back.
+    """
+
+    places: tuple[int, ...]
+    crossing: tuple[str, ...]
+    computed: tuple[str, ...]
+    kept: tuple[str, ...]
+    returned: tuple[str, ...]
+
+
+def between(graph: Graph, given: Collection[str], wanted: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the operations that lead from tensors that are given to tensors that are wanted, ascending.
+
+    Raises
+    ------
+    ValueError
+        Naming an input of the network that is needed and not given.
+
+    Examples
+    --------
+    >>> from edgeinfer.bridge.graphs import Operation, Tensor
+    >>> tensors = {name: Tensor(name, "float32", (1,), 32) for name in "xhy"}
+    >>> first = Operation(0, "f", "Relu", ("x",), ("h",), 0, 0)
+    >>> second = Operation(1, "g", "Relu", ("h",), ("y",), 0, 0)
+    >>> graph = Graph("g", "", (first, second), tensors, ("x",), ("y",))
+    >>> between(graph, ["x"], ["y"]), between(graph, ["h"], ["y"])
+    ((0, 1), (1,))
+    """
+    needed: set[int] = set()
+    stack = [name for name in wanted if name not in given]
+    while stack:
+        name = stack.pop()
+        if name not in graph.producer:
+            raise ValueError(f"tensor {name!r}: must be given, what is wanted depends on it")
+        position = graph.producer[name]
+        if position not in needed:
+            needed.add(position)
+            stack += [read for read in graph.operations[position].inputs if read not in given]
+    return tuple(sorted(needed))
+
+
+def divide(graph: Graph, places: Sequence[int]) -> Division:
+    """What either half does in a cut; operations whose results nobody reads count for nothing.
+
+    Parameters
+    ----------
+    graph : Graph
+    places : (n,) sequence of int
+        0 or 1 for each operation; never less than that of what it reads.
+    """
+    if len(places) != len(graph.operations) or not {*places} <= {0, 1}:
+        raise ValueError(f"places: must be 0 or 1 for each of the {len(graph.operations)} operations of {graph.name!r}")
+    on_edge = {name for i, place in enumerate(places) if place for name in graph.operations[i].outputs}
+    returned = tuple(name for name in graph.outputs if name in on_edge)
+    before = graph.tensors.keys() - on_edge
+    tail = between(graph, before, returned)
+    crossing = dict.fromkeys(name for i in tail for name in graph.operations[i].inputs if name in before)
+    kept = tuple(name for name in graph.outputs if name not in on_edge)
+    if any(places[i] for i in between(graph, graph.inputs, [*crossing, *kept])):
+        raise ValueError("places: must never be less than that of what an operation reads")
+    computed = tuple(dict.fromkeys(name for name in (*crossing, *kept) if name not in graph.inputs))
+    return Division(tuple(map(int, places)), tuple(crossing), computed, kept, returned)
+
+
+class Session:
+    """A part of a network, loaded to run.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+    """
+
+    def __init__(self, session: Any, label: str, outputs: tuple[str, ...]) -> None:
+        self._session, self._label = session, label
+        self.inputs = tuple(port.name for port in session.get_inputs())
+        self.outputs = outputs
+
+    def run(
+        self, tensors: Mapping[str, NDArray[Any]], seconds: float | None = None
+    ) -> tuple[dict[str, NDArray[Any]], float]:
+        """Outputs, and the time that ONNX Runtime took, s; other tensors than the inputs do not matter.
+
+        Raises
+        ------
+        TimeoutError
+            After `seconds`, between two operations.
+        """
+        feeds = {name: tensors[name] for name in self.inputs}
+        start = perf_counter()
+        if seconds is None:
+            values = run_session(self._session, feeds, self._label, self.outputs)
+        else:
+            values = self._run_until(feeds, seconds)
+        took = perf_counter() - start
+        return dict(zip(self.outputs, values, strict=True)), took
+
+    def _run_until(self, feeds: dict[str, NDArray[Any]], seconds: float) -> Any:
+        options = need("onnxruntime", "bridge").RunOptions()
+        # Besides raising, a run that is stopped logs an error.
+        options.log_severity_level = 4
+        timer = threading.Timer(max(seconds, 0.0), setattr, (options, "terminate", True))
+        timer.start()
+        try:
+            return self._session.run(self.outputs, feeds, options)
+        except Exception as error:  # each failure of ONNX Runtime has a type of its own
+            if options.terminate:
+                raise TimeoutError(f"{self._label}: not computed within {max(seconds, 0.0):.3g} s") from None
+            raise ValueError(f"{self._label}: ONNX Runtime cannot run it: {error}") from error
+        finally:
+            timer.cancel()
+
+
+class CutSessions:
+    """A network and ONNX Runtime sessions of its parts, made when first asked for and kept, the latest ones.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        Or the folder of `write_parts`, of which the last node's part is taken: it serves that cut and those behind it.
+    shapes : mapping, optional
+        As for `read_graph`.
+    level : "disabled", "basic", "extended" or "all"
+        ONNX Runtime's graph optimisation.
+    threads : int
+        Of one run, >= 1.
+    capacity : int
+        Sessions kept, >= 1; each holds its own copy of its part's weights.
+
+    Attributes
+    ----------
+    graph : Graph
+        Its `digest` is that of the whole network.
+
+    Examples
+    --------
+    >>> from onnx import TensorProto, helper
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
+    >>> nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Neg", ["h"], ["y"])]
+    >>> model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), ir_version=8)
+    >>> sessions = CutSessions(model)
+    >>> sessions.get(("h",), ("y",)).run({"h": np.float32([1, 2])})[0]
+    {'y': array([-1., -2.], dtype=float32)}
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        level: str = "all",
+        threads: int = 1,
+        capacity: int = 8,
+    ) -> None:
+        _validate.choice("level", level, tuple(LEVELS))
+        self._level, self._threads = level, _validate.whole("threads", threads, 1)
+        self._capacity = _validate.whole("capacity", capacity, 1)
+        self._shapes = shapes
+        digest = None
+        if isinstance(model, str | Path) and Path(model).is_dir():
+            model, digest = _last_part(Path(model))
+        self.graph = read_graph(model, shapes)
+        self._model, self._label = load_model(model)
+        if digest is not None:
+            self.graph = replace(self.graph, digest=digest)
+        self._sessions: OrderedDict[tuple[frozenset[str], tuple[str, ...]], Session] = OrderedDict()
+        self._lock, self._making = threading.Lock(), threading.Lock()
+
+    @property
+    def largest_bits(self) -> int:
+        """Most bits that a cut between two operations in their order carries, or the inputs or outputs have."""
+        graph = self.graph
+        ends = {name: readers[-1] for name, readers in graph.consumers.items() if readers}
+        change = np.zeros(len(graph.operations) + 1, np.int64)
+        for name, last in ends.items():
+            change[[graph.producer.get(name, -1) + 1, last + 1]] += np.array([1, -1]) * graph.tensors[name].bits
+        return max(int(np.cumsum(change).max()), sum(graph.tensors[name].bits for name in graph.outputs))
+
+    @property
+    def message_bytes(self) -> int:
+        """Longest message that either half needs to take."""
+        return self.largest_bits // 8 + HEADER_BYTES
+
+    def profile(self, *, repetitions: int = 30, warmup: int = 3) -> NetworkProfile:
+        """Measure the network's operations here, as `profile` does, at the level and with the threads of the sessions."""
+        return profile_network(
+            self._model, self._shapes, repetitions=repetitions, warmup=warmup, level=self._level, threads=self._threads
+        )
+
+    def get(self, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
+        """The session that leads from tensors to outputs of the network.
+
+        Raises
+        ------
+        ValueError
+            Naming what does not belong to the network, is missing, or is not needed.
+        """
+        key = frozenset(inputs), tuple(outputs)
+        if (found := self._known(key)) is not None:
+            return found
+        positions = self._positions(inputs, outputs)
+        with self._making:
+            if (found := self._known(key)) is not None:
+                return found
+            made = self._make(positions, key[1])
+            with self._lock:
+                self._sessions[key] = made
+                while len(self._sessions) > self._capacity:
+                    self._sessions.popitem(last=False)
+        return made
+
+    def _known(self, key: tuple[frozenset[str], tuple[str, ...]]) -> Session | None:
+        with self._lock:
+            if key in self._sessions:
+                self._sessions.move_to_end(key)
+            return self._sessions.get(key)
+
+    def _positions(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[int, ...]:
+        graph = self.graph
+        for what, names in (("input", inputs), ("output", outputs)):
+            for name in names:
+                if name not in graph.tensors:
+                    raise ValueError(f"{what} {name[:80]!r}: must be a tensor of the network")
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"{what}s = {list(names)[:8]}: must be at least one, and each once")
+        positions = between(graph, set(inputs), outputs)
+        read = {name for i in positions for name in graph.operations[i].inputs}
+        spare = [name for name in inputs if name not in read and name not in graph.inputs]
+        if spare or set(inputs) & set(outputs):
+            name = spare[0] if spare else next(name for name in inputs if name in outputs)
+            raise ValueError(f"input {name[:80]!r}: must be needed for the outputs")
+        return positions
+
+    def _make(self, positions: Sequence[int], outputs: tuple[str, ...]) -> Session:
+        runtime = need("onnxruntime", "bridge")
+        part = extract(self._model, self.graph, positions, outputs)
+        options = session_options(runtime, self._level, self._threads)
+        return Session(open_session(runtime, part.SerializeToString(), options, self._label), self._label, outputs)
+
+
+def _last_part(folder: Path) -> tuple[Path, str]:
+    """The file of the last node in a folder of parts, and the digest of the whole network."""
+    root = folder.resolve()
+    data = read_json(root, MANIFEST)
+    try:
+        file, digest = data["parts"][-1]["file"], data["digest"]
+        if not isinstance(file, str) or not isinstance(digest, str) or Path(file).name != file:
+            raise ValueError(f"file = {file!r}, digest = {digest!r}: must be the name of a file beside it, and a text")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{MANIFEST}: not the parts of a cut with an edge node: {error!r}") from error
+    return root / file, digest

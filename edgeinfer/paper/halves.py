@@ -1,0 +1,278 @@
+"""What the halves of cut networks take as processes, beside what their profiled pipelines say: `edgeinfer measure`."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinfer import _validate, bridge
+from edgeinfer._extras import need
+from edgeinfer._files import replacing
+from edgeinfer.bridge import digits, intervals
+from edgeinfer.bridge.cut_measurement import TIMES
+from edgeinfer.bridge.light import LIGHT_NETWORKS
+from edgeinfer.delay import simulate, violation_bracket
+from edgeinfer.model import RayleighLink
+from edgeinfer.paper.measurement import FOLDER
+
+#: Networks that are measured where none are chosen.
+NETWORKS = ("digits", "squeezenet", "shufflenet", "inception_v1", "resnet50")
+#: Assumed: how many times slower than this machine the device is, the mean SNR as in a good cell, and the slot.
+SLOWDOWN, PATH_LOSS_DB, SLOT = 4.0, 111.0, 5e-3
+#: Violation probabilities, simulated, at whose deadlines the load tests are compared.
+PROBABILITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+#: Load of the busiest stage, and the share of requests at the start that do not count, while the queue fills.
+LOAD, START_UP = 0.6, 0.05
+#: Cuts of each network, requests without load for each, and under load for one.
+CUTS, REQUESTS, ARRIVALS = 5, 40, 600
+# Least time that the link takes for the input, s: what the runtime costs should be little beside it.
+_TRANSFER = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network to measure.
+
+    Parameters
+    ----------
+    model : callable
+        Gives the onnx.ModelProto.
+    shapes : mapping of str to tuple of int
+        Of inputs that it leaves free.
+    """
+
+    model: Callable[[], Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def network(name: str) -> Network:
+    """The classifier of digits, or one of the light models."""
+    if name == "digits":
+        return Network(digits.network, {"x": (1, 1, 8, 8)})
+    return Network(lambda: bridge.light_model(name), {})
+
+
+def measure(
+    out: str | Path = FOLDER,
+    *,
+    networks: Sequence[str] = NETWORKS,
+    cuts: int = CUTS,
+    requests: int = REQUESTS,
+    arrivals: int = ARRIVALS,
+    repetitions: int = 30,
+    threads: int = 1,
+    seed: int = 0,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Measure cuts of networks as processes, and write `halves.nc`.
+
+    Each network is profiled; its device is `SLOWDOWN` times slower than this machine, and its link carries the input in as
+    much time as the device would take for the whole. Cuts between its layers, from none to nearly all on the device, run
+    request by request; the quickest of those in the middle also runs without a link, and under Poisson arrivals. What is predicted comes
+    from the profile, with the times of the two parts measured as they run (`bridge.profile_cut`), before each run.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the file.
+    networks : sequence of str
+        "digits" or names of light models.
+    cuts, requests, arrivals : int
+        Cuts of each network (>= 3), requests for each of them, and under load (>= 40).
+    repetitions : int
+        Of each profile.
+    threads : int
+        Of ONNX Runtime, on both halves.
+    seed : int
+    store : path, optional
+        Folder of what is done, network by network, from which the same call takes up; `out`/.measure/halves by default.
+    progress : bool
+        A bar, on a terminal only.
+
+    Returns
+    -------
+    Path
+    """
+    tqdm = need("tqdm", "paper").tqdm
+    settings = {
+        "cuts": _validate.whole("cuts", cuts, 3),
+        "requests": _validate.whole("requests", requests, 2),
+        "arrivals": _validate.whole("arrivals", arrivals, 40),
+        "repetitions": _validate.whole("repetitions", repetitions, 2),
+        "threads": _validate.whole("threads", threads, 1),
+        "seed": _validate.whole("seed", seed, 0),
+    }
+    for name in networks:
+        _validate.choice("networks", name, ("digits", *LIGHT_NETWORKS))
+    if not networks:
+        raise ValueError("networks = (): must be at least one")
+    folder = Path(out) / ".measure" / "halves" if store is None else Path(store)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for name in tqdm(networks, disable=None if progress else True, desc="halves"):
+        path = folder / f"{name}.json"
+        found[name] = _stored(path, settings)
+        if found[name] is None:
+            found[name] = _measured(network(name), settings)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps({"settings": settings, "measured": found[name]}))
+    target = Path(out) / "halves.nc"
+    with replacing(target) as temporary:
+        _dataset(found, settings).to_netcdf(temporary, engine="h5netcdf")
+    return target
+
+
+def _stored(path: Path, settings: Mapping[str, Any]) -> Any:
+    try:
+        record = json.loads(path.read_text())
+        return record["measured"] if record["settings"] == settings else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything about one network, as JSON takes it; what is not a number is None."""
+    model = chosen.model()
+    timing = {"shapes": chosen.shapes, "repetitions": settings["repetitions"], "threads": settings["threads"]}
+    running = {"shapes": chosen.shapes, "threads": settings["threads"], "seed": settings["seed"]}
+    profile = bridge.profile(model, **timing)
+    link = _link(profile)
+    nodes = {"device": profile.node("device", SLOWDOWN), "edge": profile.node("edge")}
+    options = bridge.chain_cuts(profile, **nodes, link=link, downlink=link, single=True)
+    # All but the one that has everything on the device: of that there is nothing to predict but its own time.
+    picked = np.unique(np.linspace(0, len(options) - 2, settings["cuts"]).round().astype(int))
+    rows = []
+    for number in picked:
+        cut = bridge.profile_cut(model, options[number], **timing)
+        run = bridge.measure_cut(model, cut, requests=settings["requests"], **running)
+        stages = {stage.name: float(stage.mean()) for stage in run.pipeline}
+        rows.append(
+            {
+                "device_operations": cut.places.count(0),
+                "crossing_bits": cut.bits[0],
+                "whole_profile": options[number].latency,
+                "predicted": sum(stages.values()),
+                "stages": stages,
+                "times": {name: _numbers(run.times[name]) for name in TIMES},
+                "failures": len(run.failures),
+            }
+        )
+    _, middle = min((row["predicted"], number) for row, number in list(zip(rows, picked, strict=True))[1:-1])
+    cut = bridge.profile_cut(model, options[middle], **timing)
+    pipeline = bridge.message_pipeline(cut)
+    direct = bridge.measure_cut(model, cut, requests=settings["requests"], shaped=False, **running)
+    rate = LOAD / max(float(stage.mean()) for stage in pipeline)
+    run = bridge.measure_cut(model, cut, requests=settings["arrivals"], arrival_rate=rate, **running)
+    kept = slice(math.ceil(START_UP * settings["arrivals"]), None)
+    effort = {"jobs": 20_000, "replications": 16, "rng": settings["seed"]}
+    forward = simulate(pipeline, rate, 0.0, **effort)
+    deadlines = [float(np.ravel(forward.quantile(1 - probability))[-1]) for probability in PROBABILITIES]
+    forward = simulate(pipeline, rate, deadlines, **effort)
+    bracket = violation_bracket(pipeline, rate, deadlines)
+    shares = [intervals.correlated_proportion(run.late(deadline)[kept]) for deadline in deadlines]
+    return {
+        "mean_rate": float(link.mean_rate()),
+        "operations": len(profile.graph.operations),
+        "cuts": rows,
+        "loopback": _numbers(direct.times["overhead"]),
+        "load": {
+            "device_operations": cut.places.count(0),
+            "arrival_rate": rate,
+            "deadline": deadlines,
+            "lower": _numbers(bracket.lower),
+            "upper": _numbers(bracket.upper),
+            "simulated": _numbers(forward.violation.value[..., -1]),
+            "violation": [share.value for share in shares],
+            "violation_low": [share.low for share in shares],
+            "violation_high": [share.high for share in shares],
+            "sojourn": _numbers(run.times["sojourn"]),
+            "failures": len(run.failures),
+        },
+        "provenance": {name: value for name, value in profile.provenance.items() if isinstance(value, str | int | float)},
+    }  # fmt: skip
+
+
+def _link(profile: Any) -> RayleighLink:
+    """A link that carries the input in the time that the device would take for the whole network."""
+    bits = sum(profile.graph.tensors[name].bits for name in profile.graph.inputs)
+    rate = bits / max(SLOWDOWN * float(profile.totals.mean()), _TRANSFER)
+    unit = RayleighLink(1.0, 31, -100, PATH_LOSS_DB, SLOT)
+    return RayleighLink(rate / unit.mean_rate(), 31, -100, PATH_LOSS_DB, SLOT)
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _dataset(found: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    xarray = need("xarray", "paper")
+    names = list(found)
+    most = max(len(record["cuts"]) for record in found.values())
+
+    def table(*keys: str, requests: int | None = None) -> Any:
+        """What each cut has under the keys, over (network, cut[, request]); NaN where a network has fewer cuts."""
+        values = np.full((len(names), most, *([requests] if requests else [])), np.nan)
+        for row, name in enumerate(names):
+            for column, value in enumerate(found[name]["cuts"]):
+                for key in keys:
+                    # A stage that a cut does not have takes no time.
+                    value = value.get(key, 0.0)
+                values[row, column] = np.array(value, float)
+        return values
+
+    def under_load(key: str) -> Any:
+        return np.array([np.array(found[name]["load"][key], float) for name in names])
+
+    measured, derived = ({"provenance": kind} for kind in ("measured", "derived"))
+    seconds = {"units": "s"}
+    over = ("network", "cut")
+    predicted = derived | seconds | {"long_name": "mean latency of the pipeline, parts measured as they run"}
+    variables: dict[str, Any] = {
+        name: (
+            (*over, "request"),
+            table("times", name, requests=settings["requests"]),
+            measured | seconds,
+        )
+        for name in TIMES
+    }
+    variables |= {
+        "device_operations": (over, table("device_operations"), derived | {"units": "1"}),
+        "crossing_bits": (over, table("crossing_bits"), derived | {"units": "bit"}),
+        "failures": (over, table("failures"), measured | {"units": "1"}),
+        "predicted": (over, table("predicted"), predicted),
+        "predicted_by_whole": (
+            over,
+            table("whole_profile"),
+            derived | seconds | {"long_name": "mean latency by the shares of the whole network's profile, tensors' bits"},
+        ),
+        "operations": ("network", [found[name]["operations"] for name in names], derived | {"units": "1"}),
+        "loopback_overhead": (
+            ("network", "request"),
+            np.array([np.array(found[name]["loopback"], float) for name in names]),
+            measured | seconds | {"long_name": "outside ONNX Runtime, without a link, the cut of the load test"},
+        ),
+        "mean_rate": ("network", [found[name]["mean_rate"] for name in names], {"units": "bit/s", "provenance": "assumed"}),
+        "arrival_rate": ("network", under_load("arrival_rate"), {"units": "1/s", "provenance": "assumed"}),
+        "load_device_operations": ("network", under_load("device_operations"), derived | {"units": "1"}),
+        "load_failures": ("network", under_load("failures"), measured | {"units": "1"}),
+        "load_sojourn": (("network", "arrival"), under_load("sojourn"), measured | seconds),
+        "deadline": (("network", "probability"), under_load("deadline"), derived | seconds),
+    }  # fmt: skip
+    for stage in ("device", "uplink", "edge", "downlink"):
+        variables[f"predicted_{stage}"] = (over, table("stages", stage), derived | seconds)
+    kinds = {"lower": "derived", "upper": "derived", "simulated": "simulated"}
+    for name in ("lower", "upper", "simulated", "violation", "violation_low", "violation_high"):
+        attributes = {"units": "1", "provenance": kinds.get(name, "measured")}
+        variables[name] = (("network", "probability"), under_load(name), attributes)
+    return xarray.Dataset(
+        variables,
+        coords={"network": names, "probability": ("probability", list(PROBABILITIES), {"units": "1"})},
+        attrs={"slowdown": SLOWDOWN, "slot": SLOT, "load": LOAD, "start_up": START_UP}
+        | {name: value for name, value in settings.items() if name != "cuts"}
+        | {f"machine_{key}": value for key, value in found[names[0]]["provenance"].items()},
+    )
