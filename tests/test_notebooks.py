@@ -15,6 +15,10 @@ def test_notebook_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are kept without outputs"
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and ".draw(" in cell.source.splitlines()[-1]:
+            kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+            assert kinds & {"image/png", "text/markdown"}, f"{cell.source}: is not seen"
 
 
 def test_there_is_one_for_each_item():

@@ -25,6 +25,7 @@ from networks import TEXT_WIDTH, TRAIN_TIMESTEPS, Embedder, TextReader, UNet, bu
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from edgeinfer import bridge
 from edgeinfer.bridge import scenes
 
 PRIORS = {"prior_16": 16, "prior_32": 32}
@@ -92,29 +93,6 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     half.graph.node.extend(nodes)
     onnx.checker.check_model(half)
     return half
-
-
-def flops(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> int:
-    """FLOP of one pass: two for each multiply-add of Conv, Gemm and MatMul; the shapes are those of a run."""
-    nodes = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    wanted = {node.output[0] for node in nodes} | {node.input[1] for node in nodes if node.input[1] not in weights}
-    wanted -= {value.name for value in exposed.graph.output}
-    exposed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in sorted(wanted))
-    session = onnxruntime.InferenceSession(exposed.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    values = session.run(names, {name: value.numpy() for name, value in inputs.items()})
-    known = weights | {name: value.shape for name, value in zip(names, values, strict=True)}
-    total = 0
-    for node in nodes:
-        # Each element of the result is a sum over the second factor's inner axes.
-        second = known[node.input[1]]
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        inner = {"Conv": math.prod(second[1:]), "MatMul": second[-2], "Gemm": second[1 if transposed else 0]}
-        total += 2 * inner[node.op_type] * math.prod(known[node.output[0]])
-    return total
 
 
 def parity(model: onnx.ModelProto, net: nn.Module, inputs: dict[str, Tensor]) -> float:
@@ -247,7 +225,8 @@ def write(
             continue
         inputs, output = examples()[part]
         model = to_onnx(net, inputs, output)
-        costs[part] = flops(model, {name: value[:1] for name, value in inputs.items()})
+        shapes = {name: (1, *value.shape[1:]) for name, value in inputs.items()}
+        costs[part] = bridge.count_flops(io.BytesIO(model.SerializeToString()), shapes)
         if (exact := parity(model, net, inputs)) > 1e-4:
             raise RuntimeError(f"{part}: ONNX differs from torch by {exact:.1e}")
         if precision == "float16":

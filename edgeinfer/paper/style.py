@@ -1,5 +1,6 @@
 """What the figures share: colours that survive grey print, labels, and figures without a display."""
 
+import io
 from typing import Any
 
 from edgeinfer._extras import need
@@ -16,12 +17,18 @@ DEADLINE = "deadline (s)"
 
 
 def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.4), **options: Any) -> Any:
-    """Figure and axes, drawn off screen."""
+    """Figure and axes, drawn off screen; a notebook shows the figure."""
     need("matplotlib", "plots")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=140, layout="constrained")
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    figure = Shown(figsize=size, dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, **options)
 

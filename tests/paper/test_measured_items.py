@@ -14,7 +14,7 @@ pytestmark = pytest.mark.process
 SCENARIO = paper.scenario()
 OPTIONS = {
     "captions": 6, "seeds": 2, "stage_captions": 8, "stage_seeds": 1, "prior_steps": (1, 2, 4), "decode_steps": (1, 2),
-    "guidance_scales": (1.0, 1.5), "best": (2, 1), "workers": 2, "resamples": 40, "progress": False,
+    "guidance_scales": (1.0, 1.5), "best": (2, 1), "workers": 2, "only": ("surface", "decode_stage", "images", "trace", "profile"), "resamples": 40, "progress": False,
 }  # fmt: skip
 
 

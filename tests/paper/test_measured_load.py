@@ -85,9 +85,10 @@ def test_a_right_prediction_is_met(fair):
     assert (measured_load.met(fair) >= 9).sum() >= 5
     # Means of 1,200 requests that depend on each other: their standard error is below 3 % at these loads.
     np.testing.assert_allclose(fair["measured_mean"], fair["profiled_mean"], rtol=0.12)
-    # The ends are the prediction's quantiles, but for the resolution of a histogram and the error of two simulations.
+    # The ends are the prediction's quantiles, but for the resolution of a histogram and the error of two simulations of
+    # 80,000 jobs each: 1,600 late ones, in clusters.
     np.testing.assert_allclose(fair["profiled"][..., 0], 0.9, rtol=0.05)
-    np.testing.assert_allclose(fair["profiled"][..., -1], 0.02, rtol=0.1)
+    np.testing.assert_allclose(fair["profiled"][..., -1], 0.02, rtol=0.3)
     assert bool((fair["lower"] <= fair["upper"]).all())
     assert "failed" in fair and int(fair["failed"].sum()) == 0
 
@@ -98,7 +99,9 @@ def test_what_parts_them_is_said():
     first, second = (measured_load.met(slow, name) for name in measured_load.PREDICTIONS)
     assert int(first.max()) < 9 and (second >= 9).sum() >= 5
     text = measured_load.tell(slow)
-    assert "In 0 of 6 runs" in text and "computing took edge +2" in text and text.count("the prediction meets") == 6
+    assert (
+        "In 0 of 6 runs" in text and "made the difference: edge +2" in text and text.count("the prediction meets") == 6
+    )
 
 
 def test_cycles_begin_with_who_finds_nobody():
@@ -118,6 +121,13 @@ def test_interval_is_that_of_a_ratio_of_cycles():
     error = 1.96 * np.std(sizes * (late[np.r_[0, np.cumsum(sizes)[:-1]], 0] - value)) / np.sqrt(3000) / sizes.mean()
     # A bootstrap of 4000 has its ends right to 3 % or so of the width.
     np.testing.assert_allclose([value - low, high - value], error, rtol=0.1)
+
+
+def test_never_and_always_have_an_interval():
+    late = np.column_stack([np.zeros(100, bool), np.ones(100, bool)])
+    share, low, high = measured_load._shares(late, np.arange(100), 1)
+    # Two deadlines: a tail of 1.25 % each; 0.957 ** 100 is 1.25 %.
+    np.testing.assert_allclose([share, low, high], [[0, 1], [0, 0.957], [0.043, 1]], atol=5e-4)
 
 
 def test_it_is_drawn_and_told(fair):
