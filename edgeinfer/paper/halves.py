@@ -123,6 +123,7 @@ def measure(
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps({"settings": settings, "measured": found[name]}))
     target = Path(out) / "halves.nc"
+    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:
         _dataset(found, settings).to_netcdf(temporary, engine="h5netcdf")
     return target
