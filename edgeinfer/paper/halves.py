@@ -143,7 +143,7 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     timing = {"shapes": chosen.shapes, "repetitions": settings["repetitions"], "threads": settings["threads"]}
     running = {"shapes": chosen.shapes, "threads": settings["threads"], "seed": settings["seed"]}
     profile = bridge.profile(model, **timing)
-    link = _link(profile)
+    link = assumed_link(profile)
     nodes = {"device": profile.node("device", SLOWDOWN), "edge": profile.node("edge")}
     options = bridge.chain_cuts(profile, **nodes, link=link, downlink=link, single=True)
     # All but the one that has everything on the device: of that there is nothing to predict but its own time.
@@ -216,7 +216,7 @@ def constant(pipeline: Pipeline) -> Pipeline:
     )
 
 
-def _link(profile: Any) -> RayleighLink:
+def assumed_link(profile: Any) -> RayleighLink:
     """A link that carries the input in the time that the device would take for the whole network."""
     bits = sum(profile.graph.tensors[name].bits for name in profile.graph.inputs)
     rate = bits / max(SLOWDOWN * float(profile.totals.mean()), _TRANSFER)

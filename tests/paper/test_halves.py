@@ -17,9 +17,12 @@ def profile():
 
 
 @pytest.mark.process
-def test_the_digits_measured_predicted_and_drawn(tmp_path, monkeypatch):
-    # A faster link than measured with, so that the requests take milliseconds.
-    monkeypatch.setattr(halves, "_TRANSFER", 1e-3)
+def test_the_digits_measured_predicted_and_drawn(profile, tmp_path, monkeypatch):
+    # A faster link than measured with, whatever the machine does meanwhile, so that requests take milliseconds.
+    assert halves.assumed_link(profile).mean_rate() <= 2048 / halves._TRANSFER * (1 + 1e-9)
+    monkeypatch.setattr(
+        halves, "assumed_link", lambda profile: RayleighLink(1e6, 31, -100, halves.PATH_LOSS_DB, halves.SLOT)
+    )
     settings = {"networks": ["digits"], "cuts": 3, "requests": 3, "arrivals": 40, "repetitions": 3}
     path = halves.measure(tmp_path, progress=False, **settings)
     first = path.read_bytes()
