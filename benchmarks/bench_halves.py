@@ -24,7 +24,7 @@ def main() -> None:
         network = halves.network(name)
         model, shapes = network.model(), network.shapes
         profile = bridge.profile(model, shapes)
-        link = halves._link(profile)
+        link = halves.assumed_link(profile)
         nodes = {"device": profile.node("device"), "edge": profile.node("edge"), "link": link, "downlink": link}
         options = bridge.chain_cuts(profile, single=True, **nodes)
         errors, rough = [], []

@@ -127,14 +127,16 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
 
         def read() -> None:
             # What breaks the stream ends it; its requests are given up below.
-            with suppress(grpc.RpcError):
-                for message in requests:
-                    room.acquire()
-                    if ended.is_set():
-                        return
-                    self._take(message, pending, ready)
-            ended.set()
-            ready.put(None)
+            try:
+                with suppress(grpc.RpcError):
+                    for message in requests:
+                        room.acquire()
+                        if ended.is_set():
+                            return
+                        self._take(message, pending, ready)
+            finally:
+                ended.set()
+                ready.put(None)
 
         def gone() -> None:
             ended.set()

@@ -243,6 +243,8 @@ def measure_cut(
         path.write_bytes(loaded.SerializeToString())
         sizes = dict(shapes or {})
         free = [f"--shape={name}={','.join(map(str, shape))}" for name, shape in sizes.items()]
+        # First, so that it loads its libraries while the others do.
+        device = stack.enter_context(Process(("-m", "edgeinfer.bridge.cut_user"), "device"))
         where = ""
         if division.returned:
             options = [*free, "--port", "0", "--threads", str(threads), "--level", level]
@@ -260,7 +262,6 @@ def measure_cut(
             str(path), where, {name: list(shape) for name, shape in sizes.items()}, list(cut.places), arrivals,
             requests, PAUSE, extra, deadline, level, threads, seed,
         )  # fmt: skip
-        device = stack.enter_context(Process(("-m", "edgeinfer.bridge.cut_user"), "device"))
         device.send(told.line())
         if (line := device.line(_START)) != "ready":
             raise OSError(f"device: said {line!r}, not 'ready'")

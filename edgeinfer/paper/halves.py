@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgeinfer.bridge import digits, intervals
 from edgeinfer.bridge.cut_measurement import TIMES
 from edgeinfer.bridge.light import LIGHT_NETWORKS
 from edgeinfer.delay import simulate, violation_bracket
-from edgeinfer.model import RayleighLink
+from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink
 from edgeinfer.paper.measurement import FOLDER
 
 #: Networks that are measured where none are chosen.
@@ -73,7 +73,8 @@ def measure(
 
     Each network is profiled; its device is `SLOWDOWN` times slower than this machine, and its link carries the input in as
     much time as the device would take for the whole. Cuts between its layers, from none to nearly all on the device, run
-    request by request; the quickest of those in the middle also runs without a link, and under Poisson arrivals. What is predicted comes
+    request by request; the quickest of those in the middle also runs without a link, and under Poisson arrivals, its answers
+    then coming back at once. What is predicted comes
     from the profile, with the times of the two parts measured as they run (`bridge.profile_cut`), before each run.
 
     Parameters
@@ -122,6 +123,7 @@ def measure(
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps({"settings": settings, "measured": found[name]}))
     target = Path(out) / "halves.nc"
+    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:
         _dataset(found, settings).to_netcdf(temporary, engine="h5netcdf")
     return target
@@ -141,7 +143,7 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     timing = {"shapes": chosen.shapes, "repetitions": settings["repetitions"], "threads": settings["threads"]}
     running = {"shapes": chosen.shapes, "threads": settings["threads"], "seed": settings["seed"]}
     profile = bridge.profile(model, **timing)
-    link = _link(profile)
+    link = assumed_link(profile)
     nodes = {"device": profile.node("device", SLOWDOWN), "edge": profile.node("edge")}
     options = bridge.chain_cuts(profile, **nodes, link=link, downlink=link, single=True)
     # All but the one that has everything on the device: of that there is nothing to predict but its own time.
@@ -163,7 +165,7 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
             }
         )
     _, middle = min((row["predicted"], number) for row, number in list(zip(rows, picked, strict=True))[1:-1])
-    cut = bridge.profile_cut(model, options[middle], **timing)
+    cut = bridge.profile_cut(model, replace(options[middle], downlinks=()), **timing)
     pipeline = bridge.message_pipeline(cut)
     direct = bridge.measure_cut(model, cut, requests=settings["requests"], shaped=False, **running)
     rate = LOAD / max(float(stage.mean()) for stage in pipeline)
@@ -173,7 +175,7 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     forward = simulate(pipeline, rate, 0.0, **effort)
     deadlines = [float(np.ravel(forward.quantile(1 - probability))[-1]) for probability in PROBABILITIES]
     forward = simulate(pipeline, rate, deadlines, **effort)
-    bracket = violation_bracket(pipeline, rate, deadlines)
+    bracket, sharp = (violation_bracket(each, rate, deadlines) for each in (pipeline, constant(pipeline)))
     shares = [intervals.correlated_proportion(run.late(deadline)[kept]) for deadline in deadlines]
     return {
         "mean_rate": float(link.mean_rate()),
@@ -186,6 +188,8 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
             "deadline": deadlines,
             "lower": _numbers(bracket.lower),
             "upper": _numbers(bracket.upper),
+            "lower_constant": _numbers(sharp.lower),
+            "upper_constant": _numbers(sharp.upper),
             "simulated": _numbers(forward.violation.value[..., -1]),
             "violation": [share.value for share in shares],
             "violation_low": [share.low for share in shares],
@@ -197,7 +201,22 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _link(profile: Any) -> RayleighLink:
+def constant(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with each measured stage always taking its mean: for these the certified bracket is narrow.
+
+    Examples
+    --------
+    >>> from edgeinfer import Measured
+    >>> constant(Pipeline([Measured([0.1, 0.3], "device")]))[0].mean()
+    0.2
+    """
+    return Pipeline(
+        Compute(stage.mean(), Node(stage.name, 1.0), stage.name) if isinstance(stage, Measured) else stage
+        for stage in pipeline
+    )
+
+
+def assumed_link(profile: Any) -> RayleighLink:
     """A link that carries the input in the time that the device would take for the whole network."""
     bits = sum(profile.graph.tensors[name].bits for name in profile.graph.inputs)
     rate = bits / max(SLOWDOWN * float(profile.totals.mean()), _TRANSFER)
@@ -265,8 +284,10 @@ def _dataset(found: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
     }  # fmt: skip
     for stage in ("device", "uplink", "edge", "downlink"):
         variables[f"predicted_{stage}"] = (over, table("stages", stage), derived | seconds)
-    kinds = {"lower": "derived", "upper": "derived", "simulated": "simulated"}
-    for name in ("lower", "upper", "simulated", "violation", "violation_low", "violation_high"):
+    kinds = dict.fromkeys(("lower", "upper", "lower_constant", "upper_constant"), "derived") | {
+        "simulated": "simulated"
+    }
+    for name in (*kinds, "violation", "violation_low", "violation_high"):
         attributes = {"units": "1", "provenance": kinds.get(name, "measured")}
         variables[name] = (("network", "probability"), under_load(name), attributes)
     return xarray.Dataset(
