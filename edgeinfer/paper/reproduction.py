@@ -20,8 +20,14 @@ from edgeinfer.paper.scenario import Scenario, scenario
 ITEMS = (
     "figure1",
     "figure2",
+    "figure5",
+    "figure6",
+    "table1",
+    "figure7",
+    "contact_sheet",
     "figure8",
     "figure9",
+    "figure10",
     "table2",
     "table3",
     "errata",
@@ -34,6 +40,7 @@ ITEMS = (
     "early_exit",
     "exits_under_load",
     "tiles",
+    "measured_load",
 )
 
 _MEASURED = Path(__file__).parent / "data"

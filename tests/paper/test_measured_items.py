@@ -236,7 +236,7 @@ def test_the_command_measures(folder, tmp_path):
         arguments = ["measure", "--model", str(folder), "--out", str(tmp_path), "--captions", "8", "--only", "surface"]
         run = CliRunner().invoke(group, arguments)
     assert run.exit_code == 0 and run.output.strip().endswith("surface.nc")
-    given = {"model": str(folder), "out": str(tmp_path), "captions": 8, "only": ("surface",)}
+    given = {"model": str(folder), "out": str(tmp_path), "captions": 8, "only": ["surface"]}
     assert calls == given | {"seeds": 2, "stage_captions": 2048, "requests": 1000, "workers": None}
 
 
