@@ -434,10 +434,13 @@ class _Scenes:
         return [made[name]() for name in names]
 
 
-def _distances(networks: _Networks, real: NDArray[np.uint8], generated: int) -> list[quality.SetMeasure]:
+def _distances(
+    features: Callable[..., Any], real: NDArray[np.uint8], generated: int, suffix: str = ""
+) -> list[quality.SetMeasure]:
+    size = min(_KID_SUBSET, len(real), generated)
     return [
-        quality.fid_measure(networks.feature, real, singular="allow"),
-        quality.kid_measure(networks.feature, real, subset_size=min(_KID_SUBSET, len(real), generated)),
+        quality.fid_measure(features, real, f"fid{suffix}", singular="allow"),
+        quality.kid_measure(features, real, f"kid{suffix}", subset_size=size),
     ]
 
 
@@ -529,7 +532,7 @@ class _Bench:
         scan, chosen = self.choose(captions, scales, best)
         test = _Scenes(self.networks, captions, 11)
         measures: list[Measure] = [
-            *test.measures(), *_distances(self.networks, self.real(4 * captions).images, captions * seeds)
+            *test.measures(), *_distances(self.networks.feature, self.real(4 * captions).images, captions * seeds)
         ]  # fmt: skip
         parts = [
             quality.surface(
@@ -588,8 +591,10 @@ class _Bench:
         guidance = self.cascade.manifest.decode.guidance
         pairs = _Pairs(self.cascade, test.images, seeds)
         generated: list[Measure] = [
-            *test.measures(("clip", "attributes")), *_distances(self.networks, real.images, captions * seeds)
-        ]  # fmt: skip
+            *test.measures(("clip", "attributes")),
+            *_distances(self.networks.feature, real.images, captions * seeds),
+            *_distances(quality.haar_detail, real.images, captions * seeds, "_detail"),
+        ]
         of_pairs: list[Measure] = [*test.measures(("psnr", "lpips"))]
         rows: dict[str, dict[str, Any]] = {}
         for name, whole, measures in (("pairs", pairs, of_pairs), ("generated", self.shared, generated)):

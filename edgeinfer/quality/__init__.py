@@ -1,6 +1,6 @@
 """How good generated images are: metrics with intervals, and their surfaces over denoising steps."""
 
-from edgeinfer.quality.extractors import Extractor, convolution_inputs
+from edgeinfer.quality.extractors import Extractor, convolution_inputs, haar_detail
 from edgeinfer.quality.measures import (
     ImageMeasure,
     SetMeasure,
@@ -39,6 +39,7 @@ __all__ = [
     "convolution_inputs",
     "fid",
     "fid_measure",
+    "haar_detail",
     "image_seed",
     "kid",
     "kid_measure",

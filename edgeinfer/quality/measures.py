@@ -127,22 +127,25 @@ def psnr_measure(references: ArrayLike, name: str = "psnr") -> ImageMeasure:
     )
 
 
+Features = Callable[[NDArray[np.uint8]], NDArray[Any]]
+
+
 def fid_measure(
-    extractor: Extractor, references: ArrayLike, name: str = "fid", *, singular: str = "error"
+    extractor: Features, references: ArrayLike, name: str = "fid", *, singular: str = "error"
 ) -> SetMeasure:
-    """FID to real images (m, h, w, 3) uint8, each of them a unit of its own."""
+    """FID to real images (m, h, w, 3) uint8, each of them a unit of its own; by an `Extractor` or `haar_detail`."""
     return _set_measure(name, metrics.fid, extractor, references, {"singular": singular})
 
 
 def kid_measure(
-    extractor: Extractor, references: ArrayLike, name: str = "kid", *, subsets: int = 100, subset_size: int = 1000
+    extractor: Features, references: ArrayLike, name: str = "kid", *, subsets: int = 100, subset_size: int = 1000
 ) -> SetMeasure:
-    """KID to real images (m, h, w, 3) uint8, each of them a unit of its own."""
+    """KID to real images (m, h, w, 3) uint8, each of them a unit of its own; by an `Extractor` or `haar_detail`."""
     return _set_measure(name, metrics.kid, extractor, references, {"subsets": subsets, "subset_size": subset_size})
 
 
 def _set_measure(
-    name: str, metric: Any, extractor: Extractor, references: ArrayLike, options: dict[str, Any]
+    name: str, metric: Any, extractor: Features, references: ArrayLike, options: dict[str, Any]
 ) -> SetMeasure:
     images = _images("references", references)
     real = extractor(images)
@@ -151,7 +154,8 @@ def _set_measure(
         groups = -1 - np.arange(len(real)), captions
         return metric(real, features, groups=groups, confidence=confidence, resamples=resamples, rng=rng, **options)
 
-    return SetMeasure(name, extractor, distance, identity=f"{extractor.digest} {_digest(images)} {options}")
+    by = extractor.digest if isinstance(extractor, Extractor) else getattr(extractor, "__qualname__", "")
+    return SetMeasure(name, extractor, distance, identity=f"{by} {_digest(images)} {options}")
 
 
 def _images(name: str, value: ArrayLike) -> NDArray[np.uint8]:

@@ -85,3 +85,21 @@ def test_bad_input(network, tmp_path):
     (tmp_path / "torn.onnx").write_bytes(network.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"torn\.onnx: is not a network"):
         quality.Extractor(tmp_path / "torn.onnx")
+
+
+def test_haar_detail_is_that_of_the_transform():
+    images = np.random.default_rng(1).integers(0, 256, (3, 8, 6, 2), np.uint8)
+    haar = np.array([[1, 1], [1, -1]]) / 2
+    blocks = images.reshape(3, 4, 2, 3, 2, 2).astype(float)
+    bands = np.einsum("ya,xb,niajbc->nyxijc", haar, haar, blocks)
+    wanted = [np.abs(bands[:, y, x]).mean((1, 2)) for y, x in ((0, 1), (1, 0), (1, 1))]
+    np.testing.assert_allclose(quality.haar_detail(images), np.concatenate(wanted, axis=1), rtol=1e-6)
+    assert not quality.haar_detail(images.repeat(2, 1).repeat(2, 2)).any()
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((1, 3, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.zeros((0, 4, 4, 3), np.uint8)]
+)
+def test_haar_detail_refuses(images):
+    with pytest.raises(ValueError, match="images of shape"):
+        quality.haar_detail(images)
