@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgeinfer import _validate
+from edgeinfer import _bootstrap, _validate
 
 
 class Interval(NamedTuple):
@@ -107,7 +107,7 @@ def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, 
     Parameters
     ----------
     values : (n,) array_like
-        n >= 1, independent.
+        n >= 2, independent.
     confidence : float
         In (0, 1).
     resamples : int
@@ -121,17 +121,11 @@ def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, 
     Interval(value=2.0, low=2.0, high=2.0)
     """
     array = np.atleast_1d(_validate.real("values", values))
-    if array.ndim != 1 or not array.size:
-        raise ValueError(f"values of shape {array.shape}: must be one-dimensional and not empty")
-    tail = (1 - _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)) / 2
-    rng = np.random.default_rng(_validate.whole("seed", seed, 0))
+    if array.ndim != 1 or array.size < 2:
+        raise ValueError(f"values of shape {array.shape}: must be one-dimensional, at least 2 values")
     resamples = _validate.whole("resamples", resamples, 1)
-    # How often a resample draws each distinct value.
-    distinct, counts = np.unique(array, return_counts=True)
-    shares = counts / array.size
-    means = [rng.multinomial(array.size, shares) @ distinct / array.size for _ in range(resamples)]
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(array.mean()), float(low), float(high))
+    found = _bootstrap.mean(array, None, confidence, resamples, _validate.whole("seed", seed, 0))
+    return Interval(found.value, found.low, found.high)
 
 
 def _flags(name: str, values: Any) -> np.ndarray:

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _bootstrap, _validate
 from edgeinfer._estimate import Estimate
-from edgeinfer.quality import _bootstrap
 
 
 def fid(

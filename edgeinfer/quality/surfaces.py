@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _bootstrap, _validate
 from edgeinfer._extras import need
 from edgeinfer._store import Store, Value
-from edgeinfer.quality import _bootstrap
 from edgeinfer.quality.measures import ImageMeasure, SetMeasure
 
 DIMENSIONS = ("prior_steps", "decode_steps")
