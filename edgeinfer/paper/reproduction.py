@@ -41,6 +41,7 @@ ITEMS = (
     "exits_under_load",
     "tiles",
     "measured_load",
+    "predicted_measured",
 )
 
 _MEASURED = Path(__file__).parent / "data"
