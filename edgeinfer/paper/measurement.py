@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -594,6 +595,7 @@ class _Bench:
             *test.measures(("clip", "attributes")),
             *_distances(self.networks.feature, real.images, captions * seeds),
             *_distances(quality.haar_detail, real.images, captions * seeds, "_detail"),
+            *_distances(partial(quality.haar_detail, order=1), real.images, captions * seeds, "_texture"),
         ]
         of_pairs: list[Measure] = [*test.measures(("psnr", "lpips"))]
         rows: dict[str, dict[str, Any]] = {}

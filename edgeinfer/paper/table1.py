@@ -12,7 +12,8 @@ TITLE = "Table 1: quality metrics"
 STATED = (
     "The paper defines FID, KID, CLIP and LPIPS and gives no values. The values here are of the small cascade in its "
     "toy world: FID and KID on features of its own network with the bias of that many samples (and, of the decode "
-    "stage, on the mean absolute Haar detail of the finest scale, which that network does not see), LPIPS unlearned "
+    "stage, on the Haar detail of the finest scale, which that network does not see: root mean squares follow edges, called "
+    "detail, and in mean absolutes faint texture of flat areas counts too), LPIPS unlearned "
     "(weights 1) on that network's feature maps with eps within the root, the CLIP score by its own embedder, clipped"
     " at 0 after averaging. None compares with values that other networks give."
 )
@@ -26,8 +27,14 @@ DEFINITIONS = {
 ALLOCATIONS = ((1, 1), (1, 8), (2, 8), (4, 4), (8, 4), (16, 1), (16, 8), (32, 16))
 #: Further rows: how many images have all attributes right, and how close they are to a real one by pixels.
 FURTHER = {"attributes": ("all attributes right", "share"), "psnr": ("PSNR", "dB")}
-#: Distances by how much detail there is at the scale of two pixels, of the decode stage alone.
-DETAIL = {"fid_detail": "FID, detail", "kid_detail": "KID, detail"}
+#: Distances by the detail at the scale of two pixels, of the decode stage alone: its root mean square, which follows edges,
+#: and its mean absolute, in which faint texture of flat areas counts as well.
+DETAIL = {
+    "fid_detail": "FID, detail",
+    "kid_detail": "KID, detail",
+    "fid_texture": "FID, texture",
+    "kid_texture": "KID, texture",
+}
 #: Where more is better.
 _HIGHER = ("clip", "attributes", "psnr")
 #: What each image has a score of, so that images can be compared one by one.

@@ -154,7 +154,8 @@ def _set_measure(
         groups = -1 - np.arange(len(real)), captions
         return metric(real, features, groups=groups, confidence=confidence, resamples=resamples, rng=rng, **options)
 
-    by = extractor.digest if isinstance(extractor, Extractor) else getattr(extractor, "__qualname__", "")
+    # For a plain function the measure's name stands.
+    by = getattr(extractor, "digest", name)
     return SetMeasure(name, extractor, distance, identity=f"{by} {_digest(images)} {options}")
 
 

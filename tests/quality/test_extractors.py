@@ -89,12 +89,15 @@ def test_bad_input(network, tmp_path):
 
 def test_haar_detail_is_that_of_the_transform():
     images = np.random.default_rng(1).integers(0, 256, (3, 8, 6, 2), np.uint8)
-    haar = np.array([[1, 1], [1, -1]]) / 2
+    haar = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
     blocks = images.reshape(3, 4, 2, 3, 2, 2).astype(float)
     bands = np.einsum("ya,xb,niajbc->nyxijc", haar, haar, blocks)
-    wanted = [np.abs(bands[:, y, x]).mean((1, 2)) for y, x in ((0, 1), (1, 0), (1, 1))]
-    np.testing.assert_allclose(quality.haar_detail(images), np.concatenate(wanted, axis=1), rtol=1e-6)
+    for order in (1, 2):
+        found = [np.mean(np.abs(bands[:, y, x]) ** order, (1, 2)) ** (1 / order) for y, x in ((0, 1), (1, 0), (1, 1))]
+        np.testing.assert_allclose(quality.haar_detail(images, order), np.concatenate(found, axis=1), rtol=1e-6)
     assert not quality.haar_detail(images.repeat(2, 1).repeat(2, 2)).any()
+    with pytest.raises(ValueError, match="order = 3"):
+        quality.haar_detail(images, 3)
 
 
 @pytest.mark.parametrize(
