@@ -116,7 +116,8 @@ def test_spatial_tiles(model, rows, columns, seed):
         assume(False)
     height, width = wanted.shape[2:]
     if rows > height or columns > width:
-        with pytest.raises(ValueError, match="must be at most"):
+        # ONNX counts a last window that lies in the padding alone, ONNX Runtime leaves it out.
+        with pytest.raises(ValueError, match="must be at most|padding alone"):
             spatial_tiles(model, runs[0], rows, columns)
         return
     try:
