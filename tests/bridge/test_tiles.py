@@ -117,7 +117,7 @@ def test_spatial_tiles(model, rows, columns, seed):
     height, width = wanted.shape[2:]
     if rows > height or columns > width:
         # ONNX counts a last window that lies in the padding alone, ONNX Runtime leaves it out.
-        with pytest.raises(ValueError, match="must be at most|padding alone"):
+        with pytest.raises(ValueError, match=r"must be at most|padding alone"):
             spatial_tiles(model, runs[0], rows, columns)
         return
     try:

@@ -1,0 +1,9 @@
+"""Hypothesis tries the same examples in every run; with EDGEINFER_FUZZ=1 it tries new ones."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+if os.environ.get("EDGEINFER_FUZZ") != "1":
+    settings.load_profile("same")
