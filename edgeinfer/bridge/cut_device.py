@@ -15,7 +15,7 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.bridge import tensors
 from edgeinfer.bridge.cut_edge import IDLE
-from edgeinfer.bridge.cut_sessions import CutSessions, Division, Session, between, divide
+from edgeinfer.bridge.cut_sessions import CutSessions, Division, Session, between, divide, name_cut
 from edgeinfer.bridge.cuts import BestCuts, Cut, best_cuts
 from edgeinfer.bridge.device import Connection, EdgeError
 from edgeinfer.bridge.link_rate import AdaptiveCut
@@ -267,7 +267,7 @@ class CutDevice:
         for name in division.crossing:
             tensor = graph.tensors[name]
             message.inputs.add(name=name, datatype=tensors.datatype(tensor.dtype), shape=tensor.shape)
-        self._address(message, division)
+        name_cut(message, self.sessions.graph, division)
         try:
             answer = self.connection.infer(message, timeout=timeout)
         except grpc.RpcError as error:
@@ -545,7 +545,7 @@ class CutDevice:
             raise EdgeError("UNAVAILABLE", "no edge is given")
         crossing = {name: carried[name] for name in division.crossing}
         message = tensors.request(NETWORK, request, crossing, {"timeout": max(int(timeout * 1e6), 0)})
-        self._address(message, division)
+        name_cut(message, self.sessions.graph, division)
         bits = 8 * sum(value.nbytes for value in crossing.values())
         if self.trace.on:
             self.trace.message("ModelInferRequest", "sent", tensors.size(message), request)
@@ -583,13 +583,6 @@ class CutDevice:
         if isinstance(answer, EdgeError):
             raise answer
         return answer
-
-    def _address(self, message: Any, division: Division) -> None:
-        graph = self.sessions.graph
-        message.model_version = graph.digest
-        if division.returned != graph.outputs:
-            for name in division.returned:
-                message.outputs.add(name=name)
 
     def _checked(self, answer: Any, division: Division, received: float) -> EdgeAnswer:
         """The outputs in an answer, if they are what was asked for."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer.bridge import address, tensors
-from edgeinfer.bridge.cut_sessions import CutSessions, Division, divide
+from edgeinfer.bridge.cut_sessions import CutSessions, Division, divide, name_cut
 from edgeinfer.bridge.cut_user import Settings
 from edgeinfer.bridge.cuts import Cut
 from edgeinfer.bridge.exits import poisson
@@ -83,11 +83,8 @@ def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
         return {name: np.zeros(graph.tensors[name].shape, graph.tensors[name].dtype) for name in names}
 
     request = tensors.request(NETWORK, "0" * 16, zeros(division.crossing), {"timeout": 10**7})
-    request.model_version = graph.digest
+    name_cut(request, graph, division)
     answer = tensors.response(NETWORK, "0" * 16, zeros(division.returned), {"queue_ns": 10**5, "compute_ns": 10**7})
-    if division.returned != graph.outputs:
-        for name in division.returned:
-            request.outputs.add(name=name)
     up, down = (tensors.size(message) for message in (request, answer))
     up, down = (size + _FRAME_HEADER * -(-size // _FRAME_BYTES) for size in (up, down))
     return 8 * up, 8 * (down + _WINDOW_UPDATES)

@@ -106,6 +106,14 @@ def divide(graph: Graph, places: Sequence[int]) -> Division:
     return Division(tuple(map(int, places)), tuple(crossing), computed, kept, returned)
 
 
+def name_cut(message: Any, graph: Graph, division: Division) -> None:
+    """Name the network in a ModelInferRequest, and the outputs that are wanted where they are not all."""
+    message.model_version = graph.digest
+    if division.returned != graph.outputs:
+        for name in division.returned:
+            message.outputs.add(name=name)
+
+
 class Session:
     """A part of a network, loaded to run.
 
