@@ -135,9 +135,7 @@ def measure(
         },
         attrs={"requests": requests, "policy_deadline": deadline, "seed": seed, **machine()},
     )
-    target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
-    return measurement.write(table, target / "exits_under_load.nc")
+    return measurement.write(table, Path(out) / "exits_under_load.nc")
 
 
 def _services(run: Served) -> NDArray[np.float64]:

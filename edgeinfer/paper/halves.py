@@ -17,7 +17,7 @@ from edgeinfer.bridge.cut_measurement import TIMES
 from edgeinfer.bridge.light import LIGHT_NETWORKS
 from edgeinfer.delay import simulate, violation_bracket
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink
-from edgeinfer.paper.measurement import FOLDER
+from edgeinfer.paper.measurement import FOLDER, write
 
 #: Networks that are measured where none are chosen.
 NETWORKS = ("digits", "squeezenet", "shufflenet", "inception_v1", "resnet50")
@@ -122,11 +122,7 @@ def measure(
             found[name] = _measured(network(name), settings)
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps({"settings": settings, "measured": found[name]}))
-    target = Path(out) / "halves.nc"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as temporary:
-        _dataset(found, settings).to_netcdf(temporary, engine="h5netcdf")
-    return target
+    return write(_dataset(found, settings), Path(out) / "halves.nc")
 
 
 def _stored(path: Path, settings: Mapping[str, Any]) -> Any:

@@ -374,9 +374,7 @@ def measure_load(
         coords={"paradigm": [_PARADIGMS[name] for name in paradigms], "load": ("load", rates, {"units": "1"})},
         attrs=about | _Bench.machine(),
     )
-    target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
-    return write(written, target / "load.nc")
+    return write(written, Path(out) / "load.nc")
 
 
 #: Hz: 1 Mbit passes in 10 us.
@@ -719,7 +717,8 @@ def _digest(root: Path) -> str:
 
 
 def write(table: Any, path: Path) -> Path:
-    """Write a table as NetCDF, compressed, the file replaced as a whole."""
+    """Write a table as NetCDF, compressed, the file replaced as a whole and its folder made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     packed = {name: {"zlib": True, "complevel": 9} for name, v in table.data_vars.items() if v.size > 64}
     with replacing(path) as temporary:
         table.to_netcdf(temporary, engine="h5netcdf", encoding=packed)

@@ -101,9 +101,7 @@ def measure(
         },
         attrs={"workers": WORKERS, "threads_of_each": 1, "runs": runs, "seed": seed, **machine()},
     )
-    target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
-    return measurement.write(table, target / "tiles.nc")
+    return measurement.write(table, Path(out) / "tiles.nc")
 
 
 def _time(name: str, model: Any, run: Sequence[int], rounds: int, runs: int, seed: int) -> list[dict[str, Any]]:
