@@ -480,8 +480,8 @@ def generate_command(
     from contextlib import ExitStack
 
     from edgeinfer import bridge
-    from edgeinfer.bridge import address, picture, security
-    from edgeinfer.bridge.device import Connection, Device, Order
+    from edgeinfer.bridge import picture
+    from edgeinfer.bridge.device import Device, Order
     from edgeinfer.bridge.trace import Trace
 
     order = Order(caption, seed, paradigm, prior_steps, decode_steps, wire, quality)
@@ -489,11 +489,7 @@ def generate_command(
         raise click.UsageError(f"--paradigm {paradigm}: needs --edge HOST:PORT")
     with ExitStack() as stack:
         log = stack.enter_context(Trace(trace, "device"))
-        connection = None
-        if edge is not None:
-            host, port = address.parse("edge", edge)
-            credentials = security.channel_credentials(ca, certificate, key)
-            connection = stack.enter_context(Connection(address.join(host, port), credentials=credentials))
+        connection = None if edge is None else stack.enter_context(_connect(edge, ca, certificate, key))
         device = Device(bridge.load(model, threads=threads), connection, trace=log)
         save = picture.writer(output)
         device.cascade.prepare("decode")
@@ -505,6 +501,16 @@ def generate_command(
     if done.reason:
         click.echo(f"finished alone: {done.reason}", err=True)
     click.echo(f"{output}: {done.paradigm}, {done.prior_steps} + {done.decode_steps} steps, {done.seconds:.3f} s, request {done.request}")  # fmt: skip
+
+
+def _connect(edge: str, ca: str | None, certificate: str | None, key: str | None, **options: Any) -> Any:
+    """A connection to HOST:PORT, with TLS where files are given."""
+    from edgeinfer.bridge import address, security
+    from edgeinfer.bridge.device import Connection
+
+    host, port = address.parse("edge", edge)
+    credentials = security.channel_credentials(ca, certificate, key)
+    return Connection(address.join(host, port), credentials=credentials, **options)
 
 
 @group.command("link")
@@ -746,8 +752,7 @@ def infer_command(
 
     from edgeinfer import bridge
     from edgeinfer._files import replacing
-    from edgeinfer.bridge import address, cut_device, network_profiles, security
-    from edgeinfer.bridge.device import Connection
+    from edgeinfer.bridge import cut_device, network_profiles
     from edgeinfer.bridge.trace import Trace
 
     network = bridge.CutSessions(model, _sizes(shapes), level=level, threads=threads or 1)
@@ -762,11 +767,8 @@ def infer_command(
         log = stack.enter_context(Trace(trace, "device"))
         connection = None
         if edge is not None:
-            host, port = address.parse("edge", edge)
-            credentials = security.channel_credentials(ca, certificate, key)
             size = network.message_bytes
-            connection = Connection(address.join(host, port), credentials=credentials, message_bytes=size)
-            stack.enter_context(connection)
+            connection = stack.enter_context(_connect(edge, ca, certificate, key, message_bytes=size))
         device = stack.enter_context(cut_device.CutDevice(network, connection, trace=log))
         device.check(feeds)
         if where not in ("auto", "device"):
