@@ -16,7 +16,7 @@ gsl = $(shell pkg-config --cflags --libs gsl)
 # The allocation-failure tests stand between the core and these functions.
 wrap := csrc/tests/failing_malloc.c -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free
 
-.PHONY: help reproduce test train bench wheel lint ctest ctest-sanitize pytest pytest-sanitize notebooks setup clean signalling
+.PHONY: help reproduce test train bench wheel lint ctest ctest-sanitize pytest pytest-sanitize docs install-core setup clean signalling
 
 help:
 	@echo "make reproduce   draw every figure and table of the paper into $(OUT)"
@@ -24,6 +24,8 @@ help:
 	@echo "make train       train the shipped text-to-image cascade again, from nothing to ONNX, into $(TRAIN_OUT)"
 	@echo "make bench       benchmarks, each beside its rival and its floor"
 	@echo "make lint        ruff, mypy, clang-format, exported symbols"
+	@echo "make docs        the documentation site into build/docs; every page's code runs"
+	@echo "make install-core PREFIX=DIR   the C core as a library: headers, libedgeinfer.a and .so, a pkg-config file"
 	@echo "make wheel       manylinux wheel with a private GSL, and an sdist that builds"
 
 reproduce: $(VENV)/.paper
@@ -70,6 +72,20 @@ pytest-sanitize: $(VENV)/.test
 train: $(VENV)/.train
 	$(python) training/train.py --out $(TRAIN_OUT)
 	$(python) training/evaluate.py $(TRAIN_OUT)/model --out $(TRAIN_OUT)/evaluation.json --sheet $(TRAIN_OUT)/sheet.png
+
+docs: $(VENV)/.docs
+	$(python) -m sphinx -q -W --keep-going -j $(WORKERS) -b html docs build/docs
+	@echo "open $(abspath build/docs)/index.html"
+
+PREFIX ?= /usr/local
+core_objects := $(c_sources:csrc/edgeinfer/%.c=build/core/%.o)
+
+build/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
+	@mkdir -p $(@D)
+	$(CC) $(c_flags) -O3 -fPIC -pthread $(shell pkg-config --cflags gsl) -c $< -o $@
+
+install-core: $(core_objects)
+	sh scripts/install-core.sh "$(PREFIX)" "$(CC)" $(core_objects)
 
 bench: $(VENV)/.benchmarks
 	@set -e; for benchmark in benchmarks/bench_*.py; do echo; echo "== $$benchmark"; $(python) $$benchmark; done
