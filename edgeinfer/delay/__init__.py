@@ -4,8 +4,9 @@ from edgeinfer.delay.bounds import violation_bound, violation_bracket
 from edgeinfer.delay.errors import AccuracyWarning, UnstableError
 from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
 from edgeinfer.delay.latency import latency, mean_sojourn
+from edgeinfer.delay.rare import rare_violation
 from edgeinfer.delay.results import Bracket, Estimate, Latency, Simulation
-from edgeinfer.delay.simulation import rare_violation, simulate
+from edgeinfer.delay.simulation import simulate
 
 __all__ = [
     "AccuracyWarning",
