@@ -8,11 +8,15 @@
 #include <string.h>
 
 enum {
-    TABLE_SIZE = 1024,
+    PER_OCTAVE = 32, /* tabulated exponents */
+    LOWEST = -1074,  /* octave */
+    OCTAVES = 2098,
     BISECTIONS = 52,
     SEARCH_STEPS = 32,
     SERIES = 16384 /* slots of the series that are summed before the remainder */
 };
+
+static const double ROUNDING = 1e-15; /* of 1 - e^kappa, which counts at loads near one */
 
 /* A stage as the bounds see it: `once` for the first job of its part of a path, the service for every further
  * one. */
@@ -20,8 +24,7 @@ typedef struct {
     const ei_service *service; /* NULL: deterministic */
     double once, again;        /* s, for a deterministic stage */
     double abscissa;           /* 1/s */
-    double *table;             /* [TABLE_SIZE + 1][2], log MGF and slope over [0, reach] */
-    double reach, error;       /* 1/s; of the interpolated log MGF */
+    double *table; /* [OCTAVES * PER_OCTAVE + 1][2], log MGF and slope, or 0 where not yet asked for */
 } group;
 
 typedef struct {
@@ -66,172 +69,175 @@ static int log_mgf(const group *self, double theta, double *value, double *slope
     return ei_service_log_mgf(self->service, theta, value, slope);
 }
 
-/* Cubic Hermite interpolation between the tabulated values; exact beyond the table. */
-static void quick_log_mgf(const group *self, double theta, double *value, double *slope) {
-    if (self->table == NULL || theta >= self->reach) {
-        if (log_mgf(self, theta, value, slope) != EI_OK)
-            *value = *slope = INFINITY;
-        return;
-    }
-    double step = self->reach / TABLE_SIZE, position = theta / step;
-    size_t i = (size_t)position;
-    double x = position - (double)i;
-    const double *node = self->table + 2 * i;
-    double rise = node[2] - node[0], left = node[1] * step, right = node[3] * step;
-    double b = 3 * rise - 2 * left - right, c = left + right - 2 * rise;
-    *value = node[0] + x * (left + x * (b + x * c));
-    *slope = (left + x * (2 * b + x * 3 * c)) / step;
+static int node(const group *self, size_t i, const double **values) {
+    double *at = self->table + 2 * i;
+    *values = at;
+    if (at[1] != 0)
+        return EI_OK;
+    double fraction = 0.5 + (double)(i % PER_OCTAVE) / (2 * PER_OCTAVE);
+    return log_mgf(self, ldexp(fraction, (int)(i / PER_OCTAVE) + LOWEST), &at[0], &at[1]);
 }
 
-/* The root of kappa beyond 0, or the abscissa: theta must stay below. Infinite never: returned within double
- * range. */
+/* Cubic Hermite interpolation between values at fixed exponents, which are computed when first asked for:
+ * near enough for a search, and the same whatever else is asked for. */
+static int quick_log_mgf(const group *self, double theta, double *value, double *slope) {
+    if (self->table == NULL || !(theta > 0))
+        return log_mgf(self, theta, value, slope);
+    int octave, status;
+    double position = (frexp(theta, &octave) - 0.5) * 2 * PER_OCTAVE, x = position - floor(position);
+    size_t i = (size_t)(octave - LOWEST) * PER_OCTAVE + (size_t)position;
+    const double *left, *right;
+    if ((status = node(self, i, &left)) != EI_OK || (status = node(self, i + 1, &right)) != EI_OK)
+        return status;
+    if (!(right[0] < INFINITY))
+        return log_mgf(self, theta, value, slope);
+    double step = ldexp(1, octave) / (2 * PER_OCTAVE), rise = right[0] - left[0];
+    double up = left[1] * step, down = right[1] * step, b = 3 * rise - 2 * up - down,
+           c = up + down - 2 * rise;
+    *value = left[0] + x * (up + x * (b + x * c));
+    *slope = (up + x * (2 * b + x * 3 * c)) / step;
+    return EI_OK;
+}
+
+/* The root of kappa beyond 0, or the abscissa: theta must stay below. Infinite for no work at all. */
 static int exponent_limit(const group *self, double arrival_rate, double *limit) {
-    double low = 0, high = 1 / (self->again + 1e-9) + arrival_rate, value, slope;
+    double low = 0, value, slope, mean;
     *limit = 0;
-    double mean;
     int status = log_mgf(self, 0, &value, &mean);
     if (status != EI_OK)
         return status;
     if (!(arrival_rate * mean < 1))
         return EI_OK;
-    for (int i = 0; i < 2000; i++) {
+    if (mean == 0)
+        *limit = INFINITY;
+    double high = 1 / mean;
+    for (int i = 0; i < 2000 && mean > 0; i++) {
         if (high >= self->abscissa)
             high = self->abscissa;
         if ((status = log_mgf(self, high, &value, &slope)) != EI_OK)
             return status;
-        if (!(value + log(arrival_rate / (arrival_rate + high)) < 0) || high >= self->abscissa)
+        if (!(value < log1p(high / arrival_rate)) || high >= self->abscissa)
             break;
         low = high;
-        if (high > 1e12)
-            break;
         high *= 2;
     }
-    for (int i = 0; i < BISECTIONS; i++) {
+    for (int i = 0; i < BISECTIONS && mean > 0; i++) {
         double middle = low + (high - low) / 2;
         if ((status = log_mgf(self, middle, &value, &slope)) != EI_OK)
             return status;
-        if (value + log(arrival_rate / (arrival_rate + middle)) < 0)
+        if (value < log1p(middle / arrival_rate))
             low = middle;
         else
             high = middle;
     }
-    *limit = low;
+    if (mean > 0)
+        *limit = low;
     return EI_OK;
 }
 
-static int tabulate(group *self, double reach) {
+static int tabulate(group *self) {
     if (self->service == NULL || self->service->kind == EI_SERVICE_EXPONENTIAL)
         return EI_OK;
-    int status;
-    self->table = malloc((TABLE_SIZE + 1) * 2 * sizeof *self->table);
-    if (self->table == NULL)
-        return EI_ERR_NO_MEMORY;
-    self->reach = reach;
-    double step = reach / TABLE_SIZE;
-    for (size_t i = 0; i <= TABLE_SIZE; i++)
-        if ((status = log_mgf(self, (double)i * step, &self->table[2 * i], &self->table[2 * i + 1])) != EI_OK)
-            return status;
-    /* The interpolation's error, measured where it is largest, goes on top of the bound. */
-    self->error = 0;
-    for (size_t i = 0; i < TABLE_SIZE; i += 8) {
-        double exact, near, slope, at = ((double)i + 0.5) * step;
-        if ((status = log_mgf(self, at, &exact, &slope)) != EI_OK)
-            return status;
-        quick_log_mgf(self, at, &near, &slope);
-        self->error = fmax(self->error, 2 * fabs(exact - near));
-    }
-    return EI_OK;
+    self->table = calloc(2 * (OCTAVES * PER_OCTAVE + 1), sizeof *self->table);
+    return self->table == NULL ? EI_ERR_NO_MEMORY : EI_OK;
 }
 
-/* Derivative of the logarithm of the bound at theta, and the logarithm itself unless value is NULL; +inf
- * outside the region of convergence. */
-static double evaluate(const group_list *list, double arrival_rate, double deadline, size_t skip,
-                       double theta, double *value) {
+/* Derivative of the logarithm of the bound at theta, and with value the logarithm itself; +inf outside the
+ * region of convergence. Exact with value, from the tables without. */
+static int evaluate(const group_list *list, double arrival_rate, double deadline, size_t skip, double theta,
+                    double *derivative, double *value) {
     const double arrivals = log1p(theta / arrival_rate), arrivals_slope = 1 / (arrival_rate + theta);
-    double sum = -theta * deadline, derivative = -deadline;
+    double sum = -theta * deadline;
+    *derivative = -deadline;
     for (size_t k = 0; k < list->count; k++) {
         const group *self = &list->groups[k];
         double cumulant, cumulant_slope;
-        quick_log_mgf(self, theta, &cumulant, &cumulant_slope);
-        cumulant += self->error;
+        int status = value != NULL ? log_mgf(self, theta, &cumulant, &cumulant_slope)
+                                   : quick_log_mgf(self, theta, &cumulant, &cumulant_slope);
+        if (status != EI_OK)
+            return status;
         sum += self->service == NULL ? theta * self->once : cumulant;
-        derivative += self->service == NULL ? self->once : cumulant_slope;
+        *derivative += self->service == NULL ? self->once : cumulant_slope;
         if (k == skip)
             continue;
-        double rest = -expm1(cumulant - arrivals);
+        double rest = -expm1(cumulant - arrivals) - ROUNDING;
         if (!(rest > 0)) {
+            *derivative = INFINITY;
             if (value != NULL)
                 *value = INFINITY;
-            return INFINITY;
+            return EI_OK;
         }
-        if (value != NULL)
-            sum -= log(rest);
-        derivative += (1 - rest) / rest * (cumulant_slope - arrivals_slope);
+        sum -= log(rest);
+        *derivative += (1 - rest) / rest * (cumulant_slope - arrivals_slope);
     }
     if (value != NULL)
         *value = sum;
-    return derivative;
+    return EI_OK;
+}
+
+/* The least of the limits of all groups. */
+static int decay_rate(const group_list *list, double arrival_rate, double *value) {
+    *value = INFINITY;
+    for (size_t k = 0; k < list->count; k++) {
+        double limit;
+        int status = exponent_limit(&list->groups[k], arrival_rate, &limit);
+        if (status != EI_OK)
+            return status;
+        *value = fmin(*value, limit);
+    }
+    return EI_OK;
+}
+
+/* Any theta gives a bound: the minimum is flat, or at the end of the interval, and bisection is near enough.
+ */
+static int least_by_jobs(const group_list *list, double arrival_rate, double deadline, size_t skip,
+                         double limit, double *log_bound, double *theta) {
+    double low = 0, high = limit, slope, value;
+    int status;
+    *log_bound = *theta = 0;
+    if (!(high > 0) || !(deadline > 0))
+        return EI_OK;
+    if (isinf(high)) {
+        *log_bound = -INFINITY;
+        return EI_OK;
+    }
+    for (int step = 0; step < SEARCH_STEPS; step++) {
+        double middle = low + (high - low) / 2;
+        if ((status = evaluate(list, arrival_rate, deadline, skip, middle, &slope, NULL)) != EI_OK)
+            return status;
+        if (slope < 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    if ((status = evaluate(list, arrival_rate, deadline, skip, low, &slope, &value)) != EI_OK)
+        return status;
+    if (value < 0) {
+        *log_bound = value;
+        *theta = low;
+    }
+    return EI_OK;
 }
 
 static int by_jobs(group_list *list, int lundberg, size_t count, const double *arrival_rate,
                    const double *deadline, double *log_bound, double *theta, ei_monitor monitor) {
     int status = EI_OK;
-    double *limits = malloc(count * sizeof *limits + 1);
-    if (limits == NULL)
-        return EI_ERR_NO_MEMORY;
-    double reach = 0;
+    double limit = 0;
+    for (size_t k = 0; k < list->count; k++)
+        if ((status = tabulate(&list->groups[k])) != EI_OK)
+            return status;
     for (size_t i = 0; i < count; i++) {
-        if (i > 0 && arrival_rate[i] == arrival_rate[i - 1]) {
-            limits[i] = limits[i - 1];
-            continue;
-        }
-        limits[i] = INFINITY;
-        for (size_t k = 0; k < list->count; k++) {
-            double limit;
-            if ((status = exponent_limit(&list->groups[k], arrival_rate[i], &limit)) != EI_OK)
-                goto out;
-            limits[i] = fmin(limits[i], limit);
-        }
-        reach = fmax(reach, limits[i]);
-        if (monitor.poll != NULL && i % 64 == 0 && monitor.poll(monitor.context) != 0) {
-            status = EI_ERR_INTERRUPTED;
-            goto out;
-        }
+        if (i == 0 || arrival_rate[i] != arrival_rate[i - 1])
+            status = decay_rate(list, arrival_rate[i], &limit);
+        if (status == EI_OK)
+            status = least_by_jobs(list, arrival_rate[i], deadline[i], lundberg ? 0 : list->count, limit,
+                                   &log_bound[i], &theta[i]);
+        if (status != EI_OK)
+            return status;
+        if (monitor.poll != NULL && i % 64 == 63 && monitor.poll(monitor.context) != 0)
+            return EI_ERR_INTERRUPTED;
     }
-    /* The table pays for itself from some dozen elements on. */
-    if (count > 32 && reach > 0)
-        for (size_t k = 0; k < list->count; k++)
-            if ((status = tabulate(&list->groups[k], reach)) != EI_OK)
-                goto out;
-    for (size_t i = 0; i < count; i++) {
-        double low = 0, high = limits[i], value;
-        size_t skip = lundberg ? 0 : list->count;
-        log_bound[i] = 0;
-        theta[i] = 0;
-        if (!(high > 0) || !(deadline[i] > 0))
-            continue;
-        /* Any theta gives a bound: the minimum is flat, or at the end of the interval, and this is near
-         * enough. */
-        for (int step = 0; step < SEARCH_STEPS; step++) {
-            double middle = low + (high - low) / 2;
-            if (evaluate(list, arrival_rate[i], deadline[i], skip, middle, NULL) < 0)
-                low = middle;
-            else
-                high = middle;
-        }
-        evaluate(list, arrival_rate[i], deadline[i], skip, low, &value);
-        if (value < 0) {
-            log_bound[i] = value;
-            theta[i] = low;
-        }
-        if (monitor.poll != NULL && i % 4096 == 4095 && monitor.poll(monitor.context) != 0) {
-            status = EI_ERR_INTERRUPTED;
-            goto out;
-        }
-    }
-out:
-    free(limits);
-    return status;
+    return EI_OK;
 }
 
 /* The pipeline on the slot grid: deterministic groups, and at most one random stage. */
@@ -540,6 +546,15 @@ int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_me
         status = by_slots(&list, method == EI_BOUND_PRINTED, slot, count, arrival_rate, deadline, log_bound,
                           theta, monitor);
 out:
+    group_list_free(&list);
+    return status;
+}
+
+int ei_decay_rate(const ei_service *stages, size_t stage_count, double arrival_rate, double *value) {
+    group_list list = {NULL, 0};
+    int status = group_list_init(&list, stages, stage_count);
+    if (status == EI_OK)
+        status = decay_rate(&list, arrival_rate, value);
     group_list_free(&list);
     return status;
 }

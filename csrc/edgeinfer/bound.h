@@ -40,4 +40,9 @@ EI_WARN_UNUSED int ei_violation_bound(const ei_service *stages, size_t stage_cou
                                       const double *deadline, double *log_bound, double *theta,
                                       ei_monitor monitor);
 
+/* The decay rate of P(W > T) that the bounds reach, 1/s: the least root of a kappa_k, or abscissa; 0 where a
+ * stage is unstable. */
+EI_WARN_UNUSED int ei_decay_rate(const ei_service *stages, size_t stage_count, double arrival_rate,
+                                 double *value);
+
 #endif

@@ -17,23 +17,29 @@ enum {
     HANDOVER_CELLS = 128,   /* lattice points that make the deterministic service */
     HANDOVER_SIZE = 6 * HANDOVER_CELLS,
     HANDOVER_GROUPS = 16, /* cells of the part of it that a record leaves */
-    HANDOVER_JOBS = 64    /* jobs on the added stage before the Chernoff bound takes over */
+    HANDOVER_JOBS = 64,   /* jobs on the added stage before the Chernoff bound takes over */
+    PROBES = 4
 };
 static const double QUEUE_WORK = 1e8; /* multiply-adds of an M/G/1 lattice */
 /* upper / lower below which dearer formulas are not tried. */
 static const double CLOSE = 1.02, FAIR = 1.12, POOR = 1.3;
 static const double BEYOND = 6; /* mean interarrival times that a lattice reaches beyond the deadlines */
 static const double NEGLIGIBLE = 1e-18; /* a law's lattice ends here */
+static const double FURTHEST = 1e-20;   /* and a sojourn time's near here */
+static const double LEAST = 1e-290;     /* below, only logarithms keep their accuracy */
 
-/* One arrival rate's deadlines, of a pipeline D (d1), X, D (d3) with `constant` seconds more. */
+/* D (d1), X, D (d3) with `constant` seconds more. */
 typedef struct {
     double d1, d3, constant;
     const ei_service *random; /* NULL: none */
 } shape;
 
+/* One arrival rate's deadlines. The first PROBES are the library's own, spread over the probabilities of
+ * interest: they alone decide how far lattices reach and which formulas are tried, so that a bracket is a
+ * function of its own rate and deadline, the same alone as beside others, and falls with the deadline. */
 typedef struct {
     const shape *pipeline;
-    double arrival_rate;
+    double arrival_rate, horizon; /* 1/s; s, where lattices may end */
     size_t count;
     const size_t *index; /* [count], into the caller's arrays */
     const double *deadline;
@@ -56,20 +62,12 @@ static void cut_upper(const batch *self, size_t at, double value, int method) {
     }
 }
 
-/* Whether some element's ends are still further apart than by the factor `enough`. */
+/* Whether some probe's ends are still further apart than by the factor `enough`. */
 static int is_wide(const batch *self, double enough) {
-    for (size_t i = 0; i < self->count; i++)
+    for (size_t i = 0; i < PROBES; i++)
         if (self->upper[self->index[i]] > enough * self->lower[self->index[i]])
             return 1;
     return 0;
-}
-
-static double largest_deadline(const batch *self) {
-    double largest = 0;
-    for (size_t i = 0; i < self->count; i++)
-        if (isfinite(self->deadline[self->index[i]]))
-            largest = fmax(largest, self->deadline[self->index[i]]);
-    return largest;
 }
 
 /* E[phi(X)] over the lattice, phi(x) = P(Wq > rest - x), an increasing function: X rounded up or down to
@@ -113,7 +111,7 @@ static int exact_waiting(const batch *self) {
     double service = fmax(pipeline->d1, pipeline->d3);
     double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
     ei_md1 waiting;
-    int status = ei_md1_init(&waiting, self->arrival_rate, service, largest_deadline(self));
+    int status = ei_md1_init(&waiting, self->arrival_rate, service, self->horizon);
     for (size_t i = 0; i < self->count && status == EI_OK; i++) {
         size_t at = self->index[i];
         double value = ei_md1_waiting_sf(&waiting, self->deadline[at] - constant);
@@ -364,7 +362,7 @@ static int upper_associated(const batch *self) {
     if (dm <= 0 || (status = choose_exponents(self, dm, 0, candidates, &exponents)) != EI_OK ||
         exponents == 0)
         return status;
-    double steepest = candidates[exponents - 1].theta, furthest = largest_deadline(self) - constant;
+    double steepest = candidates[exponents - 1].theta, furthest = self->horizon - constant;
     if (!(furthest > 0))
         return EI_OK;
     double horizon = fmin(furthest, 46 / steepest) + 10 / steepest;
@@ -580,9 +578,9 @@ static int add_stage(const batch *self, double d, double before, int behind, ei_
                 left[e] -= log(-expm1(theta * before - idle));
         }
         int enough = 1;
-        for (size_t i = 0; i < self->count && enough; i++) {
+        for (size_t i = 0; i < PROBES && enough; i++) {
             double y = self->deadline[self->index[i]] - constant;
-            enough = !(y >= 0) || !isfinite(y) ||
+            enough = !(y >= 0) ||
                      remainder_of(left, candidates, exponents, y) < 1e-4 * ei_lattice_upper(&ends[1], y);
         }
         if (job > HANDOVER_JOBS || enough)
@@ -623,7 +621,7 @@ out:
 static int link_bottleneck(const batch *self, int only_lower) {
     const shape *pipeline = self->pipeline;
     double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
-    double rest = largest_deadline(self) - constant;
+    double rest = self->horizon - constant;
     ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
     int status;
     if (!(rest > 0))
@@ -655,7 +653,7 @@ out:
 static int upper_single_server(const batch *self) {
     const shape *pipeline = self->pipeline;
     double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
-    double rest = largest_deadline(self) - constant;
+    double rest = self->horizon - constant;
     ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
     int status = EI_OK;
     if (rest > 0 &&
@@ -703,7 +701,7 @@ static int bracket_one(const batch *self, const ei_service *stages, size_t stage
     ei_lattice down = {0}, up = {0};
     ei_md1 waiting = {0};
     int status;
-    if ((status = ei_md1_init(&waiting, self->arrival_rate, dm, largest_deadline(self))) != EI_OK ||
+    if ((status = ei_md1_init(&waiting, self->arrival_rate, dm, self->horizon)) != EI_OK ||
         (status = ei_lattice_service(&down, pipeline->random, 0, reach / SERVICE_POINTS, SERVICE_POINTS + 2,
                                      0)) != EI_OK ||
         (status = ei_lattice_service(&up, pipeline->random, 0, reach / SERVICE_POINTS, SERVICE_POINTS + 2,
@@ -745,7 +743,7 @@ static int bracket_several(const batch *self, const ei_service *stages, size_t s
             continue;
         }
         ei_md1 waiting;
-        status = ei_md1_init(&waiting, self->arrival_rate, stages[k].time, largest_deadline(self));
+        status = ei_md1_init(&waiting, self->arrival_rate, stages[k].time, self->horizon);
         for (size_t i = 0; i < self->count && status == EI_OK; i++)
             raise_lower(self, self->index[i],
                         ei_md1_waiting_sf(&waiting, self->deadline[self->index[i]] - least),
@@ -774,6 +772,23 @@ static shape shape_of(const ei_service *stages, size_t stage_count, size_t *rand
     return self;
 }
 
+/* Where the lattices end and the probes lie: at `level` of the decay from the mean latency on. */
+static int place(const ei_service *stages, size_t stage_count, double arrival_rate, double *horizon,
+                 double probes[PROBES]) {
+    static const double levels[PROBES] = {1e-1, 1e-3, 1e-6, 1e-10};
+    double mean = 0, decay;
+    int status = ei_decay_rate(stages, stage_count, arrival_rate, &decay);
+    if (status != EI_OK)
+        return status;
+    for (size_t k = 0; k < stage_count; k++)
+        mean += ei_service_mean(&stages[k]);
+    decay = fmax(decay, 1e-250);
+    *horizon = mean - log(FURTHEST) / decay;
+    for (size_t i = 0; i < PROBES; i++)
+        probes[i] = mean - log(levels[i]) / decay;
+    return EI_OK;
+}
+
 typedef struct {
     double arrival_rate;
     size_t index;
@@ -784,13 +799,44 @@ static int compare_keys(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
+/* The elements of one rate, the probes first. */
+static int bracket_rate(const batch *self, const ei_service *stages, size_t stage_count,
+                        size_t random_count) {
+    if (random_count == 0)
+        return exact_waiting(self);
+    return random_count == 1 ? bracket_one(self, stages, stage_count)
+                             : bracket_several(self, stages, stage_count);
+}
+
+/* Upper ends near the end of the range of double, where products lose their accuracy, again in the log
+ * domain; they are positive. */
+static int raise_least(const batch *self, const ei_service *stages, size_t stage_count) {
+    for (size_t i = 0; i < self->count; i++) {
+        size_t at = self->index[i];
+        batch one = *self;
+        if (!isfinite(self->deadline[at]) || self->upper[at] > LEAST)
+            continue;
+        self->upper[at] = LEAST;
+        if (self->lower[at] > LEAST / 2)
+            self->lower[at] = 0;
+        one.index = &self->index[i];
+        one.count = 1;
+        int status = upper_moments(&one, stages, stage_count);
+        if (status != EI_OK)
+            return status;
+        self->upper[at] = nextafter(self->upper[at], 1);
+    }
+    return EI_OK;
+}
+
 int ei_violation_bracket(const ei_service *stages, size_t stage_count, size_t count,
                          const double *arrival_rate, const double *deadline, double *lower, double *upper,
                          uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor) {
     int status = EI_OK;
-    double slowest = 0;
+    double slowest = 0, *ends = NULL;
     key *keys = NULL;
-    size_t *index = NULL, random_count;
+    size_t *index = NULL, random_count, all = count + PROBES;
+    uint8_t *methods = NULL;
     if (stage_count == 0)
         return EI_ERR_EMPTY;
     for (size_t k = 0; k < stage_count; k++) {
@@ -802,49 +848,63 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, size_t co
         if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))
             return EI_ERR_DOMAIN;
     keys = malloc(count * sizeof *keys + 1);
-    index = malloc(count * sizeof *index + 1);
-    if (keys == NULL || index == NULL) {
+    index = malloc(all * sizeof *index);
+    ends = malloc(3 * all * sizeof *ends);
+    methods = malloc(2 * all);
+    if (keys == NULL || index == NULL || ends == NULL || methods == NULL) {
         status = EI_ERR_NO_MEMORY;
         goto out;
     }
+    /* The caller's elements, then the probes. */
+    double *times = ends + 2 * all;
     for (size_t i = 0; i < count; i++) {
         keys[i] = (key){arrival_rate[i], i};
-        lower[i] = 0;
-        upper[i] = 1;
-        lower_method[i] = upper_method[i] = EI_BRACKET_TRIVIAL;
+        times[i] = deadline[i];
+    }
+    for (size_t i = 0; i < all; i++) {
+        ends[i] = 0;
+        ends[all + i] = 1;
+        methods[i] = methods[all + i] = EI_BRACKET_TRIVIAL;
     }
     qsort(keys, count, sizeof *keys, compare_keys);
-    for (size_t i = 0; i < count; i++)
-        index[i] = keys[i].index;
     shape pipeline = shape_of(stages, stage_count, &random_count);
     for (size_t from = 0, to; from < count && status == EI_OK; from = to) {
-        for (to = from + 1; to < count && keys[to].arrival_rate == keys[from].arrival_rate; to++)
-            continue;
-        batch part = {&pipeline,    keys[from].arrival_rate,
-                      to - from,    index + from,
-                      deadline,     lower,
-                      upper,        lower_method,
-                      upper_method, monitor};
-        if (part.arrival_rate * slowest >= 1) {
-            for (size_t i = from; i < to; i++) {
-                lower[index[i]] = upper[index[i]] = 1;
-                lower_method[index[i]] = upper_method[index[i]] = EI_BRACKET_UNSTABLE;
+        batch part = {&pipeline, keys[from].arrival_rate, 0,      PROBES, index, times, ends, ends + all,
+                      methods,   methods + all,           monitor};
+        for (to = from; to < count && keys[to].arrival_rate == part.arrival_rate; to++)
+            index[part.count++] = keys[to].index;
+        /* Without any work nobody waits; and who never comes to an end is always late. */
+        int trivial = slowest == 0 ? EI_BRACKET_EXACT : EI_BRACKET_UNSTABLE;
+        if (slowest == 0 || part.arrival_rate * slowest >= 1) {
+            for (size_t i = PROBES; i < part.count; i++) {
+                double late = slowest > 0 || times[index[i]] < 0;
+                ends[index[i]] = ends[all + index[i]] = late;
+                methods[index[i]] = methods[all + index[i]] = (uint8_t)trivial;
             }
             continue;
         }
-        if (random_count == 0)
-            status = exact_waiting(&part);
-        else if (random_count == 1)
-            status = bracket_one(&part, stages, stage_count);
-        else
-            status = bracket_several(&part, stages, stage_count);
+        for (size_t i = 0; i < PROBES; i++) {
+            index[i] = count + i;
+            ends[count + i] = 0;
+            ends[all + count + i] = 1;
+        }
+        if ((status = place(stages, stage_count, part.arrival_rate, &part.horizon, times + count)) == EI_OK &&
+            (status = bracket_rate(&part, stages, stage_count, random_count)) == EI_OK) {
+            part.index += PROBES;
+            part.count -= PROBES;
+            status = raise_least(&part, stages, stage_count);
+        }
     }
-    /* A probability beyond the exponent range is still positive. */
-    for (size_t i = 0; i < count && status == EI_OK; i++)
-        if (isfinite(deadline[i]) && upper[i] < 1e-300)
-            upper[i] = 1e-300;
+    for (size_t i = 0; i < count && status == EI_OK; i++) {
+        lower[i] = ends[i];
+        upper[i] = ends[all + i];
+        lower_method[i] = methods[i];
+        upper_method[i] = methods[all + i];
+    }
 out:
     free(keys);
     free(index);
+    free(ends);
+    free(methods);
     return status;
 }

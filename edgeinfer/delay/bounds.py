@@ -106,7 +106,8 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike, deadline: Arr
     Returns
     -------
     Bracket
-        lower <= P(W > deadline) <= upper; both 1 where a stage's load is >= 1.
+        lower <= P(W > deadline) <= upper; both 1 where a stage's load is >= 1. Each element depends on its own
+        pipeline, rate and deadline only, and falls with the deadline.
 
     Examples
     --------

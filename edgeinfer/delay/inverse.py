@@ -9,10 +9,12 @@ from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
 from edgeinfer.delay._elements import elements, finish
-from edgeinfer.delay.bounds import METHODS, violation_bound
+from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.model import Pipeline, Transfer
 
 _SECTIONS = 16
+_SLOTTED = ("corrected", "printed")
+_FURTHEST = 1e300
 
 
 def _probability(value: ArrayLike) -> Any:
@@ -23,6 +25,8 @@ def _smallest(holds: Callable[[np.ndarray], np.ndarray], low: float, high: float
     """Smallest x in (low, high] that a monotone predicate accepts; `high` is known to be accepted."""
     while high - low > tolerance * high:
         grid = np.linspace(low, high, _SECTIONS + 1)
+        if not grid[0] < grid[1] < high:
+            break
         accepted = holds(grid[1:-1])
         first = int(np.argmax(accepted)) + 1 if accepted.any() else _SECTIONS
         low, high = float(grid[first - 1]), float(grid[first])
@@ -82,7 +86,14 @@ def deadline_at(
     Returns
     -------
     float or (...,) ndarray, s
-        inf where a stage is unstable.
+        `violation_bound` at the answer is at most `probability`. inf where a stage is unstable, and for
+        "corrected" and "printed" where no deadline up to a million times the mean latency is certified.
+
+    Raises
+    ------
+    ValueError
+        For arguments outside their range, and where the bound of a stable pipeline reaches the probability at
+        no deadline within the range of double: loads too near to one for the accuracy of the service law.
 
     Examples
     --------
@@ -105,12 +116,31 @@ def deadline_at(
         def holds(deadlines: np.ndarray, single=single, rate=element_rate, target=element_target) -> np.ndarray:
             return np.asarray(violation_bound(single, rate, deadlines, method)) <= target
 
-        low, high = 0.0, 2 * float(mean.sum())
-        while not holds(np.array([high]))[0] and high < 1e6 * mean.sum():
-            low, high = high, 2 * high
-        if high < 1e6 * mean.sum():
-            result[i] = _smallest(holds, low, high, tolerance)
+        low, high = _enclose(holds, 2 * float(mean.sum()), method)
+        if high == np.inf and method not in _SLOTTED:
+            raise ValueError(
+                f"probability = {element_target:g}: at a load of {element_rate * mean.max():.15g} the bound "
+                f"{method!r} is above it at every deadline; use a smaller arrival_rate or a larger probability"
+            )
+        result[i] = _smallest(holds, low, high, tolerance) if np.isfinite(high) else np.inf
     return finish(result, shape)
+
+
+def _enclose(holds: Callable[[np.ndarray], np.ndarray], first: float, method: str) -> tuple[float, float]:
+    """A deadline that does not hold, or 0, and the next of `first` times the powers of two, which does, or inf."""
+    if holds(np.zeros(1))[0]:
+        return 0.0, 0.0
+    # A call over many deadlines costs little more than one over one, but on the slot grid.
+    many, furthest = (1, 1e6 * first) if method in _SLOTTED else (16, _FURTHEST)
+    low, high = 0.0, first
+    while high < furthest:
+        grid = high * 2.0 ** np.arange(many)
+        accepted = holds(grid)
+        if accepted.any():
+            found = int(np.argmax(accepted))
+            return (float(grid[found - 1]) if found else low), float(grid[found])
+        low, high = float(grid[-1]), 2 * float(grid[-1])
+    return low, np.inf
 
 
 def max_arrival_rate(
@@ -136,7 +166,8 @@ def max_arrival_rate(
     Returns
     -------
     float or (...,) ndarray, 1/s
-        0 where even a lone request misses the deadline too often.
+        `violation_bound` at the answer is at most `probability`. 0 where even a lone request misses the
+        deadline too often; inf where no stage takes any time.
 
     Examples
     --------
@@ -152,7 +183,11 @@ def max_arrival_rate(
     shape, walk = _singles(pipeline, deadline=limit, probability=target)
     result = np.zeros(int(np.prod(shape)))
     for i, single, element_limit, element_target in walk:
-        full = 1 / float(single.moments()[0].max())
+        mean = float(single.moments()[0].max())
+        if mean == 0:
+            result[i] = np.inf
+            continue
+        full = 1 / mean
         low, high = 0.0, full
         while high - low > tolerance * max(low, 1e-6 * full):
             middle = (low + high) / 2
@@ -189,7 +224,15 @@ def min_bandwidth(
     Returns
     -------
     float or (...,) ndarray, Hz
-        inf where no bandwidth up to 1e12 Hz is enough.
+        `violation_bound` at the answer is at most `probability`. inf where no bandwidth up to 1e12 Hz is
+        enough.
+
+    Raises
+    ------
+    ValueError
+        For arguments outside their range, and a pipeline without a Transfer.
+    RuntimeError
+        Where the law of a transfer time cannot be computed at a bandwidth that has to be tried.
 
     Examples
     --------
@@ -207,25 +250,24 @@ def min_bandwidth(
     shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
     for i, single, element_rate, element_limit, element_target in walk:
+        # Transfers take no time at best, and the mean rate carries them on average.
+        others = [stage for stage in single if not isinstance(stage, Transfer)]
+        if others and violation_bracket(Pipeline(others), element_rate, element_limit).lower > element_target:
+            continue
 
         def holds(
             bandwidth: float, single=single, rate=element_rate, limit=element_limit, target=element_target
         ) -> bool:
-            stages = [
-                replace(stage, link=replace(stage.link, bandwidth=bandwidth)) if isinstance(stage, Transfer) else stage
-                for stage in single
-            ]
-            try:
-                return bool(violation_bound(Pipeline(stages), rate, limit, method) <= target)
-            except ValueError:
-                # All else was checked above: a transfer of more slots than the law's tables hold.
+            tried = _with_bandwidth(single, bandwidth)
+            if any(rate * stage.bits >= stage.link.mean_rate() for stage in tried if isinstance(stage, Transfer)):
                 return False
+            return bool(violation_bound(tried, rate, limit, method) <= target)
 
         bandwidths = [stage.link.bandwidth for stage in single if isinstance(stage, Transfer)]
         high = float(max(bandwidths))
-        while not holds(high) and high < 1e12:
+        while not (accepted := holds(high)) and high < 1e12:
             high *= 4
-        if high >= 1e12:
+        if not accepted:
             continue
         low = high / 4
         while holds(low):
@@ -235,3 +277,12 @@ def min_bandwidth(
             low, high = (low, middle) if holds(middle) else (middle, high)
         result[i] = high
     return finish(result, shape)
+
+
+def _with_bandwidth(pipeline: Pipeline, bandwidth: float) -> Pipeline:
+    return Pipeline(
+        [
+            replace(stage, link=replace(stage.link, bandwidth=bandwidth)) if isinstance(stage, Transfer) else stage
+            for stage in pipeline
+        ]
+    )

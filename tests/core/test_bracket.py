@@ -153,13 +153,35 @@ def test_unstable_and_infinite(latent):
     assert list(lower) == [1, 1, 0] and list(upper) == [1, 1, 0]
 
 
-def test_order_and_grouping_do_not_matter(latent):
+@pytest.mark.parametrize("several", [False, True])
+def test_a_bracket_is_a_function_of_its_own_arguments(latent, several):
     stages = [("deterministic", 0.651), ("transfer", latent), ("deterministic", 0.458)]
-    rates, deadlines = np.array([1.0, 0.5, 1.0, 0.5]), np.array([4.8, 4.8, 2.4, 9.6])
+    if several:
+        stages[0] = ("exponential", 0.4)
+    rates, deadlines = np.tile([1.0, 0.5], 24), np.repeat(np.geomspace(0.3, 500.0, 24), 2)
     mixed = _core.violation_bracket(stages, rates, deadlines)
-    for i in range(4):
-        lower, upper = bracket(stages, rates[i], [deadlines[i]])
-        np.testing.assert_allclose([mixed[0][i], mixed[1][i]], [lower[0], upper[0]], rtol=2e-2)
+    for i in (0, 5, 12, 13, 30, 47):
+        alone = _core.violation_bracket(stages, rates[i : i + 1], deadlines[i : i + 1])
+        assert [answer[0] for answer in alone] == [answer[i] for answer in mixed]
+    for method in ("union", "lundberg"):
+        bounds = _core.violation_bound(stages, rates, deadlines, method, 1.0)[0]
+        alone = _core.violation_bound(stages, rates[9:10], deadlines[9:10], method, 1.0)[0]
+        assert alone[0] == bounds[9]
+
+
+def test_ends_at_the_end_of_the_range_of_double():
+    rate, times = 1.0, np.array([500.0, 695.0, 740.0, 1e4])
+    lower, upper = bracket([("exponential", 0.5)], rate, times)
+    exact = np.exp(-times)
+    # Down to the least double the upper end is some double above the truth.
+    assert (lower <= exact).all() and (upper >= exact).all() and (upper > 0).all()
+    assert (upper[:3] <= 3 * exact[:3]).all() and upper[3] <= 5e-324
+
+
+def test_no_work_takes_no_time():
+    for stages in ([("deterministic", 0.0)], [("samples", np.zeros(3)), ("deterministic", 0.0)]):
+        lower, upper = bracket(stages, 2.0, [-1.0, 0.0, 3.0])
+        assert list(lower) == list(upper) == [1, 0, 0]
 
 
 def test_merging_is_exact():
