@@ -68,7 +68,7 @@ pytest: $(VENV)/.test
 pytest-sanitize: $(VENV)/.test
 	PYTHON=$(abspath $(python)) CC="$(CC)" sh scripts/pytest-sanitize.sh
 
-# Stopped, it goes on from its checkpoints. To ship the result, replace edgeinfer/bridge/models/scenes with model/.
+# Stopped, it goes on from its checkpoints. To ship the result, replace edgeinfer/network/models/scenes with model/.
 train: $(VENV)/.train
 	$(python) training/train.py --out $(TRAIN_OUT)
 	$(python) training/evaluate.py $(TRAIN_OUT)/model --out $(TRAIN_OUT)/evaluation.json --sheet $(TRAIN_OUT)/sheet.png

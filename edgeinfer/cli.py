@@ -752,12 +752,13 @@ def infer_command(
 
     from edgeinfer import bridge
     from edgeinfer._files import replacing
-    from edgeinfer.bridge import cut_device, network_profiles
+    from edgeinfer.bridge import cut_device
     from edgeinfer.bridge.trace import Trace
+    from edgeinfer.network.graphs import random_feeds
 
     network = bridge.CutSessions(model, _sizes(shapes), level=level, threads=threads or 1)
     graph = network.graph
-    feeds = network_profiles.random_feeds(graph, seed) if source is None else _read_inputs(source, graph)
+    feeds = random_feeds(graph, seed) if source is None else _read_inputs(source, graph)
     if where not in ("auto", "device", "edge") and not (where.isdecimal() and int(where) <= len(graph.operations)):
         raise click.UsageError(f"--cut {where}: must be auto, device, edge or in 0 .. {len(graph.operations)}")
     if edge is None and where != "device":

@@ -17,12 +17,13 @@ study plan UnstableError quality allocate_steps""".split()
 #: What each room may import.
 BELOW = {
     "model": set(),
+    "network": {"model"},
     "delay": {"model"},
-    "quality": {"model"},
-    "bridge": {"model"},
+    "quality": {"model", "network"},
+    "bridge": {"model", "network"},
     "plan": {"model", "delay"},
     "study": {"model", "delay", "plan"},
-    "paper": {"model", "delay", "quality", "bridge", "plan", "study"},
+    "paper": {"model", "delay", "network", "quality", "bridge", "plan", "study"},
 }
 
 

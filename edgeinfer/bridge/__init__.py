@@ -37,33 +37,22 @@ from edgeinfer.bridge.exits import (
     replay,
     serve,
 )
-from edgeinfer.bridge.flops import count_flops
-from edgeinfer.bridge.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.bridge.intervals import Interval
-from edgeinfer.bridge.light import LIGHT_NETWORKS, light_model, light_path
 from edgeinfer.bridge.link_rate import AdaptiveCut, LinkRate
-from edgeinfer.bridge.manifest import (
-    Flops,
-    Image,
-    Manifest,
-    Network,
-    Part,
-    Port,
-    Stage,
-    Text,
-    Wire,
-    read_manifest,
-    read_part,
-)
-from edgeinfer.bridge.network_profiles import NetworkProfile
+from edgeinfer.bridge.manifest import Flops, Image, Manifest, Network, Stage, Text, Wire, read_manifest
 from edgeinfer.bridge.parts import Parts, write_parts
 from edgeinfer.bridge.profiles import Profile
 from edgeinfer.bridge.profiling import profile
 from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
-from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, shipped, unpack
+from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
 from edgeinfer.bridge.tile_workers import TileWorkers
 from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spatial_tiles, tileable_runs
+from edgeinfer.network.files import Part, Port, read_part
+from edgeinfer.network.flops import count_flops
+from edgeinfer.network.graphs import Graph, Operation, Tensor, read_graph
+from edgeinfer.network.profiles import NetworkProfile
+from edgeinfer.network.zoo import LIGHT_NETWORKS, light_model, light_path, shipped
 
 # What speaks gRPC or draws loads when it is first named.
 _LAZY = {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer._extras import need
-from edgeinfer.bridge.manifest import read_json
+from edgeinfer.network.files import read_json
 
 
 class Tokenizer(Protocol):

@@ -18,11 +18,12 @@ from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.bridge import intervals
 from edgeinfer.bridge.channels import IMPORTANCES, importance
-from edgeinfer.bridge.exits import ExitNetwork, open_session
-from edgeinfer.bridge.flops import count_flops
+from edgeinfer.bridge.exits import ExitNetwork
 from edgeinfer.bridge.intervals import Interval
-from edgeinfer.bridge.manifest import Part
 from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
+from edgeinfer.network.files import Part
+from edgeinfer.network.flops import count_flops
+from edgeinfer.network.sessions import open_session, session_options
 
 FORMAT = 1
 #: Of one member of a codec's file.
@@ -208,7 +209,7 @@ class Autoencoder(_validate.Value):
     def _run(self, name: str, x: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
         try:
             if name not in self._sessions:
-                self._sessions[name] = open_session(getattr(self, name), 1)
+                self._sessions[name] = open_session(getattr(self, name), name, session_options())
             session = self._sessions[name]
             y = session.run(None, {session.get_inputs()[0].name: x})[0]
         except Exception as error:  # each failure of ONNX Runtime has a type of its own

@@ -19,10 +19,10 @@ from edgeinfer.bridge.cut_sessions import CutSessions, Division, Session, betwee
 from edgeinfer.bridge.cuts import BestCuts, Cut, best_cuts
 from edgeinfer.bridge.device import Connection, EdgeError
 from edgeinfer.bridge.link_rate import AdaptiveCut
-from edgeinfer.bridge.network_profiles import NetworkProfile
 from edgeinfer.bridge.tensors import NETWORK
 from edgeinfer.bridge.trace import Trace
 from edgeinfer.model import Node, RayleighLink
+from edgeinfer.network.profiles import NetworkProfile
 
 grpc = need("grpc", "bridge")
 

@@ -13,9 +13,9 @@ from edgeinfer._extras import need
 from edgeinfer.bridge import signalling, tensors
 from edgeinfer.bridge.cut_sessions import CutSessions
 from edgeinfer.bridge.jobs import Cancelled, Expired, Job, Jobs, QueueFull
-from edgeinfer.bridge.network_profiles import random_feeds
 from edgeinfer.bridge.tensors import NETWORK
 from edgeinfer.bridge.trace import Trace
+from edgeinfer.network.graphs import random_feeds
 
 grpc = need("grpc", "bridge")
 

@@ -18,12 +18,12 @@ from edgeinfer.bridge.cut_sessions import CutSessions, Division, divide, name_cu
 from edgeinfer.bridge.cut_user import Settings
 from edgeinfer.bridge.cuts import Cut
 from edgeinfer.bridge.exits import poisson
-from edgeinfer.bridge.graphs import Graph, load_model
-from edgeinfer.bridge.network_profiles import NetworkProfile, random_feeds
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.tensors import NETWORK
 from edgeinfer.bridge.trace import read_trace
 from edgeinfer.model import Pipeline, RayleighLink, Transfer
+from edgeinfer.network.graphs import Graph, load_model, random_feeds
+from edgeinfer.network.profiles import NetworkProfile
 
 #: Between a request's answer and the next request, and between two passes that are timed, s: caches cool alike.
 PAUSE = 0.01

@@ -13,17 +13,11 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge.graphs import Graph, load_model, read_graph
-from edgeinfer.bridge.manifest import read_json
-from edgeinfer.bridge.network_profiles import (
-    LEVELS,
-    NetworkProfile,
-    open_session,
-    profile_network,
-    run_session,
-    session_options,
-)
-from edgeinfer.bridge.parts import MANIFEST, extract
+from edgeinfer.bridge.parts import MANIFEST
+from edgeinfer.network.files import read_json
+from edgeinfer.network.graphs import Graph, extract, load_model, read_graph
+from edgeinfer.network.profiles import NetworkProfile, profile_network
+from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
 
 #: What a message holds besides its tensors, at most, bytes.
 HEADER_BYTES = 2**16
@@ -62,7 +56,7 @@ def between(graph: Graph, given: Collection[str], wanted: Sequence[str]) -> tupl
 
     Examples
     --------
-    >>> from edgeinfer.bridge.graphs import Operation, Tensor
+    >>> from edgeinfer.network.graphs import Operation, Tensor
     >>> tensors = {name: Tensor(name, "float32", (1,), 32) for name in "xhy"}
     >>> first = Operation(0, "f", "Relu", ("x",), ("h",), 0, 0)
     >>> second = Operation(1, "g", "Relu", ("h",), ("y",), 0, 0)
@@ -283,10 +277,9 @@ class CutSessions:
         return positions
 
     def _make(self, positions: Sequence[int], outputs: tuple[str, ...]) -> Session:
-        runtime = need("onnxruntime", "bridge")
         part = extract(self._model, self.graph, positions, outputs)
-        options = session_options(runtime, self._level, self._threads)
-        return Session(open_session(runtime, part.SerializeToString(), options, self._label), self._label, outputs)
+        options = session_options(self._level, self._threads)
+        return Session(open_session(part.SerializeToString(), self._label, options), self._label, outputs)
 
 
 def _last_part(folder: Path) -> tuple[Path, str]:

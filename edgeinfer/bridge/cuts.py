@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge.graphs import Graph, read_graph
 from edgeinfer.bridge.mincut import minimum_cut
-from edgeinfer.bridge.network_profiles import NetworkProfile
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
+from edgeinfer.network.graphs import Graph, read_graph
+from edgeinfer.network.profiles import NetworkProfile
 
 OBJECTIVES = ("latency", "throughput", "violation")
 #: (pipeline, arrival rate, deadline) -> an upper bound on the violation probability, or an object with `upper`.

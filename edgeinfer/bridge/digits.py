@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.bridge.exits import ExitManifest, read_exits
-from edgeinfer.bridge.runtime import shipped
+from edgeinfer.network.zoo import shipped
 
 #: Grey levels of a pixel.
 LEVELS = 17

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
-from edgeinfer._extras import need
 from edgeinfer.bridge.intervals import Interval, mean, paired_difference, proportion
-from edgeinfer.bridge.manifest import Part, _listed, _Object, read_json, read_part
-from edgeinfer.bridge.runtime import shipped
 from edgeinfer.model import Measured
+from edgeinfer.network.files import JsonObject, Part, listed, read_json, read_part
+from edgeinfer.network.sessions import open_session, session_options
+from edgeinfer.network.zoo import shipped
 
 FORMAT = 1
 CRITERIA = ("confidence", "entropy")
@@ -121,17 +121,17 @@ def read_exits(folder: str | Path) -> ExitManifest:
     if not root.is_dir():
         raise ValueError(f"folder = {str(folder)!r}: must be a folder with an exits.json")
     root = root.resolve()
-    data = _Object("exits.json", read_json(root, "exits.json"))
+    data = JsonObject("exits.json", read_json(root, "exits.json"))
     if data.get("format") != FORMAT or isinstance(data.get("format"), bool):
         raise data.fail("format", str(FORMAT))
 
-    def segment(item: _Object) -> Segment:
+    def segment(item: JsonObject) -> Segment:
         part = read_part(root, item.text("part"), item.file, item.field("part"))
         if len(part.inputs) != 1:
-            raise ValueError(f"{part.name}/model.onnx: inputs = {_listed(part.inputs)}: must be one")
+            raise ValueError(f"{part.name}/model.onnx: inputs = {listed(part.inputs)}: must be one")
         return Segment(part, item.number("flops", low=0))
 
-    def autoencoder(item: _Object) -> CodeParts:
+    def autoencoder(item: JsonObject) -> CodeParts:
         encoder, decoder = (read_part(root, item.text(k), item.file, item.field(k)) for k in ("encoder", "decoder"))
         return CodeParts(item.whole("cut"), item.whole("values"), encoder, decoder)
 
@@ -411,16 +411,10 @@ class ExitNetwork:
             return session
         with self._lock:
             if part.name not in self._sessions:
-                self._sessions[part.name] = open_session(str(part.path), self.threads)
+                self._sessions[part.name] = open_session(
+                    part.path, f"{part.name}/model.onnx", session_options(threads=self.threads)
+                )
             return self._sessions[part.name]
-
-
-def open_session(model: str | bytes, threads: int) -> Any:
-    """An ONNX Runtime session on the processor."""
-    runtime = need("onnxruntime", "bridge")
-    options = runtime.SessionOptions()
-    options.inter_op_num_threads, options.intra_op_num_threads = 1, threads
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def load_exits(folder: str | Path | None = None, *, threads: int = 1) -> ExitNetwork:

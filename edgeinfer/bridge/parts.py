@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,73 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.bridge.cuts import Cut
-from edgeinfer.bridge.graphs import Graph, Tensor, load_model, read_graph
-from edgeinfer.bridge.manifest import read_json
-from edgeinfer.bridge.network_profiles import LEVELS, open_session, run_session, session_options
+from edgeinfer.network.files import read_json
+from edgeinfer.network.graphs import Tensor, extract, load_model, read_graph
+from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
 
 FORMAT = 1
 MANIFEST = "parts.json"
 # A protobuf message holds no more.
 _LARGEST = 2**31 - 1
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.onnx")
-
-
-def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequence[str]) -> Any:
-    """The operations at `positions` as a model of its own, with the weights they need.
-
-    onnx.utils.Extractor asks for descriptions of the tensors that the file need not hold, and goes back from the
-    outputs to the inputs, whatever lies between; here the operations are given, and what does not depend on the
-    network's input is copied along.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-    graph : Graph
-        Of that model.
-    positions : sequence of int
-        In `graph.operations`, ascending, at least one.
-    outputs : sequence of str
-        Tensors to give, each from one of the operations.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Its inputs are the tensors that the operations read and do not give.
-    """
-    onnx = need("onnx", "bridge")
-    chosen = {graph.operations[i].index for i in positions}
-    given = {name for i in positions for name in graph.operations[i].outputs}
-    read = dict.fromkeys(name for i in positions for name in graph.operations[i].inputs if name not in given)
-    nodes = list(model.graph.node)
-    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name not in graph.tensors}
-    needed: set[str] = set()
-    stack = [name for index in chosen for name in nodes[index].input]
-    while stack:
-        name = stack.pop()
-        if name in graph.tensors or name in needed or not name:
-            continue
-        needed.add(name)
-        if name in makers and makers[name] not in chosen:
-            chosen.add(makers[name])
-            stack += nodes[makers[name]].input
-    part = onnx.ModelProto()
-    part.ir_version = max(model.ir_version, 4)
-    part.producer_name = "edgeinfer"
-    part.opset_import.extend(model.opset_import)
-    part.graph.name = model.graph.name or "part"
-    part.graph.node.extend(nodes[index] for index in sorted(chosen))
-    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
-    part.graph.input.extend(_value(onnx, graph.tensors[name]) for name in read)
-    part.graph.output.extend(_value(onnx, graph.tensors[name]) for name in outputs)
-    return part
-
-
-def _value(onnx: Any, tensor: Tensor) -> Any:
-    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-    return onnx.helper.make_tensor_value_info(tensor.name, element, list(tensor.shape))
 
 
 def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Path:
@@ -182,7 +126,6 @@ class Parts:
     """
 
     def __init__(self, folder: str | Path, *, only: int | None = None, level: str = "all", threads: int = 1) -> None:
-        runtime = need("onnxruntime", "bridge")
         _validate.choice("level", level, tuple(LEVELS))
         threads = _validate.whole("threads", threads, 1)
         root = Path(folder).resolve()
@@ -207,9 +150,7 @@ class Parts:
                 if not isinstance(file, str) or not _FILE.fullmatch(file):
                     raise ValueError(f"{MANIFEST}: file = {file!r}: must be the name of an ONNX file beside it")
                 model, _ = load_model(root / file)
-                session = open_session(
-                    runtime, model.SerializeToString(), session_options(runtime, level, threads), file
-                )
+                session = open_session(model.SerializeToString(), file, session_options(level, threads))
                 if {port.name for port in session.get_inputs()} != set(inputs):
                     raise ValueError(f"{file}: inputs: must be {', '.join(map(repr, inputs))} as in {MANIFEST}")
             parts.append(_Part(file, inputs, outputs, session))

@@ -1,13 +1,9 @@
 """Stage times of a cascade measured on this machine, and the three paradigms as pipelines of them."""
 
 import json
-import os
-import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -18,8 +14,10 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._files import replacing
-from edgeinfer.bridge.runtime import GenerativeCascade, Progress, pack, unpack
+from edgeinfer.bridge.runtime import GenerativeCascade, pack, unpack
 from edgeinfer.model import Cascade, Measured, Node, Pipeline, RayleighLink, Transfer
+from edgeinfer.network.machine import machine
+from edgeinfer.network.sessions import Progress
 
 FORMAT = 1
 _COSTS = ("encoder", "prior_step", "feature", "decode_step", "latent_bits", "image_bits")
@@ -279,27 +277,3 @@ def profile(
         step_times,
         machine() | settings,
     )
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "kind": "measured",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
-        "logical_cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "onnxruntime": version("onnxruntime"),
-    }
-
-
-def _processor() -> str:
-    # platform.processor() is empty on most Linux systems.
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

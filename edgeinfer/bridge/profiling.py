@@ -3,8 +3,8 @@
 from typing import Any, overload
 
 from edgeinfer.bridge import profiles
-from edgeinfer.bridge.network_profiles import NetworkProfile, profile_network
 from edgeinfer.bridge.runtime import GenerativeCascade
+from edgeinfer.network.profiles import NetworkProfile, profile_network
 
 
 @overload

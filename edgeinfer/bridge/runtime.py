@@ -1,7 +1,7 @@
 """Running a cascade: ONNX Runtime sessions, the denoising loops, and what crosses the wire."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,44 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer._extras import need
 from edgeinfer.bridge.captions import read_tokenizer
-from edgeinfer.bridge.flops import count_flops
-from edgeinfer.bridge.manifest import WIRE_BITS, Flops, Manifest, Network, Part, Stage, read_manifest
+from edgeinfer.bridge.manifest import WIRE_BITS, Flops, Manifest, Network, Stage, read_manifest
 from edgeinfer.bridge.schedulers import Step, advance
 from edgeinfer.model import Cascade
+from edgeinfer.network.files import Part
+from edgeinfer.network.flops import count_flops
+from edgeinfer.network.sessions import Observe, Progress, open_session, run_session, session_options
+from edgeinfer.network.zoo import shipped
 
-#: Called after each step with the steps done and their total.
-Progress = Callable[[int, int], None]
-#: Called after each network pass with the part's name, start and end on `time.perf_counter`, s.
-Observe = Callable[[str, float, float], None]
-
-_MODELS = Path(__file__).parent / "models"
 _LARGEST = 1e30
 # Far beyond any use; larger ones overflow float32.
 _GUIDANCE = 1e6
 _FLOAT16_LARGEST = float(np.finfo(np.float16).max)
-
-
-def shipped(name: str) -> Path:
-    """Folder of a model that comes with the package: a cascade, or "digits", a classifier with exits.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; it lists the known ones.
-
-    Examples
-    --------
-    >>> shipped("nonsense")
-    Traceback (most recent call last):
-    ...
-    ValueError: name = 'nonsense': must be one of ...
-    """
-    names = sorted(path.name for path in _MODELS.glob("*") if path.is_dir()) if _MODELS.is_dir() else []
-    if name not in names:
-        raise ValueError(f"name = {name!r}: must be one of {', '.join(map(repr, names)) or '(none is installed)'}")
-    return _MODELS / name
 
 
 def load(folder: str | Path | None = None, *, threads: int | None = None) -> "GenerativeCascade":
@@ -419,25 +394,14 @@ class GenerativeCascade:
             return session
         with self._lock:
             if part.name not in self._sessions:
-                runtime = need("onnxruntime", "bridge")
-                runtime.disable_telemetry_events()
-                options = runtime.SessionOptions()
-                options.inter_op_num_threads = 1
-                options.intra_op_num_threads = self.threads or 0
-                try:
-                    session = runtime.InferenceSession(str(part.path), options, providers=["CPUExecutionProvider"])
-                except Exception as error:  # each failure of ONNX Runtime has a type of its own
-                    raise ValueError(f"{part.name}/model.onnx: ONNX Runtime cannot load it: {error}") from error
-                self._sessions[part.name] = session
+                options = session_options(threads=self.threads)
+                self._sessions[part.name] = open_session(part.path, f"{part.name}/model.onnx", options)
             return self._sessions[part.name]
 
     def _run(self, part: Part, feeds: dict[str, Any], output: str, observe: Observe | None = None) -> Any:
         session = self._session(part)
         start = perf_counter()
-        try:
-            result = session.run([output], feeds)[0]
-        except Exception as error:  # each failure of ONNX Runtime has a type of its own
-            raise ValueError(f"{part.name}/model.onnx: ONNX Runtime cannot run it: {error}") from error
+        result = run_session(session, feeds, f"{part.name}/model.onnx", [output])[0]
         if observe is not None:
             observe(part.name, start, perf_counter())
         return result.astype(np.float32, copy=False)

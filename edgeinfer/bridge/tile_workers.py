@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer._extras import need
-from edgeinfer.bridge.network_profiles import LEVELS, open_session, run_session, session_options
 from edgeinfer.bridge.tiles import Tiling
+from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
 
 
 class TileWorkers:
@@ -107,9 +106,8 @@ class TileWorkers:
 
 
 def _work(connection: Connection, model: bytes, level: str) -> None:
-    runtime = need("onnxruntime", "bridge")
     try:
-        session = open_session(runtime, model, session_options(runtime, level, 1), "tile")
+        session = open_session(model, "tile", session_options(level))
         name = session.get_inputs()[0].name
         connection.send(None)
         while True:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge.flops import node_flops
-from edgeinfer.bridge.graphs import Graph, load_model, read_graph
-from edgeinfer.bridge.parts import extract
 from edgeinfer.model import Node
+from edgeinfer.network.flops import node_flops
+from edgeinfer.network.graphs import Graph, extract, load_model, read_graph
 
 #: Operators whose every result depends on one place of the picture alone.
 POINTWISE = ("BatchNormalization", "Clip", "Dropout", "Elu", "LRN", "LeakyRelu", "Relu", "Sigmoid", "Tanh")

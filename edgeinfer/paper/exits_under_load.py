@@ -11,10 +11,10 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.bridge import ExitRule, Served, calibrate, deadline_policy, load_exits, poisson, serve
 from edgeinfer.bridge import digits as digits_data
-from edgeinfer.bridge.profiles import machine
 from edgeinfer.delay import mean_sojourn, violation_bracket
 from edgeinfer.delay.results import interval
 from edgeinfer.model import Measured, Pipeline
+from edgeinfer.network.machine import machine
 from edgeinfer.paper import measurement, style
 from edgeinfer.paper.early_exit import ACCURACY_LOSS, COLOURS, LABELS, POLICIES
 from edgeinfer.paper.scenario import Scenario

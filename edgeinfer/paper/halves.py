@@ -14,9 +14,9 @@ from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.bridge import digits, intervals
 from edgeinfer.bridge.cut_measurement import TIMES
-from edgeinfer.bridge.light import LIGHT_NETWORKS
 from edgeinfer.delay import simulate, violation_bracket
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink
+from edgeinfer.network.zoo import LIGHT_NETWORKS
 from edgeinfer.paper.measurement import FOLDER, write
 
 #: Networks that are measured where none are chosen.

@@ -19,9 +19,9 @@ from edgeinfer._files import replacing
 from edgeinfer._store import Store, Value
 from edgeinfer.bridge import scenes
 from edgeinfer.bridge.processes import Process
-from edgeinfer.bridge.profiles import machine
 from edgeinfer.bridge.trace import read_trace
 from edgeinfer.model import RayleighLink
+from edgeinfer.network.machine import machine
 
 #: Where the measured files are shipped.
 FOLDER = Path(__file__).parent / "data"

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate, bridge
 from edgeinfer._extras import need
-from edgeinfer.bridge.network_profiles import open_session, run_session, session_options
-from edgeinfer.bridge.profiles import machine
 from edgeinfer.delay.results import interval
 from edgeinfer.model import Node
+from edgeinfer.network.machine import machine
+from edgeinfer.network.sessions import open_session, run_session, session_options
 from edgeinfer.paper import measurement, style
 from edgeinfer.paper.scenario import Scenario
 
@@ -153,9 +153,8 @@ def _pass_through(sizes: tuple[int, ...]) -> Any:
 
 def _alone(tiling: Any, x: NDArray[np.float32]) -> Callable[[], Any]:
     """The undivided layers in this process, on one thread as in a worker."""
-    runtime = need("onnxruntime", "bridge")
     model = tiling.tiles[0].model
-    session = open_session(runtime, model.SerializeToString(), session_options(runtime, "all", 1), tiling.name)
+    session = open_session(model.SerializeToString(), tiling.name, session_options())
     return lambda: run_session(session, {model.graph.input[0].name: x}, tiling.name)[0]
 
 

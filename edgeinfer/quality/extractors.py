@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
+from edgeinfer.network.sessions import open_session, session_options
 
 
 class Extractor:
@@ -51,21 +52,15 @@ class Extractor:
         batch: int = 64,
         threads: int | None = None,
     ) -> None:
-        runtime = need("onnxruntime", "quality")
         self.batch = _validate.whole("batch", batch, 1)
         low, high = value_range
         self._scale = np.float32((high - low) / 255), np.float32(low)
         content = Path(path).read_bytes()
         self.digest = hashlib.sha256(content).hexdigest()
-        options = runtime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = _validate.whole("threads", threads, 1)
+        options = session_options(threads=threads, extra="quality")
         if layers is not None:
             content = _with_outputs(content, path, layers)
-        try:
-            self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has no common class of errors
-            raise ValueError(f"path = {path}: is not a network that ONNX Runtime can run: {error}") from error
+        self._session = open_session(content, f"path = {path}: is not a network", options)
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise ValueError(f"path = {path}: has {len(inputs)} inputs: must have one")

@@ -22,10 +22,10 @@ from edgeinfer.bridge.cut_device import CutDevice
 from edgeinfer.bridge.cut_edge import CutEdge
 from edgeinfer.bridge.device import Connection
 from edgeinfer.bridge.edge import serve
-from edgeinfer.bridge.network_profiles import random_feeds
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.shaper import Shaper
 from edgeinfer.bridge.trace import read_trace
+from edgeinfer.network.graphs import random_feeds
 
 pytestmark = pytest.mark.process
 #: Values of x, and of what crosses after one product and after two.

@@ -5,14 +5,13 @@ import os
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from bridge import networks
 from edgeinfer import Node, RayleighLink
 from edgeinfer.bridge import Cut, Parts, candidates, read_graph, write_parts
-from edgeinfer.bridge.network_profiles import open_session, random_feeds, session_options
-from edgeinfer.bridge.parts import extract
+from edgeinfer.network.graphs import extract, random_feeds
+from edgeinfer.network.sessions import open_session, session_options
 
 LINK = RayleighLink(1e6, 31, -100, 128.1, 1e-3)
 #: Every cut of every light model takes a quarter of an hour; CI goes through a part of them.
@@ -27,7 +26,7 @@ def of(graph, places):
 
 
 def session(model, level="disabled"):
-    return open_session(onnxruntime, model.SerializeToString(), session_options(onnxruntime, level, 1), "test")
+    return open_session(model.SerializeToString(), "test", session_options(level))
 
 
 def random_places(rng, graph, nodes):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edgeinfer import bridge
-from edgeinfer.bridge import runtime
+from edgeinfer.network import zoo
 
-SHIPPED = sorted(path.name for path in runtime._MODELS.glob("*") if (path / "cascade.json").exists())
+SHIPPED = sorted(path.name for path in zoo._MODELS.glob("*") if (path / "cascade.json").exists())
 LARGEST = 14e6
 
 

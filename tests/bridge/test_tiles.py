@@ -6,7 +6,6 @@ import signal
 from itertools import pairwise
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -14,14 +13,14 @@ from hypothesis import strategies as st
 from bridge import networks
 from edgeinfer import Node
 from edgeinfer.bridge import TileWorkers, best_tiling, channel_tiles, read_graph, spatial_tiles, tileable_runs
-from edgeinfer.bridge.network_profiles import open_session, run_session, session_options
+from edgeinfer.network.sessions import open_session, run_session, session_options
 
 helper = networks.helper
 
 
 def run(model, feeds):
-    options = session_options(onnxruntime, "disabled", 1)
-    return run_session(open_session(onnxruntime, model.SerializeToString(), options, "test"), feeds, "test")[0]
+    options = session_options("disabled")
+    return run_session(open_session(model.SerializeToString(), "test", options), feeds, "test")[0]
 
 
 def tiled(tiling, array):

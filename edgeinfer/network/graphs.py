@@ -2,17 +2,20 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge.flops import check_countable, node_flops
-from edgeinfer.bridge.manifest import check_external_data
+from edgeinfer.network.files import check_external_data
+from edgeinfer.network.flops import check_countable, node_flops
 
 # Larger weights are left out of shape inference: only small ones can hold shapes, axes and indices.
 _SMALL_WEIGHT = 4096
@@ -348,3 +351,71 @@ def _fixed(value: Any, shape: Any, label: str) -> Any:
         names = [str(dim.dim_value or dim.dim_param or "?") for dim in tensor.shape.dim]
         raise ValueError(f"shapes[{value.name!r}] = (missing): must be given, {label} leaves [{', '.join(names)}] free")
     return fixed
+
+
+def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequence[str]) -> Any:
+    """The operations at `positions` as a model of its own, with the weights they need.
+
+    onnx.utils.Extractor asks for descriptions of the tensors that the file need not hold, and goes back from the
+    outputs to the inputs, whatever lies between; here the operations are given, and what does not depend on the
+    network's input is copied along.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    graph : Graph
+        Of that model.
+    positions : sequence of int
+        In `graph.operations`, ascending, at least one.
+    outputs : sequence of str
+        Tensors to give, each from one of the operations.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Its inputs are the tensors that the operations read and do not give.
+    """
+    onnx = need("onnx", "bridge")
+    chosen = {graph.operations[i].index for i in positions}
+    given = {name for i in positions for name in graph.operations[i].outputs}
+    read = dict.fromkeys(name for i in positions for name in graph.operations[i].inputs if name not in given)
+    nodes = list(model.graph.node)
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name not in graph.tensors}
+    needed: set[str] = set()
+    stack = [name for index in chosen for name in nodes[index].input]
+    while stack:
+        name = stack.pop()
+        if name in graph.tensors or name in needed or not name:
+            continue
+        needed.add(name)
+        if name in makers and makers[name] not in chosen:
+            chosen.add(makers[name])
+            stack += nodes[makers[name]].input
+    part = onnx.ModelProto()
+    part.ir_version = max(model.ir_version, 4)
+    part.producer_name = "edgeinfer"
+    part.opset_import.extend(model.opset_import)
+    part.graph.name = model.graph.name or "part"
+    part.graph.node.extend(nodes[index] for index in sorted(chosen))
+    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
+    part.graph.input.extend(_value(onnx, graph.tensors[name]) for name in read)
+    part.graph.output.extend(_value(onnx, graph.tensors[name]) for name in outputs)
+    return part
+
+
+def _value(onnx: Any, tensor: Tensor) -> Any:
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    return onnx.helper.make_tensor_value_info(tensor.name, element, list(tensor.shape))
+
+
+def random_feeds(graph: Graph, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Inputs for a network: standard normal where they are floats, else zeros."""
+    rng = np.random.default_rng(_validate.whole("seed", seed, 0))
+    feeds = {}
+    for name in graph.inputs:
+        tensor = graph.tensors[name]
+        if tensor.dtype.startswith("float"):
+            feeds[name] = rng.standard_normal(tensor.shape).astype(tensor.dtype)
+        else:
+            feeds[name] = np.zeros(tensor.shape, tensor.dtype)
+    return feeds

@@ -1,4 +1,4 @@
-"""Well-known networks whose shapes come with the onnx package, their constant weights replaced by random ones."""
+"""Networks at hand: those that come with this package, and well-known ones whose shapes come with onnx."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
+
+_MODELS = Path(__file__).parent / "models"
 
 #: Of `light_model`.
 LIGHT_NETWORKS = (
@@ -83,3 +85,24 @@ def light_model(name: str, seed: int = 0) -> Any:
             kept.remove(item)
     loaded.ir_version = 8
     return loaded
+
+
+def shipped(name: str) -> Path:
+    """Folder of a model that comes with the package: a cascade, or "digits", a classifier with exits.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; it lists the known ones.
+
+    Examples
+    --------
+    >>> shipped("nonsense")
+    Traceback (most recent call last):
+    ...
+    ValueError: name = 'nonsense': must be one of ...
+    """
+    names = sorted(path.name for path in _MODELS.glob("*") if path.is_dir()) if _MODELS.is_dir() else []
+    if name not in names:
+        raise ValueError(f"name = {name!r}: must be one of {', '.join(map(repr, names)) or '(none is installed)'}")
+    return _MODELS / name

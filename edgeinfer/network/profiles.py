@@ -17,21 +17,12 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
-from edgeinfer.bridge.graphs import Graph, Operation, Tensor, load_model, read_graph
-from edgeinfer.bridge.profiles import machine
-from edgeinfer.bridge.runtime import Progress
 from edgeinfer.model import Node
+from edgeinfer.network.graphs import Graph, Operation, Tensor, load_model, random_feeds, read_graph
+from edgeinfer.network.machine import machine
+from edgeinfer.network.sessions import LEVELS, Progress, open_session, run_session, session_options
 
 FORMAT = 1
-#: Levels of ONNX Runtime's graph optimisation.
-LEVELS = MappingProxyType(
-    {
-        "disabled": "ORT_DISABLE_ALL",
-        "basic": "ORT_ENABLE_BASIC",
-        "extended": "ORT_ENABLE_EXTENDED",
-        "all": "ORT_ENABLE_ALL",
-    }
-)
 # Layouts of convolutions, which only "all" changes, leave no tensor of the file by its name.
 _TRACED = MappingProxyType({"all": "extended"})
 # A protobuf message holds no more.
@@ -180,7 +171,7 @@ def profile_network(
     progress: Progress | None = None,
 ) -> NetworkProfile:
     """Measure a network's operations on this machine, as `profile` describes."""
-    onnx, runtime = need("onnx", "bridge"), need("onnxruntime", "bridge")
+    onnx = need("onnx", "bridge")
     repetitions = _validate.whole("repetitions", repetitions, 2)
     warmup = _validate.whole("warmup", warmup, 0)
     threads = _validate.whole("threads", threads, 1)
@@ -198,12 +189,12 @@ def profile_network(
     with tempfile.TemporaryDirectory() as folder:
         file, optimised = Path(folder, "model.onnx"), Path(folder, "optimised.onnx")
         file.write_bytes(named.SerializeToString())
-        options = session_options(runtime, traced, threads)
+        options = session_options(traced, threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "trace"))
         options.optimized_model_filepath = str(optimised)
-        trace = open_session(runtime, str(file), options, label)
-        plain = open_session(runtime, str(file), session_options(runtime, level, threads), label)
+        trace = open_session(str(file), label, options)
+        plain = open_session(str(file), label, session_options(level, threads))
         totals = []
         for number in range(warmup + repetitions):
             run_session(trace, feeds, label)
@@ -240,45 +231,6 @@ def profile_network(
             "seed": seed,
         },
     )
-
-
-def session_options(runtime: Any, level: str, threads: int) -> Any:
-    """ONNX Runtime's options for an optimisation level and a number of threads."""
-    options = runtime.SessionOptions()
-    options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[level])
-    options.inter_op_num_threads = 1
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    return options
-
-
-def open_session(runtime: Any, model: Any, options: Any, label: str) -> Any:
-    """A session on the processor; ValueError naming `label` where ONNX Runtime does not take the model."""
-    try:
-        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # each failure of ONNX Runtime has a type of its own
-        raise ValueError(f"{label}: ONNX Runtime cannot load it: {error}") from error
-
-
-def run_session(session: Any, feeds: Mapping[str, Any], label: str, outputs: Any = None) -> Any:
-    """Outputs of one pass; ValueError naming `label` where it fails."""
-    try:
-        return session.run(outputs, dict(feeds))
-    except Exception as error:  # each failure of ONNX Runtime has a type of its own
-        raise ValueError(f"{label}: ONNX Runtime cannot run it: {error}") from error
-
-
-def random_feeds(graph: Graph, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Inputs for a network: standard normal where they are floats, else zeros."""
-    rng = np.random.default_rng(_validate.whole("seed", seed, 0))
-    feeds = {}
-    for name in graph.inputs:
-        tensor = graph.tensors[name]
-        if tensor.dtype.startswith("float"):
-            feeds[name] = rng.standard_normal(tensor.shape).astype(tensor.dtype)
-        else:
-            feeds[name] = np.zeros(tensor.shape, tensor.dtype)
-    return feeds
 
 
 def _owners(graph: Graph, optimised: Any) -> dict[str, list[int]]:

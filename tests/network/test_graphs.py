@@ -3,11 +3,11 @@
 import numpy as np
 import onnx
 import pytest
+from bridge import networks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from bridge import networks
 from edgeinfer.bridge import count_flops, read_graph
 
 

@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from edgeinfer._extras import need
+from edgeinfer.network.sessions import open_session, session_options
 
 _COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 # Products of matrices that the count would miss.
@@ -47,7 +48,7 @@ def count_flops(path: str | Path | IO[bytes], shapes: Mapping[str, tuple[int, ..
     ...     count_flops(path, {"a": (2, 3), "b": (3, 5)})
     60
     """
-    onnx, runtime = need("onnx", "bridge"), need("onnxruntime", "bridge")
+    onnx = need("onnx", "bridge")
     model = onnx.load_model(path)
     check_countable(onnx, model, str(path))
     nodes = [node for node in model.graph.node if node.op_type in _COUNTED]
@@ -62,10 +63,7 @@ def count_flops(path: str | Path | IO[bytes], shapes: Mapping[str, tuple[int, ..
     wanted = {name for node in nodes for name in (*node.input[:2], node.output[0])} - set(weights) - set(inputs)
     present = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - present))
-    options = runtime.SessionOptions()
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString(), str(path), session_options("disabled"))
     names = sorted(wanted)
     values = session.run(names, feeds) if names else []
     sizes = weights | {name: array.shape for name, array in feeds.items()}

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-
 from bridge import networks
+
 from edgeinfer import Node, RayleighLink
 from edgeinfer.bridge import NetworkProfile, cut, profile
-from edgeinfer.bridge.network_profiles import LEVELS
+from edgeinfer.network.sessions import LEVELS
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,34 @@
+"""ONNX networks as files, graphs, sessions and profiles."""
+
+from edgeinfer.network.files import Part, Port, read_json, read_part
+from edgeinfer.network.flops import count_flops
+from edgeinfer.network.graphs import Graph, Operation, Tensor, extract, random_feeds, read_graph
+from edgeinfer.network.machine import machine
+from edgeinfer.network.profiles import NetworkProfile, profile_network
+from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
+from edgeinfer.network.zoo import LIGHT_NETWORKS, light_model, light_path, shipped
+
+__all__ = [
+    "LEVELS",
+    "LIGHT_NETWORKS",
+    "Graph",
+    "NetworkProfile",
+    "Operation",
+    "Part",
+    "Port",
+    "Tensor",
+    "count_flops",
+    "extract",
+    "light_model",
+    "light_path",
+    "machine",
+    "open_session",
+    "profile_network",
+    "random_feeds",
+    "read_graph",
+    "read_json",
+    "read_part",
+    "run_session",
+    "session_options",
+    "shipped",
+]

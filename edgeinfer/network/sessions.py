@@ -1,0 +1,88 @@
+"""Where ONNX Runtime runs a network: its options, its sessions, and what may go wrong in them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from edgeinfer import _validate
+from edgeinfer._extras import need
+
+#: Called after each step with the steps done and their total.
+Progress = Callable[[int, int], None]
+#: Called after each network pass with the part's name, start and end on `time.perf_counter`, s.
+Observe = Callable[[str, float, float], None]
+
+#: Levels of ONNX Runtime's graph optimisation.
+LEVELS = MappingProxyType(
+    {
+        "disabled": "ORT_DISABLE_ALL",
+        "basic": "ORT_ENABLE_BASIC",
+        "extended": "ORT_ENABLE_EXTENDED",
+        "all": "ORT_ENABLE_ALL",
+    }
+)
+
+
+def session_options(level: str = "all", threads: int | None = 1, *, extra: str = "bridge") -> Any:
+    """ONNX Runtime's options for one network.
+
+    Parameters
+    ----------
+    level : key of `LEVELS`
+        Of graph optimisation.
+    threads : int, optional
+        That one pass uses, >= 1; ONNX Runtime's choice where None.
+    extra : str
+        Of the package, to be named where onnxruntime is missing.
+
+    Returns
+    -------
+    onnxruntime.SessionOptions
+        Of one pass at a time, silent.
+    """
+    runtime = need("onnxruntime", extra)
+    runtime.disable_telemetry_events()
+    options = runtime.SessionOptions()
+    _validate.choice("level", level, tuple(LEVELS))
+    options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[level])
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = 0 if threads is None else _validate.whole("threads", threads, 1)
+    options.log_severity_level = 4
+    return options
+
+
+def open_session(model: str | bytes | Path, label: str, options: Any) -> Any:
+    """A session of ONNX Runtime on the processor.
+
+    Parameters
+    ----------
+    model : path or bytes
+        An ONNX file, or what it holds.
+    label : str
+        Of the network, for the error.
+    options : onnxruntime.SessionOptions
+        As `session_options` makes them.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    ValueError
+        Naming `label`, where ONNX Runtime does not take the model.
+    """
+    runtime = need("onnxruntime", "bridge")
+    try:
+        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # each failure of ONNX Runtime has a type of its own
+        raise ValueError(f"{label}: ONNX Runtime cannot load it: {error}") from error
+
+
+def run_session(session: Any, feeds: Mapping[str, Any], label: str, outputs: Any = None) -> Any:
+    """Outputs of one pass; ValueError naming `label` where it fails."""
+    try:
+        return session.run(outputs, dict(feeds))
+    except Exception as error:  # each failure of ONNX Runtime has a type of its own
+        raise ValueError(f"{label}: ONNX Runtime cannot run it: {error}") from error
