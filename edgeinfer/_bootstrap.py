@@ -12,7 +12,7 @@ from edgeinfer._estimate import Estimate
 
 def settings(confidence: Any, resamples: Any) -> tuple[float, int]:
     """Both checked: confidence in (0, 1), resamples a whole number >= 0."""
-    confidence = _validate.real("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     return confidence, _validate.whole("resamples", resamples, 0)
 
 

@@ -19,6 +19,8 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     if isinstance(rng, np.random.SeedSequence):
         return rng
     try:
+        if isinstance(rng, np.timedelta64 | np.datetime64) or np.ma.is_masked(rng):
+            raise TypeError("not a seed")
         return _fresh(rng)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"rng = {rng!r}: must be what numpy.random.default_rng takes ({error})") from None

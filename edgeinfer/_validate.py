@@ -1,5 +1,10 @@
 """Checks of arguments: what passes is a float or a read-only float64 array, what fails names itself."""
 
+import datetime
+from collections.abc import Mapping
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,8 +20,11 @@ def real(
     low_open: bool = False,
     high_open: bool = False,
     infinite: bool = False,
+    unit: str | None = None,
 ) -> Any:
     """`value` as a float (shape ()) or a read-only float64 array, every element within the range.
+
+    Of which `unit` it is: durations are taken where that is "s". See `numbers` for what is refused.
 
     Raises
     ------
@@ -34,10 +42,7 @@ def real(
     """
     bounds = ("(" if low_open or np.isinf(low) else "[") + f"{low:g}, {high:g}"
     bounds += ")" if high_open or np.isinf(high) else "]"
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} = {value!r}: must be real numbers in {bounds}") from error
+    array = numbers(name, value, unit, f"real numbers in {bounds}")
     good = (array > low if low_open else array >= low) & (array < high if high_open else array <= high)
     if not infinite:
         good &= np.isfinite(array)
@@ -51,12 +56,151 @@ def real(
     return array
 
 
-def positive(name: str, value: ArrayLike) -> Any:
+#: Seconds are so many of each smaller unit of NumPy's, and each larger one so many seconds.
+_SMALLER = {"ms": 1e3, "us": 1e6, "ns": 1e9, "ps": 1e12, "fs": 1e15, "as": 1e18}
+_LARGER = {"s": 1, "m": 60, "h": 3600, "D": 86400, "W": 604800}
+_TIMES = (datetime.timedelta, datetime.date, datetime.time)
+#: What need not be looked at one by one.
+_PLAIN = (float, int, np.float64, np.int64, np.float32)
+
+
+def numbers(name: str, value: Any, unit: str | None = None, what: str = "real numbers") -> NDArray[np.float64]:
+    """A new float64 array of what are plain numbers, or durations where `unit` is "s".
+
+    Raises
+    ------
+    ValueError
+        For masked entries, points in time, durations where no time is asked for, quantities of another unit than
+        `unit`, complex numbers, booleans, text and other objects; naming the parameter, and the element.
+
+    Examples
+    --------
+    >>> numbers("deadline", [datetime.timedelta(minutes=1), np.timedelta64(1500, "ms")], "s")
+    array([60. ,  1.5])
+    >>> numbers("bits", np.timedelta64(4000, "ms"))
+    Traceback (most recent call last):
+    ...
+    ValueError: bits = np.timedelta64(4000,'ms'): is a duration: must be real numbers
+    """
+    if isinstance(value, list | tuple):
+        if all(type(item) in _PLAIN for item in value):
+            with suppress(OverflowError):
+                return np.array(value, dtype=np.float64)
+        parts = [numbers(f"{name}[{i}]", item, unit, what) for i, item in enumerate(value)]
+        if len({part.shape for part in parts}) > 1:
+            raise ValueError(f"{name}: rows of shapes {sorted({part.shape for part in parts})}: must be of one shape")
+        return np.array(parts, dtype=np.float64)
+    array = plain(name, value, unit, what)
+    if array.dtype.kind == "b":
+        raise ValueError(f"{name} = {_shown(value)}: is true or false: must be {what}")
+    # A number beyond the range of double becomes inf, which the range refuses.
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float64)
+
+
+def plain(name: str, value: Any, unit: str | None = None, what: str = "real numbers") -> NDArray[Any]:
+    """As `numbers`, but an array of numbers, or of booleans, keeps its own type and is not copied.
+
+    Examples
+    --------
+    >>> plain("images", np.ma.masked_equal([1, 2], 2))
+    Traceback (most recent call last):
+    ...
+    ValueError: images[1] is masked: must be real numbers; fill it, or leave it out
+    """
+    if isinstance(value, list | tuple) and any(not isinstance(item, float | int) for item in value):
+        return numbers(name, value, unit, what)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        index = tuple(int(i) for i in np.argwhere(np.ma.getmaskarray(value))[0])
+        where = f"[{', '.join(map(str, index))}]" if index else ""
+        raise ValueError(f"{name}{where} is masked: must be {what}; fill it, or leave it out")
+    _refuse_units(name, value, unit, what)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} = {_shown(value)}: must be {what} ({error})") from None
+    kinds = {
+        "M": "is a point in time",
+        "c": "is complex",
+        "U": "is text",
+        "S": "is text",
+        "V": "is a record",
+    }
+    if unit != "s":
+        kinds["m"] = "is a duration"
+    if array.dtype.kind == "O":
+        answer = np.empty(array.shape)
+        for index in np.ndindex(array.shape):
+            where = f"{name}[{', '.join(map(str, index))}]" if index else name
+            answer[index] = _number(where, array[index], unit, what)
+        return answer
+    if array.dtype.kind in kinds:
+        raise ValueError(f"{name} = {_shown(value)}: {kinds[array.dtype.kind]}: must be {what}")
+    return _seconds(name, value, array, what) if array.dtype.kind == "m" else array
+
+
+def _refuse_units(name: str, value: Any, unit: str | None, what: str) -> None:
+    """Quantities in other units than the parameter's; labelled arrays say theirs in their attributes."""
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M") or isinstance(value, _TIMES):
+        return
+    attributes = getattr(value, "attrs", None)
+    if isinstance(attributes, Mapping):
+        found = attributes.get("units")
+        wrong = found is not None and unit is not None and str(found) not in (unit, "1", "")
+    else:
+        found = next((u for u in (getattr(value, key, None) for key in ("units", "unit")) if u is not None), None)
+        wrong = found is not None and str(found) != unit
+    if wrong:
+        raise ValueError(f"{name} is in {found}: must be {what}{f', {unit}' if unit else ''}; give plain numbers")
+
+
+def _seconds(name: str, value: Any, array: NDArray[Any], what: str) -> NDArray[np.float64]:
+    unit, count = np.datetime_data(array.dtype)
+    if unit not in _SMALLER and unit not in _LARGER:
+        kind = "without a unit" if unit == "generic" else f"in units of {unit}, whose length varies"
+        raise ValueError(
+            f"{name} = {_shown(value)}: is a duration {kind}: must be {what}, s, or durations of fixed length"
+        )
+    if np.isnat(array).any():
+        raise ValueError(f"{name} = {_shown(value)}: is not a time: must be {what}, s, or durations")
+    ticks = array.astype(np.int64).astype(np.float64) * count
+    return np.asarray(ticks / _SMALLER[unit] if unit in _SMALLER else ticks * _LARGER[unit])
+
+
+def _number(name: str, value: Any, unit: str | None, what: str) -> float:
+    """An object as a number."""
+    if isinstance(value, _TIMES):
+        if isinstance(value, datetime.timedelta) and unit == "s":
+            return value.total_seconds()
+        kind = "is a duration" if isinstance(value, datetime.timedelta) else "is a point in time"
+        raise ValueError(f"{name} = {_shown(value)}: {kind}: must be {what}")
+    if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0:
+        return float(numbers(name, value, unit, what))
+    _refuse_units(name, value, unit, what)
+    if isinstance(value, bool) or not (isinstance(value, Real | Decimal) or hasattr(value, "__float__")):
+        raise ValueError(f"{name} = {_shown(value)}: must be {what}")
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} = {_shown(value)}: must be {what}") from None
+
+
+def _shown(value: Any) -> str:
+    """In one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def positive(name: str, value: ArrayLike, unit: str | None = None) -> Any:
     """`real` on (0, inf)."""
-    return real(name, value, 0, low_open=True)
+    return real(name, value, 0, low_open=True, unit=unit)
 
 
-def scalar(name: str, value: Any, low: float = -np.inf, high: float = np.inf, **ends: bool) -> float:
+def scalar(
+    name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, unit: str | None = None, **ends: bool
+) -> float:
     """`real` for a single number.
 
     Examples
@@ -66,7 +210,7 @@ def scalar(name: str, value: Any, low: float = -np.inf, high: float = np.inf, **
     ...
     ValueError: confidence of shape (2,): must be one number
     """
-    answer = real(name, value, low, high, **ends)
+    answer = real(name, value, low, high, unit=unit, **ends)
     if np.ndim(answer):
         raise ValueError(f"{name} of shape {np.shape(answer)}: must be one number")
     return answer
@@ -82,12 +226,33 @@ def whole(name: str, value: Any, low: int) -> int:
     ...
     ValueError: jobs = 0: must be a whole number >= 1
     """
-    try:
-        if not isinstance(value, bool) and int(value) == value and value >= low:
-            return int(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"{name} = {value!r}: must be a whole number >= {low}")
+    what = f"a whole number >= {low}"
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iu":
+        value = value[()]
+    if isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64):
+        # Not by way of double, which would round what is beyond 2^53.
+        number = int(value)
+    else:
+        found = numbers(name, value, None, what)
+        if found.ndim or not found.item().is_integer():
+            raise ValueError(f"{name} = {value!r}: must be {what}")
+        number = int(found.item())
+    if number < low:
+        raise ValueError(f"{name} = {value!r}: must be {what}")
+    return number
+
+
+def sizes(name: str, value: Any) -> tuple[int, ...]:
+    """A shape: a whole number >= 0, or several.
+
+    Examples
+    --------
+    >>> sizes("size", 3), sizes("size", (2, 3))
+    ((3,), (2, 3))
+    """
+    if np.ndim(value) == 0:
+        return (whole(name, value, 0),)
+    return tuple(whole(f"{name}[{i}]", size, 0) for i, size in enumerate(value))
 
 
 def choice(name: str, value: str, choices: tuple[str, ...]) -> str:

@@ -55,7 +55,7 @@ class Airtime:
         self.free = -math.inf
         self._rates = _rates(link, _random.seed_sequence(seed))
         self._on_slot = on_slot or (lambda begin, rate: None)
-        self._origin = origin
+        self._origin = _validate.scalar("origin", origin, unit="s")
         self._index = -1
         self._rate = 0.0
 
@@ -69,6 +69,8 @@ class Airtime:
         now : float, s
             On the clock of `origin`; one before the link is free waits for it.
         """
+        bits = _validate.scalar("bits", bits, 0, unit="bit")
+        now = _validate.scalar("now", now, unit="s")
         time = max(now, self.free)
         length = self.link.slot
         if self.slots == "fresh" and now > self.free:

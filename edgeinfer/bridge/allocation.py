@@ -26,10 +26,10 @@ class Allocation:
     quality: float | None = None
 
     def __post_init__(self) -> None:
-        _validate.whole("prior_steps", self.prior_steps, 1)
-        _validate.whole("decode_steps", self.decode_steps, 1)
+        for name in ("prior_steps", "decode_steps"):
+            object.__setattr__(self, name, _validate.whole(name, getattr(self, name), 1))
         if self.quality is not None:
-            _validate.real("quality", self.quality)
+            object.__setattr__(self, "quality", _validate.scalar("quality", self.quality))
 
 
 #: Used where no measured table is given: more steps are taken to be better, two on the edge for one on the device.
@@ -86,6 +86,12 @@ def allocate(
     >>> allocate(DEFAULT, deadline=1.0, **common).prior_steps
     4
     """
+
+    deadline = _validate.scalar("deadline", deadline, 0, infinite=True, unit="s")
+    prior_step_seconds = _validate.scalar("prior_step_seconds", prior_step_seconds, 0, unit="s")
+    decode_step_seconds = _validate.scalar("decode_step_seconds", decode_step_seconds, 0, unit="s")
+    waiting_seconds = _validate.scalar("waiting_seconds", waiting_seconds, 0, unit="s")
+    quality = None if quality is None else _validate.scalar("quality", quality)
 
     def seconds(choice: Allocation) -> float:
         own = choice.prior_steps * prior_step_seconds + choice.decode_steps * decode_step_seconds

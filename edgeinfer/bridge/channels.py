@@ -52,7 +52,7 @@ def importance(
             raise ValueError(f"gates of shape {given.shape}: must be {x.shape[:2]}")
         values = given.mean(0)
     else:
-        y = np.asarray(_given("labels", labels, method))
+        y = _validate.plain("labels", _given("labels", labels, method))
         if y.shape != x.shape[:1]:
             raise ValueError(f"labels of shape {y.shape}: must be {x.shape[:1]}")
         values = np.array([_information(channel, y) for channel in x.mean((2, 3)).T])

@@ -321,7 +321,7 @@ class Codec(_validate.Value):
 
     def encode(self, tensor: ArrayLike) -> bytes:
         """The message of one tensor of `shape`; ValueError for another shape or values that are not finite."""
-        x = np.asarray(tensor, dtype=np.float32)
+        x = _validate.plain("tensor", tensor).astype(np.float32, copy=False)
         if x.shape != self.shape:
             raise ValueError(f"tensor of shape {x.shape}: must be {self.shape}")
         if not np.isfinite(x).all():
@@ -509,7 +509,7 @@ def rate_point(
     name: str, lengths: ArrayLike, right: ArrayLike, untouched: ArrayLike, confidence: float = 0.95
 ) -> RatePoint:
     """A point from messages' lengths in byte and from which inputs were answered rightly, with and without the codec."""
-    bits = 8 * np.asarray(lengths, dtype=np.float64)
+    bits = 8 * _validate.numbers("lengths", lengths)
     spread = intervals.mean(bits, confidence)
     pairs = intervals.paired_difference(untouched, right, confidence)
     return RatePoint(name, spread, int(bits.max()), intervals.proportion(right, confidence), pairs)
@@ -528,7 +528,7 @@ def rate_accuracy(
     cut : int
         Segments before it.
     """
-    features, y = network.features(images, cut), np.asarray(labels)
+    features, y = network.features(images, cut), _validate.plain("labels", labels)
     untouched = network.finish(features, cut).argmax(1) == y
     points = []
     for name, codec in codecs.items():
@@ -559,7 +559,7 @@ def offload(
         Of Pillow's JPEG, 1 .. 95.
     """
     image = need("PIL.Image", "bridge")
-    x, y = np.asarray(images, dtype=np.float32), np.asarray(labels)
+    x, y = _validate.plain("images", images).astype(np.float32, copy=False), _validate.plain("labels", labels)
     steps = _validate.whole("levels", levels, 2) - 1
     if steps > 255 or x.ndim != 4 or x.shape[1] != 1 or np.abs(x * steps - np.rint(x * steps)).max() > 1e-3:
         raise ValueError(f"levels = {levels}: images must be of one channel and of so many levels, at most 256")

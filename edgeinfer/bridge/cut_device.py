@@ -261,6 +261,8 @@ class CutDevice:
         """
         if self.connection is None:
             raise EdgeError("UNAVAILABLE", "no edge is given")
+        timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
+        padding = _validate.whole("padding", padding, 0)
         graph = self.sessions.graph
         division = cut if isinstance(cut, Division) else divide(graph, cut.places)
         message = tensors.request(NETWORK, "prepare", {}, {"prepare": True, "padding": " " * padding})
@@ -284,6 +286,7 @@ class CutDevice:
         """
         if self.connection is None:
             raise EdgeError("UNAVAILABLE", "no edge is given")
+        timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
         graph = self.sessions.graph
         try:
             request = tensors.service().ModelMetadataRequest(name=NETWORK)
@@ -370,7 +373,7 @@ class CutDevice:
         probe : float, s
             > 0.
         """
-        probe = _validate.scalar("probe", probe, 0, low_open=True)
+        probe = _validate.scalar("probe", probe, 0, low_open=True, unit="s")
         if self._follower is not None:
             raise ValueError("cuts: must be given once")
         if self._stream is None:
@@ -476,10 +479,11 @@ class CutDevice:
             Inputs that are not the network's.
         """
         start = time.monotonic()
-        end = start + _validate.scalar("deadline", deadline, 0, low_open=True)
+        deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
+        end = start + deadline
         if patience is None:
             patience = deadline / 2 if fallback else deadline
-        patience = _validate.scalar("patience", patience, 0, low_open=True)
+        patience = _validate.scalar("patience", patience, 0, low_open=True, unit="s")
         self.check(feeds)
         halves = self._halves
         division = halves.division

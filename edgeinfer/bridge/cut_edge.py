@@ -31,6 +31,9 @@ class Refusal(Exception):
         super().__init__(reason)
         self.status, self.reason = status, reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.reason), vars(self)
+
 
 class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Answers the Open Inference Protocol for one network, cut wherever the device cuts it.
@@ -56,7 +59,7 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
         self.trace = trace or Trace(None, "edge")
         self.jobs = Jobs(self._run, capacity=capacity)
         self.network_seconds = 0.0
-        self._limit = _validate.positive("limit", limit)
+        self._limit = _validate.scalar("limit", limit, 0, low_open=True, unit="s")
         graph = sessions.graph
         self._types = {name: tensors.datatype(graph.tensors[name].dtype) for name in graph.tensors}
 

@@ -68,7 +68,7 @@ class CutRun:
 
     def late(self, deadline: float) -> NDArray[np.bool_]:
         """For each request whether its sojourn time exceeds the deadline, s; one that failed does."""
-        return np.nan_to_num(self.times["sojourn"], nan=np.inf) > _validate.scalar("deadline", deadline, 0)
+        return np.nan_to_num(self.times["sojourn"], nan=np.inf) > _validate.scalar("deadline", deadline, 0, unit="s")
 
 
 def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
@@ -225,8 +225,10 @@ def measure_cut(
     """
     network = _checked(cut)
     requests = _validate.whole("requests", requests, 1)
-    rate = None if arrival_rate is None else _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True)
-    deadline = _validate.scalar("deadline", deadline, 0, low_open=True)
+    rate = (
+        None if arrival_rate is None else _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True, unit="1/s")
+    )
+    deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
     slowdown = [float(network.flops_rate / node.flops) for node in cut.nodes]
     if slowdown[0] < 1 - 1e-9 or abs(slowdown[1] - 1) > 1e-9:
         raise ValueError(f"slowdown of device, edge = {slowdown}: must be >= 1, and 1")

@@ -240,8 +240,8 @@ def cut(
     if deadline is None or arrival_rate is None or bracket is None:
         missing = "deadline" if deadline is None else "arrival_rate" if arrival_rate is None else "bracket"
         raise ValueError(f"{missing} = None: objective 'violation' needs one; bracket is edgeinfer.violation_bracket")
-    deadline = _validate.scalar("deadline", deadline, 0)
-    arrival_rate = _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True)
+    deadline = _validate.scalar("deadline", deadline, 0, unit="s")
+    arrival_rate = _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True, unit="1/s")
     rated, refused = [], None
     for candidate in _candidates(problem):
         costs = problem.costs(candidate.places)
@@ -301,7 +301,7 @@ class BestCuts:
 
     def at(self, rate: float) -> Cut:
         """The best cut where the link's mean rate is `rate`, bit/s, >= 0."""
-        return self.cuts[int(np.searchsorted(self.rates, _validate.scalar("rate", rate, 0), "right"))]
+        return self.cuts[int(np.searchsorted(self.rates, _validate.scalar("rate", rate, 0, unit="bit/s"), "right"))]
 
 
 def best_cuts(

@@ -39,7 +39,10 @@ class EdgeError(OSError):
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(f"edge: {status}: {reason}")
-        self.status = status
+        self.status, self._reason = status, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self._reason), vars(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,8 @@ class Order:
             value = getattr(self, name)
             if value is not None and _validate.whole(name, value, 1) > STEPS:
                 raise ValueError(f"{name} = {value}: must be in [1, {STEPS}]")
+        if self.quality is not None:
+            object.__setattr__(self, "quality", _validate.scalar("quality", self.quality))
 
 
 class Connection:
@@ -210,10 +215,11 @@ class Device:
             A caption or wire type that the model folder does not know.
         """
         start = time.monotonic()
-        end = start + _validate.positive("deadline", deadline)
-        patience = (
-            (deadline / 2 if fallback else deadline) if patience is None else _validate.positive("patience", patience)
-        )
+        deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
+        end = start + deadline
+        if patience is None:
+            patience = deadline / 2 if fallback else deadline
+        patience = _validate.scalar("patience", patience, 0, low_open=True, unit="s")
         self.cascade.tokens([order.caption])
         wire = order.wire or self.cascade.manifest.wire.dtype
         _validate.choice("wire", wire, tuple(self.cascade.manifest.wire.bits))

@@ -95,7 +95,7 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         self.jobs = Jobs(self._run, capacity=capacity, batch=batch)
         self.fingerprint = f"{cascade.manifest.name} {signalling.fingerprint(cascade.manifest.folder)}"
         self._allocations = tuple(allocations)
-        self._limit = _validate.positive("limit", limit)
+        self._limit = _validate.scalar("limit", limit, 0, low_open=True, unit="s")
         wire = cascade.manifest.wire
         names = {"uint8": "UINT8", "float16": "FP16", "float32": "FP32"}
         steps = {"prior_steps": "INT32"}

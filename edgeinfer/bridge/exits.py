@@ -285,7 +285,7 @@ class ExitNetwork:
         image : (channels, height, width) array_like
         rule : ExitRule
         """
-        x = self._images(np.asarray(image, np.float32)[None] if isinstance(image, np.ndarray) else [image])
+        x = self._images(_validate.plain("image", image)[None])
         if len(rule.thresholds) != len(self.manifest.exits) - 1:
             raise ValueError(f"rule has {len(rule.thresholds)} thresholds: must have {len(self.manifest.exits) - 1}")
         for number, (segment, head) in enumerate(zip(self.manifest.segments, self.manifest.exits, strict=True)):
@@ -323,7 +323,7 @@ class ExitNetwork:
 
     def finish(self, features: ArrayLike, cut: int) -> NDArray[np.float64]:
         """Probabilities of the last exit from what crossed `cut`, (n, classes)."""
-        x = np.asarray(features, dtype=np.float32)
+        x = _validate.plain("features", features).astype(np.float32, copy=False)
         for segment in self.manifest.segments[self._cut(cut) :]:
             x = self._run(segment.part, x)
         return _softmax(self._run(self.manifest.exits[-1].part, x))
@@ -390,10 +390,7 @@ class ExitNetwork:
         return int(cut)
 
     def _images(self, images: Any) -> NDArray[np.float32]:
-        try:
-            x = np.asarray(images, dtype=np.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"images: must be numbers: {error}") from error
+        x = _validate.plain("images", images).astype(np.float32, copy=False)
         if x.ndim != 4 or x.shape[1:] != self.manifest.input or not len(x):
             raise ValueError(f"images of shape {x.shape}: must be (n >= 1, {', '.join(map(str, self.manifest.input))})")
         if not np.isfinite(x).all():
@@ -465,8 +462,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         scores(self.probabilities, "confidence")
-        p = np.asarray(self.probabilities, dtype=np.float64)
-        labels = np.asarray(self.labels)
+        p = _validate.numbers("probabilities", self.probabilities)
+        labels = np.array(_validate.plain("labels", self.labels))
         if labels.shape != p.shape[1:2] or labels.dtype.kind not in "iu":
             raise ValueError(f"labels of type {labels.dtype} and shape {labels.shape}: must be {p.shape[1]} integers")
         if labels.min() < 0 or labels.max() >= p.shape[2]:
@@ -474,7 +471,8 @@ class Evaluation:
         costs = np.atleast_1d(_validate.positive("costs", self.costs))
         if costs.shape != p.shape[:1] or (np.diff(costs) < 0).any():
             raise ValueError(f"costs = {costs}: must be {len(p)} ascending numbers")
-        _validate.scalar("full_cost", self.full_cost, 0, low_open=True)
+        full = _validate.scalar("full_cost", self.full_cost, 0, low_open=True)
+        object.__setattr__(self, "full_cost", full)
         for name, value in (("probabilities", p), ("labels", labels), ("costs", costs)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "correct", p.argmax(2) == labels)
@@ -504,6 +502,8 @@ class Evaluation:
 
     def with_times(self, times: ArrayLike, full_time: float) -> "Evaluation":
         """The same answers with costs in seconds: the time of an input that leaves at each exit."""
+        times = _validate.positive("times", times, "s")
+        full_time = _validate.scalar("full_time", full_time, 0, low_open=True, unit="s")
         return Evaluation(self.probabilities, self.labels, times, full_time)
 
     def stage(self, rule: ExitRule, name: str = "inference") -> Measured:
@@ -609,13 +609,14 @@ class DeadlinePolicy:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        times = np.atleast_1d(_validate.positive("mean_times", self.mean_times))
+        times = np.atleast_1d(_validate.positive("mean_times", self.mean_times, "s"))
         if times.shape != (len(self.rules),) or (np.diff(times) > 0).any():
             raise ValueError(f"mean_times = {times}: must be {len(self.rules)} descending numbers")
         object.__setattr__(self, "rules", tuple(self.rules))
         object.__setattr__(self, "mean_times", times)
-        _validate.scalar("deadline", self.deadline, 0, low_open=True)
-        _validate.scalar("share", self.share, 0, 1, low_open=True)
+        deadline = _validate.scalar("deadline", self.deadline, 0, low_open=True, unit="s")
+        object.__setattr__(self, "deadline", deadline)
+        object.__setattr__(self, "share", _validate.scalar("share", self.share, 0, 1, low_open=True))
 
     def __call__(self, waiting: int) -> ExitRule:
         """The rule for a request that starts while `waiting` others wait."""
@@ -681,11 +682,11 @@ class Served:
 
     def violation(self, deadline: float) -> float:
         """Share of requests whose sojourn time is above the deadline."""
-        return float((self.sojourn > _validate.scalar("deadline", deadline, 0)).mean())
+        return float((self.sojourn > _validate.scalar("deadline", deadline, 0, unit="s")).mean())
 
     def backlog(self, times: ArrayLike) -> NDArray[np.int64]:
         """Requests in the system (arrived, not answered) at given times, s."""
-        at = np.asarray(_validate.real("times", times))
+        at = np.asarray(_validate.real("times", times, unit="s"))
         return np.searchsorted(self.arrivals, at, "right") - np.searchsorted(self.ends, at, "right")
 
     @property
@@ -708,7 +709,7 @@ def poisson(rate: float, requests: int, rng: Any = None) -> NDArray[np.float64]:
     rng : optional
         What `numpy.random.default_rng` takes.
     """
-    rate = _validate.scalar("rate", rate, 0, low_open=True)
+    rate = _validate.scalar("rate", rate, 0, low_open=True, unit="1/s")
     return np.cumsum(np.random.default_rng(rng).exponential(1 / rate, _validate.whole("requests", requests, 1)))
 
 
@@ -770,7 +771,7 @@ def serve(
         As for `replay`; without early exits is a rule of infinite thresholds.
     """
     arrived = _arrivals(arrivals)
-    x, y = np.asarray(images, dtype=np.float32), np.asarray(labels)
+    x, y = _validate.plain("images", images).astype(np.float32, copy=False), _validate.plain("labels", labels)
     drawn = np.random.default_rng(rng).integers(0, len(x), arrived.size)
     starts, ends = np.empty(arrived.size), np.empty(arrived.size)
     answers = []
@@ -791,7 +792,7 @@ def serve(
 
 
 def _arrivals(arrivals: ArrayLike) -> NDArray[np.float64]:
-    array = np.atleast_1d(_validate.real("arrivals", arrivals))
+    array = np.atleast_1d(_validate.real("arrivals", arrivals, unit="s"))
     if array.ndim != 1 or not array.size or (np.diff(array) < 0).any():
         raise ValueError(f"arrivals of shape {array.shape}: must be one row of times in ascending order")
     return array

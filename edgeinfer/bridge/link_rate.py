@@ -32,6 +32,8 @@ class LinkRate:
 
     def observe(self, bits: float, seconds: float) -> float:
         """A transfer of `bits` that took `seconds`, both >= 0: the estimate now, bit/s."""
+        bits = _validate.scalar("bits", bits, 0, unit="bit")
+        seconds = _validate.scalar("seconds", seconds, 0, unit="s")
         if not self.value > 0:
             self._bits, self._seconds = bits, seconds
         else:

@@ -64,7 +64,8 @@ class LoadTest:
     def violation(self, deadlines: Any) -> NDArray[np.float64]:
         """Share of requests whose total sojourn time exceeds each deadline; a failed request counts as late."""
         total = np.nan_to_num(self.sojourn[:, -1], nan=np.inf)
-        return np.mean(total > np.atleast_1d(deadlines)[:, None], axis=1)
+        limits = np.atleast_1d(_validate.real("deadlines", deadlines, 0, infinite=True, unit="s"))
+        return np.mean(total > limits[:, None], axis=1)
 
 
 class Testbed:
@@ -221,16 +222,17 @@ def load_test(
         If a process does not start or dies; one that dies under load fails its requests instead.
     """
     paradigm, link = _paradigm(what, link)
-    rate = _validate.positive("arrival_rate", arrival_rate)
+    rate = _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True, unit="1/s")
     requests = _validate.whole("requests", requests, 1)
-    slowdown = _validate.real("slowdown", slowdown, 1)
+    slowdown = _validate.scalar("slowdown", slowdown, 1)
+    deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
     cascade = runtime.load(model)
-    settings = {
+    settings: dict[str, Any] = {
         "caption": caption or cascade.shortest_caption,
         "prior_steps": prior_steps,
         "decode_steps": decode_steps,
         "seed": seed,
-        "deadline": _validate.positive("deadline", deadline),
+        "deadline": deadline,
         "slowdown": slowdown,
         "negotiate": negotiate,
         "threads": threads,

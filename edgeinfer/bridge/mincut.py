@@ -42,7 +42,7 @@ def minimum_cut(tail: ArrayLike, head: ArrayLike, capacity: ArrayLike, size: int
     array([ True, False,  True, False])
     """
     sparse, graphs = need("scipy.sparse", "bridge"), need("scipy.sparse.csgraph", "bridge")
-    tail, head = np.asarray(tail, np.int64), np.asarray(head, np.int64)
+    tail, head = (np.asarray(_validate.plain(n, v), np.int64) for n, v in (("tail", tail), ("head", head)))
     capacity = np.asarray(_validate.real("capacity", capacity, 0, infinite=True))
     finite = np.isfinite(capacity)
     total = capacity[finite].sum()

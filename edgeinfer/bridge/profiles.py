@@ -171,7 +171,7 @@ _ARRAYS = ("prior", "decode", "prior_inference", "decode_inference")
 
 
 def _samples(name: str, value: Any) -> NDArray[np.float64]:
-    array = np.atleast_1d(_validate.positive(name, value))
+    array = np.atleast_1d(_validate.positive(name, value, "s"))
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name} of shape {array.shape}: must be one-dimensional and not empty")
     array.flags.writeable = False

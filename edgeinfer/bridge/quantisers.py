@@ -61,7 +61,7 @@ class Quantiser(_validate.Value):
         values : (groups, ...) array_like
             Not NaN; beyond the outer levels they become these.
         """
-        array = np.asarray(values, dtype=np.float32)
+        array = _validate.plain("values", values).astype(np.float32, copy=False)
         if array.ndim < 1 or array.shape[0] != self.groups:
             raise ValueError(f"values of shape {array.shape}: must have {self.groups} groups on the first axis")
         if np.isnan(array).any():

@@ -99,7 +99,7 @@ def unpack(packed: NDArray[Any], range: tuple[float, float] | None = None) -> ND
     >>> unpack(np.array([0, 255], np.uint8), (-1, 1))
     array([-1.,  1.], dtype=float32)
     """
-    packed = np.asarray(packed)
+    packed = _validate.plain("packed", packed)
     _validate.choice("type of packed", packed.dtype.name, tuple(WIRE_BITS))
     latent = packed.astype(np.float32)
     if packed.dtype == np.uint8:

@@ -28,6 +28,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgeinfer import _validate
+
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
@@ -408,7 +410,7 @@ def judge(sentences: Sequence[str], logits: npt.ArrayLike) -> dict[str, npt.NDAr
     >>> {name: bool(right[0]) for name, right in judge(["a small blue circle"], logits).items()}
     {'background': True, 'colour': False, 'shape': True, 'size': True, 'place': True, 'all': False}
     """
-    values = np.asarray(logits, dtype=float)
+    values = _validate.numbers("logits", logits)
     sizes = [len(classes) for classes in HEADS.values()]
     if values.shape != (len(sentences), sum(sizes)):
         raise ValueError(f"logits have shape {values.shape}, must have {(len(sentences), sum(sizes))}")

@@ -92,15 +92,17 @@ class Scheduler:
     variance_type: str = "fixed_small"
 
     def __post_init__(self) -> None:
-        _validate.whole("num_train_timesteps", self.num_train_timesteps, 1)
-        _validate.whole("steps_offset", self.steps_offset, 0)
+        for name, least in (("num_train_timesteps", 1), ("steps_offset", 0)):
+            object.__setattr__(self, name, _validate.whole(name, getattr(self, name), least))
         for name in ("beta_start", "beta_end"):
-            _validate.real(name, getattr(self, name), 0, 1, low_open=True, high_open=True)
+            beta = _validate.scalar(name, getattr(self, name), 0, 1, low_open=True, high_open=True)
+            object.__setattr__(self, name, beta)
         _validate.choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
         _validate.choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         _validate.choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
         _validate.choice("variance_type", self.variance_type, ("fixed_small", "fixed_large"))
-        _validate.positive("clip_sample_range", self.clip_sample_range)
+        limit = _validate.scalar("clip_sample_range", self.clip_sample_range, 0, low_open=True)
+        object.__setattr__(self, "clip_sample_range", limit)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Scheduler":

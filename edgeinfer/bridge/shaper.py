@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer import _random
+from edgeinfer import _random, _validate
 from edgeinfer.bridge import address, processes
 from edgeinfer.bridge.airtime import Airtime
 from edgeinfer.bridge.trace import Trace
@@ -271,12 +271,17 @@ def _split(sequence: np.random.SeedSequence) -> list[np.random.SeedSequence]:
 
 
 def _checked_outages(outages: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    last = 0.0
-    for number, (begin, end) in enumerate(outages):
+    last, spans = 0.0, []
+    for number, pair in enumerate(outages):
+        span = _validate.real(f"outages[{number}]", pair, 0, infinite=True, unit="s")
+        if np.shape(span) != (2,):
+            raise ValueError(f"outages[{number}] = {pair!r}: must be a begin and an end, s")
+        begin, end = map(float, span)
         if not last <= begin < end:
             raise ValueError(f"outages[{number}] = {(begin, end)!r}: must begin at >= {last:g} and end later")
         last = end
-    return [(float(begin), float(end)) for begin, end in outages]
+        spans.append((begin, end))
+    return spans
 
 
 def run(shaper: Shaper, *, watch_stdin: bool = False) -> None:

@@ -32,7 +32,7 @@ class TileWorkers:
 
     def __init__(self, tiling: Tiling, *, level: str = "all", timeout: float = 60.0) -> None:
         _validate.choice("level", level, tuple(LEVELS))
-        self.timeout = _validate.scalar("timeout", timeout, 0, low_open=True)
+        self.timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
         self.tiling = tiling
         context = multiprocessing.get_context("spawn")
         self._processes: list[Any] = []

@@ -92,7 +92,7 @@ class Tiling:
         rate : float, bit/s
             > 0, inf for none.
         """
-        rate = _validate.scalar("rate", rate, 0, low_open=True, infinite=True)
+        rate = _validate.scalar("rate", rate, 0, low_open=True, infinite=True, unit="bit/s")
         return self.moved_bits / rate + max(tile.flops for tile in self.tiles) / node.flops
 
     def speed_up(self, node: Node, rate: float) -> float:

@@ -15,14 +15,14 @@ METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
 
 def _arguments(arrival_rate: ArrayLike, deadline: ArrayLike) -> dict[str, Any]:
     return {
-        "arrival_rate": _validate.positive("arrival_rate", arrival_rate),
-        "deadline": _validate.real("deadline", deadline, 0, infinite=True),
+        "arrival_rate": _validate.positive("arrival_rate", arrival_rate, "1/s"),
+        "deadline": _validate.real("deadline", deadline, 0, infinite=True, unit="s"),
     }
 
 
 def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
     if slot is not None:
-        return _validate.scalar("slot", slot, 0, low_open=True)
+        return _validate.scalar("slot", slot, 0, low_open=True, unit="s")
     slots = {float(value) for stage in pipeline if isinstance(stage, Transfer) for value in np.ravel(stage.link.slot)}
     if len(slots) > 1:
         raise ValueError(f"slot = None: links have the slots {sorted(slots)} s; method {method!r} needs one")

@@ -103,7 +103,7 @@ def deadline_at(
     >>> bool(violation_bound(pipeline, 0.2, deadline) <= 1e-3)
     True
     """
-    rate, target = _validate.positive("arrival_rate", arrival_rate), _probability(probability)
+    rate, target = _validate.positive("arrival_rate", arrival_rate, "1/s"), _probability(probability)
     _validate.choice("method", method, METHODS)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
@@ -177,7 +177,7 @@ def max_arrival_rate(
     >>> bool(violation_bound(pipeline, rate, 10.0) <= 1e-3 < violation_bound(pipeline, 1.001 * rate, 10.0))
     True
     """
-    limit, target = _validate.positive("deadline", deadline), _probability(probability)
+    limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
     _validate.choice("method", method, METHODS)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, deadline=limit, probability=target)
@@ -241,7 +241,7 @@ def min_bandwidth(
     >>> 1e5 < bandwidth < 1e8
     True
     """
-    rate, limit = _validate.positive("arrival_rate", arrival_rate), _validate.positive("deadline", deadline)
+    rate, limit = _validate.positive("arrival_rate", arrival_rate, "1/s"), _validate.positive("deadline", deadline, "s")
     target = _probability(probability)
     _validate.choice("method", method, METHODS)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)

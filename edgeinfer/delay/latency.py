@@ -78,7 +78,7 @@ def mean_sojourn(pipeline: Pipeline, arrival_rate: ArrayLike, transfer: str = "e
     >>> mean_sojourn(paper.scenario().pipelines()["split"], 0.7)
     inf
     """
-    rate = _validate.positive("arrival_rate", arrival_rate)
+    rate = _validate.positive("arrival_rate", arrival_rate, "1/s")
     mean, variance = _means(pipeline, transfer)
     first, spread = mean.sum(axis=-1), variance.sum(axis=-1)
     _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))

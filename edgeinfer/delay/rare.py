@@ -62,8 +62,8 @@ def rare_violation(
     >>> bool(estimate.low < estimate.value < estimate.high < 1e-9)
     True
     """
-    rate = _validate.positive("arrival_rate", arrival_rate)
-    limit = _validate.real("deadline", deadline, 0)
+    rate = _validate.positive("arrival_rate", arrival_rate, "1/s")
+    limit = _validate.real("deadline", deadline, 0, unit="s")
     target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     budget = _validate.scalar("max_replications", max_replications, 1)

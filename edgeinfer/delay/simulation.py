@@ -106,8 +106,8 @@ def simulate(
     >>> bool(run.mean.low[0, 2] < run.mean.value[0, 2] < run.mean.high[0, 2])
     True
     """
-    rate = _validate.positive("arrival_rate", arrival_rate)
-    limit = _validate.real("deadlines", deadlines, 0, infinite=True)
+    rate = _validate.positive("arrival_rate", arrival_rate, "1/s")
+    limit = _validate.real("deadlines", deadlines, 0, infinite=True, unit="s")
     jobs, replications = _validate.whole("jobs", jobs, 1), _validate.whole("replications", replications, 1)
     _validate.choice("service", service, ("tandem", "serial"))
     _validate.choice("arrival", arrival, ARRIVALS)

@@ -44,11 +44,11 @@ class RayleighLink(_validate.Value):
 
     def __post_init__(self) -> None:
         values = {
-            "bandwidth": _validate.positive("bandwidth", self.bandwidth),
-            "tx_power_dbm": _validate.real("tx_power_dbm", self.tx_power_dbm),
-            "noise_dbm": _validate.real("noise_dbm", self.noise_dbm),
-            "path_loss_db": _validate.real("path_loss_db", self.path_loss_db),
-            "slot": _validate.positive("slot", self.slot),
+            "bandwidth": _validate.positive("bandwidth", self.bandwidth, "Hz"),
+            "tx_power_dbm": _validate.real("tx_power_dbm", self.tx_power_dbm, unit="dBm"),
+            "noise_dbm": _validate.real("noise_dbm", self.noise_dbm, unit="dBm"),
+            "path_loss_db": _validate.real("path_loss_db", self.path_loss_db, unit="dB"),
+            "slot": _validate.positive("slot", self.slot, "s"),
             "control_overhead": _validate.real("control_overhead", self.control_overhead, 0, 1, high_open=True),
         }
         _validate.broadcast_shapes(**{name: np.shape(value) for name, value in values.items()})
@@ -112,7 +112,7 @@ class RayleighLink(_validate.Value):
         """
         if self.shape != ():
             raise ValueError(f"sample_rate: link of shape {self.shape}: must be a single link")
-        shape = (size,) if isinstance(size, int | np.integer) else tuple(size)
+        shape = _validate.sizes("size", size)
         count = int(np.prod(shape))
         entropy = _random.entropy_words(_random.seed_sequence(rng))
         return _core.sample_rate(count, self.effective_bandwidth, self.snr, entropy).reshape(shape)
@@ -158,7 +158,7 @@ class TransferTime:
     """
 
     def __init__(self, bits: ArrayLike, link: RayleighLink) -> None:
-        self.bits = _validate.positive("bits", bits)
+        self.bits = _validate.positive("bits", bits, "bit")
         self.link = link
         self.shape = _validate.broadcast_shapes(bits=np.shape(self.bits), link=link.shape)
         parameters = [
@@ -173,8 +173,8 @@ class TransferTime:
         values = np.array([getattr(law, name) for law in self.laws]).reshape(self.shape)
         return float(values) if values.ndim == 0 else values
 
-    def _over(self, name: str, argument: Any, function: Any) -> Any:
-        argument = np.asarray(_validate.real(name, argument, infinite=True))
+    def _over(self, name: str, argument: Any, unit: str, function: Any) -> Any:
+        argument = np.asarray(_validate.real(name, argument, infinite=True, unit=unit))
         shape = _validate.broadcast_shapes(law=self.shape, **{name: argument.shape})
         if len(self.laws) == 1:
             result = np.asarray(function(self.laws[0], argument)).reshape(shape)
@@ -196,7 +196,7 @@ class TransferTime:
 
     def cdf(self, t: ArrayLike) -> Any:
         """P(X <= t), `t` in s, broadcast with the law's shape."""
-        return self._over("t", t, lambda law, value: law.cdf(value))
+        return self._over("t", t, "s", lambda law, value: law.cdf(value))
 
     def sf(self, t: ArrayLike) -> Any:
         """P(X > t), `t` in s; 1e-6 relative down to 1e-12.
@@ -207,7 +207,7 @@ class TransferTime:
         >>> law.sf([0.0, 1.0])[0]
         np.float64(1.0)
         """
-        return self._over("t", t, lambda law, value: law.sf(value))
+        return self._over("t", t, "s", lambda law, value: law.sf(value))
 
     def mgf(self, theta: ArrayLike) -> Any:
         """E[e^{theta X}], `theta` in 1/s, of either sign; inf where it diverges.
@@ -219,7 +219,7 @@ class TransferTime:
         1.0
         """
         with np.errstate(over="ignore"):
-            return self._over("theta", theta, lambda law, value: np.exp(law.log_mgf(value)[0]))
+            return self._over("theta", theta, "1/s", lambda law, value: np.exp(law.log_mgf(value)[0]))
 
     def sample(self, size: int | tuple[int, ...], rng: Any = None) -> NDArray[np.float64]:
         """Independent transfer times, drawn slot by slot; shape `size` before the law's shape.
@@ -230,7 +230,7 @@ class TransferTime:
         >>> bool(abs(law.sample(20_000, 1).mean() / law.mean() - 1) < 0.02)
         True
         """
-        shape = (size,) if isinstance(size, int | np.integer) else tuple(size)
+        shape = _validate.sizes("size", size)
         count = int(np.prod(shape))
         sequence = _random.seed_sequence(rng)
         columns = [

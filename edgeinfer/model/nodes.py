@@ -26,4 +26,4 @@ class Node(_validate.Value):
     flops: Any
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "flops", _validate.positive("flops", self.flops))
+        object.__setattr__(self, "flops", _validate.positive("flops", self.flops, "FLOP/s"))

@@ -37,7 +37,7 @@ class Compute(_validate.Value):
     name: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "work", _validate.real("work", self.work, 0))
+        object.__setattr__(self, "work", _validate.real("work", self.work, 0, unit="FLOP"))
         _validate.broadcast_shapes(work=np.shape(self.work), flops=np.shape(self.node.flops))
 
     @property
@@ -71,7 +71,7 @@ class Transfer(_validate.Value):
     name: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bits", _validate.positive("bits", self.bits))
+        object.__setattr__(self, "bits", _validate.positive("bits", self.bits, "bit"))
         _validate.broadcast_shapes(bits=np.shape(self.bits), link=self.link.shape)
 
     @property
@@ -107,7 +107,7 @@ class Exponential(_validate.Value):
     name: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean_time", _validate.positive("mean_time", self.mean_time))
+        object.__setattr__(self, "mean_time", _validate.positive("mean_time", self.mean_time, "s"))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ class Measured(_validate.Value):
     name: str
 
     def __post_init__(self) -> None:
-        samples = np.atleast_1d(_validate.real("samples", self.samples, 0))
+        samples = np.atleast_1d(_validate.real("samples", self.samples, 0, unit="s"))
         if samples.ndim != 1 or samples.size == 0:
             raise ValueError(f"samples of shape {samples.shape}: must be one-dimensional and not empty")
         samples = np.sort(samples)

@@ -79,11 +79,11 @@ class NetworkProfile:
     def __post_init__(self) -> None:
         count = len(self.graph.operations)
         for name in ("times", "low", "high"):
-            value = np.atleast_1d(_validate.real(name, getattr(self, name), 0))
+            value = np.atleast_1d(_validate.real(name, getattr(self, name), 0, unit="s"))
             if value.shape != (count,):
                 raise ValueError(f"{name} of shape {value.shape}: must be ({count},), one for each operation")
             object.__setattr__(self, name, value)
-        totals = np.atleast_1d(_validate.positive("totals", self.totals))
+        totals = np.atleast_1d(_validate.positive("totals", self.totals, "s"))
         if totals.ndim != 1 or not totals.size:
             raise ValueError(f"totals of shape {totals.shape}: must be one-dimensional and not empty")
         object.__setattr__(self, "totals", totals)

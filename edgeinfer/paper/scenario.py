@@ -78,7 +78,8 @@ class Scenario(_validate.Value):
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, _validate.real(field.name, getattr(self, field.name)))
+            value = _validate.real(field.name, getattr(self, field.name), unit=self.units[field.name])
+            object.__setattr__(self, field.name, value)
         self.link, self.cascade, self.edge, self.device  # noqa: B018  each checks its own ranges
         _validate.positive("arrival_rate", self.arrival_rate)
 

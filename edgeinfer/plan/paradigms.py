@@ -166,7 +166,13 @@ def dominance(
             raise ValueError(f"{name}: must be one of {', '.join(sorted(known))}")
     if x_name == y_name:
         raise ValueError(f"x and y are both {x_name}: must differ")
-    columns, rows = np.asarray(x_values, dtype=float), np.asarray(y_values, dtype=float)
+    columns, rows = (
+        np.atleast_1d(_validate.real(name, values, unit=scenario.units[name]))
+        for name, values in ((x_name, x_values), (y_name, y_values))
+    )
+    if columns.ndim != 1 or rows.ndim != 1:
+        raise ValueError(f"x, y of shapes {columns.shape}, {rows.shape}: must be one-dimensional")
+    deadline = _validate.scalar("deadline", deadline, 0, infinite=True, unit="s")
     shape = (rows.size, columns.size)
     grid = scenario.replace(**{x_name: np.tile(columns, (rows.size, 1)), y_name: np.tile(rows[:, None], columns.size)})
     winners = [np.broadcast_to(best_paradigm(grid, c, deadline=deadline, method=method), shape) for c in CRITERIA]

@@ -78,7 +78,7 @@ class Extractor:
 
     def layers(self, images: ArrayLike) -> list[NDArray[np.float32]]:
         """Features of every layer, (n, ...) each; arguments as for a call."""
-        array = np.asarray(images)
+        array = _validate.plain("images", images)
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"images of shape {array.shape}: must hold at least one")
         pixels = array.dtype == np.uint8 and array.ndim == 4
@@ -173,7 +173,7 @@ def haar_detail(images: ArrayLike, order: int = 2) -> NDArray[np.float64]:
     """
     if order not in (1, 2):
         raise ValueError(f"order = {order!r}: must be 1 or 2")
-    array = np.asarray(images)
+    array = _validate.plain("images", images)
     if array.ndim != 4 or array.dtype != np.uint8 or array.shape[1] % 2 or array.shape[2] % 2 or not array.size:
         raise ValueError(
             f"images of shape {array.shape} and type {array.dtype}: must be (n, height, width, channels) uint8, sides even"

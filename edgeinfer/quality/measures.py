@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgeinfer import _validate
 from edgeinfer._estimate import Estimate
 from edgeinfer.quality import metrics
 from edgeinfer.quality.extractors import Extractor
@@ -65,7 +66,7 @@ class SetMeasure:
 
 def clip_measure(image: Extractor, text_embeddings: ArrayLike, name: str = "clip") -> ImageMeasure:
     """CLIP score of images by `image`; `text_embeddings` (captions, e) are of the captions in order."""
-    texts = np.asarray(text_embeddings, dtype=np.float64)
+    texts = _validate.numbers("text_embeddings", text_embeddings)
     return ImageMeasure(
         name,
         lambda images, index: metrics.clip_scores(image(images), texts[index]),
@@ -90,7 +91,7 @@ def attribute_measure(
         Class that each caption asks for, -1 where it asks for none. Heads without labels are not looked at.
     name : str
     """
-    wanted = {head: np.asarray(label, dtype=np.int64) for head, label in labels.items()}
+    wanted = {head: _validate.plain(f"labels[{head!r}]", label).astype(np.int64) for head, label in labels.items()}
     ends = np.cumsum(list(heads.values()))
 
     def score(images: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -160,7 +161,7 @@ def _set_measure(
 
 
 def _images(name: str, value: ArrayLike) -> NDArray[np.uint8]:
-    images = np.asarray(value)
+    images = _validate.plain(name, value)
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or len(images) == 0:
         raise ValueError(f"{name} of shape {images.shape} and type {images.dtype}: must be (n, h, w, 3) uint8, n >= 1")
     return images

@@ -328,7 +328,7 @@ def lpips_scores(
     inside: bool = True,
 ) -> NDArray[np.float64]:
     """LPIPS of each pair; arguments as for `lpips`."""
-    epsilon = _validate.positive("epsilon", epsilon)
+    epsilon = _validate.scalar("epsilon", epsilon, 0, low_open=True)
     if len(features) == 0 or len(features) != len(references):
         raise ValueError(f"features: {len(features)} layers, references: {len(references)}: must be as many, >= 1")
     if weights is not None and len(weights) != len(features):
@@ -435,7 +435,7 @@ def psnr_scores(images: ArrayLike, references: ArrayLike, *, data_range: float =
     a, b = _finite("images", images), _finite("references", references)
     if a.ndim < 2 or a.size == 0 or a.shape != b.shape:
         raise ValueError(f"images of shape {a.shape}, references {b.shape}: must be one (n, ...), not empty")
-    data_range = _validate.positive("data_range", data_range)
+    data_range = _validate.scalar("data_range", data_range, 0, low_open=True)
     error = ((a - b) ** 2).reshape(len(a), -1).mean(axis=1)
     with np.errstate(divide="ignore"):
         return 10 * np.log10(data_range**2 / error)
@@ -484,7 +484,7 @@ def attributes_right(logits: Mapping[str, ArrayLike], labels: Mapping[str, Array
     for head, label in labels.items():
         if head not in logits:
             raise ValueError(f"labels: {head!r} must be one of {', '.join(map(repr, logits))}")
-        scores, wanted = _finite(f"logits[{head!r}]", logits[head]), np.asarray(label)
+        scores, wanted = _finite(f"logits[{head!r}]", logits[head]), _validate.plain(f"labels[{head!r}]", label)
         if scores.ndim != 2 or wanted.shape != scores.shape[:1]:
             raise ValueError(
                 f"logits[{head!r}] of shape {scores.shape}, labels {wanted.shape}: must be (n, classes) and (n,)"
@@ -498,7 +498,7 @@ def attributes_right(logits: Mapping[str, ArrayLike], labels: Mapping[str, Array
 
 
 def _finite(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(value, dtype=np.float64)
+    array = _validate.numbers(name, value)
     if not np.isfinite(array).all():
         where = ", ".join(str(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}[{where}] is not finite: must be real numbers in (-inf, inf)")

@@ -105,7 +105,7 @@ def surface(
     keys = (
         list(range(_validate.whole("seeds", seeds, 1)))
         if np.ndim(seeds) == 0
-        else [int(seed) for seed in np.asarray(seeds)]
+        else [_validate.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(np.asarray(seeds).tolist())]
     )
     if not keys or min(keys) < 0 or len(set(keys)) < len(keys):
         raise ValueError(f"seeds = {keys}: must be at least one, >= 0, and differ")
@@ -119,7 +119,7 @@ def surface(
     guided = options if guidance is None else options | {"guidance": guidance}
     about = {
         "seeds": keys,
-        "guidance": "default" if guidance is None else float(guidance),
+        "guidance": "default" if guidance is None else _validate.scalar("guidance", guidance),
         "sampler": "default" if sampler is None else sampler,
         "confidence": confidence,
         "resamples": resamples,
@@ -192,7 +192,7 @@ def image_seed(seed: int, caption: int) -> int:
 
 
 def _steps(name: str, value: ArrayLike) -> NDArray[np.int64]:
-    steps = np.asarray(value)
+    steps = _validate.numbers(name, value)
     if steps.ndim != 1 or steps.size == 0 or len(np.unique(steps)) < steps.size:
         raise ValueError(f"{name} = {value!r}: must be one-dimensional, not empty, and not repeat a value")
     return np.array([_validate.whole(f"{name}[{i}]", step, 1) for i, step in enumerate(steps.tolist())])

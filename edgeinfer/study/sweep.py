@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer import _random
+from edgeinfer import _random, _validate
 from edgeinfer._extras import need
 from edgeinfer._store import Store, Value
 
@@ -68,12 +68,13 @@ def sweep(
     """
     xarray = need("xarray", "study")
     tqdm = need("tqdm", "study").tqdm
-    values = {name: _axis(name, axis) for name, axis in axes.items()}
+    known = {field.name for field in fields(scenario)}
+    units = getattr(scenario, "units", {})
+    values = {name: _axis(name, axis, units.get(name) if name in known else "s") for name, axis in axes.items()}
     if not values:
         raise ValueError("axes = {}: must name at least one parameter")
     shape = tuple(len(axis) for axis in values.values())
     cells = list(np.ndindex(*shape))
-    known = {field.name for field in fields(scenario)}
     cache = Store(store, "sweep", _fingerprint(function, scenario, values, seed), shape) if store is not None else None
     done: dict[tuple[int, ...], dict[str, Value]] = {}
     waiting = []
@@ -104,8 +105,10 @@ def sweep(
     return _assemble(xarray, scenario, values, shape, done)
 
 
-def _axis(name: str, axis: Any) -> np.ndarray:
+def _axis(name: str, axis: Any, unit: str | None) -> np.ndarray:
     values = np.asarray(axis)
+    if values.dtype.kind not in "biufUS" or np.ma.is_masked(axis):
+        values = _validate.numbers(f"axes[{name!r}]", axis, unit)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"axes[{name!r}] of shape {values.shape}: must be one-dimensional and not empty")
     if len(np.unique(values)) != values.size:

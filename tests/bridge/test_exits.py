@@ -295,7 +295,7 @@ EVALUATION = random_evaluation(0)
     [
         (lambda n: n.infer(np.zeros((1, 8, 9)), ExitRule([0, 0])), "images of shape"),
         (lambda n: n.infer(np.full((1, 8, 8), np.nan), ExitRule([0, 0])), "images: must be finite"),
-        (lambda n: n.infer("x", ExitRule([0, 0])), "images: must be numbers"),
+        (lambda n: n.infer("x", ExitRule([0, 0])), "image = 'x': is text"),
         (lambda n: n.infer(np.zeros((1, 8, 8)), ExitRule([0])), "rule has 1 thresholds"),
         (lambda n: n.features(np.zeros((1, 1, 8, 8)), 3), "cut = 3: must be below 3"),
         (lambda n: n.finish(np.zeros((1, 3, 8, 8)), 1), "segment_2/model.onnx"),
