@@ -1,75 +1,278 @@
 """Finished cells of a long computation on disk, so that it takes up where it stopped, however it stopped."""
 
+import fcntl
+import hashlib
+import io
 import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeinfer._extras import need
+from edgeinfer._files import replacing
+
+_FORMAT = 2
+_SAID = 5
 
 
+@dataclass
 class Value:
-    """One named result of a cell: dimensions, numbers, coordinates, attributes."""
+    """One named result of a cell: dimensions, numbers, attributes, and whether it is a coordinate."""
 
-    def __init__(self, dims: Any, data: Any, coords: Any, attrs: Any) -> None:
-        self.dims, self.data, self.coords, self.attrs = tuple(dims), np.asarray(data), coords, attrs
+    dims: Sequence[str]
+    data: Any
+    attrs: dict[str, Any] = field(default_factory=dict)
+    coordinate: bool = False
 
-    @classmethod
-    def of(cls, xarray: Any, name: str, value: Any) -> "Value":
-        if isinstance(value, xarray.DataArray):
-            coords = {dim: np.asarray(value[dim]).tolist() for dim in value.dims if dim in value.coords}
-            return cls(value.dims, value.values, coords, dict(value.attrs))
-        data = np.asarray(value)
-        return cls([f"{name}_{i}" for i in range(data.ndim)], data, {}, {})
+    def __post_init__(self) -> None:
+        self.dims, self.data = tuple(self.dims), np.asarray(self.data)
 
-    def header(self) -> dict[str, Any]:
-        return {"dims": list(self.dims), "coords": self.coords, "attrs": self.attrs}
+
+@dataclass
+class Cell:
+    """The results of a cell by name, and attributes of them all."""
+
+    values: dict[str, Value]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Failure:
+    """Why a cell has no results."""
+
+    text: str
+    traceback: str = ""
+
+
+def digest(point: Mapping[str, Any]) -> str:
+    """128 bits, hexadecimal, that a point's labels give, in whatever order its axes are."""
+    return hashlib.sha256(json.dumps(dict(point), sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Store:
-    """Finished cells in a Zarr group: one chunk a cell, and a flag that is set last, so that a cell is whole or not
-    there."""
+    """Finished cells in a folder, which several processes may use at once.
 
-    def __init__(self, path: Any, kind: str, fingerprint: str, shape: tuple[int, ...]) -> None:
-        zarr = need("zarr", "study")
-        key = f"edgeinfer_{kind}"
-        self.group = zarr.open_group(str(path), mode="a")
-        found = self.group.attrs.get(key)
-        if found is not None and found != fingerprint:
-            raise ValueError(f"store = {path}: holds another {kind}; give another path, or remove it")
-        if found is None and len(list(self.group.keys())):
-            raise ValueError(f"store = {path}: is not empty and holds no {kind} of edgeinfer")
-        if found is None:
-            self.group.attrs[key] = fingerprint
-        if "done" not in self.group:
-            self.group.create_array("done", shape=shape, chunks=(1,) * len(shape), dtype="uint8", fill_value=0)
-        self.shape = shape
-        self.flags = np.asarray(self.group["done"][...])
+    A cell is one file, which is there whole or not at all, named by the digest of its point; `store.json` says what the
+    cells belong to. Who computes a cell holds a lock on it, which the system takes back when the process ends, however
+    it ends.
 
-    def has(self, cell: tuple[int, ...]) -> bool:
-        return bool(self.flags[cell])
+    Parameters
+    ----------
+    path : path
+        A folder; made if need be.
+    kind : str
+        What errors call the computation.
+    belongs : mapping of str to str, number, list or None
+        All that a cell depends on beside its point, by names that errors can show.
+    axes : mapping of str to list, optional
+        Labels of the points by axis. A store may be asked for other labels than it holds, if each axis has one in common.
 
-    def put(self, cell: tuple[int, ...], named: dict[str, Value]) -> None:
-        for name, value in named.items():
-            key = f"value_{name}"
-            if key not in self.group:
-                shape = self.shape + value.data.shape
-                chunks = (1,) * len(self.shape) + tuple(max(n, 1) for n in value.data.shape)
-                header = {"header": json.dumps(value.header())}
-                self.group.create_array(key, shape=shape, chunks=chunks, dtype=value.data.dtype, attributes=header)
-            array = self.group[key]
-            if array.shape != self.shape + value.data.shape:
-                expected = array.shape[len(self.shape) :]
-                raise ValueError(f"{name} of cell {cell} has shape {value.data.shape}: must be {expected}")
-            array[cell] = value.data
-        self.group["done"][cell] = 1
+    Raises
+    ------
+    ValueError
+        Naming what differs, if the folder holds something else.
+    OSError
+        If the file system has no locks.
+    """
 
-    def get(self, cell: tuple[int, ...]) -> dict[str, Value]:
-        answer = {}
-        for key in sorted(self.group.keys()):
-            if key.startswith("value_"):
-                header = json.loads(self.group[key].attrs["header"])
-                answer[key.removeprefix("value_")] = Value(
-                    header["dims"], self.group[key][cell], header["coords"], header["attrs"]
+    def __init__(
+        self, path: str | Path, kind: str, belongs: Mapping[str, Any], axes: Mapping[str, list[Any]] | None = None
+    ) -> None:
+        if "://" in str(path):
+            raise ValueError(f"store = {path}: must be a folder of a local file system")
+        self.path, self.kind = Path(path), kind
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"store = {path}: is a file, must be a folder or not there")
+        self.manifest = self.path / "store.json"
+        self.claims: dict[Path, int] = {}
+        asked = {"kind": kind, "format": _FORMAT, "belongs": dict(belongs), "axes": dict(axes or {}), "ignored": []}
+        asked = json.loads(json.dumps(asked))
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            held = self._held()
+            if held is not None:
+                self._compare(held, asked)
+            #: Labels that the store has not been asked for before, by axis.
+            self.added = {name: [x for x in labels if held is None or x not in held["axes"].get(name, [])]
+                          for name, labels in asked["axes"].items()}  # fmt: skip
+            if held is None:
+                (self.path / "cells").mkdir(exist_ok=True)
+                self._write(asked)
+                return
+            if any(self.added.values()):
+                self._write(held | {"axes": {name: held["axes"][name] + new for name, new in self.added.items()}})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The store to oneself; others wait."""
+        descriptor = _open(self.path / ".lock")
+        try:
+            _lock(descriptor, self.path, wait=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def ignore(self, names: Sequence[str]) -> None:
+        """Leave some of `belongs` out when the store is compared from now on."""
+        if names:
+            with self.locked():
+                held = self._held()
+                if held is not None:
+                    self._write(held | {"ignored": sorted({*held["ignored"], *names})})
+
+    def has(self, point: Mapping[str, Any]) -> bool:
+        """Whether a cell is finished."""
+        return self._file(point, "npz").exists()
+
+    def claim(self, point: Mapping[str, Any]) -> bool:
+        """Take a cell that is not finished to compute it; False if it is, or another process has taken it."""
+        path = self._file(point, "lock")
+        descriptor = _open(path)
+        # Who has finished a cell removes its lock: one that is gone guards nothing.
+        if _lock(descriptor, self.path) and os.fstat(descriptor).st_nlink:
+            self.claims[path] = descriptor
+            if not self.has(point):
+                return True
+            self.release(point)
+            return False
+        os.close(descriptor)
+        return False
+
+    def release(self, point: Mapping[str, Any]) -> None:
+        """Let others take a cell again."""
+        path = self._file(point, "lock")
+        descriptor = self.claims.pop(path)
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+    def close(self) -> None:
+        """Release all that is claimed."""
+        for path in list(self.claims):
+            path.unlink(missing_ok=True)
+            os.close(self.claims.pop(path))
+
+    def put(self, point: Mapping[str, Any], cell: Cell) -> None:
+        """Keep a finished cell."""
+        header = {
+            "point": dict(point),
+            "attrs": cell.attrs,
+            "values": [[name, list(v.dims), v.attrs, v.coordinate] for name, v in cell.values.items()],
+        }
+        buffer = io.BytesIO()
+        arrays = {str(i): value.data for i, value in enumerate(cell.values.values())}
+        np.savez(buffer, header=np.array(json.dumps(header)), **arrays)
+        with replacing(self._file(point, "npz")) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+        self._file(point, "json").unlink(missing_ok=True)
+
+    def get(self, point: Mapping[str, Any]) -> Cell:
+        """A finished cell."""
+        path = self._file(point, "npz")
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
+                header = json.loads(str(found["header"]))
+                arrays = [found[str(i)] for i in range(len(header["values"]))]
+            if header["point"] != json.loads(json.dumps(dict(point))):
+                raise ValueError(f"is of {header['point']}")
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"store: {path} is damaged ({error}): remove it, and its cell is computed anew") from error
+        values = {
+            name: Value(dims, array, attrs, coordinate)
+            for (name, dims, attrs, coordinate), array in zip(header["values"], arrays, strict=True)
+        }
+        return Cell(values, header["attrs"])
+
+    def mark(self, point: Mapping[str, Any], failure: Failure) -> None:
+        """Keep why a cell has failed."""
+        text = {"point": dict(point), "failure": failure.text, "traceback": failure.traceback, "id": uuid.uuid4().hex}
+        with replacing(self._file(point, "json")) as temporary:
+            temporary.write_text(json.dumps(text))
+
+    def marked(self, point: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What `mark` kept of a cell: `failure`, `traceback`, and an `id` that each mark has of its own."""
+        try:
+            return json.loads(self._file(point, "json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def _file(self, point: Mapping[str, Any], kind: str) -> Path:
+        return self.path / "cells" / f"{digest(point)}.{kind}"
+
+    def _held(self) -> dict[str, Any] | None:
+        """What the store says of itself; None for an empty folder."""
+        if self.manifest.exists():
+            held = json.loads(self.manifest.read_text())
+            if held.get("format") != _FORMAT:
+                raise ValueError(
+                    f"store = {self.path}: is of format {held.get('format')}, this version of edgeinfer reads"
+                    f" {_FORMAT}; give another path, or remove it"
                 )
-        return answer
+            return held
+        if (self.path / "zarr.json").exists() and "edgeinfer_" in (self.path / "zarr.json").read_text():
+            raise ValueError(
+                f"store = {self.path}: is of an older edgeinfer, and does not say all that its cells depend on; give"
+                " another path, or remove it"
+            )
+        if any(entry.name != "cells" and not entry.name.startswith(".") for entry in self.path.iterdir()):
+            raise ValueError(f"store = {self.path}: is not empty and holds no {self.kind} of edgeinfer")
+        return None
+
+    def _write(self, held: Mapping[str, Any]) -> None:
+        with replacing(self.manifest) as temporary:
+            temporary.write_text(json.dumps(held, indent=1))
+
+    def _compare(self, held: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+        if held["kind"] != self.kind:
+            raise ValueError(
+                f"store = {self.path}: holds a {held['kind']}, no {self.kind}; give another path, or remove it"
+            )
+        differ = []
+        for name in dict.fromkeys([*held["belongs"], *asked["belongs"]]):
+            sides = [side["belongs"][name] if name in side["belongs"] else "nothing" for side in (held, asked)]
+            if sides[0] != sides[1] and name not in held["ignored"]:
+                digests = all(isinstance(side, str) and side.startswith("#") for side in sides)
+                differ.append(
+                    f"{name} differs" if digests else f"{name} ({_shown(sides[0])} there, {_shown(sides[1])} here)"
+                )
+        if held["axes"].keys() != asked["axes"].keys():
+            differ = [f"axes ({', '.join(held['axes'])} there, {', '.join(asked['axes'])} here)"]
+        elif not differ:
+            differ += [
+                f"axis {name} shares no value with the store's ({_shown(held['axes'][name])} there, {_shown(labels)} here)"
+                for name, labels in asked["axes"].items()
+                if not any(label in held["axes"][name] for label in labels)
+            ]
+        if differ:
+            more = f", and {len(differ) - _SAID} more" if len(differ) > _SAID else ""
+            said = ", ".join(differ[:_SAID])
+            raise ValueError(
+                f"store = {self.path}: holds another {self.kind}: {said}{more}; give another path, or remove it"
+            )
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    if text.startswith("#"):
+        return "another"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _lock(descriptor: int, path: Path, wait: bool = False) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise OSError(error.errno, f"store = {path}: must lie on a file system with locks: {error.strerror}") from error
+    return True

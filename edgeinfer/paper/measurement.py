@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate, bridge, quality
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
-from edgeinfer._store import Store, Value
+from edgeinfer._store import Cell, Store, Value
 from edgeinfer.bridge import scenes
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.trace import read_trace
@@ -118,7 +119,7 @@ def measure(
     resamples : int
         Of the bootstrap.
     store : path, optional
-        Folder of Zarr stores, from which the same call takes up; `out`/.measure by default.
+        Folder of stores, from which the same call takes up; `out`/.measure by default.
     progress : bool
         Bars, on a terminal only.
 
@@ -155,7 +156,7 @@ def measure(
         "trace": lambda: record_trace(bench.root, target, prior_steps=best[0], decode_steps=best[1]),
         "profile": lambda: record_profile(bench.root, target, prior_steps=best[0], decode_steps=best[1]),
         "load": lambda: measure_load(
-            bench.root, target, requests=requests, store=stores / "load.zarr", progress=progress
+            bench.root, target, requests=requests, store=stores / "load.store", progress=progress
         ),
     }
     return [make() for name, make in made.items() if name in only]
@@ -280,7 +281,7 @@ def measure_load(
     seed : int
         Of arrivals, fading and images.
     store : path, optional
-        A Zarr store of finished runs, from which the same call takes up.
+        A folder of finished runs, from which the same call takes up.
     progress : bool
         A bar over runs, on a terminal only.
 
@@ -310,10 +311,8 @@ def measure_load(
     }
     cache = None
     if store is not None:
-        belongs = json.dumps(
-            about | {"requests": [requests, profile_requests], "loads": rates.tolist()}, sort_keys=True
-        )
-        cache = Store(store, "load test", belongs, (len(paradigms), 1 + rates.size))
+        belongs = about | {"requests": [requests, profile_requests], "loads": rates.tolist()}
+        cache = Store(store, "load test", belongs)
 
     def run(paradigm: str, rate: float, count: int, over: RayleighLink, number: int) -> dict[str, Value]:
         tested = bridge.load_test(
@@ -334,9 +333,9 @@ def measure_load(
         }
         prefix = "profile_" if over is not link else ""
         return {
-            **{f"{prefix}{name}": Value([], values, {}, {}) for name, values in columns.items()},
-            f"{prefix}rate": Value([], rate, {}, {}),
-            f"{prefix}bits": Value([], tested.downlink_bits, {}, {}),
+            **{f"{prefix}{name}": Value([], values) for name, values in columns.items()},
+            f"{prefix}rate": Value([], rate),
+            f"{prefix}bits": Value([], tested.downlink_bits),
         }
 
     found: dict[tuple[int, ...], dict[str, Value]] = {}
@@ -345,18 +344,20 @@ def measure_load(
     guess = {"split": max(np.median(profile.prior), slowdown * np.median(profile.decode))}
     both = float(np.median(profile.prior + profile.decode))
     guess |= {"edge": both, "device": slowdown * both}
-    with tqdm(total=len(paradigms) * (1 + rates.size), disable=None if progress else True, unit="run") as bar:
+    bar = tqdm(total=len(paradigms) * (1 + rates.size), disable=None if progress else True, unit="run")
+    with nullcontext() if cache is None else cache.locked(), bar:
         for i, paradigm in enumerate(paradigms):
             for j in range(1 + rates.size):
-                if cache is not None and cache.has((i, j)):
-                    found[i, j] = cache.get((i, j))
+                point = {"paradigm": paradigm, "load": j}
+                if cache is not None and cache.has(point):
+                    found[i, j] = cache.get(point).values
                 elif j == 0:
                     found[i, j] = run(paradigm, _LIGHT / guess[paradigm], profile_requests, fast, 10 * i)
                 else:
                     slowest = _slowest(found[i, 0], link)
                     found[i, j] = run(paradigm, float(rates[j - 1]) / slowest, requests, link, 10 * i + j)
-                if cache is not None and not cache.has((i, j)):
-                    cache.put((i, j), found[i, j])
+                if cache is not None and not cache.has(point):
+                    cache.put(point, Cell(found[i, j]))
                 bar.update()
     shape = len(paradigms), rates.size
     units = {"rate": "1/s", "bits": "bit"}
@@ -443,6 +444,10 @@ def _distances(
     ]
 
 
+def _through_wire(latents: NDArray[np.float32], dtype: Any, limits: Any) -> NDArray[np.float32]:
+    return bridge.unpack(bridge.pack(latents, dtype, limits), limits)
+
+
 class _Shared:
     """The cascade; the same prior of the same images runs once, whatever follows it."""
 
@@ -468,6 +473,7 @@ class _Bench:
         manifest = self.cascade.manifest
         self.root, self.stores, self.resamples = manifest.folder, stores, resamples
         self.networks = _Networks(self.root)
+        self.through_wire = partial(_through_wire, dtype=manifest.wire.dtype, limits=manifest.wire.range)
         self.about = {
             "cascade": manifest.name,
             "weights_sha256": _digest(self.root),
@@ -481,10 +487,6 @@ class _Bench:
             "workers": workers or os.cpu_count() or 1,
         }
         self._real: dict[int, _Scenes] = {}
-
-    def through_wire(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        wire = self.cascade.manifest.wire
-        return bridge.unpack(bridge.pack(latents, wire.dtype, wire.range), wire.range)
 
     def real(self, count: int) -> "_Scenes":
         """Scenes of no caption that is measured."""
@@ -501,7 +503,7 @@ class _Bench:
         tables = [
             quality.surface(
                 self.shared, [best[0]], [best[1]], tune.captions, tune.measures(("attributes", "clip")),
-                guidance=scale, store=self.stores / f"guidance-{scale:g}.zarr", **self.common,
+                guidance=scale, store=self.stores / f"guidance-{scale:g}.store", **self.common,
             ).isel(prior_steps=0, decode_steps=0, drop=True)
             for scale in scales
         ]  # fmt: skip
@@ -536,7 +538,7 @@ class _Bench:
         parts = [
             quality.surface(
                 self.shared, prior_steps, decode_steps, test.captions, measures,
-                seeds=seeds, guidance=scale, store=self.stores / f"surface-{scale:g}.zarr", **self.common,
+                seeds=seeds, guidance=scale, store=self.stores / f"surface-{scale:g}.store", **self.common,
             )
             for scale in dict.fromkeys((1.0, chosen))
         ]  # fmt: skip
@@ -603,7 +605,7 @@ class _Bench:
                     whole if method == "decode" else _Upsampling(whole.prior, method),
                     [best[0]], [best[1]], test.captions, measures, seeds=seeds,
                     guidance=guidance if method == "decode" else None,
-                    store=self.stores / f"stage-{name}-{method}.zarr", **self.common,
+                    store=self.stores / f"stage-{name}-{method}.store", **self.common,
                 ).isel(prior_steps=0, decode_steps=0, drop=True)  # fmt: skip
         tables = [row["pairs"].assign(row["generated"].data_vars) for row in rows.values()]
         table = xarray.concat(tables, dim="enlargement", combine_attrs="override").assign_coords(enlargement=list(rows))

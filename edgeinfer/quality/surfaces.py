@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _bootstrap, _validate
+from edgeinfer import _bootstrap, _identity, _validate
 from edgeinfer._extras import need
-from edgeinfer._store import Store, Value
+from edgeinfer._store import Cell, Store, Value
 from edgeinfer.quality.measures import ImageMeasure, SetMeasure
 
 DIMENSIONS = ("prior_steps", "decode_steps")
@@ -71,7 +71,8 @@ def surface(
     rng : seed
         Of the resampling: an int or a sequence of int.
     store : path, optional
-        A Zarr store. Finished cells are kept in it, and the same call takes up from there, however the last one ended.
+        A folder. Finished cells are kept in it, and the same call takes up from there, however the last one ended; of
+        two at once one waits for the other.
     progress : bool
         A bar over denoising steps, on a terminal only.
     provenance : mapping, optional
@@ -89,7 +90,7 @@ def surface(
     ValueError
         For bad steps, captions, seeds or names, or a store that belongs to another surface.
     ImportError
-        Naming the extra, without xarray (or Zarr, where `store` is given).
+        Naming the extra, without xarray.
     """
     xarray = need("xarray", "quality")
     tqdm = need("tqdm", "quality").tqdm
@@ -126,23 +127,33 @@ def surface(
         **(provenance or {}),
     }
     shape = len(steps[0]), len(steps[1])
-    cache = None
+    points = {
+        cell: dict(zip(DIMENSIONS, (int(axis[i]) for axis, i in zip(steps, cell, strict=True)), strict=True))
+        for cell in np.ndindex(*shape)
+    }
+    cache, alone = None, ExitStack()
     if store is not None:
         belongs = {
-            "about": about,
-            "steps": [axis.tolist() for axis in steps],
+            **{f"setting {name}": value for name, value in about.items()},
+            "prior_steps": steps[0].tolist(),
+            "decode_steps": steps[1].tolist(),
             "captions": captions,
-            "wire": getattr(wire, "__qualname__", repr(wire)),
             "rng": rng,
-            "measures": [(measure.name, measure.identity) for measure in measures],
+            **_identity.parts("wire", wire),
         }
-        cache = Store(store, "surface", json.dumps(belongs, sort_keys=True), shape)
+        for measure in measures:
+            # A measure that says what it depends on may hold a session of a runtime, which has no value.
+            name = f"metric {measure.name}"
+            belongs |= {name: measure.identity} if measure.identity else _identity.parts(name, measure)
+        cache = Store(store, "surface", belongs)
     done: dict[tuple[int, ...], dict[str, Value]] = {}
-    waiting = [cell for cell in np.ndindex(*shape) if cache is None or not cache.has(cell)]
+    if cache is not None:
+        alone.enter_context(cache.locked())
+    waiting = [cell for cell in np.ndindex(*shape) if cache is None or not cache.has(points[cell])]
     rows = sorted({i for i, _ in waiting})
     work = sum(int(steps[0][i]) for i in rows) + sum(int(steps[1][j]) for _, j in waiting)
     bar = tqdm(total=work * len(index), disable=None if progress else True, unit="step", unit_scale=True)
-    with bar, _spread(workers) as spread:
+    with alone, bar, _spread(workers) as spread:
 
         def run(part: slice, count: int) -> NDArray[np.float32]:
             latent = cascade.prior(texts[part], count, noise[part], **options)
@@ -172,9 +183,9 @@ def surface(
                 if cache is None:
                     done[i, j] = named
                 else:
-                    cache.put((i, j), named)
+                    cache.put(points[i, j], Cell(named))
     if cache is not None:
-        done = {cell: cache.get(cell) for cell in np.ndindex(*shape)}
+        done = {cell: cache.get(point).values for cell, point in points.items()}
     return _assemble(xarray, steps, captions, measures, done, about)
 
 
@@ -240,9 +251,9 @@ def _summary(
             observed, index, confidence, resamples, rng, low=low, high=high, transform=lambda x: np.clip(x, low, high)
         )
         means = np.bincount(index, observed) / np.bincount(index)
-        extra[f"{measure.name}_of_caption"] = Value(["caption"], means.astype(np.float32), {}, {})
+        extra[f"{measure.name}_of_caption"] = Value(["caption"], means.astype(np.float32))
     ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
-    return {f"{measure.name}{end}": Value([], float(x), {}, {}) for end, x in ends.items()} | extra
+    return {f"{measure.name}{end}": Value([], float(x)) for end, x in ends.items()} | extra
 
 
 def _assemble(xarray: Any, steps: Any, captions: Any, measures: Any, done: Any, about: Any) -> Any:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import dask
 import numpy as np
 import pytest
 import xarray
@@ -85,21 +86,61 @@ def test_seeds_depend_on_the_cell_alone():
     assert len(np.unique(two["value"])) == 3
 
 
+def latency_of_split(scenario):
+    return latency(scenario.pipelines()["split"]).total
+
+
+def several(scenario, rng):
+    """Each kind of answer, and failures: of the function, of its answer, and of the worker."""
+    steps = scenario.prior_steps
+    if steps == 30.0 and scenario.bandwidth == 5e6:
+        raise RuntimeError("no")
+    labels = [steps, 10.0]
+    return {
+        "total": latency(scenario.pipelines()["split"]).total if steps > 10 else 0,
+        "name": "x" * int(steps / 10),
+        "labelled": xarray.DataArray([1, 2], dims="t", coords={"t": labels}) if steps > 10 else None,
+        "noise": np.random.default_rng(rng).random(2),
+    }
+
+
+def kills_its_worker(scenario):
+    if scenario.prior_steps == 20.0:
+        os._exit(1)
+    return scenario.prior_steps
+
+
 @pytest.mark.process
 @pytest.mark.filterwarnings("default")
-def test_dask_equals_in_process():
+def test_dask_equals_in_process(tmp_path):
     from distributed import Client, LocalCluster
 
     with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        far = study.sweep(latency_of_split, paper.scenario(), AXES, client=client, progress=False)
-    xarray.testing.assert_identical(far, study.sweep(latency_of_split, paper.scenario(), AXES, progress=False))
-
-
-def latency_of_split(scenario):
-    return latency(scenario.pipelines()["split"]).total
+        for function, options in ((latency_of_split, {}), (several, {"on_error": "mark", "seed": 3})):
+            near = study.sweep(function, paper.scenario(), AXES, progress=False, **options)
+            for store in (None, tmp_path / function.__name__, tmp_path / function.__name__):
+                far = study.sweep(
+                    function, paper.scenario(), AXES, client=client, store=store, progress=False, **options
+                )
+                xarray.testing.assert_identical(far, near)
+        with pytest.raises(RuntimeError, match="no") as failure:
+            study.sweep(
+                several,
+                paper.scenario(),
+                {"prior_steps": [30.0], "bandwidth": [5e6]},
+                seed=1,
+                client=client,
+                progress=False,
+            )
+        assert failure.value.__notes__ == ["in cell (prior_steps = 30.0, bandwidth = 5000000.0)"]
+        axes = {"prior_steps": [10.0, 20.0, 30.0]}
+        killed = study.sweep(kills_its_worker, paper.scenario(), axes, client=client, progress=False, on_error="mark")
+    assert [text.partition(":")[0] for text in killed["failure"].values] == ["", "KilledWorker", ""]
+    np.testing.assert_array_equal(killed["value"], [10, np.nan, 30])
 
 
 SCRIPT = """
