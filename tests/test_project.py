@@ -19,7 +19,7 @@ def changelog():
 
 def test_the_changelog_has_its_form():
     versions = changelog()
-    assert list(versions)[0] == "Unreleased"
+    assert next(iter(versions)) == "Unreleased"
     for name, text in versions.items():
         kinds = re.findall(r"^### (.+)$", text, flags=re.MULTILINE)
         assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}, name
