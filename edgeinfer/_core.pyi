@@ -9,6 +9,12 @@ Floats: TypeAlias = NDArray[np.float64]
 #: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array)
 Stage: TypeAlias = tuple[str, Any]
 
+class Stages:
+    """A pipeline's stages, converted once: stands where a list of `Stage` may stand."""
+
+    def __new__(cls, stages: list[Stage] | Stages) -> Stages: ...
+    def __len__(self) -> int: ...
+
 class CoreError(RuntimeError): ...
 
 class Transfer:
@@ -36,7 +42,7 @@ log_slot_mgf: np.ufunc
 #: ufunc (probability, degrees of freedom) -> quantile of Student's t
 student_quantile: np.ufunc
 
-def service_moments(stages: list[Stage], /) -> tuple[Floats, Floats]:
+def service_moments(stages: Stages | list[Stage], /) -> tuple[Floats, Floats]:
     """Mean and variance of each stage's service time."""
 
 def sample_rate(count: int, bandwidth: float, mean_snr: float, entropy: NDArray[np.uint64], /) -> Floats:
@@ -46,7 +52,7 @@ def sample_service(
     stage: Stage, count: int, link: Literal["table", "slots"], entropy: NDArray[np.uint64], /
 ) -> Floats: ...
 def violation_bound(
-    stages: list[Stage], arrival_rate: Floats, deadline: Floats, method: str, slot: float, /
+    stages: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, method: str, slot: float, /
 ) -> tuple[Floats, Floats]:
     """(log bound, theta) elementwise over two 1-d arrays of one length; 0 where no log bound below 0 is."""
 
@@ -54,12 +60,12 @@ def violation_bound(
 BRACKET_METHODS: tuple[str, ...]
 
 def violation_bracket(
-    stages: list[Stage], arrival_rate: Floats, deadline: Floats, /
+    stages: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, /
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
     """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length."""
 
 def simulate(
-    stages: list[Stage],
+    stages: Stages | list[Stage],
     arrival: tuple[Literal["poisson", "deterministic", "erlang", "hyperexponential"], tuple[float, ...]],
     deadlines: Floats,
     jobs: int,
@@ -74,7 +80,7 @@ def simulate(
     """sojourn, violations, waiting, busy, histogram; shapes in csrc/edgeinfer/tandem.h."""
 
 def rare_violation(
-    stages: list[Stage],
+    stages: Stages | list[Stage],
     arrival_rate: float,
     deadline: float,
     relative_error: float,

@@ -33,14 +33,15 @@ PyObject *ei_raise(const char *where, int status);
 /* A monitor whose poll takes the GIL and runs PyErr_CheckSignals. */
 ei_monitor ei_python_monitor(void);
 
-/* The stages of a pipeline as the core sees them. `owners` keeps the arrays and laws alive that `stages`
- * points into. From a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean),
- * ("transfer", Transfer),
- * ("samples", float64 array). init: 0, or -1 with an exception set; free is legal after a failed init. */
+/* The stages of a pipeline as the core sees them. From a _core.Stages object, whose stages are borrowed, or
+ * from a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean), ("transfer",
+ * Transfer), ("samples", float64 array). `owners` keeps alive what `stages` points into or is borrowed from.
+ * init: 0, or -1 with an exception set; free is legal after a failed init. */
 typedef struct {
     ei_service *stages;
     size_t count;
     PyObject *owners;
+    int borrowed;
 } ei_stage_list;
 int ei_stage_list_init(ei_stage_list *self, PyObject *stages);
 void ei_stage_list_free(ei_stage_list *self);

@@ -2,6 +2,13 @@
 
 #include <string.h>
 
+/* A pipeline's stages, converted once: what every call of the core takes in a sequence of tuples' place. */
+typedef struct {
+    PyObject_HEAD ei_stage_list list;
+} stages_object;
+
+static PyTypeObject stages_type;
+
 static int read_stage(PyObject *item, ei_service *stage, PyObject *owners) {
     const char *kind;
     PyObject *value;
@@ -46,6 +53,12 @@ static int read_stage(PyObject *item, ei_service *stage, PyObject *owners) {
 
 int ei_stage_list_init(ei_stage_list *self, PyObject *stages) {
     memset(self, 0, sizeof *self);
+    if (PyObject_TypeCheck(stages, &stages_type)) {
+        *self = ((stages_object *)stages)->list;
+        self->owners = Py_NewRef(stages);
+        self->borrowed = 1;
+        return 0;
+    }
     PyObject *items = PySequence_Fast(stages, "stages must be a sequence of tuples");
     if (items == NULL)
         return -1;
@@ -74,7 +87,8 @@ out:
 }
 
 void ei_stage_list_free(ei_stage_list *self) {
-    PyMem_Free(self->stages);
+    if (!self->borrowed)
+        PyMem_Free(self->stages);
     Py_CLEAR(self->owners);
     memset(self, 0, sizeof *self);
 }
@@ -101,10 +115,42 @@ static PyObject *service_moments(PyObject *module, PyObject *argument) {
     return result;
 }
 
+static PyObject *stages_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    static char *names[] = {"stages", NULL};
+    PyObject *stages;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Stages", names, &stages))
+        return NULL;
+    stages_object *self = (stages_object *)type->tp_alloc(type, 0);
+    if (self != NULL && ei_stage_list_init(&self->list, stages) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void stages_free(PyObject *object) {
+    ei_stage_list_free(&((stages_object *)object)->list);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static Py_ssize_t stages_count(PyObject *object) {
+    return (Py_ssize_t)((stages_object *)object)->list.count;
+}
+
+static PySequenceMethods stages_as_sequence = {.sq_length = stages_count};
+
+static PyTypeObject stages_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "edgeinfer._core.Stages",
+    .tp_doc = "A pipeline's stages, converted once for every call that takes them.",
+    .tp_basicsize = sizeof(stages_object),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = stages_new,
+    .tp_dealloc = stages_free,
+    .tp_as_sequence = &stages_as_sequence,
+};
+
 static PyMethodDef methods[] = {
     {"service_moments", service_moments, METH_O, "Mean and variance of each stage's service time."},
     {NULL, NULL, 0, NULL}};
 
 int ei_add_service(PyObject *module) {
-    return PyModule_AddFunctions(module, methods);
+    return PyModule_AddType(module, &stages_type) < 0 ? -1 : PyModule_AddFunctions(module, methods);
 }

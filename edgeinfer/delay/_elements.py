@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _core, _validate
 from edgeinfer.model import Pipeline
-from edgeinfer.model.pipelines import CoreStage
 
 
 def check_pipeline(pipeline: Any) -> Pipeline:
@@ -19,14 +18,14 @@ def check_pipeline(pipeline: Any) -> Pipeline:
 
 def elements(
     pipeline: Pipeline, **arguments: Any
-) -> tuple[tuple[int, ...], Iterator[tuple[list[CoreStage], NDArray[np.intp], list[NDArray[np.float64]]]]]:
+) -> tuple[tuple[int, ...], Iterator[tuple[_core.Stages, NDArray[np.intp], list[NDArray[np.float64]]]]]:
     """The common shape; and for each pipeline its core stages, the flat positions and the arguments there."""
     check_pipeline(pipeline)
     shape = _validate.broadcast_shapes(
         pipeline=pipeline.shape, **{name: np.shape(value) for name, value in arguments.items()}
     )
 
-    def walk() -> Iterator[tuple[list[CoreStage], NDArray[np.intp], list[NDArray[np.float64]]]]:
+    def walk() -> Iterator[tuple[_core.Stages, NDArray[np.intp], list[NDArray[np.float64]]]]:
         size = int(np.prod(pipeline.shape))
         owner = np.broadcast_to(np.arange(size).reshape(pipeline.shape), shape).ravel()
         columns = [_validate.flat(value, shape) for value in arguments.values()]

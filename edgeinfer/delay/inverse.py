@@ -36,29 +36,14 @@ def _smallest(holds: Callable[[np.ndarray], np.ndarray], low: float, high: float
 def _singles(pipeline: Pipeline, **arguments: Any) -> Any:
     """The common shape, and each element's single pipeline with its arguments."""
     shape, _ = elements(pipeline, **arguments)
-    size = int(np.prod(shape))
     columns = [_validate.flat(value, shape) for value in arguments.values()]
-    parts = [_split_stage(stage, shape) for stage in pipeline]
+    owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
 
     def walk() -> Any:
-        for i in range(size):
-            yield i, Pipeline([part(i) for part in parts]), *(float(column[i]) for column in columns)
+        for i, index in enumerate(owner):
+            yield i, pipeline.element(int(index)), *(float(column[i]) for column in columns)
 
     return shape, walk()
-
-
-def _split_stage(stage: Any, shape: tuple[int, ...]) -> Callable[[int], Any]:
-    if stage.shape == ():
-        return lambda i: stage
-
-    def pick(value: Any, i: int) -> Any:
-        if isinstance(value, np.ndarray):
-            return float(np.broadcast_to(value, shape).reshape(-1)[i])
-        if hasattr(value, "__dataclass_fields__"):
-            return replace(value, **{name: pick(getattr(value, name), i) for name in value.__dataclass_fields__})
-        return value
-
-    return lambda i: pick(stage, i)
 
 
 def deadline_at(

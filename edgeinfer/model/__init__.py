@@ -5,6 +5,7 @@ from edgeinfer.model.links import RayleighLink, TransferTime
 from edgeinfer.model.nodes import Node
 from edgeinfer.model.pipelines import (
     Compute,
+    Constant,
     Exponential,
     Measured,
     Pipeline,
@@ -17,6 +18,7 @@ from edgeinfer.model.pipelines import (
 __all__ = [
     "Cascade",
     "Compute",
+    "Constant",
     "Exponential",
     "Measured",
     "Node",

@@ -1,7 +1,7 @@
 """Stages, pipelines, and the paper's three paradigms as pipelines."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -52,6 +52,42 @@ class Compute(_validate.Value):
     def core_stages(self) -> list[CoreStage]:
         """The stage as the core takes it, one for each element of `shape`."""
         return [("deterministic", float(time)) for time in _validate.flat(self.mean(), self.shape)]
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(_validate.Value):
+    """A service that always takes the same time.
+
+    Parameters
+    ----------
+    seconds : (...,) array_like, s
+        >= 0.
+    name : str
+
+    Examples
+    --------
+    >>> Constant(0.25, "camera").mean()
+    0.25
+    """
+
+    seconds: Any
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seconds", _validate.real("seconds", self.seconds, 0))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `seconds`."""
+        return np.shape(self.seconds)
+
+    def mean(self) -> Any:
+        """Mean service time, s."""
+        return self.seconds
+
+    def core_stages(self) -> list[CoreStage]:
+        """The stage as the core takes it, one for each element of `shape`."""
+        return [("deterministic", float(time)) for time in np.ravel(self.seconds)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +200,7 @@ class Measured(_validate.Value):
         return [("samples", self.samples)]
 
 
-Stage = Compute | Transfer | Exponential | Measured
+Stage = Constant | Compute | Transfer | Exponential | Measured
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -175,7 +211,7 @@ class Pipeline(_validate.Value):
 
     Parameters
     ----------
-    stages : sequence of Compute, Transfer, Exponential, Measured
+    stages : sequence of Constant, Compute, Transfer, Exponential, Measured
         At least one.
 
     Examples
@@ -194,7 +230,7 @@ class Pipeline(_validate.Value):
             raise ValueError("stages = (): must have at least one stage")
         for stage in stages:
             if not isinstance(stage, Stage):
-                raise ValueError(f"stages: {stage!r} must be a Compute, Transfer, Exponential or Measured")
+                raise ValueError(f"stages: {stage!r} must be a Constant, Compute, Transfer, Exponential or Measured")
         object.__setattr__(self, "stages", stages)
         _validate.broadcast_shapes(**{f"stage {k} {s.name}": s.shape for k, s in enumerate(stages)})
 
@@ -221,7 +257,38 @@ class Pipeline(_validate.Value):
         """Broadcast shape of all stages' parameters."""
         return np.broadcast_shapes(*(stage.shape for stage in self.stages))
 
-    def elements(self) -> list[list[CoreStage]]:
+    def element(self, index: int) -> "Pipeline":
+        """One pipeline of the family, all of whose parameters are numbers.
+
+        Parameters
+        ----------
+        index : int
+            Its place in C order over `shape`, 0 <= index < size.
+
+        Returns
+        -------
+        Pipeline
+            Of shape ().
+
+        Raises
+        ------
+        ValueError
+            For a place that the family does not have.
+
+        Examples
+        --------
+        >>> node = Node("edge", [1e12, 2e12])
+        >>> Pipeline([Compute(4e12, node, "prior")]).element(1)[0].mean()
+        2.0
+        """
+        shape = self.shape
+        size = int(np.prod(shape))
+        index = _validate.whole("index", index, 0)
+        if index >= size:
+            raise ValueError(f"index = {index}: must be < {size}, the number of pipelines in the family")
+        return Pipeline(_pick(stage, shape, index) if stage.shape else stage for stage in self.stages)
+
+    def elements(self) -> list[_core.Stages]:
         """The stages of each pipeline of the family as the core takes them, in C order over `shape`."""
         shape = self.shape
         size = int(np.prod(shape))
@@ -230,13 +297,23 @@ class Pipeline(_validate.Value):
             core_stages = stage.core_stages()
             index = np.broadcast_to(np.arange(len(core_stages)).reshape(stage.shape), shape).ravel()
             columns.append([core_stages[i] for i in index])
-        return [[column[i] for column in columns] for i in range(size)]
+        return [_core.Stages([column[i] for column in columns]) for i in range(size)]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (s) and variance (s^2) of each stage's service time, shape (..., stages)."""
         pairs = [_core.service_moments(stages) for stages in self.elements()]
         shape = (*self.shape, len(self))
         return np.array([p[0] for p in pairs]).reshape(shape), np.array([p[1] for p in pairs]).reshape(shape)
+
+
+def _pick(value: Any, shape: tuple[int, ...], index: int) -> Any:
+    """A value of a family's stage with every array in it replaced by its element."""
+    if isinstance(value, np.ndarray):
+        return float(np.broadcast_to(value, shape).reshape(-1)[index])
+    if is_dataclass(value):
+        parts = {part.name: _pick(getattr(value, part.name), shape, index) for part in fields(value)}
+        return replace(value, **parts)  # type: ignore[type-var]
+    return value
 
 
 def split(

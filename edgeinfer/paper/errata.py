@@ -7,7 +7,7 @@ import numpy as np
 from edgeinfer import _core
 from edgeinfer._extras import need
 from edgeinfer.delay import rare_violation, violation_bound, violation_bracket
-from edgeinfer.model import Compute, Node, Pipeline, RayleighLink, Transfer
+from edgeinfer.model import Constant, Pipeline, RayleighLink, Transfer
 from edgeinfer.paper import style
 from edgeinfer.paper.scenario import Scenario
 
@@ -25,12 +25,11 @@ def pipeline_of(scenario: Scenario, slot: float) -> Pipeline:
     """D, X, D of the case, with the scenario's latent over a link of the given slot length."""
     snr = CASE["mean_snr_db"]
     link = RayleighLink(scenario.bandwidth, snr, 0.0, 0.0, slot)
-    node = Node("unit", 1.0)
     return Pipeline(
         [
-            Compute(CASE["edge_time"], node, "prior"),
+            Constant(CASE["edge_time"], "prior"),
             Transfer(scenario.latent_bits, link, "downlink"),
-            Compute(CASE["device_time"], node, "decode"),
+            Constant(CASE["device_time"], "decode"),
         ]
     )
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import edgeinfer as ei
+from edgeinfer import _core
 
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
 NODE = ei.Node("edge", 1e12)
@@ -61,7 +62,7 @@ def test_samples_are_seeded():
         (lambda: LINK.transfer(-1.0), "bits = -1"),
         (lambda: LINK.transfer(1e6).sf(np.nan), "t = nan"),
         (lambda: ei.Pipeline([]), "at least one stage"),
-        (lambda: ei.Pipeline([1.0]), "must be a Compute"),
+        (lambda: ei.Pipeline([1.0]), "must be a Constant, Compute"),
         (lambda: ei.Measured([], "x"), "not empty"),
         (lambda: ei.Measured([-1.0], "x"), r"samples\[0\] = -1"),
         (lambda: ei.Cascade(1, 1, 1, 1, 0, 1), "latent_bits = 0"),
@@ -71,3 +72,35 @@ def test_samples_are_seeded():
 def test_bad_input_is_named(build, text):
     with pytest.raises(ValueError, match=text):
         build()
+
+
+def test_an_element_of_a_family_is_the_pipeline_of_its_numbers():
+    link = ei.RayleighLink(np.array([[5e6], [10e6]]), 31, -100, 128.1, 0.01)
+    node = ei.Node("n", np.array([1e12, 2e12, 4e12]))
+    measured = ei.Measured([0.1, 0.2], "decode")
+    family = ei.Pipeline(
+        [ei.Compute(1e12, node, "a"), ei.Transfer(1e6, link, "b"), measured, ei.Constant([[0.1], [0.2]], "c")]
+    )
+    assert family.shape == (2, 3)
+    for index in range(6):
+        single = family.element(index)
+        row, column = divmod(index, 3)
+        assert single.shape == ()
+        assert single[0].node.flops == node.flops[column]
+        assert single[1].link.bandwidth == link.bandwidth[row, 0]
+        assert single[2] is measured
+        assert single[3].seconds == [0.1, 0.2][row]
+        assert np.array_equal(single.moments()[0], family.moments()[0][row, column])
+    for wrong in (-1, 6, 0.5):
+        with pytest.raises(ValueError, match="index"):
+            family.element(wrong)
+
+
+def test_stages_of_the_core_are_made_once():
+    stages = ei.Pipeline([ei.Constant(0.1, "a")]).elements()[0]
+    assert len(stages) == 1
+    assert _core.service_moments(_core.Stages(stages))[0] == 0.1
+    with pytest.raises(ValueError, match="empty"):
+        _core.Stages([])
+    with pytest.raises(TypeError):
+        _core.Stages(3)
