@@ -30,7 +30,7 @@ def _arrival(kind: str, rate: float, shape: float | None) -> tuple[Any, tuple[fl
     return kind, (rate,)
 
 
-def _check_loads(function: str, pipeline: Pipeline, stages: list[Any], rates: Any, serial: bool) -> Any:
+def _check_loads(function: str, pipeline: Pipeline, stages: _core.Stages, rates: Any, serial: bool) -> Any:
     means = _core.service_moments(stages)[0]
     loads = {"serial path": means.sum()} if serial else dict(zip(pipeline.names, means, strict=True))
     largest = max(loads.values())
