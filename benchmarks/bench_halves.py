@@ -8,8 +8,8 @@ from bench_bridge import echo
 from common import machine, report
 
 from edgeinfer import bridge
-from edgeinfer.bridge import intervals
 from edgeinfer.bridge.cut_measurement import PAUSE, message_bits
+from edgeinfer.estimates import proportions
 from edgeinfer.paper import halves
 
 
@@ -32,7 +32,7 @@ def main() -> None:
             whole = options[number]
             cut = bridge.profile_cut(model, whole, shapes=shapes)
             run = bridge.measure_cut(model, cut, requests=chosen.requests, shapes=shapes)
-            found = intervals.mean(run.times["sojourn"])
+            found = proportions.mean(run.times["sojourn"])
             predicted = sum(float(stage.mean()) for stage in run.pipeline)
             errors.append(abs(predicted / found.value - 1))
             rough.append(abs(whole.latency / found.value - 1))

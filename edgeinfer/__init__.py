@@ -22,7 +22,7 @@ from edgeinfer.model import __all__ as _model
 __version__ = "0.1.0"
 
 _DECISIONS = ("allocate_steps",)
-_ROOMS = ("model", "delay", "network", "quality", "bridge", "plan", "study", "paper")
+_ROOMS = ("model", "estimates", "delay", "network", "quality", "bridge", "plan", "study", "paper")
 __all__ = [*_model, *_delay, *_ROOMS, *_DECISIONS, "__version__"]
 
 

@@ -17,13 +17,14 @@ study plan UnstableError quality allocate_steps""".split()
 #: What each room may import.
 BELOW = {
     "model": set(),
+    "estimates": set(),
     "network": {"model"},
-    "delay": {"model"},
-    "quality": {"model", "network"},
-    "bridge": {"model", "network"},
+    "delay": {"model", "estimates"},
+    "quality": {"model", "estimates", "network"},
+    "bridge": {"model", "estimates", "network"},
     "plan": {"model", "delay"},
     "study": {"model", "delay", "plan"},
-    "paper": {"model", "delay", "network", "quality", "bridge", "plan", "study"},
+    "paper": {"model", "estimates", "delay", "network", "quality", "bridge", "plan", "study"},
 }
 
 

@@ -37,7 +37,6 @@ from edgeinfer.bridge.exits import (
     replay,
     serve,
 )
-from edgeinfer.bridge.intervals import Interval
 from edgeinfer.bridge.link_rate import AdaptiveCut, LinkRate
 from edgeinfer.bridge.manifest import Flops, Image, Manifest, Network, Stage, Text, Wire, read_manifest
 from edgeinfer.bridge.parts import Parts, write_parts
@@ -48,6 +47,7 @@ from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, unpack
 from edgeinfer.bridge.schedulers import Scheduler, Step, advance
 from edgeinfer.bridge.tile_workers import TileWorkers
 from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spatial_tiles, tileable_runs
+from edgeinfer.estimates import Estimate as Interval
 from edgeinfer.network.files import Part, Port, read_part
 from edgeinfer.network.flops import count_flops
 from edgeinfer.network.graphs import Graph, Operation, Tensor, read_graph

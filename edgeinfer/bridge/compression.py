@@ -16,11 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
-from edgeinfer.bridge import intervals
 from edgeinfer.bridge.channels import IMPORTANCES, importance
 from edgeinfer.bridge.exits import ExitNetwork
-from edgeinfer.bridge.intervals import Interval
 from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
+from edgeinfer.estimates import Estimate, proportions
 from edgeinfer.network.files import Part
 from edgeinfer.network.flops import count_flops
 from edgeinfer.network.sessions import open_session, session_options
@@ -481,20 +480,20 @@ class RatePoint:
     Attributes
     ----------
     name : str
-    bits : Interval
+    bits : Estimate
         Mean of a message, counted on the bytes; bootstrap interval.
     largest_bits : int
-    accuracy : Interval
+    accuracy : Estimate
         Wilson's.
-    loss : Interval
+    loss : Estimate
         Accuracy of the same network on the untouched input, less this; interval of Bonett and Price on the pairs.
     """
 
     name: str
-    bits: Interval
+    bits: Estimate
     largest_bits: int
-    accuracy: Interval
-    loss: Interval
+    accuracy: Estimate
+    loss: Estimate
 
     def row(self) -> dict[str, Any]:
         """The point as one flat row of a table."""
@@ -510,9 +509,9 @@ def rate_point(
 ) -> RatePoint:
     """A point from messages' lengths in byte and from which inputs were answered rightly, with and without the codec."""
     bits = 8 * _validate.numbers("lengths", lengths)
-    spread = intervals.mean(bits, confidence)
-    pairs = intervals.paired_difference(untouched, right, confidence)
-    return RatePoint(name, spread, int(bits.max()), intervals.proportion(right, confidence), pairs)
+    spread = proportions.mean(bits, confidence)
+    pairs = proportions.paired_difference(untouched, right, confidence)
+    return RatePoint(name, spread, int(bits.max()), proportions.proportion(right, confidence), pairs)
 
 
 def rate_accuracy(

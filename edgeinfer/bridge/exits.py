@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
-from edgeinfer.bridge.intervals import Interval, mean, paired_difference, proportion
+from edgeinfer.estimates import Estimate, mean, paired_difference, proportion
 from edgeinfer.model import Measured
 from edgeinfer.network.files import JsonObject, Part, listed, read_json, read_part
 from edgeinfer.network.sessions import open_session, session_options
@@ -484,15 +484,15 @@ class Evaluation:
         """Whether each input is answered rightly under a rule."""
         return self.correct[rule.exits(self.probabilities), np.arange(self.correct.shape[1])]
 
-    def accuracy(self, rule: ExitRule | None = None, confidence: float = 0.95) -> Interval:
+    def accuracy(self, rule: ExitRule | None = None, confidence: float = 0.95) -> Estimate:
         """Under a rule, or of the last exit alone; Wilson's interval."""
         return proportion(self.correct[-1] if rule is None else self.right(rule), confidence)
 
-    def loss(self, rule: ExitRule, confidence: float = 0.95) -> Interval:
+    def loss(self, rule: ExitRule, confidence: float = 0.95) -> Estimate:
         """Accuracy of the last exit less that under the rule, on the same inputs; interval of Bonett and Price."""
         return paired_difference(self.correct[-1], self.right(rule), confidence)
 
-    def saving(self, rule: ExitRule, confidence: float = 0.95) -> Interval:
+    def saving(self, rule: ExitRule, confidence: float = 0.95) -> Estimate:
         """Mean cost saved, as a fraction of the network without early exits; bootstrap interval."""
         return mean(1 - self.costs[rule.exits(self.probabilities)] / self.full_cost, confidence)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer._estimate import Estimate
+from edgeinfer.estimates.estimate import Estimate
 
 
 @dataclass(frozen=True, eq=False)

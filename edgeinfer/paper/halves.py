@@ -12,9 +12,10 @@ import numpy as np
 from edgeinfer import _validate, bridge
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
-from edgeinfer.bridge import digits, intervals
+from edgeinfer.bridge import digits
 from edgeinfer.bridge.cut_measurement import TIMES
 from edgeinfer.delay import simulate, violation_bracket
+from edgeinfer.estimates import cycles, shares
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink
 from edgeinfer.network.zoo import LIGHT_NETWORKS
 from edgeinfer.paper.measurement import FOLDER, write
@@ -172,7 +173,8 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     deadlines = [float(np.ravel(forward.quantile(1 - probability))[-1]) for probability in PROBABILITIES]
     forward = simulate(pipeline, rate, deadlines, **effort)
     bracket, sharp = (violation_bracket(each, rate, deadlines) for each in (pipeline, constant(pipeline)))
-    shares = [intervals.correlated_proportion(run.late(deadline)[kept]) for deadline in deadlines]
+    cycle = cycles(run.arrivals[kept], run.times["sojourn"][kept])
+    late = [shares(run.late(deadline)[kept], cycle) for deadline in deadlines]
     return {
         "mean_rate": float(link.mean_rate()),
         "operations": len(profile.graph.operations),
@@ -187,9 +189,9 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
             "lower_constant": _numbers(sharp.lower),
             "upper_constant": _numbers(sharp.upper),
             "simulated": _numbers(forward.violation.value[..., -1]),
-            "violation": [share.value for share in shares],
-            "violation_low": [share.low for share in shares],
-            "violation_high": [share.high for share in shares],
+            "violation": [float(share.value) for share in late],
+            "violation_low": [float(share.low) for share in late],
+            "violation_high": [float(share.high) for share in late],
             "sojourn": _numbers(run.times["sojourn"]),
             "failures": len(run.failures),
         },

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edgeinfer._extras import need
 from edgeinfer.delay import simulate, violation_bracket
+from edgeinfer.estimates import cycles, shares
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
 from edgeinfer.paper import measurement, style
 from edgeinfer.paper.scenario import Scenario
@@ -73,12 +74,12 @@ def data(
             ends = simulate(profiled, rate, [1.0], rng=seed, **options).quantile(wanted)[:, 0, -1]
             times = np.linspace(ends[0], ends[1], deadlines)
             sojourn = np.nan_to_num(run["sojourn"].values, nan=np.inf)
-            cycles = _cycles(run["arrival"].values, sojourn)
+            cycle = cycles(run["arrival"].values, sojourn)
             constant = _pipeline(part["profile_edge"], part["profile_device"], bits, link, constant=True)
             bracket = violation_bracket(constant, rate, times)
             row: dict[str, Any] = {"deadline_time": times + extra, "lower": bracket.lower, "upper": bracket.upper}
-            late = _shares(sojourn[:, None] > times + extra, cycles, seed)
-            row |= {f"measured{suffix}": share for suffix, share in zip(_ENDS.values(), late, strict=True)}
+            late = shares(sojourn[:, None] > times + extra, cycle, CONFIDENCE, resamples=_RESAMPLES, seed=seed)
+            row |= {f"measured{suffix}": getattr(late, end) for end, suffix in _ENDS.items()}
             own = _pipeline(run["edge"], run["device"], bits, link)
             for name, pipeline in zip(PREDICTIONS, (profiled, own), strict=True):
                 row[f"{name}_mean"] = np.inf
@@ -90,7 +91,7 @@ def data(
                     row |= {f"{name}{suffix}": getattr(found.violation, end)[:, -1] for end, suffix in _ENDS.items()}
             rows.append(
                 row
-                | {"measured_mean": float(np.nanmean(run["sojourn"])), "cycles": int(cycles[-1]) + 1}
+                | {"measured_mean": float(np.nanmean(run["sojourn"])), "cycles": int(cycle[-1]) + 1}
                 | {"failed": int(np.isinf(sojourn).sum()), "arrival_rate": rate, "overhead": extra, "bits": bits}
                 | {f"{place}_time": float(run[place].mean()) for place in ("edge", "device")}
                 | {f"{place}_correlation": _correlation(run[place].values) for place in ("edge", "device")}
@@ -125,31 +126,11 @@ def _pipeline(edge: Any, device: Any, bits: float, link: RayleighLink, constant:
     return Pipeline(tuple(stages))
 
 
-def _cycles(arrival: NDArray[np.float64], sojourn: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Number of each request's cycle: a request that comes after all before it have left begins one."""
-    left = np.maximum.accumulate(arrival + np.where(np.isfinite(sojourn), sojourn, 0.0))
-    return np.cumsum(np.concatenate([[False], arrival[1:] >= left[:-1]]))
-
-
-def _shares(late: NDArray[np.bool_], cycles: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-    """Share of late requests at each deadline and the ends of its interval, cycles drawn whole, (3, deadlines)."""
-    count, deadlines = int(cycles[-1]) + 1, late.shape[1]
-    sums = np.zeros((count, 1 + deadlines))
-    np.add.at(sums, cycles, np.column_stack([np.ones(len(late)), late]))
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) @ sums
-    tail = (1 - CONFIDENCE) / deadlines / 2
-    share = late.mean(axis=0)
-    low, high = np.quantile(drawn[:, 1:] / drawn[:, :1], [tail, 1 - tail], axis=0)
-    # Where no cycle differs from another a bootstrap knows no width: the exact limit for that many of them does.
-    low[share == 1], high[share == 0] = tail ** (1 / count), 1 - tail ** (1 / count)
-    return np.vstack([share, low, high])
-
-
 def _overhead(part: Any, link: RayleighLink) -> float:
     """What a request takes besides its stages, s: the median over those that met no other when profiled."""
     arrival, sojourn = part["profile_arrival"].values, part["profile_sojourn"].values
     busy = np.nansum([part["profile_edge"].values, part["profile_device"].values], axis=0)
-    alone = np.diff(_cycles(arrival, sojourn), prepend=-1) > 0
+    alone = np.diff(cycles(arrival, sojourn), prepend=-1) > 0
     return float(np.median((sojourn - busy)[alone]))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer.bridge import intervals
+from edgeinfer.estimates import proportions
 from edgeinfer.paper import measurement, style
 from edgeinfer.paper.scenario import Scenario
 
@@ -42,7 +42,8 @@ def data(scenario: Scenario, *, measured: Any = None) -> Any:
     for index in np.ndindex(table["predicted"].shape):
         sojourn = table["sojourn"].values[index]
         if np.isfinite(sojourn).any():
-            found[index] = intervals.mean(sojourn[np.isfinite(sojourn)])
+            mean = proportions.mean(sojourn[np.isfinite(sojourn)])
+            found[index] = mean.value, mean.low, mean.high
     over, kind = ("network", "cut"), {"provenance": "measured"}
     for suffix, values in zip(("", "_low", "_high"), np.moveaxis(found, -1, 0), strict=True):
         table[f"latency{suffix}"] = (over, values, kind | {"units": "s"})

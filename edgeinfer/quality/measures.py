@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
-from edgeinfer._estimate import Estimate
+from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.quality import metrics
 from edgeinfer.quality.extractors import Extractor
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _bootstrap, _validate
-from edgeinfer._estimate import Estimate
+from edgeinfer import _validate
+from edgeinfer.estimates import bootstrap
+from edgeinfer.estimates.estimate import Estimate
 
 
 def fid(
@@ -68,7 +69,7 @@ def fid(
     x, y = _pair("real", real, "generated", generated)
     _validate.choice("singular", singular, ("error", "allow"))
     _validate.choice("bias", bias, ("keep", "remove"))
-    confidence, resamples = _bootstrap.settings(confidence, resamples)
+    confidence, resamples = bootstrap.settings(confidence, resamples)
     if singular == "error":
         _full_rank("real", x)
         _full_rank("generated", y)
@@ -86,7 +87,7 @@ def fid(
             replicates = replicates - shift
     elif bias == "remove":
         raise ValueError("resamples = 0: must be >= 1 to remove the bias")
-    return _bootstrap.estimate(value, replicates, confidence, count, low=0.0)
+    return bootstrap.estimate(value, replicates, confidence, count, low=0.0)
 
 
 def _gaussian(x: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> tuple[Any, Any]:
@@ -167,9 +168,9 @@ def kid(
     True
     """
     x, y = _pair("real", real, "generated", generated)
-    confidence, resamples = _bootstrap.settings(confidence, resamples)
+    confidence, resamples = bootstrap.settings(confidence, resamples)
     subsets = _validate.whole("subsets", subsets, 0)
-    source = _bootstrap.generator(rng)
+    source = bootstrap.generator(rng)
     if subsets:
         size = _validate.whole("subset_size", subset_size, 2)
         for name, side in (("real", x), ("generated", y)):
@@ -187,7 +188,7 @@ def kid(
         if not subsets:
             value = centre
     replicates = [_discrepancy(kernels, *pair) + (value - centre) for pair in draws]
-    return _bootstrap.estimate(value, np.concatenate([[], *replicates]), confidence, count)
+    return bootstrap.estimate(value, np.concatenate([[], *replicates]), confidence, count)
 
 
 def _kernels(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Any, Any, Any]:
@@ -249,7 +250,7 @@ def clip_score(
     _validate.choice("clip", clip, ("mean", "pairs"))
     if clip == "pairs":
         scores = np.maximum(scores, 0)
-    return _bootstrap.mean(
+    return bootstrap.mean(
         scores, groups, confidence, resamples, rng, low=0.0, high=100.0, transform=lambda mean: np.maximum(mean, 0)
     )
 
@@ -316,7 +317,7 @@ def lpips(
     0.0
     """
     scores = lpips_scores(features, references, weights, epsilon=epsilon, inside=inside)
-    return _bootstrap.mean(scores, groups, confidence, resamples, rng, low=0.0)
+    return bootstrap.mean(scores, groups, confidence, resamples, rng, low=0.0)
 
 
 def lpips_scores(
@@ -384,7 +385,7 @@ def mean_score(
     values = _finite("scores", scores)
     if values.ndim != 1:
         raise ValueError(f"scores of shape {values.shape}: must be (n,)")
-    return _bootstrap.mean(values, groups, confidence, resamples, rng)
+    return bootstrap.mean(values, groups, confidence, resamples, rng)
 
 
 def psnr(
@@ -427,7 +428,7 @@ def psnr(
     scores = psnr_scores(images, references, data_range=data_range)
     if np.isinf(scores).any():
         raise ValueError(f"images[{int(np.argmax(scores))}] equals its reference: the mean ratio is infinite")
-    return _bootstrap.mean(scores, groups, confidence, resamples, rng)
+    return bootstrap.mean(scores, groups, confidence, resamples, rng)
 
 
 def psnr_scores(images: ArrayLike, references: ArrayLike, *, data_range: float = 255.0) -> NDArray[np.float64]:
@@ -473,7 +474,7 @@ def attribute_accuracy(
     0.5
     """
     right = attributes_right(logits, labels).astype(np.float64)
-    return _bootstrap.mean(right, groups, confidence, resamples, rng, low=0.0, high=1.0)
+    return bootstrap.mean(right, groups, confidence, resamples, rng, low=0.0, high=1.0)
 
 
 def attributes_right(logits: Mapping[str, ArrayLike], labels: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
@@ -524,14 +525,14 @@ def _draws(
 ) -> tuple[Iterator[tuple[Any, Any]], int]:
     """Multiplicities of both sides' items, (replicates, n) and (replicates, m) a chunk; and the independent units
     of the side that has fewer."""
-    source = _bootstrap.generator(rng)
+    source = bootstrap.generator(rng)
     independent = count = min(len(x), len(y))
     unit = np.arange(0)
     if groups is not None:
         first, second = (np.asarray(side) for side in groups)
         if first.shape != (len(x),) or second.shape != (len(y),):
             raise ValueError(f"groups of shapes {first.shape}, {second.shape}: must be ({len(x)},) and ({len(y)},)")
-        unit, count = _bootstrap.units("groups", np.concatenate([first, second]), len(x) + len(y))
+        unit, count = bootstrap.units("groups", np.concatenate([first, second]), len(x) + len(y))
         independent = min(np.unique(first).size, np.unique(second).size)
         if independent < 2:
             raise ValueError("groups: each side must have at least 2 labels")
@@ -540,9 +541,9 @@ def _draws(
         # A side of one item that is drawn again and again has no spread, and no pairs.
         while True:
             if groups is None:
-                drawn = np.concatenate([_bootstrap.multiplicities(source, len(side)) for side in (x, y)])
+                drawn = np.concatenate([bootstrap.multiplicities(source, len(side)) for side in (x, y)])
             else:
-                drawn = _bootstrap.multiplicities(source, count)[unit]
+                drawn = bootstrap.multiplicities(source, count)[unit]
             if min(np.count_nonzero(drawn[: len(x)]), np.count_nonzero(drawn[len(x) :])) > 1:
                 return drawn
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _bootstrap, _identity, _validate
+from edgeinfer import _identity, _validate
 from edgeinfer._extras import need
 from edgeinfer._store import Cell, Store, Value
+from edgeinfer.estimates import bootstrap
 from edgeinfer.quality.measures import ImageMeasure, SetMeasure
 
 DIMENSIONS = ("prior_steps", "decode_steps")
@@ -111,7 +112,7 @@ def surface(
     if not keys or min(keys) < 0 or len(set(keys)) < len(keys):
         raise ValueError(f"seeds = {keys}: must be at least one, >= 0, and differ")
     batch, workers = _validate.whole("batch", batch, 1), _validate.whole("workers", workers, 1)
-    confidence, resamples = _bootstrap.settings(confidence, resamples)
+    confidence, resamples = bootstrap.settings(confidence, resamples)
     index = np.repeat(np.arange(len(captions)), len(keys))
     texts = [captions[i] for i in index]
     noise = [image_seed(seed, i) for i in range(len(captions)) for seed in keys]
@@ -247,7 +248,7 @@ def _summary(
         estimate = measure.distance(observed, index, confidence, resamples, rng)
     else:
         low, high = measure.low, measure.high
-        estimate = _bootstrap.mean(
+        estimate = bootstrap.mean(
             observed, index, confidence, resamples, rng, low=low, high=high, transform=lambda x: np.clip(x, low, high)
         )
         means = np.bincount(index, observed) / np.bincount(index)

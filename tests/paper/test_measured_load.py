@@ -104,32 +104,6 @@ def test_what_parts_them_is_said():
     )
 
 
-def test_cycles_begin_with_who_finds_nobody():
-    arrival, sojourn = np.array([0.0, 1.0, 2.5, 3.0, 9.0]), np.array([2.0, 2.0, 0.5, np.inf, 1.0])
-    assert measured_load._cycles(arrival, sojourn).tolist() == [0, 0, 0, 1, 2]
-
-
-def test_interval_is_that_of_a_ratio_of_cycles():
-    """Against the normal interval of the ratio estimator, which is right for many cycles."""
-    rng = np.random.default_rng(4)
-    sizes = rng.integers(1, 6, 3000)
-    cycles = np.repeat(np.arange(3000), sizes)
-    # Requests of a cycle are late together.
-    late = np.repeat(rng.uniform(size=(3000, 1)) < 0.3, sizes, axis=0)
-    value, low, high = measured_load._shares(late, cycles, 1)[:, 0]
-    assert value == late.mean()
-    error = 1.96 * np.std(sizes * (late[np.r_[0, np.cumsum(sizes)[:-1]], 0] - value)) / np.sqrt(3000) / sizes.mean()
-    # A bootstrap of 4000 has its ends right to 3 % or so of the width.
-    np.testing.assert_allclose([value - low, high - value], error, rtol=0.1)
-
-
-def test_never_and_always_have_an_interval():
-    late = np.column_stack([np.zeros(100, bool), np.ones(100, bool)])
-    share, low, high = measured_load._shares(late, np.arange(100), 1)
-    # Two deadlines: a tail of 1.25 % each; 0.957 ** 100 is 1.25 %.
-    np.testing.assert_allclose([share, low, high], [[0, 1], [0, 0.957], [0.043, 1]], atol=5e-4)
-
-
 def test_it_is_drawn_and_told(fair):
     text = measured_load.tell(fair)
     assert text.count("\n| ") >= 7 and "nan" not in text

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _random, _validate
-from edgeinfer._estimate import Estimate
+from edgeinfer.estimates.estimate import Estimate
 
 
 def settings(confidence: Any, resamples: Any) -> tuple[float, int]:

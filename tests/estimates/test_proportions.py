@@ -1,0 +1,55 @@
+"""Intervals against SciPy, and their coverage."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from edgeinfer.estimates import proportions
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 30), (7, 30), (30, 30), (449, 450)])
+def test_proportion_is_wilsons(hits, n):
+    ours = proportions.proportion(np.arange(n) < hits, 0.9)
+    theirs = stats.binomtest(hits, n).proportion_ci(0.9, "wilson")
+    assert ours.value == hits / n
+    np.testing.assert_allclose([ours.low, ours.high], [theirs.low, theirs.high], atol=1e-12)
+
+
+def test_paired_difference_covers():
+    # 4,000 data sets of 539 pairs: the share that covers is within 4.5 standard errors (false alarm 7e-6) of >= 0.94.
+    rng = np.random.default_rng(2)
+    both, gained, lost = 0.985, 0.009, 0.004
+    counts = rng.multinomial(539, [both, gained, lost, 1 - both - gained - lost], 4000)
+    covered = []
+    for b, g, k, none in counts:
+        first = np.repeat([True, True, False, False], [b, g, k, none])
+        second = np.repeat([True, False, True, False], [b, g, k, none])
+        found = proportions.paired_difference(first, second)
+        assert found.value == pytest.approx((g - k) / 539)
+        covered.append(found.low <= gained - lost <= found.high)
+    assert np.mean(covered) > 0.94 - 4.5 * np.sqrt(0.94 * 0.06 / 4000)
+
+
+def test_mean_agrees_with_the_normal_interval():
+    x = np.random.default_rng(3).normal(2, 1, 2000)
+    found = proportions.mean(x, 0.95)
+    # Bootstrap ends of 2,000 resamples scatter by about 0.05 of a standard error.
+    np.testing.assert_allclose(
+        [found.low, found.high], x.mean() + np.array([-1.96, 1.96]) * x.std() / np.sqrt(2000), atol=0.006
+    )
+    assert proportions.mean(x) == proportions.mean(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: proportions.proportion([1, 0]), "hits of type int64"),
+        (lambda: proportions.proportion([]), "hits"),
+        (lambda: proportions.proportion([True], 1.0), "confidence = 1"),
+        (lambda: proportions.paired_difference([True], [True, False]), "second of shape"),
+        (lambda: proportions.mean([]), "values of shape"),
+    ],
+)
+def test_bad_input_is_named(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
