@@ -4,7 +4,9 @@ import datetime
 from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
+from functools import cached_property
 from numbers import Real
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -279,27 +281,74 @@ def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"shapes do not broadcast: {text}") from None
 
 
-class Value:
+class Frozen:
+    """A frozen dataclass whose arrays cannot be written to and whose mappings cannot be changed, nor can its copies'."""
+
+    def __post_init__(self) -> None:
+        freeze(self)
+
+    def __getstate__(self) -> tuple[dict[str, Any], list[str]]:
+        views = [name for name, field in vars(self).items() if isinstance(field, MappingProxyType)]
+        return vars(self) | {name: dict(vars(self)[name]) for name in views}, views
+
+    def __setstate__(self, state: tuple[dict[str, Any], list[str]]) -> None:
+        fields, views = state
+        vars(self).update(fields | {name: MappingProxyType(fields[name]) for name in views})
+        freeze(self)
+
+
+class Value(Frozen):
     """Equality by fields for frozen dataclasses whose fields may be arrays."""
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        mine, theirs = vars(self), vars(other)
+        mine, theirs = _compared(self), _compared(other)
         return mine.keys() == theirs.keys() and all(_same(mine[name], theirs[name]) for name in mine)
 
     def __hash__(self) -> int:
-        return hash((type(self), *(_key(value) for value in vars(self).values())))
+        return hash((type(self), *(_key(value) for value in _compared(self).values())))
+
+
+def _compared(value: Any) -> dict[str, Any]:
+    """What a value was made of, not what it keeps once that is computed."""
+    kind = type(value)
+    return {
+        name: part for name, part in vars(value).items() if not isinstance(getattr(kind, name, None), cached_property)
+    }
 
 
 def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
-    return bool(a == b)
+    if isinstance(a, np.ndarray | np.generic) or isinstance(b, np.ndarray | np.generic):
+        a, b = np.asarray(a), np.asarray(b)
+        # NaN equals itself, so that a copy of a value equals it.
+        return bool(a.shape == b.shape and np.all((a == b) | ((a != a) & (b != b))))
+    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
 
 
 def _key(value: Any) -> Any:
-    return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+    """Alike for what is `_same`: 0 and -0, integers and floats, text of any width, NaN and NaN, arrays of shape () too."""
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind not in "biuf":
+            return np.shape(value), tuple(np.ravel(value).tolist())
+        number = np.asarray(value, dtype=np.float64) + 0.0
+        return np.shape(number), np.where(np.isnan(number), np.nan, number).tobytes()
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1000):
+        return _key(np.float64(value))
+    if isinstance(value, Mapping):
+        return frozenset((name, _key(part)) for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    return ((), (value,)) if isinstance(value, str) else value
+
+
+def freeze(value: Any) -> None:
+    """Make the arrays among the fields of a dataclass read-only: the fields' own views, not what the caller holds."""
+    for name, field in vars(value).items():
+        if isinstance(field, np.ndarray) and field.flags.writeable:
+            view = field.view()
+            view.flags.writeable = False
+            object.__setattr__(value, name, view)
 
 
 def flat(value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -63,6 +63,7 @@ class Channels(_validate.Value):
             raise ValueError(f"kept = {self.kept!r}: must be channels of 0 .. {len(fill) - 1}, each once")
         object.__setattr__(self, "kept", kept.astype(np.int64))
         object.__setattr__(self, "fill", fill)
+        super().__post_init__()
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -132,6 +133,7 @@ class PCA(_validate.Value):
             raise ValueError(f"components of shape {components.shape}: must be (at most {mean.size}, {mean.size})")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "components", components)
+        super().__post_init__()
 
     @property
     def input(self) -> tuple[int, ...]:

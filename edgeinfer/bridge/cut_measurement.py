@@ -36,7 +36,7 @@ TIMES = ("sojourn", "device", "transfer", "uplink", "downlink", "queue", "edge",
 
 
 @dataclass(frozen=True, eq=False)
-class CutRun:
+class CutRun(_validate.Frozen):
     """What a cut network took, request by request, and what its pipeline says.
 
     Attributes

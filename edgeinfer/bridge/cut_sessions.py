@@ -23,8 +23,8 @@ from edgeinfer.network.sessions import LEVELS, open_session, run_session, sessio
 HEADER_BYTES = 2**16
 
 
-@dataclass(frozen=True)
-class Division:
+@dataclass(frozen=True, eq=False)
+class Division(_validate.Value):
     """What a cut between a device and an edge node asks of either half.
 
     Attributes

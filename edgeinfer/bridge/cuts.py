@@ -26,7 +26,7 @@ _RATIOS = 2.0 ** np.arange(-6, 7, 2)
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class Cut(_validate.Frozen):
     """A network divided among a chain of nodes, the device first.
 
     Attributes
@@ -284,7 +284,7 @@ def candidates(
 
 
 @dataclass(frozen=True, eq=False)
-class BestCuts:
+class BestCuts(_validate.Frozen):
     """The cut of least latency for every rate of the link, as `best_cuts` finds them.
 
     Attributes

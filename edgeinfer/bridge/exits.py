@@ -63,8 +63,8 @@ class CodeParts:
     decoder: Part
 
 
-@dataclass(frozen=True)
-class ExitManifest:
+@dataclass(frozen=True, eq=False)
+class ExitManifest(_validate.Value):
     """A classifier with exits as its folder's exits.json describes it.
 
     Attributes
@@ -434,7 +434,7 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(_validate.Frozen):
     """Every exit's answer on labelled inputs, and what it costs.
 
     Parameters
@@ -476,6 +476,7 @@ class Evaluation:
         for name, value in (("probabilities", p), ("labels", labels), ("costs", costs)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "correct", p.argmax(2) == labels)
+        super().__post_init__()
 
     #: Whether each exit is right about each input, (exits, n).
     correct: Any = field(init=False, repr=False)
@@ -579,7 +580,7 @@ def calibrate(
 
 
 @dataclass(frozen=True, eq=False)
-class DeadlinePolicy:
+class DeadlinePolicy(_validate.Frozen):
     """Lowers a rule's thresholds as the queue grows, so that those who wait can still meet the deadline.
 
     With q requests waiting behind the one that starts, the rule is lowered by the largest factor with which q + 1 mean
@@ -617,6 +618,7 @@ class DeadlinePolicy:
         deadline = _validate.scalar("deadline", self.deadline, 0, low_open=True, unit="s")
         object.__setattr__(self, "deadline", deadline)
         object.__setattr__(self, "share", _validate.scalar("share", self.share, 0, 1, low_open=True))
+        super().__post_init__()
 
     def __call__(self, waiting: int) -> ExitRule:
         """The rule for a request that starts while `waiting` others wait."""
@@ -653,7 +655,7 @@ Policy = Callable[[int], ExitRule]
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
+class Served(_validate.Frozen):
     """Requests that one server took first come, first served.
 
     Attributes

@@ -25,7 +25,7 @@ STAGES = {"split": ("prior", "downlink", "decode"), "edge": ("inference", "downl
 
 
 @dataclass(frozen=True, eq=False)
-class LoadTest:
+class LoadTest(_validate.Frozen):
     """What a load test measured.
 
     Attributes

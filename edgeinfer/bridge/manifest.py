@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from edgeinfer import _validate
 from edgeinfer.bridge.schedulers import SAMPLERS, Scheduler
 from edgeinfer.network.files import _NAME, JsonObject, Part, Port, inside, is_whole, listed, read_json, read_part
 
@@ -22,8 +23,8 @@ _STABLE_DIFFUSION_GUIDANCE = 7.5
 _STABLE_DIFFUSION_SCALING = 0.18215
 
 
-@dataclass(frozen=True)
-class Text:
+@dataclass(frozen=True, eq=False)
+class Text(_validate.Value):
     """How captions become contexts.
 
     Attributes
@@ -44,8 +45,8 @@ class Text:
     length: int | None
 
 
-@dataclass(frozen=True)
-class Network:
+@dataclass(frozen=True, eq=False)
+class Network(_validate.Value):
     """A network of a stage.
 
     Attributes
@@ -73,8 +74,8 @@ class Network:
         return "timestep" in self.ports
 
 
-@dataclass(frozen=True)
-class Stage:
+@dataclass(frozen=True, eq=False)
+class Stage(_validate.Value):
     """Networks that run one after another in one place.
 
     Attributes
@@ -116,8 +117,8 @@ class Stage:
         return self.passes(guidance) if isinstance(self.null.get("context"), str) else 1
 
 
-@dataclass(frozen=True)
-class Wire:
+@dataclass(frozen=True, eq=False)
+class Wire(_validate.Value):
     """What crosses the link in split inference.
 
     Attributes
@@ -175,8 +176,8 @@ class Flops:
     decode_step: float
 
 
-@dataclass(frozen=True)
-class Manifest:
+@dataclass(frozen=True, eq=False)
+class Manifest(_validate.Value):
     """A cascade as its folder describes it, checked against the ONNX files.
 
     Attributes

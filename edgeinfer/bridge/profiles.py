@@ -24,7 +24,7 @@ _COSTS = ("encoder", "prior_step", "feature", "decode_step", "latent_bits", "ima
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
+class Profile(_validate.Frozen):
     """Measured times of the two stages for one request, batch 1; `slowdown` stands for a device slower than the edge.
 
     Parameters

@@ -42,6 +42,7 @@ class Quantiser(_validate.Value):
         # Midpoints of float32 are exact enough in float64 to lie strictly between: a level is its own nearest one.
         wide = levels.astype(np.float64)
         object.__setattr__(self, "_bounds", (wide[:, 1:] + wide[:, :-1]) / 2)
+        super().__post_init__()
 
     @property
     def groups(self) -> int:

@@ -14,8 +14,12 @@ class UnstableError(ValueError):
 
     def __init__(self, function: str, arrival_rate: float, loads: dict[str, Any]) -> None:
         self.loads = loads
+        self._made_of = function, arrival_rate, loads
         text = ", ".join(f"{name} {load:.4g}" for name, load in loads.items())
         super().__init__(f"{function}: arrival_rate = {arrival_rate:g}: every load must be < 1, have {text}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._made_of, vars(self)
 
 
 class AccuracyWarning(UserWarning):

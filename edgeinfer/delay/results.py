@@ -42,7 +42,7 @@ class Bracket(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Simulation:
+class Simulation(_validate.Frozen):
     """Outcome of `simulate`; the last axis is the stage, before it the broadcast of the arguments.
 
     Attributes

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from edgeinfer import _validate
 from edgeinfer._extras import need
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -32,8 +33,8 @@ class Port:
     shape: tuple[int | None, ...]
 
 
-@dataclass(frozen=True)
-class Part:
+@dataclass(frozen=True, eq=False)
+class Part(_validate.Value):
     """One network's file.
 
     Attributes

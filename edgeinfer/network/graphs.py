@@ -68,8 +68,8 @@ class Operation:
     weight_bytes: int
 
 
-@dataclass(frozen=True)
-class Graph:
+@dataclass(frozen=True, eq=False)
+class Graph(_validate.Value):
     """A network as a directed acyclic graph, in an order in which it can run.
 
     What does not depend on the input (weights, and operations on weights alone) is no part of it: each side of a cut

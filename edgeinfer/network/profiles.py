@@ -43,7 +43,7 @@ print(high() - before)
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkProfile:
+class NetworkProfile(_validate.Frozen):
     """Measured times of a network's operations, batch and sizes as in its graph.
 
     The whole network is timed at the optimisation level at which its parts will run. ONNX Runtime fuses operations, so
@@ -89,6 +89,7 @@ class NetworkProfile:
         object.__setattr__(self, "totals", totals)
         for name in ("memory", "provenance"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        super().__post_init__()
 
     @property
     def flops_rate(self) -> float:
