@@ -1,9 +1,11 @@
 """Files that are there whole or not at all."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -26,3 +28,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def strict_json(value: Any) -> Any:
+    """As JSON may hold it: numbers that are not finite become the strings "Infinity", "-Infinity" and "NaN".
+
+    Examples
+    --------
+    >>> strict_json([{"a": float("inf"), "b": 1.0}, (float("nan"),)])
+    [{'a': 'Infinity', 'b': 1.0}, ['NaN']]
+    """
+    if isinstance(value, dict):
+        return {name: strict_json(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -4,34 +4,73 @@ infer."""
 import csv
 import io
 import json
+import math
 import sys
+from dataclasses import fields
 from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 import edgeinfer
 from edgeinfer import paper
+from edgeinfer._files import strict_json
+from edgeinfer.delay.simulation import ARRIVALS
 
 _NUMBERS = "A number, several separated by commas, or START:STOP:COUNT."
 
 
-class _Numbers(click.ParamType):
+class _Real(click.FloatRange):
+    """A float in a range, finite unless the range is said to hold infinity."""
+
+    def __init__(self, min: float | None = None, *, min_open: bool = False, infinite: bool = False) -> None:
+        super().__init__(min, min_open=min_open)
+        self.infinite = infinite
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number) or (math.isinf(number) and not self.infinite):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+class _Numbers(_Real):
     name = "numbers"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if not isinstance(value, str):
             return value
-        try:
-            if ":" in value:
-                start, stop, count = value.split(":")
-                return np.linspace(float(start), float(stop), int(count))
-            return np.array([float(part) for part in value.split(",")])
-        except ValueError:
-            self.fail(f"{value!r} is not a number, a list 1,2,3 or START:STOP:COUNT", param, ctx)
+        parts = value.split(":") if ":" in value else value.split(",")
+        numbers = []
+        for part in parts if ":" not in value else parts[:2]:
+            try:
+                numbers.append(float(part))
+            except ValueError:
+                self.fail(f"{value!r} is not a number, a list 1,2,3 or START:STOP:COUNT", param, ctx)
+        if ":" in value:
+            if len(parts) != 3 or not parts[2].isdecimal() or int(parts[2]) < 1 or not all(map(math.isfinite, numbers)):
+                self.fail(f"{value!r} is not START:STOP:COUNT with COUNT a whole number >= 1", param, ctx)
+            numbers = np.linspace(numbers[0], numbers[1], int(parts[2])).tolist()
+        return np.array([super(_Numbers, self).convert(number, param, ctx) for number in numbers])
 
 
+POSITIVE = _Real(0, min_open=True)
 NUMBERS = _Numbers()
+TIMES, RATES = _Numbers(0, infinite=True), _Numbers(0, min_open=True)
+
+
+def _refuse(reason: str, *names: str) -> None:
+    """UsageError where one of these parameters of the command was given: silently, it would have no effect."""
+    context = click.get_current_context()
+    unset = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)
+    given = [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) not in unset
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: {reason}")
 
 
 _SCENARIOS = {"paper": paper.scenario, "measured": paper.measured_scenario}
@@ -44,6 +83,8 @@ def _scenario(settings: tuple[str, ...], base: str = "paper") -> Any:
         name, mark, value = setting.partition("=")
         if not mark:
             raise click.UsageError(f"--set {setting}: must be NAME=VALUE")
+        if name in changes:
+            raise click.UsageError(f"--set {setting}: {name} is set twice")
         try:
             changes[name] = float(value)
         except ValueError:
@@ -51,9 +92,25 @@ def _scenario(settings: tuple[str, ...], base: str = "paper") -> Any:
     return _SCENARIOS[base]().replace(**changes)
 
 
+def _names(settings: tuple[str, ...]) -> set[str]:
+    return {setting.partition("=")[0] for setting in settings}
+
+
+#: What of a scenario a link is made of.
+_LINK = {field.name for field in fields(edgeinfer.RayleighLink)}
+
+
+def _only_set(settings: tuple[str, ...], allowed: set[str], what: str, option: str = "--set") -> None:
+    known = {field.name for field in fields(paper.Scenario)}
+    for name in sorted(_names(settings) & known - allowed):
+        raise click.UsageError(
+            f"{option} {name}: {what} does not depend on it: must be one of {', '.join(sorted(allowed))}"
+        )
+
+
 def _show(rows: list[dict[str, Any]], form: str) -> None:
     if form == "json":
-        click.echo(json.dumps(rows, indent=1))
+        click.echo(json.dumps(strict_json(rows), indent=1, allow_nan=False))
         return
     names = list(rows[0])
     if form == "csv":
@@ -78,11 +135,14 @@ def _all(options: list[Any]) -> Any:
     return add
 
 
+_JSON = 'JSON; what is not finite is the string "Infinity", "-Infinity" or "NaN".'
+
+
 def _common(command: Any) -> Any:
     options = [
         _BASE,
         click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A scenario parameter, SI units; may be repeated. `edgeinfer latency --parameters` lists them."),
-        click.option("--json", "form", flag_value="json", help="JSON."),
+        click.option("--json", "form", flag_value="json", help=_JSON),
         click.option("--csv", "form", flag_value="csv", help="CSV."),
         click.option("--table", "form", flag_value="table", default="table", help="A table (default)."),
     ]  # fmt: skip
@@ -126,6 +186,16 @@ def reproduce_command(out: str, base: str, settings: tuple[str, ...], items: tup
 _MEASURED = ("exits_under_load", "tiles", "halves")
 
 
+#: Options of `measure` and the parts that they are of; none: all of the cascade's.
+_OF_PARTS = (
+    (("surface", "images", "decode_stage"), "captions", "workers"),
+    (("surface",), "seeds"),
+    (("decode_stage",), "stage_captions"),
+    (("load",), "requests"),
+    ((), "model"),
+)
+
+
 @group.command("measure")
 @click.option(
     "--model",
@@ -137,10 +207,10 @@ _MEASURED = ("exits_under_load", "tiles", "halves")
     "--out", default=None, type=click.Path(file_okay=False), help="Where to; the package's own data by default."
 )
 @click.option("--only", multiple=True, help="Only this part, such as surface; may be repeated.")
-@click.option("--captions", default=512, show_default=True, help="Held-out captions of the surface, half of each layout.")  # fmt: skip
-@click.option("--seeds", default=2, show_default=True, help="Images of each caption.")
-@click.option("--stage-captions", default=2048, show_default=True, help="Captions that compare the decode stage with upsampling.")  # fmt: skip
-@click.option("--requests", default=1000, show_default=True, help="Of each run under load.")
+@click.option("--captions", default=512, show_default=True, type=click.IntRange(min=4), help="Held-out captions of the surface, half of each layout.")  # fmt: skip
+@click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1), help="Images of each caption.")
+@click.option("--stage-captions", default=2048, show_default=True, type=click.IntRange(min=4), help="Captions that compare the decode stage with upsampling.")  # fmt: skip
+@click.option("--requests", default=1000, show_default=True, type=click.IntRange(min=2), help="Of each run under load.")
 @click.option("--workers", default=None, type=click.IntRange(min=1), help="Batches that run at once; as many as there are cores by default.")  # fmt: skip
 def measure_command(
     model: str | None,
@@ -167,6 +237,9 @@ def measure_command(
     for name in only:
         if name not in (*measurement.PARTS, *_MEASURED):
             raise click.BadParameter(f"only = {name!r}: must be one of {', '.join((*measurement.PARTS, *_MEASURED))}")
+    for parts, *names in _OF_PARTS:
+        if only and not set(only) & set(parts or measurement.PARTS):
+            _refuse(f"belongs to --only {' or '.join(parts or measurement.PARTS)}", *names)
     target = out or measurement.FOLDER
     if not only or set(only) & set(measurement.PARTS):
         for path in measurement.measure(
@@ -212,11 +285,16 @@ def latency_command(base: str, settings: tuple[str, ...], form: str, parameters:
     _show(rows, form)
 
 
+def _one_rate(settings: tuple[str, ...]) -> None:
+    if "arrival_rate" in _names(settings):
+        _refuse("takes the place of --set arrival_rate: must be one of the two", "arrival_rate")
+
+
 @group.command("bound")
 @_common
 @_paradigm
-@click.option("--deadline", type=NUMBERS, required=True, help=f"Deadlines, s. {_NUMBERS}")
-@click.option("--arrival-rate", type=NUMBERS, default=None, help="1/s; the scenario's by default.")
+@click.option("--deadline", type=TIMES, required=True, help=f"Deadlines, s. {_NUMBERS}")
+@click.option("--arrival-rate", type=RATES, default=None, help="1/s; the scenario's by default.")
 @click.option("--method", default="bracket", show_default=True, type=click.Choice(["bracket", "union", "lundberg", "corrected", "printed"]))  # fmt: skip
 def bound_command(
     base: str, settings: tuple[str, ...], form: str, paradigm: str, deadline: Any, arrival_rate: Any, method: str
@@ -225,6 +303,7 @@ def bound_command(
 
     Example: edgeinfer bound --deadline 2,4,8 --set arrival_rate=0.5 --json
     """
+    _one_rate(settings)
     scenario = _scenario(settings, base)
     rate = np.atleast_1d(scenario.arrival_rate if arrival_rate is None else arrival_rate)
     pipeline = scenario.pipelines()[paradigm]
@@ -246,12 +325,19 @@ def bound_command(
 @group.command("simulate")
 @_common
 @_paradigm
-@click.option("--deadline", type=NUMBERS, required=True, help=f"Deadlines, s. {_NUMBERS}")
-@click.option("--jobs", default=100_000, show_default=True, help="Jobs a replication.")
-@click.option("--replications", default=32, show_default=True)
+@click.option("--deadline", type=TIMES, required=True, help=f"Deadlines, s. {_NUMBERS}")
+@click.option("--jobs", default=100_000, show_default=True, type=click.IntRange(min=1), help="Jobs a replication.")
+@click.option("--replications", default=32, show_default=True, type=click.IntRange(min=1))
 @click.option("--service", default="tandem", show_default=True, type=click.Choice(["tandem", "serial"]))
-@click.option("--seed", default=None, type=int)
-@click.option("--rare", is_flag=True, help="Importance sampling, for small probabilities.")
+@click.option("--arrival", default="poisson", show_default=True, type=click.Choice(ARRIVALS), help="Renewal process of the arrivals.")  # fmt: skip
+@click.option("--arrival-shape", default=None, type=_Real(1), help="Phases of erlang, 2 by default; squared coefficient of variation of hyperexponential, 4 by default.")  # fmt: skip
+@click.option("--link", default="table", show_default=True, type=click.Choice(["table", "slots", "wall_clock"]), help="Transfer times from their law, or slot by slot: each from a fresh slot on, or on one grid.")  # fmt: skip
+@click.option("--threads", default=None, type=click.IntRange(min=1), help="As many as there are cores by default; the result does not depend on it.")  # fmt: skip
+@click.option("--seed", default=None, type=click.IntRange(min=0))
+@click.option(
+    "--rare", is_flag=True, help="Importance sampling, for small probabilities: Poisson arrivals, tandem service."
+)
+@click.option("--relative-error", default=0.01, show_default=True, type=POSITIVE, help="With --rare: standard error over value at which to stop, below 1.")  # fmt: skip
 def simulate_command(
     base: str,
     settings: tuple[str, ...],
@@ -261,21 +347,38 @@ def simulate_command(
     jobs: int,
     replications: int,
     service: str,
+    arrival: str,
+    arrival_shape: float | None,
+    link: str,
+    threads: int | None,
     seed: int | None,
     rare: bool,
+    relative_error: float,
 ) -> None:
     """Simulated violation probability with its 95 % interval.
 
     Example: edgeinfer simulate --deadline 2:6:5 --seed 1
     """
+    if rare:
+        _refuse(
+            "not with --rare, which samples until --relative-error, Poisson arrivals and tandem service",
+            "jobs", "replications", "service", "arrival", "arrival_shape", "link",
+        )  # fmt: skip
+    else:
+        _refuse("needs --rare", "relative_error")
+    if arrival not in ("erlang", "hyperexponential"):
+        _refuse("needs --arrival erlang or hyperexponential", "arrival_shape")
     scenario = _scenario(settings, base)
     pipeline, rate = scenario.pipelines()[paradigm], scenario.arrival_rate
     if rare:
-        estimate = edgeinfer.rare_violation(pipeline, rate, deadline, rng=seed)
+        estimate = edgeinfer.rare_violation(
+            pipeline, rate, deadline, rng=seed, threads=threads, relative_error=relative_error
+        )
     else:
         run = edgeinfer.simulate(
-            pipeline, rate, deadline, jobs=jobs, replications=replications, service=service, rng=seed
-        )
+            pipeline, rate, deadline, jobs=jobs, replications=replications, service=service, rng=seed,
+            threads=threads, arrival=arrival, arrival_shape=arrival_shape, link=link,
+        )  # fmt: skip
         estimate = run.violation[:, -1]
     _show(
         [
@@ -307,7 +410,7 @@ class _Quantity:
 @_paradigm
 @click.option("--axis", "axes", multiple=True, required=True, metavar="NAME=NUMBERS", help=f"A parameter to vary. {_NUMBERS}")  # fmt: skip
 @click.option("--quantity", default="latency", show_default=True, type=click.Choice(["latency", "mean_sojourn", "violation"]))  # fmt: skip
-@click.option("--deadline", default=6.0, show_default=True, help="For violation, s.")
+@click.option("--deadline", default=6.0, show_default=True, type=_Real(0, infinite=True), help="For violation, s.")
 @click.option("--store", default=None, type=click.Path(), help="A Zarr store to resume from.")
 def sweep_command(
     base: str,
@@ -325,12 +428,21 @@ def sweep_command(
     """
     from edgeinfer import study
 
-    grid = {}
+    if quantity != "violation":
+        _refuse("needs --quantity violation", "deadline")
+    grid: dict[str, Any] = {}
     for axis in axes:
         name, mark, text = axis.partition("=")
         if not mark:
             raise click.UsageError(f"--axis {axis}: must be NAME=NUMBERS")
-        grid[name] = NUMBERS.convert(text, None, None)
+        if name in grid:
+            raise click.UsageError(f"--axis {axis}: {name} is an axis already")
+        if name in _names(settings):
+            raise click.UsageError(f"--axis {axis}: {name} is set by --set too")
+        try:
+            grid[name] = NUMBERS.convert(text, None, None)
+        except click.BadParameter as error:
+            raise click.UsageError(f"--axis {axis}: {error.message}") from None
     scenario = _scenario(settings, base)
     scenario.replace(**{name: values[0] for name, values in grid.items()})
     table = study.sweep(_Quantity(quantity, paradigm, deadline), scenario, grid, store=store)["value"]
@@ -353,7 +465,7 @@ _listening = _all(
         click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."),
         click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback it needs a certificate or --insecure."),
         click.option("--queue", "capacity", default=16, show_default=True, type=click.IntRange(min=1), help="Requests that may wait."),
-        click.option("--limit", default=300.0, show_default=True, help="Longest a request may take, s."),
+        click.option("--limit", default=300.0, show_default=True, type=POSITIVE, help="Longest a request may take, s."),
         click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: PEM chain of this server."),
         click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its PEM key."),
         click.option("--client-ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: CA that clients' certificates must come from."),
@@ -369,12 +481,15 @@ _connecting = _all(
 )  # fmt: skip
 _deadline = _all(
     [
-        click.option("--deadline", default=60.0, show_default=True, help="s."),
-        click.option("--patience", default=None, type=float, help="How long the edge may take, s; the deadline, or half of it with --fallback."),
+        click.option("--deadline", default=60.0, show_default=True, type=POSITIVE, help="s."),
+        click.option("--patience", default=None, type=POSITIVE, help="How long the edge may take, s; the deadline, or half of it with --fallback."),
         click.option("--fallback", is_flag=True, help="Run everything here if the edge fails."),
     ]
 )  # fmt: skip
 
+
+#: What speaks of an edge.
+_EDGE = ("patience", "fallback", "ca", "certificate", "key")
 
 _LEVEL = click.option("--level", default="all", show_default=True, type=click.Choice(["disabled", "basic", "extended", "all"]), help="ONNX Runtime's graph optimisation.")  # fmt: skip
 _SHAPE = click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224; those that the file leaves free.")  # fmt: skip
@@ -445,7 +560,7 @@ def edge_command(
 @click.option("--paradigm", default="split", show_default=True, type=click.Choice(["split", "edge", "device"]))
 @click.option("--prior-steps", default=None, type=click.IntRange(1, 1000), help="The edge decides both where neither is given.")  # fmt: skip
 @click.option("--decode-steps", default=None, type=click.IntRange(1, 1000))
-@click.option("--quality", default=None, type=float, help="Least quality when the edge decides the steps.")
+@click.option("--quality", default=None, type=_Real(), help="Least quality when the edge decides the steps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--wire", default=None, type=click.Choice(["float32", "float16", "uint8"]), help="Of the latent on the link; the manifest's by default.")  # fmt: skip
 @_deadline
@@ -484,6 +599,12 @@ def generate_command(
     from edgeinfer.bridge.device import Device, Order
     from edgeinfer.bridge.trace import Trace
 
+    if paradigm == "device":
+        _refuse("not with --paradigm device, which needs no edge", "edge", "wire", "quality", *_EDGE)
+    if paradigm == "edge":
+        _refuse("not with --paradigm edge: an image crosses, not a latent", "wire")
+    if prior_steps is not None:
+        _refuse("is for the edge, which decides the steps where --prior-steps is not given", "quality")
     order = Order(caption, seed, paradigm, prior_steps, decode_steps, wire, quality)
     if edge is None and paradigm != "device":
         raise click.UsageError(f"--paradigm {paradigm}: needs --edge HOST:PORT")
@@ -546,6 +667,12 @@ def link_command(
     from edgeinfer.bridge.shaper import Shaper, run
     from edgeinfer.bridge.trace import Trace
 
+    if free_downlink:
+        _refuse("shapes the downlink, which --free-downlink leaves free", "settings")
+    _only_set(settings, _LINK, "the downlink")
+    _only_set(uplink, _LINK, "the uplink", "--uplink")
+    if free_downlink and not uplink:
+        _refuse("nothing is shaped", "seed", "slots")
     host, port = address.parse("listen", listen, host="127.0.0.1")
     security.check_listen(host, False, insecure)
     spans = []
@@ -574,8 +701,8 @@ def link_command(
 @_common
 @_SHAPE
 @click.option("--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"]))  # fmt: skip
-@click.option("--deadline", default=None, type=float, help="For violation, s.")
-@click.option("--arrival-rate", default=None, type=float, help="For violation, 1/s; the scenario's by default.")
+@click.option("--deadline", default=None, type=POSITIVE, help="For violation, s.")
+@click.option("--arrival-rate", default=None, type=POSITIVE, help="For violation, 1/s; the scenario's by default.")
 @click.option("--returned", is_flag=True, help="The result comes back to the device over the same link.")
 @click.option("--measure", is_flag=True, help="Measure the operations here, and scale them by the nodes' FLOP/s.")
 @click.option("--profile", "stored", default=None, type=click.Path(), help="A profile to read, or to write with --measure.")  # fmt: skip
@@ -604,6 +731,17 @@ def cut_command(
     """
     from edgeinfer import bridge
 
+    used = _LINK | {"device_flops", "edge_flops"}
+    if objective == "violation":
+        if deadline is None:
+            raise click.UsageError("--objective violation: needs --deadline")
+        _one_rate(settings)
+        used |= {"arrival_rate"}
+    else:
+        _refuse("needs --objective violation", "deadline", "arrival_rate")
+    if stored is not None and not measure and out is None:
+        _refuse("not with a --profile that is read: it holds the sizes", "shapes")
+    _only_set(settings, used, f"the cut by {objective}")
     scenario = _scenario(settings, base)
     sizes = _sizes(shapes)
     network: Any
@@ -709,11 +847,11 @@ def serve_command(
 @_SHAPE
 @click.option("--cut", "where", default="auto", show_default=True, metavar="auto|device|edge|N", help="Where it is best at the measured rate, following it; all on one half; or after N operations.")  # fmt: skip
 @click.option("--profile", "stored", default=None, type=click.Path(exists=True, dir_okay=False), help="Times of the operations here, from `edgeinfer cut --measure --profile`; measured briefly by default.")  # fmt: skip
-@click.option("--slowdown", default=1.0, show_default=True, help="How many times slower than this machine to take the device for, in choosing the cut.")  # fmt: skip
+@click.option("--slowdown", default=1.0, show_default=True, type=POSITIVE, help="How many times slower than this machine to take the device for, in choosing the cut.")  # fmt: skip
 @click.option("--requests", default=1, show_default=True, type=click.IntRange(min=1), help="One after another.")
 @_deadline
 @click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, writable=True), help="The last outputs as .npz.")  # fmt: skip
-@click.option("--json", "form", flag_value="json", help="JSON.")
+@click.option("--json", "form", flag_value="json", help=_JSON)
 @click.option("--csv", "form", flag_value="csv", help="CSV.")
 @click.option("--table", "form", flag_value="table", default="table", help="A table (default).")
 @_connecting
@@ -756,6 +894,12 @@ def infer_command(
     from edgeinfer.bridge.trace import Trace
     from edgeinfer.network.graphs import random_feeds
 
+    if source is not None:
+        _refuse("is of a random input, not with --input", "seed")
+    if where != "auto":
+        _refuse("chooses the cut, with --cut auto only", "stored", "slowdown")
+    if where == "device":
+        _refuse("not with --cut device, which needs no edge", "edge", *_EDGE)
     network = bridge.CutSessions(model, _sizes(shapes), level=level, threads=threads or 1)
     graph = network.graph
     feeds = random_feeds(graph, seed) if source is None else _read_inputs(source, graph)

@@ -1,9 +1,10 @@
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from edgeinfer import cli, paper, violation_bracket
+from edgeinfer import cli, paper, simulate, violation_bracket
 
 
 def run(*arguments):
@@ -40,26 +41,138 @@ def test_sweep_csv(tmp_path):
     assert run(*arguments, "--store", str(tmp_path / "z")).stdout == first.stdout
 
 
+MODEL = "MODEL"  # stands for an ONNX file
+SIMULATE = ("simulate", "--deadline", "3")
+LINK = ("link", "--listen", "0", "--to", "127.0.0.1:9")
+GENERATE = ("generate", "a", "-o", "x.png")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("bound", "--deadline", "-1"), "deadline[0] = -1: must be in [0, inf)"),
+        (("bound", "--deadline", "-1"), "'--deadline': -1.0 is not in the range x>=0"),
+        (("bound", "--deadline", "nan"), "'--deadline': nan is not a finite number"),
         (("bound", "--deadline", "x"), "not a number"),
+        (("bound", "--deadline", "1:2:0"), "'--deadline': '1:2:0' is not START:STOP:COUNT"),
+        (("bound", "--deadline", "1:2:-1"), "COUNT a whole number >= 1"),
+        (("bound", "--deadline", "1:2"), "is not START:STOP:COUNT"),
+        (("bound", "--deadline", "1:inf:3"), "is not START:STOP:COUNT"),
+        (("bound", "--deadline", "3", "--arrival-rate", "-1"), "'--arrival-rate': -1.0 is not in the range x>0"),
+        (
+            ("bound", "--deadline", "3", "--arrival-rate", "1", "--set", "arrival_rate=2"),
+            "--arrival-rate: takes the place",
+        ),
         (("latency", "--set", "nonsense=1"), "nonsense: must be one of"),
         (("latency", "--set", "slot"), "NAME=VALUE"),
+        (("latency", "--set", "slot=nan"), "slot = nan: must be in"),
+        (("latency", "--set", "slot=1", "--set", "slot=2"), "slot is set twice"),
         (("sweep", "--axis", "nonsense=1,2"), "nonsense: must be one of"),
-        (("simulate", "--deadline", "3", "--set", "arrival_rate=5"), "every load must be < 1"),
+        (("sweep", "--axis", "slot=1:2:0"), "--axis slot=1:2:0: '1:2:0' is not START:STOP:COUNT"),
+        (("sweep", "--axis", "slot=nan"), "--axis slot=nan: nan is not a finite number"),
+        (("sweep", "--axis", "slot=1,2", "--axis", "slot=3"), "slot is an axis already"),
+        (("sweep", "--axis", "slot=1,2", "--set", "slot=3"), "slot is set by --set too"),
+        (("sweep", "--axis", "slot=1,2", "--deadline", "3"), "--deadline: needs --quantity violation"),
+        (("sweep", "--axis", "slot=1,2", "--quantity", "violation", "--deadline", "-3"), "'--deadline'"),
+        ((*SIMULATE, "--set", "arrival_rate=5"), "every load must be < 1"),
+        ((*SIMULATE, "--jobs", "0"), "'--jobs': 0 is not in the range x>=1"),
+        ((*SIMULATE, "--replications", "-1"), "'--replications'"),
+        ((*SIMULATE, "--threads", "0"), "'--threads'"),
+        ((*SIMULATE, "--seed", "-1"), "'--seed'"),
+        ((*SIMULATE, "--rare", "--service", "serial"), "--service: not with --rare"),
+        ((*SIMULATE, "--rare", "--jobs", "9", "--replications", "9"), "--jobs, --replications: not with --rare"),
+        ((*SIMULATE, "--rare", "--arrival", "erlang"), "--arrival: not with --rare"),
+        ((*SIMULATE, "--rare", "--link", "slots"), "--link: not with --rare"),
+        ((*SIMULATE, "--rare", "--relative-error", "2"), "relative_error = 2: must be in (0, 1)"),
+        ((*SIMULATE, "--relative-error", "0.1"), "--relative-error: needs --rare"),
+        ((*SIMULATE, "--arrival-shape", "3"), "--arrival-shape: needs --arrival erlang"),
+        ((*SIMULATE, "--arrival", "erlang", "--arrival-shape", "1.5"), "arrival_shape = 1.5: must be a whole number"),
+        (
+            ("measure", "--only", "trace", "--captions", "8"),
+            "--captions: belongs to --only surface or images or decode_stage",
+        ),
+        (("measure", "--only", "surface", "--requests", "8"), "--requests: belongs to --only load"),
+        (("measure", "--only", "tiles", "--workers", "8"), "--workers: belongs to"),
+        (("measure", "--captions", "0"), "'--captions'"),
+        (
+            (*LINK, "--free-downlink", "--set", "slot=1"),
+            "--set: shapes the downlink, which --free-downlink leaves free",
+        ),
+        ((*LINK, "--set", "arrival_rate=1"), "--set arrival_rate: the downlink does not depend on it"),
+        ((*LINK, "--uplink", "prior_steps=1"), "--uplink prior_steps: the uplink does not depend on it"),
+        ((*LINK, "--free-downlink", "--seed", "1"), "--seed: nothing is shaped"),
+        (("edge", "--limit", "0"), "'--limit'"),
+        (("edge", "--limit", "nan"), "'--limit'"),
+        (
+            (*GENERATE, "--paradigm", "device", "--edge", "a:1", "--fallback"),
+            "--edge, --fallback: not with --paradigm device",
+        ),
+        ((*GENERATE, "--paradigm", "device", "--ca", __file__), "--ca: not with --paradigm device"),
+        ((*GENERATE, "--paradigm", "edge", "--edge", "a:1", "--wire", "uint8"), "--wire: not with --paradigm edge"),
+        ((*GENERATE, "--prior-steps", "3", "--decode-steps", "3", "--quality", "1"), "--quality: is for the edge"),
+        ((*GENERATE, "--deadline", "0"), "'--deadline'"),
+        ((*GENERATE, "--patience", "inf"), "'--patience'"),
+        ((*GENERATE, "--quality", "nan"), "'--quality'"),
+        (("cut", MODEL, "--deadline", "3"), "--deadline: needs --objective violation"),
+        (("cut", MODEL, "--arrival-rate", "3"), "--arrival-rate: needs --objective violation"),
+        (("cut", MODEL, "--objective", "violation"), "--objective violation: needs --deadline"),
+        (("cut", MODEL, "--set", "prior_steps=3"), "--set prior_steps: the cut by latency does not depend on it"),
+        (("cut", MODEL, "--profile", "x", "--shape", "a=1"), "--shape: not with a --profile that is read"),
+        (("infer", MODEL, "--input", __file__, "--seed", "1"), "--seed: is of a random input"),
+        (("infer", MODEL, "--cut", "edge", "--slowdown", "2"), "--slowdown: chooses the cut, with --cut auto only"),
+        (("infer", MODEL, "--cut", "device", "--edge", "a:1"), "--edge: not with --cut device"),
+        (("infer", MODEL, "--slowdown", "0"), "'--slowdown'"),
     ],
 )
 def test_bad_input_is_one_line(arguments, text, monkeypatch, capsys):
+    arguments = [__file__ if part == MODEL else part for part in arguments]
     monkeypatch.setattr("sys.argv", ["edgeinfer", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     error = capsys.readouterr().err
     assert stop.value.code == 2
-    assert text in error.replace("\n", " ")
+    assert text in " ".join(error.split())
 
 
 def test_help_has_units_and_examples():
     for command in ("reproduce", "latency", "bound", "simulate", "sweep", "edge", "generate", "link", "serve", "infer"):
         assert "Example" in run(command, "--help").output
+
+
+def strict(text):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_is_strict():
+    rows = strict(run("sweep", "--quantity", "mean_sojourn", "--axis", "arrival_rate=0.1,2", "--json").output)
+    assert rows[1]["mean_sojourn"] == "Infinity" and 0 < rows[0]["mean_sojourn"] < 10
+    assert strict(run("bound", "--deadline", "4,inf", "--json").output)[1]["deadline_s"] == "Infinity"
+    assert strict(run("latency", "--set", "arrival_rate=9", "--json").output)[0]["mean_sojourn_serial_s"] == "Infinity"
+
+
+def test_simulate_passes_on_what_it_is_told():
+    common = (*SIMULATE, "--jobs", "2000", "--replications", "4", "--seed", "1", "--json")
+    options = ("--arrival", "hyperexponential", "--arrival-shape", "9", "--link", "slots", "--service", "serial")
+    found = strict(run(*common, *options, "--threads", "1").output)[0]
+    pipeline = paper.scenario().pipelines()["split"]
+    expected = simulate(
+        pipeline, 0.35, [3.0], jobs=2000, replications=4, rng=1, arrival="hyperexponential", arrival_shape=9, link="slots",
+        service="serial",
+    ).violation[0, -1]  # fmt: skip
+    assert [found[name] for name in ("violation", "low", "high")] == [expected.value, expected.low, expected.high]
+    assert strict(run(*common, *options, "--threads", "2").output)[0] == found
+
+
+@pytest.mark.parametrize("command", sorted(cli.group.commands))
+def test_numbers_of_every_command_have_a_range(command):
+    """No option takes just any number: NaN is refused by each, and what counts or lasts has a least value."""
+    for parameter in cli.group.commands[command].params:
+        if parameter.type.name in ("float", "integer", "float range", "integer range", "numbers"):
+            name = parameter.opts[-1]
+            for value in ("nan", "-1e308"):
+                with pytest.raises(click.BadParameter):
+                    parameter.type.convert(value, parameter, None)
+                    assert name == "--quality" and value == "-1e308", name
+                    raise click.BadParameter("a quality may be any finite number")

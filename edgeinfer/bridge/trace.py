@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeinfer._extras import need
+from edgeinfer._files import strict_json
 
 #: Keys of every record, in the order they are written; a kind may add more.
 KEYS = ("time", "process", "kind", "name", "direction", "bytes", "request")
@@ -75,7 +76,7 @@ class Trace:
         if self._file is None:
             return
         values = (clock.monotonic() if time is None else time, self.process, kind, name, direction, size, request)
-        line = json.dumps(dict(zip(KEYS, values, strict=True)) | more).encode() + b"\n"
+        line = json.dumps(strict_json(dict(zip(KEYS, values, strict=True)) | more), allow_nan=False).encode() + b"\n"
         with self._lock:
             if self._file is not None:
                 os.write(self._file, line)
