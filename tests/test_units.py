@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import edgeinfer as ei
-from edgeinfer import bridge, paper
-from edgeinfer.bridge import allocation, exits, intervals, quantisers
+from edgeinfer import bridge, estimates, paper
+from edgeinfer.bridge import allocation, exits, quantisers
 
 NODE = ei.Node("unit", 1.0)
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -95,7 +95,7 @@ NUMBERS = {
     "thresholds": (exits.ExitRule, "thresholds"),
     "costs": (lambda x: exits.Evaluation(PROBABILITIES, [0, 1], [1.0, 3.0], x), "full_cost"),
     "uniform": (lambda x: quantisers.uniform([[0.0, 1.0]], x), "bits"),
-    "mean": (lambda x: intervals.mean([1.0, 2.0], x), "confidence"),
+    "mean": (lambda x: estimates.mean([1.0, 2.0], x), "confidence"),
     "psnr": (lambda x: ei.quality.psnr(np.zeros((2, 2, 2, 3)), np.ones((2, 2, 2, 3)), data_range=x), "data_range"),
     "order": (lambda x: bridge.Order("a", quality=x), "quality"),
     "seed": (lambda x: bridge.Order("a", seed=x), "seed"),
