@@ -13,7 +13,7 @@ from bridge import networks
 
 from edgeinfer import RayleighLink
 from edgeinfer.bridge import Parts, chain_cuts, profile, write_parts
-from edgeinfer.network.graphs import random_feeds
+from edgeinfer.network.feeds import random_feeds
 
 LINK = RayleighLink(1e7, 31, -100, 128.1, 1e-3)
 RUNS = 15

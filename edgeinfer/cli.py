@@ -892,7 +892,7 @@ def infer_command(
     from edgeinfer._files import replacing
     from edgeinfer.bridge import cut_device
     from edgeinfer.bridge.trace import Trace
-    from edgeinfer.network.graphs import random_feeds
+    from edgeinfer.network.feeds import random_feeds
 
     if source is not None:
         _refuse("is of a random input, not with --input", "seed")

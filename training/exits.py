@@ -30,7 +30,7 @@ from torch.nn import functional
 from edgeinfer.bridge.compression import fewest_bits, rate_accuracy, standard_codecs
 from edgeinfer.bridge.digits import load_data
 from edgeinfer.bridge.exits import load_exits
-from edgeinfer.network.flops import count_flops
+from edgeinfer.network.graphs import count_flops
 
 SEED = 1
 STEPS, BATCH, RATE = 1200, 64, 3e-3

@@ -49,8 +49,7 @@ from edgeinfer.bridge.tile_workers import TileWorkers
 from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spatial_tiles, tileable_runs
 from edgeinfer.estimates import Estimate as Interval
 from edgeinfer.network.files import Part, Port, read_part
-from edgeinfer.network.flops import count_flops
-from edgeinfer.network.graphs import Graph, Operation, Tensor, read_graph
+from edgeinfer.network.graphs import Graph, Operation, Tensor, count_flops, read_graph
 from edgeinfer.network.profiles import NetworkProfile
 from edgeinfer.network.zoo import LIGHT_NETWORKS, light_model, light_path, shipped
 

@@ -21,7 +21,7 @@ from edgeinfer.bridge.exits import ExitNetwork
 from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
 from edgeinfer.estimates import Estimate, proportions
 from edgeinfer.network.files import Part
-from edgeinfer.network.flops import count_flops
+from edgeinfer.network.graphs import count_flops
 from edgeinfer.network.sessions import open_session, session_options
 
 FORMAT = 1

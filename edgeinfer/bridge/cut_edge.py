@@ -15,7 +15,7 @@ from edgeinfer.bridge.cut_sessions import CutSessions
 from edgeinfer.bridge.jobs import Cancelled, Expired, Job, Jobs, QueueFull
 from edgeinfer.bridge.tensors import NETWORK
 from edgeinfer.bridge.trace import Trace
-from edgeinfer.network.graphs import random_feeds
+from edgeinfer.network.feeds import random_feeds
 
 grpc = need("grpc", "bridge")
 

@@ -22,7 +22,9 @@ from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.tensors import NETWORK
 from edgeinfer.bridge.trace import read_trace
 from edgeinfer.model import Pipeline, RayleighLink, Transfer
-from edgeinfer.network.graphs import Graph, load_model, random_feeds
+from edgeinfer.network.feeds import random_feeds
+from edgeinfer.network.graphs import Graph
+from edgeinfer.network.loading import load_model
 from edgeinfer.network.profiles import NetworkProfile
 
 #: Between a request's answer and the next request, and between two passes that are timed, s: caches cool alike.

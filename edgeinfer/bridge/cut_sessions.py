@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer._extras import need
 from edgeinfer.bridge.parts import MANIFEST
 from edgeinfer.network.files import read_json
-from edgeinfer.network.graphs import Graph, extract, load_model, read_graph
+from edgeinfer.network.graphs import Graph, extract, read_graph
+from edgeinfer.network.loading import load_model
 from edgeinfer.network.profiles import NetworkProfile, profile_network
 from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
 
@@ -68,6 +68,8 @@ def between(graph: Graph, given: Collection[str], wanted: Sequence[str]) -> tupl
     stack = [name for name in wanted if name not in given]
     while stack:
         name = stack.pop()
+        if name in graph.constants:
+            continue
         if name not in graph.producer:
             raise ValueError(f"tensor {name!r}: must be given, what is wanted depends on it")
         position = graph.producer[name]
@@ -96,6 +98,12 @@ def divide(graph: Graph, places: Sequence[int]) -> Division:
     kept = tuple(name for name in graph.outputs if name not in on_edge)
     if any(places[i] for i in between(graph, graph.inputs, [*crossing, *kept])):
         raise ValueError("places: must never be less than that of what an operation reads")
+    for name in crossing:
+        if graph.tensors[name].stays:
+            raise ValueError(f"places: tensor {name!r} cannot cross: {graph.tensors[name].stays}")
+    for name in returned:
+        if not graph.tensors[name].returns:
+            raise ValueError(f"places: output {name!r} cannot come back: {graph.tensors[name].stays}")
     computed = tuple(dict.fromkeys(name for name in (*crossing, *kept) if name not in graph.inputs))
     return Division(tuple(map(int, places)), tuple(crossing), computed, kept, returned)
 
@@ -133,27 +141,9 @@ class Session:
         """
         feeds = {name: tensors[name] for name in self.inputs}
         start = perf_counter()
-        if seconds is None:
-            values = run_session(self._session, feeds, self._label, self.outputs)
-        else:
-            values = self._run_until(feeds, seconds)
+        values = run_session(self._session, feeds, self._label, self.outputs, seconds=seconds)
         took = perf_counter() - start
         return dict(zip(self.outputs, values, strict=True)), took
-
-    def _run_until(self, feeds: dict[str, NDArray[Any]], seconds: float) -> Any:
-        options = need("onnxruntime", "bridge").RunOptions()
-        # Besides raising, a run that is stopped logs an error.
-        options.log_severity_level = 4
-        timer = threading.Timer(max(seconds, 0.0), setattr, (options, "terminate", True))
-        timer.start()
-        try:
-            return self._session.run(self.outputs, feeds, options)
-        except Exception as error:  # each failure of ONNX Runtime has a type of its own
-            if options.terminate:
-                raise TimeoutError(f"{self._label}: not computed within {max(seconds, 0.0):.3g} s") from None
-            raise ValueError(f"{self._label}: ONNX Runtime cannot run it: {error}") from error
-        finally:
-            timer.cancel()
 
 
 class CutSessions:
@@ -163,7 +153,7 @@ class CutSessions:
     ----------
     model : path or onnx.ModelProto
         Or the folder of `write_parts`, of which the last node's part is taken: it serves that cut and those behind it.
-    shapes : mapping, optional
+    shapes, feeds : mapping, optional
         As for `read_graph`.
     level : "disabled", "basic", "extended" or "all"
         ONNX Runtime's graph optimisation.
@@ -193,6 +183,7 @@ class CutSessions:
         model: Any,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         *,
+        feeds: Mapping[str, NDArray[Any]] | None = None,
         level: str = "all",
         threads: int = 1,
         capacity: int = 8,
@@ -200,11 +191,11 @@ class CutSessions:
         _validate.choice("level", level, tuple(LEVELS))
         self._level, self._threads = level, _validate.whole("threads", threads, 1)
         self._capacity = _validate.whole("capacity", capacity, 1)
-        self._shapes = shapes
+        self._shapes, self._feeds = shapes, feeds
         digest = None
         if isinstance(model, str | Path) and Path(model).is_dir():
             model, digest = _last_part(Path(model))
-        self.graph = read_graph(model, shapes)
+        self.graph = read_graph(model, shapes, feeds)
         self._model, self._label = load_model(model)
         if digest is not None:
             self.graph = replace(self.graph, digest=digest)
@@ -229,7 +220,13 @@ class CutSessions:
     def profile(self, *, repetitions: int = 30, warmup: int = 3) -> NetworkProfile:
         """Measure the network's operations here, as `profile` does, at the level and with the threads of the sessions."""
         return profile_network(
-            self._model, self._shapes, repetitions=repetitions, warmup=warmup, level=self._level, threads=self._threads
+            self._model,
+            self._shapes,
+            feeds=self._feeds,
+            repetitions=repetitions,
+            warmup=warmup,
+            level=self._level,
+            threads=self._threads,
         )
 
     def get(self, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
@@ -266,20 +263,20 @@ class CutSessions:
             for name in names:
                 if name not in graph.tensors:
                     raise ValueError(f"{what} {name[:80]!r}: must be a tensor of the network")
-            if not names or len(set(names)) < len(names):
+            if (not names and what == "output") or len(set(names)) < len(names):
                 raise ValueError(f"{what}s = {list(names)[:8]}: must be at least one, and each once")
         positions = between(graph, set(inputs), outputs)
         read = {name for i in positions for name in graph.operations[i].inputs}
-        spare = [name for name in inputs if name not in read and name not in graph.inputs]
-        if spare or set(inputs) & set(outputs):
-            name = spare[0] if spare else next(name for name in inputs if name in outputs)
+        spare = [name for name in inputs if name not in graph.inputs and (name not in read or name in outputs)]
+        if spare:
+            name = spare[0]
             raise ValueError(f"input {name[:80]!r}: must be needed for the outputs")
         return positions
 
     def _make(self, positions: Sequence[int], outputs: tuple[str, ...]) -> Session:
         part = extract(self._model, self.graph, positions, outputs)
         options = session_options(self._level, self._threads)
-        return Session(open_session(part.SerializeToString(), self._label, options), self._label, outputs)
+        return Session(open_session(part, self._label, options), self._label, outputs)
 
 
 def _last_part(folder: Path) -> tuple[Path, str]:

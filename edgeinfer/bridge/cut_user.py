@@ -15,7 +15,7 @@ from edgeinfer.bridge import processes
 from edgeinfer.bridge.cut_device import CutDevice, EdgeAnswer
 from edgeinfer.bridge.cut_sessions import CutSessions, divide
 from edgeinfer.bridge.device import Connection
-from edgeinfer.network.graphs import random_feeds
+from edgeinfer.network.feeds import random_feeds
 
 _WARM_UP = 5
 

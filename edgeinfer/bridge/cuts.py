@@ -1,6 +1,7 @@
 """Where to cut a network between a device and edge nodes: exact over the whole graph, by minimum cuts."""
 
 import heapq
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +15,15 @@ from edgeinfer._extras import need
 from edgeinfer.bridge.mincut import minimum_cut
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
 from edgeinfer.network.graphs import Graph, read_graph
-from edgeinfer.network.profiles import NetworkProfile
+from edgeinfer.network.profiles import NetworkProfile, profile_network
 
 OBJECTIVES = ("latency", "throughput", "violation")
 #: (pipeline, arrival rate, deadline) -> an upper bound on the violation probability, or an object with `upper`.
 Bracket = Callable[[Pipeline, float, float], Any]
 # A branch whose bound is this close to the best cut, relatively, is not followed.
 _TOLERANCE = 1e-9
+# Of a network that is measured because its FLOP are not known.
+_REPETITIONS = 10
 # Weights of one stage against another that candidates are sought with.
 _RATIOS = 2.0 ** np.arange(-6, 7, 2)
 
@@ -74,7 +77,7 @@ class Cut(_validate.Frozen):
     @cached_property
     def returning(self) -> tuple[tuple[str, ...], ...]:
         """Outputs of the network that each downlink carries."""
-        places = {name: self.places[self.graph.producer[name]] for name in self.graph.outputs}
+        places = {name: self.places[self.graph.producer[name]] for name in self.graph.results}
         return tuple(tuple(n for n, place in places.items() if place > hop) for hop in range(len(self.downlinks)))
 
     @cached_property
@@ -148,7 +151,7 @@ def cut(
     """The best cut of a network between a device, where its input arises, and one or several edge nodes.
 
     An operation runs on one node of the chain, never before what it reads; a tensor crosses each link at most once,
-    whoever reads it; weights never cross. A minimum cut finds the best of *all* such divisions for every objective
+    whoever reads it; weights never cross, nor does a tensor that `stays`. A minimum cut finds the best of *all* such divisions for every objective
     that is a sum over operations and tensors: with n nodes, each operation has n - 1 vertices "it runs at place h or
     before", an edge of infinite capacity for each implication (at h implies at h + 1; a reader at h implies its writer
     at h), and the cost of operation v at place j as the capacity between its vertices j and j - 1. A tensor of b bits
@@ -171,7 +174,8 @@ def cut(
     ----------
     model : path, onnx.ModelProto, Graph or NetworkProfile
         With a profile the times are the measured ones, scaled by the nodes' FLOP/s; otherwise FLOP over FLOP/s, where
-        what `count_flops` does not count costs nothing.
+        what `count_flops` does not count costs nothing. A model with operations whose FLOP are unknown is measured, with
+        a warning.
     device : Node
     edge : Node or sequence of Node
         Several: a chain, the nearest first.
@@ -423,8 +427,8 @@ def chain_cuts(
     problem = _problem(model, device, edge, link, downlink, shapes)
     if len(problem.nodes) != 2:
         raise ValueError(f"edge = {edge!r}: must be one node")
-    _, tensors = problem.prefixes()
-    lengths = np.flatnonzero(tensors <= 1) if single else range(len(tensors))
+    _, tensors, allowed = problem.prefixes()
+    lengths = np.flatnonzero(allowed & (tensors <= 1) if single else allowed)
     return tuple(problem.cut(problem.prefix(int(length)), "latency") for length in lengths)
 
 
@@ -476,16 +480,21 @@ class _Problem:
                 sinks = [self.vertex(reader, hop) for reader in readers]
                 if writer is not None:
                     edges += [(sink, source, -1, np.inf) for sink in sinks]
-                if len(sinks) == 1:
+                if graph.tensors[name].stays:
+                    # Where its writer is, at this place or before, its readers are, too.
+                    edges += [(source, sink, -1, np.inf) for sink in sinks]
+                elif len(sinks) == 1:
                     edges.append((source, sinks[0], stage, cost))
                 elif sinks:
                     edges.append((source, extra, stage, cost))
                     edges += [(extra, sink, -1, np.inf) for sink in sinks]
                     extra += 1
-        for name in graph.outputs:
+        for name in graph.results:
             for hop in range(len(self.downlinks)):
-                cost = graph.tensors[name].bits / self.back_rates[hop]
-                edges.append((0, self.vertex(graph.producer[name], hop), 2 * last + 1 + hop, cost))
+                stage, cost = 2 * last + 1 + hop, graph.tensors[name].bits / self.back_rates[hop]
+                if not graph.tensors[name].returns:
+                    stage, cost = -1, np.inf
+                edges.append((0, self.vertex(graph.producer[name], hop), stage, cost))
         columns = zip(*edges, strict=True)
         for name, column, kind in zip(("tail", "head", "stage", "base"), columns, "iiif", strict=True):
             object.__setattr__(self, name, np.array(column, np.int64 if kind == "i" else np.float64))
@@ -522,8 +531,8 @@ class _Problem:
         start = np.where(writers < 0, 0, at[writers])
         end = np.maximum.reduceat(at[readers], first)
         moved = [bits[(start <= hop) & (hop < end)].sum() / rate for hop, rate in enumerate(self.rates)]
-        makers = np.array([self.graph.producer[name] for name in self.graph.outputs])
-        results = np.array([self.graph.tensors[name].bits for name in self.graph.outputs], float)
+        makers = np.array([self.graph.producer[name] for name in self.graph.results])
+        results = np.array([self.graph.tensors[name].bits for name in self.graph.results], float)
         back = [results[at[makers] > hop].sum() / rate for hop, rate in enumerate(self.back_rates)]
         return np.array([*times, *moved, *back])
 
@@ -536,16 +545,28 @@ class _Problem:
         readers = np.array([reader for _, readers, _ in rows for reader in readers])
         return np.array([row[0] for row in rows]), first, readers, np.array([row[2] for row in rows], float)
 
+    @cached_property
+    def tied(self) -> NDArray[np.int64]:
+        """Pairs of operations that must share a place, (k, 2); the first is -1 where that place is the device's."""
+        graph = self.graph
+        pairs = [
+            (graph.producer.get(n, -1), r) for n, t in graph.tensors.items() if t.stays for r in graph.consumers[n]
+        ]
+        if self.downlinks:
+            pairs += [(-1, graph.producer[name]) for name in graph.results if not graph.tensors[name].returns]
+        return np.array(pairs, np.int64).reshape(-1, 2)
+
     def extremes(self) -> list[tuple[int, ...]]:
-        """All operations on one node."""
-        return [(place,) * len(self.graph.operations) for place in range(len(self.nodes))]
+        """All operations on one node; all on the device first, the others only where nothing that cannot cross would."""
+        alone = [(place,) * len(self.graph.operations) for place in range(len(self.nodes))]
+        return alone[:1] if (self.tied[:, 0] < 0).any() else alone
 
     def prefix(self, length: int) -> tuple[int, ...]:
         """The first operations on the device, the others on the last node."""
         return (0,) * length + (len(self.links),) * (len(self.graph.operations) - length)
 
-    def prefixes(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """`costs` of every prefix, (n + 1, stages), and how many tensors cross after it, (n + 1,)."""
+    def prefixes(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+        """`costs` of every prefix, (n + 1, stages), how many tensors cross after it, and whether all may, (n + 1,)."""
         graph, count = self.graph, len(self.graph.operations)
         bits, tensors = np.zeros(count + 2), np.zeros(count + 2, np.int64)
         for name, readers in graph.consumers.items():
@@ -555,14 +576,17 @@ class _Problem:
                 bits[ends] += np.array([1, -1]) * graph.tensors[name].bits
                 tensors[ends] += [1, -1]
         returned = np.zeros(count + 1)
-        for name in graph.outputs:
+        for name in graph.results:
             returned[: graph.producer[name] + 1] += graph.tensors[name].bits
         first = np.r_[0, np.cumsum(self.times[0])]
         last = np.r_[0, np.cumsum(self.times[-1][::-1])][::-1]
         between = [np.zeros(count + 1)] * (len(self.nodes) - 2)
         crossing = np.cumsum(bits)[:-1]
         moved = [crossing / rate for rate in self.rates] + [returned / rate for rate in self.back_rates]
-        return np.column_stack([first, *between, last, *moved]), np.cumsum(tensors)[:-1]
+        parted = np.zeros(count + 2, np.int64)
+        for writer, reader in self.tied:
+            parted[[writer + 1, reader + 1]] += [1, -1]
+        return np.column_stack([first, *between, last, *moved]), np.cumsum(tensors)[:-1], np.cumsum(parted)[:-1] == 0
 
     def cut(self, places: tuple[int, ...], objective: str, value: float = np.nan, bound: float = np.nan) -> Cut:
         return Cut(self.network, self.nodes, self.links, self.downlinks, places, objective, value, bound)
@@ -589,6 +613,10 @@ def _problem(model: Any, device: Any, edge: Any, link: Any, downlink: Any, shape
         network = model
     else:
         network = read_graph(model, shapes)
+        if network.flops is None:
+            names = ", ".join(map(repr, network.uncounted[:3]))
+            warnings.warn(f"{network.name}: FLOP of {names} are unknown: the times are measured here", stacklevel=3)
+            network = profile_network(model, shapes, repetitions=_REPETITIONS)
     rates = tuple(_rate("link", given) for given in links)
     back_rates = tuple(_rate("downlink", given) for given in back)
     return _Problem(network, nodes, links, back, _node_times(network, nodes), rates, back_rates)
@@ -603,6 +631,11 @@ def _rate(name: str, link: Any) -> float:
 def _node_times(network: Graph | NetworkProfile, nodes: Sequence[Node]) -> NDArray[np.float64]:
     if isinstance(network, NetworkProfile):
         return np.array([network.times_on(node) for node in nodes])
+    if network.flops is None:
+        names = ", ".join(map(repr, network.uncounted[:3]))
+        raise ValueError(
+            f"{network.name}: FLOP of {names}: unknown; give the network's NetworkProfile, whose times are measured"
+        )
     work = np.array([operation.flops for operation in network.operations], float)
     return np.array([work / node.flops for node in nodes])
 
@@ -696,8 +729,9 @@ def _candidates(problem: _Problem) -> list[Cut]:
     for weights in (np.ones(stages), *(direction / scale for direction in directions)):
         places = problem.solve(weights)
         found.setdefault(places, problem.costs(places))
-    for length, cost in enumerate(problem.prefixes()[0]):
-        found.setdefault(problem.prefix(length), cost)
+    every, _, allowed = problem.prefixes()
+    for length in np.flatnonzero(allowed):
+        found.setdefault(problem.prefix(int(length)), every[length])
     costs = np.array(list(found.values()))
     marks = np.column_stack([costs.sum(axis=1), costs.max(axis=1), costs[:, len(problem.nodes) :].sum(axis=1)])
     kept = []

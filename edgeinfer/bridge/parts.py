@@ -14,13 +14,12 @@ from edgeinfer import _validate
 from edgeinfer._files import replacing
 from edgeinfer.bridge.cuts import Cut
 from edgeinfer.network.files import read_json
-from edgeinfer.network.graphs import Tensor, extract, load_model, read_graph
+from edgeinfer.network.graphs import Tensor, extract, read_graph
+from edgeinfer.network.loading import load_model, save_model
 from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
 
 FORMAT = 1
 MANIFEST = "parts.json"
-# A protobuf message holds no more.
-_LARGEST = 2**31 - 1
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.onnx")
 
 
@@ -48,7 +47,7 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
         Where the model is not the one that was cut, or a node's name is no name of a file.
     """
     graph = read_graph(model, shapes)
-    if graph.digest != cut.graph.digest or graph.tensors != cut.graph.tensors:
+    if not graph.fits(cut.graph):
         raise ValueError(f"model = {graph.name!r}: must be the network that was cut, with the same shapes")
     loaded, _ = load_model(model)
     folder = Path(folder)
@@ -60,6 +59,8 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
         given = [name for i in positions for name in graph.operations[i].outputs]
         wanted = {*graph.outputs, *(cut.crossing[place] if place < last else ())}
         outputs = [name for name in given if name in wanted]
+        if place == 0:
+            outputs += [name for name in graph.outputs if name in graph.constants]
         entry: dict[str, Any] = {"node": node.name, "file": None, "outputs": outputs, "operations": len(positions)}
         # What is computed here and read by none is left out.
         if outputs:
@@ -68,7 +69,7 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
                 raise ValueError(f"name of node = {node.name!r}: must be letters, digits, _ and -")
             part = extract(loaded, graph, positions, outputs)
             entry["inputs"] = [value.name for value in part.graph.input]
-            _save(part, folder / entry["file"])
+            save_model(part, folder / entry["file"])
         parts.append(entry)
     data = {
         "format": FORMAT,
@@ -87,13 +88,6 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
 
 def _described(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "bits": tensor.bits}
-
-
-def _save(part: Any, path: Path) -> None:
-    if part.ByteSize() > _LARGEST:
-        raise ValueError(f"{path.name}: size = {part.ByteSize()} bytes: must be at most {_LARGEST}")
-    with replacing(path) as temporary:
-        temporary.write_bytes(part.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)
@@ -150,7 +144,7 @@ class Parts:
                 if not isinstance(file, str) or not _FILE.fullmatch(file):
                     raise ValueError(f"{MANIFEST}: file = {file!r}: must be the name of an ONNX file beside it")
                 model, _ = load_model(root / file)
-                session = open_session(model.SerializeToString(), file, session_options(level, threads))
+                session = open_session(model, file, session_options(level, threads))
                 if {port.name for port in session.get_inputs()} != set(inputs):
                     raise ValueError(f"{file}: inputs: must be {', '.join(map(repr, inputs))} as in {MANIFEST}")
             parts.append(_Part(file, inputs, outputs, session))
@@ -184,7 +178,7 @@ class Parts:
         if missing:
             raise ValueError(f"feeds: must have {', '.join(map(repr, missing))}")
         carried = {name: np.asarray(feeds[name]) for name in self.inputs}
-        results: dict[str, NDArray[Any]] = {}
+        results: dict[str, NDArray[Any]] = {name: value for name, value in carried.items() if name in self.outputs}
         for place in range(len(self.parts)):
             given = self.step(place, carried)
             results |= {name: value for name, value in given.items() if name in self.outputs}

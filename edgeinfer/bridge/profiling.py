@@ -19,7 +19,9 @@ def profile(model: Any, *arguments: Any, **options: Any) -> Any:
     model : GenerativeCascade, path or onnx.ModelProto
         For a cascade the arguments and the answer are those of `profiles.profile`; what follows is for a network.
     shapes : mapping of str to tuple of int, optional
-        Of the inputs; those that the file leaves free must be given.
+        Of the inputs, or of a size that the file names; those that the file leaves free must be given.
+    feeds : mapping of str to ndarray, optional
+        Data of inputs; made up where left out.
     repetitions : int
         Runs that count, >= 2.
     warmup : int

@@ -15,7 +15,7 @@ from edgeinfer.bridge.manifest import WIRE_BITS, Flops, Manifest, Network, Stage
 from edgeinfer.bridge.schedulers import Step, advance
 from edgeinfer.model import Cascade
 from edgeinfer.network.files import Part
-from edgeinfer.network.flops import count_flops
+from edgeinfer.network.graphs import count_flops
 from edgeinfer.network.sessions import Observe, Progress, open_session, run_session, session_options
 from edgeinfer.network.zoo import shipped
 

@@ -13,7 +13,8 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.model import Node
 from edgeinfer.network.flops import node_flops
-from edgeinfer.network.graphs import Graph, extract, load_model, read_graph
+from edgeinfer.network.graphs import Graph, extract, read_graph
+from edgeinfer.network.loading import load_model
 
 #: Operators whose every result depends on one place of the picture alone.
 POINTWISE = ("BatchNormalization", "Clip", "Dropout", "Elu", "LRN", "LeakyRelu", "Relu", "Sigmoid", "Tanh")
@@ -201,7 +202,7 @@ def spatial_tiles(
                 regions.insert(0, needed)
                 wanted = needed
             tiles.append(_tile(whole, graph, run, regions, pads))
-    flops = sum(graph.operations[i].flops for i in run)
+    flops = sum(graph.operations[i].flops or 0 for i in run)
     name = f"{rows} x {columns} tiles"
     return Tiling(name, source, target, shape, graph.tensors[target].dtype, flops, tuple(tiles))
 
@@ -239,6 +240,7 @@ def channel_tiles(
         raise ValueError(f"operation = {operation}: weight {missing[0]!r}: must be stored, not computed")
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     before, after = graph.tensors[conv.inputs[0]], graph.tensors[conv.outputs[0]]
+    whole = conv.flops or 0
     channels = after.shape[1]
     units = groups if groups > 1 else channels
     width = channels // units
@@ -257,10 +259,10 @@ def channel_tiles(
         target = ((0, after.shape[0]), (first * width, last * width), *((0, size) for size in after.shape[2:]))
         _set_shape(part.graph.input[0], source)
         _set_shape(part.graph.output[0], target)
-        flops = conv.flops * (last - first) // units
+        flops = whole * (last - first) // units
         tiles.append(Tile(part, source, target, flops, _bits(source, before), _bits(target, after)))
     name = f"{parts} parts of the channels"
-    return Tiling(name, before.name, after.name, after.shape, after.dtype, conv.flops, tuple(tiles))
+    return Tiling(name, before.name, after.name, after.shape, after.dtype, whole, tuple(tiles))
 
 
 def best_tiling(
@@ -416,7 +418,7 @@ def _tile(whole: Any, graph: Graph, run: Sequence[int], regions: list[Any], pads
             node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pad)])
         if node.op_type == "Conv" and node.input[1] not in sizes:
             raise ValueError(f"{graph.operations[i].name}: weight {node.input[1]!r}: must be stored, not computed")
-        flops += node_flops(node, sizes)
+        flops += node_flops(node, sizes) or 0
     _set_shape(part.graph.input[0], spans[0])
     _set_shape(part.graph.output[0], spans[-1])
     return Tile(part, spans[0], spans[-1], flops, _bits(spans[0], tensors[0]), _bits(spans[-1], tensors[-1]))

@@ -1,8 +1,8 @@
 """ONNX networks as files, graphs, sessions and profiles."""
 
+from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.files import Part, Port, read_json, read_part
-from edgeinfer.network.flops import count_flops
-from edgeinfer.network.graphs import Graph, Operation, Tensor, extract, random_feeds, read_graph
+from edgeinfer.network.graphs import Graph, Operation, Tensor, count_flops, extract, read_graph
 from edgeinfer.network.machine import machine
 from edgeinfer.network.profiles import NetworkProfile, profile_network
 from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options

@@ -200,7 +200,7 @@ def check_external_data(onnx: Any, model: Any, root: Path, folder: Path, label: 
         Naming `label` and the file.
     """
     found = False
-    for tensor in _external(onnx, model):
+    for tensor in external_tensors(onnx, model):
         location = {pair.key: pair.value for pair in tensor.external_data}.get("location", "")
         data = inside(root, folder / location, f"{label}: external data")
         if not data.is_file():
@@ -218,7 +218,7 @@ def _port(onnx: Any, value: Any) -> Port:
     return Port(value.name, dtype, shape)
 
 
-def _external(onnx: Any, message: Any) -> Iterator[Any]:
+def external_tensors(onnx: Any, message: Any) -> Iterator[Any]:
     """Every tensor below a protobuf message that keeps its data in another file."""
     if isinstance(message, onnx.TensorProto):
         if message.data_location == onnx.TensorProto.EXTERNAL:
@@ -227,7 +227,7 @@ def _external(onnx: Any, message: Any) -> Iterator[Any]:
     for descriptor, value in message.ListFields():
         if descriptor.message_type is not None:
             for item in value if _repeated(value) else [value]:
-                yield from _external(onnx, item)
+                yield from external_tensors(onnx, item)
 
 
 def _repeated(value: Any) -> bool:

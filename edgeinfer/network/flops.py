@@ -1,107 +1,262 @@
 """Counting an ONNX network's floating-point operations on the graph itself."""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
+from edgeinfer.network.bodies import OWN, bodies
 
-from edgeinfer._extras import need
-from edgeinfer.network.sessions import open_session, session_options
-
-_COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-# Products of matrices that the count would miss.
-_UNKNOWN = ("Einsum", "Attention", "LSTM", "GRU", "RNN", "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul")
-
-
-def count_flops(path: str | Path | IO[bytes], shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """FLOP of one pass: two a multiply-add of every convolution and matrix product, as the graph really runs.
-
-    Element-wise operations, normalisations and look-ups are not counted, as is the custom.
-
-    Parameters
-    ----------
-    path : path or binary file
-        An ONNX file.
-    shapes : mapping of str to tuple of int
-        Of each input.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        Where the graph has branches, loops or operators whose products cannot be seen, or an input has no shape.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from onnx import TensorProto, helper, save_model
-    >>> ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "abc"]
-    >>> graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", ports[:2], ports[2:])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "product.onnx")
-    ...     save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    ...     count_flops(path, {"a": (2, 3), "b": (3, 5)})
-    60
-    """
-    onnx = need("onnx", "bridge")
-    model = onnx.load_model(path)
-    check_countable(onnx, model, str(path))
-    nodes = [node for node in model.graph.node if node.op_type in _COUNTED]
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    inputs = {value.name: value for value in model.graph.input if value.name not in weights}
-    feeds = {}
-    for name, value in inputs.items():
-        if name not in shapes:
-            raise ValueError(f"shapes = {dict(shapes)!r}: must have one for {name!r}")
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        feeds[name] = np.zeros(shapes[name], dtype)
-    wanted = {name for node in nodes for name in (*node.input[:2], node.output[0])} - set(weights) - set(inputs)
-    present = {value.name for value in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - present))
-    session = open_session(model.SerializeToString(), str(path), session_options("disabled"))
-    names = sorted(wanted)
-    values = session.run(names, feeds) if names else []
-    sizes = weights | {name: array.shape for name, array in feeds.items()}
-    sizes |= {name: value.shape for name, value in zip(names, values, strict=True)}
-    return sum(node_flops(node, sizes) for node in nodes)
+Shape = tuple[int, ...]
+_Count = Callable[[Any, "_Ports"], int]
+#: Operators of ONNX's own domain whose work is known to no formula here: transforms, and decoders.
+_UNCOUNTED = ("CausalConvWithState", "DFT", "ImageDecoder", "LinearAttention", "STFT")
+#: Of com.microsoft: look-ups, normalisations and element-wise operations, which do not count.
+_FREE = frozenset(
+    """BiasAdd BiasDropout BiasGelu BiasSoftmax BiasSplitGelu BitmaskBiasDropout BitmaskDropout CropAndResize
+    DequantizeBFP DequantizeLinear DequantizeWithOrder DynamicTimeWarping EmbedLayerNormalization ExpandDims FastGelu
+    GatherBlockQuantized GatherND Gelu GridSample GroupNorm MurmurHash3 NGramRepeatBlock
+    NhwcMaxPool Pad QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul
+    QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere QuantizeBFP QuantizeLinear QuantizeWithOrder QuickGelu
+    Range RelativePositionBias RemovePadding RestorePadding RotaryEmbedding SampleOp SimplifiedLayerNormalization
+    SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer TorchEmbedding Trilu Unique""".split()
+)
+_OTHER = "com.microsoft"
+_LEARNING = "ai.onnx.ml"
 
 
-def check_countable(onnx: Any, model: Any, label: str) -> None:
-    """Refuse branches, loops, operators beyond ONNX's own, and products of matrices that the count would miss.
+class _Ports:
+    """A node's attributes, and the sizes of what it reads and gives; KeyError where one is not known."""
 
-    Raises
-    ------
-    ValueError
-        Naming `label`, the node and its operator.
-    """
-    for node in model.graph.node:
-        nested = any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
-        if nested or node.op_type in _UNKNOWN or node.domain not in ("", "ai.onnx"):
-            raise ValueError(f"{label}: node {node.name!r} = {node.op_type}: its operations cannot be counted")
+    def __init__(self, node: Any, sizes: Mapping[str, Shape]) -> None:
+        self._node, self._sizes = node, sizes
+
+    def read(self, position: int) -> Shape:
+        return self._sizes[self._node.input[position]]
+
+    def given(self, position: int = 0) -> Shape:
+        return self._sizes[self._node.output[position]]
+
+    def has(self, position: int) -> bool:
+        return position < len(self._node.input) and bool(self._node.input[position])
+
+    def attribute(self, name: str, default: Any) -> Any:
+        for attribute in self._node.attribute:
+            if attribute.name == name:
+                fields = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints"}
+                return getattr(attribute, fields[attribute.type])
+        return default
 
 
-def node_flops(node: Any, sizes: Mapping[str, tuple[int, ...]]) -> int:
-    """FLOP of one node in `count_flops`' convention.
+def node_flops(node: Any, sizes: Mapping[str, Shape], functions: Sequence[Any] = ()) -> int | None:
+    """FLOP of one node: two a multiply-add of convolutions and matrix products, None where they cannot be told.
+
+    Element-wise operations, normalisations, look-ups and the comparisons of trees are not counted, as is the custom. A
+    product of several matrices (Einsum) is counted from left to right, as ONNX Runtime multiplies them. What branches,
+    loops and local functions do is known where nothing in them counts.
 
     Parameters
     ----------
     node : onnx.NodeProto
     sizes : mapping of str to tuple of int
-        Shapes of its inputs and outputs.
+        Shapes of its inputs and outputs, as far as they are known.
+    functions : sequence of onnx.FunctionProto, optional
+        The model's own.
+
+    Examples
+    --------
+    >>> from onnx import helper
+    >>> sizes = {"a": (2, 3), "b": (3, 5), "c": (2, 5)}
+    >>> node_flops(helper.make_node("MatMul", ["a", "b"], ["c"]), sizes)
+    60
+    >>> node_flops(helper.make_node("Einsum", ["a", "b"], ["c"], equation="ij,jk"), sizes)
+    60
+    >>> node_flops(helper.make_node("STFT", ["a", "b"], ["c"]), sizes) is None
+    True
     """
-    if node.op_type not in _COUNTED:
+    inside = [inner for body in bodies(node) for inner in body.node]
+    inside += [inner for f in functions if (f.domain, f.name) == (node.domain, node.op_type) for inner in f.node]
+    called = any((f.domain, f.name) == (node.domain, node.op_type) for f in functions)
+    if called or any(True for _ in bodies(node)):
+        # Nothing but what counts nothing, whatever its sizes.
+        return 0 if all(node_flops(inner, {}, functions) == 0 for inner in inside) else None
+    domain = "" if node.domain in OWN else node.domain
+    count = _COUNTED.get((domain, node.op_type))
+    if count is not None:
+        try:
+            return count(node, _Ports(node, sizes))
+        except (KeyError, IndexError, ValueError, ZeroDivisionError):
+            return None
+    if (domain == "" and node.op_type not in _UNCOUNTED) or domain == _LEARNING:
         return 0
-    first, second, result = sizes[node.input[0]], sizes[node.input[1]], sizes[node.output[0]]
-    if node.op_type == "Conv":
-        return 2 * math.prod(result) * math.prod(second[1:])
-    if node.op_type == "ConvTranspose":
-        return 2 * math.prod(first) * math.prod(second[1:])
-    if node.op_type == "Gemm":
-        transposed = any(a.name == "transA" and a.i for a in node.attribute)
-        return 2 * math.prod(result) * first[0 if transposed else 1]
-    return 2 * math.prod(result) * first[-1]
+    return 0 if domain == _OTHER and node.op_type in _FREE else None
+
+
+def _convolution(weight: int) -> _Count:
+    return lambda node, ports: 2 * math.prod(ports.given()) * math.prod(ports.read(weight)[1:])
+
+
+def _transposed(node: Any, ports: _Ports) -> int:
+    return 2 * math.prod(ports.read(0)) * math.prod(ports.read(1)[1:])
+
+
+def _product(node: Any, ports: _Ports) -> int:
+    first = ports.read(0)
+    inner = first[-2] if ports.attribute("transA", 0) and len(first) > 1 else first[-1]
+    return 2 * math.prod(ports.given()) * inner
+
+
+def _recurrent(node: Any, ports: _Ports) -> int:
+    # (steps, batch, features) or (batch, steps, features); weights of every direction and gate.
+    steps, batch = ports.read(0)[:2]
+    return 2 * steps * batch * (math.prod(ports.read(1)) + math.prod(ports.read(2)))
+
+
+def _einsum(node: Any, ports: _Ports) -> int:
+    terms, result = _einsum_terms(ports.attribute("equation", b"").decode(), len(node.input))
+    extents: dict[Any, int] = {}
+    for position, term in enumerate(terms):
+        shape = ports.read(position)
+        dots = len(shape) - sum(letter != "..." for letter in term)
+        letters: list[Any] = []
+        for letter in term:
+            # The dimensions of an ellipsis line up at their ends.
+            letters += range(-dots, 0) if letter == "..." else [letter]
+        for letter, extent in zip(letters, shape, strict=True):
+            extents[letter] = max(extents.get(letter, 1), extent)
+        terms[position] = letters
+    kept = {letter for letter in result if letter != "..."} | {letter for letter in extents if isinstance(letter, int)}
+    total, left = 0, set(terms[0])
+    for position, term in enumerate(terms[1:], 1):
+        joined = left | set(term)
+        later = kept.union(*map(set, terms[position + 1 :]))
+        left = joined & later
+        if joined - left:
+            total += 2 * math.prod(extents[letter] for letter in joined)
+    return total
+
+
+def _einsum_terms(equation: str, count: int) -> tuple[list[Any], list[str]]:
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = [_letters(term) for term in left.split(",")]
+    if len(terms) != count:
+        raise ValueError(equation)
+    if not arrow:
+        letters = [letter for term in terms for letter in term]
+        return list(terms), sorted(letter for letter in set(letters) if letters.count(letter) == 1)
+    return list(terms), _letters(right)
+
+
+def _letters(term: str) -> list[str]:
+    before, dots, after = term.partition("...")
+    return [*before, *(["..."] if dots else []), *after]
+
+
+def _scores(batch: int, heads: int, queries: int, keys: int, head: int, value_head: int) -> int:
+    """Products of queries with keys, and of their scores with values."""
+    return 2 * batch * heads * queries * keys * (head + value_head)
+
+
+def _attention(node: Any, ports: _Ports) -> int:
+    query, key, value = (ports.read(position) for position in range(3))
+    past = ports.read(4)[2] if ports.has(4) else 0
+    if len(query) == 4:
+        batch, heads, queries, head = query
+        keys, value_head = key[2], value[3]
+    else:
+        batch, queries, width = query
+        heads, kv_heads = ports.attribute("q_num_heads", 0), ports.attribute("kv_num_heads", 0)
+        head, keys, value_head = width // heads, key[1], value[2] // kv_heads
+    return _scores(batch, heads, queries, keys + past, head, value_head)
+
+
+def _packed_attention(node: Any, ports: _Ports) -> int:
+    """com.microsoft.Attention and QAttention: (batch, length, width) times (width, 3 hidden), then the scores."""
+    batch, length, width = ports.read(0)
+    packed = ports.read(1)[1]
+    sizes = ports.attribute("qkv_hidden_sizes", ()) or (packed // 3,) * 3
+    position = 8 if node.op_type == "QAttention" else 4
+    past = ports.read(position)[3] if ports.has(position) else 0
+    projected = 2 * batch * length * width * packed
+    return projected + _scores(batch, 1, length, length + past, sizes[0], sizes[2])
+
+
+def _multi_head(node: Any, ports: _Ports) -> int:
+    query = ports.read(0)
+    past = ports.read(6)[2] if ports.has(6) else 0
+    if len(query) == 5:
+        # Queries, keys and values packed: (batch, length, heads, 3, head).
+        batch, length, heads, _, head = query
+        return _scores(batch, heads, length, length + past, head, head)
+    batch, length, width = query
+    key = ports.read(1)
+    if len(key) == 5:
+        return _scores(batch, 1, length, key[1] + past, width, width)
+    keys = key[2] if len(key) == 4 else key[1]
+    value = ports.read(2)
+    value_width = value[2] if len(value) == 3 else value[1] * value[3]
+    return _scores(batch, 1, length, keys + past, width, value_width)
+
+
+def _grouped(node: Any, ports: _Ports) -> int:
+    batch, length, _ = ports.read(0)
+    _, _, keys, head = ports.given(1)
+    return _scores(batch, ports.attribute("num_heads", 0), length, keys, head, head)
+
+
+def _low_bits(node: Any, ports: _Ports) -> int:
+    return 2 * math.prod(ports.given()) * int(ports.attribute("K", 0))
+
+
+def _linear(node: Any, ports: _Ports) -> int:
+    rows = ports.read(0)[0] if len(ports.read(0)) > 1 else 1
+    return 2 * rows * len(ports.attribute("coefficients", ()))
+
+
+def _support_vectors(node: Any, ports: _Ports) -> int:
+    rows = ports.read(0)[0] if len(ports.read(0)) > 1 else 1
+    return 2 * rows * len(ports.attribute("support_vectors", ()) or ports.attribute("coefficients", ()))
+
+
+_COUNTED: Mapping[tuple[str, str], _Count] = {
+    ("", "Attention"): _attention,
+    ("", "Conv"): _convolution(1),
+    ("", "ConvInteger"): _convolution(1),
+    ("", "ConvTranspose"): _transposed,
+    ("", "DeformConv"): _convolution(1),
+    ("", "Einsum"): _einsum,
+    ("", "GRU"): _recurrent,
+    ("", "Gemm"): _product,
+    ("", "LSTM"): _recurrent,
+    ("", "MatMul"): _product,
+    ("", "MatMulInteger"): _product,
+    ("", "QLinearConv"): _convolution(3),
+    ("", "QLinearMatMul"): _product,
+    ("", "RNN"): _recurrent,
+    (_OTHER, "Attention"): _packed_attention,
+    (_OTHER, "ConvTransposeWithDynamicPads"): _transposed,
+    (_OTHER, "DynamicQuantizeLSTM"): _recurrent,
+    (_OTHER, "DynamicQuantizeMatMul"): _product,
+    (_OTHER, "FusedConv"): _convolution(1),
+    (_OTHER, "FusedGemm"): _product,
+    (_OTHER, "FusedMatMul"): _product,
+    (_OTHER, "FusedMatMulActivation"): _product,
+    (_OTHER, "GemmFastGelu"): _product,
+    (_OTHER, "GemmFloat8"): _product,
+    (_OTHER, "GroupQueryAttention"): _grouped,
+    (_OTHER, "MatMulBnb4"): _low_bits,
+    (_OTHER, "MatMulFpQ4"): _product,
+    (_OTHER, "MatMulInteger16"): _product,
+    (_OTHER, "MatMulIntegerToFloat"): _product,
+    (_OTHER, "MatMulNBits"): _low_bits,
+    (_OTHER, "MultiHeadAttention"): _multi_head,
+    (_OTHER, "NhwcConv"): _convolution(1),
+    (_OTHER, "NhwcFusedConv"): _convolution(1),
+    (_OTHER, "QAttention"): _packed_attention,
+    (_OTHER, "QGemm"): _product,
+    (_OTHER, "QLinearConv"): _convolution(3),
+    (_OTHER, "TransposeMatMul"): _product,
+    (_LEARNING, "LinearClassifier"): _linear,
+    (_LEARNING, "LinearRegressor"): _linear,
+    (_LEARNING, "SVMClassifier"): _support_vectors,
+    (_LEARNING, "SVMRegressor"): _support_vectors,
+}

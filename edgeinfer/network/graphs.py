@@ -1,24 +1,21 @@
 """An ONNX network as a graph of operations and tensors with their sizes and costs."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.network.files import check_external_data
-from edgeinfer.network.flops import check_countable, node_flops
-
-# Larger weights are left out of shape inference: only small ones can hold shapes, axes and indices.
-_SMALL_WEIGHT = 4096
+from edgeinfer.network.bodies import bodies, is_random, read_by
+from edgeinfer.network.elements import CROSSING
+from edgeinfer.network.flops import node_flops
+from edgeinfer.network.loading import load_model
+from edgeinfer.network.sizes import fixed_inputs, infer_sizes, stored
 
 
 @dataclass(frozen=True)
@@ -29,16 +26,25 @@ class Tensor:
     ----------
     name : str
     dtype : str
-        NumPy's name.
+        NumPy's name; ONNX's where NumPy has no such type ("bfloat16"), "seq(...)" for a sequence.
     shape : tuple of int
+        Where the size depends on the data, that of one pass; () for what is no tensor.
     bits : int
         As it crosses a link, uncompressed.
+    stays : str
+        Why it cannot cross a link; empty where it can.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     bits: int
+    stays: str = ""
+
+    @property
+    def returns(self) -> bool:
+        """Whether it may come back as a result of the network: its size need not be known before."""
+        return self.dtype in CROSSING
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,10 @@ class Operation:
     name, kind : str
         The node's name (its first output where it has none) and operator.
     inputs, outputs : tuple of str
-        Tensors that depend on the network's input; weights are not among them.
-    flops : int
-        Two a multiply-add of convolutions and matrix products, as `count_flops`.
+        Tensors that depend on the network's input, those that its branches or its body read, too; weights are not among
+        them.
+    flops : int or None
+        Two a multiply-add of convolutions and matrix products, as `count_flops`; None where they cannot be counted.
     weight_bytes : int
         Of the weights that it reads.
     """
@@ -64,7 +71,7 @@ class Operation:
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    flops: int
+    flops: int | None
     weight_bytes: int
 
 
@@ -79,11 +86,13 @@ class Graph(_validate.Value):
     ----------
     name : str
     digest : str
-        SHA-256 of the model, of its external data too.
+        SHA-256 of the model, of its external data and its local functions, too.
     operations : tuple of Operation
     tensors : mapping of str to Tensor
     inputs, outputs : tuple of str
-        The network's; an output that does not depend on the input is not listed.
+        The network's. An output may be an input, or depend on none: see `results`.
+    feeds : mapping of str to array
+        Data that inputs are known to take: those that were given, or that ONNX Runtime was run with to find sizes.
     """
 
     name: str
@@ -92,6 +101,7 @@ class Graph(_validate.Value):
     tensors: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    feeds: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def producer(self) -> Mapping[str, int]:
@@ -107,10 +117,34 @@ class Graph(_validate.Value):
                 readers[name].append(i)
         return MappingProxyType({name: tuple(positions) for name, positions in readers.items()})
 
+    @cached_property
+    def results(self) -> tuple[str, ...]:
+        """Outputs that an operation gives; the others depend on no operation, and are the device's without computing."""
+        return tuple(name for name in self.outputs if name in self.producer)
+
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """Outputs that depend on no input."""
+        return frozenset(name for name in self.outputs if name not in self.producer and name not in self.inputs)
+
+    def fits(self, other: "Graph") -> bool:
+        """Whether the other is the same network at the same sizes, those apart that depend on the data."""
+        mine, others = (
+            {name: (tensor.dtype, tensor.shape) for name, tensor in graph.tensors.items() if not tensor.stays}
+            for graph in (self, other)
+        )
+        return self.digest == other.digest and mine == others
+
     @property
-    def flops(self) -> int:
-        """FLOP of one pass."""
-        return sum(operation.flops for operation in self.operations)
+    def flops(self) -> int | None:
+        """FLOP of one pass; None where those of an operation are unknown."""
+        counts = [operation.flops for operation in self.operations]
+        return None if None in counts else sum(filter(None, counts))
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Operations whose FLOP are unknown, by name."""
+        return tuple(operation.name for operation in self.operations if operation.flops is None)
 
     @property
     def weight_bytes(self) -> int:
@@ -140,51 +174,25 @@ class Graph(_validate.Value):
         return peak // 8
 
 
-def load_model(model: Any) -> tuple[Any, str]:
-    """An ONNX model with its weights, and how to name it in errors.
-
-    Parameters
-    ----------
-    model : path or onnx.ModelProto
-        External data must lie in the file's folder, links followed.
-
-    Raises
-    ------
-    ValueError
-        Naming the file: missing, not an ONNX model, external data missing or elsewhere.
-    """
-    onnx = need("onnx", "bridge")
-    if isinstance(model, onnx.ModelProto):
-        label = model.graph.name or "model"
-        if check_external_data(onnx, model, Path(), Path(), label):
-            raise ValueError(f"{label}: external data = in other files: must be loaded, or the model given as a path")
-        return model, label
-    if not isinstance(model, str | Path):
-        raise ValueError(f"model = {model!r}: must be the path of an ONNX file or an onnx.ModelProto")
-    path = Path(model)
-    if not path.is_file():
-        raise ValueError(f"model = {str(model)!r}: must be an ONNX file")
-    folder = path.resolve().parent
-    try:
-        loaded = onnx.load_model(path, load_external_data=False)
-    except Exception as error:  # protobuf raises types of its own
-        raise ValueError(f"{path.name}: not an ONNX model: {error}") from error
-    if check_external_data(onnx, loaded, folder, folder, path.name):
-        try:
-            onnx.external_data_helper.load_external_data_for_model(loaded, str(folder))
-        except Exception as error:  # onnx raises types of its own
-            raise ValueError(f"{path.name}: external data: {error}") from error
-    return loaded, path.name
-
-
-def read_graph(model: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+def read_graph(
+    model: Any,
+    shapes: Mapping[str, tuple[int, ...] | int] | None = None,
+    feeds: Mapping[str, NDArray[Any]] | None = None,
+) -> Graph:
     """Operations, tensors, sizes and FLOP of an ONNX network.
 
+    Sizes come from static inference, and where that does not say them from ONNX Runtime, which then runs the network
+    twice; a tensor whose size depends on the data is marked, as one whose type no message carries. An If, a Loop, a Scan
+    and a call of a local function are one operation each.
+
     Parameters
     ----------
-    model : path or onnx.ModelProto
-    shapes : mapping of str to tuple of int, optional
-        Of the inputs; those that the file leaves free must be given.
+    model : path, binary file or onnx.ModelProto
+    shapes : mapping, optional
+        Sizes of the inputs, by name; those that the file leaves free must be given. A size that the file names may be
+        given once, by its name, and holds for all inputs that have it.
+    feeds : mapping of str to ndarray, optional
+        Data of inputs, which say their sizes, too; made up where ONNX Runtime runs and none are given.
 
     Returns
     -------
@@ -193,8 +201,8 @@ def read_graph(model: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) 
     Raises
     ------
     ValueError
-        Naming the file and what is wrong: no ONNX model, an input whose size is neither fixed nor given, branches and
-        loops, unknown operators, a tensor whose size cannot be inferred, external data outside the folder.
+        Naming the file and what is wrong: no ONNX model, an input whose size is neither fixed nor given, what ONNX
+        Runtime does not run, external data outside the folder.
     ImportError
         Without the `bridge` extra.
 
@@ -211,146 +219,106 @@ def read_graph(model: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) 
     onnx = need("onnx", "bridge")
     loaded, label = load_model(model)
     graph = loaded.graph
-    if graph.sparse_initializer:
-        raise ValueError(f"{label}: sparse weights = {len(graph.sparse_initializer)}: must be none")
-    check_countable(onnx, loaded, label)
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    given = [value.name for value in graph.input if value.name not in weights]
-    if not given or not graph.output:
-        raise ValueError(f"{label}: not an ONNX model: it has {len(given)} inputs and {len(graph.output)} outputs")
-    sizes = _infer(onnx, loaded, weights, dict(shapes or {}), label)
-
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    used.discard("")
-    varying = set(given)
-    constant_bytes = {name: _bytes(onnx, tensor.data_type, tuple(tensor.dims)) for name, tensor in weights.items()}
-    operations = []
-    for index, node in enumerate(graph.node):
-        outputs = [name for name in node.output if name in used]
-        data = tuple(name for name in node.input if name in varying)
-        if not data and not _random(node):
-            read = sum(constant_bytes.get(name, 0) for name in node.input)
-            for name in outputs:
-                known = sizes.get(name)
-                constant_bytes[name] = read if known is None else _bytes(onnx, *known)
-            continue
-        varying.update(outputs)
-        for name in outputs:
-            if name not in sizes:
-                raise ValueError(f"{label}: size of {name!r}, from {node.op_type}, cannot be inferred")
-        shapes_here = {name: sizes[name][1] for name in (*node.input, *node.output) if name in sizes}
-        try:
-            flops = node_flops(node, shapes_here)
-        except KeyError as error:
-            raise ValueError(
-                f"{label}: size of {error.args[0]!r}, read by {node.op_type}, cannot be inferred"
-            ) from error
-        weight = sum(constant_bytes.get(name, 0) for name in set(node.input))
-        operations.append(
-            Operation(index, node.name or node.output[0], node.op_type, data, tuple(outputs), flops, weight)
-        )
+    feeds = dict(feeds or {})
+    inputs = fixed_inputs(loaded, shapes or {}, feeds, label)
+    if not inputs or not graph.output:
+        raise ValueError(f"{label}: it has {len(inputs)} inputs and {len(graph.output)} outputs: must be at least one")
+    if foreign := [name for name in feeds if name not in inputs]:
+        raise ValueError(f"feeds[{foreign[0]!r}]: {label} has no such input; it has {', '.join(map(repr, inputs))}")
+    sizes, taken = infer_sizes(loaded, inputs, feeds, label)
+    outputs = tuple(dict.fromkeys(value.name for value in graph.output))
+    operations = _operations(onnx, loaded, tuple(inputs), outputs, sizes)
+    given = {name for operation in operations for name in operation.outputs}
     tensors = {}
-    for name in [*given, *(name for operation in operations for name in operation.outputs)]:
+    for name in dict.fromkeys([*inputs, *(name for operation in operations for name in operation.outputs), *outputs]):
         if name not in sizes:
-            raise ValueError(f"{label}: size of {name!r} cannot be inferred")
-        element, shape = sizes[name]
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
-        if dtype.kind == "O":
-            raise ValueError(f"{label}: type of {name!r} = string: must be a number")
-        tensors[name] = Tensor(name, str(dtype), shape, 8 * _bytes(onnx, element, shape))
-    results = tuple(value.name for value in graph.output if value.name in varying)
-    if not operations or not results:
-        raise ValueError(f"{label}: no output depends on an input")
-    if passed := set(results) & set(given):
-        raise ValueError(f"{label}: output {sorted(passed)[0]!r}: must come from an operation, not be an input")
+            raise ValueError(f"{label}: output {name!r}: must be given by an operation, or be an input or a weight")
+        size = sizes[name]
+        tensors[name] = Tensor(name, size.dtype, size.shape, size.bits, size.stays)
+    if not given.intersection(outputs):
+        raise ValueError(f"{label}: no output depends on an input: there is nothing to cut")
     return Graph(
-        graph.name or label, _digest(loaded), tuple(operations), MappingProxyType(tensors), tuple(given), results
+        graph.name or label,
+        _digest(loaded),
+        operations,
+        MappingProxyType(tensors),
+        tuple(inputs),
+        outputs,
+        MappingProxyType(taken),
     )
+
+
+def _operations(
+    onnx: Any, model: Any, inputs: tuple[str, ...], outputs: tuple[str, ...], sizes: Mapping[str, Any]
+) -> tuple[Operation, ...]:
+    """Nodes that depend on the input, in order."""
+    nodes = model.graph.node
+    reads = [read_by(node) for node in nodes]
+    used = {name for read in reads for name in read} | set(outputs)
+    varying = set(inputs)
+    constant_bytes = {name: sizes[name].bits // 8 for name in stored(model)}
+    shapes = {name: size.shape for name, size in sizes.items()}
+    operations = []
+    for index, (node, read) in enumerate(zip(nodes, reads, strict=True)):
+        given = tuple(name for name in node.output if name in used)
+        data = tuple(name for name in read if name in varying)
+        weight = sum(constant_bytes.get(name, 0) for name in read)
+        if not data and not is_random(node, model.functions):
+            for name in given:
+                constant_bytes[name] = sizes[name].bits // 8 if name in sizes else weight
+            continue
+        varying.update(given)
+        name = node.name or next(filter(None, node.output), node.op_type)
+        flops = node_flops(node, shapes, model.functions)
+        operations.append(Operation(index, name, node.op_type, data, given, flops, weight))
+    return tuple(operations)
+
+
+def count_flops(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """FLOP of one pass: two a multiply-add of every convolution and matrix product.
+
+    Element-wise operations, normalisations and look-ups are not counted, as is the custom; nor is what depends on weights
+    alone, which is computed once.
+
+    Parameters
+    ----------
+    model : path, binary file or onnx.ModelProto
+    shapes : mapping of str to tuple of int
+        Of each input.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        As `read_graph`, and where an operation's cannot be counted, as a loop's.
+
+    Examples
+    --------
+    >>> from onnx import TensorProto, helper
+    >>> ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "abc"]
+    >>> graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", ports[:2], ports[2:])
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    >>> count_flops(model, {"a": (2, 3), "b": (3, 5)})
+    60
+    """
+    graph = read_graph(model, shapes)
+    if graph.flops is None:
+        operation = next(operation for operation in graph.operations if operation.flops is None)
+        raise ValueError(f"{graph.name}: node {operation.name!r} = {operation.kind}: its operations cannot be counted")
+    return graph.flops
 
 
 def _digest(model: Any) -> str:
     # Piece by piece, because a message beyond 2 GiB cannot be serialised.
     digest = hashlib.sha256()
     graph = model.graph
-    for piece in (*model.opset_import, *graph.input, *graph.output, *graph.node, *graph.initializer):
+    pieces = (*model.opset_import, *graph.input, *graph.output, *graph.node, *graph.initializer)
+    for piece in (*pieces, *graph.sparse_initializer, *model.functions):
         digest.update(piece.SerializeToString(deterministic=True))
     return digest.hexdigest()
-
-
-def _random(node: Any) -> bool:
-    """Whether copies of a node without inputs would differ."""
-    return node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")
-
-
-def _bytes(onnx: Any, element: int, shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * onnx.helper.tensor_dtype_to_np_dtype(element).itemsize
-
-
-def _infer(
-    onnx: Any, model: Any, weights: dict[str, Any], shapes: dict[str, tuple[int, ...]], label: str
-) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Element type and shape of every tensor that can be known, from a copy of the model without its large weights."""
-    sketch = onnx.ModelProto()
-    sketch.ir_version = model.ir_version
-    sketch.opset_import.extend(model.opset_import)
-    graph = sketch.graph
-    graph.name = model.graph.name or "graph"
-    graph.node.extend(model.graph.node)
-    graph.output.extend(model.graph.output)
-    for value in model.graph.input:
-        if value.name not in weights:
-            graph.input.append(_fixed(value, shapes.pop(value.name, None), label))
-    if shapes:
-        raise ValueError(f"shapes = {shapes!r}: {label} has no such input")
-    for tensor in weights.values():
-        if math.prod(tensor.dims) <= _SMALL_WEIGHT:
-            graph.initializer.append(tensor)
-        if math.prod(tensor.dims) > _SMALL_WEIGHT or model.ir_version < 4:
-            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            graph.input.append(value)
-    try:
-        onnx.checker.check_model(sketch)
-        inferred = onnx.shape_inference.infer_shapes(sketch, check_type=True, strict_mode=True, data_prop=True).graph
-    except Exception as error:  # onnx raises types of its own
-        raise ValueError(f"{label}: not a valid ONNX model: {error}") from error
-    sizes = {name: (tensor.data_type, tuple(tensor.dims)) for name, tensor in weights.items()}
-    for value in (*inferred.input, *inferred.output, *inferred.value_info):
-        tensor = value.type.tensor_type
-        if value.type.HasField("tensor_type") and tensor.HasField("shape") and tensor.elem_type:
-            dims = tensor.shape.dim
-            if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
-                sizes[value.name] = (tensor.elem_type, tuple(dim.dim_value for dim in dims))
-    return sizes
-
-
-def _fixed(value: Any, shape: Any, label: str) -> Any:
-    """A copy of an input's description with every size set."""
-    fixed = type(value)()
-    fixed.CopyFrom(value)
-    tensor = fixed.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        raise ValueError(f"{label}: input {value.name!r}: must be a tensor")
-    if shape is not None:
-        try:
-            shape = tuple(_validate.whole(f"shapes[{value.name!r}]", size, 1) for size in shape)
-        except TypeError as error:
-            raise ValueError(f"shapes[{value.name!r}] = {shape!r}: must be whole numbers >= 1") from error
-        if not tensor.HasField("shape"):
-            for _ in shape:
-                tensor.shape.dim.add()
-        if len(shape) != len(tensor.shape.dim):
-            raise ValueError(f"shapes[{value.name!r}] = {shape!r}: must have {len(tensor.shape.dim)} sizes")
-        for dim, size in zip(tensor.shape.dim, shape, strict=True):
-            if dim.HasField("dim_value") and dim.dim_value > 0 and dim.dim_value != size:
-                raise ValueError(f"shapes[{value.name!r}] = {shape!r}: {label} fixes a size of {dim.dim_value}")
-            dim.dim_value = size
-    free = not tensor.HasField("shape") or any(
-        not dim.HasField("dim_value") or dim.dim_value <= 0 for dim in tensor.shape.dim
-    )
-    if free:
-        names = [str(dim.dim_value or dim.dim_param or "?") for dim in tensor.shape.dim]
-        raise ValueError(f"shapes[{value.name!r}] = (missing): must be given, {label} leaves [{', '.join(names)}] free")
-    return fixed
 
 
 def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequence[str]) -> Any:
@@ -366,9 +334,9 @@ def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequenc
     graph : Graph
         Of that model.
     positions : sequence of int
-        In `graph.operations`, ascending, at least one.
+        In `graph.operations`, ascending.
     outputs : sequence of str
-        Tensors to give, each from one of the operations.
+        Tensors to give, each from one of the operations, an input of the network, or one that depends on none.
 
     Returns
     -------
@@ -379,43 +347,44 @@ def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequenc
     chosen = {graph.operations[i].index for i in positions}
     given = {name for i in positions for name in graph.operations[i].outputs}
     read = dict.fromkeys(name for i in positions for name in graph.operations[i].inputs if name not in given)
+    read |= dict.fromkeys(name for name in outputs if name in graph.inputs)
     nodes = list(model.graph.node)
-    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name not in graph.tensors}
+    varying = {*graph.inputs, *graph.producer}
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name not in varying}
     needed: set[str] = set()
-    stack = [name for index in chosen for name in nodes[index].input]
+    stack = [*(name for index in chosen for name in read_by(nodes[index])), *outputs]
     while stack:
         name = stack.pop()
-        if name in graph.tensors or name in needed or not name:
+        if name in varying or name in needed:
             continue
         needed.add(name)
         if name in makers and makers[name] not in chosen:
             chosen.add(makers[name])
-            stack += nodes[makers[name]].input
+            stack += read_by(nodes[makers[name]])
     part = onnx.ModelProto()
     part.ir_version = max(model.ir_version, 4)
     part.producer_name = "edgeinfer"
     part.opset_import.extend(model.opset_import)
+    part.functions.extend(model.functions)
     part.graph.name = model.graph.name or "part"
     part.graph.node.extend(nodes[index] for index in sorted(chosen))
+    for node in part.graph.node:
+        # ONNX Runtime names a node in what it has to say of it.
+        node.name = node.name or next(filter(None, node.output), "")
     part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
-    part.graph.input.extend(_value(onnx, graph.tensors[name]) for name in read)
-    part.graph.output.extend(_value(onnx, graph.tensors[name]) for name in outputs)
+    part.graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in needed)
+    described = {value.name: value for value in model.graph.input}
+    # ONNX Runtime holds sizes against every branch, also against those that are not taken at these sizes.
+    free = any(True for node in part.graph.node for _ in bodies(node))
+    part.graph.input.extend(_value(onnx, graph.tensors[name], free, described.get(name)) for name in read)
+    part.graph.output.extend(_value(onnx, graph.tensors[name], free) for name in outputs)
     return part
 
 
-def _value(onnx: Any, tensor: Tensor) -> Any:
+def _value(onnx: Any, tensor: Tensor, free: bool, described: Any = None) -> Any:
+    """Description of a port of a part; of an input of the network, `described` is what its file says of it."""
+    if tensor.stays or (free and described is not None):
+        return described or onnx.ValueInfoProto(name=tensor.name)
     element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-    return onnx.helper.make_tensor_value_info(tensor.name, element, list(tensor.shape))
-
-
-def random_feeds(graph: Graph, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Inputs for a network: standard normal where they are floats, else zeros."""
-    rng = np.random.default_rng(_validate.whole("seed", seed, 0))
-    feeds = {}
-    for name in graph.inputs:
-        tensor = graph.tensors[name]
-        if tensor.dtype.startswith("float"):
-            feeds[name] = rng.standard_normal(tensor.shape).astype(tensor.dtype)
-        else:
-            feeds[name] = np.zeros(tensor.shape, tensor.dtype)
-    return feeds
+    sizes = [None] * len(tensor.shape) if free else list(tensor.shape)
+    return onnx.helper.make_tensor_value_info(tensor.name, element, sizes)

@@ -18,15 +18,18 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.model import Node
-from edgeinfer.network.graphs import Graph, Operation, Tensor, load_model, random_feeds, read_graph
+from edgeinfer.network.bodies import within
+from edgeinfer.network.feeds import feeds_that_run
+from edgeinfer.network.graphs import Graph, Operation, Tensor, read_graph
+from edgeinfer.network.loading import load_model, save_model
 from edgeinfer.network.machine import machine
 from edgeinfer.network.sessions import LEVELS, Progress, open_session, run_session, session_options
 
 FORMAT = 1
 # Layouts of convolutions, which only "all" changes, leave no tensor of the file by its name.
 _TRACED = MappingProxyType({"all": "extended"})
-# A protobuf message holds no more.
-_LARGEST = 2**31 - 1
+# Rows of the matrices whose product says how fast the machine is.
+_PRODUCT = 256
 _PEAK = """
 import sys, numpy, onnxruntime
 def high():
@@ -65,7 +68,7 @@ class NetworkProfile(_validate.Frozen):
         "weights" and "activations" derived from the graph (`Graph.activation_peak`); "measured": growth of the peak
         resident memory of a process that loads the network and runs it once, None where the system does not say.
     provenance : mapping
-        Machine, versions, date, settings.
+        Machine, versions, date, settings; "product_flops_rate" where the network's FLOP are unknown or none, FLOP/s.
     """
 
     graph: Graph
@@ -83,6 +86,8 @@ class NetworkProfile(_validate.Frozen):
             if value.shape != (count,):
                 raise ValueError(f"{name} of shape {value.shape}: must be ({count},), one for each operation")
             object.__setattr__(self, name, value)
+        if not self.graph.flops:
+            _validate.scalar("product_flops_rate", self.provenance.get("product_flops_rate", 0.0), 0, low_open=True)
         totals = np.atleast_1d(_validate.positive("totals", self.totals, "s"))
         if totals.ndim != 1 or not totals.size:
             raise ValueError(f"totals of shape {totals.shape}: must be one-dimensional and not empty")
@@ -93,8 +98,14 @@ class NetworkProfile(_validate.Frozen):
 
     @property
     def flops_rate(self) -> float:
-        """Effective rate of this machine on this network: its FLOP over its mean time, FLOP/s."""
-        return float(self.graph.flops / self.totals.mean())
+        """Effective rate of this machine, FLOP/s: on this network, its FLOP over its mean time.
+
+        Where the network's FLOP are unknown or none, the machine's on a product of two matrices, so that times scale by
+        the ratio of two nodes' FLOP/s all the same.
+        """
+        if self.graph.flops:
+            return float(self.graph.flops / self.totals.mean())
+        return float(self.provenance["product_flops_rate"])
 
     def node(self, name: str, slowdown: float = 1.0) -> Node:
         """This machine, or one `slowdown` times slower, as a node."""
@@ -102,8 +113,6 @@ class NetworkProfile(_validate.Frozen):
 
     def times_on(self, node: Node) -> NDArray[np.float64]:
         """Time of each operation on another node: all scaled by the ratio of the two nodes' FLOP/s, (n,), s."""
-        if not self.graph.flops:
-            raise ValueError(f"{self.graph.name}: FLOP = 0: must be > 0, times scale by FLOP/s")
         return np.asarray(self.times * (self.flops_rate / node.flops))
 
     def samples_on(self, node: Node, share: float) -> NDArray[np.float64]:
@@ -162,8 +171,9 @@ class NetworkProfile(_validate.Frozen):
 
 def profile_network(
     model: Any,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Mapping[str, tuple[int, ...] | int] | None = None,
     *,
+    feeds: Mapping[str, Any] | None = None,
     repetitions: int = 30,
     warmup: int = 3,
     level: str = "all",
@@ -172,49 +182,24 @@ def profile_network(
     progress: Progress | None = None,
 ) -> NetworkProfile:
     """Measure a network's operations on this machine, as `profile` describes."""
-    onnx = need("onnx", "bridge")
     repetitions = _validate.whole("repetitions", repetitions, 2)
     warmup = _validate.whole("warmup", warmup, 0)
     threads = _validate.whole("threads", threads, 1)
     _validate.choice("level", level, tuple(LEVELS))
-    graph = read_graph(model, shapes)
+    graph = read_graph(model, shapes, feeds)
     loaded, label = load_model(model)
-    named = onnx.ModelProto()
-    named.CopyFrom(loaded)
-    for index, node in enumerate(named.graph.node):
-        node.name = f"operation{index}"
-    if named.ByteSize() > _LARGEST:
-        raise ValueError(f"{label}: size = {named.ByteSize()} bytes: must be at most {_LARGEST} to be profiled")
-    feeds = random_feeds(graph, seed)
-    traced = _TRACED.get(level, level)
-    with tempfile.TemporaryDirectory() as folder:
-        file, optimised = Path(folder, "model.onnx"), Path(folder, "optimised.onnx")
-        file.write_bytes(named.SerializeToString())
-        options = session_options(traced, threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder, "trace"))
-        options.optimized_model_filepath = str(optimised)
-        trace = open_session(str(file), label, options)
-        plain = open_session(str(file), label, session_options(level, threads))
-        totals = []
-        for number in range(warmup + repetitions):
-            run_session(trace, feeds, label)
-            start = perf_counter()
-            run_session(plain, feeds, label)
-            totals.append(perf_counter() - start)
-            if progress is not None:
-                progress(number + 1, warmup + repetitions)
-        events = json.loads(Path(trace.end_profiling()).read_text(encoding="utf-8"))
-        owners = _owners(graph, onnx.load_model(optimised, load_external_data=False).graph)
-        measured = _measured_peak(file, feeds, LEVELS[level], threads)
-    samples = _times(graph, events, owners, warmup + repetitions)[warmup:]
-    whole = np.array(totals[warmup:])
+    settings = {"warmup": warmup, "threads": threads, "level": level, "traced_level": _TRACED.get(level, level)}
+    samples, whole, measured = _measured(loaded, graph, label, repetitions, settings, seed, progress)
     if not samples.sum() > 0:
-        raise ValueError(f"{label}: time of the operations = 0: below the resolution of ONNX Runtime's trace")
+        # Below the resolution of ONNX Runtime's trace.
+        samples[:] = 1.0
     samples *= whole.mean() / samples.sum(axis=1).mean()
     times = samples.mean(axis=0)
     quantile = float(need("scipy.special", "bridge").stdtrit(repetitions - 1, 0.975))
     margin = quantile * samples.std(axis=0, ddof=1) / np.sqrt(repetitions)
+    provenance = machine() | {"repetitions": repetitions, **settings, "seed": seed}
+    if not graph.flops:
+        provenance["product_flops_rate"] = _product_rate(threads)
     return NetworkProfile(
         graph,
         times,
@@ -222,23 +207,83 @@ def profile_network(
         times + margin,
         whole,
         {"weights": graph.weight_bytes, "activations": graph.activation_peak(), "measured": measured},
-        machine()
-        | {
-            "repetitions": repetitions,
-            "warmup": warmup,
-            "threads": threads,
-            "level": level,
-            "traced_level": traced,
-            "seed": seed,
-        },
+        provenance,
     )
 
 
+def _measured(
+    loaded: Any, graph: Graph, label: str, repetitions: int, settings: Any, seed: int, progress: Progress | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int | None]:
+    """Times of the operations as traced, (r, n), and of the whole network, (r,), s; its memory, bytes."""
+    onnx = need("onnx", "bridge")
+    named = onnx.ModelProto()
+    named.CopyFrom(loaded)
+    for inner in within(named.graph.node, named.functions):
+        inner.name = ""
+    for index, node in enumerate(named.graph.node):
+        node.name = f"operation{index}"
+    level, threads, runs = settings["level"], settings["threads"], settings["warmup"] + repetitions
+    with tempfile.TemporaryDirectory() as folder:
+        file, optimised = Path(folder, "model.onnx"), Path(folder, "optimised.onnx")
+        save_model(named, file)
+        options = session_options(settings["traced_level"], threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder, "trace"))
+        options.optimized_model_filepath = str(optimised)
+        # What it optimises may be too large for one file, too.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimised.data")
+        trace = open_session(str(file), label, options)
+        plain = open_session(str(file), label, session_options(level, threads))
+        inputs = {name: graph.tensors[name] for name in graph.inputs}
+        feeds, _ = feeds_that_run(lambda feeds: run_session(plain, feeds, label), inputs, graph.feeds, seed)
+        totals = []
+        for number in range(runs):
+            run_session(trace, feeds, label)
+            start = perf_counter()
+            run_session(plain, feeds, label)
+            totals.append(perf_counter() - start)
+            if progress is not None:
+                progress(number + 1, runs)
+        events = json.loads(Path(trace.end_profiling()).read_text(encoding="utf-8"))
+        owners = _owners(graph, onnx.load_model(optimised, load_external_data=False).graph)
+        measured = _measured_peak(file, feeds, LEVELS[level], threads)
+    warmup = settings["warmup"]
+    return _times(graph, events, owners, runs)[warmup:], np.array(totals[warmup:]), measured
+
+
+def _product_rate(threads: int) -> float:
+    """This machine's rate on a product of two matrices, FLOP/s."""
+    onnx = need("onnx", "bridge")
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [_PRODUCT, _PRODUCT]) for name in "abc"]
+    product = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["a", "b"], ["c"])], "product", ports[:2], ports[2:]
+    )
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    model = onnx.helper.make_model(product, opset_imports=opsets, ir_version=8)
+    session = open_session(model, "product", session_options("all", threads))
+    matrix = np.ones((_PRODUCT, _PRODUCT), np.float32)
+    took = []
+    for _ in range(10):
+        start = perf_counter()
+        run_session(session, {"a": matrix, "b": matrix}, "product")
+        took.append(perf_counter() - start)
+    return float(2 * _PRODUCT**3 / np.median(took))
+
+
 def _owners(graph: Graph, optimised: Any) -> dict[str, list[int]]:
-    """For each kernel's name the operations that it stands for; none for a kernel that has no tensor of the file."""
+    """For each kernel's name the operations that it stands for.
+
+    A kernel that gives no tensor of the file, such as one within a local function or a change of layout, stands for those
+    of the first kernels behind it that do.
+    """
     present = {name for node in optimised.node for name in node.output if name}
-    owners: dict[str, list[int]] = {}
+    readers: dict[str, list[Any]] = {}
     for node in optimised.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    owners: dict[str, list[int]] = {}
+    # Backwards, so that those behind are known.
+    for node in reversed(optimised.node):
         group: set[int] = set()
         stack = [name for name in node.output if name in graph.producer]
         while stack:
@@ -247,22 +292,27 @@ def _owners(graph: Graph, optimised: Any) -> dict[str, list[int]]:
                 continue
             group.add(position)
             stack += [n for n in graph.operations[position].inputs if n not in present and n in graph.producer]
+        if not group:
+            group.update(
+                i for name in node.output for reader in readers.get(name, ()) for i in owners.get(reader.name, ())
+            )
         owners[node.name] = sorted(group)
     return owners
 
 
 def _times(graph: Graph, events: Any, owners: dict[str, list[int]], runs: int) -> NDArray[np.float64]:
     """Time of each operation in each run, (runs, n), s."""
-    work = np.array([operation.flops for operation in graph.operations], float)
+    work = np.array([np.nan if operation.flops is None else operation.flops for operation in graph.operations])
     shares = {}
     for name, group in owners.items():
-        weight = work[group] if work[group].any() else np.ones(len(group))
+        # Equal ones where the work of one is not known.
+        weight = work[group] if work[group].sum() > 0 else np.ones(len(group))
         shares[name] = weight / weight.sum() if group else weight
     seen: dict[str, int] = {}
     times = np.zeros((runs, len(graph.operations)))
     for event in events:
         name = event.get("name", "").removesuffix("_kernel_time")
-        if event.get("cat") != "Node" or name == event["name"] or name not in owners:
+        if event.get("cat") != "Node" or name == event["name"] or not name or name not in owners:
             continue
         run = seen.get(name, 0)
         seen[name] = run + 1
@@ -272,6 +322,8 @@ def _times(graph: Graph, events: Any, owners: dict[str, list[int]], runs: int) -
 
 
 def _measured_peak(file: Path, feeds: dict[str, Any], level: str, threads: int) -> int | None:
+    if not all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in feeds.values()):
+        return None
     arrays = file.with_name("feeds.npz")
     # Names of inputs may hold what a file's name may not.
     with arrays.open("wb") as stream:

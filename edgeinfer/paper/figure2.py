@@ -122,7 +122,7 @@ def _tiles(scenario: Scenario) -> dict[str, Any]:
     row = timed.isel(division=rows[0])
     model = bridge.light_model(TILED)
     graph = bridge.read_graph(model)
-    longest = max(bridge.tileable_runs(graph), key=lambda run: sum(graph.operations[i].flops for i in run))
+    longest = max(bridge.tileable_runs(graph), key=lambda run: sum(graph.operations[i].flops or 0 for i in run))
     tiling = bridge.spatial_tiles(model, longest, timed.attrs["workers"])
     starts, stops = zip(*(tile.source[2] for tile in tiling.tiles), strict=True)
     derived = {"units": "1", "provenance": "derived from FLOP"}

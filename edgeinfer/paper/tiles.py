@@ -68,8 +68,8 @@ def measure(
     for network in tqdm(networks, disable=None if progress else True, desc="tiles"):
         model = bridge.light_model(network)
         graph = bridge.read_graph(model)
-        longest = max(bridge.tileable_runs(graph), key=lambda run: sum(graph.operations[i].flops for i in run))
-        heaviest = max(longest, key=lambda i: graph.operations[i].flops)
+        longest = max(bridge.tileable_runs(graph), key=lambda run: sum(graph.operations[i].flops or 0 for i in run))
+        heaviest = max(longest, key=lambda i: graph.operations[i].flops or 0)
         shapes = [graph.tensors[graph.operations[i].outputs[0]].shape for i in longest]
         labels = f"{len(longest)} layers", "x".join(map(str, shapes[longest.index(heaviest)][1:])) + " convolution"
         layers = {f"{network}, {label}": run for label, run in zip(labels, (longest, (heaviest,)), strict=True)}

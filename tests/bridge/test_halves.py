@@ -25,7 +25,7 @@ from edgeinfer.bridge.edge import serve
 from edgeinfer.bridge.processes import Process
 from edgeinfer.bridge.shaper import Shaper
 from edgeinfer.bridge.trace import read_trace
-from edgeinfer.network.graphs import random_feeds
+from edgeinfer.network.feeds import random_feeds
 
 pytestmark = pytest.mark.process
 #: Values of x, and of what crosses after one product and after two.

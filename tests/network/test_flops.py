@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinfer import bridge
+from edgeinfer.network.flops import node_flops
 
 
 def model(path, nodes, inputs, output, weights=()):
@@ -51,10 +52,73 @@ def test_weights_behind_a_cast(tmp_path):
 
 
 def test_what_cannot_be_counted(tmp_path):
-    nodes = [helper.make_node("Einsum", ["x", "x"], ["z"], "sum", equation="ij,jk->ik")]
-    path = model(tmp_path / "m.onnx", nodes, {"x": 2}, ("z", 2))
-    with pytest.raises(ValueError, match="node 'sum' = Einsum: its operations cannot be counted"):
-        bridge.count_flops(path, {"x": (3, 3)})
+    signal = helper.make_node("STFT", ["x", "step", "", "length"], ["z"], "transform")
+    ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, 1])]
+    result = helper.make_tensor_value_info("z", TensorProto.FLOAT, [None] * 4)
+    sizes = [numpy_helper.from_array(np.int64(size), name) for name, size in (("step", 8), ("length", 16))]
+    graph = helper.make_graph([signal], "graph", ports, [result], sizes)
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(ValueError, match="node 'transform' = STFT: its operations cannot be counted"):
+        bridge.count_flops(whole, {})
     path = model(tmp_path / "n.onnx", [helper.make_node("Tanh", ["x"], ["z"])], {"x": 2}, ("z", 2))
-    with pytest.raises(ValueError, match="must have one for 'x'"):
+    with pytest.raises(ValueError, match=r"size of input 'x' = \(missing\): .*; give shapes"):
         bridge.count_flops(path, {})
+
+
+def _node(kind, reads, gives="z", domain="", **attributes):
+    return helper.make_node(kind, reads.split(), gives.split(), domain=domain, **attributes)
+
+
+@pytest.mark.parametrize(
+    ("node", "sizes", "flops"),
+    [
+        # 7 steps of 2 sequences through 4 gates of 3 units, each over 5 features and 3 units, in 2 directions.
+        (_node("LSTM", "x w r"), {"x": (7, 2, 5), "w": (2, 12, 5), "r": (2, 12, 3)}, 2 * 7 * 2 * 2 * 12 * (5 + 3)),
+        (_node("GRU", "x w r"), {"x": (7, 2, 5), "w": (1, 9, 5), "r": (1, 9, 3)}, 2 * 7 * 2 * 9 * 8),
+        (_node("RNN", "x w r"), {"x": (7, 2, 5), "w": (1, 3, 5), "r": (1, 3, 3)}, 2 * 7 * 2 * 3 * 8),
+        (_node("MatMulInteger", "a b"), {"a": (2, 3), "b": (3, 5), "z": (2, 5)}, 60),
+        (_node("QLinearMatMul", "a s o b t p u q"), {"a": (2, 3), "b": (3, 5), "z": (2, 5)}, 60),
+        (_node("QLinearConv", "x s o w t p u q"), {"w": (6, 3, 3, 3), "z": (1, 6, 4, 4)}, 2 * 96 * 27),
+        (_node("ConvInteger", "x w"), {"w": (6, 3, 3, 3), "z": (1, 6, 4, 4)}, 2 * 96 * 27),
+        (_node("DeformConv", "x w o"), {"w": (6, 3, 3, 3), "z": (1, 6, 4, 4)}, 2 * 96 * 27),
+        (_node("Einsum", "a b", equation="bij,bjk->bik"), {"a": (7, 2, 3), "b": (7, 3, 5)}, 2 * 7 * 2 * 3 * 5),
+        (_node("Einsum", "a b", equation="...ij,jk"), {"a": (7, 2, 3), "b": (3, 5)}, 2 * 7 * 2 * 3 * 5),
+        # From left to right: (2, 3) by (3, 5), then (2, 5) by (5, 4).
+        (_node("Einsum", "a b c", equation="ij,jk,kl->il"), {"a": (2, 3), "b": (3, 5), "c": (5, 4)}, 60 + 80),
+        # Nothing is summed: an element-wise product.
+        (_node("Einsum", "a b", equation="ij,ij->ij"), {"a": (2, 3), "b": (2, 3)}, 0),
+        (_node("Einsum", "a", equation="ii->i"), {"a": (3, 3)}, 0),
+        # 4 heads of 8: scores of 6 queries and 10 keys, then 10 values of 8 for each query.
+        (_node("Attention", "q k v"), {"q": (2, 4, 6, 8), "k": (2, 4, 10, 8), "v": (2, 4, 10, 8)}, 2 * 8 * 60 * 16),
+        (_node("Attention", "q k v", q_num_heads=4, kv_num_heads=2), {"q": (2, 6, 32), "k": (2, 10, 16), "v": (2, 10, 16)}, 2 * 8 * 60 * 16),
+        (_node("MultiHeadAttention", "q k v", domain="com.microsoft", num_heads=4), {"q": (2, 6, 32), "k": (2, 10, 32), "v": (2, 10, 32)}, 2 * 8 * 60 * 16),
+        (_node("Attention", "x w b", domain="com.microsoft", num_heads=4), {"x": (2, 6, 32), "w": (32, 96)}, 2 * 12 * 32 * 96 + 2 * 2 * 36 * 64),
+        (_node("GroupQueryAttention", "q k v", "z p", "com.microsoft", num_heads=4), {"q": (2, 6, 32), "p": (2, 2, 10, 8)}, 2 * 8 * 60 * 16),
+        (_node("MatMulNBits", "a b s", domain="com.microsoft", K=3, N=5), {"a": (2, 3), "z": (2, 5)}, 60),
+        (_node("FusedMatMul", "a b", domain="com.microsoft", transA=1), {"a": (3, 2), "b": (3, 5), "z": (2, 5)}, 60),
+        (_node("FusedConv", "x w", domain="com.microsoft"), {"w": (6, 3, 3, 3), "z": (1, 6, 4, 4)}, 2 * 96 * 27),
+        (_node("LinearClassifier", "x", domain="ai.onnx.ml", coefficients=[0.0] * 12), {"x": (5, 4)}, 2 * 5 * 12),
+        (_node("TreeEnsembleRegressor", "x", domain="ai.onnx.ml"), {"x": (5, 4)}, 0),
+        (_node("SkipLayerNormalization", "x y g", domain="com.microsoft"), {}, 0),
+        (_node("Nonsense", "x", domain="com.example"), {"x": (5, 4)}, None),
+        (_node("DFT", "x"), {"x": (1, 4, 1)}, None),
+        (_node("MatMul", "a b"), {"a": (2, 3)}, None),
+        (_node("Einsum", "a b", equation="ij,jk,kl"), {"a": (2, 3), "b": (3, 5)}, None),
+    ],
+)  # fmt: skip
+def test_a_node_by_hand(node, sizes, flops):
+    assert node_flops(node, sizes) == flops
+
+
+def test_bodies_count_where_nothing_in_them_does():
+    def branch(kind):
+        node = helper.make_node(kind, ["a", "b"], ["y"])
+        return helper.make_graph([node], kind, [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+
+    free, counted = branch("Add"), branch("MatMul")
+    assert node_flops(helper.make_node("If", ["c"], ["z"], then_branch=free, else_branch=free), {}) == 0
+    assert node_flops(helper.make_node("If", ["c"], ["z"], then_branch=free, else_branch=counted), {}) is None
+    function = helper.make_function("local", "Sum", ["a", "b"], ["y"], list(free.node), [helper.make_opsetid("", 17)])
+    call = helper.make_node("Sum", ["a", "b"], ["z"], domain="local")
+    assert node_flops(call, {}, [function]) == 0
+    assert node_flops(call, {}) is None
