@@ -311,10 +311,13 @@ class Value(Frozen):
 
 
 def _compared(value: Any) -> dict[str, Any]:
-    """What a value was made of, not what it keeps once that is computed."""
+    """What a value was made of, not what it keeps once that is computed, nor what its class leaves out of comparisons."""
     kind = type(value)
+    aside = {field.name for field in getattr(kind, "__dataclass_fields__", {}).values() if not field.compare}
     return {
-        name: part for name, part in vars(value).items() if not isinstance(getattr(kind, name, None), cached_property)
+        name: part
+        for name, part in vars(value).items()
+        if name not in aside and not isinstance(getattr(kind, name, None), cached_property)
     }
 
 

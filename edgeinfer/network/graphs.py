@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.network.bodies import bodies, is_random, read_by
 from edgeinfer.network.elements import CROSSING
