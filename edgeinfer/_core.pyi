@@ -41,6 +41,8 @@ log_slot_mgf: np.ufunc
 
 #: ufunc (probability, degrees of freedom) -> quantile of Student's t
 student_quantile: np.ufunc
+#: ufunc (probability, a, b) -> quantile of the beta law
+beta_quantile: np.ufunc
 
 def service_moments(stages: Stages | list[Stage], /) -> tuple[Floats, Floats]:
     """Mean and variance of each stage's service time."""
@@ -71,13 +73,15 @@ def simulate(
     jobs: int,
     warmup: int,
     replications: int,
+    batches: int,
     service: Literal["tandem", "serial"],
     link: Literal["table", "slots", "wall_clock"],
     entropy: NDArray[np.uint64],
     threads: int,
     /,
 ) -> dict[str, NDArray[Any]]:
-    """sojourn, violations, waiting, busy, histogram; shapes in csrc/edgeinfer/tandem.h."""
+    """violations, waiting, busy, elapsed, histogram, shapes in csrc/edgeinfer/tandem.h; ends, the jobs up to the end of
+    each batch."""
 
 def rare_violation(
     stages: Stages | list[Stage],
@@ -91,5 +95,5 @@ def rare_violation(
 ) -> dict[str, Any]:
     """value, standard_error, replications, effective_sample_size, largest_weight_share, tilt, reached."""
 
-EI_HISTOGRAM_SUBBINS: int
-EI_HISTOGRAM_FIRST: int
+EI_HISTOGRAM_SHIFT: int
+EI_HISTOGRAM_STRIDE: int

@@ -96,6 +96,7 @@ typedef struct {
     ei_row *interval;    /* [BLOCK] */
     ei_row *violations;  /* [deadlines][stages] */
     uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS]; NULL: none */
+    size_t low, high;    /* bins of the histogram that may be above 0: low .. high - 1 */
     int kept;            /* lanes that count in the histogram */
 } lane_state;
 
@@ -288,13 +289,14 @@ static void follow_wall_clock(const run_context *self, lane_state *lanes, size_t
     }
 }
 
-EI_INLINE void enter(uint64_t *histogram, const ei_row *time, int kept) {
-    for (int l = 0; l < kept; l++) {
-        int64_t bits;
+EI_INLINE void enter(lane_state *lanes, size_t stage, const ei_row *time) {
+    for (int l = 0; l < lanes->kept; l++) {
+        uint64_t bits;
         memcpy(&bits, &time->lane[l], sizeof bits);
-        int64_t bin = (bits >> 46) - ((int64_t)(1023 + EI_HISTOGRAM_FIRST) << 6);
-        bin = bin < 0 ? 0 : bin >= EI_HISTOGRAM_BINS ? EI_HISTOGRAM_BINS - 1 : bin;
-        histogram[bin]++;
+        const size_t bin = (size_t)(bits << 1 >> (EI_HISTOGRAM_SHIFT + 1)); /* without the sign of -0 */
+        lanes->histogram[stage * EI_HISTOGRAM_BINS + bin]++;
+        lanes->low = bin < lanes->low ? bin : lanes->low;
+        lanes->high = bin < lanes->high ? lanes->high : bin + 1;
     }
 }
 
@@ -312,7 +314,8 @@ EI_MULTIVERSION static void simulate_block(const run_context *self, lane_state *
                                            uint64_t last) {
     const ei_tandem *model = self->model;
     const size_t stages = model->stage_count, deadlines = model->deadline_count,
-                 count = (size_t)(last - first);
+                 count = (size_t)(last - first),
+                 stride = model->jobs < EI_HISTOGRAM_STRIDE ? 1 : EI_HISTOGRAM_STRIDE;
     ei_lanes streams = lanes->streams;
     draw_arrivals(&model->arrival, &streams, count, lanes->interval);
     if (model->link == EI_LINK_WALL_CLOCK) {
@@ -342,8 +345,8 @@ EI_MULTIVERSION static void simulate_block(const run_context *self, lane_state *
         for (size_t d = 0; d < deadlines; d++)
             count_above(time, count, model->deadlines[d], &lanes->violations[d * stages + k]);
         if (lanes->histogram != NULL)
-            for (size_t j = (size_t)(-first % EI_HISTOGRAM_STRIDE); j < count; j += EI_HISTOGRAM_STRIDE)
-                enter(lanes->histogram + k * EI_HISTOGRAM_BINS, &time[j], lanes->kept);
+            for (size_t j = (size_t)(-first % stride); j < count; j += stride)
+                enter(lanes, k, &time[j]);
     }
 }
 
@@ -355,15 +358,62 @@ static void simulate_jobs(const run_context *self, lane_state *lanes, uint64_t f
     }
 }
 
-/* Replications batch EI_LANES to batch EI_LANES + EI_LANES - 1; those beyond the last are simulated and
+uint64_t ei_tandem_batch_end(const ei_tandem *self, size_t index) {
+    const uint64_t blocks = self->jobs / BLOCK + (self->jobs % BLOCK > 0), batches = self->batches,
+                   more = blocks % batches, number = index + 1;
+    const uint64_t end = blocks / batches * number + (number < more ? number : more);
+    return number < batches ? end * BLOCK : self->jobs;
+}
+
+/* The sums so far, as those at the end of a batch. */
+static void store_batch(const run_context *self, const lane_state *lanes, size_t first, size_t batch) {
+    const ei_tandem *model = self->model;
+    const ei_tandem_result *result = self->result;
+    const size_t stages = model->stage_count, width = model->deadline_count * stages;
+    for (size_t l = 0; l < (size_t)lanes->kept; l++) {
+        const size_t at = (first + l) * model->batches + batch;
+        result->elapsed[at] = lanes->elapsed.lane[l];
+        for (size_t k = 0; k < stages; k++) {
+            result->waiting[at * stages + k] = lanes->stages[k].waiting.lane[l];
+            result->busy[at * stages + k] = lanes->stages[k].busy.lane[l];
+        }
+        for (size_t i = 0; i < width; i++)
+            result->violations[at * width + i] = lanes->violations[i].lane[l];
+    }
+}
+
+/* Jobs of EI_LANES replications, a chunk at a time; no chunk goes beyond the warm-up or a batch. */
+static int simulate_chunks(const run_context *self, lane_state *lanes, size_t first, ei_parallel *run) {
+    const ei_tandem *model = self->model;
+    size_t batch = 0;
+    uint64_t end = 0, mark = model->warmup > 0 ? model->warmup : ei_tandem_batch_end(model, 0);
+    for (uint64_t job = 0; batch < model->batches; job = end) {
+        if (ei_parallel_stopped(run))
+            return EI_ERR_INTERRUPTED;
+        end = mark - job < CHUNK ? mark : job + CHUNK;
+        simulate_jobs(self, lanes, job, end);
+        if (end < mark)
+            continue;
+        if (end == model->warmup)
+            for (size_t k = 0; k < model->stage_count; k++)
+                lanes->stages[k].waiting = lanes->stages[k].busy = (ei_row){0};
+        else
+            store_batch(self, lanes, first, batch++);
+        if (batch < model->batches)
+            mark = model->warmup + ei_tandem_batch_end(model, batch);
+    }
+    return EI_OK;
+}
+
+/* Replications group EI_LANES to group EI_LANES + EI_LANES - 1; those beyond the last are simulated and
  * dropped, so that a replication's bits do not depend on its neighbours. */
-static int replicate(void *context, size_t batch, ei_parallel *run) {
+static int replicate(void *context, size_t group, ei_parallel *run) {
     const run_context *self = context;
     const ei_tandem *model = self->model;
-    const size_t stages = model->stage_count, deadlines = model->deadline_count, first = batch * EI_LANES;
+    const size_t stages = model->stage_count, deadlines = model->deadline_count, first = group * EI_LANES;
     const size_t kept = model->replications - first < EI_LANES ? model->replications - first : EI_LANES;
     int status = EI_ERR_NO_MEMORY;
-    lane_state lanes = {.kept = (int)kept};
+    lane_state lanes = {.kept = (int)kept, .low = EI_HISTOGRAM_BINS, .high = 0};
     /* Aligned, so that no vector straddles a cache line; and every array starts a whole number of pages of
      * 4 KiB after the first, so that no store seems to overlap a load that runs ahead of it. */
     const size_t rows = BLOCK + stages * 3 * BLOCK + deadlines * stages;
@@ -389,40 +439,15 @@ static int replicate(void *context, size_t batch, ei_parallel *run) {
                 ei_lanes_put(&lanes.streams, l, &rng);
             }
     }
-    const uint64_t total = model->warmup + model->jobs;
-    for (uint64_t job = 0, end; job < total; job = end) {
-        if (ei_parallel_stopped(run)) {
-            status = EI_ERR_INTERRUPTED;
-            goto out;
-        }
-        end = total - job < CHUNK ? total : job + CHUNK;
-        if (job < model->warmup && end > model->warmup)
-            end = model->warmup;
-        if (job == model->warmup)
-            for (size_t k = 0; k < stages; k++)
-                lanes.stages[k].waiting = lanes.stages[k].busy = (ei_row){0};
-        simulate_jobs(self, &lanes, job, end);
-    }
-    const double jobs = (double)model->jobs;
-    for (size_t l = 0; l < kept; l++) {
-        double sojourn = 0;
-        for (size_t k = 0; k < stages; k++) {
-            const double waiting = lanes.stages[k].waiting.lane[l], busy = lanes.stages[k].busy.lane[l];
-            const size_t at = (first + l) * stages + k;
-            sojourn += waiting + busy;
-            self->result->sojourn[at] = sojourn / jobs;
-            self->result->waiting[at] = waiting / jobs;
-            self->result->busy[at] = busy / lanes.elapsed.lane[l];
-        }
-        for (size_t i = 0; i < deadlines * stages; i++)
-            self->result->violations[(first + l) * deadlines * stages + i] =
-                lanes.violations[i].lane[l] / jobs;
-    }
+    if ((status = simulate_chunks(self, &lanes, first, run)) != EI_OK)
+        goto out;
     if (self->histogram != NULL)
-        for (size_t i = 0; i < stages * EI_HISTOGRAM_BINS; i++)
-            if (lanes.histogram[i] > 0)
-                atomic_fetch_add_explicit(&self->histogram[i], lanes.histogram[i], memory_order_relaxed);
-    status = EI_OK;
+        for (size_t k = 0; k < stages; k++)
+            for (size_t i = lanes.low; i < lanes.high; i++)
+                if (lanes.histogram[k * EI_HISTOGRAM_BINS + i] > 0)
+                    atomic_fetch_add_explicit(&self->histogram[k * EI_HISTOGRAM_BINS + i],
+                                              lanes.histogram[k * EI_HISTOGRAM_BINS + i],
+                                              memory_order_relaxed);
 out:
     free(lanes.stages);
     free(lanes.interval);
@@ -437,7 +462,7 @@ int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_moni
     if (self->stage_count == 0 || self->replications == 0 || self->jobs == 0)
         goto out;
     status = EI_ERR_DOMAIN;
-    if (!(interval > 0))
+    if (!(interval > 0) || self->batches == 0 || (self->batches - 1) > (self->jobs - 1) / BLOCK)
         goto out;
     for (size_t d = 0; d < self->deadline_count; d++)
         if (isnan(self->deadlines[d]))
@@ -461,20 +486,19 @@ int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_moni
         goto out;
     }
     if (result->histogram != NULL) {
-        const size_t bins = self->stage_count * EI_HISTOGRAM_BINS;
-        context.histogram = malloc(bins * sizeof *context.histogram);
+        /* All bits zero is an atomic zero, and untouched pages of it cost nothing. */
+        context.histogram = calloc(self->stage_count * EI_HISTOGRAM_BINS, sizeof *context.histogram);
         if (context.histogram == NULL) {
             status = EI_ERR_NO_MEMORY;
             goto out;
         }
-        for (size_t i = 0; i < bins; i++)
-            atomic_init(&context.histogram[i], 0);
     }
     status = ei_parallel_for(replicate, &context, (self->replications + EI_LANES - 1) / EI_LANES,
                              self->threads > 0 ? self->threads : 1, monitor);
     if (status == EI_OK && result->histogram != NULL)
         for (size_t i = 0; i < self->stage_count * EI_HISTOGRAM_BINS; i++)
-            result->histogram[i] = atomic_load(&context.histogram[i]);
+            if (atomic_load(&context.histogram[i]) > 0)
+                result->histogram[i] = atomic_load(&context.histogram[i]);
 out:
     if (context.samplers != NULL)
         for (size_t k = 0; k < self->stage_count; k++)

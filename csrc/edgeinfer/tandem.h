@@ -27,16 +27,14 @@ typedef struct {
 double ei_arrival_mean(const ei_arrival *self);
 double ei_arrival_draw(const ei_arrival *self, ei_rng *rng);
 
-/* Bins of the histogram of sojourn times: the bits of the double, 64 bins an octave from 2^-24 s to 2^40 s,
- * so that a quantile's relative resolution is 1/64; every EI_HISTOGRAM_STRIDE-th job of a replication is
- * entered. */
+/* Bins of the histogram of sojourn times, 64 an octave over all doubles >= 0, so that a quantile's relative
+ * resolution is 1/64: bin i holds the times whose bits, shifted right by EI_HISTOGRAM_SHIFT, are i. Every
+ * EI_HISTOGRAM_STRIDE-th job of a replication is entered, and every job where they are fewer. */
 enum {
-    EI_HISTOGRAM_SUBBINS = 64,
-    EI_HISTOGRAM_FIRST = -24,
-    EI_HISTOGRAM_OCTAVES = 64,
+    EI_HISTOGRAM_SHIFT = 46,
+    EI_HISTOGRAM_BINS = 1 << (63 - EI_HISTOGRAM_SHIFT),
     EI_HISTOGRAM_STRIDE = 16
 };
-enum { EI_HISTOGRAM_BINS = EI_HISTOGRAM_SUBBINS * EI_HISTOGRAM_OCTAVES };
 
 typedef struct {
     const ei_service *stages; /* [stage_count], not owned */
@@ -46,20 +44,26 @@ typedef struct {
     size_t deadline_count;
     uint64_t jobs, warmup; /* per replication; warmup jobs come first and are not counted */
     size_t replications;
-    int serial; /* one job occupies the whole path at a time */
+    size_t batches; /* consecutive parts of a replication: 1 .. jobs / 32, rounded up */
+    int serial;     /* one job occupies the whole path at a time */
     ei_link_mode link;
     uint64_t entropy[4];
     size_t threads;
 } ei_tandem;
 
-/* Owned by the caller: arrays of the shapes given, first index the replication. */
+/* Jobs of a replication up to the end of batch `index` < batches: equal parts, in whole blocks of 32 jobs. */
+uint64_t ei_tandem_batch_end(const ei_tandem *self, size_t index);
+
+/* Owned by the caller: sums over a replication's jobs up to the end of each batch, first index the
+ * replication, second the batch. */
 typedef struct {
-    double *sojourn;    /* [replications][stages] mean sojourn time up to and with each stage, s */
-    double *violations; /* [replications][deadlines][stages] fraction of jobs above the deadline */
-    double
-        *waiting; /* [replications][stages] mean wait before each stage, s (serial: all before the first) */
-    double *busy; /* [replications][stages] fraction of time that the stage serves */
-    uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS] over all replications; may be NULL */
+    double *violations;  /* [replications][batches][deadlines][stages] jobs above the deadline, of the sojourn
+                            time up to and with each stage */
+    double *waiting;     /* [replications][batches][stages] time waited before each stage, s (serial: all
+                            before the first) */
+    double *busy;        /* [replications][batches][stages] service times, s */
+    double *elapsed;     /* [replications][batches] interarrival times, s */
+    uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS] over all replications, of zeros; may be NULL */
 } ei_tandem_result;
 
 /* Status: EI_ERR_EMPTY, EI_ERR_DOMAIN, EI_ERR_UNSTABLE, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */

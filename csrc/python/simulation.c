@@ -58,14 +58,16 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
     (void)module;
     PyObject *stage_objects, *arrival_object, *deadline_object, *entropy_object, *result = NULL;
     const char *service, *link;
-    Py_ssize_t jobs, warmup, replications, threads;
+    Py_ssize_t jobs, warmup, replications, batches, threads;
     ei_tandem model = {.stages = NULL};
     ei_stage_list list;
-    if (!PyArg_ParseTuple(arguments, "OOOnnnssOn:simulate", &stage_objects, &arrival_object, &deadline_object,
-                          &jobs, &warmup, &replications, &service, &link, &entropy_object, &threads))
+    if (!PyArg_ParseTuple(arguments, "OOOnnnnssOn:simulate", &stage_objects, &arrival_object,
+                          &deadline_object, &jobs, &warmup, &replications, &batches, &service, &link,
+                          &entropy_object, &threads))
         return NULL;
-    if (jobs < 1 || warmup < 0 || replications < 1 || threads < 1) {
-        PyErr_SetString(PyExc_ValueError, "jobs, replications and threads must be >= 1, warmup >= 0");
+    if (jobs < 1 || warmup < 0 || replications < 1 || batches < 1 || threads < 1) {
+        PyErr_SetString(PyExc_ValueError,
+                        "jobs, replications, batches and threads must be >= 1, warmup >= 0");
         return NULL;
     }
     int serial = read_choice("service", service, services, 2),
@@ -73,19 +75,21 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
     if (serial < 0 || link_mode < 0 || read_arrival(arrival_object, &model.arrival) < 0 ||
         read_entropy(entropy_object, model.entropy) < 0 || ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
-    PyArrayObject *sojourn = NULL, *violations = NULL, *waiting = NULL, *busy = NULL, *histogram = NULL;
+    PyArrayObject *violations = NULL, *waiting = NULL, *busy = NULL, *elapsed = NULL, *histogram = NULL,
+                  *ends = NULL;
     PyArrayObject *deadlines =
         (PyArrayObject *)PyArray_FROMANY(deadline_object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
     if (deadlines == NULL)
         goto out;
-    npy_intp shape[3] = {replications, PyArray_SIZE(deadlines), (npy_intp)list.count};
-    npy_intp flat[2] = {shape[0], shape[2]}, bins[2] = {shape[2], EI_HISTOGRAM_BINS};
-    violations = (PyArrayObject *)PyArray_SimpleNew(3, shape, NPY_FLOAT64);
-    sojourn = (PyArrayObject *)PyArray_SimpleNew(2, flat, NPY_FLOAT64);
-    waiting = (PyArrayObject *)PyArray_SimpleNew(2, flat, NPY_FLOAT64);
-    busy = (PyArrayObject *)PyArray_SimpleNew(2, flat, NPY_FLOAT64);
-    histogram = (PyArrayObject *)PyArray_SimpleNew(2, bins, NPY_UINT64);
-    if (!violations || !sojourn || !waiting || !busy || !histogram)
+    npy_intp shape[4] = {replications, batches, PyArray_SIZE(deadlines), (npy_intp)list.count};
+    npy_intp flat[3] = {replications, batches, shape[3]}, bins[2] = {shape[3], EI_HISTOGRAM_BINS};
+    violations = (PyArrayObject *)PyArray_SimpleNew(4, shape, NPY_FLOAT64);
+    waiting = (PyArrayObject *)PyArray_SimpleNew(3, flat, NPY_FLOAT64);
+    busy = (PyArrayObject *)PyArray_SimpleNew(3, flat, NPY_FLOAT64);
+    elapsed = (PyArrayObject *)PyArray_SimpleNew(2, flat, NPY_FLOAT64);
+    histogram = (PyArrayObject *)PyArray_ZEROS(2, bins, NPY_UINT64, 0);
+    ends = (PyArrayObject *)PyArray_SimpleNew(1, &flat[1], NPY_UINT64);
+    if (!violations || !waiting || !busy || !elapsed || !histogram || !ends)
         goto out;
     model.stages = list.stages;
     model.stage_count = list.count;
@@ -94,28 +98,33 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
     model.jobs = (uint64_t)jobs;
     model.warmup = (uint64_t)warmup;
     model.replications = (size_t)replications;
+    model.batches = (size_t)batches;
     model.serial = serial;
     model.link = (ei_link_mode)link_mode;
     model.threads = (size_t)threads;
-    ei_tandem_result output = {.sojourn = PyArray_DATA(sojourn),
-                               .violations = PyArray_DATA(violations),
+    ei_tandem_result output = {.violations = PyArray_DATA(violations),
                                .waiting = PyArray_DATA(waiting),
                                .busy = PyArray_DATA(busy),
+                               .elapsed = PyArray_DATA(elapsed),
                                .histogram = PyArray_DATA(histogram)};
+    for (npy_intp i = 0; i < batches; i++)
+        ((npy_uint64 *)PyArray_DATA(ends))[i] = ei_tandem_batch_end(&model, (size_t)i);
     int status;
     Py_BEGIN_ALLOW_THREADS;
     status = ei_tandem_run(&model, &output, ei_python_monitor());
     Py_END_ALLOW_THREADS;
-    result = status == EI_OK ? Py_BuildValue("{sOsOsOsOsO}", "sojourn", sojourn, "violations", violations,
-                                             "waiting", waiting, "busy", busy, "histogram", histogram)
-                             : ei_raise("simulate", status);
+    result = status == EI_OK
+                 ? Py_BuildValue("{sOsOsOsOsOsO}", "violations", violations, "waiting", waiting, "busy", busy,
+                                 "elapsed", elapsed, "histogram", histogram, "ends", ends)
+                 : ei_raise("simulate", status);
 out:
     Py_XDECREF(deadlines);
     Py_XDECREF(violations);
-    Py_XDECREF(sojourn);
     Py_XDECREF(waiting);
     Py_XDECREF(busy);
+    Py_XDECREF(elapsed);
     Py_XDECREF(histogram);
+    Py_XDECREF(ends);
     ei_stage_list_free(&list);
     return result;
 }
@@ -237,8 +246,8 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL}};
 
 int ei_add_simulation(PyObject *module) {
-    if (PyModule_AddIntMacro(module, EI_HISTOGRAM_SUBBINS) < 0 ||
-        PyModule_AddIntMacro(module, EI_HISTOGRAM_FIRST) < 0)
+    if (PyModule_AddIntMacro(module, EI_HISTOGRAM_SHIFT) < 0 ||
+        PyModule_AddIntMacro(module, EI_HISTOGRAM_STRIDE) < 0)
         return -1;
     return PyModule_AddFunctions(module, methods);
 }

@@ -135,7 +135,7 @@ static int call_link_bracket(const ei_service *stages, size_t count) {
 }
 
 static int call_tandem(const ei_service *stages, size_t count) {
-    double sojourn[9], violations[9], waiting[9], busy[9], deadline = 3;
+    double violations[9], waiting[9], busy[9], elapsed[3], deadline = 3;
     ei_tandem model = {.stages = stages,
                        .stage_count = count,
                        .arrival = {EI_ARRIVAL_POISSON, {1, 0, 0}},
@@ -143,9 +143,10 @@ static int call_tandem(const ei_service *stages, size_t count) {
                        .deadline_count = 1,
                        .jobs = 100,
                        .replications = 3,
+                       .batches = 1,
                        .threads = 2};
     memcpy(model.entropy, entropy, sizeof entropy);
-    ei_tandem_result result = {sojourn, violations, waiting, busy, NULL};
+    ei_tandem_result result = {violations, waiting, busy, elapsed, NULL};
     return ei_tandem_run(&model, &result, quiet);
 }
 
@@ -211,7 +212,7 @@ static int stop(void *context) {
 
 static void test_interruption(const ei_service *stages, size_t count) {
     int polled = 0;
-    double sojourn[9], violations[9], waiting[9], busy[9], deadline = 3;
+    double violations[9], waiting[9], busy[9], elapsed[3], deadline = 3;
     ei_tandem model = {.stages = stages,
                        .stage_count = count,
                        .arrival = {EI_ARRIVAL_POISSON, {1, 0, 0}},
@@ -219,9 +220,10 @@ static void test_interruption(const ei_service *stages, size_t count) {
                        .deadline_count = 1,
                        .jobs = 100000000,
                        .replications = 3,
+                       .batches = 1,
                        .threads = 2};
     memcpy(model.entropy, entropy, sizeof entropy);
-    ei_tandem_result result = {sojourn, violations, waiting, busy, NULL};
+    ei_tandem_result result = {violations, waiting, busy, elapsed, NULL};
     CHECK(ei_tandem_run(&model, &result, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(polled >= 1);
     double rate = 0.7 / ei_service_mean(&stages[1]), lower, upper;

@@ -101,23 +101,24 @@ static void test_transfers_are_streams(void) {
     CHECK(ei_transfer_new(&law, 1.0486e6, 1e7, 1.26, 0.01) == EI_OK);
     ei_service link = {.kind = EI_SERVICE_TRANSFER, .transfer = law};
     CHECK(ei_sampler_init(&sampler, &link, EI_LINK_SLOTS) == EI_OK);
-    double sojourn[REPLICATIONS], waiting[REPLICATIONS], busy[REPLICATIONS];
+    double waiting[REPLICATIONS], busy[REPLICATIONS], elapsed[REPLICATIONS];
     ei_tandem model = {.stages = &link,
                        .stage_count = 1,
                        .arrival = {EI_ARRIVAL_DETERMINISTIC, {1}},
                        .jobs = JOBS,
                        .replications = REPLICATIONS,
+                       .batches = 1,
                        .link = EI_LINK_SLOTS,
                        .entropy = {1, 2, 3, 4},
                        .threads = 1};
-    CHECK(ei_tandem_run(&model, &(ei_tandem_result){sojourn, NULL, waiting, busy, NULL}, quiet) == EI_OK);
+    CHECK(ei_tandem_run(&model, &(ei_tandem_result){NULL, waiting, busy, elapsed, NULL}, quiet) == EI_OK);
     for (uint64_t k = 0; k < REPLICATIONS; k++) {
         ei_rng rng;
         ei_rng_init(&rng, entropy, k);
         double sum = 0;
         for (int j = 0; j < JOBS; j++)
             sum += ei_sampler_draw(&sampler, &rng);
-        CHECK_RELATIVE(sojourn[k], sum / JOBS, 1e-12); /* the order of the sum differs */
+        CHECK_RELATIVE((waiting[k] + busy[k]) / JOBS, sum / JOBS, 1e-12); /* the order of the sum differs */
     }
     ei_sampler_free(&sampler);
     ei_transfer_free(law);
@@ -132,7 +133,7 @@ static uint64_t digest(uint64_t hash, const void *data, size_t size) {
 static void test_the_same_bits_everywhere(void) {
     enum { RATES = 1000, REPLICATIONS = 21, DEADLINES = 2, STAGES = 4 };
     static double rate[RATES], sojourn[REPLICATIONS * STAGES], waiting[REPLICATIONS * STAGES],
-        busy[REPLICATIONS * STAGES], violations[REPLICATIONS * DEADLINES * STAGES];
+        busy[REPLICATIONS * STAGES], elapsed[REPLICATIONS], violations[REPLICATIONS * DEADLINES * STAGES];
     const double samples[] = {0.1, 0.2, 0.4}, deadlines[DEADLINES] = {1, 4};
     ei_transfer *law;
     CHECK(ei_transfer_new(&law, 1.0486e6, 1e7, 1.26, 0.01) == EI_OK);
@@ -153,12 +154,24 @@ static void test_the_same_bits_everywhere(void) {
                                .jobs = 300,
                                .warmup = 45,
                                .replications = REPLICATIONS,
+                               .batches = 1,
                                .serial = serial,
                                .link = wall ? EI_LINK_WALL_CLOCK : EI_LINK_SLOTS,
                                .entropy = {1, 2, 3, 4},
                                .threads = 2};
-            CHECK(ei_tandem_run(&model, &(ei_tandem_result){sojourn, violations, waiting, busy, NULL},
+            CHECK(ei_tandem_run(&model, &(ei_tandem_result){violations, waiting, busy, elapsed, NULL},
                                 quiet) == EI_OK);
+            for (int i = 0; i < REPLICATIONS; i++) {
+                double sum = 0;
+                for (int k = i * STAGES; k < (i + 1) * STAGES; k++) {
+                    sum += waiting[k] + busy[k];
+                    sojourn[k] = sum / 300;
+                    waiting[k] /= 300;
+                    busy[k] /= elapsed[i];
+                }
+            }
+            for (int i = 0; i < REPLICATIONS * DEADLINES * STAGES; i++)
+                violations[i] /= 300;
             hash = digest(hash, sojourn, sizeof sojourn);
             hash = digest(hash, violations, sizeof violations);
             hash = digest(hash, waiting, sizeof waiting);

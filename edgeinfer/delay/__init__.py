@@ -1,7 +1,7 @@
 """What follows from a pipeline: latency, bounds, brackets, simulation, inverse problems."""
 
 from edgeinfer.delay.bounds import violation_bound, violation_bracket
-from edgeinfer.delay.errors import AccuracyWarning, UnstableError
+from edgeinfer.delay.errors import AccuracyWarning, LongRunWarning, UnstableError
 from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
 from edgeinfer.delay.latency import latency, mean_sojourn
 from edgeinfer.delay.rare import rare_violation
@@ -13,6 +13,7 @@ __all__ = [
     "Bracket",
     "Estimate",
     "Latency",
+    "LongRunWarning",
     "Simulation",
     "UnstableError",
     "deadline_at",

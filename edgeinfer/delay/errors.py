@@ -24,3 +24,7 @@ class UnstableError(ValueError):
 
 class AccuracyWarning(UserWarning):
     """A requested relative error was not reached within the largest number of replications."""
+
+
+class LongRunWarning(UserWarning):
+    """A simulation at a load near 1 will take long; the text says about how long."""

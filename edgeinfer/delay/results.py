@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
+from edgeinfer.delay.intervals import beta_interval, effective_size
 from edgeinfer.estimates.estimate import Estimate
 
 
@@ -55,6 +56,15 @@ class Simulation(_validate.Frozen):
         Fraction of time that each stage serves.
     warmup : ndarray of int
         Jobs left out at the start of every replication.
+    jobs : int
+        Jobs that count in every replication.
+    histogram : (..., stages, bins) ndarray of int
+        Numbers of sojourn times up to and with each stage in each bin, of every 16th job of all replications
+        (every job, where a replication has fewer).
+    bin_edges : (bins + 1,) ndarray, s
+        Ends of the bins, 64 to each doubling of the time; the first bin of all, [0, 3.5e-310), holds the times of 0.
+    dispersion : (..., stages) ndarray
+        Jobs that tell as much of a small probability as one independent job, as theory expects.
     """
 
     mean: Estimate
@@ -62,36 +72,147 @@ class Simulation(_validate.Frozen):
     stage_waiting: Estimate
     utilisation: Estimate
     warmup: NDArray[np.int64]
+    jobs: int
     histogram: NDArray[np.uint64] = field(repr=False)
+    bin_edges: NDArray[np.float64] = field(repr=False)
+    dispersion: NDArray[np.float64] = field(repr=False)
 
     def quantile(self, p: ArrayLike) -> NDArray[np.float64]:
         """Quantiles of the sojourn time up to and with each stage.
 
         Parameters
         ----------
-        p : float or (n,) array_like
+        p : (...,) array_like
             In [0, 1).
 
         Returns
         -------
-        ([n,] ..., stages) ndarray, s
-            From a histogram of relative resolution 1/64 over all replications.
+        (shape of p, ..., stages) ndarray, s
+            From the histogram, linear within its bins.
         """
-        p = _validate.real("p", p, 0, 1, high_open=True)
-        counts = self.histogram.astype(np.float64)
-        total = counts.sum(axis=-1, keepdims=True)
-        cumulative = np.cumsum(counts, axis=-1) / total
-        bins = np.arange(counts.shape[-1] + 1)
-        octave, part = np.divmod(bins, _core.EI_HISTOGRAM_SUBBINS)
-        edge = np.exp2(octave + float(_core.EI_HISTOGRAM_FIRST)) * (1 + part / _core.EI_HISTOGRAM_SUBBINS)
+        p = np.asarray(_validate.real("p", p, 0, 1, high_open=True))
+        total = self.histogram.sum(axis=-1, dtype=np.float64)
         answers = []
-        for probability in np.atleast_1d(p):
-            at = np.argmax(cumulative > probability, axis=-1)
-            high = np.take_along_axis(cumulative, at[..., None], axis=-1)[..., 0]
-            weight = np.take_along_axis(counts / total, at[..., None], axis=-1)[..., 0]
-            answers.append(edge[at + 1] - (edge[at + 1] - edge[at]) * (high - probability) / weight)
-        result = np.array(answers)
-        return result[0] if np.ndim(p) == 0 else result
+        for probability in p.ravel():
+            at, cumulative = self._place(np.full(total.shape, probability))
+            weight = np.take_along_axis(self.histogram, at[..., None], axis=-1)[..., 0].astype(np.float64) / total
+            edge = self.bin_edges
+            inside = edge[at + 1] - (edge[at + 1] - edge[at]) * (cumulative - probability) / weight
+            answers.append(np.where(edge[at] > 0, inside, 0.0))
+        return np.array(answers).reshape(*p.shape, *total.shape)
+
+    def quantile_interval(self, p: ArrayLike, confidence: float | None = None) -> Estimate:
+        """Quantiles as `quantile` gives them, with their intervals.
+
+        The interval of the probability at the quantile, for as many independent jobs as the dispersion leaves, is
+        carried over to times (Woodruff, J. Amer. Statist. Assoc. 47, 1952) and widened to whole bins. Where too few
+        jobs were followed to have an end, that is 0 or inf.
+
+        Parameters
+        ----------
+        p : (...,) array_like
+            In [0, 1).
+        confidence : float, optional
+            In (0, 1); by default that of the run.
+
+        Returns
+        -------
+        Estimate, s
+            Of shape (shape of p, ..., stages).
+
+        Examples
+        --------
+        >>> import edgeinfer as ei
+        >>> run = ei.simulate(ei.Pipeline([ei.Exponential(0.5, "server")]), 1.0, 3.0, jobs=20_000, rng=1)
+        >>> median = run.quantile_interval(0.5)
+        >>> bool(median.low[0] < np.log(2) < median.high[0])
+        True
+        """
+        value = self.quantile(p)
+        p = np.broadcast_to(np.reshape(p, (*np.shape(p), *[1] * self.histogram[..., 0].ndim)), value.shape)
+        confidence, size = self._confidence(confidence), self._sizes(1 - p)
+        below = beta_interval(p * size, size, confidence)
+        tail = (1 - confidence) / 2
+        low, high = np.empty(value.shape), np.empty(value.shape)
+        for i in np.ndindex(value.shape[: value.ndim - self.histogram.ndim + 1]):
+            low[i] = self.bin_edges[self._place(below[0][i])[0]]
+            high[i] = self.bin_edges[self._place(np.minimum(below[1][i], 1 - 2.0**-53))[0] + 1]
+        low = np.where((1 - p) ** size > tail, 0.0, np.minimum(low, value))
+        high = np.where(p**size > tail, np.inf, np.maximum(high, value))
+        return Estimate(value, low, high, confidence, self._replications(value.shape))
+
+    def ccdf(self, t: ArrayLike, confidence: float | None = None) -> Estimate:
+        """P(sojourn time > t) up to and with each stage, from the histogram.
+
+        Deadlines given to `simulate` are counted in every job, without bins: `violation` is the better answer there.
+
+        Parameters
+        ----------
+        t : (...,) array_like, s
+            >= 0.
+        confidence : float, optional
+            In (0, 1); by default that of the run.
+
+        Returns
+        -------
+        Estimate
+            Of shape (shape of t, ..., stages); linear within a bin, the interval widened to whole bins.
+
+        Examples
+        --------
+        >>> import edgeinfer as ei
+        >>> run = ei.simulate(ei.Pipeline([ei.Exponential(0.5, "server")]), 1.0, 3.0, jobs=20_000, rng=1)
+        >>> tail = run.ccdf([1.0, 2.0])
+        >>> tail.value.shape, bool((tail.low[:, 0] < np.exp([-1, -2])).all())
+        ((2, 1), True)
+        """
+        t = np.asarray(_validate.real("t", t, 0, infinite=True))
+        confidence = self._confidence(confidence)
+        counts = self.histogram
+        total = counts.sum(axis=-1, dtype=np.float64)
+        # Jobs in the bins from each on, and none behind the last.
+        tails = (
+            np.concatenate([np.cumsum(counts[..., ::-1], axis=-1)[..., ::-1], 0 * counts[..., :1]], axis=-1)
+            / (total[..., None])
+        )
+        edge, last = self.bin_edges, counts.shape[-1]
+        at = np.clip(np.searchsorted(edge, t, side="right") - 1, 0, last - 1)
+        fraction = (np.clip(t, edge[at], edge[at + 1]) - edge[at]) / (edge[at + 1] - edge[at])
+        # A time of 0 is not above 0, though it lies in the first bin.
+        fraction = np.where(edge[at] > 0, fraction, 1)
+        at, fraction = np.where(t >= edge[-1], last, at), np.where(t >= edge[-1], 0, fraction)
+        outer, inner = tails[..., at], tails[..., np.minimum(at + (fraction > 0), last)]
+        value = outer + (inner - outer) * fraction
+        parts = [
+            np.moveaxis(part, range(total.ndim), range(t.ndim, t.ndim + total.ndim)) for part in (inner, value, outer)
+        ]
+        sizes = [self._sizes(part) for part in parts]
+        low = beta_interval(parts[0] * sizes[0], sizes[0], confidence)[0]
+        high = beta_interval(parts[2] * sizes[2], sizes[2], confidence)[1]
+        return Estimate(parts[1], low, high, confidence, self._replications(parts[1].shape))
+
+    def _confidence(self, confidence: float | None) -> float:
+        if confidence is None:
+            return self.mean.confidence
+        return _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
+
+    def _replications(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        return np.full(shape, np.ravel(self.mean.replications)[0])
+
+    def _sizes(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Independent jobs that the histogram is worth where a `share` of the times is longer, (..., stages)."""
+        total = self.histogram.sum(axis=-1, dtype=np.float64)
+        # Correlations fall with the distance of jobs, so that those of every 16th add up to at most a 16th.
+        stride = _core.EI_HISTOGRAM_STRIDE if self.jobs >= _core.EI_HISTOGRAM_STRIDE else 1
+        spread = 1 + (self.dispersion - 1) / stride
+        return effective_size(share, total, int(np.ravel(self.mean.replications)[0]), spread)
+
+    def _place(self, probability: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The first bin at whose end more than `probability` (..., stages) of the jobs are, and how many are."""
+        counts = self.histogram.astype(np.float64)
+        cumulative = np.cumsum(counts, axis=-1) / counts.sum(axis=-1, keepdims=True)
+        at = np.argmax(cumulative > probability[..., None], axis=-1)
+        return at, np.take_along_axis(cumulative, at[..., None], axis=-1)[..., 0]
 
 
 def interval(samples: NDArray[np.float64], confidence: float) -> Estimate:

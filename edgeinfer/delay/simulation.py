@@ -1,18 +1,25 @@
 """Forward simulation of pipelines."""
 
 import os
+import time
+import warnings
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _random, _validate
 from edgeinfer.delay._elements import elements
-from edgeinfer.delay.errors import UnstableError
-from edgeinfer.delay.results import Estimate, Simulation, interval
+from edgeinfer.delay.errors import LongRunWarning, UnstableError
+from edgeinfer.delay.intervals import batches, dispersion, positive_mean, proportion
+from edgeinfer.delay.results import Estimate, Simulation
 from edgeinfer.model import Pipeline
 
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
+#: From this load on a run that takes longer than LONG seconds is announced.
+HEAVY, LONG = 0.99, 10.0
 
 
 def _threads(threads: int | None) -> int:
@@ -30,14 +37,140 @@ def _arrival(kind: str, rate: float, shape: float | None) -> tuple[Any, tuple[fl
     return kind, (rate,)
 
 
-def _check_loads(function: str, pipeline: Pipeline, stages: _core.Stages, rates: Any, serial: bool) -> Any:
+def _check_loads(function: str, pipeline: Pipeline, stages: _core.Stages, rates: Any, serial: bool) -> float:
     means = _core.service_moments(stages)[0]
-    loads = {"serial path": means.sum()} if serial else dict(zip(pipeline.names, means, strict=True))
-    largest = max(loads.values())
+    names = ("serial path",) if serial else pipeline.labels
+    means = means.sum(keepdims=True) if serial else means
+    largest = float(means.max())
     if (rates * largest >= 1).any():
         rate = float(rates[rates * largest >= 1][0])
-        raise UnstableError(function, rate, {name: rate * load for name, load in loads.items()})
+        raise UnstableError(function, rate, dict(zip(names, (rate * means).tolist(), strict=True)))
     return largest
+
+
+@dataclass(frozen=True)
+class _Theory:
+    """What is known of the queues before they are simulated, (stages,) each; serial: one queue for all stages."""
+
+    means: NDArray[np.float64]
+    loads: NDArray[np.float64]
+    service: NDArray[np.float64]
+    dispersion: NDArray[np.float64]
+    arrival: float
+    serial: bool
+
+
+def _theory(stages: _core.Stages, rate: float, serial: bool, arrival: str, shape: float | None) -> _Theory:
+    means, variances = _core.service_moments(stages)
+    squares = {"poisson": 1.0, "deterministic": 0.0, "erlang": 1 / (shape or 2), "hyperexponential": shape or 4.0}
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        service = np.where(means > 0, variances / means**2, 0)
+        whole = variances.sum() / means.sum() ** 2 if means.any() else 0.0
+    # Squares of times beyond 1e154 s, or below 1e-154 s, are no numbers: as if exponential.
+    service, whole = np.where(np.isfinite(service), service, 1), whole if np.isfinite(whole) else 1.0
+    if serial:
+        loads = np.full(means.shape, rate * means.sum())
+        spread = np.full(means.shape, dispersion(loads[:1], np.array([whole]), squares[arrival])[0])
+    else:
+        loads = rate * means
+        spread = dispersion(loads, service, squares[arrival])
+    return _Theory(means, loads, service, spread, squares[arrival], serial)
+
+
+def _intervals(
+    answer: dict[str, NDArray[Any]], theory: _Theory, jobs: int, replications: int, confidence: float
+) -> dict[str, tuple[Any, Any]]:
+    """Both ends for each of violations, sojourn, waiting, busy."""
+    number = np.tile(np.diff(answer["ends"].astype(np.float64), prepend=0), replications)
+    steps = {
+        name: np.diff(answer[name], axis=1, prepend=0).reshape(len(number), *answer[name].shape[2:])
+        for name in ("violations", "waiting", "busy", "elapsed")
+    }
+    total = number.sum()
+    sojourn = np.cumsum(steps["waiting"] + steps["busy"], axis=-1)
+    waits, means = steps["waiting"].sum(axis=0) / total, sojourn.sum(axis=0) / total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Squared coefficient of variation of a wait that is 0 with probability 1 - load and else exponential.
+        square = np.where(theory.loads > 0, (2 - theory.loads) / theory.loads, 0)
+        shares = np.tril(np.where(means[:, None] > 0, waits / means[:, None], 0))
+        service = np.tril(np.where(means[:, None] > 0, theory.means / means[:, None], 0))
+    correlated = np.minimum(theory.dispersion, jobs) / total
+    expected = shares**2 @ square * correlated + service**2 @ theory.service / total
+    # A job that waits finds a service half done, and some before it.
+    behind = theory.means * (1 + theory.service) / 2 / (1 - theory.loads)
+    unseen = np.where(waits > 0, 0, behind * np.minimum(-np.log((1 - confidence) / 2) * theory.dispersion / total, 1))
+    if theory.serial:
+        unseen[1:] = 0
+    ends = {
+        "violations": proportion(steps["violations"], number, replications, theory.dispersion, confidence),
+        "sojourn": positive_mean(sojourn, number, expected, confidence),
+        "waiting": positive_mean(steps["waiting"], number, square * correlated, confidence),
+        "busy": positive_mean(steps["busy"], steps["elapsed"], (theory.service + theory.arrival) / total, confidence),
+    }
+    ends["sojourn"] = ends["sojourn"][0], ends["sojourn"][1] + np.cumsum(unseen)
+    ends["waiting"] = ends["waiting"][0], ends["waiting"][1] + unseen
+    ends["busy"] = np.minimum(ends["busy"][0], 1), np.minimum(ends["busy"][1], 1)
+    return ends
+
+
+def _run(
+    stages: _core.Stages,
+    arrival: Any,
+    deadlines: NDArray[np.float64],
+    service: Any,
+    link: Any,
+    words: NDArray[np.uint64],
+    jobs: int,
+    warmup: int,
+    replications: int,
+    cut: int,
+    workers: int,
+) -> dict[str, NDArray[Any]]:
+    return _core.simulate(stages, arrival, deadlines, jobs, warmup, replications, cut, service, link, words, workers)
+
+
+def _default_warmup(load: float) -> int:
+    jobs = float(np.ceil(20 / (1 - np.sqrt(load)) ** 2)) if load < 1 else np.inf
+    if not jobs < 2**62:
+        raise ValueError(
+            f"warmup = None: must be given at load = {load:.17g}, for which 20 relaxation times are endless"
+        )
+    return int(jobs)
+
+
+def _warn_if_long(load: float, jobs: int, warmup: int, replications: int, run: Any) -> None:
+    """Time what `run` takes a job, and say how long all of them will."""
+    seconds = []
+    for count in (1_000, 5_000):
+        start = time.perf_counter()
+        run(count, 0, min(replications, 16), 1, 1)
+        seconds.append(time.perf_counter() - start)
+    # Replications go side by side in groups of 16.
+    expected = (seconds[1] - seconds[0]) / 4_000 * (float(jobs) + warmup) * -(-replications // 16)
+    if expected > LONG:
+        size, unit = next(
+            (expected / scale, unit)
+            for scale, unit in ((3.156e7, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+            if expected >= 2 * scale
+        )
+        warnings.warn(
+            f"simulate: load = {load:.6g}: {warmup:.3g} jobs of warm-up and {jobs:.3g} more in each of {replications} "
+            f"replications take about {size:.2g} {unit} of one core",
+            LongRunWarning,
+            stacklevel=3,
+        )
+
+
+def _joined(parts: list[tuple[Any, NDArray[np.uint64]]], size: int) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """The histograms of all calls over the bins that any of them needs, and the edges of these."""
+    used = [np.flatnonzero(counts.any(axis=0)) for _, counts in parts]
+    first = min((int(bins[0]) for bins in used), default=0)
+    last = max((int(bins[-1]) for bins in used), default=0)
+    histogram = np.zeros((size, parts[0][1].shape[0] if parts else 1, last + 1 - first), dtype=np.uint64)
+    for at, counts in parts:
+        histogram[at] = counts[:, first : last + 1]
+    bits = np.arange(first, last + 2, dtype=np.int64) << _core.EI_HISTOGRAM_SHIFT
+    return histogram, np.minimum(bits, np.array(np.inf).view(np.int64)).view(np.float64)
 
 
 def simulate(
@@ -90,11 +223,29 @@ def simulate(
     -------
     Simulation
 
+    Warns
+    -----
+    LongRunWarning
+        At a load >= 0.99, before a run that will take more than 10 s of one core.
+
     Raises
     ------
     UnstableError
         Where a stage's load (serial: the path's) is >= 1.
     ValueError
+
+    Notes
+    -----
+    Jobs that follow each other are correlated. A probability's interval is that of Clopper and Pearson for the
+    effective number of independent jobs (`edgeinfer.delay.intervals`): the variance between batches of jobs, pooled
+    with what heavy-traffic theory expects of the loads. Where no job violates, its upper end is 3.7 (at 95 %) over the
+    number of jobs a `Simulation.dispersion`. Intervals of means are pooled likewise, and set for a skewed law.
+
+    Coverage of 95 % intervals in 400 runs each of M/M/1 and M/D/1 at loads 0.1 to 0.95, 1 to 32 replications of 100 to
+    20 000 jobs: probabilities of 1e-5 to 0.99 at least 93.5 %, with 10 expected violations as with more. With fewer
+    than that, or fewer than about 10 effective jobs, the intervals are wider than they need to be (98 to 100 %). Means:
+    94 to 99 %; 91 % where one replication is all and short. They cover the stationary law as far as the warm-up reaches
+    it.
 
     Examples
     --------
@@ -119,49 +270,61 @@ def simulate(
     shape, walk = elements(pipeline, arrival_rate=rate, deadlines=limit)
     size, width = int(np.prod(shape)), len(pipeline)
     samples = {name: np.empty((replications, size, width)) for name in ("sojourn", "violations", "waiting", "busy")}
-    histogram = np.zeros((size, width, 0), dtype=np.uint64)
+    ends = {name: np.empty((2, size, width)) for name in samples}
+    spread = np.empty((size, width))
+    parts: list[tuple[Any, NDArray[np.uint64]]] = []
     warmups = np.empty(size, dtype=np.int64)
     sequence = _random.seed_sequence(rng)
-    task = 0
     for stages, where, (rates, limits) in walk:
         largest = _check_loads("simulate", pipeline, stages, rates, service == "serial")
         for value in np.unique(rates):
             at = where[rates == value]
-            skipped = warmup
-            if skipped is None:
-                skipped = int(np.ceil(20 / (1 - np.sqrt(value * largest)) ** 2))
-            answer = _core.simulate(
+            load = float(value) * largest
+            skipped = _default_warmup(load) if warmup is None else warmup
+            theory = _theory(stages, float(value), service == "serial", arrival, arrival_shape)
+            run = partial(
+                _run,
                 stages,
                 _arrival(arrival, float(value), arrival_shape),
                 limits[rates == value],
-                jobs,
-                skipped,
-                replications,
-                service,  # type: ignore[arg-type]
-                link,  # type: ignore[arg-type]
-                _random.entropy_words(sequence, task),
-                workers,
+                service,
+                link,
+                _random.entropy_words(sequence, len(parts)),
             )
-            task += 1
-            samples["violations"][:, at] = answer["violations"]
-            for name in ("sojourn", "waiting", "busy"):
-                samples[name][:, at] = answer[name][:, None, :]
-            if not histogram.shape[-1]:
-                histogram = np.zeros((size, *answer["histogram"].shape), dtype=np.uint64)
-            histogram[at] = answer["histogram"]
+            if load >= HEAVY:
+                _warn_if_long(load, jobs, skipped, replications, run)
+            cut = batches(jobs, replications, float(theory.dispersion[-1]))
+            answer = run(jobs, skipped, replications, cut, workers)
+            whole = {name: answer[name][:, -1] for name in ("violations", "waiting", "busy")}
+            samples["violations"][:, at] = whole["violations"] / jobs
+            samples["waiting"][:, at] = whole["waiting"][:, None] / jobs
+            samples["sojourn"][:, at] = np.cumsum(whole["waiting"] + whole["busy"], axis=-1)[:, None] / jobs
+            samples["busy"][:, at] = (whole["busy"] / answer["elapsed"][:, -1:])[:, None]
+            for name, (low, high) in _intervals(answer, theory, jobs, replications, confidence).items():
+                ends[name][0, at], ends[name][1, at] = low, high
+            spread[at] = theory.dispersion
+            parts.append((at, answer["histogram"]))
             warmups[at] = skipped
-    full = (replications, *shape, width)
-    parts = {name: interval(values.reshape(full), confidence) for name, values in samples.items()}
-    violation = parts["violations"]
-    # Where no replication saw a violation: one sees some with a probability >= the mean of its fraction.
-    unseen = 1 - ((1 - confidence) / 2) ** (1 / replications)
-    high = np.where(violation.value == 0, unseen, np.minimum(violation.high, 1))
-    violation = Estimate(violation.value, violation.low, high, confidence, violation.replications)
+    full = (*shape, width)
+    estimates = {}
+    for name, (low, high) in ends.items():
+        value = samples[name].mean(axis=0)
+        estimates[name] = Estimate(
+            value.reshape(full),
+            np.minimum(low, value).reshape(full),
+            np.maximum(high, value).reshape(full),
+            confidence,
+            np.full(full, replications, dtype=np.int64),
+        )
+    histogram, edges = _joined(parts, size)
     return Simulation(
-        parts["sojourn"],
-        violation,
-        parts["waiting"],
-        parts["busy"],
+        estimates["sojourn"],
+        estimates["violations"],
+        estimates["waiting"],
+        estimates["busy"],
         warmups.reshape(shape),
-        histogram.reshape(*shape, width, histogram.shape[-1]),
+        jobs,
+        histogram.reshape(*full, histogram.shape[-1]),
+        edges,
+        spread.reshape(full),
     )

@@ -253,6 +253,12 @@ class Pipeline(_validate.Value):
         return tuple(stage.name for stage in self.stages)
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the stages, with the places of those that share one: 'gpu (stage 1)', 'gpu (stage 2)'."""
+        names = self.names
+        return tuple(f"{name} (stage {k})" if names.count(name) > 1 else name for k, name in enumerate(names, start=1))
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of all stages' parameters."""
         return np.broadcast_shapes(*(stage.shape for stage in self.stages))

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from edgeinfer import _core
 
@@ -13,10 +14,29 @@ from .conftest import SNR
 
 
 def run(stages, entropy, *, rate=1.0, arrival=None, deadlines=(2.0,), jobs=40_000, replications=48, service="tandem", link="table", threads=2, warmup=2000):  # fmt: skip
+    """Means over each replication."""
     arrival = ("poisson", (rate,)) if arrival is None else arrival
-    return _core.simulate(
-        stages, arrival, np.asarray(deadlines, dtype=float), jobs, warmup, replications, service, link, entropy, threads
+    answer = _core.simulate(
+        stages,
+        arrival,
+        np.asarray(deadlines, dtype=float),
+        jobs,
+        warmup,
+        replications,
+        1,
+        service,
+        link,
+        entropy,
+        threads,
     )
+    violations, waiting, busy = (answer[name][:, 0] for name in ("violations", "waiting", "busy"))
+    return {
+        "violations": violations / jobs,
+        "waiting": waiting / jobs,
+        "sojourn": np.cumsum(waiting + busy, axis=-1) / jobs,
+        "busy": busy / answer["elapsed"],
+        "histogram": answer["histogram"],
+    }
 
 
 def z_of(samples, truth):
@@ -39,6 +59,35 @@ def test_the_same_bits_for_any_number_of_threads(latent, entropy):
                 np.testing.assert_array_equal(value, other[name])
     rare = [_core.rare_violation(stages, 1.0, 8.0, 0.02, 1e7, entropy, threads) for threads in (1, 2, 7)]
     assert rare[0] == rare[1] == rare[2]
+
+
+@pytest.mark.parametrize("link", ["table", "wall_clock"])
+def test_batches_cut_a_replication_and_change_nothing(link, latent, entropy):
+    stages = [("deterministic", 0.6), ("transfer", latent)]
+    whole, parts = (
+        _core.simulate(stages, ("poisson", (1.0,)), np.array([2.0]), 1000, 45, 3, cut, "tandem", link, entropy, 1)
+        for cut in (1, 6)
+    )
+    # 32 blocks of 32 jobs, the last of 8, in 6 batches.
+    np.testing.assert_array_equal(parts["ends"], [192, 384, 544, 704, 864, 1000])
+    for name in ("violations", "waiting", "busy", "elapsed"):
+        assert (np.diff(parts[name], axis=1) >= 0).all()
+        np.testing.assert_array_equal(parts[name][:, -1], whole[name][:, 0])
+    np.testing.assert_array_equal(parts["histogram"], whole["histogram"])
+    for cut in (0, 33):
+        with pytest.raises(ValueError):
+            _core.simulate(stages, ("poisson", (1.0,)), np.array([2.0]), 1000, 0, 3, cut, "tandem", link, entropy, 1)
+
+
+def test_beta_quantile():
+    p = np.array([1e-9, 0.025, 0.5, 0.975, 1 - 2.0**-30])[:, None, None]
+    a, b = np.array([1e-3, 0.5, 1, 10, 1e4])[:, None], np.array([0.7, 1, 30, 1e9])
+    np.testing.assert_allclose(_core.beta_quantile(p, a, b), stats.beta.ppf(p, a, b), rtol=1e-6, atol=1e-300)
+    # Stated: 0.01 standard deviations where both are large.
+    a, b = np.array([1.1e4, 1e7]), np.array([2e4, 3e9])
+    exact, law = stats.beta.ppf([[0.025], [0.975]], a, b), stats.beta(a, b)
+    assert (np.abs(_core.beta_quantile([[0.025], [0.975]], a, b) - exact) < 0.01 * law.std()).all()
+    assert np.isnan(_core.beta_quantile([0, 1, 0.5, 0.5], [1, 1, 0, 1], [1, 1, 1, np.inf])).all()
 
 
 def test_mm1_sojourn_ccdf(entropy):
@@ -240,7 +289,7 @@ def test_interrupt_stops_within_half_a_second():
         # A shell's background job inherits SIGINT ignored.
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import numpy as np, time\nfrom edgeinfer import _core\nprint('go', flush=True)\n"
-        "try:\n    _core.simulate([('exponential', 0.5)], ('poisson', (1.0,)), np.array([1.0]), 10**9, 0, 64, 'tandem',"
+        "try:\n    _core.simulate([('exponential', 0.5)], ('poisson', (1.0,)), np.array([1.0]), 10**9, 0, 64, 1, 'tandem',"
         " 'table', np.arange(4, dtype=np.uint64), 2)\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
