@@ -281,7 +281,8 @@ def simulate(
             at = where[rates == value]
             load = float(value) * largest
             skipped = _default_warmup(load) if warmup is None else warmup
-            theory = _theory(stages, float(value), service == "serial", arrival, arrival_shape)
+            with np.errstate(all="ignore"):  # rates and times near the ends of the range of double
+                theory = _theory(stages, float(value), service == "serial", arrival, arrival_shape)
             run = partial(
                 _run,
                 stages,
@@ -300,8 +301,12 @@ def simulate(
             samples["waiting"][:, at] = whole["waiting"][:, None] / jobs
             samples["sojourn"][:, at] = np.cumsum(whole["waiting"] + whole["busy"], axis=-1)[:, None] / jobs
             samples["busy"][:, at] = (whole["busy"] / answer["elapsed"][:, -1:])[:, None]
-            for name, (low, high) in _intervals(answer, theory, jobs, replications, confidence).items():
-                ends[name][0, at], ends[name][1, at] = low, high
+            with np.errstate(all="ignore"):
+                found = _intervals(answer, theory, jobs, replications, confidence)
+            for name, (low, high) in found.items():
+                # What overflowed tells nothing.
+                ends[name][0, at] = np.where(np.isnan(low), 0, low)
+                ends[name][1, at] = np.where(np.isnan(high), 1 if name in ("violations", "busy") else np.inf, high)
             spread[at] = theory.dispersion
             parts.append((at, answer["histogram"]))
             warmups[at] = skipped
