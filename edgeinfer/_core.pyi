@@ -93,7 +93,8 @@ def rare_violation(
     threads: int,
     /,
 ) -> dict[str, Any]:
-    """value, standard_error, replications, effective_sample_size, largest_weight_share, tilt, reached."""
+    """value, standard_error, replications, effective_sample_size, largest_weight_share, relative_error,
+    needed, tilt, reached; csrc/edgeinfer/rare.h."""
 
 EI_HISTOGRAM_SHIFT: int
 EI_HISTOGRAM_STRIDE: int

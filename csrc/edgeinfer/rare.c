@@ -2,314 +2,398 @@
 
 #include "edgeinfer/parallel.h"
 #include "edgeinfer/rng.h"
+#include "edgeinfer/tilt.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 1024, FIRST_BATCHES = 16, CELLS_PER_SLOT = 64 };
+enum {
+    GRID = 512,         /* gaps tabulated on [0, deadline] */
+    LEVELS = 32,        /* tilts between 0 and tau_k */
+    CHUNK = 32,         /* replications whose sums are taken together */
+    MINIMUM = 64,       /* replications a stage */
+    POLL_JOBS = 1 << 14 /* jobs between two looks at the monitor */
+};
 
-/* A service law as cells of probability, drawn plainly or tilted; within a cell the law is uniform (links) or
- * an atom (samples). Both use the same cells, so that the likelihood ratio is exact. */
+static const double LARGEST_SHARE = 0.05; /* of one weight in the sum */
+static const double SKEWNESS_RULE = 25;   /* replications >= this times the skewness squared (Cochran) */
+static const double LOG_UNDERFLOW = -800; /* far below the logarithm of the least double, -744.4 */
+static const double START = 1e-200;       /* of the density ratio, which may reach e^800 */
+
+/* What a stage does at a gap. */
 typedef struct {
-    const ei_service *service;
-    size_t cells;
-    double *edge;           /* [cells + 1]; atoms: [cells] */
-    double *plain, *tilted; /* cumulative probabilities, [cells] */
-    double *log_ratio;      /* log(plain / tilted) of a cell, [cells] */
-    uint32_t *plain_guide, *tilted_guide;
-    size_t guide;
-    int atoms;
-    double tilted_mean; /* of an exponential law */
-    double log_mgf;
-} cell_law;
+    uint8_t stay, enter; /* levels of the tilts */
+    double leave;        /* probability p_k of moving on to the stage before */
+} policy;
 
 typedef struct {
-    const ei_service *stages;
-    cell_law *laws;
-    size_t count, bottleneck; /* bottleneck == count: a deterministic one, only the arrivals are tilted */
-    double arrival_rate, deadline, theta;
+    ei_tilted_law law;
+    double theta;            /* root of M(theta) lambda / (lambda + theta) = 1, 1/s */
+    double tau;              /* least theta of this stage and those before it, 1/s */
+    ei_tilt tilt[LEVELS];    /* tables only of those that the policy uses */
+    double log_rate[LEVELS]; /* log((lambda + sigma) / lambda) */
+    double means[LEVELS];    /* sum of tilted means of this stage and those before it, s */
+    policy at[GRID + 1];
+} stage;
+
+typedef struct {
+    stage *stages;
+    size_t count;
+    double arrival_rate, deadline, cells_per_second;
+    double log_scale; /* of the weights */
     const uint64_t *entropy;
-    size_t first_batch;
-    double (*sums)[3]; /* per batch: sum w, sum w^2, max w */
+    uint64_t first, end; /* replications of this round */
+    double (*sums)[4];   /* per chunk: sums of w, w^2, w^3, and max w, over e^log_scale */
 } rare_context;
 
-static void cell_law_free(cell_law *self) {
-    free(self->edge);
-    free(self->plain);
-    free(self->tilted);
-    free(self->log_ratio);
-    free(self->plain_guide);
-    free(self->tilted_guide);
-}
-
-static void build_guide(const double *restrict cumulative, size_t cells, size_t guide,
-                        uint32_t *restrict first) {
-    size_t cell = 0;
-    for (size_t i = 0; i < guide; i++) {
-        while (cell + 1 < cells && cumulative[cell] < (double)i / (double)guide)
-            cell++;
-        first[i] = (uint32_t)cell;
-    }
-}
-
-static int cell_law_init(cell_law *self, const ei_service *service, double theta) {
-    memset(self, 0, sizeof *self);
-    self->service = service;
-    int status = ei_service_log_mgf(service, theta, &self->log_mgf, NULL);
-    if (status != EI_OK || service->kind == EI_SERVICE_DETERMINISTIC)
-        return status;
-    if (service->kind == EI_SERVICE_EXPONENTIAL) {
-        self->tilted_mean = service->time / (1 - theta * service->time);
-        return EI_OK;
-    }
-    self->atoms = service->kind == EI_SERVICE_SAMPLES;
-    double step = 0;
-    if (self->atoms) {
-        self->cells = service->sample_count;
-    } else {
-        double bits, bandwidth, snr, slot;
-        ei_transfer_parameters(service->transfer, &bits, &bandwidth, &snr, &slot);
-        double extent = ei_transfer_extent(service->transfer);
-        self->cells = (size_t)fmin(ceil(extent / slot) * CELLS_PER_SLOT, 1 << 20);
-        if (self->cells < 4096)
-            self->cells = 4096;
-        step = extent / (double)self->cells;
-    }
-    self->guide = self->cells;
-    self->edge = malloc((self->cells + 1) * sizeof *self->edge);
-    self->plain = malloc(self->cells * sizeof *self->plain);
-    self->tilted = malloc(self->cells * sizeof *self->tilted);
-    self->log_ratio = malloc(self->cells * sizeof *self->log_ratio);
-    self->plain_guide = malloc(self->guide * sizeof *self->plain_guide);
-    self->tilted_guide = malloc(self->guide * sizeof *self->tilted_guide);
-    if (!self->edge || !self->plain || !self->tilted || !self->log_ratio || !self->plain_guide ||
-        !self->tilted_guide)
-        return EI_ERR_NO_MEMORY;
-    double plain = 0, tilted = 0, above = 1, peak = 0;
-    for (size_t i = 0; i < self->cells; i++) {
-        double mass, middle;
-        if (self->atoms) {
-            self->edge[i] = middle = service->samples[i];
-            mass = 1 / (double)self->cells;
-        } else {
-            self->edge[i] = (double)i * step;
-            double next = ei_service_sf(service, (double)(i + 1) * step);
-            middle = ((double)i + 0.5) * step;
-            mass = fmax(above - next, 0);
-            above = fmin(above, next);
-        }
-        if (i == 0)
-            peak = self->log_mgf;
-        plain += mass;
-        tilted += mass * exp(theta * middle - peak);
-        self->plain[i] = plain;
-        self->tilted[i] = tilted;
-        self->log_ratio[i] = -(theta * middle - peak);
-    }
-    self->edge[self->cells] = (double)self->cells * step;
-    for (size_t i = 0; i < self->cells; i++) {
-        self->plain[i] /= plain;
-        self->tilted[i] /= tilted;
-        self->log_ratio[i] += log(tilted / plain);
-    }
-    build_guide(self->plain, self->cells, self->guide, self->plain_guide);
-    build_guide(self->tilted, self->cells, self->guide, self->tilted_guide);
-    return EI_OK;
-}
-
-static double draw(const cell_law *self, int tilted, ei_rng *rng, double *log_weight) {
-    const ei_service *service = self->service;
-    if (service->kind == EI_SERVICE_DETERMINISTIC)
-        return service->time;
-    if (service->kind == EI_SERVICE_EXPONENTIAL) {
-        double unit = ei_rng_exponential(rng);
-        if (!tilted)
-            return unit * service->time;
-        double value = unit * self->tilted_mean;
-        *log_weight += EI_LN2 * ei_log2(self->tilted_mean / service->time) - value / service->time + unit;
-        return value;
-    }
-    const double *cumulative = tilted ? self->tilted : self->plain;
-    double u = 1 - ei_rng_uniform(rng);
-    size_t cell = (tilted ? self->tilted_guide : self->plain_guide)[(size_t)(u * (double)self->guide)];
-    while (cell + 1 < self->cells && cumulative[cell] <= u)
-        cell++;
-    if (tilted)
-        *log_weight += self->log_ratio[cell];
-    if (self->atoms)
-        return self->edge[cell];
-    double below = cell > 0 ? cumulative[cell - 1] : 0, mass = cumulative[cell] - below;
-    double fraction = mass > 0 ? (u - below) / mass : 0;
-    return self->edge[cell] + fraction * (self->edge[cell + 1] - self->edge[cell]);
-}
-
-static int batch(void *argument, size_t index, ei_parallel *run) {
-    const rare_context *self = argument;
-    const size_t stages = self->count;
-    const double tilted_rate = self->arrival_rate + self->theta;
-    const double log_rate = EI_LN2 * ei_log2(self->arrival_rate / tilted_rate);
-    double sum = 0, squares = 0, largest = 0;
-    double *path = malloc(stages * sizeof *path);
-    if (path == NULL)
-        return EI_ERR_NO_MEMORY;
-    ei_rng rng;
-    ei_rng_init(&rng, self->entropy, self->first_batch + index);
-    for (int replication = 0; replication < BATCH; replication++) {
-        if (replication % 64 == 0 && ei_parallel_stopped(run)) {
-            free(path);
-            return EI_ERR_INTERRUPTED;
-        }
-        double log_weight = 0, reached = 0;
-        for (size_t k = stages; k-- > 0;) {
-            reached += draw(&self->laws[k], 1, &rng, &log_weight);
-            path[k] = reached;
-        }
-        while (!(reached > self->deadline)) {
-            double interval = ei_rng_exponential(&rng) / tilted_rate;
-            log_weight += log_rate + self->theta * interval;
-            reached = -INFINITY;
-            for (size_t k = stages; k-- > 0;) {
-                double service = draw(&self->laws[k], k == self->bottleneck, &rng, &log_weight);
-                reached = fmax(path[k] - interval, reached) + service;
-                path[k] = reached;
-            }
-        }
-        double weight = exp(log_weight);
-        sum += weight;
-        squares += weight * weight;
-        largest = fmax(largest, weight);
-    }
-    self->sums[index][0] = sum;
-    self->sums[index][1] = squares;
-    self->sums[index][2] = largest;
-    free(path);
-    return EI_OK;
-}
-
-/* Root beyond 0 of log M(theta) = log(1 + theta / lambda); +inf where there is none below 1e9 / s. */
-static int root(const ei_service *service, double arrival_rate, double *result) {
-    double low = 0, high = arrival_rate, value, limit = ei_service_abscissa(service);
-    int status;
-    *result = INFINITY;
-    for (;; high *= 2) {
-        if (high > 1e9)
-            return EI_OK;
-        if (high >= limit) {
-            high = limit;
+static size_t nearest_level(const stage *self, double sigma) {
+    size_t level = 0;
+    double left = self->tau - sigma;
+    while (level + 2 < LEVELS) {
+        double here = self->tau - self->tilt[level].tilt, next = self->tau - self->tilt[level + 1].tilt;
+        if (left * left > here * next)
             break;
-        }
-        if ((status = ei_service_log_mgf(service, high, &value, NULL)) != EI_OK)
-            return status;
-        if (value > log1p(high / arrival_rate))
-            break;
-        low = high;
+        level++;
     }
-    for (int i = 0; i < 60; i++) {
-        double middle = low + (high - low) / 2;
-        if ((status = ei_service_log_mgf(service, middle, &value, NULL)) != EI_OK)
-            return status;
-        if (value > log1p(middle / arrival_rate))
-            high = middle;
+    return left < (self->tau - self->tilt[LEVELS - 2].tilt) / 2 ? LEVELS - 1 : level;
+}
+
+/* The largest tilt under which the services of this stage and those before it sum to `gap` on average. */
+static double saddle(const stage *self, double gap) {
+    size_t level = 0;
+    if (gap >= self->means[LEVELS - 1])
+        return self->tau;
+    while (level + 1 < LEVELS && self->means[level + 1] <= gap)
+        level++;
+    if (gap < self->means[0])
+        return 0;
+    double share = (gap - self->means[level]) / (self->means[level + 1] - self->means[level]);
+    return self->tilt[level].tilt + share * (self->tilt[level + 1].tilt - self->tilt[level].tilt);
+}
+
+/* int_0^step e^{-rate x} f dx of a linear f: the weights of its values at x = 0 and x = step. */
+static void linear_weights(double rate, double step, double weight[2]) {
+    double z = rate * step;
+    if (z < 1e-4) {
+        weight[0] = step * (0.5 - z / 6);
+        weight[1] = step * (0.5 - z / 3);
+        return;
+    }
+    double whole = -expm1(-z) / rate, first = (1 - (1 + z) * exp(-z)) / (rate * z);
+    weight[0] = whole - first;
+    weight[1] = first;
+}
+
+/* value[i] = e^{tau_k y} V_k(y) from entered[i] = e^{tau_{k-1} y} A_{k-1}(y); see rare.h. */
+static void add_stage(const rare_context *context, const stage *self, double tau_before,
+                      double *restrict entered, double *restrict value) {
+    const double step = context->deadline / GRID, rate = context->arrival_rate;
+    double slope;
+    ei_tilted_log_mgf(&self->law, self->theta, &slope);
+    double climb = slope - 1 / (rate + self->theta), fall = 1 / rate - ei_service_mean(self->law.service);
+    double weight[2], above = 0, decay = exp(-(self->theta - self->tau) * step);
+    for (int i = 0; i <= GRID; i++)
+        entered[i] *= exp(-(tau_before - self->tau) * step * i);
+    linear_weights(self->theta - self->tau, step, weight);
+    for (int i = 0; i <= GRID; i++) {
+        if (i > 0)
+            above = decay * above + weight[0] * entered[i] + weight[1] * entered[i - 1];
+        value[i] = entered[i] + (climb > 0 && isfinite(climb) ? above / climb : 0);
+    }
+    double below = entered[GRID] / tau_before;
+    decay = exp(-self->tau * step);
+    linear_weights(self->tau, step, weight);
+    for (int i = GRID; i >= 0; i--) {
+        if (i < GRID)
+            below = decay * below + weight[0] * entered[i] + weight[1] * entered[i + 1];
+        value[i] += below / fall;
+    }
+}
+
+static void init_levels(const rare_context *context, stage *self, const stage *before) {
+    const double tau = self->tau, least = fmin(0.25 / fmax(context->deadline, 1e-300), tau / 4);
+    for (int l = 0; l < LEVELS; l++) {
+        double left = tau * pow(least / tau, (double)l / (LEVELS - 2));
+        ei_tilt *tilt = &self->tilt[l];
+        tilt->tilt = l == 0 ? 0 : l == LEVELS - 1 ? tau : tau - left;
+        self->log_rate[l] = log1p(tilt->tilt / context->arrival_rate);
+        tilt->log_mgf = ei_tilted_log_mgf(&self->law, tilt->tilt, &tilt->slope);
+        self->means[l] = tilt->slope;
+        if (before == NULL)
+            continue;
+        for (const stage *other = context->stages; other < self; other++) {
+            double slope = other->tilt[l].slope;
+            if (other->tau != tau)
+                ei_tilted_log_mgf(&other->law, tilt->tilt, &slope);
+            self->means[l] += slope;
+        }
+    }
+}
+
+/* Policies of all stages, and the scale of the weights, which is about the union bound. */
+static int init_policies(rare_context *context) {
+    double value[GRID + 1], entered[GRID + 1];
+    const double step = context->deadline / GRID;
+    for (size_t k = 0; k < context->count; k++) {
+        stage *self = &context->stages[k], *before = k > 0 ? self - 1 : NULL;
+        self->tau = before != NULL ? fmin(before->tau, self->theta) : self->theta;
+        init_levels(context, self, before);
+        if (before == NULL)
+            for (int i = 0; i <= GRID; i++)
+                value[i] = 1;
         else
-            low = middle;
+            add_stage(context, self, before->tau, entered, value);
+        uint8_t used[LEVELS] = {0};
+        double peak = 0, log_entered = log(value[0]), last = 0;
+        for (int i = 0; i <= GRID; i++) {
+            int low = i > 0 ? i - 1 : 0, high = i < GRID ? i + 1 : GRID;
+            double slope = step > 0 ? (log(value[high]) - log(value[low])) / ((high - low) * step) : 0;
+            double sigma = fmax(fmin(self->tau - slope, self->tau), 0), gap = i * step;
+            policy *at = &self->at[i];
+            at->stay = (uint8_t)(before == NULL ? LEVELS - 1
+                                                : nearest_level(self, fmin(sigma, saddle(before, gap))));
+            double entry = fmin(before == NULL ? self->tau : sigma, saddle(self, gap));
+            at->enter = (uint8_t)nearest_level(self, entry);
+            at->leave = before == NULL ? 0 : fmin(entered[i] / value[i], 1);
+            used[at->stay] = used[at->enter] = 1;
+            log_entered -= i > 0 ? (entry + last) / 2 * step : 0;
+            last = entry;
+            entered[i] = log_entered + self->tau * gap;
+            peak = i == 0 ? entered[i] : fmax(peak, entered[i]);
+        }
+        context->log_scale += peak;
+        if (k + 1 == context->count)
+            context->log_scale += entered[GRID] - peak - self->tau * context->deadline;
+        for (int i = 0; i <= GRID; i++)
+            entered[i] = exp(entered[i] - peak);
+        for (int l = 0; l < LEVELS; l++)
+            if (used[l] && ei_tilt_init(&self->tilt[l], &self->law, self->tilt[l].tilt) != EI_OK)
+                return EI_ERR_NO_MEMORY;
     }
-    *result = low;
+    return EI_OK;
+}
+
+static const policy *policy_at(const rare_context *self, const stage *one, double gap) {
+    double cell = gap * self->cells_per_second;
+    return &one->at[cell <= 0 ? 0 : cell >= GRID ? GRID : (size_t)(cell + 0.5)];
+}
+
+/* e^{sigma s} / M(sigma) times `density`, in halves, since their square may exceed a double's range. */
+static double times_ratio(double density, const ei_tilt *tilt, double service) {
+    double half = exp((tilt->tilt * service - tilt->log_mgf) / 2);
+    return density * half * half;
+}
+
+typedef struct {
+    double path, density; /* P_k, and the density ratio of the paths that are on stage k */
+    const policy *at;
+} node;
+
+/* One job's services from the last stage backwards; `*hidden` is the stage that the tilt is on. Gives the sum
+ * of the density ratios where a path is beyond the deadline, else 0. */
+static double serve(const rare_context *self, ei_rng *rng, size_t *hidden, int first, double interval,
+                    node *nodes) {
+    double reached = 0, entering = first ? START : 0;
+    int enters = first;
+    if (!first)
+        reached = -INFINITY;
+    for (size_t k = self->count; k-- > 0;) {
+        stage *one = &self->stages[k];
+        node *here = &nodes[k];
+        const ei_tilt *stay = first ? NULL : &one->tilt[here->at->stay], *enter = NULL, *drawn = NULL;
+        if (entering > 0 || enters)
+            enter = &one->tilt[policy_at(self, one, self->deadline - reached)->enter];
+        if (*hidden == k)
+            drawn = enters ? enter : stay;
+        double start = first ? reached : fmax(here->path - interval, reached), middle;
+        double service = ei_tilted_draw(&one->law, drawn, rng, &middle);
+        double density = first || here->density == 0 ? 0 : times_ratio(here->density, stay, middle);
+        if (entering > 0)
+            density += times_ratio(entering, enter, middle);
+        here->path = reached = start + service;
+        if (reached > self->deadline) {
+            for (size_t other = 0; other < self->count; other++)
+                if (other > k || (other < k && !first))
+                    density += nodes[other].density;
+            return density;
+        }
+        here->at = policy_at(self, one, self->deadline - reached);
+        here->density = density * (1 - here->at->leave);
+        entering = density * here->at->leave;
+        enters = *hidden == k && k > 0 && ei_rng_uniform(rng) <= here->at->leave;
+        if (enters)
+            --*hidden;
+    }
+    return 0;
+}
+
+/* Weight over e^log_scale, or a negative status. */
+static double replicate(const rare_context *self, uint64_t index, node *nodes, uint64_t *jobs,
+                        ei_parallel *run) {
+    const double rate = self->arrival_rate;
+    size_t hidden = self->count - 1, alive = self->count;
+    double density, interval = 0;
+    ei_rng rng;
+    ei_rng_init(&rng, self->entropy, index);
+    for (int first = 1; (density = serve(self, &rng, &hidden, first, interval, nodes)) == 0; first = 0) {
+        if (++*jobs % POLL_JOBS == 0 && ei_parallel_stopped(run))
+            return EI_ERR_INTERRUPTED;
+        const stage *one = &self->stages[hidden];
+        interval = ei_rng_exponential(&rng) / (rate + one->tilt[nodes[hidden].at->stay].tilt);
+        /* Densities that no longer matter, and that nothing flows into, are left out. */
+        while (alive > hidden + 1 && nodes[alive - 1].density < 1e-20 * nodes[hidden].density)
+            nodes[--alive].density = 0;
+        for (size_t k = 0; k < alive; k++) {
+            size_t level = nodes[k].at->stay;
+            one = &self->stages[k];
+            nodes[k].density *= exp(one->log_rate[level] - one->tilt[level].tilt * interval);
+        }
+    }
+    if (!(density < INFINITY))
+        return 0;
+    double half = exp(-self->log_scale / 2);
+    return START * half / density * half;
+}
+
+static int chunk(void *argument, size_t index, ei_parallel *run) {
+    const rare_context *self = argument;
+    double *sums = self->sums[index];
+    node *nodes = calloc(self->count, sizeof *nodes);
+    if (nodes == NULL)
+        return EI_ERR_NO_MEMORY;
+    int status = EI_OK;
+    uint64_t jobs = 0, first = self->first + index * CHUNK;
+    uint64_t end = self->end - first < CHUNK ? self->end : first + CHUNK;
+    memset(sums, 0, sizeof self->sums[index]);
+    for (uint64_t replication = first; replication < end; replication++) {
+        double weight = replicate(self, replication, nodes, &jobs, run);
+        if (weight < 0) {
+            status = (int)weight;
+            break;
+        }
+        sums[0] += weight;
+        sums[1] += weight * weight;
+        sums[2] += weight * weight * weight;
+        sums[3] = fmax(sums[3], weight);
+    }
+    free(nodes);
+    return status;
+}
+
+/* Runs the replications up to `end` and adds to the sums. */
+static int add_round(rare_context *self, uint64_t end, double total[4], size_t threads, ei_monitor monitor) {
+    size_t chunks = (size_t)((end - self->first + CHUNK - 1) / CHUNK);
+    self->end = end;
+    self->sums = malloc(chunks * sizeof *self->sums);
+    if (self->sums == NULL)
+        return EI_ERR_NO_MEMORY;
+    int status = ei_parallel_for(chunk, self, chunks, threads, monitor);
+    for (size_t i = 0; status == EI_OK && i < chunks; i++) {
+        for (int j = 0; j < 3; j++)
+            total[j] += self->sums[i][j];
+        total[3] = fmax(total[3], self->sums[i][3]);
+    }
+    free(self->sums);
+    self->sums = NULL;
+    self->first = end;
+    return status;
+}
+
+/* Fills *result; whether the relative error is reached and can be believed. */
+static int judge(const rare_context *self, const double total[4], double relative_error,
+                 ei_rare_result *result) {
+    const double count = (double)self->first, mean = total[0] / count, half = exp(self->log_scale / 2);
+    double variance = fmax(total[1] / count - mean * mean, 0);
+    double third = total[2] / count - 3 * mean * total[1] / count + 2 * mean * mean * mean;
+    double skewness = variance > 1e-14 * mean * mean ? third / (variance * sqrt(variance)) : 0;
+    result->value = mean * half * half;
+    result->relative_error = count > 1 ? sqrt(variance / (count - 1)) / mean : INFINITY;
+    result->standard_error = result->relative_error * result->value;
+    result->replications = count;
+    result->effective_sample_size = total[1] > 0 ? total[0] * total[0] / total[1] : 0;
+    result->largest_weight_share = total[0] > 0 ? total[3] / total[0] : 0;
+    result->needed = fmax((double)(MINIMUM * self->count), SKEWNESS_RULE * skewness * skewness);
+    return result->relative_error <= relative_error && count >= result->needed &&
+           result->largest_weight_share <= LARGEST_SHARE;
+}
+
+static int sample(rare_context *self, double relative_error, double max_replications, size_t threads,
+                  ei_rare_result *result, ei_monitor monitor) {
+    const double limit = fmin(floor(max_replications), 9e15);
+    double next = fmin((double)(MINIMUM * self->count), limit), total[4] = {0};
+    for (;;) {
+        int status = add_round(self, (uint64_t)next, total, threads, monitor);
+        if (status != EI_OK)
+            return status;
+        if (judge(self, total, relative_error, result))
+            return EI_OK;
+        if (next >= limit)
+            return EI_ERR_ACCURACY;
+        double short_of = result->relative_error / relative_error;
+        double wanted = fmax(next * short_of * short_of * 1.05, result->needed);
+        next = fmin(ceil(fmin(fmax(wanted, 1.25 * next), 4 * next)), limit);
+    }
+}
+
+static int init_stages(rare_context *self, const ei_service *stages, size_t stage_count) {
+    self->stages = calloc(stage_count, sizeof *self->stages);
+    if (self->stages == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < stage_count; k++) {
+        int status = ei_service_verify(&stages[k]);
+        if (status != EI_OK)
+            return status;
+        double mean = ei_service_mean(&stages[k]);
+        if (!(self->arrival_rate * mean < 1))
+            return EI_ERR_UNSTABLE;
+        /* A service that is always 0 changes nothing. */
+        if (!(mean > 0))
+            continue;
+        stage *one = &self->stages[self->count++];
+        if ((status = ei_tilted_law_init(&one->law, &stages[k])) != EI_OK)
+            return status;
+        one->theta = ei_tilted_root(&one->law, self->arrival_rate);
+    }
     return EI_OK;
 }
 
 int ei_rare_violation(const ei_service *stages, size_t stage_count, double arrival_rate, double deadline,
                       double relative_error, double max_replications, const uint64_t entropy[4],
                       size_t threads, ei_rare_result *result, ei_monitor monitor) {
+    rare_context context = {.arrival_rate = arrival_rate, .deadline = deadline, .entropy = entropy};
     int status = EI_ERR_EMPTY;
-    rare_context context = {.stages = stages,
-                            .count = stage_count,
-                            .arrival_rate = arrival_rate,
-                            .deadline = deadline,
-                            .entropy = entropy,
-                            .theta = INFINITY,
-                            .bottleneck = stage_count};
+    double least = 0;
+    *result = (ei_rare_result){.value = 0};
     if (stage_count == 0)
         goto out;
     status = EI_ERR_DOMAIN;
     if (!(arrival_rate > 0) || !isfinite(arrival_rate) || !isfinite(deadline) || !(relative_error > 0) ||
         !(max_replications >= 1))
         goto out;
-    for (size_t k = 0; k < stage_count; k++) {
-        double theta;
-        if ((status = ei_service_verify(&stages[k])) != EI_OK)
-            goto out;
-        if (!(arrival_rate * ei_service_mean(&stages[k]) < 1)) {
-            status = EI_ERR_UNSTABLE;
-            goto out;
-        }
-        if (stages[k].kind == EI_SERVICE_DETERMINISTIC && stages[k].time == 0)
-            continue;
-        if ((status = root(&stages[k], arrival_rate, &theta)) != EI_OK)
-            goto out;
-        if (theta < context.theta) {
-            context.theta = theta;
-            context.bottleneck = stages[k].kind == EI_SERVICE_DETERMINISTIC ? stage_count : k;
-        }
-    }
-    /* A pipeline of nothing but zeros never waits. */
-    if (!isfinite(context.theta))
-        context.theta = 0;
-    status = EI_ERR_NO_MEMORY;
-    context.laws = calloc(stage_count, sizeof *context.laws);
-    if (context.laws == NULL)
+    if ((status = init_stages(&context, stages, stage_count)) != EI_OK)
         goto out;
-    double least = 0, log_moment = 0;
-    for (size_t k = 0; k < stage_count; k++) {
-        if ((status = cell_law_init(&context.laws[k], &stages[k], context.theta)) != EI_OK)
-            goto out;
+    for (size_t k = 0; k < stage_count; k++)
         least += ei_service_minimum(&stages[k]);
-        log_moment += context.laws[k].log_mgf;
-    }
-    *result = (ei_rare_result){.tilt = context.theta};
-    /* Far beyond where every weight is 0 in a double, paths would only take long. */
-    if (deadline < least || context.theta == 0 || context.theta * deadline - log_moment > 1000) {
+    result->effective_sample_size = result->replications = 1;
+    /* Below the least sojourn time, or nothing but zeros, which never wait. */
+    if (deadline < least || context.count == 0) {
         result->value = deadline < least;
-        result->effective_sample_size = result->replications = 1;
-        status = EI_OK;
         goto out;
     }
-    double sum = 0, squares = 0, largest = 0, count = 0;
-    for (size_t batches = FIRST_BATCHES;; batches *= 2) {
-        size_t added = batches - context.first_batch;
-        free(context.sums);
-        context.sums = malloc(added * sizeof *context.sums);
-        if (context.sums == NULL) {
-            status = EI_ERR_NO_MEMORY;
-            goto out;
-        }
-        if ((status = ei_parallel_for(batch, &context, added, threads > 0 ? threads : 1, monitor)) != EI_OK)
-            goto out;
-        for (size_t i = 0; i < added; i++) {
-            sum += context.sums[i][0];
-            squares += context.sums[i][1];
-            largest = fmax(largest, context.sums[i][2]);
-        }
-        context.first_batch = batches;
-        count = (double)batches * BATCH;
-        double mean = sum / count, variance = fmax(squares / count - mean * mean, 0);
-        result->value = mean;
-        result->standard_error = sqrt(variance / (count - 1));
-        result->replications = count;
-        result->effective_sample_size = squares > 0 ? sum * sum / squares : 0;
-        result->largest_weight_share = sum > 0 ? largest / sum : 0;
-        if (result->standard_error <= relative_error * mean)
-            break;
-        if (2 * count > max_replications) {
-            status = EI_ERR_ACCURACY;
-            break;
-        }
-    }
+    context.cells_per_second = deadline > 0 ? GRID / deadline : 0;
+    if ((status = init_policies(&context)) != EI_OK)
+        goto out;
+    result->tilt = context.stages[context.count - 1].tau;
+    if (context.log_scale > LOG_UNDERFLOW)
+        status =
+            sample(&context, relative_error, max_replications, threads > 0 ? threads : 1, result, monitor);
 out:
-    free(context.sums);
-    if (context.laws != NULL)
-        for (size_t k = 0; k < stage_count; k++)
-            cell_law_free(&context.laws[k]);
-    free(context.laws);
+    for (size_t k = 0; k < context.count; k++) {
+        for (int l = 0; l < LEVELS; l++)
+            ei_tilt_free(&context.stages[k].tilt[l]);
+        ei_tilted_law_free(&context.stages[k].law);
+    }
+    free(context.stages);
     return status;
 }

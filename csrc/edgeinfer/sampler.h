@@ -20,11 +20,10 @@ enum {
     EI_QUANTILE_TABLE = EI_QUANTILE_OCTAVES * EI_QUANTILE_CELLS + 1 /* a half's points */
 };
 
-/* The quantile that a random word picks. The table holds for each point the time there and the way to the
- * next. */
-EI_INLINE double ei_quantile(const double *table, uint64_t word) {
+/* The point of the table that a random word picks, and the fraction of the way to the next. */
+EI_INLINE uint64_t ei_quantile_point(uint64_t word, double *fraction) {
     uint64_t bits = (word >> 12) | 0x3ff0000000000000u, rest;
-    double v, fraction;
+    double v;
     memcpy(&v, &bits, sizeof v);
     v = (2 - v) / 2;
     memcpy(&bits, &v, sizeof bits);
@@ -32,9 +31,17 @@ EI_INLINE double ei_quantile(const double *table, uint64_t word) {
     uint64_t cell = (bits >> (52 - EI_QUANTILE_CELL_BITS)) -
                     ((uint64_t)(1023 - EI_QUANTILE_OCTAVES - 1) << EI_QUANTILE_CELL_BITS);
     rest = ((bits << EI_QUANTILE_CELL_BITS) & 0x000fffffffffffffu) | 0x3ff0000000000000u;
-    memcpy(&fraction, &rest, sizeof fraction);
-    const double *point = table + 2 * (cell + (word & 1) * EI_QUANTILE_TABLE);
-    return point[0] + (fraction - 1) * point[1];
+    memcpy(fraction, &rest, sizeof rest);
+    *fraction -= 1;
+    return cell + (word & 1) * EI_QUANTILE_TABLE;
+}
+
+/* The quantile that a random word picks. The table holds for each point the time there and the way to the
+ * next. */
+EI_INLINE double ei_quantile(const double *table, uint64_t word) {
+    double fraction;
+    const double *point = table + 2 * ei_quantile_point(word, &fraction);
+    return point[0] + fraction * point[1];
 }
 
 typedef enum {

@@ -155,11 +155,11 @@ static PyObject *rare_violation(PyObject *module, PyObject *arguments) {
     if (status != EI_OK && status != EI_ERR_ACCURACY)
         ei_raise("rare_violation", status);
     else
-        result =
-            Py_BuildValue("{sdsdsdsdsdsdsN}", "value", answer.value, "standard_error", answer.standard_error,
-                          "replications", answer.replications, "effective_sample_size",
-                          answer.effective_sample_size, "largest_weight_share", answer.largest_weight_share,
-                          "tilt", answer.tilt, "reached", PyBool_FromLong(status == EI_OK));
+        result = Py_BuildValue(
+            "{sdsdsdsdsdsdsdsdsN}", "value", answer.value, "standard_error", answer.standard_error,
+            "replications", answer.replications, "effective_sample_size", answer.effective_sample_size,
+            "largest_weight_share", answer.largest_weight_share, "relative_error", answer.relative_error,
+            "needed", answer.needed, "tilt", answer.tilt, "reached", PyBool_FromLong(status == EI_OK));
     ei_stage_list_free(&list);
     return result;
 }

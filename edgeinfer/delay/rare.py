@@ -15,6 +15,20 @@ from edgeinfer.delay.simulation import _check_loads, _threads
 from edgeinfer.model import Pipeline
 
 
+def _doubt(answer: dict[str, Any], target: float) -> str:
+    """Why the estimate may not have its relative error; empty where it has."""
+    if answer["value"] < np.finfo(float).tiny:
+        return f"the probability is {answer['value']:.2g}, below the normal range of a double: it loses digits or is 0"
+    if answer["reached"]:
+        return ""
+    count, error = f"{answer['replications']:.6g} replications", answer["relative_error"]
+    if not error <= target:
+        return f"{count} did not reach relative_error = {target:g}, but {error:.2g}"
+    if answer["replications"] < answer["needed"]:
+        return f"{count} are too few for an interval: {np.ceil(answer['needed']):.6g} are needed for such weights"
+    return f"the largest of {count} carries {100 * answer['largest_weight_share']:.2g} % of the sum: too few for an interval"
+
+
 def rare_violation(
     pipeline: Pipeline,
     arrival_rate: ArrayLike,
@@ -27,6 +41,11 @@ def rare_violation(
     max_replications: float = 1e8,
 ) -> Estimate:
     """Probability that the sojourn time exceeds a deadline, however small, by importance sampling.
+
+    Paths are drawn from a mixture over the ways through the stages, each stage tilted as the gap to the
+    deadline asks, and weighed by the inverse density of the whole mixture (`csrc/edgeinfer/rare.h`), so that
+    several stages that are equally likely to be late are all seen. The work grows with the jobs on a path,
+    about ``deadline * arrival_rate / (1 - load)`` at heavy load.
 
     Parameters
     ----------
@@ -42,12 +61,19 @@ def rare_violation(
     confidence : float
         Of the interval, in (0, 1).
     max_replications : float
-        An `AccuracyWarning` where these do not reach `relative_error`.
+        Most replications, >= 1; kept to exactly.
 
     Returns
     -------
     Estimate
-        With `effective_sample_size`.
+        With `effective_sample_size`. The interval of a single replication is (0, 1).
+
+    Warns
+    -----
+    AccuracyWarning
+        Where `max_replications` do not reach `relative_error`; where they do, but are fewer than 64 a stage or
+        than 25 times the squared skewness of the weights, or one weight is more than 5 % of their sum, so that
+        the interval cannot be trusted; and where the value is below the normal range of a double, 2.2e-308.
 
     Raises
     ------
@@ -85,20 +111,24 @@ def rare_violation(
                 _random.entropy_words(sequence, int(at)),
                 workers,
             )
-            if not answer["reached"]:
+            doubt = _doubt(answer, target)
+            if doubt:
                 warnings.warn(
-                    f"rare_violation: deadline = {element_limit:g}: {answer['replications']:.3g} "
-                    f"replications did not reach relative_error = {target:g}",
+                    f"rare_violation: arrival_rate = {element_rate:g}, deadline = {element_limit:g}: {doubt}",
                     AccuracyWarning,
                     stacklevel=2,
                 )
-            value[at], error[at] = answer["value"], answer["standard_error"]
+            value[at], error[at] = answer["value"], answer["relative_error"]
             effective[at], replications[at] = answer["effective_sample_size"], int(answer["replications"])
     half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    with np.errstate(invalid="ignore"):
+        high = np.where(np.isfinite(half), np.minimum(value * (1 + half), 1), 1)
+    # A probability that underflows is below the least double.
+    high[value == 0] = np.nextafter(0, 1)
     return Estimate(
         finish(value, shape),
-        finish(np.maximum(value - half, 0), shape),
-        finish(np.minimum(value + half, 1), shape),
+        finish(value * np.maximum(1 - half, 0), shape),
+        finish(high, shape),
         confidence,
         finish(replications, shape),
         finish(effective, shape),

@@ -1,0 +1,55 @@
+/* Service laws under exponential tilts, e^{sigma S} / M(sigma) times the law. A link's law is that of the
+ * sampler's table of quantiles, uniform between its points, with an exponential tail at the law's abscissa
+ * beyond the last one (2^-54); measured times are taken in at most EI_TILT_GROUPS runs of neighbours. A tilt
+ * weighs each cell or run by e^{sigma middle} and leaves what is inside as it is, so that the likelihood
+ * ratio e^{sigma middle} / M(sigma) is exact for the tabulated law. */
+#ifndef EDGEINFER_TILT_H
+#define EDGEINFER_TILT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edgeinfer/rng.h"
+#include "edgeinfer/sampler.h"
+#include "edgeinfer/service.h"
+#include "edgeinfer/status.h"
+
+enum { EI_TILT_GROUPS = 1 << 14 };
+
+typedef struct {
+    const ei_service *service; /* not owned */
+    ei_sampler sampler;
+    size_t cells;         /* 0 unless a link or samples */
+    double *middle;       /* s, [cells] */
+    double *mass;         /* [cells] */
+    double top;           /* largest middle, s */
+    double tail, tail_at; /* rate (1/s) and start (s) of the tail beyond the cells; rate 0: none */
+} ei_tilted_law;
+
+/* One tilt of a law. */
+typedef struct {
+    double tilt;        /* sigma, 1/s */
+    double log_mgf;     /* log M(sigma) of the tabulated law */
+    double slope;       /* its derivative: the tilted mean, s */
+    double *cumulative; /* [cells + 1], of cells and tail; NULL where not needed */
+    uint32_t *guide;    /* [cells] */
+} ei_tilt;
+
+EI_WARN_UNUSED int ei_tilted_law_init(ei_tilted_law *self, const ei_service *service);
+void ei_tilted_law_free(ei_tilted_law *self);
+
+/* log M(sigma) and its derivative (s); +inf at and beyond the abscissa. */
+double ei_tilted_log_mgf(const ei_tilted_law *self, double sigma, double *derivative);
+
+/* The root theta > 0 of M(theta) lambda / (lambda + theta) = 1 for a stable stage, 1/s; +inf for a service
+ * that is always 0. */
+double ei_tilted_root(const ei_tilted_law *self, double arrival_rate);
+
+/* *self owns its tables on EI_OK; free is legal after a failure and for a zeroed one. */
+EI_WARN_UNUSED int ei_tilt_init(ei_tilt *self, const ei_tilted_law *law, double sigma);
+void ei_tilt_free(ei_tilt *self);
+
+/* A service time drawn under `tilt` (NULL: plainly), s. *middle: what its likelihood ratios take it for. */
+double ei_tilted_draw(const ei_tilted_law *self, const ei_tilt *tilt, ei_rng *rng, double *middle);
+
+#endif
