@@ -133,9 +133,12 @@ def main() -> None:
         both = best(lambda link=link: ours(SPLIT, ours_jobs // 64, 2, link=link), 3)
         print(f"  two threads: {seconds / both / 2:.2f} of linear scaling; to reach: 0.9")
     image = ei.Transfer(5.2429e6, LINK, "b")
+    exponential = ei.Pipeline([ei.Exponential(0.5, name) for name in "abc"])
     cases = {
         "edge": (SPLIT, 1.0, 17.7),
         "device": (ei.Pipeline(SPLIT.stages[::-1]), 1.0, 17.7),
+        "three equal stages, load 0.3": (exponential, 0.6, 19.0),
+        "three equal stages, load 0.025": (exponential, 0.05, 13.7),
         "link": (ei.Pipeline([ei.Compute(0.3, NODE, "a"), image, ei.Compute(D3, NODE, "c")]), 1.3, 16.0),
     }
     for name, (pipeline, rate, deadline) in cases.items():
