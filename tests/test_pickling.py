@@ -189,6 +189,7 @@ def test_every_error_copies(way):
     made = {
         "UnstableError": ("f", 1.0, {"a": 2.0}),
         "EdgeError": ("UNAVAILABLE", "no answer"),
+        "Missing": ("size of x", "shapes"),
         "Refusal": ("INVALID", "no"),
     }
     kinds = errors()

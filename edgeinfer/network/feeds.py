@@ -27,8 +27,11 @@ class Missing(ValueError):
     """
 
     def __init__(self, text: str, argument: str) -> None:
-        super().__init__(f"{text}; give {argument}")
+        super().__init__(text, argument)
         self.text, self.argument = text, argument
+
+    def __str__(self) -> str:
+        return f"{self.text}; give {self.argument}"
 
 
 def made_up(

@@ -86,8 +86,6 @@ class NetworkProfile(_validate.Frozen):
             if value.shape != (count,):
                 raise ValueError(f"{name} of shape {value.shape}: must be ({count},), one for each operation")
             object.__setattr__(self, name, value)
-        if not self.graph.flops:
-            _validate.scalar("product_flops_rate", self.provenance.get("product_flops_rate", 0.0), 0, low_open=True)
         totals = np.atleast_1d(_validate.positive("totals", self.totals, "s"))
         if totals.ndim != 1 or not totals.size:
             raise ValueError(f"totals of shape {totals.shape}: must be one-dimensional and not empty")
@@ -105,7 +103,8 @@ class NetworkProfile(_validate.Frozen):
         """
         if self.graph.flops:
             return float(self.graph.flops / self.totals.mean())
-        return float(self.provenance["product_flops_rate"])
+        rate = self.provenance.get("product_flops_rate", 0.0)
+        return _validate.scalar("provenance['product_flops_rate']", rate, 0, low_open=True)
 
     def node(self, name: str, slowdown: float = 1.0) -> Node:
         """This machine, or one `slowdown` times slower, as a node."""
