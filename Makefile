@@ -103,7 +103,7 @@ lint: $(VENV)/.lint $(VENV)/.test
 signalling:
 	test -x build/protoc/bin/python || $(PYTHON) -m venv build/protoc
 	build/protoc/bin/python -m pip install --quiet "grpcio-tools==1.62.3" "setuptools<80"
-	build/protoc/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. edgeinfer/bridge/signalling.proto
+	build/protoc/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. edgeinfer/bridge/wire/signalling.proto
 
 wheel: $(VENV)/.wheel
 	PYTHON=$(abspath $(python)) sh scripts/wheel.sh

@@ -10,9 +10,9 @@ import numpy as np
 from common import machine, report
 
 from edgeinfer import bridge
-from edgeinfer.bridge.device import Connection, Device, Order
-from edgeinfer.bridge.processes import Process
-from edgeinfer.bridge.trace import Trace, read_trace
+from edgeinfer.bridge.device.cascade import Connection, Device, Order
+from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.wire.trace import Trace, read_trace
 
 REQUESTS = 100
 PRIOR_STEPS, DECODE_STEPS = 16, 8

@@ -6,13 +6,14 @@ from time import perf_counter
 
 import numpy as np
 
+from edgeinfer.bridge.cutting.problem import read_problem
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from bridge import networks
 
 from edgeinfer import Node, RayleighLink
 from edgeinfer.bridge import cut
-from edgeinfer.bridge import cuts as module
 
 LIMITS = {1000: 2.0, 5000: 10.0}
 LINK = RayleighLink(1e8, 31, -100, 128.1, 1e-3)
@@ -34,7 +35,7 @@ def rival(graph, nodes):
         import networkx
     except ImportError:
         return None
-    problem = module._problem(graph, nodes["device"], nodes["edge"], LINK, None, None)
+    problem = read_problem(graph, nodes["device"], nodes["edge"], LINK, None, None)
     network = networkx.DiGraph()
     for tail, head, capacity in zip(problem.tail, problem.head, problem.base, strict=True):
         old = network.get_edge_data(tail, head, {"capacity": 0.0})["capacity"]

@@ -5,7 +5,7 @@ from common import machine
 
 import edgeinfer as ei
 from edgeinfer import bridge
-from edgeinfer.bridge import digits
+from edgeinfer.bridge.exit import digits
 
 REQUESTS, RUNS, LOADS = 3000, 6, (0.3, 0.6, 0.8)
 

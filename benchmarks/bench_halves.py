@@ -8,7 +8,7 @@ from bench_bridge import echo
 from common import machine, report
 
 from edgeinfer import bridge
-from edgeinfer.bridge.cut_measurement import PAUSE, message_bits
+from edgeinfer.bridge.run.cut import PAUSE, message_bits
 from edgeinfer.estimates import proportions
 from edgeinfer.paper import halves
 

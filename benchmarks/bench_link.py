@@ -9,8 +9,8 @@ import numpy as np
 from common import machine
 
 from edgeinfer import paper
-from edgeinfer.bridge.airtime import Airtime
-from edgeinfer.bridge.processes import Process
+from edgeinfer.bridge.link.airtime import Airtime
+from edgeinfer.bridge.wire.processes import Process
 
 TRANSFERS, LINKS = 8000, 16
 BITS = 1.0486e6

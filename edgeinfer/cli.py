@@ -535,9 +535,10 @@ def edge_command(
     Example: edgeinfer edge --port 8001
     """
     from edgeinfer import bridge
-    from edgeinfer.bridge import allocation, security
-    from edgeinfer.bridge.edge import Edge, run
-    from edgeinfer.bridge.trace import Trace
+    from edgeinfer.bridge.cascade import choices as allocation
+    from edgeinfer.bridge.edge.cascade import Edge, run
+    from edgeinfer.bridge.wire import security
+    from edgeinfer.bridge.wire.trace import Trace
 
     security.check_listen(host, certificate is not None, insecure)
     credentials = security.server_credentials(certificate, key, client_ca)
@@ -595,9 +596,9 @@ def generate_command(
     from contextlib import ExitStack
 
     from edgeinfer import bridge
-    from edgeinfer.bridge import picture
-    from edgeinfer.bridge.device import Device, Order
-    from edgeinfer.bridge.trace import Trace
+    from edgeinfer.bridge.cascade import images as picture
+    from edgeinfer.bridge.device.cascade import Device, Order
+    from edgeinfer.bridge.wire.trace import Trace
 
     if paradigm == "device":
         _refuse("not with --paradigm device, which needs no edge", "edge", "wire", "quality", *_EDGE)
@@ -626,8 +627,8 @@ def generate_command(
 
 def _connect(edge: str, ca: str | None, certificate: str | None, key: str | None, **options: Any) -> Any:
     """A connection to HOST:PORT, with TLS where files are given."""
-    from edgeinfer.bridge import address, security
-    from edgeinfer.bridge.device import Connection
+    from edgeinfer.bridge.device.cascade import Connection
+    from edgeinfer.bridge.wire import address, security
 
     host, port = address.parse("edge", edge)
     credentials = security.channel_credentials(ca, certificate, key)
@@ -663,9 +664,9 @@ def link_command(
 
     Example: edgeinfer link --listen 8002 --to 127.0.0.1:8001 --set bandwidth=1e6 --seed 1
     """
-    from edgeinfer.bridge import address, security
-    from edgeinfer.bridge.shaper import Shaper, run
-    from edgeinfer.bridge.trace import Trace
+    from edgeinfer.bridge.link.shaper import Shaper, run
+    from edgeinfer.bridge.wire import address, security
+    from edgeinfer.bridge.wire.trace import Trace
 
     if free_downlink:
         _refuse("shapes the downlink, which --free-downlink leaves free", "settings")
@@ -823,10 +824,11 @@ def serve_command(
 
     Example: edgeinfer serve model.onnx --port 8001
     """
-    from edgeinfer.bridge import CutSessions, security
-    from edgeinfer.bridge.cut_edge import CutEdge
-    from edgeinfer.bridge.edge import run
-    from edgeinfer.bridge.trace import Trace
+    from edgeinfer.bridge import CutSessions
+    from edgeinfer.bridge.edge.cascade import run
+    from edgeinfer.bridge.edge.network import CutEdge
+    from edgeinfer.bridge.wire import security
+    from edgeinfer.bridge.wire.trace import Trace
 
     security.check_listen(host, certificate is not None, insecure)
     credentials = security.server_credentials(certificate, key, client_ca)
@@ -890,8 +892,8 @@ def infer_command(
 
     from edgeinfer import bridge
     from edgeinfer._files import replacing
-    from edgeinfer.bridge import cut_device
-    from edgeinfer.bridge.trace import Trace
+    from edgeinfer.bridge.device import network as cut_device
+    from edgeinfer.bridge.wire.trace import Trace
     from edgeinfer.network.feeds import random_feeds
 
     if source is not None:

@@ -1,6 +1,7 @@
 """The shape of the package: public names, import direction, light imports, neighbours."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -14,17 +15,40 @@ ROOT = Path(edgeinfer.__file__).parent
 PUBLIC = """RayleighLink TransferTime Node Cascade Compute Transfer Measured Pipeline split edge_only device_only paper latency
 mean_sojourn violation_bound violation_bracket simulate rare_violation Estimate deadline_at max_arrival_rate min_bandwidth
 study plan UnstableError quality allocate_steps""".split()
-#: What each room may import.
+#: What every room of the bridge may import.
+GROUND = {"model", "estimates", "network"}
+BRIDGE = ("cascade", "cutting", "tile", "codec", "wire", "exit", "link", "edge", "device", "run")
+#: What each room may import, the rooms of the bridge on three floors.
 BELOW = {
     "model": set(),
     "estimates": set(),
     "network": {"model"},
     "delay": {"model", "estimates"},
     "quality": {"model", "estimates", "network"},
-    "bridge": {"model", "estimates", "network"},
+    **dict.fromkeys(("bridge.cascade", "bridge.cutting", "bridge.tile", "bridge.codec", "bridge.wire"), GROUND),
+    "bridge.exit": {*GROUND, "bridge.codec"},
+    "bridge.link": {*GROUND, "bridge.wire"},
+    "bridge.edge": {*GROUND, "bridge.cascade", "bridge.cutting", "bridge.wire"},
+    "bridge.device": {*GROUND, "bridge.cascade", "bridge.cutting", "bridge.wire"},
+    "bridge.run": {
+        *GROUND,
+        *(f"bridge.{room}" for room in ("cascade", "cutting", "exit", "wire", "link", "edge", "device")),
+    },
+    # Its face hands on what the rooms within have.
+    "bridge": {*GROUND, *(f"bridge.{room}" for room in BRIDGE)},
     "plan": {"model", "delay"},
     "study": {"model", "delay", "plan"},
-    "paper": {"model", "estimates", "delay", "network", "quality", "bridge", "plan", "study"},
+    "paper": {
+        "model",
+        "estimates",
+        "delay",
+        "network",
+        "quality",
+        "bridge",
+        *(f"bridge.{room}" for room in BRIDGE),
+        "plan",
+        "study",
+    },
 }
 
 
@@ -38,22 +62,39 @@ def test_unknown_names():
         edgeinfer.nonsense  # noqa: B018
 
 
+def imported(path):
+    """Modules of this package that a file imports, wherever in it; a name that is imported may be one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "edgeinfer":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "edgeinfer")
+
+
+def room_of(name):
+    """The room of a module or of a name in it, "bridge.cascade" say; None for what lies in no room."""
+    parts = name.split(".")[1:]
+    return next((room for room in (".".join(parts[:2]), *parts[:1]) if room in BELOW), None)
+
+
 @pytest.mark.parametrize("room", BELOW)
 def test_imports_point_one_way(room):
-    for path in (ROOT / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module]
-                if node.module == "edgeinfer":
-                    names = [f"edgeinfer.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            else:
-                continue
-            for name in names:
-                parts = name.split(".")
-                if parts[0] == "edgeinfer" and len(parts) > 1 and parts[1] in BELOW and parts[1] != room:
-                    assert parts[1] in BELOW[room], f"{path}: {name}"
+    for path in ROOT.joinpath(*room.split(".")).rglob("*.py"):
+        if room_of(".".join(("edgeinfer", *path.relative_to(ROOT).with_suffix("").parts))) != room:
+            continue
+        for name in imported(path):
+            if (other := room_of(name)) not in (None, room):
+                assert other in BELOW[room], f"{path}: {name}"
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    files = {".".join(("edgeinfer", *p.relative_to(ROOT).with_suffix("").parts)): p for p in ROOT.rglob("*.py")}
+    arrows = {}
+    for name, path in files.items():
+        # A package's face only hands names on.
+        found = set() if name.endswith("__init__") else set(imported(path))
+        arrows[name] = {n if n in files else n.rpartition(".")[0] for n in found} & files.keys()
+    graphlib.TopologicalSorter(arrows).prepare()
 
 
 @pytest.mark.process

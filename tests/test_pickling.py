@@ -13,7 +13,7 @@ import pytest
 
 import edgeinfer as ei
 from edgeinfer import bridge, paper
-from edgeinfer.bridge import exits
+from edgeinfer.bridge.exit import queue, rules
 
 ROOMS = (ei.model, ei.delay, ei.quality, ei.bridge, ei.plan, ei.study, ei.paper)
 COPIES = {
@@ -25,8 +25,8 @@ COPIES = {
 LINK = ei.RayleighLink([5e6, 10e6], 31, -100, 128.1, 0.01)
 NODE = ei.Node("n", [1.0, 2.0])
 PIPELINE = ei.Pipeline([ei.Compute([0.1, 0.2], NODE, "a"), ei.Transfer([1e6, 2e6], LINK, "b")])
-RULE = exits.ExitRule([0.8])
-EVALUATION = exits.Evaluation([[[0.9, 0.1], [0.6, 0.4]], [[0.9, 0.1], [0.2, 0.8]]], [0, 1], [1.0, 3.0], 2.5)
+RULE = rules.ExitRule([0.8])
+EVALUATION = rules.Evaluation([[[0.9, 0.1], [0.6, 0.4]], [[0.9, 0.1], [0.2, 0.8]]], [0, 1], [1.0, 3.0], 2.5)
 QUANTISER = bridge.uniform(np.array([[0.0, 1.0]]), 4)
 PCA = bridge.fit_pca(np.random.default_rng(1).normal(size=(30, 2, 2, 2)), 1)
 
@@ -39,7 +39,7 @@ def values():
         paper.scenario().cascade, paper.scenario(), paper.scenario().replace(slot=[0.01, 0.02]), paper.measured_scenario(),
         ei.latency(PIPELINE), ei.violation_bracket(PIPELINE, 0.5, [1.0, 2.0]), run, run.mean,
         ei.plan.Allocation(np.array([1, 2]), np.array([3, 4]), row, row),
-        RULE, EVALUATION, exits.DeadlinePolicy([RULE], [0.4], 1.0), exits.Served(row, row, row, np.array([0, 1]), row > 0),
+        RULE, EVALUATION, queue.DeadlinePolicy([RULE], [0.4], 1.0), queue.Served(row, row, row, np.array([0, 1]), row > 0),
         QUANTISER, PCA, bridge.Channels([0, 2], np.ones((3, 2, 2))), bridge.Codec((2, 2, 2), [], QUANTISER),
         ei.Estimate(0.5, 0.4, 0.6, 0.95, 9), bridge.RatePoint("a", *[ei.Estimate(1.0, 0.5, 2.0, 0.95, 9)] * 4),
         bridge.Order("a"), bridge.Scheduler(), *bridge.Scheduler().steps(2, "ddim"),

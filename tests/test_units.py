@@ -10,7 +10,9 @@ import pytest
 
 import edgeinfer as ei
 from edgeinfer import bridge, estimates, paper
-from edgeinfer.bridge import allocation, exits, quantisers
+from edgeinfer.bridge.cascade import choices as allocation
+from edgeinfer.bridge.codec import quantisers
+from edgeinfer.bridge.exit import queue, rules
 
 NODE = ei.Node("unit", 1.0)
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -18,8 +20,8 @@ LAW = LINK.transfer(1e6)
 DEVICE = ei.Pipeline([ei.Compute(0.3, NODE, "a")])
 SPLIT = ei.Pipeline([ei.Compute(0.3, NODE, "a"), ei.Transfer(1e6, LINK, "b")])
 PROBABILITIES = [[[0.9, 0.1], [0.6, 0.4]], [[0.9, 0.1], [0.2, 0.8]]]
-EVALUATION = exits.Evaluation(PROBABILITIES, [0, 1], [1.0, 3.0], 2.5)
-SERVED = exits.Served(*np.array([[0.0, 1.0], [0.0, 2.0], [2.0, 5.0]]), np.array([0, 0]), np.array([True, False]))
+EVALUATION = rules.Evaluation(PROBABILITIES, [0, 1], [1.0, 3.0], 2.5)
+SERVED = queue.Served(*np.array([[0.0, 1.0], [0.0, 2.0], [2.0, 5.0]]), np.array([0, 0]), np.array([True, False]))
 STEPS = {"prior_step_seconds": 0.1, "decode_step_seconds": 0.2, "waiting_seconds": 0.5, "quality": None}
 
 
@@ -58,10 +60,10 @@ TIMES = {
     "allocate": (lambda x: waiting(deadline=x), "deadline", 4.0),
     "allocate step": (lambda x: waiting(prior_step_seconds=x), "prior_step_seconds", 0.1),
     "policy": (
-        lambda x: exits.DeadlinePolicy([exits.ExitRule([0.9])], [0.4], x).deadline, "deadline", 1.0
+        lambda x: queue.DeadlinePolicy([rules.ExitRule([0.9])], [0.4], x).deadline, "deadline", 1.0
     ),
     "mean_times": (
-        lambda x: exits.DeadlinePolicy([exits.ExitRule([0.9])], [x], 1.0).mean_times.tolist(), "mean_times[0]", 0.5
+        lambda x: queue.DeadlinePolicy([rules.ExitRule([0.9])], [x], 1.0).mean_times.tolist(), "mean_times[0]", 0.5
     ),
     "violation": (SERVED.violation, "deadline", 2.0),
     "backlog": (lambda x: int(SERVED.backlog(x)), "times", 1.5),
@@ -92,8 +94,8 @@ NUMBERS = {
     "poisson": (lambda x: bridge.poisson(x, 3), "rate"),
     "requests": (lambda x: bridge.poisson(1.0, x), "requests"),
     "observe": (lambda x: observed(x, 1.0), "bits"),
-    "thresholds": (exits.ExitRule, "thresholds"),
-    "costs": (lambda x: exits.Evaluation(PROBABILITIES, [0, 1], [1.0, 3.0], x), "full_cost"),
+    "thresholds": (rules.ExitRule, "thresholds"),
+    "costs": (lambda x: rules.Evaluation(PROBABILITIES, [0, 1], [1.0, 3.0], x), "full_cost"),
     "uniform": (lambda x: quantisers.uniform([[0.0, 1.0]], x), "bits"),
     "mean": (lambda x: estimates.mean([1.0, 2.0], x), "confidence"),
     "psnr": (lambda x: ei.quality.psnr(np.zeros((2, 2, 2, 3)), np.ones((2, 2, 2, 3)), data_range=x), "data_range"),

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeinfer import bridge, quality
-from edgeinfer.bridge import picture, scenes
+from edgeinfer import bridge, quality, scenes
+from edgeinfer.bridge.cascade import images as picture
 
 Array = npt.NDArray[Any]
 BATCH = 64

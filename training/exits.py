@@ -27,9 +27,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeinfer.bridge.compression import fewest_bits, rate_accuracy, standard_codecs
-from edgeinfer.bridge.digits import load_data
-from edgeinfer.bridge.exits import load_exits
+from edgeinfer.bridge.exit.digits import load_data
+from edgeinfer.bridge.exit.network import load_exits
+from edgeinfer.bridge.exit.rates import fewest_bits, rate_accuracy, standard_codecs
 from edgeinfer.network.graphs import count_flops
 
 SEED = 1

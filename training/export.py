@@ -25,8 +25,7 @@ from networks import TEXT_WIDTH, TRAIN_TIMESTEPS, Embedder, TextReader, UNet, bu
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from edgeinfer import bridge
-from edgeinfer.bridge import scenes
+from edgeinfer import bridge, scenes
 
 PRIORS = {"prior_16": 16, "prior_32": 32}
 DECODER_SIDE = 64

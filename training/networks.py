@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeinfer.bridge import scenes
+from edgeinfer import scenes
 
 TEXT_WIDTH = 128
 TRAIN_TIMESTEPS = 1000

@@ -12,7 +12,7 @@ from networks import TRAIN_TIMESTEPS, Embedder, TextReader, UNet, alphas_cumprod
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeinfer.bridge import scenes
+from edgeinfer import scenes
 
 Encode = Callable[[Tensor], Tensor]
 

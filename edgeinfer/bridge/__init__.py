@@ -3,50 +3,30 @@
 from importlib import import_module
 from typing import Any
 
-from edgeinfer.bridge.airtime import Airtime
-from edgeinfer.bridge.channels import IMPORTANCES, importance
-from edgeinfer.bridge.compression import (
-    PCA,
-    Autoencoder,
-    Channels,
-    Codec,
-    RatePoint,
-    fewest_bits,
-    fit_codec,
-    fit_pca,
-    offload,
-    rate_accuracy,
-    read_autoencoder,
-    select_channels,
-    standard_codecs,
-)
-from edgeinfer.bridge.cut_sessions import CutSessions, Division, divide
-from edgeinfer.bridge.cuts import BestCuts, Cut, best_cuts, candidates, chain_cuts, cut
-from edgeinfer.bridge.exits import (
-    DeadlinePolicy,
-    Evaluation,
-    ExitManifest,
-    ExitNetwork,
-    ExitRule,
-    Served,
-    calibrate,
-    deadline_policy,
-    load_exits,
-    poisson,
-    read_exits,
-    replay,
-    serve,
-)
-from edgeinfer.bridge.link_rate import AdaptiveCut, LinkRate
-from edgeinfer.bridge.manifest import Flops, Image, Manifest, Network, Stage, Text, Wire, read_manifest
-from edgeinfer.bridge.parts import Parts, write_parts
-from edgeinfer.bridge.profiles import Profile
-from edgeinfer.bridge.profiling import profile
-from edgeinfer.bridge.quantisers import Quantiser, lloyd_max, uniform
-from edgeinfer.bridge.runtime import GenerativeCascade, load, pack, unpack
-from edgeinfer.bridge.schedulers import Scheduler, Step, advance
-from edgeinfer.bridge.tile_workers import TileWorkers
-from edgeinfer.bridge.tiles import Tile, Tiling, best_tiling, channel_tiles, spatial_tiles, tileable_runs
+from edgeinfer.bridge.cascade.folder import read_manifest
+from edgeinfer.bridge.cascade.manifest import Flops, Image, Manifest, Network, Stage, Text, Wire
+from edgeinfer.bridge.cascade.packing import pack, unpack
+from edgeinfer.bridge.cascade.profiles import Profile
+from edgeinfer.bridge.cascade.runtime import GenerativeCascade, load
+from edgeinfer.bridge.cascade.schedulers import Scheduler, Step, advance
+from edgeinfer.bridge.codec.channels import IMPORTANCES, importance
+from edgeinfer.bridge.codec.codecs import Codec, fit_codec
+from edgeinfer.bridge.codec.quantisers import Quantiser, lloyd_max, uniform
+from edgeinfer.bridge.codec.steps import PCA, Autoencoder, Channels, fit_pca, read_autoencoder, select_channels
+from edgeinfer.bridge.cutting.cuts import Cut, Division, divide
+from edgeinfer.bridge.cutting.parts import Parts, write_parts
+from edgeinfer.bridge.cutting.rate import AdaptiveCut, LinkRate
+from edgeinfer.bridge.cutting.search import BestCuts, best_cuts, candidates, chain_cuts, cut
+from edgeinfer.bridge.cutting.sessions import CutSessions
+from edgeinfer.bridge.exit.manifest import ExitManifest, read_exits
+from edgeinfer.bridge.exit.network import ExitNetwork, load_exits
+from edgeinfer.bridge.exit.queue import DeadlinePolicy, Served, deadline_policy, poisson, replay, serve
+from edgeinfer.bridge.exit.rates import RatePoint, fewest_bits, offload, rate_accuracy, standard_codecs
+from edgeinfer.bridge.exit.rules import Evaluation, ExitRule, calibrate
+from edgeinfer.bridge.link.airtime import Airtime
+from edgeinfer.bridge.run.profile import profile
+from edgeinfer.bridge.tile.tiles import Tile, Tiling, best_tiling, channel_tiles, spatial_tiles, tileable_runs
+from edgeinfer.bridge.tile.workers import TileWorkers
 from edgeinfer.estimates import Estimate as Interval
 from edgeinfer.network.files import Part, Port, read_part
 from edgeinfer.network.graphs import Graph, Operation, Tensor, count_flops, read_graph
@@ -55,27 +35,27 @@ from edgeinfer.network.zoo import LIGHT_NETWORKS, light_model, light_path, shipp
 
 # What speaks gRPC or draws loads when it is first named.
 _LAZY = {
-    "Connection": "device",
-    "CutDevice": "cut_device",
-    "CutEdge": "cut_edge",
-    "CutRun": "cut_measurement",
-    "Device": "device",
-    "EdgeError": "device",
-    "Generation": "device",
-    "Order": "device",
-    "Edge": "edge",
-    "Inference": "cut_device",
-    "LoadTest": "loadtest",
-    "Testbed": "loadtest",
-    "load_test": "loadtest",
-    "measure_cut": "cut_measurement",
-    "message_pipeline": "cut_measurement",
-    "profile_cut": "cut_measurement",
-    "Shaper": "shaper",
-    "Trace": "trace",
-    "control_bytes": "trace",
-    "draw_trace": "trace",
-    "read_trace": "trace",
+    "Connection": "device.cascade",
+    "CutDevice": "device.network",
+    "CutEdge": "edge.network",
+    "CutRun": "run.cut",
+    "Device": "device.cascade",
+    "EdgeError": "device.cascade",
+    "Generation": "device.cascade",
+    "Order": "device.cascade",
+    "Edge": "edge.cascade",
+    "Inference": "device.network",
+    "LoadTest": "run.load",
+    "Testbed": "run.load",
+    "load_test": "run.load",
+    "measure_cut": "run.cut",
+    "message_pipeline": "run.cut",
+    "profile_cut": "run.cut",
+    "Shaper": "link.shaper",
+    "Trace": "wire.trace",
+    "control_bytes": "wire.trace",
+    "draw_trace": "wire.trace",
+    "read_trace": "wire.trace",
 }
 __all__ = [
     "IMPORTANCES",

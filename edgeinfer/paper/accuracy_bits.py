@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer.bridge import RatePoint, load_exits, offload, rate_accuracy, standard_codecs
-from edgeinfer.bridge import digits as digits_data
+from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.delay import violation_bracket
 from edgeinfer.model import Compute, Node, Pipeline, RayleighLink, Transfer
 from edgeinfer.paper import style

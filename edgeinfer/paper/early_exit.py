@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer.bridge import calibrate, deadline_policy, load_exits, poisson, replay
-from edgeinfer.bridge import digits as digits_data
+from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.delay import mean_sojourn, violation_bracket
 from edgeinfer.model import Compute, Node, Pipeline
 from edgeinfer.paper import style

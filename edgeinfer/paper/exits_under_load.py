@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.bridge import ExitRule, Served, calibrate, deadline_policy, load_exits, poisson, serve
-from edgeinfer.bridge import digits as digits_data
+from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.delay import mean_sojourn, violation_bracket
 from edgeinfer.delay.results import interval
 from edgeinfer.model import Measured, Pipeline

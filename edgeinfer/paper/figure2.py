@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeinfer import bridge
 from edgeinfer._extras import need
-from edgeinfer.bridge import digits as digits_data
+from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.model import Node, RayleighLink
 from edgeinfer.paper import early_exit, style, tiles
 from edgeinfer.paper.scenario import Scenario

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeinfer._extras import need
-from edgeinfer.bridge.trace import read_trace
+from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.paper import measurement, style
 from edgeinfer.paper.scenario import Scenario
 
@@ -27,7 +27,7 @@ def data(scenario: Scenario, *, trace: str | Path | None = None) -> Any:
     scenario : Scenario
         Not used.
     trace : path, optional
-        Records as `bridge.trace.read_trace` reads them; the shipped ones by default.
+        Records as `bridge.read_trace` reads them; the shipped ones by default.
 
     Returns
     -------

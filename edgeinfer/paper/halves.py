@@ -12,8 +12,8 @@ import numpy as np
 from edgeinfer import _validate, bridge
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
-from edgeinfer.bridge import digits
-from edgeinfer.bridge.cut_measurement import TIMES
+from edgeinfer.bridge.exit import digits
+from edgeinfer.bridge.run.cut import TIMES
 from edgeinfer.delay import simulate, violation_bracket
 from edgeinfer.estimates import cycles, shares
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer import _validate, bridge, quality
+from edgeinfer import _validate, bridge, quality, scenes
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer._store import Cell, Store, Value
-from edgeinfer.bridge import scenes
-from edgeinfer.bridge.processes import Process
-from edgeinfer.bridge.trace import read_trace
+from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.model import RayleighLink
 from edgeinfer.network.machine import machine
 

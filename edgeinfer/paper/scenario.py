@@ -196,7 +196,7 @@ def measured_scenario(profile: str | Path | None = None, *, slowdown: float = 2.
     ValueError
         For a file that is no profile.
     """
-    from edgeinfer.bridge.profiles import Profile
+    from edgeinfer.bridge.cascade.profiles import Profile
 
     path = _PROFILE if profile is None else Path(profile)
     if not path.exists():

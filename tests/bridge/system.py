@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 
-from edgeinfer.bridge import security, tensors
-from edgeinfer.bridge.processes import Process
+from edgeinfer.bridge.wire import security, tensors
+from edgeinfer.bridge.wire.processes import Process
 
 #: Longer than anything here should take on a busy machine, s.
 SOON = 60.0

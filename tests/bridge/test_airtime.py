@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import RayleighLink
-from edgeinfer.bridge.airtime import Airtime
+from edgeinfer.bridge.link.airtime import Airtime
 
 LINK = RayleighLink(10e6, 31, -100, 128.1, 0.01)
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from edgeinfer.bridge.allocation import DEFAULT, Allocation, allocate, read_allocations
+from edgeinfer.bridge.cascade.choices import DEFAULT, Allocation, allocate, read_allocations
 
 TABLE = (Allocation(4, 16, 20.0), Allocation(16, 4, 24.0), Allocation(32, 16, 25.0))
 

@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 
 import edgeinfer as ei
 from edgeinfer import bridge
-from edgeinfer.bridge import (
-    Channels,
-    Codec,
-    digits,
-    fit_codec,
-    fit_pca,
-    importance,
-    lloyd_max,
-    select_channels,
-    uniform,
-)
+from edgeinfer.bridge import Channels, Codec, fit_codec, fit_pca, importance, lloyd_max, select_channels, uniform
+from edgeinfer.bridge.exit import digits
 
 SHAPE = (4, 3, 2)
 
@@ -68,7 +59,7 @@ def test_importances_rank_what_they_should():
 
 
 def test_mutual_information_is_the_known_one():
-    from edgeinfer.bridge.channels import _information
+    from edgeinfer.bridge.codec.channels import _information
 
     rng = np.random.default_rng(2)
     labels = rng.integers(2, size=100_000)

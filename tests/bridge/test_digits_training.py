@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import bridge
-from edgeinfer.bridge import digits
+from edgeinfer.bridge.exit import digits
 
 SCRIPT = Path(__file__).parents[2] / "training" / "exits.py"
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import edgeinfer as ei
 from edgeinfer import bridge
-from edgeinfer.bridge import ExitRule, digits
-from edgeinfer.bridge.exits import CRITERIA, scores
+from edgeinfer.bridge import ExitRule
+from edgeinfer.bridge.exit import digits
+from edgeinfer.bridge.exit.rules import CRITERIA, scores
 
 #: Rate of the node that turns FLOP into seconds where nothing is measured, FLOP/s.
 RATE = 5e9

@@ -17,12 +17,12 @@ import pytest
 from bridge import system
 from bridge.system import CAPTION, SOON
 from edgeinfer import RayleighLink, cli
-from edgeinfer.bridge import security
-from edgeinfer.bridge.device import Connection, Device, EdgeError, Order
-from edgeinfer.bridge.loadtest import load_test
-from edgeinfer.bridge.processes import Process
-from edgeinfer.bridge.trace import read_trace
-from edgeinfer.bridge.user import Settings
+from edgeinfer.bridge.device.cascade import Connection, Device, EdgeError, Order
+from edgeinfer.bridge.run.load import load_test
+from edgeinfer.bridge.run.user import Settings
+from edgeinfer.bridge.wire import security
+from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.wire.trace import read_trace
 
 pytestmark = pytest.mark.process
 ORDER = Order(CAPTION, 1, "split", 4, 3)

@@ -17,14 +17,15 @@ from onnx import helper
 from bridge import networks, system
 from bridge.system import SOON
 from edgeinfer import Node, RayleighLink, cli
-from edgeinfer.bridge import CutSessions, EdgeError, best_cuts, cut, divide, tensors, write_parts
-from edgeinfer.bridge.cut_device import CutDevice
-from edgeinfer.bridge.cut_edge import CutEdge
-from edgeinfer.bridge.device import Connection
-from edgeinfer.bridge.edge import serve
-from edgeinfer.bridge.processes import Process
-from edgeinfer.bridge.shaper import Shaper
-from edgeinfer.bridge.trace import read_trace
+from edgeinfer.bridge import CutSessions, EdgeError, best_cuts, cut, divide, write_parts
+from edgeinfer.bridge.device.cascade import Connection
+from edgeinfer.bridge.device.network import CutDevice
+from edgeinfer.bridge.edge.cascade import serve
+from edgeinfer.bridge.edge.network import CutEdge
+from edgeinfer.bridge.link.shaper import Shaper
+from edgeinfer.bridge.wire import tensors
+from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.network.feeds import random_feeds
 
 pytestmark = pytest.mark.process

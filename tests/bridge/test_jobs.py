@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from edgeinfer.bridge.jobs import Cancelled, Expired, Job, Jobs, QueueFull
+from edgeinfer.bridge.wire.jobs import Cancelled, Expired, Job, Jobs, QueueFull
 
 SOON = 30.0
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edgeinfer import RayleighLink
-from edgeinfer.bridge.airtime import Airtime
-from edgeinfer.bridge.shaper import Shaper
-from edgeinfer.bridge.trace import Trace, read_trace
+from edgeinfer.bridge.link.airtime import Airtime
+from edgeinfer.bridge.link.shaper import Shaper
+from edgeinfer.bridge.wire.trace import Trace, read_trace
 
 LINK = RayleighLink(10e6, 31, -100, 128.1, 0.01)
 SOON = 30.0

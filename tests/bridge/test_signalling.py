@@ -3,7 +3,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from edgeinfer.bridge import signalling, signalling_pb2
+from edgeinfer.bridge.wire import signalling, signalling_pb2
 
 KINDS = {
     FieldDescriptor.TYPE_STRING: "string",

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tritonclient.utils import serialize_byte_tensor
 
-from edgeinfer.bridge import tensors
+from edgeinfer.bridge.wire import tensors
 
 DTYPES = st.sampled_from([np.bool_, np.uint8, np.int16, np.uint64, np.float16, np.float32, np.float64, np.int64])
 

@@ -1,6 +1,6 @@
 import pytest
 
-from edgeinfer.bridge.trace import KEYS, Trace, draw_trace, read_trace
+from edgeinfer.bridge.wire.trace import KEYS, Trace, draw_trace, read_trace
 
 
 @pytest.fixture

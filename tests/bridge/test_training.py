@@ -11,8 +11,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from edgeinfer import bridge  # noqa: E402
-from edgeinfer.bridge import scenes  # noqa: E402
+from edgeinfer import bridge, scenes  # noqa: E402
 
 PARTS = ("text_encoder", "prior_16", "prior_32", "decoder", "checker", "embedder", "feature")
 

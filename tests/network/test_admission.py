@@ -8,7 +8,8 @@ from bridge import networks
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinfer import RayleighLink, bridge
-from edgeinfer.bridge.cut_sessions import CutSessions, divide
+from edgeinfer.bridge.cutting.cuts import divide
+from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.model import Node
 from edgeinfer.network import read_graph
 from edgeinfer.network.dependence import data_dependent

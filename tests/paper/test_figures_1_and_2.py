@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import bridge, latency, paper, simulate
-from edgeinfer.bridge import digits
+from edgeinfer.bridge.exit import digits
 from edgeinfer.paper import figure1, figure2, reproduction
 
 SCENARIO = paper.scenario()

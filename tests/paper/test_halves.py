@@ -5,7 +5,7 @@ import pytest
 import xarray
 
 from edgeinfer import RayleighLink, bridge, paper
-from edgeinfer.bridge import digits
+from edgeinfer.bridge.exit import digits
 from edgeinfer.paper import halves, predicted_measured, reproduction
 
 SHAPES = {"x": (1, 1, 8, 8)}

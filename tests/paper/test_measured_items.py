@@ -6,8 +6,7 @@ import xarray
 from bridge import tiny
 from scipy import interpolate
 
-from edgeinfer import paper, quality
-from edgeinfer.bridge import scenes
+from edgeinfer import paper, quality, scenes
 from edgeinfer.paper import contact_sheet, figure5, figure6, figure7, figure10, measurement, reproduction, table1
 
 pytestmark = pytest.mark.process

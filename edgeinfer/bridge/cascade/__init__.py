@@ -1,0 +1,1 @@
+"""Text-to-image cascades: folders, networks, schedulers, and running them."""

@@ -1,0 +1,1 @@
+"""Networks cut between nodes: where, and into which parts."""

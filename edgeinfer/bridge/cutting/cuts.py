@@ -1,0 +1,219 @@
+"""Where to cut a network between a device and edge nodes: exact over the whole graph, by minimum cuts."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
+from edgeinfer.network.graphs import Graph
+from edgeinfer.network.profiles import NetworkProfile
+
+# Of a network that is measured because its FLOP are not known.
+_REPETITIONS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Cut(_validate.Frozen):
+    """A network divided among a chain of nodes, the device first.
+
+    Attributes
+    ----------
+    network : Graph or NetworkProfile
+    nodes : tuple of Node
+        Along the chain.
+    links : tuple of RayleighLink
+        From each node to the next.
+    downlinks : tuple of RayleighLink
+        From each node back to the one before; empty where results stay where they arise.
+    places : tuple of int
+        For each operation the position of its node in the chain; never less than that of what it reads.
+    objective : str
+    value : float
+        What the objective says of this cut: s, requests/s, or a probability.
+    bound : float
+        Proven: no cut is better than this. NaN for "violation", where nothing is proven of other cuts.
+    """
+
+    network: Graph | NetworkProfile
+    nodes: tuple[Node, ...]
+    links: tuple[RayleighLink, ...]
+    downlinks: tuple[RayleighLink, ...]
+    places: tuple[int, ...]
+    objective: str = "latency"
+    value: float = np.nan
+    bound: float = np.nan
+
+    @property
+    def graph(self) -> Graph:
+        """The network's graph."""
+        return self.network.graph if isinstance(self.network, NetworkProfile) else self.network
+
+    @cached_property
+    def crossing(self) -> tuple[tuple[str, ...], ...]:
+        """Tensors that each link carries, each once whoever reads it."""
+        hops: list[list[str]] = [[] for _ in self.links]
+        for name, readers in self.graph.consumers.items():
+            start = self.places[self.graph.producer[name]] if name in self.graph.producer else 0
+            for hop in range(start, max((self.places[i] for i in readers), default=start)):
+                hops[hop].append(name)
+        return tuple(map(tuple, hops))
+
+    @cached_property
+    def returning(self) -> tuple[tuple[str, ...], ...]:
+        """Outputs of the network that each downlink carries."""
+        places = {name: self.places[self.graph.producer[name]] for name in self.graph.results}
+        return tuple(tuple(n for n, place in places.items() if place > hop) for hop in range(len(self.downlinks)))
+
+    @cached_property
+    def bits(self) -> tuple[int, ...]:
+        """Bits of each link's tensors."""
+        return tuple(sum(self.graph.tensors[name].bits for name in names) for names in self.crossing)
+
+    @cached_property
+    def returned_bits(self) -> tuple[int, ...]:
+        """Bits of each downlink's tensors."""
+        return tuple(sum(self.graph.tensors[name].bits for name in names) for names in self.returning)
+
+    @cached_property
+    def times(self) -> tuple[float, ...]:
+        """Computing time on each node, s."""
+        costs = node_times(self.network, self.nodes)
+        places = np.array(self.places)
+        return tuple(float(costs[place, places == place].sum()) for place in range(len(self.nodes)))
+
+    def stages(self) -> Iterator[tuple[str, Any]]:
+        """Names and stages a request passes: nodes outwards with the links between, then the downlinks back."""
+        samples = isinstance(self.network, NetworkProfile)
+        for place, (node, time) in enumerate(zip(self.nodes, self.times, strict=True)):
+            if place and self.bits[place - 1]:
+                name = f"uplink{place}" if len(self.links) > 1 else "uplink"
+                yield name, Transfer(self.bits[place - 1], self.links[place - 1], name)
+            if place not in self.places:
+                continue
+            if samples:
+                assert isinstance(self.network, NetworkProfile)
+                share = self.network.times[np.array(self.places) == place].sum() / self.network.times.sum()
+                yield node.name, Measured(self.network.samples_on(node, float(share)), node.name)
+            else:
+                yield node.name, Compute(time * node.flops, node, node.name)
+        for hop in reversed(range(len(self.downlinks))):
+            if self.returned_bits[hop]:
+                name = f"downlink{hop + 1}" if len(self.links) > 1 else "downlink"
+                yield name, Transfer(self.returned_bits[hop], self.downlinks[hop], name)
+
+    def pipeline(self) -> Pipeline:
+        """The cut as a pipeline: measured samples where the network is a profile, else FLOP over FLOP/s."""
+        return Pipeline(stage for _, stage in self.stages())
+
+    @cached_property
+    def latency(self) -> float:
+        """Mean unloaded latency, s, with the exact mean of each transfer."""
+        return float(sum(stage.mean() for _, stage in self.stages()))
+
+    @cached_property
+    def throughput(self) -> float:
+        """Requests per second that the slowest stage lets through: one over its mean time."""
+        slowest = max(float(stage.mean()) for _, stage in self.stages())
+        return 1 / slowest if slowest else np.inf
+
+
+def node_times(network: Graph | NetworkProfile, nodes: Sequence[Node]) -> NDArray[np.float64]:
+    if isinstance(network, NetworkProfile):
+        return np.array([network.times_on(node) for node in nodes])
+    if network.flops is None:
+        names = ", ".join(map(repr, network.uncounted[:3]))
+        raise ValueError(
+            f"{network.name}: FLOP of {names}: unknown; give the network's NetworkProfile, whose times are measured"
+        )
+    work = np.array([operation.flops for operation in network.operations], float)
+    return np.array([work / node.flops for node in nodes])
+
+
+@dataclass(frozen=True, eq=False)
+class Division(_validate.Value):
+    """What a cut between a device and an edge node asks of either half.
+
+    Attributes
+    ----------
+    places : tuple of int
+        0 for each operation on the device, 1 on the edge node.
+    crossing : tuple of str
+        Tensors that the edge node needs from the device; none where all results arise on the device.
+    computed : tuple of str
+        What the device computes of those, and of the network's outputs.
+    kept, returned : tuple of str
+        The network's outputs that the device computes, and those that the edge node sends back.
+    """
+
+    places: tuple[int, ...]
+    crossing: tuple[str, ...]
+    computed: tuple[str, ...]
+    kept: tuple[str, ...]
+    returned: tuple[str, ...]
+
+
+def between(graph: Graph, given: Collection[str], wanted: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the operations that lead from tensors that are given to tensors that are wanted, ascending.
+
+    Raises
+    ------
+    ValueError
+        Naming an input of the network that is needed and not given.
+
+    Examples
+    --------
+    >>> from edgeinfer.network.graphs import Operation, Tensor
+    >>> tensors = {name: Tensor(name, "float32", (1,), 32) for name in "xhy"}
+    >>> first = Operation(0, "f", "Relu", ("x",), ("h",), 0, 0)
+    >>> second = Operation(1, "g", "Relu", ("h",), ("y",), 0, 0)
+    >>> graph = Graph("g", "", (first, second), tensors, ("x",), ("y",))
+    >>> between(graph, ["x"], ["y"]), between(graph, ["h"], ["y"])
+    ((0, 1), (1,))
+    """
+    needed: set[int] = set()
+    stack = [name for name in wanted if name not in given]
+    while stack:
+        name = stack.pop()
+        if name in graph.constants:
+            continue
+        if name not in graph.producer:
+            raise ValueError(f"tensor {name!r}: must be given, what is wanted depends on it")
+        position = graph.producer[name]
+        if position not in needed:
+            needed.add(position)
+            stack += [read for read in graph.operations[position].inputs if read not in given]
+    return tuple(sorted(needed))
+
+
+def divide(graph: Graph, places: Sequence[int]) -> Division:
+    """What either half does in a cut; operations whose results nobody reads count for nothing.
+
+    Parameters
+    ----------
+    graph : Graph
+    places : (n,) sequence of int
+        0 or 1 for each operation; never less than that of what it reads.
+    """
+    if len(places) != len(graph.operations) or not {*places} <= {0, 1}:
+        raise ValueError(f"places: must be 0 or 1 for each of the {len(graph.operations)} operations of {graph.name!r}")
+    on_edge = {name for i, place in enumerate(places) if place for name in graph.operations[i].outputs}
+    returned = tuple(name for name in graph.outputs if name in on_edge)
+    before = graph.tensors.keys() - on_edge
+    tail = between(graph, before, returned)
+    crossing = dict.fromkeys(name for i in tail for name in graph.operations[i].inputs if name in before)
+    kept = tuple(name for name in graph.outputs if name not in on_edge)
+    if any(places[i] for i in between(graph, graph.inputs, [*crossing, *kept])):
+        raise ValueError("places: must never be less than that of what an operation reads")
+    for name in crossing:
+        if graph.tensors[name].stays:
+            raise ValueError(f"places: tensor {name!r} cannot cross: {graph.tensors[name].stays}")
+    for name in returned:
+        if not graph.tensors[name].returns:
+            raise ValueError(f"places: output {name!r} cannot come back: {graph.tensors[name].stays}")
+    computed = tuple(dict.fromkeys(name for name in (*crossing, *kept) if name not in graph.inputs))
+    return Division(tuple(map(int, places)), tuple(crossing), computed, kept, returned)

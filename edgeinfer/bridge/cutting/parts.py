@@ -1,0 +1,187 @@
+"""A network written as the parts of a cut, and the parts run as the whole."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer._files import replacing
+from edgeinfer.bridge.cutting.cuts import Cut
+from edgeinfer.network.files import read_json
+from edgeinfer.network.graphs import Tensor, extract, read_graph
+from edgeinfer.network.loading import load_model, save_model
+from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
+
+FORMAT = 1
+MANIFEST = "parts.json"
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\.onnx")
+
+
+def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Path:
+    """Write the parts of a cut: an ONNX file for each node that runs something, and `parts.json`.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        The network that was cut.
+    cut : Cut
+    folder : path
+        Made where it is missing. Files are replaced whole, the manifest last.
+    shapes : mapping, optional
+        As for `read_graph`.
+
+    Returns
+    -------
+    Path
+        Of the manifest.
+
+    Raises
+    ------
+    ValueError
+        Where the model is not the one that was cut, or a node's name is no name of a file.
+    """
+    graph = read_graph(model, shapes)
+    if not graph.fits(cut.graph):
+        raise ValueError(f"model = {graph.name!r}: must be the network that was cut, with the same shapes")
+    loaded, _ = load_model(model)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    last = len(cut.nodes) - 1
+    parts = []
+    for place, node in enumerate(cut.nodes):
+        positions = [i for i, where in enumerate(cut.places) if where == place]
+        given = [name for i in positions for name in graph.operations[i].outputs]
+        wanted = {*graph.outputs, *(cut.crossing[place] if place < last else ())}
+        outputs = [name for name in given if name in wanted]
+        if place == 0:
+            outputs += [name for name in graph.outputs if name in graph.constants]
+        entry: dict[str, Any] = {"node": node.name, "file": None, "outputs": outputs, "operations": len(positions)}
+        # What is computed here and read by none is left out.
+        if outputs:
+            entry["file"] = f"{node.name}.onnx"
+            if not _FILE.fullmatch(entry["file"]):
+                raise ValueError(f"name of node = {node.name!r}: must be letters, digits, _ and -")
+            part = extract(loaded, graph, positions, outputs)
+            entry["inputs"] = [value.name for value in part.graph.input]
+            save_model(part, folder / entry["file"])
+        parts.append(entry)
+    data = {
+        "format": FORMAT,
+        "name": graph.name,
+        "digest": graph.digest,
+        "inputs": list(graph.inputs),
+        "outputs": list(graph.outputs),
+        "parts": parts,
+        "links": [[_described(graph.tensors[name]) for name in names] for names in cut.crossing],
+        "predicted": {"kind": "derived", "objective": cut.objective, "value": cut.value, "times": list(cut.times)},
+    }
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    return folder / MANIFEST
+
+
+def _described(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "bits": tensor.bits}
+
+
+@dataclass(frozen=True)
+class _Part:
+    file: str | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    session: Any
+
+
+class Parts:
+    """The parts of a cut, loaded to run.
+
+    Parameters
+    ----------
+    folder : path
+        As `write_parts` wrote it.
+    only : int, optional
+        Load this part alone, the position of its node in the chain: what a node needs that runs it.
+    level : "disabled", "basic", "extended" or "all"
+        ONNX Runtime's graph optimisation. "disabled" gives the whole network's output to the last bit; the others fuse
+        operations (a normalisation into a convolution, say) where no cut lies between, which rounds otherwise.
+    threads : int
+        Of one run, >= 1.
+
+    Raises
+    ------
+    ValueError
+        Naming the file and what is wrong with it.
+    """
+
+    def __init__(self, folder: str | Path, *, only: int | None = None, level: str = "all", threads: int = 1) -> None:
+        _validate.choice("level", level, tuple(LEVELS))
+        threads = _validate.whole("threads", threads, 1)
+        root = Path(folder).resolve()
+        data = read_json(root, MANIFEST)
+        try:
+            if data["format"] != FORMAT:
+                raise ValueError(f"format = {data['format']!r}: must be {FORMAT}")
+            self.name: str = data["name"]
+            self.inputs: tuple[str, ...] = tuple(data["inputs"])
+            self.outputs: tuple[str, ...] = tuple(data["outputs"])
+            self.links = tuple(tuple(tensor["name"] for tensor in tensors) for tensors in data["links"])
+            entries = [(p["node"], p["file"], tuple(p.get("inputs", ())), tuple(p["outputs"])) for p in data["parts"]]
+            if len(entries) != len(self.links) + 1:
+                raise ValueError(f"parts: {len(entries)}: must be one more than the {len(self.links)} links")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{MANIFEST}: not the parts of a cut: {error!r}") from error
+        self.nodes = tuple(entry[0] for entry in entries)
+        parts = []
+        for place, (_, file, inputs, outputs) in enumerate(entries):
+            session = None
+            if file is not None and only in (None, place):
+                if not isinstance(file, str) or not _FILE.fullmatch(file):
+                    raise ValueError(f"{MANIFEST}: file = {file!r}: must be the name of an ONNX file beside it")
+                model, _ = load_model(root / file)
+                session = open_session(model, file, session_options(level, threads))
+                if {port.name for port in session.get_inputs()} != set(inputs):
+                    raise ValueError(f"{file}: inputs: must be {', '.join(map(repr, inputs))} as in {MANIFEST}")
+            parts.append(_Part(file, inputs, outputs, session))
+        self.parts = tuple(parts)
+
+    def step(self, place: int, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run one part: what it gives.
+
+        Parameters
+        ----------
+        place : int
+            Of the node in the chain.
+        tensors : mapping of str to ndarray
+            What has come over the link before it, or the network's inputs; more does not matter.
+        """
+        part = self.parts[place]
+        if part.file is None:
+            return {}
+        if part.session is None:
+            raise ValueError(f"place = {place}: must be the part that was loaded")
+        missing = [name for name in part.inputs if name not in tensors]
+        if missing:
+            raise ValueError(f"tensors: must have {', '.join(map(repr, missing))}")
+        feeds = {name: tensors[name] for name in part.inputs}
+        values = run_session(part.session, feeds, part.file, list(part.outputs))
+        return dict(zip(part.outputs, values, strict=True))
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All parts here, one after another, each given only what its link carries: the network's outputs."""
+        missing = [name for name in self.inputs if name not in feeds]
+        if missing:
+            raise ValueError(f"feeds: must have {', '.join(map(repr, missing))}")
+        carried = {name: np.asarray(feeds[name]) for name in self.inputs}
+        results: dict[str, NDArray[Any]] = {name: value for name, value in carried.items() if name in self.outputs}
+        for place in range(len(self.parts)):
+            given = self.step(place, carried)
+            results |= {name: value for name, value in given.items() if name in self.outputs}
+            if place < len(self.links):
+                carried = {name: (carried | given)[name] for name in self.links[place]}
+        return {name: results[name] for name in self.outputs}

@@ -1,0 +1,208 @@
+"""A whole network as either half of a cut holds it, with sessions for the parts that it is asked to run."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer.bridge.cutting.cuts import Division, between
+from edgeinfer.bridge.cutting.parts import MANIFEST
+from edgeinfer.network.files import read_json
+from edgeinfer.network.graphs import Graph, extract, read_graph
+from edgeinfer.network.loading import load_model
+from edgeinfer.network.profiles import NetworkProfile, profile_network
+from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
+
+#: What a message holds besides its tensors, at most, bytes.
+HEADER_BYTES = 2**16
+
+
+def name_cut(message: Any, graph: Graph, division: Division) -> None:
+    """Name the network in a ModelInferRequest, and the outputs that are wanted where they are not all."""
+    message.model_version = graph.digest
+    if division.returned != graph.outputs:
+        for name in division.returned:
+            message.outputs.add(name=name)
+
+
+class Session:
+    """A part of a network, loaded to run.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+    """
+
+    def __init__(self, session: Any, label: str, outputs: tuple[str, ...]) -> None:
+        self._session, self._label = session, label
+        self.inputs = tuple(port.name for port in session.get_inputs())
+        self.outputs = outputs
+
+    def run(
+        self, tensors: Mapping[str, NDArray[Any]], seconds: float | None = None
+    ) -> tuple[dict[str, NDArray[Any]], float]:
+        """Outputs, and the time that ONNX Runtime took, s; other tensors than the inputs do not matter.
+
+        Raises
+        ------
+        TimeoutError
+            After `seconds`, between two operations.
+        """
+        feeds = {name: tensors[name] for name in self.inputs}
+        start = perf_counter()
+        values = run_session(self._session, feeds, self._label, self.outputs, seconds=seconds)
+        took = perf_counter() - start
+        return dict(zip(self.outputs, values, strict=True)), took
+
+
+class CutSessions:
+    """A network and ONNX Runtime sessions of its parts, made when first asked for and kept, the latest ones.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        Or the folder of `write_parts`, of which the last node's part is taken: it serves that cut and those behind it.
+    shapes, feeds : mapping, optional
+        As for `read_graph`.
+    level : "disabled", "basic", "extended" or "all"
+        ONNX Runtime's graph optimisation.
+    threads : int
+        Of one run, >= 1.
+    capacity : int
+        Sessions kept, >= 1; each holds its own copy of its part's weights.
+
+    Attributes
+    ----------
+    graph : Graph
+        Its `digest` is that of the whole network.
+
+    Examples
+    --------
+    >>> from onnx import TensorProto, helper
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
+    >>> nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Neg", ["h"], ["y"])]
+    >>> model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), ir_version=8)
+    >>> sessions = CutSessions(model)
+    >>> sessions.get(("h",), ("y",)).run({"h": np.float32([1, 2])})[0]
+    {'y': array([-1., -2.], dtype=float32)}
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        feeds: Mapping[str, NDArray[Any]] | None = None,
+        level: str = "all",
+        threads: int = 1,
+        capacity: int = 8,
+    ) -> None:
+        _validate.choice("level", level, tuple(LEVELS))
+        self._level, self._threads = level, _validate.whole("threads", threads, 1)
+        self._capacity = _validate.whole("capacity", capacity, 1)
+        self._shapes, self._feeds = shapes, feeds
+        digest = None
+        if isinstance(model, str | Path) and Path(model).is_dir():
+            model, digest = _last_part(Path(model))
+        self.graph = read_graph(model, shapes, feeds)
+        self._model, self._label = load_model(model)
+        if digest is not None:
+            self.graph = replace(self.graph, digest=digest)
+        self._sessions: OrderedDict[tuple[frozenset[str], tuple[str, ...]], Session] = OrderedDict()
+        self._lock, self._making = threading.Lock(), threading.Lock()
+
+    @property
+    def largest_bits(self) -> int:
+        """Most bits that a cut between two operations in their order carries, or the inputs or outputs have."""
+        graph = self.graph
+        ends = {name: readers[-1] for name, readers in graph.consumers.items() if readers}
+        change = np.zeros(len(graph.operations) + 1, np.int64)
+        for name, last in ends.items():
+            change[[graph.producer.get(name, -1) + 1, last + 1]] += np.array([1, -1]) * graph.tensors[name].bits
+        return max(int(np.cumsum(change).max()), sum(graph.tensors[name].bits for name in graph.outputs))
+
+    @property
+    def message_bytes(self) -> int:
+        """Longest message that either half needs to take."""
+        return self.largest_bits // 8 + HEADER_BYTES
+
+    def profile(self, *, repetitions: int = 30, warmup: int = 3) -> NetworkProfile:
+        """Measure the network's operations here, as `profile` does, at the level and with the threads of the sessions."""
+        return profile_network(
+            self._model,
+            self._shapes,
+            feeds=self._feeds,
+            repetitions=repetitions,
+            warmup=warmup,
+            level=self._level,
+            threads=self._threads,
+        )
+
+    def get(self, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
+        """The session that leads from tensors to outputs of the network.
+
+        Raises
+        ------
+        ValueError
+            Naming what does not belong to the network, is missing, or is not needed.
+        """
+        key = frozenset(inputs), tuple(outputs)
+        if (found := self._known(key)) is not None:
+            return found
+        positions = self._positions(inputs, outputs)
+        with self._making:
+            if (found := self._known(key)) is not None:
+                return found
+            made = self._make(positions, key[1])
+            with self._lock:
+                self._sessions[key] = made
+                while len(self._sessions) > self._capacity:
+                    self._sessions.popitem(last=False)
+        return made
+
+    def _known(self, key: tuple[frozenset[str], tuple[str, ...]]) -> Session | None:
+        with self._lock:
+            if key in self._sessions:
+                self._sessions.move_to_end(key)
+            return self._sessions.get(key)
+
+    def _positions(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[int, ...]:
+        graph = self.graph
+        for what, names in (("input", inputs), ("output", outputs)):
+            for name in names:
+                if name not in graph.tensors:
+                    raise ValueError(f"{what} {name[:80]!r}: must be a tensor of the network")
+            if (not names and what == "output") or len(set(names)) < len(names):
+                raise ValueError(f"{what}s = {list(names)[:8]}: must be at least one, and each once")
+        positions = between(graph, set(inputs), outputs)
+        read = {name for i in positions for name in graph.operations[i].inputs}
+        spare = [name for name in inputs if name not in graph.inputs and (name not in read or name in outputs)]
+        if spare:
+            name = spare[0]
+            raise ValueError(f"input {name[:80]!r}: must be needed for the outputs")
+        return positions
+
+    def _make(self, positions: Sequence[int], outputs: tuple[str, ...]) -> Session:
+        part = extract(self._model, self.graph, positions, outputs)
+        options = session_options(self._level, self._threads)
+        return Session(open_session(part, self._label, options), self._label, outputs)
+
+
+def _last_part(folder: Path) -> tuple[Path, str]:
+    """The file of the last node in a folder of parts, and the digest of the whole network."""
+    root = folder.resolve()
+    data = read_json(root, MANIFEST)
+    try:
+        file, digest = data["parts"][-1]["file"], data["digest"]
+        if not isinstance(file, str) or not isinstance(digest, str) or Path(file).name != file:
+            raise ValueError(f"file = {file!r}, digest = {digest!r}: must be the name of a file beside it, and a text")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{MANIFEST}: not the parts of a cut with an edge node: {error!r}") from error
+    return root / file, digest

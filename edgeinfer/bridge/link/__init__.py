@@ -1,0 +1,1 @@
+"""The shaped link between processes."""

@@ -1,0 +1,1 @@
+"""The system run as processes, under load, and measured."""

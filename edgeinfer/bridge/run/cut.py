@@ -1,0 +1,346 @@
+"""A cut network measured as it runs, both halves as processes with the shaped link between, beside its pipeline."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer.bridge.cutting.cuts import Cut, Division, divide
+from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
+from edgeinfer.bridge.exit.queue import poisson
+from edgeinfer.bridge.run.cut_user import Settings
+from edgeinfer.bridge.wire import address, tensors
+from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.wire.tensors import NETWORK
+from edgeinfer.bridge.wire.trace import read_trace
+from edgeinfer.model import Pipeline, RayleighLink, Transfer
+from edgeinfer.network.feeds import random_feeds
+from edgeinfer.network.graphs import Graph
+from edgeinfer.network.loading import load_model
+from edgeinfer.network.profiles import NetworkProfile
+
+#: Between a request's answer and the next request, and between two passes that are timed, s: caches cool alike.
+PAUSE = 0.01
+_START = 120.0
+# HTTP/2 puts a header before each frame of data, and answers a message that was read with two updates of its windows.
+_FRAME_BYTES, _FRAME_HEADER, _WINDOW_UPDATES = 16384, 9, 26
+_LINK = ("bandwidth", "tx_power_dbm", "noise_dbm", "path_loss_db", "slot", "control_overhead")
+#: What `CutRun` has of each request, s; see there.
+TIMES = ("sojourn", "device", "transfer", "uplink", "downlink", "queue", "edge", "overhead")
+
+
+@dataclass(frozen=True, eq=False)
+class CutRun(_validate.Frozen):
+    """What a cut network took, request by request, and what its pipeline says.
+
+    Attributes
+    ----------
+    cut : Cut
+    pipeline : Pipeline
+        The cut's, each transfer with the bits of its message: the tensors and what the protocol puts around them.
+    arrival_rate : float or None, 1/s
+        None: each request came when the one before had been answered.
+    arrivals : (n,) ndarray, s
+        From the first on.
+    times : mapping of str to (n,) ndarray, s
+        NaN where a request failed. "sojourn": from the arrival to the outputs. "device", "edge": in ONNX Runtime, with
+        what a slower device adds. "queue": waiting on the edge. "transfer": from sending to the answer, less the time on
+        the edge. Without load also "uplink" and "downlink", from the first byte's coming to the link to the last one's
+        leaving it, and "overhead": what is left of the sojourn time; under load NaN, for there requests share the link.
+    failures : mapping of int to str
+    provenance : mapping
+        Settings.
+    """
+
+    cut: Cut
+    pipeline: Pipeline
+    arrival_rate: float | None
+    arrivals: NDArray[np.float64]
+    times: Mapping[str, NDArray[np.float64]]
+    failures: Mapping[int, str]
+    provenance: Mapping[str, Any]
+
+    def late(self, deadline: float) -> NDArray[np.bool_]:
+        """For each request whether its sojourn time exceeds the deadline, s; one that failed does."""
+        return np.nan_to_num(self.times["sojourn"], nan=np.inf) > _validate.scalar("deadline", deadline, 0, unit="s")
+
+
+def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
+    """Bits of a request to the edge and of its answer as TCP carries them; 0, 0 where nothing crosses.
+
+    The tensors, and what the Open Inference Protocol, gRPC and HTTP/2 put around them in a stream that stands already.
+    """
+    if not division.returned:
+        return 0, 0
+
+    def zeros(names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        return {name: np.zeros(graph.tensors[name].shape, graph.tensors[name].dtype) for name in names}
+
+    request = tensors.request(NETWORK, "0" * 16, zeros(division.crossing), {"timeout": 10**7})
+    name_cut(request, graph, division)
+    answer = tensors.response(NETWORK, "0" * 16, zeros(division.returned), {"queue_ns": 10**5, "compute_ns": 10**7})
+    up, down = (tensors.size(message) for message in (request, answer))
+    up, down = (size + _FRAME_HEADER * -(-size // _FRAME_BYTES) for size in (up, down))
+    return 8 * up, 8 * (down + _WINDOW_UPDATES)
+
+
+def message_pipeline(cut: Cut) -> Pipeline:
+    """`Cut.pipeline` with the bits of the messages in place of the tensors' alone, between a device and one edge node."""
+    graph = cut.graph
+    bits = dict(zip(("uplink", "downlink"), message_bits(graph, divide(graph, cut.places)), strict=True))
+    return Pipeline(
+        Transfer(bits[name], stage.link, name) if isinstance(stage, Transfer) else stage for name, stage in cut.stages()
+    )
+
+
+def profile_cut(
+    model: Any,
+    cut: Cut,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    repetitions: int = 30,
+    warmup: int = 3,
+    level: str = "all",
+    threads: int = 1,
+    seed: int = 0,
+) -> Cut:
+    """The same cut with the times of its two parts measured as they run: each in its own session, with pauses between.
+
+    A profile of the whole network takes what its operations took in one session, one right after the other; a part is
+    optimised on its own, without the fusions that the cut undoes, and meets caches that have cooled. Here each half's
+    operations keep their shares of the half, and the half has its own time.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+    cut : Cut
+        Of a NetworkProfile, between a device and one edge node. Its nodes stay as fast relative to this machine as they
+        are.
+    shapes : mapping, optional
+        As for `read_graph`.
+    repetitions, warmup, level, threads, seed
+        As for `profile`.
+
+    Returns
+    -------
+    Cut
+        Its `network` is the corrected profile.
+    """
+    network = _checked(cut)
+    repetitions = _validate.whole("repetitions", repetitions, 2)
+    warmup = _validate.whole("warmup", warmup, 0)
+    sessions = CutSessions(model, shapes, level=level, threads=threads)
+    graph, division = sessions.graph, divide(network.graph, cut.places)
+    _same(network.graph, graph)
+    feeds = random_feeds(graph, seed)
+    head = sessions.get(graph.inputs, division.computed) if division.computed else None
+    tail = sessions.get(division.crossing, division.returned) if division.returned else None
+    samples = np.zeros((warmup + repetitions, 2))
+    for row in samples:
+        carried: dict[str, Any] = dict(feeds)
+        if head is not None:
+            values, row[0] = head.run(feeds)
+            carried |= values
+            sleep(PAUSE)
+        if tail is not None:
+            _, row[1] = tail.run(carried)
+            sleep(PAUSE)
+    samples = samples[warmup:]
+    means, totals, places = samples.mean(axis=0), samples.sum(axis=1), np.array(cut.places)
+    times, low, high = (np.array(values) for values in (network.times, network.low, network.high))
+    for place, mean in enumerate(means):
+        here = places == place
+        before = times[here].sum()
+        for column in (times, low, high):
+            column[here] = column[here] * (mean / before) if before > 0 else mean / max(here.sum(), 1)
+    corrected = replace(
+        network,
+        times=times,
+        low=low,
+        high=high,
+        totals=totals,
+        provenance=dict(network.provenance) | {"parts": "measured", "part_repetitions": repetitions, "pause": PAUSE},
+    )
+    nodes = tuple(corrected.node(node.name, network.flops_rate / node.flops) for node in cut.nodes)
+    return replace(cut, network=corrected, nodes=nodes, value=np.nan, bound=np.nan)
+
+
+def measure_cut(
+    model: Any,
+    cut: Cut,
+    *,
+    requests: int = 50,
+    arrival_rate: float | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    level: str = "all",
+    threads: int = 1,
+    shaped: bool = True,
+    slots: str = "fresh",
+    deadline: float = 60.0,
+    seed: int = 0,
+) -> CutRun:
+    """Run a cut network as it would run: the device, the shaped link and the edge as processes on this machine.
+
+    Device and edge share this machine, so that its cores have to be enough for both not to slow each other. A device that
+    is slower than its profile (`NetworkProfile.node` with a slowdown) is made so: each request's computing there is followed
+    by slowdown - 1 times its mean time, asleep.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+    cut : Cut
+        Of a NetworkProfile, between a device and one edge node as fast as this machine; see `profile_cut`. Where it has no
+        downlink, answers come back at once.
+    requests : int
+        That count; the first few, which warm up, do not. >= 1.
+    arrival_rate : float, 1/s, optional
+        Of Poisson arrivals; without it each request comes after the answer to the one before, and a pause.
+    shapes : mapping, optional
+        As for `read_graph`.
+    level, threads
+        Of ONNX Runtime, as for `profile`.
+    shaped : bool
+        False leaves the link out: the device talks to the edge over loopback, which shows what the runtime itself costs.
+    slots : {"fresh", "grid"}
+        As for `Shaper`.
+    deadline : float, s
+        By which the edge must have answered a request, or it has failed.
+    seed : int
+        Of arrivals, fading and input.
+
+    Returns
+    -------
+    CutRun
+
+    Raises
+    ------
+    OSError
+        If a process does not start, or dies.
+    """
+    network = _checked(cut)
+    requests = _validate.whole("requests", requests, 1)
+    rate = (
+        None if arrival_rate is None else _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True, unit="1/s")
+    )
+    deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
+    slowdown = [float(network.flops_rate / node.flops) for node in cut.nodes]
+    if slowdown[0] < 1 - 1e-9 or abs(slowdown[1] - 1) > 1e-9:
+        raise ValueError(f"slowdown of device, edge = {slowdown}: must be >= 1, and 1")
+    extra = (slowdown[0] - 1) / slowdown[0] * cut.times[0]
+    division = divide(network.graph, cut.places)
+    arrivals = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        path = folder / "model.onnx"
+        loaded, _ = load_model(model)
+        path.write_bytes(loaded.SerializeToString())
+        sizes = dict(shapes or {})
+        free = [f"--shape={name}={','.join(map(str, shape))}" for name, shape in sizes.items()]
+        # First, so that it loads its libraries while the others do.
+        device = stack.enter_context(Process(("-m", "edgeinfer.bridge.run.cut_user"), "device"))
+        where = ""
+        if division.returned:
+            options = [*free, "--port", "0", "--threads", str(threads), "--level", level]
+            edge = stack.enter_context(
+                _command("serve", str(path), *options, "--queue", str(requests + 16), "--limit", str(deadline))
+            )
+            where = address.join("127.0.0.1", edge.port(_START))
+        if division.returned and shaped:
+            options = [f"--uplink={name}={getattr(cut.links[0], name)!r}" for name in _LINK]
+            options += _downlink(cut.downlinks[0] if cut.downlinks else None)
+            options += ["--slots", slots, "--seed", str(seed), "--trace", str(folder / "link.jsonl")]
+            link = stack.enter_context(_command("link", "--listen", "0", "--to", where, *options))
+            where = address.join("127.0.0.1", link.port(_START))
+        told = Settings(
+            str(path), where, {name: list(shape) for name, shape in sizes.items()}, list(cut.places), arrivals,
+            requests, PAUSE, extra, deadline, level, threads, seed,
+        )  # fmt: skip
+        device.send(told.line())
+        if (line := device.line(_START)) != "ready":
+            raise OSError(f"device: said {line!r}, not 'ready'")
+        device.send("go")
+        longest = deadline + PAUSE + 2 * sum(cut.times)
+        rows = json.loads(device.line(_START + (arrivals[-1] if arrivals else 0) + requests * longest))
+        chunks = []
+        if division.returned and shaped and rate is None:
+            chunks = [record for record in read_trace(folder / "link.jsonl") if record["kind"] == "chunk"]
+    provenance = {
+        "requests": requests, "level": level, "threads": threads, "slots": slots, "seed": seed, "deadline": deadline,
+        "slowdown": slowdown[0], "shaped": shaped,
+    }  # fmt: skip
+    return _run(cut, rate, rows, chunks, provenance)
+
+
+def _checked(cut: Cut) -> NetworkProfile:
+    if not isinstance(cut.network, NetworkProfile):
+        raise ValueError("cut: of a graph: must be of a NetworkProfile, whose times are measured")
+    if len(cut.nodes) != 2:
+        raise ValueError(f"cut: between {len(cut.nodes)} nodes: must be between a device and one edge node")
+    return cut.network
+
+
+def _same(profiled: Graph, given: Graph) -> None:
+    if profiled.digest != given.digest or profiled.tensors != given.tensors:
+        raise ValueError(f"model = {given.name!r}: must be the network that was cut, with the same shapes")
+
+
+def _command(name: str, *arguments: str) -> Process:
+    return Process(("-m", "edgeinfer.cli", name, *arguments, "--exit-with-stdin"), name)
+
+
+def _downlink(link: RayleighLink | None) -> list[str]:
+    if link is None:
+        return ["--free-downlink"]
+    return [f"--set={name}={getattr(link, name)!r}" for name in _LINK]
+
+
+def _run(
+    cut: Cut, rate: float | None, rows: list[dict[str, Any]], chunks: list[dict[str, Any]], provenance: dict[str, Any]
+) -> CutRun:
+    """Times by request, from what the device wrote down and, without load, from the link's trace."""
+    columns = {name: np.array([row[name] for row in rows], float) for name in Settings.MEASURED}
+    times = {
+        "sojourn": columns["done"] - columns["arrival"],
+        "device": columns["device"],
+        "edge": columns["edge"],
+        "queue": columns["queue"],
+        "transfer": columns["received"] - columns["sent"] - columns["queue"] - columns["edge"],
+        "uplink": np.full(len(rows), np.nan),
+        "downlink": np.full(len(rows), np.nan),
+    }
+    if rate is None:
+        for number, row in enumerate(rows):
+            times["uplink"][number], times["downlink"][number] = _on_link(chunks, row["sent"], row["received"])
+    # Without load nobody waits on the edge but for its threads, which is overhead, too.
+    spent = sum(np.nan_to_num(times[name]) for name in ("device", "uplink", "edge", "downlink"))
+    times["overhead"] = times["sojourn"] - spent if rate is None else np.full(len(rows), np.nan)
+    crossing = bool(divide(cut.graph, cut.places).returned)
+    if not crossing:
+        times |= {name: np.zeros(len(rows)) for name in ("edge", "queue", "transfer")}
+    failures = {number: row["failure"] for number, row in enumerate(rows) if row["failure"]}
+    arrivals = columns["arrival"] - columns["arrival"][0]
+    return CutRun(cut, message_pipeline(cut), rate, arrivals, times, failures, provenance)
+
+
+def _on_link(chunks: list[dict[str, Any]], sent: float | None, received: float | None) -> tuple[float, float]:
+    """How long one request was on the uplink and its answer on the downlink, s."""
+    if sent is None or received is None:
+        return np.nan, np.nan
+    mine = [chunk for chunk in chunks if sent <= chunk["arrived"] and chunk["time"] <= received]
+    up = [chunk for chunk in mine if chunk["direction"] == "up"]
+    if not up:
+        return np.nan, np.nan
+    end = max(chunk["time"] for chunk in up)
+    # What comes down before is flow control.
+    down = [chunk for chunk in mine if chunk["direction"] == "down" and chunk["arrived"] >= end]
+    if not down:
+        return end - up[0]["arrived"], np.nan
+    return end - up[0]["arrived"], max(chunk["time"] for chunk in down) - down[0]["arrived"]
