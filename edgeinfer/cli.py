@@ -5,8 +5,13 @@ import csv
 import io
 import json
 import math
+import os
+import re
 import sys
+from contextlib import ExitStack
 from dataclasses import fields
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import click
@@ -492,17 +497,42 @@ _deadline = _all(
 _EDGE = ("patience", "fallback", "ca", "certificate", "key")
 
 _LEVEL = click.option("--level", default="all", show_default=True, type=click.Choice(["disabled", "basic", "extended", "all"]), help="ONNX Runtime's graph optimisation.")  # fmt: skip
-_SHAPE = click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224; those that the file leaves free.")  # fmt: skip
+_SHAPE = click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224, or of a size that the file names, batch=1; those that the file leaves free.")  # fmt: skip
 
 
 def _sizes(shapes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     sizes = {}
     for shape in shapes:
-        name, mark, text = shape.partition("=")
-        if not mark or not all(part.isdecimal() for part in text.split(",")):
+        # A name may hold "=", sizes hold none.
+        name, mark, text = shape.rpartition("=")
+        parts = text.split(",") if text else []
+        if not mark or not all(part.isdecimal() for part in parts):
             raise click.UsageError(f"--shape {shape}: must be NAME=SIZES")
-        sizes[name] = tuple(map(int, text.split(",")))
+        sizes[name] = tuple(map(int, parts))
     return sizes
+
+
+_INPUT = click.option("--input", "source", default=None, type=click.Path(exists=True, dir_okay=False), help=".npy of the one input, or .npz of all by name; made up by default.")  # fmt: skip
+
+
+def _feeds(model: str, source: str | None) -> dict[str, Any] | None:
+    """Inputs from the file of --input."""
+    from edgeinfer.bridge.cutting.sessions import whole_file
+    from edgeinfer.network.loading import input_names
+
+    if source is None:
+        return None
+    names = input_names(whole_file(model))
+    try:
+        found = np.load(source, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            if len(names) != 1:
+                raise ValueError(f"one array: must be .npz with {', '.join(map(repr, names))}")
+            return {names[0]: found}
+        with found:
+            return {name: found[name] for name in found.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"--input {source}: {error}") from error
 
 
 @group.command("edge")
@@ -593,8 +623,6 @@ def generate_command(
 
     Example: edgeinfer generate "a red circle above a small blue square" --edge 127.0.0.1:8001 --prior-steps 16 --decode-steps 8 --seed 1 -o out.png
     """
-    from contextlib import ExitStack
-
     from edgeinfer import bridge
     from edgeinfer.bridge.cascade import images as picture
     from edgeinfer.bridge.device.cascade import Device, Order
@@ -705,7 +733,11 @@ def link_command(
 @click.option("--deadline", default=None, type=POSITIVE, help="For violation, s.")
 @click.option("--arrival-rate", default=None, type=POSITIVE, help="For violation, 1/s; the scenario's by default.")
 @click.option("--returned", is_flag=True, help="The result comes back to the device over the same link.")
-@click.option("--measure", is_flag=True, help="Measure the operations here, and scale them by the nodes' FLOP/s.")
+@click.option("--measure", is_flag=True, help="Measure the operations here: the edge is this machine, the device one --slowdown times slower, unless --set device_flops or edge_flops says how fast they are.")  # fmt: skip
+@_INPUT
+@click.option("--slowdown", default=1.0, show_default=True, type=POSITIVE, help="How many times slower than what was measured to take the device for.")  # fmt: skip
+@_LEVEL
+@_THREADS
 @click.option("--profile", "stored", default=None, type=click.Path(), help="A profile to read, or to write with --measure.")  # fmt: skip
 @click.option("--out", default=None, type=click.Path(file_okay=False), help="Folder for device.onnx, edge.onnx and parts.json.")  # fmt: skip
 @click.option("--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png or .svg.")  # fmt: skip
@@ -720,6 +752,10 @@ def cut_command(
     arrival_rate: float | None,
     returned: bool,
     measure: bool,
+    source: str | None,
+    slowdown: float,
+    level: str,
+    threads: int | None,
     stored: str | None,
     out: str | None,
     drawing: str | None,
@@ -727,6 +763,8 @@ def cut_command(
     """The best cut of an ONNX network between device and edge, and the cuts that compete with it.
 
     Rows: the chosen cut, then the Pareto front of latency, slowest stage and time on the link. Transfers take b / E[R].
+    Times are FLOP over the nodes' FLOP/s; with --measure, with a --profile, or where an operation's FLOP are unknown, they
+    are measured ones.
 
     Example: edgeinfer cut model.onnx --set device_flops=2e9 --set edge_flops=1e11 --draw cut.svg
     """
@@ -740,22 +778,23 @@ def cut_command(
         used |= {"arrival_rate"}
     else:
         _refuse("needs --objective violation", "deadline", "arrival_rate")
-    if stored is not None and not measure and out is None:
-        _refuse("not with a --profile that is read: it holds the sizes", "shapes")
     _only_set(settings, used, f"the cut by {objective}")
     scenario = _scenario(settings, base)
     sizes = _sizes(shapes)
-    network: Any
-    if measure:
-        network = bridge.profile(model, sizes)
-        if stored is not None:
-            network.save(stored)
-    elif stored is not None:
-        network = bridge.NetworkProfile.load(stored)
+    network, graph = _cut_network(model, sizes, measure, source, level, threads, stored)
+    device, edge = scenario.device, scenario.edge
+    if isinstance(network, bridge.NetworkProfile):
+        given = _names(settings)
+        if "device_flops" not in given:
+            device = network.node("device", slowdown)
+        elif slowdown != 1:
+            raise click.UsageError("--slowdown: not with --set device_flops, which says how fast the device is")
+        if "edge_flops" not in given:
+            edge = network.node("edge")
     else:
-        network = bridge.read_graph(model, sizes)
+        _refuse("is of what was measured: needs --measure or --profile", "slowdown", "level", "threads")
     link = scenario.link
-    arguments = {"device": scenario.device, "edge": scenario.edge, "link": link, "downlink": link if returned else None}
+    arguments = {"device": device, "edge": edge, "link": link, "downlink": link if returned else None}
     timing: dict[str, Any] = {}
     if objective == "violation":
         timing = {
@@ -767,11 +806,47 @@ def cut_command(
     others = [option for option in bridge.candidates(network, **arguments) if option.places != best.places]
     _show([_cut_row(best, objective)] + [_cut_row(option, "") for option in others], form)
     if out is not None:
-        bridge.write_parts(model, best, out, sizes)
+        bridge.write_parts(model, best, out, {name: graph.tensors[name].shape for name in graph.inputs})
     if drawing is not None:
         from edgeinfer.paper import network as picture
 
         picture.draw(best).savefig(drawing)
+
+
+def _cut_network(
+    model: str,
+    sizes: dict[str, tuple[int, ...]],
+    measure: bool,
+    source: str | None,
+    level: str,
+    threads: int | None,
+    stored: str | None,
+) -> tuple[Any, Any]:
+    """What is cut, a graph or a profile, and its graph."""
+    from edgeinfer import bridge
+    from edgeinfer.network.graphs import read_graph
+
+    feeds = _feeds(model, source)
+    if stored is not None and not measure:
+        _refuse("are of a measurement, not of a --profile that is read", "level", "threads")
+        network = bridge.NetworkProfile.load(stored)
+        profiled = network.graph
+        known = {name: profiled.tensors[name].shape for name in profiled.inputs}
+        graph = read_graph(model, sizes or (None if feeds else known), feeds)
+        if not graph.fits(profiled):
+            what = "of other sizes" if graph.digest == profiled.digest else "of another network"
+            raise ValueError(f"--profile {stored}: is {what} than {model}: must be of the same, or be measured anew")
+        return network, graph
+    graph = read_graph(model, sizes, feeds)
+    if not measure and graph.flops is not None:
+        return graph, graph
+    if not measure:
+        names = ", ".join(graph.uncounted[:3])
+        click.echo(f"edgeinfer: FLOP of {names} are unknown: the times are measured here, as with --measure", err=True)
+    network = bridge.profile(model, sizes, feeds=feeds, level=level, threads=threads or 1)
+    if stored is not None:
+        network.save(stored)
+    return network, graph
 
 
 def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
@@ -789,6 +864,8 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
         "edge_s": cut.times[1],
         "latency_s": sum(stages),
         "requests_per_s": 1 / max(stages) if max(stages) else float("inf"),
+        "device_flops": float(cut.nodes[0].flops),
+        "edge_flops": float(cut.nodes[1].flops),
         "crossing": " ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else ""),
     }
 
@@ -796,7 +873,9 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
 @group.command("serve")
 @click.argument("model", type=click.Path(exists=True))
 @_SHAPE
+@_INPUT
 @_listening
+@click.option("--verbose", is_flag=True, help="A line on stderr for each request.")
 @click.option("--sessions", default=8, show_default=True, type=click.IntRange(min=1), help="Cuts kept loaded, each with its own copy of its weights.")  # fmt: skip
 @_LEVEL
 @_THREADS
@@ -805,6 +884,7 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
 def serve_command(
     model: str,
     shapes: tuple[str, ...],
+    source: str | None,
     port: int,
     host: str,
     capacity: int,
@@ -813,6 +893,7 @@ def serve_command(
     key: str | None,
     client_ca: str | None,
     insecure: bool,
+    verbose: bool,
     sessions: int,
     level: str,
     threads: int | None,
@@ -832,9 +913,11 @@ def serve_command(
 
     security.check_listen(host, certificate is not None, insecure)
     credentials = security.server_credentials(certificate, key, client_ca)
-    network = CutSessions(model, _sizes(shapes), level=level, threads=threads or 1, capacity=sessions)
+    feeds = _feeds(model, source)
+    network = CutSessions(model, _sizes(shapes), feeds=feeds, level=level, threads=threads or 1, capacity=sessions)
+    report = (lambda line: click.echo(line, err=True)) if verbose else None
     with Trace(trace, "edge") as log:
-        server = CutEdge(network, capacity=capacity, limit=limit, trace=log)
+        server = CutEdge(network, capacity=capacity, limit=limit, trace=log, report=report)
         run(
             server, host, port, credentials=credentials, insecure=insecure, watch_stdin=watch,
             message_bytes=network.message_bytes,
@@ -844,7 +927,7 @@ def serve_command(
 @group.command("infer")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option("--edge", default=None, metavar="HOST:PORT", help="Not needed where all runs on the device.")
-@click.option("--input", "source", default=None, type=click.Path(exists=True, dir_okay=False), help=".npy of the one input, or .npz of all by name; random by default.")  # fmt: skip
+@_INPUT
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of a random input.")
 @_SHAPE
 @click.option("--cut", "where", default="auto", show_default=True, metavar="auto|device|edge|N", help="Where it is best at the measured rate, following it; all on one half; or after N operations.")  # fmt: skip
@@ -888,13 +971,10 @@ def infer_command(
 
     Example: edgeinfer infer model.onnx --edge 127.0.0.1:8002 --requests 10 -o outputs.npz
     """
-    from contextlib import ExitStack
-
     from edgeinfer import bridge
     from edgeinfer._files import replacing
     from edgeinfer.bridge.device import network as cut_device
     from edgeinfer.bridge.wire.trace import Trace
-    from edgeinfer.network.feeds import random_feeds
 
     if source is not None:
         _refuse("is of a random input, not with --input", "seed")
@@ -902,14 +982,15 @@ def infer_command(
         _refuse("chooses the cut, with --cut auto only", "stored", "slowdown")
     if where == "device":
         _refuse("not with --cut device, which needs no edge", "edge", *_EDGE)
-    network = bridge.CutSessions(model, _sizes(shapes), level=level, threads=threads or 1)
+    target = None if output is None else _checked_output(output)
+    given = _feeds(model, source)
+    network = bridge.CutSessions(model, _sizes(shapes), feeds=given, level=level, threads=threads or 1)
     graph = network.graph
-    feeds = random_feeds(graph, seed) if source is None else _read_inputs(source, graph)
     if where not in ("auto", "device", "edge") and not (where.isdecimal() and int(where) <= len(graph.operations)):
         raise click.UsageError(f"--cut {where}: must be auto, device, edge or in 0 .. {len(graph.operations)}")
-    if edge is None and where != "device":
+    count = len(graph.operations) if where == "device" else int(where) if where.isdecimal() else 0
+    if edge is None and count < len(graph.operations):
         raise click.UsageError(f"--cut {where}: needs --edge HOST:PORT")
-    rows = []
     with ExitStack() as stack:
         log = stack.enter_context(Trace(trace, "device"))
         connection = None
@@ -917,52 +998,132 @@ def infer_command(
             size = network.message_bytes
             connection = stack.enter_context(_connect(edge, ca, certificate, key, message_bytes=size))
         device = stack.enter_context(cut_device.CutDevice(network, connection, trace=log))
+        feeds = given or network.feeds(seed)
         device.check(feeds)
-        if where not in ("auto", "device"):
-            count = 0 if where == "edge" else int(where)
+        profile = bridge.NetworkProfile.load(stored) if stored else None
+        if where != "auto":
             device.use(bridge.divide(graph, [0] * count + [1] * (len(graph.operations) - count)))
-        try:
-            if where == "auto":
-                profile = bridge.NetworkProfile.load(stored) if stored else None
-                device.plan(profile, slowdown=slowdown)
-            elif where != "device":
-                device.prepare(device.division)
-        except bridge.EdgeError:
-            if not fallback:
-                raise
+        waiting = _Waiting(device, where, profile, slowdown, fallback)
+        show = _Rows(form, stack, requests)
         for _ in range(requests):
+            waiting.try_edge()
             done = device.infer(feeds, deadline=deadline, patience=patience, fallback=fallback)
-            rows.append(
-                {
-                    "request": done.request,
-                    "ran": done.ran,
-                    "device_operations": done.division.places.count(0),
-                    "crossing": " ".join(done.division.crossing),
-                    "device_s": done.device_seconds,
-                    "transfer_s": done.transfer_seconds,
-                    "queue_s": done.queue_seconds,
-                    "edge_s": done.edge_seconds,
-                    "total_s": done.seconds,
-                    "reason": done.reason,
-                }
-            )
-    _show(rows, form)
-    if output is not None:
-        with replacing(output) as temporary, temporary.open("wb") as stream:
+            reason = done.reason or (waiting.reason if done.ran == "device" else "")
+            waiting.say(reason)
+            show.add(_infer_row(graph, done, reason))
+        show.end()
+    if target is not None:
+        with replacing(target) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **done.outputs)
 
 
-def _read_inputs(source: str, graph: Any) -> dict[str, Any]:
-    try:
-        found = np.load(source, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            if len(graph.inputs) != 1:
-                raise ValueError(f"one array: must be .npz with {', '.join(map(repr, graph.inputs))}")
-            return {graph.inputs[0]: found}
-        with found:
-            return {name: found[name] for name in found.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"input = {source!r}: {error}") from error
+def _checked_output(output: str) -> Path:
+    """Where the outputs go, found writable before anything is computed."""
+    path = Path(output)
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--output {output}: {str(folder)!r} must be a folder that can be written")
+    return path
+
+
+def _infer_row(graph: Any, done: Any, reason: str) -> dict[str, Any]:
+    names = (*done.division.crossing, *done.division.returned)
+    bits = sum(graph.tensors[name].bits for name in names)
+    return {
+        "request": done.request,
+        "ran": done.ran,
+        "device_operations": done.division.places.count(0),
+        "crossing": " ".join(done.division.crossing),
+        "device_s": done.device_seconds,
+        "transfer_s": done.transfer_seconds,
+        "link_mbit_per_s": bits / done.transfer_seconds / 1e6 if done.transfer_seconds > 0 else "",
+        "queue_s": done.queue_seconds,
+        "edge_s": done.edge_seconds,
+        "total_s": done.seconds,
+        "reason": reason,
+    }
+
+
+class _Waiting:
+    """The edge, asked for until it is there; without --fallback it has to be there at once."""
+
+    #: Between two attempts, s.
+    PAUSE = 1.0
+
+    def __init__(self, device: Any, where: str, profile: Any, slowdown: float, fallback: bool) -> None:
+        self._device, self._where, self._profile = device, where, profile
+        self._slowdown, self._fallback = slowdown, fallback
+        self.reason, self._said = "", ""
+        self._found = not device.division.returned and where != "auto"
+        self._next = 0.0
+
+    def try_edge(self) -> None:
+        """Plan with the edge, or have it load its half, where that has not been done."""
+        from edgeinfer.bridge import EdgeError
+
+        if self._found or monotonic() < self._next:
+            return
+        try:
+            if self._where == "auto":
+                self._device.plan(self._profile, slowdown=self._slowdown)
+            else:
+                self._device.prepare(self._device.division)
+        except EdgeError as error:
+            if not self._fallback:
+                raise
+            self.reason, self._next = str(error), monotonic() + self.PAUSE
+        else:
+            self.reason, self._found = "", True
+
+    def say(self, reason: str) -> None:
+        """Tell on stderr, once for each reason, why the device runs alone."""
+        if reason and reason != self._said:
+            click.echo(f"edgeinfer: all on the device: {reason}", err=True)
+        self._said = reason
+
+
+class _Rows:
+    """Rows shown as they come, with a bar on a terminal where they go elsewhere."""
+
+    def __init__(self, form: str, stack: ExitStack, total: int) -> None:
+        self._form, self._shown, self._width = form, 0, 12
+        self._bar: Any = None
+        if total > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
+            from edgeinfer._extras import need
+
+            self._bar = stack.enter_context(need("tqdm", "bridge").tqdm(total=total, unit="request"))
+
+    def add(self, row: dict[str, Any]) -> None:
+        first = not self._shown
+        self._shown += 1
+        if self._form == "json":
+            text = json.dumps(strict_json([row]), indent=1, allow_nan=False)
+            click.echo(("[\n" if first else ",\n") + text[2:-2], nl=False)
+        elif self._form == "csv":
+            buffer = io.StringIO()
+            writer = csv.DictWriter(buffer, list(row), lineterminator="\n")
+            if first:
+                writer.writeheader()
+            writer.writerow(row)
+            click.echo(buffer.getvalue(), nl=False)
+        else:
+            lines = [list(row)] if first else []
+            lines.append([f"{value:.6g}" if isinstance(value, float) else str(value) for value in row.values()])
+            for line in lines:
+                widths = (max(len(name), self._width) for name in row)
+                click.echo("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+        sys.stdout.flush()
+        if self._bar is not None:
+            self._bar.update()
+
+    def end(self) -> None:
+        """Close what a list needs closed."""
+        if self._form == "json":
+            click.echo("\n]")
+
+
+# The options that stand for these arguments.
+_OPTIONS = {"shape": "--shape", "feed": "--input"}
 
 
 def main() -> None:
@@ -970,7 +1131,11 @@ def main() -> None:
     try:
         group(standalone_mode=True)
     except (ValueError, ImportError, OSError) as error:
-        click.echo(f"edgeinfer: {error}", err=True)
+        # What a network lacks is given by an option here.
+        option = {"shapes": "--shape NAME=SIZES", "feeds": "--input FILE"}.get(getattr(error, "argument", ""))
+        said = f"{getattr(error, 'text', error)}; give {option}" if option else str(error)
+        said = re.sub(r"\b(shape|feed)s\[('[^']*')\]", lambda m: f"{_OPTIONS[m[1]]} {m[2]}", said)
+        click.echo(f"edgeinfer: {said}", err=True)
         sys.exit(2)
 
 

@@ -116,7 +116,7 @@ GENERATE = ("generate", "a", "-o", "x.png")
         (("cut", MODEL, "--arrival-rate", "3"), "--arrival-rate: needs --objective violation"),
         (("cut", MODEL, "--objective", "violation"), "--objective violation: needs --deadline"),
         (("cut", MODEL, "--set", "prior_steps=3"), "--set prior_steps: the cut by latency does not depend on it"),
-        (("cut", MODEL, "--profile", "x", "--shape", "a=1"), "--shape: not with a --profile that is read"),
+        (("cut", MODEL, "--profile", "x", "--level", "all"), "--level: are of a measurement"),
         (("infer", MODEL, "--input", __file__, "--seed", "1"), "--seed: is of a random input"),
         (("infer", MODEL, "--cut", "edge", "--slowdown", "2"), "--slowdown: chooses the cut, with --cut auto only"),
         (("infer", MODEL, "--cut", "device", "--edge", "a:1"), "--edge: not with --cut device"),

@@ -57,6 +57,13 @@ def load_model(model: Any) -> tuple[Any, str]:
     return loaded, path.name
 
 
+def input_names(path: str | Path) -> tuple[str, ...]:
+    """Names of the inputs of an ONNX file, weights not among them; ValueError where it is none."""
+    graph = _parsed(need("onnx", "bridge"), path, Path(path).name).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return tuple(value.name for value in graph.input if value.name not in weights)
+
+
 def _parsed(onnx: Any, source: Any, label: str) -> Any:
     try:
         model = onnx.load_model(source, load_external_data=False)

@@ -83,10 +83,13 @@ def fixed_inputs(
         sizes = shapes.pop(name)
         size = sizes[0] if isinstance(sizes, tuple | list) and len(sizes) == 1 else sizes
         named[name] = _validate.whole(f"shapes[{name!r}]", size, 0)
+    given = {name: _given(value, shapes.get(name), label) for name, value in values.items()}
     for name, array in feeds.items():
         if name in values and isinstance(array, np.ndarray):
-            shapes.setdefault(name, array.shape)
-    given = {name: _given(value, shapes.get(name), label) for name, value in values.items()}
+            found = _given(values[name], array.shape, label, "feeds")
+            if given[name] not in (None, found):
+                raise ValueError(f"feeds[{name!r}] of sizes {found}: must be {given[name]}, as shapes say")
+            given[name] = found
     for name, sizes in given.items():
         dims = values[name].type.tensor_type.shape.dim
         for dim, size in zip(dims, sizes or (), strict=False):
@@ -95,9 +98,9 @@ def fixed_inputs(
     return {name: _fixed(value, given[name], named, label) for name, value in values.items()}
 
 
-def _given(value: Any, shape: Any, label: str) -> tuple[int, ...] | None:
+def _given(value: Any, shape: Any, label: str, argument: str = "shapes") -> tuple[int, ...] | None:
     """Sizes that were given for an input, checked against the file."""
-    name = f"shapes[{value.name!r}]"
+    name = f"{argument}[{value.name!r}]"
     if shape is None:
         return None
     if not value.type.HasField("tensor_type"):

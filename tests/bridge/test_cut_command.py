@@ -63,7 +63,7 @@ def test_violation(model):
         (["--shape", "x"], "must be NAME=SIZES"),
         (["--shape", "x=1,-3"], "must be NAME=SIZES"),
         (["--shape", "x=1"], "has no such input"),
-        (["--objective", "violation"], "deadline = None"),
+        (["--objective", "violation"], "--objective violation: needs --deadline"),
     ],
 )
 def test_bad_input(model, arguments, message):

@@ -190,6 +190,32 @@ def between(graph: Graph, given: Collection[str], wanted: Sequence[str]) -> tupl
     return tuple(sorted(needed))
 
 
+def furthest(graph: Graph) -> tuple[int, ...]:
+    """Places with as much on the edge as can be, where results come back: all but what cannot cross, and leads to it.
+
+    Examples
+    --------
+    >>> from edgeinfer.network import Graph, Operation, Tensor
+    >>> tensors = {name: Tensor(name, "float32", (1,), 32) for name in "hy"}
+    >>> tensors["x"] = Tensor("x", "str", (1,), 0, "it is of type str, which no message carries")
+    >>> operations = Operation(0, "f", "LabelEncoder", ("x",), ("h",), 0, 0), Operation(1, "g", "Relu", ("h",), ("y",), 0, 0)
+    >>> furthest(Graph("g", "", operations, tensors, ("x",), ("y",)))
+    (0, 1)
+    """
+    stack = [graph.producer[name] for name in graph.results if not graph.tensors[name].returns]
+    stack += [reader for name in graph.inputs if graph.tensors[name].stays for reader in graph.consumers[name]]
+    here: set[int] = set()
+    while stack:
+        position = stack.pop()
+        if position in here:
+            continue
+        here.add(position)
+        operation = graph.operations[position]
+        stack += [graph.producer[name] for name in operation.inputs if name in graph.producer]
+        stack += [reader for name in operation.outputs if graph.tensors[name].stays for reader in graph.consumers[name]]
+    return tuple(int(position not in here) for position in range(len(graph.operations)))
+
+
 def divide(graph: Graph, places: Sequence[int]) -> Division:
     """What either half does in a cut; operations whose results nobody reads count for nothing.
 

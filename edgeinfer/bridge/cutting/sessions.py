@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import Division, between
 from edgeinfer.bridge.cutting.parts import MANIFEST
+from edgeinfer.network.feeds import feeds_that_run
 from edgeinfer.network.files import read_json
 from edgeinfer.network.graphs import Graph, extract, read_graph
 from edgeinfer.network.loading import load_model
@@ -22,6 +23,8 @@ from edgeinfer.network.sessions import LEVELS, open_session, run_session, sessio
 
 #: What a message holds besides its tensors, at most, bytes.
 HEADER_BYTES = 2**16
+# What outputs of sizes that depend on the data may take beyond those that were seen.
+_UNKNOWN_BYTES = 2**26
 
 
 def name_cut(message: Any, graph: Graph, division: Division) -> None:
@@ -118,6 +121,18 @@ class CutSessions:
         self._sessions: OrderedDict[tuple[frozenset[str], tuple[str, ...]], Session] = OrderedDict()
         self._lock, self._making = threading.Lock(), threading.Lock()
 
+    def feeds(self, seed: int = 0) -> dict[str, Any]:
+        """Inputs that the network takes: those that were given, and else made-up ones.
+
+        Raises
+        ------
+        Missing
+            Where none of the made-up ones runs.
+        """
+        graph = self.graph
+        inputs = {name: graph.tensors[name] for name in graph.inputs}
+        return feeds_that_run(self.get(graph.inputs, graph.outputs).run, inputs, self._feeds or graph.feeds, seed)[0]
+
     @property
     def largest_bits(self) -> int:
         """Most bits that a cut between two operations in their order carries, or the inputs or outputs have."""
@@ -131,7 +146,9 @@ class CutSessions:
     @property
     def message_bytes(self) -> int:
         """Longest message that either half needs to take."""
-        return self.largest_bits // 8 + HEADER_BYTES
+        graph = self.graph
+        unknown = _UNKNOWN_BYTES if any(graph.tensors[name].stays for name in graph.results) else 0
+        return self.largest_bits // 8 + HEADER_BYTES + unknown
 
     def profile(self, *, repetitions: int = 30, warmup: int = 3) -> NetworkProfile:
         """Measure the network's operations here, as `profile` does, at the level and with the threads of the sessions."""
@@ -179,7 +196,8 @@ class CutSessions:
             for name in names:
                 if name not in graph.tensors:
                     raise ValueError(f"{what} {name[:80]!r}: must be a tensor of the network")
-            if (not names and what == "output") or len(set(names)) < len(names):
+            needless = what == "input" and graph.constants.issuperset(outputs)
+            if not (names or needless) or len(set(names)) < len(names):
                 raise ValueError(f"{what}s = {list(names)[:8]}: must be at least one, and each once")
         positions = between(graph, set(inputs), outputs)
         read = {name for i in positions for name in graph.operations[i].inputs}
@@ -193,6 +211,12 @@ class CutSessions:
         part = extract(self._model, self.graph, positions, outputs)
         options = session_options(self._level, self._threads)
         return Session(open_session(part, self._label, options), self._label, outputs)
+
+
+def whole_file(model: str | Path) -> Path:
+    """The ONNX file of a model: itself, or the last node's in a folder of parts."""
+    path = Path(model)
+    return _last_part(path)[0] if path.is_dir() else path
 
 
 def _last_part(folder: Path) -> tuple[Path, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge.cutting.cuts import Cut, Division, between, divide
+from edgeinfer.bridge.cutting.cuts import Cut, Division, between, divide, furthest
 from edgeinfer.bridge.cutting.rate import AdaptiveCut
 from edgeinfer.bridge.cutting.search import BestCuts, best_cuts
 from edgeinfer.bridge.cutting.sessions import CutSessions, Session, name_cut
@@ -22,6 +22,7 @@ from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.tensors import IDLE, NETWORK
 from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.model import Node, RayleighLink
+from edgeinfer.network.elements import CROSSING
 from edgeinfer.network.profiles import NetworkProfile
 
 grpc = need("grpc", "bridge")
@@ -57,7 +58,7 @@ class Inference:
     seconds : float
         From the call to the outputs.
     reason : str
-        Why the device finished alone; empty otherwise.
+        Why the device finished alone; empty where the edge helped, or all on the device is best.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -194,6 +195,8 @@ class CutDevice:
     ----------
     division : Division
         What the next request is begun with: everything on the device until `use` or `adapt` is called.
+    lost : str
+        Why the edge was not reached last time; empty where it was, or nothing was asked of it.
 
     Examples
     --------
@@ -216,6 +219,7 @@ class CutDevice:
         self._stream = None if connection is None else EdgeStream(connection)
         self._computing, self._observing = threading.Lock(), threading.Lock()
         self._link_free, self._transferred = 0.0, -np.inf
+        self.lost = ""
         self._changed, self._closed = threading.Event(), threading.Event()
         self._follower: threading.Thread | None = None
         self._alone = _Halves(sessions, divide(sessions.graph, (0,) * len(sessions.graph.operations)))
@@ -296,8 +300,15 @@ class CutDevice:
         if list(answer.versions) != [graph.digest]:
             text = f"the edge serves a network of digest {list(answer.versions)}: must be {graph.digest!r}"
             raise EdgeError("FAILED_PRECONDITION", text)
+        for port in answer.inputs:
+            known = graph.tensors.get(port.name)
+            if known is not None and not known.stays and tuple(port.shape) != known.shape:
+                text = f"the edge serves {port.name!r} of sizes {list(port.shape)}: must be {list(known.shape)}"
+                raise EdgeError("FAILED_PRECONDITION", text)
         try:
             given, wanted = ([port.name for port in ports] for ports in (answer.inputs, answer.outputs))
+            if set(given) == {name for name in graph.inputs if graph.tensors[name].returns}:
+                return divide(graph, furthest(graph))
             on_edge = set(between(graph, given, wanted))
         except ValueError as error:
             raise EdgeError("DATA_LOSS", str(error)) from None
@@ -312,7 +323,8 @@ class CutDevice:
         """
         division = self.edge_cut(timeout=timeout)
         seconds = self.prepare(division, timeout=timeout)
-        here = float(profile.times[np.array(division.places) == 1].sum())
+        whole = division.places == furthest(self.sessions.graph)
+        here = float(profile.times.sum() if whole else profile.times[np.array(division.places) == 1].sum())
         if not seconds > 0 or not here > 0:
             raise EdgeError("DATA_LOSS", f"time of its network = {seconds:g} s: must be > 0")
         return profile.node("edge", seconds / here)
@@ -340,14 +352,14 @@ class CutDevice:
         served = self.edge_cut()
         if profile is None:
             profile = self.sessions.profile(repetitions=5, warmup=1)
-        if profile.graph.digest != graph.digest or profile.graph.tensors != graph.tensors:
+        if not profile.graph.fits(graph):
             raise ValueError(
                 f"profile: of {profile.graph.name!r}: must be of the network that runs, with the same shapes"
             )
         # The rate is what the device measures; of the link here only the mean rate counts, as a unit.
         unit = RayleighLink(1e6, 0, 0, 0, 1e-3)
-        alone, together = (divide(graph, (place,) * len(served.places)) for place in (0, 1))
-        among = None if served.crossing == together.crossing else [alone.places, served.places]
+        # Where it serves a part, that is its only cut.
+        among = None if served.places == furthest(graph) else [(0,) * len(served.places), served.places]
         cuts = best_cuts(
             profile,
             device=profile.node("device", slowdown),
@@ -407,7 +419,7 @@ class CutDevice:
                 self.prepare(division)
         except EdgeError as error:
             self.trace.record("event", "not prepared", reason=str(error))
-            self._lost()
+            self._lost(error)
             return
         with self._observing:
             # The link may have been lost meanwhile.
@@ -418,13 +430,12 @@ class CutDevice:
 
     def _probe(self) -> None:
         begin = time.monotonic()
-        whole = divide(self.sessions.graph, (1,) * len(self.sessions.graph.operations))
         try:
-            self.prepare(whole, timeout=_PROBE_TIMEOUT, padding=PROBE_BYTES)
+            self.prepare(self._alone.division, timeout=_PROBE_TIMEOUT, padding=PROBE_BYTES)
         except EdgeError as error:
             # An edge that answers, whatever it says, is reached.
             if error.status in _LOST:
-                self._lost()
+                self._lost(error)
                 return
         self._observe(8 * PROBE_BYTES, begin, time.monotonic())
 
@@ -434,11 +445,13 @@ class CutDevice:
             since = max(sent, self._link_free)
             self._link_free = max(self._link_free, done)
             self._transferred = time.monotonic()
+            self.lost = ""
             if self.adaptive is not None and self.adaptive.observe(bits, max(done - since, 0.0)):
                 self._changed.set()
 
-    def _lost(self) -> None:
+    def _lost(self, error: EdgeError) -> None:
         with self._observing:
+            self.lost = str(error)
             self._transferred = time.monotonic()
             if self.adaptive is not None:
                 self.adaptive.fail()
@@ -491,10 +504,11 @@ class CutDevice:
         self.trace.record("event", "begin", request=request)
         carried, device_seconds = self.head(feeds, request, halves)
         results = {name: carried[name] for name in division.kept}
-        ran, reason = "split" if halves.head else "edge", ""
+        ran, reason = "split" if 0 in division.places else "edge", ""
         queued = computed = transfer = 0.0
         if not division.returned:
-            ran = "device"
+            # Where the edge would help if it were reached, that is why.
+            ran, reason = "device", self.lost
         else:
             sent = time.monotonic()
             try:
@@ -505,7 +519,7 @@ class CutDevice:
             except EdgeError as error:
                 self.trace.record("event", "failed", request=request, status=error.status, reason=str(error))
                 if error.status in _LOST:
-                    self._lost()
+                    self._lost(error)
                 if not fallback:
                     raise
                 assert halves.tail is not None
@@ -528,6 +542,8 @@ class CutDevice:
             raise ValueError(f"inputs = {', '.join(map(repr, feeds))}: must be {', '.join(map(repr, graph.inputs))}")
         for name in graph.inputs:
             value, known = feeds[name], graph.tensors[name]
+            if known.dtype not in CROSSING:
+                continue
             if str(value.dtype) != known.dtype or value.shape != known.shape:
                 shown = f"{value.dtype} {list(value.shape)}"
                 raise ValueError(f"input {name!r} = {shown}: must be {known.dtype} {list(known.shape)}")
@@ -597,8 +613,12 @@ class CutDevice:
             raise EdgeError("DATA_LOSS", str(error)) from None
         expected = {name: (graph.tensors[name].dtype, graph.tensors[name].shape) for name in division.returned}
         shown = {name: (str(value.dtype), value.shape) for name, value in found.items()}
-        if shown != expected:
-            raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")
+        for name, (dtype, shape) in expected.items():
+            dtype_found, shape_found = shown.get(name, ("", ()))
+            # A size that depends on the data is any.
+            fits = len(shape_found) == len(shape) if graph.tensors[name].stays else shape_found == shape
+            if len(shown) != len(expected) or dtype_found != dtype or not fits:
+                raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")
         return EdgeAnswer(found, _seconds(answer, "queue_ns"), _seconds(answer, "compute_ns"), received)
 
 

@@ -15,7 +15,7 @@ from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.jobs import Cancelled, Expired, Job, Jobs, QueueFull
 from edgeinfer.bridge.wire.tensors import IDLE, NETWORK
 from edgeinfer.bridge.wire.trace import Trace
-from edgeinfer.network.feeds import random_feeds
+from edgeinfer.network.feeds import feeds_that_run
 
 grpc = need("grpc", "bridge")
 
@@ -48,23 +48,33 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
     limit : float, s
         Longest a request may take, whatever its deadline.
     trace : Trace, optional
+    report : callable, optional
+        Called with a line on each request that was answered or refused.
     """
 
     def __init__(
-        self, sessions: CutSessions, *, capacity: int = 16, limit: float = 300.0, trace: Trace | None = None
+        self,
+        sessions: CutSessions,
+        *,
+        capacity: int = 16,
+        limit: float = 300.0,
+        trace: Trace | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self.sessions = sessions
         self.trace = trace or Trace(None, "edge")
         self.jobs = Jobs(self._run, capacity=capacity)
         self.network_seconds = 0.0
         self._limit = _validate.scalar("limit", limit, 0, low_open=True, unit="s")
-        graph = sessions.graph
-        self._types = {name: tensors.datatype(graph.tensors[name].dtype) for name in graph.tensors}
+        self._report = report
+        self._types = {t.name: tensors.datatype(t.dtype) for t in sessions.graph.tensors.values() if t.returns}
 
     def warm_up(self) -> None:
         """Load the whole network and time it, so that devices can plan with it."""
         graph = self.sessions.graph
-        session, feeds = self.sessions.get(graph.inputs, graph.outputs), random_feeds(graph)
+        session = self.sessions.get(graph.inputs, graph.outputs)
+        inputs = {name: graph.tensors[name] for name in graph.inputs}
+        feeds, _ = feeds_that_run(session.run, inputs, graph.feeds)
         self.network_seconds = min(session.run(feeds)[1] for _ in range(_WARM_UP))
 
     def ServerLive(self, request: Any, context: Any) -> Any:
@@ -74,7 +84,8 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
         return tensors.service().ServerReadyResponse(ready=True)
 
     def ModelReady(self, request: Any, context: Any) -> Any:
-        return tensors.service().ModelReadyResponse(ready=request.name == NETWORK)
+        known = request.name == NETWORK and request.version in ("", self.sessions.graph.digest)
+        return tensors.service().ModelReadyResponse(ready=known)
 
     def ServerMetadata(self, request: Any, context: Any) -> Any:
         from edgeinfer import __version__
@@ -88,7 +99,11 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
         answer = tensors.service().ModelMetadataResponse(name=NETWORK, versions=[graph.digest], platform="onnxruntime")
         for ports, names in ((answer.inputs, graph.inputs), (answer.outputs, graph.outputs)):
             for name in names:
-                ports.add(name=name, datatype=self._types[name], shape=graph.tensors[name].shape)
+                tensor = graph.tensors[name]
+                if tensor.returns:
+                    # A size that depends on the data is any.
+                    shape = [-1] * len(tensor.shape) if tensor.stays else tensor.shape
+                    ports.add(name=name, datatype=self._types[name], shape=shape)
         return answer
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
@@ -184,9 +199,11 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
     def _prepared(self, message: Any) -> Any:
         """Loads the session of a cut, whose tensors need not come along, and says how fast this node is."""
         self._check_network(message)
-        self._session(message)
+        if message.inputs:
+            self._session(message)
         told = {"network_ns": int(self.network_seconds * 1e9)}
-        return tensors.response(NETWORK, message.id[: signalling.IDENTIFIER_LENGTH], {}, told)
+        identifier = message.id[: signalling.IDENTIFIER_LENGTH]
+        return tensors.response(NETWORK, identifier, {}, told, self.sessions.graph.digest)
 
     def _job(self, message: Any, seconds: float) -> Job:
         """A request, checked."""
@@ -235,14 +252,18 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
                 known = graph.tensors.get(tensor.name)
                 if known is None:
                     raise ValueError(f"input {tensor.name[:80]!r}: must be a tensor of the network")
+                if known.stays:
+                    raise ValueError(f"input {tensor.name!r}: cannot cross: {known.stays}")
                 kind = self._types[tensor.name]
                 if tensor.datatype != kind or tuple(tensor.shape) != known.shape:
                     shown = f"{tensor.datatype[:10]} {list(tensor.shape)[:8]}"
                     raise ValueError(f"input {tensor.name!r} = {shown}: must be {kind} {list(known.shape)}")
-            outputs = [port.name for port in message.outputs] or list(graph.outputs)
+            outputs = [port.name for port in message.outputs] or [n for n in graph.outputs if graph.tensors[n].returns]
             for name in outputs:
                 if name not in graph.outputs:
                     raise ValueError(f"output {name[:80]!r}: must be one of {', '.join(map(repr, graph.outputs))}")
+                if not graph.tensors[name].returns:
+                    raise ValueError(f"output {name!r}: cannot be sent: {graph.tensors[name].stays}")
             return self.sessions.get([tensor.name for tensor in message.inputs], outputs)
         except ValueError as error:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
@@ -264,7 +285,11 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
         self.trace.stage("queue", job.queued, job.begun, identifier)
         self.trace.stage("edge", job.begun, job.ended, identifier, networks=seconds)
         told = {"queue_ns": int(1e9 * (job.begun - job.queued)), "compute_ns": int(1e9 * seconds)}
-        answer = tensors.response(NETWORK, identifier, outputs, told)
+        answer = tensors.response(NETWORK, identifier, outputs, told, self.sessions.graph.digest)
+        if self._report is not None:
+            queued = job.begun - job.queued
+            names = ", ".join(outputs)
+            self._report(f"{identifier or '(no id)'}: {names} in {seconds:.6f} s, {queued:.6f} s waiting")
         if self.trace.on:
             self.trace.message("ModelInferResponse", "sent", tensors.size(answer), identifier)
         return answer
@@ -272,6 +297,8 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
     def _failed(self, identifier: str, error: Refusal) -> None:
         request = identifier[: signalling.IDENTIFIER_LENGTH]
         self.trace.record("event", "failed", request=request, status=error.status.name, reason=error.reason)
+        if self._report is not None:
+            self._report(f"{request or '(no id)'}: {error.status.name}: {error.reason}")
 
 
 def _unknown(name: str) -> str:

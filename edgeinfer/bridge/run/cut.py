@@ -24,7 +24,7 @@ from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.model import Pipeline, RayleighLink, Transfer
 from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.graphs import Graph
-from edgeinfer.network.loading import load_model
+from edgeinfer.network.loading import load_model, save_model
 from edgeinfer.network.profiles import NetworkProfile
 
 #: Between a request's answer and the next request, and between two passes that are timed, s: caches cool alike.
@@ -86,7 +86,8 @@ def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
 
     request = tensors.request(NETWORK, "0" * 16, zeros(division.crossing), {"timeout": 10**7})
     name_cut(request, graph, division)
-    answer = tensors.response(NETWORK, "0" * 16, zeros(division.returned), {"queue_ns": 10**5, "compute_ns": 10**7})
+    told = {"queue_ns": 10**5, "compute_ns": 10**7}
+    answer = tensors.response(NETWORK, "0" * 16, zeros(division.returned), told, graph.digest)
     up, down = (tensors.size(message) for message in (request, answer))
     up, down = (size + _FRAME_HEADER * -(-size // _FRAME_BYTES) for size in (up, down))
     return 8 * up, 8 * (down + _WINDOW_UPDATES)
@@ -241,7 +242,7 @@ def measure_cut(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = folder / "model.onnx"
         loaded, _ = load_model(model)
-        path.write_bytes(loaded.SerializeToString())
+        save_model(loaded, path)
         sizes = dict(shapes or {})
         free = [f"--shape={name}={','.join(map(str, shape))}" for name, shape in sizes.items()]
         # First, so that it loads its libraries while the others do.
@@ -288,7 +289,7 @@ def _checked(cut: Cut) -> NetworkProfile:
 
 
 def _same(profiled: Graph, given: Graph) -> None:
-    if profiled.digest != given.digest or profiled.tensors != given.tensors:
+    if not profiled.fits(given):
         raise ValueError(f"model = {given.name!r}: must be the network that was cut, with the same shapes")
 
 

@@ -74,9 +74,15 @@ def request(model: str, identifier: str, arrays: Mapping[str, Any], parameters: 
     return message
 
 
-def response(model: str, identifier: str, arrays: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> Any:
+def response(
+    model: str,
+    identifier: str,
+    arrays: Mapping[str, NDArray[Any]],
+    parameters: Mapping[str, Any],
+    version: str = "1",
+) -> Any:
     """A ModelInferResponse."""
-    message = service().ModelInferResponse(model_name=model, model_version="1", id=identifier)
+    message = service().ModelInferResponse(model_name=model, model_version=version, id=identifier)
     _fill(message.parameters, parameters)
     for name, array in arrays.items():
         message.outputs.add(name=name, datatype=_NAMES[array.dtype], shape=array.shape)
