@@ -26,7 +26,7 @@ static PyObject *transfer_new(PyTypeObject *type, PyObject *arguments, PyObject 
     ei_transfer *law;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_transfer_new(&law, bits, bandwidth, mean_snr, slot);
+    status = ei_transfer_new(&law, bits, bandwidth, mean_snr, slot, ei_python_monitor());
     Py_END_ALLOW_THREADS;
     if (status != EI_OK)
         return ei_raise("Transfer", status);
@@ -110,6 +110,25 @@ out:
     return result;
 }
 
+/* For pickle and copy: the law is built again from its parameters. */
+static PyObject *transfer_reduce(PyObject *self, PyObject *nothing) {
+    const TransferObject *object = (const TransferObject *)self;
+    (void)nothing;
+    return Py_BuildValue("O(dddd)", Py_TYPE(self), object->bits, object->bandwidth, object->mean_snr,
+                         object->slot);
+}
+
+static PyObject *transfer_sizeof(PyObject *self, PyObject *nothing) {
+    (void)nothing;
+    return PyLong_FromSize_t(sizeof(TransferObject) + ei_transfer_size(((TransferObject *)self)->law));
+}
+
+/* Immutable: a copy is the law itself. */
+static PyObject *transfer_copy(PyObject *self, PyObject *memo) {
+    (void)memo;
+    return Py_NewRef(self);
+}
+
 static PyMemberDef members[] = {
     {"bits", T_DOUBLE, offsetof(TransferObject, bits), READONLY, "bit"},
     {"bandwidth", T_DOUBLE, offsetof(TransferObject, bandwidth), READONLY, "Hz, control overhead taken off"},
@@ -128,6 +147,10 @@ static PyMethodDef methods[] = {
     {"sf", transfer_sf, METH_O, "P(X > time)."},
     {"cdf", transfer_cdf, METH_O, "P(X <= time)."},
     {"log_mgf", transfer_log_mgf, METH_O, "log E[exp(theta X)] and its derivative."},
+    {"__reduce__", transfer_reduce, METH_NOARGS, NULL},
+    {"__sizeof__", transfer_sizeof, METH_NOARGS, NULL},
+    {"__copy__", transfer_copy, METH_NOARGS, NULL},
+    {"__deepcopy__", transfer_copy, METH_O, NULL},
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject transfer_type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "edgeinfer._core.Transfer",

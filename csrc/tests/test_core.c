@@ -17,6 +17,11 @@
 static const double bad[] = {0, -1, NAN, INFINITY, -INFINITY};
 enum { BAD = sizeof bad / sizeof *bad };
 static const ei_monitor quiet = {NULL, NULL};
+
+static int stop(void *context) {
+    ++*(int *)context;
+    return 1;
+}
 static const uint64_t entropy[4] = {1, 2, 3, 4};
 
 static void test_fading(void) {
@@ -39,31 +44,42 @@ static void test_fading(void) {
 static void test_transfer(void) {
     ei_transfer *law;
     for (int i = 0; i < BAD; i++) {
-        CHECK(ei_transfer_new(&law, bad[i], 1e7, 1, 0.01) == EI_ERR_DOMAIN && law == NULL);
-        CHECK(ei_transfer_new(&law, 1e6, bad[i], 1, 0.01) == EI_ERR_DOMAIN && law == NULL);
-        CHECK(ei_transfer_new(&law, 1e6, 1e7, bad[i], 0.01) == EI_ERR_DOMAIN && law == NULL);
-        CHECK(ei_transfer_new(&law, 1e6, 1e7, 1, bad[i]) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, bad[i], 1e7, 1, 0.01, quiet) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, bad[i], 1, 0.01, quiet) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, 1e7, bad[i], 0.01, quiet) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, 1e7, 1, bad[i], quiet) == EI_ERR_DOMAIN && law == NULL);
     }
     ei_transfer_free(NULL);
-    CHECK(ei_transfer_new(&law, 3e5, 1e7, 1.26, 0.01) == EI_OK);
+    CHECK(ei_transfer_new(&law, 3e5, 1e7, 1.26, 0.01, quiet) == EI_OK);
     double value;
     CHECK(ei_transfer_log_mgf(law, NAN, &value, NULL) == EI_ERR_DOMAIN);
     CHECK(isnan(ei_transfer_sf(law, NAN)) && isnan(ei_transfer_cdf(law, NAN)));
     ei_transfer_free(law);
     /* P(X > 1 slot) = 1 - exp(-(2^c - 1) / s) where all but a 1e-6th of a slot is to spare, and on a weak
      * link. */
-    CHECK(ei_transfer_new(&law, 1, 1e8, 1e3, 0.01) == EI_OK);
+    CHECK(ei_transfer_new(&law, 1, 1e8, 1e3, 0.01, quiet) == EI_OK);
     CHECK_RELATIVE(ei_transfer_sf(law, 0.01), 6.931474e-10, 1e-6);
     CHECK(ei_transfer_sf(law, 0.01 + 1e-15) <= ei_transfer_sf(law, 0.01) * (1 + 1e-9));
     ei_transfer_free(law);
-    CHECK(ei_transfer_new(&law, 1e5, 1e7, 1e-2, 0.01) == EI_OK);
+    CHECK(ei_transfer_new(&law, 1e5, 1e7, 1e-2, 0.01, quiet) == EI_OK);
     CHECK(ei_transfer_cdf(law, 0.2) > 0 && ei_transfer_cdf(law, 0.2) < 1e-9);
     ei_transfer_free(law);
-    CHECK(ei_transfer_new(&law, 1e10, 1e7, 1e-3, 0.01) == EI_ERR_TOO_LARGE && law == NULL);
-    CHECK(ei_transfer_new(&law, 1e-3, 1e7, 1, 0.01) == EI_ERR_TOO_LARGE && law == NULL);
+    /* 7e7 slots are too many, 1e-8 of a slot and 7e5 slots are not. */
+    CHECK(ei_transfer_new(&law, 1e10, 1e7, 1e-3, 0.01, quiet) == EI_ERR_ACCURACY && law == NULL);
+    CHECK(ei_transfer_new(&law, 1e-3, 1e7, 1, 0.01, quiet) == EI_OK);
+    CHECK_RELATIVE(ei_transfer_sf(law, 0.01), 6.931471805599453e-9, 1e-7);
+    ei_transfer_free(law);
+    CHECK(ei_transfer_new(&law, 1e8, 1e7, 1e-3, 0.01, quiet) == EI_OK);
+    CHECK(ei_transfer_size(law) < 1000000 && ei_transfer_sf(law, 1e3) == 1 && ei_transfer_sf(law, 1e5) == 0);
+    CHECK_RELATIVE(ei_transfer_sf(law, ei_transfer_mean(law)), 0.5, 1e-3);
+    ei_transfer_free(law);
+    int polled = 0;
+    CHECK(ei_transfer_new(&law, 1e8, 1e7, 1e-3, 0.01, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(ei_transfer_new(&law, 3e5, 1e7, 1.26, 0.01, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(law == NULL && polled == 2);
     for (int sign = -1; sign <= 1; sign += 2) {
-        int status = ei_transfer_new(&law, 1e5, 1e7, pow(10, sign * 300), 0.01);
-        CHECK(status == EI_OK || status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY);
+        int status = ei_transfer_new(&law, 1e5, 1e7, pow(10, sign * 300), 0.01, quiet);
+        CHECK(status == EI_OK || status == EI_ERR_ACCURACY);
         ei_transfer_free(law);
     }
 }
@@ -155,11 +171,20 @@ static int call_rare(const ei_service *stages, size_t count) {
     return ei_rare_violation(stages, count, 1, 4, 0.2, 1e6, entropy, 2, &result, quiet);
 }
 
+static int call_many_slots(const ei_service *stages, size_t count) {
+    (void)stages;
+    (void)count;
+    ei_transfer *law;
+    int status = ei_transfer_new(&law, 2e8, 1e7, 1.26, 0.01, quiet);
+    ei_transfer_free(law);
+    return status;
+}
+
 static int call_transfer(const ei_service *stages, size_t count) {
     (void)stages;
     (void)count;
     ei_transfer *law;
-    int status = ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.01);
+    int status = ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.01, quiet);
     ei_transfer_free(law);
     return status;
 }
@@ -205,11 +230,6 @@ static void test_bad_pipelines(void) {
     CHECK(call_rare(&slow, 1) == EI_ERR_UNSTABLE);
 }
 
-static int stop(void *context) {
-    ++*(int *)context;
-    return 1;
-}
-
 static void test_interruption(const ei_service *stages, size_t count) {
     int polled = 0;
     double violations[9], waiting[9], busy[9], elapsed[3], deadline = 3;
@@ -238,11 +258,12 @@ int main(void) {
     test_transfer();
     test_queue();
     test_bad_pipelines();
-    CHECK(ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.05) == EI_OK);
+    CHECK(ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.05, quiet) == EI_OK);
     ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3},
                            {.kind = EI_SERVICE_TRANSFER, .transfer = law},
                            {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.4}};
     test_failing_allocations(call_transfer, "transfer", stages, 3);
+    test_failing_allocations(call_many_slots, "transfer of many slots", stages, 3);
     test_failing_allocations(call_bound, "bound", stages, 3);
     test_failing_allocations(call_corrected, "corrected", stages, 3);
     test_failing_allocations(call_bracket, "bracket", stages, 3);

@@ -98,7 +98,7 @@ static void test_transfers_are_streams(void) {
     enum { JOBS = 150, REPLICATIONS = 19 };
     ei_transfer *law;
     ei_sampler sampler;
-    CHECK(ei_transfer_new(&law, 1.0486e6, 1e7, 1.26, 0.01) == EI_OK);
+    CHECK(ei_transfer_new(&law, 1.0486e6, 1e7, 1.26, 0.01, quiet) == EI_OK);
     ei_service link = {.kind = EI_SERVICE_TRANSFER, .transfer = law};
     CHECK(ei_sampler_init(&sampler, &link, EI_LINK_SLOTS) == EI_OK);
     double waiting[REPLICATIONS], busy[REPLICATIONS], elapsed[REPLICATIONS];
@@ -136,7 +136,7 @@ static void test_the_same_bits_everywhere(void) {
         busy[REPLICATIONS * STAGES], elapsed[REPLICATIONS], violations[REPLICATIONS * DEADLINES * STAGES];
     const double samples[] = {0.1, 0.2, 0.4}, deadlines[DEADLINES] = {1, 4};
     ei_transfer *law;
-    CHECK(ei_transfer_new(&law, 1.0486e6, 1e7, 1.26, 0.01) == EI_OK);
+    CHECK(ei_transfer_new(&law, 1.0486e6, 1e7, 1.26, 0.01, quiet) == EI_OK);
     const ei_service stages[STAGES] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 0.6},
                                        {.kind = EI_SERVICE_TRANSFER, .transfer = law},
                                        {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.05},
@@ -193,7 +193,7 @@ static void test_table_is_the_quantile(void) {
                 continue;
             ei_transfer *law;
             ei_sampler sampler;
-            CHECK(ei_transfer_new(&law, carry[a] * 1e5, 1e7, mean_snr[b], 0.01) == EI_OK);
+            CHECK(ei_transfer_new(&law, carry[a] * 1e5, 1e7, mean_snr[b], 0.01, quiet) == EI_OK);
             ei_service service = {.kind = EI_SERVICE_TRANSFER, .transfer = law};
             CHECK(ei_sampler_init(&sampler, &service, EI_LINK_TABLE) == EI_OK);
             double worst = 0, worst_between = 0;

@@ -1,7 +1,9 @@
 """Rayleigh-fading links and the time a transfer over one takes."""
 
+import sys
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -134,20 +136,45 @@ class RayleighLink(_validate.Value):
         return TransferTime(bits, self)
 
 
-@lru_cache(maxsize=512)
-def _law(bits: float, bandwidth: float, mean_snr: float, slot: float) -> _core.Transfer:
-    try:
-        return _core.Transfer(bits, bandwidth, mean_snr, slot)
-    except _core.CoreError as error:
-        raise ValueError(
-            f"bits = {bits:g}: over a link of {bandwidth:g} Hz, mean SNR {mean_snr:g} and slots of {slot:g} s: {error}"
-        ) from None
+class _Laws:
+    """Laws that were built, the most recently used ones up to `capacity` bytes: some ten thousand of ordinary links."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.size = 0
+        self._kept: OrderedDict[tuple[float, ...], _core.Transfer] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, bits: float, bandwidth: float, mean_snr: float, slot: float) -> _core.Transfer:
+        key = (bits, bandwidth, mean_snr, slot)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        try:
+            law = _core.Transfer(*key)
+        except _core.CoreError as error:
+            raise ValueError(
+                f"bits = {bits:g}: over a link of {bandwidth:g} Hz, mean SNR {mean_snr:g} and slots of {slot:g} s: "
+                f"{error}; must be at most 2e7 slots a transfer"
+            ) from None
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = law
+                self.size += sys.getsizeof(law)
+            while self.size > self.capacity and len(self._kept) > 1:
+                self.size -= sys.getsizeof(self._kept.popitem(last=False)[1])
+        return law
+
+
+_laws = _Laws(256 * 2**20)
 
 
 class TransferTime:
     """Exact law of a transfer time: whole slots, then the fraction of the last that is needed.
 
-    P(X > (n + f) slot) = P(R_1 + .. + R_n + f R_{n+1} < J / slot), computed to 1e-6 relative down to 1e-12.
+    P(X > (n + f) slot) = P(R_1 + .. + R_n + f R_{n+1} < J / slot), computed to 1e-6 relative down to 1e-12, for a mean SNR
+    of -40 to 90 dB and up to 1e7 slots a transfer.
 
     Parameters
     ----------
@@ -164,7 +191,10 @@ class TransferTime:
         parameters = [
             _validate.flat(value, self.shape) for value in (self.bits, link.effective_bandwidth, link.snr, link.slot)
         ]
-        self.laws = [_law(*map(float, element)) for element in zip(*parameters, strict=True)]
+        self.laws = [_laws.get(*map(float, element)) for element in zip(*parameters, strict=True)]
+
+    def __reduce__(self) -> tuple[type["TransferTime"], tuple[Any, RayleighLink]]:
+        return TransferTime, (self.bits, self.link)
 
     def __repr__(self) -> str:
         return f"TransferTime(bits={self.bits!r}, link={self.link!r})"

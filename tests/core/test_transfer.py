@@ -1,3 +1,7 @@
+import copy
+import pickle
+import sys
+
 import mpmath
 import numpy as np
 import pytest
@@ -139,8 +143,8 @@ def inverted(carry, snr, n, f, lower):
     return np.exp(peak) * step / np.pi * (terms.real.sum() - terms[0].real / 2)
 
 
-CARRIES = [1e-6, 1e-4, 1e-2, 0.1, 0.3, 1.0, 3.0, 7.0, 15.0, 30.0]
-SNRS_DB = [-30, -20, -10, 0, 10, 20, 30, 40, 50]
+CARRIES = [1e-12, 1e-6, 1e-4, 1e-2, 0.1, 0.3, 1.0, 3.0, 7.0, 15.0, 30.0]
+SNRS_DB = [-40, -30, -20, -10, 0, 10, 20, 30, 40, 50, 60, 75, 90]
 
 
 def law_of(carry, snr_db):
@@ -166,7 +170,20 @@ def test_two_slots_equal_quadrature(snr_db):
 
 
 @pytest.mark.parametrize(
-    ("snr_db", "carry"), [(-20, 1.0), (-20, 5.0), (0, 2.5), (1, 10.486), (20, 100.0), (40, 200.0), (50, 3000.0)]
+    ("snr_db", "carry"),
+    [
+        (-20, 1.0),
+        (-20, 5.0),
+        (0, 2.5),
+        (1, 10.486),
+        (20, 100.0),
+        (40, 200.0),
+        (50, 3000.0),
+        (60, 200.0),
+        (75, 3000.0),
+        (90, 300.0),
+        (90, 30000.0),
+    ],
 )
 def test_both_tails_equal_laplace_inversions(snr_db, carry):
     law = law_of(carry, snr_db)
@@ -213,10 +230,13 @@ def test_moments_and_mgf_of_short_transfers_equal_integrals_of_sf(snr_db, carry)
         assert abs(slope * exact / moment - 1) < 1e-6, theta
 
 
-@pytest.mark.parametrize(("snr_db", "carry"), [(-20, 0.1), (0, 0.01), (1, 10.486), (20, 0.5), (40, 20.0)])
+@pytest.mark.parametrize(
+    ("snr_db", "carry"),
+    [(-40, 0.05), (-20, 0.1), (0, 0.01), (0, 400.0), (1, 10.486), (20, 0.5), (40, 20.0), (60, 10.0), (90, 20000.0)],
+)
 def test_law_equals_simulation_slot_by_slot(snr_db, carry):
-    # 5 x 9 counts, each off by 5.5 standard deviations with probability below 1e-7: a false alarm below 1e-5.
-    count, rng = 200_000, np.random.default_rng(11)
+    # 9 x 9 counts, each off by 5.5 standard deviations with probability below 1e-7: a false alarm below 1e-5.
+    count, rng = 200_000 if carry < 50 * np.log2(1 + 10 ** (snr_db / 10)) else 10_000, np.random.default_rng(11)
     left, slots, alive = np.full(count, carry), np.zeros(count), np.arange(count)
     while alive.size:
         rate = np.log2(1 + 10 ** (snr_db / 10) * rng.exponential(size=alive.size))
@@ -245,9 +265,112 @@ def test_short_transfers_are_monotone(snr_db):
         np.testing.assert_allclose(sf + cdf, 1, atol=1e-14)
 
 
-def test_what_would_take_too_long_is_refused():
-    with pytest.raises(_core.CoreError, match="limit"):
-        law_of(1e5, -30)
+def many_slots(snr, carry, n):
+    """P(r_1 + .. + r_n < c) to 12 digits: Tricomi's function in 30 digits along the vertical line through the saddle point,
+    right of 0, or left of it for the complement."""
+    with mpmath.workdps(30):
+        s, c = mpmath.mpf(snr), mpmath.mpf(carry) * mpmath.log(2)
+
+        def log_integrand(z):
+            return n * mpmath.log(mpmath.hyperu(1, 2 - z, 1 / s) / s) + z * c
+
+        density, _, _, end = rate_law(snr)
+        rate, weight = composite(end * np.linspace(0, 1, 201) ** 2)
+        weight = weight * density(rate)
+        mean = weight @ rate
+        spread = float(np.sqrt(n * (weight @ rate**2 - mean**2))) * np.log(2)
+        # The distance of c in standard deviations, and about as many of the line.
+        distance = (n * mean * np.log(2) - float(c)) / spread
+        line = (distance + np.sign(distance)) / spread
+        peak = log_integrand(mpmath.mpf(line))
+        # Aliases of this step lie beyond 14 standard deviations and below e^-40.
+        step = 2 * np.pi / max(14 * spread, (40 + distance**2) / abs(line))
+        total = mpmath.mpf(0)
+        for k in range(1000):
+            z = mpmath.mpc(line, step * k)
+            term = mpmath.re(mpmath.exp(log_integrand(z) - peak) / z) / (2 if k == 0 else 1)
+            total += term
+            if abs(term) < 1e-16 * abs(total) and step * k * spread > 6:
+                break
+        return float(abs(mpmath.exp(peak) * step / mpmath.pi * total)), distance > 0
+
+
+@pytest.mark.parametrize("snr_db", [-40, 0, 90])
+@pytest.mark.parametrize("slots", [2000, 1_000_000])
+def test_many_slots_equal_an_inversion_in_30_digits(snr_db, slots):
+    # 1e-7 is the stated accuracy of sf down to 1e-15; of cdf 1e-6.
+    snr = 10 ** (snr_db / 10)
+    density, _, _, end = rate_law(snr)
+    rate, weight = composite(end * np.linspace(0, 1, 201) ** 2)
+    mean = (weight * density(rate)) @ rate
+    law = law_of(slots * mean, snr_db)
+    deviation = np.sqrt(law.variance) / 0.01
+    for distance in (-7.5, -2.0, 1.0, 6.0):
+        n = round(slots + distance * deviation)
+        exact, above = many_slots(snr, law.bits / 1e5, n)
+        value, tolerance = (law.sf, 1e-7) if above else (law.cdf, 1e-6)
+        assert abs(value(np.float64(n) * 0.01) / exact - 1) < tolerance, distance
+
+
+@pytest.mark.parametrize(("snr_db", "slots"), [(-40, 72.5), (-30, 1e3), (0, 500.0), (30, 1e5), (60, 400.0), (90, 1e6)])
+def test_moments_and_mgf_of_long_transfers_equal_integrals_of_sf(snr_db, slots):
+    snr = 10 ** (snr_db / 10)
+    law = law_of(slots * _core.ergodic_rate(1.0, snr)[0], snr_db)
+    deviation = np.sqrt(law.variance)
+    # sf is 1 below these slots.
+    low, high = np.floor((law.mean - 11 * deviation) / 0.01), np.ceil(law.extent / 0.01)
+    edges = np.arange(max(low, 0), high + 1) * 0.01
+    time, weight = composite(edges, 8)
+    sf = law.sf(time)
+    mean = edges[0] + weight @ sf
+    # About the mean, since the second moment of 1e6 slots would cancel.
+    spread = 2 * weight @ ((time - law.mean) * sf) + (edges[0] - law.mean) ** 2
+    assert abs(law.mean / mean - 1) < 1e-9
+    assert abs(law.variance / (spread - (mean - law.mean) ** 2) - 1) < 1e-6
+    for theta in (-5 / deviation, -0.1 / law.mean, 1 / law.mean, 3 / deviation):
+        exact = np.exp(theta * (edges[0] - law.mean)) + theta * weight @ (np.exp(theta * (time - law.mean)) * sf)
+        value, slope = law.log_mgf(np.float64(theta))
+        # What the sum above loses by cancellation where theta < 0 is counted.
+        lost = 1e-12 * np.exp(max(theta * (edges[0] - law.mean), 0)) / abs(exact)
+        assert abs(np.exp(value - theta * law.mean) / exact - 1) < 1e-6 + lost, theta
+        assert 0 < slope < law.extent
+
+
+@pytest.mark.parametrize("snr_db", SNRS_DB)
+def test_every_number_of_slots_has_a_law(snr_db):
+    # Both routes, and where one gives way to the other.
+    rate = _core.ergodic_rate(1.0, 10 ** (snr_db / 10))[0]
+    for slots in [1e-30, 1e-12, 1e-3, 1.0, 30.0, 66.0, 69.0, 71.0, 80.0, 300.0, 500.0, 2e3, 1e5, 1e6, 1e7]:
+        law = law_of(slots * rate, snr_db)
+        assert law.mean < law.extent and law.variance > 0
+        # The fraction of the last slot that is not needed, and E[1 / R] > 1 / E[R].
+        assert slots > 1e-3 or law.sf(np.float64(0.01)) < 1
+        assert slots < 30 or 0 < law.mean / 0.01 - slots < 1
+        times = np.linspace(max(law.mean - 12 * np.sqrt(law.variance), 0), law.extent, 2000)
+        sf, cdf = law.sf(times), law.cdf(times)
+        # The rounding of long sums, 1e-14 a slot, shows where panels meet.
+        slack = 1e-9 + 3e-14 * slots
+        assert (np.diff(sf) <= slack * sf[1:]).all() and (np.diff(cdf) >= -slack * cdf[1:] - 1e-20).all()
+
+
+def test_more_slots_than_are_accurate_are_refused():
+    with pytest.raises(_core.CoreError, match="accuracy"):
+        law_of(1e6, -30)
+
+
+def test_laws_pickle_and_copy(latent):
+    for law in (latent, law_of(1e-3, 60), law_of(1e4, 10)):
+        again = pickle.loads(pickle.dumps(law))
+        times = np.linspace(0, law.extent, 50)
+        np.testing.assert_array_equal(again.sf(times), law.sf(times))
+        assert copy.deepcopy(law) is law and copy.copy(law) is law
+        assert (again.bits, again.bandwidth, again.mean_snr, again.slot) == (
+            law.bits,
+            law.bandwidth,
+            law.mean_snr,
+            law.slot,
+        )
+        assert sys.getsizeof(law) < 1e6
 
 
 def test_edges(latent):
