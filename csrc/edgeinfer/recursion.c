@@ -14,9 +14,11 @@ enum {
     GREGORY = 8,         /* end weights of the quadrature rule: exact for polynomials of degree 7 */
     SHORT = 2 * GREGORY, /* intervals of fewer steps have no room for both ends */
     STENCIL = 10,        /* points of local Lagrange interpolation */
-    RATE_NODES = 96      /* Gauss-Legendre nodes over the range of one slot's rate */
+    RATE_NODES = 96,     /* Gauss-Legendre nodes over the range of one slot's rate */
+    WIDE_NODES = 256 /* the same where it is wide: near its end densities change within a fifth of a bit */
 };
 
+static const double WIDE_RANGE = 17;     /* bits */
 static const double STEP_MAXIMUM = 0.18; /* of the grid: the density falls as exp(-2^r / s) at its far end */
 static const double NEGLIGIBLE = 1e-34;  /* of G and H: far below the tables' end, even times the slots */
 
@@ -78,8 +80,9 @@ struct ei_recursion {
     double *log_above; /* at the last grid points, which one slot's rate reaches back from c */
     int with_above;    /* H is still needed */
     size_t low, high;  /* G is negligible below low and H from high on */
-    double rate_node[RATE_NODES], rate_weight[RATE_NODES]; /* over [0, 1] */
-    double range_mass[RATE_NODES];                         /* weight times density over the range */
+    size_t nodes;
+    double rate_node[WIDE_NODES], rate_weight[WIDE_NODES]; /* over [0, 1] */
+    double range_mass[WIDE_NODES];                         /* weight times density over the range */
 };
 
 void ei_recursion_free(ei_recursion *self) {
@@ -157,8 +160,9 @@ int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry) {
         self->density[j] = ei_rate_density(rate, (double)j * self->step) * self->step;
         self->kernel[j] = self->density[j] * (j < GREGORY ? self->end[j] : 1);
     }
-    ei_gauss_legendre(RATE_NODES, self->rate_node, self->rate_weight);
-    for (size_t q = 0; q < RATE_NODES; q++) {
+    self->nodes = range > WIDE_RANGE ? WIDE_NODES : RATE_NODES;
+    ei_gauss_legendre(self->nodes, self->rate_node, self->rate_weight);
+    for (size_t q = 0; q < self->nodes; q++) {
         self->rate_node[q] = (1 + self->rate_node[q]) / 2;
         self->rate_weight[q] /= 2;
         self->range_mass[q] =
@@ -166,7 +170,7 @@ int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry) {
     }
     for (size_t i = 1; i < SHORT; i++) {
         double width = (double)i;
-        for (size_t q = 0; q < RATE_NODES; q++) {
+        for (size_t q = 0; q < self->nodes; q++) {
             double y = width * self->rate_node[q], lagrange_weight[STENCIL];
             double factor = self->rate_weight[q] * width * self->step * ei_rate_density(rate, y * self->step);
             double x = width - y, first = fmin(fmax(floor(x) - STENCIL / 2 + 1, 0), SHORT - STENCIL);
@@ -263,19 +267,19 @@ double ei_recursion_below(const ei_recursion *self) {
 }
 
 double ei_recursion_logit(const ei_recursion *self, double f) {
-    double last = (double)(self->count - 1), mass[RATE_NODES];
+    double last = (double)(self->count - 1), mass[WIDE_NODES];
     double reach = f * self->rate.range < self->carry ? self->rate.range : self->carry / f;
     double below = 0, above = 0;
-    for (size_t q = 0; q < RATE_NODES; q++)
+    for (size_t q = 0; q < self->nodes; q++)
         mass[q] = reach == self->rate.range ? self->range_mass[q]
                                             : self->rate_weight[q] * reach *
                                                   ei_rate_density(&self->rate, reach * self->rate_node[q]);
-    for (size_t q = 0; q < RATE_NODES; q++)
+    for (size_t q = 0; q < self->nodes; q++)
         below += mass[q] *
                  interpolate(self->below, self->count, last - f * reach * self->rate_node[q] / self->step);
     if (below < 0.5 || !self->with_above)
         return log(below) - log1p(-below);
-    for (size_t q = 0; q < RATE_NODES; q++)
+    for (size_t q = 0; q < self->nodes; q++)
         above += mass[q] * exp(interpolate(self->log_above, self->count,
                                            last - f * reach * self->rate_node[q] / self->step));
     if (f > 0)

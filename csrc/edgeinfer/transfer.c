@@ -176,7 +176,7 @@ static int fit_panels(builder *self, size_t slot, size_t slots, double left, dou
     double rest = left_out(value[0], rows, DEGREE, 1);
     if (rest < tolerance)
         return append_panel(self, &part, rows, value);
-    if (halvings == HALVINGS_MAXIMUM || rest == INFINITY)
+    if (halvings == HALVINGS_MAXIMUM)
         return EI_ERR_ACCURACY;
     status = fit_panels(self, slot, slots, left, middle, halvings + 1);
     return status != EI_OK ? status : fit_panels(self, slot, slots, middle, right, halvings + 1);

@@ -7,7 +7,8 @@
 
 int main(void) {
     ei_transfer *downlink;
-    int status = ei_transfer_new(&downlink, 1e6, 10e6, 1.26, 0.01); /* bit, Hz, linear SNR, s */
+    const ei_monitor none = {NULL, NULL};
+    int status = ei_transfer_new(&downlink, 1e6, 10e6, 1.26, 0.01, none); /* bit, Hz, linear SNR, s */
     if (status == EI_OK) {
         const ei_service stages[] = {
             {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.4},
@@ -18,7 +19,7 @@ int main(void) {
         double lower[2], upper[2];
         uint8_t lower_method[2], upper_method[2];
         status = ei_violation_bracket(stages, 3, 2, arrival_rate, deadline, lower, upper, lower_method,
-                                      upper_method, (ei_monitor){NULL, NULL});
+                                      upper_method, none);
         for (int i = 0; status == EI_OK && i < 2; i++)
             printf("%.6e <= P(W > %g s) <= %.6e\n", lower[i], deadline[i], upper[i]);
     }

@@ -10,6 +10,7 @@ from edgeinfer.delay._elements import elements, finish
 from edgeinfer.delay.results import Bracket
 from edgeinfer.model import Pipeline, Transfer
 
+MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
 
 
@@ -27,6 +28,17 @@ def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
     if len(slots) > 1:
         raise ValueError(f"slot = None: links have the slots {sorted(slots)} s; method {method!r} needs one")
     return slots.pop() if slots else 0.01
+
+
+def _grid(pipeline: Pipeline, method: str, slot: float | None, deadline: Any) -> float:
+    """The slot of a method that works on slots. Any makes "corrected" a bound, so that a long deadline has fewer."""
+    link_slot = _slot(pipeline, method, slot)
+    longest = float(np.max(deadline, initial=0.0, where=np.isfinite(deadline)))
+    if longest <= MOST_SLOTS * link_slot:
+        return link_slot
+    if method == "corrected" and slot is None:
+        return longest / MOST_SLOTS
+    raise ValueError(f"deadline = {longest:g}: must be at most {MOST_SLOTS} slots of {link_slot:g} s for {method!r}")
 
 
 def violation_bound(
@@ -51,7 +63,8 @@ def violation_bound(
         The upper end of `violation_bracket`; bounds by moment generating functions; the paper's (7)-(10)
         repaired; or (7)-(12) as printed, which is NOT a bound and is kept for the record.
     slot : float, s, optional
-        The grid of "corrected" and "printed"; by default the link's slot.
+        The grid of "corrected" and "printed", at most 1e6 slots long; by default the link's slot, and for "corrected" a
+        longer one where the deadline is beyond that.
     log : bool
         Natural logarithm of the bound, which stays finite down to 1e-300 and below.
 
@@ -79,7 +92,7 @@ def violation_bound(
         with np.errstate(divide="ignore"):
             return np.log(upper) if log else upper
     shape, walk = elements(pipeline, **_arguments(arrival_rate, deadline))
-    slot = _slot(pipeline, method, slot) if method in ("corrected", "printed") else 1.0
+    slot = _grid(pipeline, method, slot, deadline) if method in ("corrected", "printed") else 1.0
     result = np.empty(int(np.prod(shape)))
     for stages, where, (rate, limit) in walk:
         never = np.isinf(limit)

@@ -137,7 +137,7 @@ class RayleighLink(_validate.Value):
 
 
 class _Laws:
-    """Laws that were built, the most recently used ones up to `capacity` bytes: some ten thousand of ordinary links."""
+    """Laws that were built, the most recently used ones up to `capacity` bytes: some 8,000 of ordinary links."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

@@ -169,6 +169,20 @@ def test_two_slots_equal_quadrature(snr_db):
             assert cdf < 1e-18 or abs(law.cdf(time) / cdf - 1) < 1e-7, (carry, fraction)
 
 
+@pytest.mark.parametrize("snr_db", [20, 35, 50, 70, 90])
+@pytest.mark.parametrize("slots", [1.5, 1.7, 2.0, 2.3])
+def test_strong_links_of_two_slots_equal_quadrature(snr_db, slots):
+    # Within the second slot the law goes from one end of its tables to the other, double exponentially.
+    snr = 10 ** (snr_db / 10)
+    carry = slots * _core.ergodic_rate(1.0, snr)[0]
+    law = law_of(carry, snr_db)
+    for fraction in np.linspace(0.02, 0.98, 25):
+        time = np.float64((1 + fraction) * 0.01)
+        sf, cdf = second_slot(carry, snr, time / 0.01 - 1)
+        assert sf < 1e-20 or abs(law.sf(time) / sf - 1) < 1e-7, fraction
+        assert cdf < 1e-15 or abs(law.cdf(time) / cdf - 1) < 1e-7, fraction
+
+
 @pytest.mark.parametrize(
     ("snr_db", "carry"),
     [

@@ -1,8 +1,14 @@
+import copy
+import pickle
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import edgeinfer as ei
 from edgeinfer import _core
+from edgeinfer.model import links
 
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
 NODE = ei.Node("edge", 1e12)
@@ -14,6 +20,41 @@ def test_stages_and_prefixes():
     mean, variance = pipeline.moments()
     np.testing.assert_allclose(mean, [1, LINK.transfer(1e6).mean(), 0.15])
     np.testing.assert_allclose(variance, [0, LINK.transfer(1e6).var(), 0.0025])
+
+
+def test_laws_pickle_and_copy():
+    law = ei.RayleighLink(np.array([5e6, 10e6]), 31, -100, 128.1, 0.01).transfer(1e6)
+    for again in (pickle.loads(pickle.dumps(law)), copy.deepcopy(law), copy.copy(law)):
+        np.testing.assert_array_equal(again.sf([0.1, 0.2]), law.sf([0.1, 0.2]))
+        assert again.shape == law.shape and again.link == law.link
+
+
+def test_laws_of_a_family_are_kept_between_calls(monkeypatch):
+    built = []
+
+    def build(*parameters):
+        built.append(parameters)
+        return _core.Transfer(*parameters)
+
+    laws = links._Laws(200_000)
+    monkeypatch.setattr(links, "_core", SimpleNamespace(Transfer=build, CoreError=_core.CoreError))
+    first = [laws.get(bits, 1e7, 1.0, 0.01) for bits in (1e5, 2e5, 1e5)]
+    assert first[0] is first[2] and len(built) == 2
+    kept = sum(map(sys.getsizeof, first[:2]))
+    assert laws.size == kept < laws.capacity
+    for bits in range(100_000, 140_000, 1000):
+        laws.get(float(bits), 1e7, 1.0, 0.01)
+    assert laws.size <= laws.capacity
+    latest = len(built)
+    laws.get(139_000.0, 1e7, 1.0, 0.01)
+    assert len(built) == latest
+    laws.get(100_000.0, 1e7, 1.0, 0.01)
+    assert len(built) == latest + 1
+
+
+def test_a_law_of_too_many_slots_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"bits = 1e\+15: .* must be at most 2e7 slots a transfer"):
+        LINK.transfer(1e15)
 
 
 def test_families_equal_their_members():
