@@ -5,7 +5,7 @@ from typing import Any
 
 from sphinx.errors import ExtensionError
 
-ROOMS = ("model", "delay", "plan", "study", "paper", "quality", "bridge")
+ROOMS = ("model", "estimates", "delay", "plan", "study", "paper", "quality", "network", "bridge")
 
 
 def _check(app: Any, error: Exception | None) -> None:
