@@ -1,4 +1,4 @@
-"""Unloaded latency, and the mean sojourn time of the serial path."""
+"""Unloaded latency, and mean sojourn times."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
-from edgeinfer.delay._elements import check_pipeline
-from edgeinfer.delay.results import Latency
-from edgeinfer.model import Pipeline, Transfer
+from edgeinfer.delay._elements import check_pipeline, finish
+from edgeinfer.delay.results import Bracket, Latency
+from edgeinfer.delay.tandem import tandem_mean
+from edgeinfer.model import Constant, Pipeline, Transfer
 
 
 def _means(pipeline: Pipeline, transfer: str) -> tuple[Any, Any]:
@@ -52,10 +53,15 @@ def latency(pipeline: Pipeline, transfer: str = "exact") -> Latency:
     return Latency(mean, float(total) if total.ndim == 0 else total)
 
 
-def mean_sojourn(pipeline: Pipeline, arrival_rate: ArrayLike, transfer: str = "exact") -> Any:
-    """Mean sojourn time with serial service: one request occupies the whole path.
+def mean_sojourn(
+    pipeline: Pipeline, arrival_rate: ArrayLike, transfer: str = "exact", *, service: str = "serial"
+) -> Any:
+    """Mean sojourn time, of the serial path or of the tandem.
 
-    E[W] = lambda E[S^2] / (2 (1 - lambda E[S])) + E[S], Pollaczek-Khinchine; (4) and (5) of the paper.
+    Serial: E[W] = lambda E[S^2] / (2 (1 - lambda E[S])) + E[S], Pollaczek-Khinchine; (4) and (5) of the paper. Tandem:
+    a certified pair of ends, equal where the mean is known exactly (`edgeinfer.delay.tandem` derives them): for a
+    single stage, for exponential stages (the sum of 1 / (mu - lambda)), and, behind such, for stages of which one is
+    never faster than any other and comes behind constant ones only.
 
     Parameters
     ----------
@@ -64,25 +70,57 @@ def mean_sojourn(pipeline: Pipeline, arrival_rate: ArrayLike, transfer: str = "e
         lambda > 0 of Poisson arrivals.
     transfer : {"exact", "ergodic"}
         Law of the transfer times: exact, or the constant J / E[R].
+    service : {"serial", "tandem"}
+        One request occupies the whole path, or stages work on different requests at once.
 
     Returns
     -------
     float or (...,) ndarray, s
-        inf where lambda E[S] >= 1.
+        Serial; inf where lambda E[S] >= 1.
+    Bracket, s
+        Tandem; both ends inf where a stage has lambda E[X] >= 1. The methods are "exact"; "unstable"; "queue" (below:
+        all mean services and the longest wait of a stage that had the arrivals to itself); "serial" (above: the serial
+        path); "integrated" (P(W > t) of `violation_bracket` over all t, the sums widening it by 0.2 % or so).
+
+    Raises
+    ------
+    ValueError
 
     Examples
     --------
     >>> from edgeinfer import paper
-    >>> round(mean_sojourn(paper.scenario().pipelines()["split"], 0.35), 3)
+    >>> pipeline = paper.scenario().pipelines()["split"]
+    >>> round(mean_sojourn(pipeline, 0.35), 3)
     2.349
-    >>> mean_sojourn(paper.scenario().pipelines()["split"], 0.7)
+    >>> mean_sojourn(pipeline, 0.7)
     inf
+    >>> ends = mean_sojourn(pipeline, 0.35, service="tandem")
+    >>> ends.lower_method, bool(1.7 < ends.lower < ends.upper < 1.001 * ends.lower)
+    ('queue', True)
     """
     rate = _validate.positive("arrival_rate", arrival_rate, "1/s")
+    _validate.choice("service", service, ("serial", "tandem"))
     mean, variance = _means(pipeline, transfer)
+    shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))
+    if service == "tandem":
+        return _tandem(pipeline, rate, shape, transfer)
     first, spread = mean.sum(axis=-1), variance.sum(axis=-1)
-    _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))
     load = rate * first
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(load < 1, rate * (spread + first**2) / (2 * (1 - load)) + first, np.inf)
     return float(value) if value.ndim == 0 else value
+
+
+def _tandem(pipeline: Pipeline, rate: Any, shape: tuple[int, ...], transfer: str) -> Bracket:
+    if transfer == "ergodic":
+        pipeline = Pipeline(
+            Constant(stage.bits / stage.link.mean_rate(), stage.name) if isinstance(stage, Transfer) else stage
+            for stage in pipeline
+        )
+    owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
+    answers = []
+    for place, value in zip(owner, _validate.flat(rate, shape), strict=True):
+        stages = [stage.core_stages()[0] for stage in pipeline.element(int(place))]
+        answers.append(tandem_mean(stages, float(value)))
+    columns = zip(*answers, strict=True) if answers else ([], [], [], [])
+    return Bracket(*(finish(np.array(column), shape) for column in columns))

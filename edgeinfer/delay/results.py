@@ -21,13 +21,16 @@ class Latency(_validate.Value):
 
 @dataclass(frozen=True, eq=False)
 class Bracket(_validate.Value):
-    """A certified pair lower <= P(sojourn time > deadline) <= upper.
+    """A certified pair, lower <= truth <= upper.
+
+    The truth is P(sojourn time > deadline) for `violation_bracket`, and the mean sojourn time (s) of a tandem for
+    `mean_sojourn`.
 
     Attributes
     ----------
     lower, upper : (...,) ndarray
     lower_method, upper_method : (...,) ndarray of str
-        The formula behind each end; csrc/edgeinfer/bracket.h derives them.
+        The formula behind each end: csrc/edgeinfer/bracket.h and `edgeinfer.delay.tandem` derive them.
     """
 
     lower: Any
