@@ -102,7 +102,7 @@ def _names(settings: tuple[str, ...]) -> set[str]:
 
 
 #: What of a scenario a link is made of.
-_LINK = {field.name for field in fields(edgeinfer.RayleighLink)}
+_LINK = {field.name for field in fields(edgeinfer.RayleighLink)} - {"mean_snr"}
 
 
 def _only_set(settings: tuple[str, ...], allowed: set[str], what: str, option: str = "--set") -> None:

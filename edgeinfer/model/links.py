@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -23,12 +23,20 @@ class RayleighLink(_validate.Value):
     bandwidth : (...,) array_like, Hz
         B. > 0.
     tx_power_dbm, noise_dbm : (...,) array_like, dBm
-        Transmit power, and noise power over the whole band.
+        Transmit power, and noise power over the whole band. None where `mean_snr` is given.
     path_loss_db : (...,) array_like, dB
+        None where `mean_snr` is given.
     slot : (...,) array_like, s
         Coherence time: the fading gain is constant within a slot and independent between slots. > 0.
     control_overhead : (...,) array_like, optional
         xi, the share of the rate that signalling takes. In [0, 1).
+    mean_snr : (...,) array_like, optional
+        The mean signal-to-noise ratio itself, linear, > 0, in place of a power budget: see `from_snr`.
+
+    Raises
+    ------
+    ValueError
+        For values outside their range, and where neither or both of a power budget and `mean_snr` are given.
 
     Examples
     --------
@@ -43,22 +51,74 @@ class RayleighLink(_validate.Value):
     path_loss_db: Any
     slot: Any
     control_overhead: Any = 0.0
+    mean_snr: Any = None
 
     def __post_init__(self) -> None:
-        values = {
-            "bandwidth": _validate.positive("bandwidth", self.bandwidth, "Hz"),
-            "tx_power_dbm": _validate.real("tx_power_dbm", self.tx_power_dbm, unit="dBm"),
-            "noise_dbm": _validate.real("noise_dbm", self.noise_dbm, unit="dBm"),
-            "path_loss_db": _validate.real("path_loss_db", self.path_loss_db, unit="dB"),
-            "slot": _validate.positive("slot", self.slot, "s"),
-            "control_overhead": _validate.real("control_overhead", self.control_overhead, 0, 1, high_open=True),
-        }
+        values = {"bandwidth": _validate.positive("bandwidth", self.bandwidth, "Hz")}
+        if self.mean_snr is None:
+            values["tx_power_dbm"] = _validate.real("tx_power_dbm", self.tx_power_dbm, unit="dBm")
+            values["noise_dbm"] = _validate.real("noise_dbm", self.noise_dbm, unit="dBm")
+            values["path_loss_db"] = _validate.real("path_loss_db", self.path_loss_db, unit="dB")
+        elif (self.tx_power_dbm, self.noise_dbm, self.path_loss_db) == (None, None, None):
+            values["mean_snr"] = _validate.real("mean_snr", self.mean_snr, 1e-300, 1e300)
+        else:
+            raise ValueError(
+                f"mean_snr = {self.mean_snr!r}: must be None where tx_power_dbm, noise_dbm or path_loss_db is given"
+            )
+        values["slot"] = _validate.positive("slot", self.slot, "s")
+        values["control_overhead"] = _validate.real("control_overhead", self.control_overhead, 0, 1, high_open=True)
         _validate.broadcast_shapes(**{name: np.shape(value) for name, value in values.items()})
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        if self.mean_snr is not None:
+            return
         with np.errstate(over="ignore"):
             budget = self.tx_power_dbm - self.path_loss_db - self.noise_dbm
         _validate.real("tx_power_dbm - path_loss_db - noise_dbm", budget, -3000, 3000)
+
+    @classmethod
+    def from_snr(
+        cls, snr: ArrayLike, bandwidth: ArrayLike, slot: ArrayLike, control_overhead: Any = 0.0
+    ) -> "RayleighLink":
+        """A link of a given mean signal-to-noise ratio, whatever powers and losses make it.
+
+        Parameters
+        ----------
+        snr : (...,) array_like
+            s, linear, not in decibels. > 0.
+        bandwidth : (...,) array_like, Hz
+        slot : (...,) array_like, s
+        control_overhead : (...,) array_like, optional
+
+        Returns
+        -------
+        RayleighLink
+            Its `tx_power_dbm`, `noise_dbm` and `path_loss_db` are None.
+
+        Examples
+        --------
+        >>> link = RayleighLink.from_snr(1.95, 10e6, 0.01)
+        >>> link.snr, round(link.mean_rate() / 1e6, 2)
+        (1.95, 13.12)
+        """
+        return cls(bandwidth, None, None, None, slot, control_overhead, snr)
+
+    def at_rate(self, mean_rate: ArrayLike) -> "RayleighLink":
+        """This link with the bandwidth that gives a mean rate; mean SNR, slot and overhead stay.
+
+        Parameters
+        ----------
+        mean_rate : (...,) array_like, bit/s
+            > 0; broadcasts with the link's parameters.
+
+        Examples
+        --------
+        >>> round(RayleighLink.from_snr(1.95, 10e6, 0.01).at_rate(20e6).mean_rate(), 3)
+        20000000.0
+        """
+        rate = _validate.positive("mean_rate", mean_rate, "bit/s")
+        _validate.broadcast_shapes(mean_rate=np.shape(rate), link=self.shape)
+        return replace(self, bandwidth=self.bandwidth * (rate / self.mean_rate()))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,7 +128,29 @@ class RayleighLink(_validate.Value):
     @property
     def snr(self) -> Any:
         """Mean signal-to-noise ratio s, linear."""
+        if self.mean_snr is not None:
+            return self.mean_snr
         return 10 ** ((self.tx_power_dbm - self.path_loss_db - self.noise_dbm) / 10)
+
+    def power_budget(self) -> dict[str, Any]:
+        """The parameters by their names, for a process of its own that shapes this link.
+
+        Raises
+        ------
+        ValueError
+            For a link of a given mean SNR, which has no power budget.
+
+        Examples
+        --------
+        >>> RayleighLink(10e6, 31, -100, 128.1, 0.01).power_budget()["path_loss_db"]
+        128.1
+        """
+        if self.mean_snr is not None:
+            raise ValueError(
+                f"mean_snr = {self.mean_snr!r}: must be given as tx_power_dbm, noise_dbm and path_loss_db "
+                "for a link that is shaped by a process of its own"
+            )
+        return {name: value for name, value in vars(self).items() if name != "mean_snr"}
 
     @property
     def effective_bandwidth(self) -> Any:

@@ -26,7 +26,7 @@ DEVICE_FLOPS, EDGE_RATIOS = 1e10, (1.0, 4.0, 16.0)
 #: Of the link for latency, bit/s.
 RATES = tuple(10 ** np.linspace(6, 9, 25))
 COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86")
-_UNIT = RayleighLink(1.0, 31, -100, 128.1, 1e-3)
+_UNIT = RayleighLink.from_snr(10**0.29, 1.0, 1e-3)
 # Of costs, relatively: below it two cuts are as good.
 _TOLERANCE = 1e-9
 
@@ -177,7 +177,7 @@ def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _link(rate: float) -> RayleighLink:
     """A link of a mean rate."""
-    return RayleighLink(rate / _UNIT.mean_rate(), 31, -100, 128.1, 1e-3)
+    return _UNIT.at_rate(rate)
 
 
 def _chain(network: Any) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ CASE = {"edge_time": 0.651, "device_time": 0.458, "mean_snr_db": 1.0, "arrival_r
 def pipeline_of(scenario: Scenario, slot: float) -> Pipeline:
     """D, X, D of the case, with the scenario's latent over a link of the given slot length."""
     snr = CASE["mean_snr_db"]
-    link = RayleighLink(scenario.bandwidth, snr, 0.0, 0.0, slot)
+    link = RayleighLink.from_snr(10 ** (snr / 10), scenario.bandwidth, slot)
     return Pipeline(
         [
             Constant(CASE["edge_time"], "prior"),

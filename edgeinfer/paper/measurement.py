@@ -306,7 +306,7 @@ def measure_load(
         "slowdown": slowdown,
         "seed": seed,
         "weights_sha256": _digest(root),
-        **{f"link_{name}": float(getattr(link, name)) for name in _LINK},
+        **{f"link_{name}": float(value) for name, value in link.power_budget().items()},
     }
     cache = None
     if store is not None:
@@ -381,7 +381,6 @@ def measure_load(
 _FAST = 1e11
 #: Load at which the processes are profiled.
 _LIGHT = 0.2
-_LINK = ("bandwidth", "tx_power_dbm", "noise_dbm", "path_loss_db", "slot", "control_overhead")
 #: The analysis's names of the paradigms.
 _PARADIGMS = {"split": "split", "edge": "edge_only", "device": "device_only"}
 

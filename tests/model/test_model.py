@@ -1,6 +1,7 @@
 import copy
 import pickle
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,36 @@ def test_stages_and_prefixes():
     mean, variance = pipeline.moments()
     np.testing.assert_allclose(mean, [1, LINK.transfer(1e6).mean(), 0.15])
     np.testing.assert_allclose(variance, [0, LINK.transfer(1e6).var(), 0.0025])
+
+
+def test_links_of_a_given_snr_and_of_a_given_rate():
+    link = ei.RayleighLink.from_snr(LINK.snr, 10e6, 0.01, 0.1)
+    assert link.snr == LINK.snr and link.tx_power_dbm is None
+    assert link.mean_rate() == replace(LINK, control_overhead=0.1).mean_rate()
+    assert pickle.loads(pickle.dumps(link)) == link != LINK and hash(link) == hash(copy.deepcopy(link))
+    assert link.transfer(1e6).mean() == replace(LINK, control_overhead=0.1).transfer(1e6).mean()
+    # The stages of a family, and the searches that replace a bandwidth.
+    for one in (link, LINK):
+        fast = one.at_rate([1e6, 5e7])
+        np.testing.assert_allclose(fast.mean_rate(), [1e6, 5e7], rtol=1e-12)
+        assert fast.snr == one.snr and fast.slot == one.slot
+    assert ei.RayleighLink.from_snr([1.0, 2.0], 1e6, [[0.01], [0.02]]).shape == (2, 2)
+    pipeline = ei.Pipeline([ei.Transfer(1e6, link, "downlink")])
+    assert 1e5 < ei.min_bandwidth(pipeline, 1.0, 1.0, 1e-2, tolerance=0.1) < 1e8
+
+
+def test_bad_links_of_a_given_snr():
+    with pytest.raises(ValueError, match="mean_snr = 0: must be in"):
+        ei.RayleighLink.from_snr(0, 1e6, 0.01)
+    with pytest.raises(ValueError, match=r"mean_snr = 2.0: must be None where"):
+        ei.RayleighLink(1e6, 31, -100, 128.1, 0.01, mean_snr=2.0)
+    with pytest.raises(ValueError, match=r"mean_snr = 1.0: must be given as tx_power_dbm"):
+        ei.RayleighLink.from_snr(1.0, 1e6, 0.01).power_budget()
+    assert ei.RayleighLink(**LINK.power_budget()) == LINK
+    with pytest.raises(ValueError, match="mean_rate = -1: must be in"):
+        LINK.at_rate(-1)
+    with pytest.raises(ValueError, match="tx_power_dbm = None"):
+        ei.RayleighLink(1e6, None, None, None, 0.01)
 
 
 def test_laws_pickle_and_copy():

@@ -357,7 +357,7 @@ class CutDevice:
                 f"profile: of {profile.graph.name!r}: must be of the network that runs, with the same shapes"
             )
         # The rate is what the device measures; of the link here only the mean rate counts, as a unit.
-        unit = RayleighLink(1e6, 0, 0, 0, 1e-3)
+        unit = RayleighLink.from_snr(1.0, 1e6, 1e-3)
         # Where it serves a part, that is its only cut.
         among = None if served.places == furthest(graph) else [(0,) * len(served.places), served.places]
         cuts = best_cuts(

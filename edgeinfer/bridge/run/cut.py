@@ -32,7 +32,6 @@ PAUSE = 0.01
 _START = 120.0
 # HTTP/2 puts a header before each frame of data, and answers a message that was read with two updates of its windows.
 _FRAME_BYTES, _FRAME_HEADER, _WINDOW_UPDATES = 16384, 9, 26
-_LINK = ("bandwidth", "tx_power_dbm", "noise_dbm", "path_loss_db", "slot", "control_overhead")
 #: What `CutRun` has of each request, s; see there.
 TIMES = ("sojourn", "device", "transfer", "uplink", "downlink", "queue", "edge", "overhead")
 
@@ -255,7 +254,7 @@ def measure_cut(
             )
             where = address.join("127.0.0.1", edge.port(_START))
         if division.returned and shaped:
-            options = [f"--uplink={name}={getattr(cut.links[0], name)!r}" for name in _LINK]
+            options = [f"--uplink={name}={value!r}" for name, value in cut.links[0].power_budget().items()]
             options += _downlink(cut.downlinks[0] if cut.downlinks else None)
             options += ["--slots", slots, "--seed", str(seed), "--trace", str(folder / "link.jsonl")]
             link = stack.enter_context(_command("link", "--listen", "0", "--to", where, *options))
@@ -300,7 +299,7 @@ def _command(name: str, *arguments: str) -> Process:
 def _downlink(link: RayleighLink | None) -> list[str]:
     if link is None:
         return ["--free-downlink"]
-    return [f"--set={name}={getattr(link, name)!r}" for name in _LINK]
+    return [f"--set={name}={value!r}" for name, value in link.power_budget().items()]
 
 
 def _run(

@@ -126,8 +126,8 @@ class Testbed:
             port = self.edge.port(_START)
             if self._model_link is not None:
                 options = ["--slots", self._slots, "--seed", str(self._seed), "--trace", str(self.trace("link"))]
-                for name in ("bandwidth", "tx_power_dbm", "noise_dbm", "path_loss_db", "slot", "control_overhead"):
-                    options += ["--set", f"{name}={getattr(self._model_link, name)!r}"]
+                for name, value in self._model_link.power_budget().items():
+                    options += ["--set", f"{name}={value!r}"]
                 self.link = stack.enter_context(
                     _command("link", "--listen", "0", "--to", address.join("127.0.0.1", port), *options)
                 )
