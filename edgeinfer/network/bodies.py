@@ -12,6 +12,8 @@ from edgeinfer._extras import need
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 # Since this version of the format weights need not be inputs.
 _FREE_WEIGHTS = 4
+# Types of attributes: AttributeProto.GRAPH and GRAPHS.
+_GRAPH, _GRAPHS = 5, 10
 #: Names of ONNX's own domain.
 OWN = ("", "ai.onnx")
 
@@ -19,9 +21,11 @@ OWN = ("", "ai.onnx")
 def bodies(node: Any) -> Iterator[Any]:
     """Graphs in a node's attributes: the branches of If, the bodies of Loop and Scan."""
     for attribute in node.attribute:
-        if attribute.HasField("g"):
+        kind = attribute.type
+        if kind == _GRAPH:
             yield attribute.g
-        yield from attribute.graphs
+        elif kind == _GRAPHS:
+            yield from attribute.graphs
 
 
 def captured(node: Any) -> tuple[str, ...]:

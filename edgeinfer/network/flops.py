@@ -73,12 +73,12 @@ def node_flops(node: Any, sizes: Mapping[str, Shape], functions: Sequence[Any] =
     >>> node_flops(helper.make_node("STFT", ["a", "b"], ["c"]), sizes) is None
     True
     """
-    inside = [inner for body in bodies(node) for inner in body.node]
-    inside += [inner for f in functions if (f.domain, f.name) == (node.domain, node.op_type) for inner in f.node]
-    called = any((f.domain, f.name) == (node.domain, node.op_type) for f in functions)
-    if called or any(True for _ in bodies(node)):
+    inside = [body.node for body in bodies(node)]
+    inside += [f.node for f in functions if (f.domain, f.name) == (node.domain, node.op_type)]
+    if inside:
         # Nothing but what counts nothing, whatever its sizes.
-        return 0 if all(node_flops(inner, {}, functions) == 0 for inner in inside) else None
+        counts = (node_flops(inner, {}, functions) for nodes in inside for inner in nodes)
+        return 0 if all(count == 0 for count in counts) else None
     domain = "" if node.domain in OWN else node.domain
     count = _COUNTED.get((domain, node.op_type))
     if count is not None:

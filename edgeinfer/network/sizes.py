@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.network.bodies import OWN, within
+from edgeinfer.network.bodies import OWN, read_by, within
 from edgeinfer.network.dependence import data_dependent
 from edgeinfer.network.elements import CROSSING, element_bits, element_name, numpy_name
 from edgeinfer.network.feeds import FILLS, Missing, feeds_that_run, other_data
@@ -178,7 +178,8 @@ def infer_sizes(
     """
     onnx = need("onnx", "bridge")
     weights = stored(model)
-    wanted = {name for node in model.graph.node for name in node.output if name}
+    used = {name for node in model.graph.node for name in read_by(node)} | {value.name for value in model.graph.output}
+    wanted = {name for node in model.graph.node for name in node.output if name in used}
     known = _static(onnx, model, weights, inputs)
     sizes = {name: _weight_size(onnx, tensor) for name, tensor in weights.items()}
     for name, value in inputs.items():
@@ -239,7 +240,7 @@ def _static(onnx: Any, model: Any, weights: Mapping[str, Any], inputs: Mapping[s
 
 def _trusted(onnx: Any, model: Any, sizes: dict[str, Size]) -> dict[str, Size]:
     """Sizes but those behind an operator of which static inference is known to err."""
-    if not any(_errs(inner) for inner in within(model.graph.node, model.functions)):
+    if not any(node.op_type in _POOLS and _errs(node) for node in within(model.graph.node, model.functions)):
         return sizes
     doubted: set[str] = set()
     for node in model.graph.node:
