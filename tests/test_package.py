@@ -97,6 +97,13 @@ def test_no_file_imports_itself_by_way_of_others():
     graphlib.TopologicalSorter(arrows).prepare()
 
 
+def test_no_room_names_the_command_line():
+    """Not to start it as a process either: what a process is told goes to a module of its own room."""
+    for path in ROOT.rglob("*.py"):
+        if path.relative_to(ROOT).parts[0] not in ("cli", "cli.py"):
+            assert "edgeinfer.cli" not in path.read_text(), path
+
+
 @pytest.mark.process
 def test_import_is_light():
     script = (

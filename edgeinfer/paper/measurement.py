@@ -18,10 +18,10 @@ from edgeinfer import _validate, bridge, quality, scenes
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer._store import Cell, Store, Value
-from edgeinfer.bridge.wire.processes import Process
-from edgeinfer.bridge.wire.trace import read_trace
+from edgeinfer.bridge.wire.trace import Trace, read_trace
 from edgeinfer.model import RayleighLink
 from edgeinfer.network.machine import machine
+from edgeinfer.paper.scenario import scenario
 
 #: Where the measured files are shipped.
 FOLDER = Path(__file__).parent / "data"
@@ -170,7 +170,7 @@ def record_trace(
     decode_steps: int = 8,
     seed: int = 1,
 ) -> Path:
-    """Run one request through an edge, a link and a device process, and write what they recorded to `trace.jsonl`.
+    """Run one request through an edge and a link process and a device, and write what they recorded to `trace.jsonl`.
 
     The link is the paper's (`edgeinfer link` without settings). Times count from the request's first record.
 
@@ -189,26 +189,16 @@ def record_trace(
     Path
     """
     root = bridge.load(folder).manifest.folder
-    command = "-m", "edgeinfer.cli"
     with tempfile.TemporaryDirectory() as place:
-        traces = {name: os.path.join(place, f"{name}.jsonl") for name in ("edge", "link", "device")}
-
-        def process(name: str, *arguments: str) -> Process:
-            verb = "generate" if name == "device" else name
-            return Process((*command, verb, *arguments, "--trace", traces[name]), name)
-
         with (
-            process("edge", str(root), "--port", "0") as edge,
-            process("link", "--listen", "0", "--to", f"127.0.0.1:{edge.port()}", "--seed", str(seed)) as link,
-            process(
-                "device", caption, "--model", str(root), "--edge", f"127.0.0.1:{link.port()}", "--seed", str(seed),
-                "--prior-steps", str(prior_steps), "--decode-steps", str(decode_steps),
-                "-o", os.path.join(place, "out.png"),
-            ) as device,
-        ):  # fmt: skip
-            device.line(60.0)
-            device.wait(60.0)
-        records = read_trace(*traces.values())
+            bridge.Testbed(root, scenario().link, seed=seed, threads=None, folder=place) as bed,
+            Trace(bed.trace("device"), "device") as log,
+            bridge.Connection(bed.address) as connection,
+        ):
+            device = bridge.Device(bridge.load(root), connection, trace=log)
+            device.cascade.prepare("decode")
+            device.generate(bridge.Order(caption, seed, "split", prior_steps, decode_steps))
+        records = read_trace(*map(bed.trace, ("edge", "link", "device")))
     first = next(record["time"] for record in records if record["request"])
     last = max(record["time"] for record in records if record["request"])
     lines = []

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import grpc
 import numpy as np
@@ -329,4 +330,4 @@ def test_kill_in_a_load_test(tiny_folder, tmp_path, victim):
 
 def test_settings_come_back():
     settings = Settings("m", "t", "e", "split", "c", 1, 2, 3, [0.5], 1.0, 1.0, True, None)
-    assert Settings(**json.loads(settings.line())) == settings
+    assert Settings(**json.loads(json.dumps(asdict(settings)))) == settings

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -17,11 +17,11 @@ from edgeinfer.bridge.cutting.cuts import Cut, Division, divide
 from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
 from edgeinfer.bridge.exit.queue import poisson
 from edgeinfer.bridge.run.cut_user import Settings
+from edgeinfer.bridge.run.start import link_settings, start
 from edgeinfer.bridge.wire import address, tensors
-from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.tensors import NETWORK
 from edgeinfer.bridge.wire.trace import read_trace
-from edgeinfer.model import Pipeline, RayleighLink, Transfer
+from edgeinfer.model import Pipeline, Transfer
 from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.graphs import Graph
 from edgeinfer.network.loading import load_model, save_model
@@ -243,27 +243,25 @@ def measure_cut(
         loaded, _ = load_model(model)
         save_model(loaded, path)
         sizes = dict(shapes or {})
-        free = [f"--shape={name}={','.join(map(str, shape))}" for name, shape in sizes.items()]
-        # First, so that it loads its libraries while the others do.
-        device = stack.enter_context(Process(("-m", "edgeinfer.bridge.run.cut_user"), "device"))
+        shown = {name: list(shape) for name, shape in sizes.items()}
         where = ""
         if division.returned:
-            options = [*free, "--port", "0", "--threads", str(threads), "--level", level]
-            edge = stack.enter_context(
-                _command("serve", str(path), *options, "--queue", str(requests + 16), "--limit", str(deadline))
-            )
-            where = address.join("127.0.0.1", edge.port(_START))
+            edge = start(
+                "network", model=str(path), shapes=shown, level=level, threads=threads, capacity=requests + 16,
+                limit=deadline, trace=None,
+            )  # fmt: skip
+            where = address.join("127.0.0.1", stack.enter_context(edge).port(_START))
         if division.returned and shaped:
-            options = [f"--uplink={name}={value!r}" for name, value in cut.links[0].power_budget().items()]
-            options += _downlink(cut.downlinks[0] if cut.downlinks else None)
-            options += ["--slots", slots, "--seed", str(seed), "--trace", str(folder / "link.jsonl")]
-            link = stack.enter_context(_command("link", "--listen", "0", "--to", where, *options))
-            where = address.join("127.0.0.1", link.port(_START))
+            back = link_settings(cut.downlinks[0] if cut.downlinks else None)
+            link = start(
+                "link", to=where, downlink=back, uplink=link_settings(cut.links[0]), slots=slots, seed=seed,
+                trace=str(folder / "link.jsonl"),
+            )  # fmt: skip
+            where = address.join("127.0.0.1", stack.enter_context(link).port(_START))
         told = Settings(
-            str(path), where, {name: list(shape) for name, shape in sizes.items()}, list(cut.places), arrivals,
-            requests, PAUSE, extra, deadline, level, threads, seed,
+            str(path), where, shown, list(cut.places), arrivals, requests, PAUSE, extra, deadline, level, threads, seed,
         )  # fmt: skip
-        device.send(told.line())
+        device = stack.enter_context(start("halves", **asdict(told)))
         if (line := device.line(_START)) != "ready":
             raise OSError(f"device: said {line!r}, not 'ready'")
         device.send("go")
@@ -290,16 +288,6 @@ def _checked(cut: Cut) -> NetworkProfile:
 def _same(profiled: Graph, given: Graph) -> None:
     if not profiled.fits(given):
         raise ValueError(f"model = {given.name!r}: must be the network that was cut, with the same shapes")
-
-
-def _command(name: str, *arguments: str) -> Process:
-    return Process(("-m", "edgeinfer.cli", name, *arguments, "--exit-with-stdin"), name)
-
-
-def _downlink(link: RayleighLink | None) -> list[str]:
-    if link is None:
-        return ["--free-downlink"]
-    return [f"--set={name}={value!r}" for name, value in link.power_budget().items()]
 
 
 def _run(

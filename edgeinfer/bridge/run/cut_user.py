@@ -1,14 +1,13 @@
 """A device whose user asks a cut network, at random times or one request after the other, and writes down the times.
 
-Run as `python -m edgeinfer.bridge.run.cut_user`: one JSON line of settings on stdin, "ready" on stdout, a line to start, then one
-JSON line of what was measured.
+Its process says "ready", begins with the next line on stdin, and answers with one JSON line of what was measured.
 """
 
 import json
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from edgeinfer.bridge.cutting.cuts import divide
@@ -63,10 +62,6 @@ class Settings:
     level: str
     threads: int
     seed: int
-
-    def line(self) -> str:
-        """As one line of JSON."""
-        return json.dumps(asdict(self))
 
 
 class User:
@@ -146,9 +141,9 @@ class User:
             self._connection.close()
 
 
-def main() -> None:
-    """The process."""
-    user = User(Settings(**json.loads(sys.stdin.readline())))
+def run(settings: Settings) -> None:
+    """What the process does: warm up, say so, wait for a line, and go through all requests."""
+    user = User(settings)
     user.warm_up()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -156,7 +151,3 @@ def main() -> None:
     user.run()
     print(json.dumps(user.rows), flush=True)
     user.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer.bridge.cascade import runtime
 from edgeinfer.bridge.device.cascade import PARADIGMS
+from edgeinfer.bridge.run.start import link_settings, start
 from edgeinfer.bridge.run.user import Settings, poisson
 from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
@@ -119,18 +120,18 @@ class Testbed:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for name in ("edge", "link", "device"):
                     self.trace(name).unlink(missing_ok=True)
-            options = ["--queue", str(self._capacity), "--batch", str(self._batch), "--trace", str(self.trace("edge"))]
-            if self._threads:
-                options += ["--threads", str(self._threads)]
-            self.edge = stack.enter_context(_command("edge", str(self.model), "--port", "0", *options))
+            edge = start(
+                "edge", model=str(self.model), capacity=self._capacity, batch=self._batch, threads=self._threads,
+                trace=str(self.trace("edge")),
+            )  # fmt: skip
+            self.edge = stack.enter_context(edge)
             port = self.edge.port(_START)
             if self._model_link is not None:
-                options = ["--slots", self._slots, "--seed", str(self._seed), "--trace", str(self.trace("link"))]
-                for name, value in self._model_link.power_budget().items():
-                    options += ["--set", f"{name}={value!r}"]
-                self.link = stack.enter_context(
-                    _command("link", "--listen", "0", "--to", address.join("127.0.0.1", port), *options)
-                )
+                link = start(
+                    "link", to=address.join("127.0.0.1", port), downlink=link_settings(self._model_link), uplink=None,
+                    slots=self._slots, seed=self._seed, trace=str(self.trace("link")),
+                )  # fmt: skip
+                self.link = stack.enter_context(link)
                 port = self.link.port(_START)
             self.address = address.join("127.0.0.1", port)
             self._stack = stack.pop_all()
@@ -142,16 +143,6 @@ class Testbed:
     def trace(self, process: str) -> Path:
         """Trace file of "edge", "link" or "device"."""
         return self.folder / f"{process}.jsonl"
-
-
-def _command(name: str, *arguments: str) -> Process:
-    return Process(("-m", "edgeinfer.cli", name, *arguments, "--exit-with-stdin"), name)
-
-
-def _user(settings: Settings) -> Process:
-    process = Process(("-m", "edgeinfer.bridge.run.user"), "device")
-    process.send(settings.line())
-    return process
 
 
 def load_test(
@@ -259,7 +250,7 @@ def load_test(
             model=str(cascade.manifest.folder), trace=str(traces[0]), edge=edge, paradigm=paradigm,
             arrivals=times.tolist(), **settings,
         )  # fmt: skip
-        device = stack.enter_context(_user(told))
+        device = stack.enter_context(start("device", **asdict(told)))
         _expect(device, "ready", _START)
         device.send("go")
         # Each request is answered or fails by its deadline, after which all of them may wait for the decoder.

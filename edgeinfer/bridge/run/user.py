@@ -1,15 +1,14 @@
 """A device whose user asks at random times: Poisson arrivals, requests in flight together, one decoder, FIFO.
 
-Run as `python -m edgeinfer.bridge.run.user`: one JSON line of settings on stdin, "ready" on stdout, a line to start, "done".
+Its process says "ready", begins with the next line on stdin, and says "done".
 """
 
-import json
 import queue
 import statistics
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,10 +59,6 @@ class Settings:
     slowdown: float
     negotiate: bool
     threads: int | None
-
-    def line(self) -> str:
-        """As one line of JSON."""
-        return json.dumps(asdict(self))
 
 
 class User:
@@ -179,16 +174,12 @@ def poisson(rate: float, count: int, seed: Any) -> NDArray[np.float64]:
     return np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
 
 
-def main() -> None:
-    """The process."""
-    user = User(Settings(**json.loads(sys.stdin.readline())))
+def run(settings: Settings) -> None:
+    """What the process does: warm up, say so, wait for a line, and go through all requests."""
+    user = User(settings)
     user.warm_up()
     print("ready", flush=True)
     sys.stdin.readline()
     processes.exit_with_stdin()
     user.run()
     print("done", flush=True)
-
-
-if __name__ == "__main__":
-    main()

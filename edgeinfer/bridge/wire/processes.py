@@ -21,7 +21,7 @@ class Process:
     Parameters
     ----------
     arguments : sequence of str
-        After the interpreter, e.g. ("-m", "edgeinfer.cli", "edge", ..).
+        After the interpreter, e.g. ("-m", "edgeinfer.bridge.run.start").
     name : str
         For error messages.
     """
