@@ -10,7 +10,7 @@ from common import machine, report
 from edgeinfer import bridge
 from edgeinfer.bridge.run.cut import PAUSE, message_bits
 from edgeinfer.estimates import proportions
-from edgeinfer.paper import halves
+from edgeinfer.paper.measured import halves
 
 
 def main() -> None:

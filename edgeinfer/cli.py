@@ -187,10 +187,6 @@ def reproduce_command(out: str, base: str, settings: tuple[str, ...], items: tup
         raise click.ClickException("; ".join(f"{item}: {error}" for item, error in failed.items()))
 
 
-#: Items with a `measure` of their own, besides the parts of `paper.measurement`.
-_MEASURED = ("exits_under_load", "tiles", "halves")
-
-
 #: Options of `measure` and the parts that they are of; none: all of the cascade's.
 _OF_PARTS = (
     (("surface", "images", "decode_stage"), "captions", "workers"),
@@ -235,22 +231,21 @@ def measure_command(
 
     Example: edgeinfer measure --out build/measured --only surface
     """
-    from importlib import import_module
-
-    from edgeinfer.paper import measurement
+    from edgeinfer.paper import measured
+    from edgeinfer.paper.measured import cascade, store
 
     for name in only:
-        if name not in (*measurement.PARTS, *_MEASURED):
-            raise click.BadParameter(f"only = {name!r}: must be one of {', '.join((*measurement.PARTS, *_MEASURED))}")
+        if name not in measured.MEASURED:
+            raise click.BadParameter(f"only = {name!r}: must be one of {', '.join(measured.MEASURED)}")
     for parts, *names in _OF_PARTS:
-        if only and not set(only) & set(parts or measurement.PARTS):
-            _refuse(f"belongs to --only {' or '.join(parts or measurement.PARTS)}", *names)
-    target = out or measurement.FOLDER
-    if not only or set(only) & set(measurement.PARTS):
-        for path in measurement.measure(
+        if only and not set(only) & set(parts or measured.PARTS):
+            _refuse(f"belongs to --only {' or '.join(parts or measured.PARTS)}", *names)
+    target = out or store.FOLDER
+    if not only or set(only) & set(measured.PARTS):
+        for path in cascade.measure(
             model,
             target,
-            only=[name for name in measurement.PARTS if not only or name in only],
+            only=[name for name in measured.PARTS if not only or name in only],
             captions=captions,
             seeds=seeds,
             stage_captions=stage_captions,
@@ -258,9 +253,9 @@ def measure_command(
             workers=workers,
         ):
             click.echo(path)
-    for name in _MEASURED:
+    for name in measured.ALONE:
         if not only or name in only:
-            click.echo(import_module(f"edgeinfer.paper.{name}").measure(target))
+            click.echo(measured.measure(name, target))
 
 
 @group.command("latency")
@@ -808,7 +803,7 @@ def cut_command(
     if out is not None:
         bridge.write_parts(model, best, out, {name: graph.tensors[name].shape for name in graph.inputs})
     if drawing is not None:
-        from edgeinfer.paper import network as picture
+        from edgeinfer.paper.drawing import network as picture
 
         picture.draw(best).savefig(drawing)
 

@@ -22,6 +22,6 @@ def test_notebook_runs(path, tmp_path):
 
 
 def test_there_is_one_for_each_item():
-    from edgeinfer.paper.reproduction import ITEMS
+    from edgeinfer.paper.items import ITEMS
 
     assert {"tour", *ITEMS} <= {path.stem for path in NOTEBOOKS}

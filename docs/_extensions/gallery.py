@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgeinfer.paper.reproduction import ITEMS
+from edgeinfer.paper.items import ITEMS
 
 ROOT = Path(__file__).parent.parent.parent
 

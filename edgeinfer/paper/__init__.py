@@ -1,10 +1,20 @@
 """The paper's scenario and the shipped cascade's, and one module a figure or table: data(scenario) -> Dataset, draw(data) -> Figure."""
 
+from importlib import import_module
 from typing import Any
 
 from edgeinfer.paper.scenario import Scenario, measured_scenario, scenario
 
 __all__ = ["Scenario", "measured_scenario", "reproduce", "scenario"]
+
+
+def __getattr__(name: str) -> Any:
+    # Figures and tables load when they are first named.
+    from edgeinfer.paper.items import ITEMS
+
+    if name in ITEMS:
+        return import_module(f"edgeinfer.paper.items.{name}")
+    raise AttributeError(f"module 'edgeinfer.paper' has no attribute {name!r}")
 
 
 def reproduce(*arguments: Any, **options: Any) -> dict[str, Exception]:

@@ -1,7 +1,6 @@
 """Every figure and table of the paper, and what goes beyond it, into one folder."""
 
 import hashlib
-import html
 import io
 import json
 from collections.abc import Callable
@@ -14,35 +13,9 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
+from edgeinfer.paper.items import ITEMS
+from edgeinfer.paper.page import write_page
 from edgeinfer.paper.scenario import Scenario, scenario
-
-#: Items in the order of the page; each a module of this package.
-ITEMS = (
-    "figure1",
-    "figure2",
-    "figure5",
-    "figure6",
-    "table1",
-    "figure7",
-    "contact_sheet",
-    "figure8",
-    "figure9",
-    "figure10",
-    "table2",
-    "table3",
-    "errata",
-    "dominance",
-    "looseness",
-    "sensitivity",
-    "control_overhead",
-    "cut_over_rate",
-    "accuracy_bits",
-    "early_exit",
-    "exits_under_load",
-    "tiles",
-    "measured_load",
-    "predicted_measured",
-)
 
 _MEASURED = Path(__file__).parent / "data"
 #: A table of more values than this, as pictures are, gets no CSV.
@@ -106,7 +79,7 @@ def reproduce(
             failed[item] = error
             continue
         _replace(stamp, json.dumps({"key": key, "files": written}, indent=1).encode())
-    _replace(folder / "index.html", _page(folder, base, items, failed).encode())
+    _replace(folder / "index.html", write_page(folder, base, items, failed).encode())
     return failed
 
 
@@ -137,7 +110,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _write_item(folder: Path, item: str, base: Scenario) -> dict[str, str]:
-    module = import_module(f"edgeinfer.paper.{item}")
+    module = import_module(f"edgeinfer.paper.items.{item}")
     table = module.data(base)
     drawing = module.draw(table)
     contents = {f"{item}.nc": _netcdf(table)}
@@ -180,79 +153,3 @@ def _picture(figure: Any, kind: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "edgeinfer"}):
         figure.savefig(buffer, format=kind, metadata=quiet())
     return buffer.getvalue()
-
-
-def _markdown_to_html(text: str) -> str:
-    out, in_table = [], False
-    for line in text.splitlines():
-        if line.startswith("|"):
-            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
-            if all(set(cell) <= {"-"} for cell in cells):
-                continue
-            tag = "td" if in_table else "th"
-            if not in_table:
-                out.append("<table>")
-            in_table = True
-            out.append("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>")
-            continue
-        if in_table:
-            out.append("</table>")
-            in_table = False
-        if line:
-            out.append(f"<p>{html.escape(line.strip('*'))}</p>")
-    if in_table:
-        out.append("</table>")
-    return "\n".join(out)
-
-
-def _page(folder: Path, base: Scenario, items: tuple[str, ...], failed: dict[str, Exception]) -> str:
-    sections = []
-    for item in items:
-        module = import_module(f"edgeinfer.paper.{item}")
-        body = f"<p>{html.escape(module.STATED)}</p>"
-        if item in failed:
-            body += f"<p class=failed>failed: {html.escape(str(failed[item]))}</p>"
-        else:
-            if (folder / f"{item}.png").exists():
-                body += f'<img src="{item}.png" alt="{html.escape(module.TITLE)}">'
-            if (folder / f"{item}.md").exists():
-                body += _markdown_to_html((folder / f"{item}.md").read_text())
-        kinds = [kind for kind in ("png", "svg", "md", "csv", "nc") if (folder / f"{item}.{kind}").exists()]
-        links = " ".join(f'<a href="{item}.{kind}">{kind}</a>' for kind in kinds)
-        kind = _provenance(folder, item)
-        sections.append(
-            f'<section id="{item}"><h2>{html.escape(module.TITLE)}</h2>{body}<p>{kind} {links}</p></section>'
-        )
-    parameters = "".join(
-        f"<tr><td>{name}</td><td>{getattr(base, name)!r}</td><td>{base.units[name]}</td><td>{kind}</td></tr>"
-        for name, kind in base.provenance.items()
-    )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>edgeinfer: the paper's figures and tables</title>
-<style>
-body {{ font: 15px/1.5 sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }}
-img {{ max-width: 100%; }} table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ccc; padding: .2em .6em; }}
-.failed {{ color: #a02020; }}
-</style>
-<h1>Device-edge collaborative inference: figures and tables</h1>
-<p>Every number is given by the paper, assumed where the paper is silent, derived by formula, simulated, or measured; each
-item says which.</p>
-{"".join(sections)}
-<section><h2>All parameters</h2><table><tr><th>parameter</th><th>value</th><th>unit</th><th>provenance</th></tr>
-{parameters}</table></section>
-</html>
-"""
-
-
-def _provenance(folder: Path, item: str) -> str:
-    xarray = need("xarray", "paper")
-    path = folder / f"{item}.nc"
-    if not path.exists():
-        return ""
-    with xarray.open_dataset(path, engine="h5netcdf") as table:
-        kinds: dict[str, list[str]] = {}
-        for name, variable in table.data_vars.items():
-            kind = variable.attrs.get("provenance")
-            if kind:
-                kinds.setdefault(kind, []).append(str(name))
-    return "; ".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())

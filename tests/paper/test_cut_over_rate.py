@@ -6,7 +6,7 @@ from bridge import networks
 
 from edgeinfer import Node, paper
 from edgeinfer.bridge import NetworkProfile, chain_cuts, cut, light_path, read_graph
-from edgeinfer.paper import cut_over_rate
+from edgeinfer.paper.items import cut_over_rate
 
 NAMES = ("bvlc_alexnet", "inception_v1", "shufflenet")
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from edgeinfer import paper
-from edgeinfer.paper import accuracy_bits, early_exit
+from edgeinfer.paper.items import accuracy_bits, early_exit
 
 
 def test_accuracy_over_bits_and_what_follows():

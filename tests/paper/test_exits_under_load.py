@@ -5,16 +5,17 @@ import pytest
 
 from edgeinfer import paper
 from edgeinfer.bridge import Served
-from edgeinfer.paper import exits_under_load, measurement
+from edgeinfer.paper.items import exits_under_load
+from edgeinfer.paper.measured import exits, store
 
 SCENARIO = paper.scenario()
 
 
 def test_a_real_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(measurement, "FOLDER", tmp_path)
-    path = exits_under_load.measure(tmp_path, requests=40, profiled=20, rounds=2, loads=(0.2, 1.5), progress=False)
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
+    path = exits.measure(tmp_path, requests=40, profiled=20, rounds=2, loads=(0.2, 1.5), progress=False)
     assert path == tmp_path / "exits_under_load.nc"
-    raw, table = measurement.load("exits_under_load"), exits_under_load.data(SCENARIO)
+    raw, table = store.load("exits_under_load"), exits_under_load.data(SCENARIO)
     assert raw["samples"].shape == (2, 2, 40) and bool((raw["samples"] > 0).all())
     assert bool((raw["sojourn"] > 0).all()) and bool((raw["backlog"] > 0).all())
     assert bool((raw["violation"].diff("deadline") <= 0).all())
@@ -30,7 +31,7 @@ def test_service_times_give_the_run_back():
     rng = np.random.default_rng(1)
     arrivals, services = np.cumsum(rng.exponential(1, 200)), rng.exponential(0.9, 200)
     run = queue(arrivals, services)
-    np.testing.assert_allclose(exits_under_load._services(run), services, rtol=1e-9)
+    np.testing.assert_allclose(exits._services(run), services, rtol=1e-9)
 
 
 def queue(arrivals, services):
@@ -44,7 +45,7 @@ def test_prediction_and_run_agree_where_services_are_independent(tmp_path, monke
     """With a known law in place of the machine, nearly every interval meets the bracket; with runs a fifth slower than
     their profile most do not."""
     rng = np.random.default_rng(7)
-    monkeypatch.setattr(measurement, "FOLDER", tmp_path)
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
     slow = 1.0
 
     def served(network, images, labels, policy, arrivals, seed):
@@ -52,12 +53,12 @@ def test_prediction_and_run_agree_where_services_are_independent(tmp_path, monke
         return queue(arrivals, factor * rng.lognormal(np.log(unit) - 0.08, 0.4, len(arrivals)))
 
     unit = 1e-3
-    monkeypatch.setattr(exits_under_load, "serve", served)
-    network = exits_under_load.load_exits()
+    monkeypatch.setattr(exits, "serve", served)
+    network = exits.load_exits()
     monkeypatch.setattr(type(network), "service_times", lambda *arguments, **options: np.full((3, 5), unit))
     shares = []
     for slow in (1.0, 1.2):  # noqa: B007  read by `served`
-        exits_under_load.measure(tmp_path, requests=2000, profiled=1000, rounds=6, loads=(0.5, 0.7), progress=False)
+        exits.measure(tmp_path, requests=2000, profiled=1000, rounds=6, loads=(0.5, 0.7), progress=False)
         table = exits_under_load.data(SCENARIO)
         met, cells = exits_under_load.agreement(table)
         shares.append(met / cells)
@@ -75,6 +76,6 @@ def test_the_shipped_measurement_is_drawn():
 
 
 def test_a_missing_file_names_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(measurement, "FOLDER", tmp_path)
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="edgeinfer measure --only exits_under_load"):
         exits_under_load.data(SCENARIO)

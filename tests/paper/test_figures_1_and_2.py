@@ -7,7 +7,8 @@ import pytest
 
 from edgeinfer import bridge, latency, paper, simulate
 from edgeinfer.bridge.exit import digits
-from edgeinfer.paper import figure1, figure2, reproduction
+from edgeinfer.paper import reproduction
+from edgeinfer.paper.items import figure1, figure2
 
 SCENARIO = paper.scenario()
 

@@ -6,7 +6,9 @@ import xarray
 
 from edgeinfer import RayleighLink, bridge, paper
 from edgeinfer.bridge.exit import digits
-from edgeinfer.paper import halves, predicted_measured, reproduction
+from edgeinfer.paper import reproduction
+from edgeinfer.paper.items import predicted_measured
+from edgeinfer.paper.measured import halves
 
 SHAPES = {"x": (1, 1, 8, 8)}
 

@@ -7,7 +7,10 @@ from bridge import tiny
 from scipy import interpolate
 
 from edgeinfer import paper, quality, scenes
-from edgeinfer.paper import contact_sheet, figure5, figure6, figure7, figure10, measurement, reproduction, table1
+from edgeinfer.paper import reproduction
+from edgeinfer.paper.items import contact_sheet, figure5, figure6, figure7, figure10, table1
+from edgeinfer.paper.measured import cascade, enlargement, store
+from edgeinfer.paper.measured import quality as measurement
 
 pytestmark = pytest.mark.process
 SCENARIO = paper.scenario()
@@ -37,20 +40,20 @@ def folder(tmp_path_factory):
 def measured(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement, "FOLDER", out)
-        measurement.measure(folder, out, **OPTIONS)
+        patch.setattr(store, "FOLDER", out)
+        cascade.measure(folder, out, **OPTIONS)
         yield out
 
 
 def test_what_is_written(measured, folder):
-    surface = measurement.load("surface")
+    surface = store.load("surface")
     assert surface["clip"].dims == ("guidance", "prior_steps", "decode_steps")
     assert {"attributes", "lpips", "psnr", "fid", "kid", "clip_of_caption", "tuning_clip"} <= set(surface.data_vars)
     assert surface["world"].values.tolist() == ["fixed"] * 3 + ["free"] * 3
-    assert surface.attrs["weights_sha256"] == measurement._digest(folder) and surface.attrs["images_a_cell"] == 12
+    assert surface.attrs["weights_sha256"] == store.digest(folder) and surface.attrs["images_a_cell"] == 12
     assert float(surface["prior_step_flop"][0]) == tiny.FLOPS["prior_step"]
     assert all(variable.attrs["provenance"] in ("measured", "derived") for variable in surface.data_vars.values())
-    stage = measurement.load("decode_stage")
+    stage = store.load("decode_stage")
     assert stage["enlargement"].values.tolist() == ["decode", "nearest", "bicubic"]
     assert stage["psnr_gain"].sel(enlargement="decode") == 0
     gain = stage["psnr"].sel(enlargement="decode") - stage["psnr"].sel(enlargement="bicubic")
@@ -58,14 +61,14 @@ def test_what_is_written(measured, folder):
 
 
 def test_measuring_again_takes_up_what_is_there(measured, folder, monkeypatch):
-    before = measurement.load("surface")
+    before = store.load("surface")
 
     def refuse(*arguments, **options):
         raise AssertionError("measured again")
 
     monkeypatch.setattr(quality.surfaces, "_observe", refuse)
-    measurement.measure(folder, measured, **OPTIONS)
-    after = measurement.load("surface")
+    cascade.measure(folder, measured, **OPTIONS)
+    after = store.load("surface")
     for name in before.data_vars:
         if not name.endswith("_time"):
             xarray.testing.assert_equal(before[name], after[name])
@@ -75,8 +78,8 @@ def test_cells_are_images_of_the_cascade(measured, folder):
     """One cell once more, with nothing but the cascade, the checker's files and the scenes."""
     from edgeinfer import bridge
 
-    cascade, images = bridge.load(folder, threads=1), measurement.load("images")
-    surface = measurement.load("surface")
+    cascade, images = bridge.load(folder, threads=1), store.load("images")
+    surface = store.load("surface")
     texts = surface["text"].values.tolist()
     guidance = surface.attrs["best_guidance"]
     seeds = [[quality.image_seed(k, i) for i in range(len(texts))] for k in range(2)]
@@ -98,7 +101,7 @@ def test_items_are_drawn(measured, item):
     drawing = item.draw(table)
     if isinstance(drawing, str):
         assert "**measured" in drawing and "nan" not in drawing
-        stage = measurement.load("decode_stage")
+        stage = store.load("decode_stage")
         gain = float(stage["psnr_gain"].sel(enlargement="nearest"))
         assert f"| nearest | {gain:+.4g} (" in drawing
     else:
@@ -108,9 +111,9 @@ def test_items_are_drawn(measured, item):
 
 def test_bad_settings_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match="stage_captions = 5"):
-        measurement.measure(folder, tmp_path, stage_captions=5)
+        cascade.measure(folder, tmp_path, stage_captions=5)
     with pytest.raises(ValueError, match="only = 'surfaces'"):
-        measurement.measure(folder, tmp_path, only=["surfaces"])
+        cascade.measure(folder, tmp_path, only=["surfaces"])
 
 
 def test_guidance_is_the_manifests_unless_another_is_surely_better(folder, tmp_path, monkeypatch):
@@ -127,7 +130,7 @@ def test_guidance_is_the_manifests_unless_another_is_surely_better(folder, tmp_p
         return xarray.Dataset(names, coords={"caption": range(len(captions))})
 
     monkeypatch.setattr(quality, "surface", surface)
-    bench = measurement._Bench(folder, tmp_path, 1, 200, False)
+    bench = measurement.Bench(folder, tmp_path, 1, 200, False)
     ours = bench.cascade.manifest.decode.guidance
     # 64 of 256 captions more are far outside, one more is well within, what a 95 % interval leaves open.
     for changes, chosen in (({}, ours), ({2.0: 129}, ours), ({2.0: 208, 1.0: 192}, 2.0), ({ours: 208}, ours)):
@@ -137,7 +140,7 @@ def test_guidance_is_the_manifests_unless_another_is_surely_better(folder, tmp_p
 
 
 def test_missing_files_name_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(measurement, "FOLDER", tmp_path)
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="edgeinfer measure"):
         figure7.data(SCENARIO)
 
@@ -149,7 +152,7 @@ def test_upsampling_equals_torch():
         large = torch.nn.functional.interpolate(torch.tensor(latent), scale_factor=2, mode=kind).numpy()
         expected = np.clip((large.transpose(0, 2, 3, 1) + 1) * 127.5, 0, 255)
         # Half a level of rounding, and float32's error.
-        assert np.abs(measurement.upsample(latent, kind) - expected).max() <= 0.5 + 1e-3
+        assert np.abs(enlargement.upsample(latent, kind) - expected).max() <= 0.5 + 1e-3
 
 
 def made_up(prior_gain, decode_gain, spread=0.0, count=200):
@@ -231,7 +234,7 @@ def test_the_command_measures(folder, tmp_path):
         return [tmp_path / "surface.nc"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement, "measure", measure)
+        patch.setattr(cascade, "measure", measure)
         arguments = ["measure", "--model", str(folder), "--out", str(tmp_path), "--captions", "8", "--only", "surface"]
         run = CliRunner().invoke(group, arguments)
     assert run.exit_code == 0 and run.output.strip().endswith("surface.nc")

@@ -6,10 +6,12 @@ import xarray
 from bridge import tiny
 
 from edgeinfer import paper
-from edgeinfer.paper import measured_load, measurement, reproduction
+from edgeinfer.paper import reproduction
+from edgeinfer.paper.items import measured_load
+from edgeinfer.paper.measured import load as measured
 
 pytestmark = pytest.mark.process
-LINK = measurement.LOAD_LINK
+LINK = measured.LOAD_LINK
 PLACES = {"split": ("edge", "link", "device"), "edge_only": ("edge", "link"), "device_only": ("device",)}
 BITS = {"split": 25e3, "edge_only": 50e3, "device_only": np.nan}
 OVERHEAD = 2e-3
@@ -67,7 +69,7 @@ def made_up(slower=1.0, count=1200, seed=1):
             array = np.array(rows)
             values[name] = ((*names, "request")[: 1 + array.ndim], array.reshape(3, 2, *array.shape[1:]))
     values["profile_bits"] = ("paradigm", list(BITS.values()))
-    link = {f"link_{name}": getattr(LINK, name) for name in measurement._LINK}
+    link = {f"link_{name}": value for name, value in LINK.power_budget().items()}
     attrs = {"prior_steps": 4, "decode_steps": 2, "slowdown": 1.5} | link
     return xarray.Dataset(values, coords={"paradigm": list(PLACES), "load": loads}, attrs=attrs)
 
@@ -113,7 +115,7 @@ def test_it_is_drawn_and_told(fair):
 
 def test_real_processes_are_measured_once(tiny_cascade, tmp_path, monkeypatch):
     options = {"requests": 12, "profile_requests": 6, "loads": (0.3,), "steps": (2, 1), "store": tmp_path / "s.zarr", "progress": False}  # fmt: skip
-    path = measurement.measure_load(tiny_cascade, tmp_path, **options)
+    path = measured.measure_load(tiny_cascade, tmp_path, **options)
     with xarray.open_dataset(path, engine="h5netcdf") as table:
         before = table.load()
     assert before["sojourn"].shape == (3, 1, 12) and before["profile_edge"].shape == (3, 6)
@@ -125,11 +127,11 @@ def test_real_processes_are_measured_once(tiny_cascade, tmp_path, monkeypatch):
     assert computes == {"edge": [True, True, False], "device": [True, False, True]}
     # At least the tensor crossed, and not more than 1 KiB besides.
     assert 0 < float(before["profile_bits"][0]) - 8 * 3 * 32 * 32 < 8192
-    monkeypatch.setattr(measurement.bridge, "load_test", None)
-    assert measurement.measure_load(tiny_cascade, tmp_path, **options) == path
+    monkeypatch.setattr(measured.bridge, "load_test", None)
+    assert measured.measure_load(tiny_cascade, tmp_path, **options) == path
     with xarray.open_dataset(path, engine="h5netcdf") as table:
         xarray.testing.assert_equal(before, table.load())
     shown = measured_load.data(paper.scenario(), load=before, jobs=2000, replications=4)
     assert bool((shown["overhead"] > 0).all()) and "12 requests" in measured_load.tell(shown)
     with pytest.raises(ValueError, match="loads"):
-        measurement.measure_load(tiny_cascade, tmp_path, loads=(1.0,))
+        measured.measure_load(tiny_cascade, tmp_path, loads=(1.0,))

@@ -5,7 +5,8 @@ import pytest
 import xarray
 
 from edgeinfer import paper
-from edgeinfer.paper import errata, figure8, figure9, reproduction, table2
+from edgeinfer.paper import reproduction
+from edgeinfer.paper.items import errata, figure8, figure9, table2
 
 FAST = ("table2", "table3", "control_overhead")
 

@@ -5,15 +5,18 @@ import pytest
 from click.testing import CliRunner
 
 from edgeinfer import bridge, cli, paper
-from edgeinfer.paper import measurement, tiles
+from edgeinfer.paper import measured
+from edgeinfer.paper.items import tiles
+from edgeinfer.paper.measured import store
+from edgeinfer.paper.measured import tiles as measured_tiles
 
 SCENARIO = paper.scenario()
 
 
 @pytest.mark.process
 def test_a_real_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(measurement, "FOLDER", tmp_path)
-    tiles.measure(tmp_path, networks=("squeezenet",), rounds=2, runs=1, progress=False)
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
+    measured_tiles.measure(tmp_path, networks=("squeezenet",), rounds=2, runs=1, progress=False)
     table = tiles.data(SCENARIO)
     assert table["tiling"].values.tolist() == ["2 x 1 tiles", "2 x 1 tiles", "2 parts of the channels"]
     graph = bridge.read_graph(bridge.light_path("squeezenet"))
@@ -47,12 +50,12 @@ def test_the_command_measures_an_item(tmp_path, monkeypatch, item):
     def measure(out):
         return f"{out}/{item}.nc"
 
-    monkeypatch.setattr(f"edgeinfer.paper.{item}.measure", measure)
+    monkeypatch.setattr(f"edgeinfer.paper.measured.{measured.MEASURED[item]}.measure", measure)
     run = CliRunner().invoke(cli.group, ["measure", "--out", str(tmp_path), "--only", item])
     assert run.exit_code == 0 and run.output == f"{tmp_path}/{item}.nc\n"
 
 
 def test_a_missing_file_names_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(measurement, "FOLDER", tmp_path)
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="edgeinfer measure --only tiles"):
         tiles.data(SCENARIO)

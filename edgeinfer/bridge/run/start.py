@@ -39,7 +39,7 @@ def start(kind: str, **settings: Any) -> Process:
 
 def link_settings(link: RayleighLink | None) -> dict[str, float] | None:
     """A link's parameters as values of JSON; None stays None."""
-    return None if link is None else link.power_budget()
+    return None if link is None else {name: float(value) for name, value in link.power_budget().items()}
 
 
 def _edge(model: str, capacity: int, batch: int, threads: int | None, trace: str | None) -> None:

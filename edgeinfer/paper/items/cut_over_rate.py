@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.model import Node, RayleighLink
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Best cut over the link's rate"

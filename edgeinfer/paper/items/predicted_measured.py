@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from edgeinfer.estimates import proportions
-from edgeinfer.paper import measurement, style
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.measured import store
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Predicted beside measured: cut networks over a fading link"
@@ -37,7 +38,7 @@ def data(scenario: Scenario, *, measured: Any = None) -> Any:
         Runtime on loopback, without a link; and over (network, probability) `meets` and `meets_constant`, whether the
         measured interval meets the bracket, with the computing as measured and as constant.
     """
-    table = measurement.load("halves") if measured is None else measured
+    table = store.load("halves") if measured is None else measured
     found = np.full((*table["predicted"].shape, 3), np.nan)
     for index in np.ndindex(table["predicted"].shape):
         sojourn = table["sojourn"].values[index]

@@ -6,7 +6,8 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer.delay import latency, violation_bracket
-from edgeinfer.paper import measurement, style
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.measured import store
 from edgeinfer.paper.scenario import Scenario
 from edgeinfer.plan import allocate_steps
 
@@ -40,7 +41,7 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
         Dimensions paradigm and quality: `lower`, `upper`, `prior_steps`, `decode_steps`.
     """
     xarray = need("xarray", "paper")
-    table = measurement.load("surface") if surface is None else surface
+    table = store.load("surface") if surface is None else surface
     if deadline is None:
         deadline = float(latency(scenario.pipelines()["split"]).total)
     best = table.sel(guidance=table.attrs["best_guidance"]).drop_dims("caption")

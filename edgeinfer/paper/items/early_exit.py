@@ -9,7 +9,8 @@ from edgeinfer.bridge import calibrate, deadline_policy, load_exits, poisson, re
 from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.delay import mean_sojourn, violation_bracket
 from edgeinfer.model import Compute, Node, Pipeline
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.measured.exits import ACCURACY_LOSS, POLICIES
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Early exits under load"
@@ -20,8 +21,6 @@ STATED = (
 )
 #: Assumed.
 NODE = Node("node", 1e9)
-ACCURACY_LOSS = 0.01
-POLICIES = ("none", "exits", "deadline")
 COLOURS = {"none": "#d1712b", "exits": "#0b3c7d", "deadline": "#7a9e3b"}
 LABELS = {"none": "no early exits", "exits": "calibrated exits", "deadline": "deadline-aware exits"}
 

@@ -9,7 +9,7 @@ from edgeinfer.bridge import RatePoint, load_exits, offload, rate_accuracy, stan
 from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.delay import violation_bracket
 from edgeinfer.model import Compute, Node, Pipeline, RayleighLink, Transfer
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Accuracy over bits at the cut"

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import quality
-from edgeinfer.paper import measurement, style
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.measured import quality as measurement
+from edgeinfer.paper.measured import store
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 7: quality over prior and decoding steps"
@@ -48,7 +50,7 @@ def data(scenario: Scenario, *, surface: Any = None) -> Any:
         the mean gain of moving along one axis, averaged over the other, and the difference of the two. `tuning_...` over
         guidance_scale: the scores by which the guidance was chosen.
     """
-    table = measurement.load("surface") if surface is None else surface
+    table = store.load("surface") if surface is None else surface
     costs = _costs(table)
     grid = ("guidance", "prior_steps", "decode_steps")
     kept = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 
 if TYPE_CHECKING:
     from edgeinfer.bridge import Cut

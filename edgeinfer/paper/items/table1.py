@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from edgeinfer._extras import need
-from edgeinfer.paper import measurement
+from edgeinfer.paper.measured import store
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Table 1: quality metrics"
@@ -59,8 +59,8 @@ def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
         the rival, image by image; `definition` and `meaning` over metric.
     """
     xarray = need("xarray", "paper")
-    table = measurement.load("surface") if surface is None else surface
-    stage = measurement.load("decode_stage") if stage is None else stage
+    table = store.load("surface") if surface is None else surface
+    stage = store.load("decode_stage") if stage is None else stage
     best = table.sel(guidance=table.attrs["best_guidance"])
     known = {axis: set(best[axis].values.tolist()) for axis in ("prior_steps", "decode_steps")}
     chosen = [pair for pair in ALLOCATIONS if pair[0] in known["prior_steps"] and pair[1] in known["decode_steps"]]

@@ -18,7 +18,7 @@ from edgeinfer.delay import simulate, violation_bracket
 from edgeinfer.estimates import cycles, shares
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink
 from edgeinfer.network.zoo import LIGHT_NETWORKS
-from edgeinfer.paper.measurement import FOLDER, write
+from edgeinfer.paper.measured.store import FOLDER, write
 
 #: Networks that are measured where none are chosen.
 NETWORKS = ("digits", "squeezenet", "shufflenet", "inception_v1", "resnet50")

@@ -8,7 +8,7 @@ import numpy as np
 from edgeinfer._extras import need
 from edgeinfer.delay import latency, violation_bracket
 from edgeinfer.model import Compute, Node, Pipeline, RayleighLink, Transfer
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 1: collaborations in an edge network"

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer.paper import measurement, style
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.measured import store
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Contact sheet: images over prior and decoding steps"
@@ -29,7 +30,7 @@ def data(scenario: Scenario, *, images: Any = None) -> Any:
     xarray.Dataset
         `image` over (prior_steps, decode_steps, caption, y, x, channel), `real` over (caption, y, x, channel).
     """
-    return measurement.load("images") if images is None else images
+    return store.load("images") if images is None else images
 
 
 def draw(table: Any) -> Any:

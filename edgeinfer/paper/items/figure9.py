@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer.delay import rare_violation, violation_bracket
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 9: the three paradigms over the deadline"

@@ -5,7 +5,8 @@ from typing import Any
 
 from edgeinfer._extras import need
 from edgeinfer.bridge.wire.trace import read_trace
-from edgeinfer.paper import measurement, style
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.measured import store
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 6: signalling of a request"
@@ -37,7 +38,7 @@ def data(scenario: Scenario, *, trace: str | Path | None = None) -> Any:
         everything that crossed the link but the payload (headers of HTTP/2 and gRPC's handshake included), the payload.
     """
     xarray = need("xarray", "paper")
-    path = measurement.FOLDER / "trace.jsonl" if trace is None else Path(trace)
+    path = store.FOLDER / "trace.jsonl" if trace is None else Path(trace)
     if not path.exists():
         raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure` makes it")
     records = read_trace(path)

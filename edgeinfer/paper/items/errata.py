@@ -8,7 +8,7 @@ from edgeinfer import _core
 from edgeinfer._extras import need
 from edgeinfer.delay import rare_violation, violation_bound, violation_bracket
 from edgeinfer.model import Constant, Pipeline, RayleighLink, Transfer
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Errata: the printed bound is not a bound"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 from edgeinfer.plan import dominance
 

@@ -9,7 +9,8 @@ from edgeinfer._extras import need
 from edgeinfer.delay import simulate, violation_bracket
 from edgeinfer.estimates import cycles, shares
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
-from edgeinfer.paper import measurement, style
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.measured import store
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Prediction against measurement: sojourn times under load"
@@ -56,7 +57,7 @@ def data(
         `failed`, mean stage times and the correlation of successive ones. Over paradigm: `overhead` (s), `bits`.
     """
     xarray = need("xarray", "paper")
-    table = measurement.load("load") if load is None else load
+    table = store.load("load") if load is None else load
     link = RayleighLink(
         **{name.removeprefix("link_"): v for name, v in table.attrs.items() if name.startswith("link_")}
     )

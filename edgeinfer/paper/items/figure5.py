@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeinfer import bridge
 from edgeinfer._extras import need
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 5: the proposed system"

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer.delay import deadline_at, latency
-from edgeinfer.paper import style
+from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Control overhead"

@@ -8,7 +8,9 @@ from edgeinfer import bridge
 from edgeinfer._extras import need
 from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.model import Node, RayleighLink
-from edgeinfer.paper import early_exit, style, tiles
+from edgeinfer.paper.drawing import style
+from edgeinfer.paper.items import tiles
+from edgeinfer.paper.measured.exits import ACCURACY_LOSS
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 2: model partition, information compression and early exit"
@@ -67,7 +69,7 @@ def data(scenario: Scenario) -> Any:
         values = [getattr(point, name).value for point in points]
         variables[f"message_{name}"] = ("message", values, {"units": unit} | measured)
     validation, test = (network.evaluate(*digits_data.load_data(part)) for part in ("validation", "test"))
-    rule = bridge.calibrate(validation, accuracy_loss=early_exit.ACCURACY_LOSS)
+    rule = bridge.calibrate(validation, accuracy_loss=ACCURACY_LOSS)
     exits = rule.exits(test.probabilities)
     shares = np.bincount(exits, minlength=len(test.costs)) / len(exits)
     variables["exit_share"] = ("exit", shares, {"units": "1"} | measured)

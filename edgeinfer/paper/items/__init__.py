@@ -1,0 +1,29 @@
+"""Figures and tables, one module each: `data(..)` -> Dataset, `draw(data)` -> Figure."""
+
+#: In the order of the page.
+ITEMS = (
+    "figure1",
+    "figure2",
+    "figure5",
+    "figure6",
+    "table1",
+    "figure7",
+    "contact_sheet",
+    "figure8",
+    "figure9",
+    "figure10",
+    "table2",
+    "table3",
+    "errata",
+    "dominance",
+    "looseness",
+    "sensitivity",
+    "control_overhead",
+    "cut_over_rate",
+    "accuracy_bits",
+    "early_exit",
+    "exits_under_load",
+    "tiles",
+    "measured_load",
+    "predicted_measured",
+)

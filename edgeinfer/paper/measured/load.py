@@ -1,0 +1,180 @@
+"""The cascade's processes measured under load."""
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinfer import _validate, bridge
+from edgeinfer._extras import need
+from edgeinfer._store import Cell, Store, Value
+from edgeinfer.model import RayleighLink
+from edgeinfer.paper.measured.quality import Bench
+from edgeinfer.paper.measured.store import FOLDER, digest, write
+
+#: Loads of the busiest stage under which requests are measured.
+LOADS = (0.3, 0.6)
+
+
+#: Steps of a request under load, few so that many requests fit into a run, and how much slower the device is.
+LOAD_STEPS, LOAD_SLOWDOWN = (4, 2), 1.5
+
+
+#: The downlink under load: transfers take about as long as computing does.
+LOAD_LINK = RayleighLink(2e6, 31.0, -100.0, 128.1, 0.01)
+
+
+def measure_load(
+    folder: str | Path | None = None,
+    out: str | Path = FOLDER,
+    *,
+    requests: int = 1000,
+    profile_requests: int = 150,
+    loads: Sequence[float] = LOADS,
+    steps: tuple[int, int] = LOAD_STEPS,
+    slowdown: float = LOAD_SLOWDOWN,
+    link: RayleighLink = LOAD_LINK,
+    seed: int = 3,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Drive Poisson arrivals through the real processes for the three paradigms, and write `load.nc`.
+
+    First the processes are profiled at a light load over a link of next to no delay: times of the stages, bits on the
+    downlink, and what a request that meets no other takes besides. Then every load is measured over `link`; the arrival
+    rate is the load over the mean time of the paradigm's slowest stage, as profiled.
+
+    Parameters
+    ----------
+    folder, out
+        As for `measure`.
+    requests, profile_requests : int
+        Of each run, >= 2.
+    loads : sequence of float
+        In (0, 1).
+    steps : (int, int)
+        Of the prior and of decoding.
+    slowdown : float
+        Of the device, >= 1.
+    link : RayleighLink
+    seed : int
+        Of arrivals, fading and images.
+    store : path, optional
+        A folder of finished runs, from which the same call takes up.
+    progress : bool
+        A bar over runs, on a terminal only.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        If a request of a profile fails, or a process does not start.
+    """
+    xarray = need("xarray", "paper")
+    tqdm = need("tqdm", "paper").tqdm
+    for name, count in (("requests", requests), ("profile_requests", profile_requests)):
+        _validate.whole(name, count, 2)
+    rates = np.atleast_1d(_validate.real("loads", loads, 0, 1, low_open=True, high_open=True))
+    root = bridge.load(folder).manifest.folder
+    paradigms = tuple(_PARADIGMS)
+    about: dict[str, Any] = {
+        "prior_steps": steps[0],
+        "decode_steps": steps[1],
+        "slowdown": slowdown,
+        "seed": seed,
+        "weights_sha256": digest(root),
+        **{f"link_{name}": float(value) for name, value in link.power_budget().items()},
+    }
+    cache = None
+    if store is not None:
+        belongs = about | {"requests": [requests, profile_requests], "loads": rates.tolist()}
+        cache = Store(store, "load test", belongs)
+
+    def run(paradigm: str, rate: float, count: int, over: RayleighLink, number: int) -> dict[str, Value]:
+        tested = bridge.load_test(
+            paradigm, rate, count, model=root, prior_steps=steps[0], decode_steps=steps[1], link=over,
+            seed=1000 * seed + number, slowdown=slowdown, negotiate=False, deadline=600.0,
+        )  # fmt: skip
+        if tested.failures and over is not link:
+            raise OSError(f"{paradigm}: {len(tested.failures)} requests failed: {next(iter(tested.failures.values()))}")
+        # Both places in every paradigm, so that runs are of one shape; NaN where a place does nothing.
+        service = np.full((count, 2), np.nan)
+        places = {"split": (0, 1), "edge": (0,), "device": (1,)}[paradigm]
+        service[:, list(places)] = tested.service[:, [0, -1][: len(places)]]
+        columns = {
+            "arrival": tested.arrivals,
+            "sojourn": tested.sojourn[:, -1],
+            "edge": service[:, 0],
+            "device": service[:, 1],
+        }
+        prefix = "profile_" if over is not link else ""
+        return {
+            **{f"{prefix}{name}": Value([], values) for name, values in columns.items()},
+            f"{prefix}rate": Value([], rate),
+            f"{prefix}bits": Value([], tested.downlink_bits),
+        }
+
+    found: dict[tuple[int, ...], dict[str, Value]] = {}
+    fast = dataclasses.replace(link, bandwidth=_FAST)
+    profile = bridge.profile(bridge.load(root, threads=1), *steps, repetitions=5)
+    guess = {"split": max(np.median(profile.prior), slowdown * np.median(profile.decode))}
+    both = float(np.median(profile.prior + profile.decode))
+    guess |= {"edge": both, "device": slowdown * both}
+    bar = tqdm(total=len(paradigms) * (1 + rates.size), disable=None if progress else True, unit="run")
+    with nullcontext() if cache is None else cache.locked(), bar:
+        for i, paradigm in enumerate(paradigms):
+            for j in range(1 + rates.size):
+                point = {"paradigm": paradigm, "load": j}
+                if cache is not None and cache.has(point):
+                    found[i, j] = cache.get(point).values
+                elif j == 0:
+                    found[i, j] = run(paradigm, _LIGHT / guess[paradigm], profile_requests, fast, 10 * i)
+                else:
+                    slowest = _slowest(found[i, 0], link)
+                    found[i, j] = run(paradigm, float(rates[j - 1]) / slowest, requests, link, 10 * i + j)
+                if cache is not None and not cache.has(point):
+                    cache.put(point, Cell(found[i, j]))
+                bar.update()
+    shape = len(paradigms), rates.size
+    units = {"rate": "1/s", "bits": "bit"}
+    table = {}
+    for prefix, dims in (("", ("paradigm", "load")), ("profile_", ("paradigm",))):
+        columns = range(1, 1 + rates.size) if not prefix else range(1)
+        for name in ("arrival", "sojourn", "edge", "device", "rate", "bits"):
+            cells = [[np.asarray(found[i, j][prefix + name].data, float) for j in columns] for i in range(shape[0])]
+            values = np.array(cells) if not prefix else np.array(cells)[:, 0]
+            more = (f"{prefix}request",) if values.ndim > len(dims) else ()
+            kind = "derived from measured times" if name == "rate" else "measured"
+            table[prefix + name] = ((*dims, *more), values, {"units": units.get(name, "s"), "provenance": kind})
+    written = xarray.Dataset(
+        table,
+        coords={"paradigm": [_PARADIGMS[name] for name in paradigms], "load": ("load", rates, {"units": "1"})},
+        attrs=about | Bench.machine(),
+    )
+    return write(written, Path(out) / "load.nc")
+
+
+#: Hz: 1 Mbit passes in 10 us.
+_FAST = 1e11
+
+
+#: Load at which the processes are profiled.
+_LIGHT = 0.2
+
+
+#: The analysis's names of the paradigms.
+_PARADIGMS = {"split": "split", "edge": "edge_only", "device": "device_only"}
+
+
+def _slowest(profiled: dict[str, Value], link: RayleighLink) -> float:
+    """Mean time of the slowest stage, s."""
+    times = [np.mean(profiled[f"profile_{place}"].data) for place in ("edge", "device")]
+    bits = float(profiled["profile_bits"].data)
+    times.append(float(link.transfer(bits).mean()) if np.isfinite(bits) else np.nan)
+    return float(np.nanmax(times))

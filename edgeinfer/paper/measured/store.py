@@ -1,0 +1,52 @@
+"""Where measured tables lie, and how they are read and written."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from edgeinfer._extras import need
+from edgeinfer._files import replacing
+
+#: Where the measured files are shipped.
+FOLDER = Path(__file__).parents[1] / "data"
+
+
+def load(name: str, command: str = "edgeinfer measure") -> Any:
+    """A measured file that comes with the package, as an xarray.Dataset.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without ".nc".
+    command : str
+        That makes it.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the command that makes it.
+    """
+    xarray = need("xarray", "paper")
+    need("h5netcdf", "paper")
+    path = FOLDER / f"{name}.nc"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: is not there: `{command}` makes it")
+    with xarray.open_dataset(path, engine="h5netcdf") as table:
+        return table.load()
+
+
+def digest(root: Path) -> str:
+    """SHA-256 over the cascade's files, by name and content."""
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.onnx")):
+        total.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def write(table: Any, path: Path) -> Path:
+    """Write a table as NetCDF, compressed, the file replaced as a whole and its folder made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = {name: {"zlib": True, "complevel": 9} for name, v in table.data_vars.items() if v.size > 64}
+    with replacing(path) as temporary:
+        table.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+    return path
