@@ -104,59 +104,6 @@ double ei_md1_waiting_sf(const ei_md1 *self, double time) {
     return fmin((sum + rest) * decayed, 1);
 }
 
-void ei_lattice_free(ei_lattice *self) {
-    free(self->sf);
-    self->sf = NULL;
-}
-
-double ei_lattice_upper(const ei_lattice *self, double time) {
-    if (time < 0)
-        return 1;
-    double cell = floor(time / self->step * (1 - 1e-14));
-    return self->sf[cell < (double)self->count ? (size_t)cell : self->count - 1];
-}
-
-double ei_lattice_lower(const ei_lattice *self, double time) {
-    if (time < 0)
-        return 1;
-    double cell = ceil(time / self->step * (1 + 1e-14));
-    return cell < (double)self->count ? self->sf[(size_t)cell] : 0;
-}
-
-int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step, size_t count,
-                       int upper) {
-    double relative = 1e-14, absolute = 0;
-    self->sf = NULL;
-    self->step = step;
-    self->count = count;
-    if (!(step > 0) || count < 2)
-        return EI_ERR_DOMAIN;
-    self->sf = malloc(count * sizeof *self->sf);
-    if (self->sf == NULL)
-        return EI_ERR_NO_MEMORY;
-    if (service->kind == EI_SERVICE_TRANSFER) {
-        relative = ei_transfer_accuracy(service->transfer);
-        absolute = 1e-21;
-    }
-    double previous = 1;
-    for (size_t i = 0; i < count; i++) {
-        /* A hair to the safe side, so that an atom on a lattice point is not missed by rounding. */
-        double time = (double)i * step, value;
-        if (upper)
-            value = time * (1 - 1e-14) < floor
-                        ? 1
-                        : ei_service_sf(service, time * (1 - 1e-14)) * (1 + relative) + absolute;
-        else
-            value = time * (1 + 1e-14) < floor
-                        ? 1
-                        : ei_service_sf(service, time * (1 + 1e-14)) * (1 - relative) - absolute;
-        value = fmin(fmax(value, 0), previous);
-        self->sf[i] = value;
-        previous = value;
-    }
-    return EI_OK;
-}
-
 /* The same bits whatever the vectors' width: the lanes are summed in one order. */
 EI_MULTIVERSION
 static double dot(const double *restrict left, const double *restrict right, size_t count) {
@@ -173,7 +120,7 @@ static double dot(const double *restrict left, const double *restrict right, siz
     return sum;
 }
 
-int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_rate, size_t count, int upper,
+int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_rate, size_t count, ei_end end,
                    ei_monitor monitor) {
     int status = EI_OK;
     size_t fine = service->count - 1, all = (fine + EI_MG1_FINE - 1) / EI_MG1_FINE + 1;
@@ -192,15 +139,15 @@ int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_r
     }
     /* From the small end, too. */
     for (size_t i = fine; i-- > 0;) {
-        size_t cell = i / EI_MG1_FINE + (upper ? 1 : 0);
-        double mass = scale * service->sf[upper ? i : i + 1];
+        size_t cell = i / EI_MG1_FINE + (end == EI_UPPER ? 1 : 0);
+        double mass = scale * service->sf[end == EI_UPPER ? i : i + 1];
         if (cell <= cells)
             kernel[cells - cell] += mass;
-        else if (upper)
+        else if (end == EI_UPPER)
             beyond += mass;
     }
     /* What lies beyond the service's lattice is below 1e-19 and decays at least as fast as before it. */
-    if (upper)
+    if (end == EI_UPPER)
         beyond += scale * service->sf[fine] * (double)service->count;
     above[cells] = beyond;
     for (size_t i = cells; i-- > 0;)
@@ -215,7 +162,9 @@ int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_r
         size_t reach = n < cells ? n : cells;
         double sum = dot(kernel + (cells - reach), sf + (n - reach), reach);
         /* A job that finds the queue empty, with probability 1 - rho. */
-        double alone = n * EI_MG1_FINE <= fine ? service->sf[n * EI_MG1_FINE] : upper ? service->sf[fine] : 0;
+        double alone = n * EI_MG1_FINE <= fine ? service->sf[n * EI_MG1_FINE]
+                       : end == EI_UPPER       ? service->sf[fine]
+                                               : 0;
         sum += (1 - load) * alone + above[n < cells ? n : cells];
         sf[n] = fmin(sum / (1 - first), n > 0 ? sf[n - 1] : 1);
         if (n % 1024 == 1023 && monitor.poll != NULL && monitor.poll(monitor.context) != 0) {

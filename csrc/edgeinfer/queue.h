@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "edgeinfer/lattice.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
 
@@ -24,25 +25,6 @@ EI_WARN_UNUSED int ei_md1_init(ei_md1 *self, double arrival_rate, double service
 void ei_md1_free(ei_md1 *self);
 double ei_md1_waiting_sf(const ei_md1 *self, double time);
 
-/* A survival function on the points 0, step, 2 step, ..; between them the true one is bounded by its
- * neighbours, since it decreases. */
-typedef struct {
-    double step; /* s */
-    size_t count;
-    double *sf; /* [count]; owned */
-} ei_lattice;
-
-void ei_lattice_free(ei_lattice *self);
-/* The value at the point at or below `time` (upper) or at or above it (lower); 1 below 0; beyond the last
- * point the last value (upper) or 0 (lower). */
-double ei_lattice_upper(const ei_lattice *self, double time);
-double ei_lattice_lower(const ei_lattice *self, double time);
-
-/* Certified bounds on the law of max(floor, service) at count points: never below (upper) or above (lower)
- * the truth, the accuracy of the transfer law allowed for. */
-EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step,
-                                      size_t count, int upper);
-
 /* M/G/1 sojourn time S + Wq, from the defective renewal equation sf(t) = (1 - rho) g(t) + lambda int_t^inf g
  * + int_0^t lambda g(u) sf(t - u) du, g the service's survival function, with every cell's mass and place
  * rounded one way: never below (upper) or above (lower) the truth, at `count` points. service: g on a lattice
@@ -50,6 +32,6 @@ EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *servic
  * with a rounded load >= 1: EI_ERR_UNSTABLE. */
 enum { EI_MG1_FINE = 8 };
 EI_WARN_UNUSED int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_rate,
-                                  size_t count, int upper, ei_monitor monitor);
+                                  size_t count, ei_end end, ei_monitor monitor);
 
 #endif

@@ -108,8 +108,8 @@ static void test_queue(void) {
     ei_md1_free(&queue);
     ei_lattice lattice;
     ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
-    CHECK(ei_lattice_service(&lattice, &service, 0, 0, 10, 1) == EI_ERR_DOMAIN);
-    CHECK(ei_lattice_service(&lattice, &service, 0, 0.1, 1, 1) == EI_ERR_DOMAIN);
+    CHECK(ei_lattice_service(&lattice, &service, 0, 0, 10, EI_UPPER) == EI_ERR_DOMAIN);
+    CHECK(ei_lattice_service(&lattice, &service, 0, 0.1, 1, EI_UPPER) == EI_ERR_DOMAIN);
 }
 
 /* A call that allocates, for the sweep over failing allocations. */

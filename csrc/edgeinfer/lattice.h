@@ -1,0 +1,31 @@
+/* Laws on a lattice that bound a true one from a chosen side. Seconds. */
+#ifndef EDGEINFER_LATTICE_H
+#define EDGEINFER_LATTICE_H
+
+#include <stddef.h>
+
+#include "edgeinfer/service.h"
+#include "edgeinfer/status.h"
+
+typedef enum { EI_LOWER, EI_UPPER } ei_end; /* of a bracket: never above the truth, or never below */
+
+/* A survival function on the points 0, step, 2 step, ..; between them the true one is bounded by its
+ * neighbours, since it decreases. */
+typedef struct {
+    double step; /* s */
+    size_t count;
+    double *sf; /* [count]; owned */
+} ei_lattice;
+
+void ei_lattice_free(ei_lattice *self);
+/* The value at the point at or below `time` (upper) or at or above it (lower); 1 below 0; beyond the last
+ * point the last value (upper) or 0 (lower). */
+double ei_lattice_upper(const ei_lattice *self, double time);
+double ei_lattice_lower(const ei_lattice *self, double time);
+
+/* Certified bounds on the law of max(floor, service) at count points: never below (upper) or above (lower)
+ * the truth, the accuracy of the transfer law allowed for. */
+EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step,
+                                      size_t count, ei_end end);
+
+#endif
