@@ -2,6 +2,7 @@
 
 #include "edgeinfer/associated.h"
 #include "edgeinfer/bound.h"
+#include "edgeinfer/chain.h"
 #include "edgeinfer/ends.h"
 #include "edgeinfer/handover.h"
 
@@ -111,6 +112,8 @@ static int bracket_one(const ei_batch *self, const ei_service *stages, size_t st
         goto out;
     if (ei_is_wide(self, FAIR) && (status = ei_bracket_link(self, 0)) != EI_OK)
         goto out;
+    if (ei_is_wide(self, FAIR) && (status = ei_chain_ends(self, stages, stage_count)) != EI_OK)
+        goto out;
     if (ei_is_wide(self, POOR) && (status = upper_single_server(self)) != EI_OK)
         goto out;
 out:
@@ -120,29 +123,9 @@ out:
     return status;
 }
 
-/* Lower end with several random stages: the others' least times beside one queue of each stage. */
 static int bracket_several(const ei_batch *self, const ei_service *stages, size_t stage_count) {
-    int status = EI_OK;
-    double least = 0;
-    for (size_t k = 0; k < stage_count; k++)
-        least += ei_service_minimum(&stages[k]);
-    for (size_t k = 0; k < stage_count && status == EI_OK; k++) {
-        ei_shape alone = {0, 0, least - ei_service_minimum(&stages[k]), &stages[k]};
-        ei_batch part = *self;
-        part.pipeline = &alone;
-        if (stages[k].kind != EI_SERVICE_DETERMINISTIC) {
-            status = ei_bracket_link(&part, 1);
-            continue;
-        }
-        ei_md1 waiting;
-        status = ei_md1_init(&waiting, self->arrival_rate, stages[k].time, self->horizon);
-        for (size_t i = 0; i < self->count && status == EI_OK; i++)
-            ei_raise_lower(self, self->index[i],
-                           ei_md1_waiting_sf(&waiting, self->deadline[self->index[i]] - least),
-                           EI_BRACKET_QUEUE);
-        ei_md1_free(&waiting);
-    }
-    return status == EI_OK ? upper_moments(self, stages, stage_count) : status;
+    int status = upper_moments(self, stages, stage_count);
+    return status == EI_OK ? ei_chain_ends(self, stages, stage_count) : status;
 }
 
 /* Merges deterministic stages; *random_count counts the others. */

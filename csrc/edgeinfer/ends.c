@@ -2,8 +2,7 @@
 
 #include <math.h>
 
-static const double QUEUE_WORK = 1e8;   /* multiply-adds of an M/G/1 lattice */
-static const double NEGLIGIBLE = 1e-18; /* a law's lattice ends here */
+static const double QUEUE_WORK = 1e8; /* multiply-adds of an M/G/1 lattice */
 
 void ei_raise_lower(const ei_batch *self, size_t at, double value, int method) {
     if (value > self->lower[at]) {
@@ -45,18 +44,6 @@ double ei_waiting_plus_sf(const ei_md1 *waiting, const ei_lattice *law, double r
     if (end == EI_UPPER)
         sum += (1 - law->sf[0]) * ei_md1_waiting_sf(waiting, rest);
     return fmin(sum, 1);
-}
-
-double ei_service_reach(const ei_service *service) {
-    double low = 0, high = ei_service_extent(service);
-    while (high - low > 1e-3 * high) {
-        double middle = low + (high - low) / 2;
-        if (ei_service_sf(service, middle) > NEGLIGIBLE)
-            low = middle;
-        else
-            high = middle;
-    }
-    return fmax(high, 1e-12);
 }
 
 int ei_sojourn_ends(const ei_batch *self, double floor, double horizon, int first, int last,

@@ -22,6 +22,8 @@ enum {
     EI_BRACKET_FIRST_HANDOVER,
     EI_BRACKET_OVERTAKING,
     EI_BRACKET_ASSOCIATED,
+    EI_BRACKET_ADDED_STAGE,
+    EI_BRACKET_BOTTLENECK_FIRST,
     EI_BRACKET_MOMENTS,
     EI_BRACKET_METHODS
 };
@@ -60,9 +62,6 @@ int ei_is_wide(const ei_batch *self, double enough);
 
 /* E[P(Wq > rest - X)], X on a lattice rounded up (upper) or down, which rounds an increasing function so. */
 double ei_waiting_plus_sf(const ei_md1 *waiting, const ei_lattice *law, double rest, ei_end end);
-
-/* Time where P(X > time) falls below 1e-18, up to a factor of 1.001. */
-double ei_service_reach(const ei_service *service);
 
 /* Bounds on the survival function of S + Wq(S), S = max(floor, X), on one lattice over [0, horizon] or more:
  * ends[first .. last], which the caller frees. No upper one (sf NULL) where rounding pushes the load over

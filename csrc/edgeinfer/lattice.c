@@ -1,7 +1,11 @@
 #include "edgeinfer/lattice.h"
 
+#include "edgeinfer/multiversion.h"
+
 #include <math.h>
 #include <stdlib.h>
+
+static const double NEGLIGIBLE = 1e-18; /* a law's lattice ends here */
 
 void ei_lattice_free(ei_lattice *self) {
     free(self->sf);
@@ -20,6 +24,18 @@ double ei_lattice_lower(const ei_lattice *self, double time) {
         return 1;
     double cell = ceil(time / self->step * (1 + 1e-14));
     return cell < (double)self->count ? self->sf[(size_t)cell] : 0;
+}
+
+double ei_service_reach(const ei_service *service) {
+    double low = 0, high = ei_service_extent(service);
+    while (high - low > 1e-3 * high) {
+        double middle = low + (high - low) / 2;
+        if (ei_service_sf(service, middle) > NEGLIGIBLE)
+            low = middle;
+        else
+            high = middle;
+    }
+    return fmax(high, 1e-12);
 }
 
 int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step, size_t count,
@@ -54,4 +70,62 @@ int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor
         previous = value;
     }
     return EI_OK;
+}
+
+/* P(j step < Y <= (j + 1) step), with what lies at 0 and beyond the lattice. */
+static double mass_above(const ei_lattice *self, size_t j) {
+    return (j == 0 ? 1 : self->sf[j]) - (j + 1 < self->count ? self->sf[j + 1] : 0);
+}
+
+EI_MULTIVERSION
+static void add_scaled(double *restrict sum, double scale, const double *restrict term, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        sum[i] += scale * term[i];
+}
+
+int ei_lattice_sum_lower(ei_lattice *self, const ei_lattice *left, const ei_lattice *right) {
+    *self = (ei_lattice){left->step, left->count + right->count, NULL};
+    self->sf = calloc(self->count, sizeof(double));
+    if (self->sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t j = 0; j < left->count; j++) {
+        /* Y alone is beyond its point, but where it may be 0. */
+        if (j > 0)
+            self->sf[j] += left->sf[j];
+        double mass = mass_above(left, j);
+        if (j == 0)
+            add_scaled(self->sf, mass, right->sf, right->count);
+        else
+            add_scaled(self->sf + j + 1, mass, right->sf + 1, right->count - 1);
+    }
+    self->sf[0] = fmax(self->sf[0], left->sf[0]);
+    return EI_OK;
+}
+
+double ei_lattice_plus_lower(const ei_lattice *self, const ei_lattice *other, double time) {
+    if (other->sf == NULL)
+        return ei_lattice_lower(self, time);
+    double sum = 0;
+    for (size_t j = 0; j < other->count; j++) {
+        double rest = time - (double)j * other->step;
+        if (rest < 0)
+            return sum + (j == 0 ? 1 : other->sf[j]);
+        sum += mass_above(other, j) * ei_lattice_lower(self, rest);
+    }
+    return sum;
+}
+
+EI_MULTIVERSION
+double ei_dot(const double *restrict left, const double *restrict right, size_t count) {
+    enum { LANES = 16 };
+    double part[LANES] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++)
+            part[lane] += left[i + lane] * right[i + lane];
+    for (; i < count; i++)
+        sum += left[i] * right[i];
+    for (size_t lane = 0; lane < LANES; lane++)
+        sum += part[lane];
+    return sum;
 }

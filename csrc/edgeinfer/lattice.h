@@ -23,9 +23,21 @@ void ei_lattice_free(ei_lattice *self);
 double ei_lattice_upper(const ei_lattice *self, double time);
 double ei_lattice_lower(const ei_lattice *self, double time);
 
+/* Time where P(X > time) falls below 1e-18, up to a factor of 1.001. */
+double ei_service_reach(const ei_service *service);
+
 /* Certified bounds on the law of max(floor, service) at count points: never below (upper) or above (lower)
  * the truth, the accuracy of the transfer law allowed for. */
 EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step,
                                       size_t count, ei_end end);
+
+/* Lower bounds of P(Y + Z > i step) from those of two independent times on lattices of one step. *self is the
+ * caller's to free. */
+EI_WARN_UNUSED int ei_lattice_sum_lower(ei_lattice *self, const ei_lattice *left, const ei_lattice *right);
+/* The same at any time, on any two lattices; `other` may be empty: Z = 0. */
+double ei_lattice_plus_lower(const ei_lattice *self, const ei_lattice *other, double time);
+
+/* Sum of products, the same bits whatever the vectors' width: the lanes are summed in one order. */
+double ei_dot(const double *restrict left, const double *restrict right, size_t count);
 
 #endif

@@ -1,7 +1,5 @@
 #include "edgeinfer/queue.h"
 
-#include "edgeinfer/multiversion.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,22 +102,6 @@ double ei_md1_waiting_sf(const ei_md1 *self, double time) {
     return fmin((sum + rest) * decayed, 1);
 }
 
-/* The same bits whatever the vectors' width: the lanes are summed in one order. */
-EI_MULTIVERSION
-static double dot(const double *restrict left, const double *restrict right, size_t count) {
-    enum { LANES = 16 };
-    double part[LANES] = {0}, sum = 0;
-    size_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (size_t lane = 0; lane < LANES; lane++)
-            part[lane] += left[i + lane] * right[i + lane];
-    for (; i < count; i++)
-        sum += left[i] * right[i];
-    for (size_t lane = 0; lane < LANES; lane++)
-        sum += part[lane];
-    return sum;
-}
-
 int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_rate, size_t count, ei_end end,
                    ei_monitor monitor) {
     int status = EI_OK;
@@ -160,7 +142,7 @@ int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_r
     double *restrict sf = self->sf;
     for (size_t n = 0; n < count; n++) {
         size_t reach = n < cells ? n : cells;
-        double sum = dot(kernel + (cells - reach), sf + (n - reach), reach);
+        double sum = ei_dot(kernel + (cells - reach), sf + (n - reach), reach);
         /* A job that finds the queue empty, with probability 1 - rho. */
         double alone = n * EI_MG1_FINE <= fine ? service->sf[n * EI_MG1_FINE]
                        : end == EI_UPPER       ? service->sf[fine]

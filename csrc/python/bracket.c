@@ -63,6 +63,8 @@ int ei_add_bracket(PyObject *module) {
         [EI_BRACKET_FIRST_HANDOVER] = "first_handover",
         [EI_BRACKET_OVERTAKING] = "overtaking",
         [EI_BRACKET_ASSOCIATED] = "associated",
+        [EI_BRACKET_ADDED_STAGE] = "added_stage",
+        [EI_BRACKET_BOTTLENECK_FIRST] = "bottleneck_first",
         [EI_BRACKET_MOMENTS] = "moments",
     };
     PyObject *tuple = PyTuple_New(EI_BRACKET_METHODS);

@@ -1,0 +1,378 @@
+#include "edgeinfer/chain.h"
+
+#include "edgeinfer/bound.h"
+#include "edgeinfer/walk.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    DELAY_POINTS = 8192,   /* lattice of a first deterministic stage's waiting time */
+    WALK_POINTS = 131072,  /* of the walk at the bottleneck */
+    SHORT_WALK = 32768,    /* of one before it */
+    PERIODIC_POINTS = 512, /* over the services beside the bottleneck */
+    SUM_POINTS = 4096      /* lattice of the sum of the other stages' services */
+};
+static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
+static const double COARSE = 1.0 / 32; /* effort of a trial */
+static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
+static const double MGF_ERROR = 1e-5;  /* of the logarithm */
+static const double NEAR = 1.5;        /* times the least decay: a lower end may come from there, too */
+static const double FAR = 3;           /* and an upper end from here */
+static const double FAIR = 1.05;       /* upper / lower below which no more is tried */
+
+/* A random stage, or adjacent deterministic ones. */
+typedef struct {
+    const ei_service *service; /* NULL: deterministic */
+    double once, again;        /* s: all their times, and the longest */
+    double mean, decay;        /* s; 1/s, of this part alone */
+    size_t end;                /* stages up to the last one of the part */
+} part;
+
+typedef struct {
+    const ei_batch *batch;
+    const ei_service *stages;
+    part *parts;
+    size_t count;
+    double constant; /* s */
+    double effort;   /* share of the points and the work of an upper end */
+    double *score;   /* not NULL: takes the sum of the logarithms of the probes' upper ends, which stay */
+} chain;
+
+static int chain_init(chain *self, const ei_batch *batch, const ei_service *stages, size_t stage_count) {
+    *self = (chain){.batch = batch, .stages = stages, .effort = 1};
+    self->parts = calloc(stage_count, sizeof *self->parts);
+    if (self->parts == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < stage_count; k++) {
+        int deterministic = stages[k].kind == EI_SERVICE_DETERMINISTIC;
+        part *last = self->count > 0 ? &self->parts[self->count - 1] : NULL;
+        double mean = ei_service_mean(&stages[k]);
+        if (mean == 0) {
+            if (last != NULL)
+                last->end = k + 1;
+            continue;
+        }
+        if (!deterministic || last == NULL || last->service != NULL)
+            last = &self->parts[self->count++];
+        last->service = deterministic ? NULL : &stages[k];
+        last->mean = fmax(last->mean, mean);
+        last->end = k + 1;
+        if (deterministic) {
+            last->once += mean;
+            last->again = last->mean;
+            self->constant += mean;
+        }
+    }
+    for (size_t k = 0; k < self->count; k++) {
+        part *one = &self->parts[k];
+        ei_service alone = {.kind = EI_SERVICE_DETERMINISTIC, .time = one->again};
+        int status =
+            ei_decay_rate(one->service != NULL ? one->service : &alone, 1, batch->arrival_rate, &one->decay);
+        if (status != EI_OK)
+            return status;
+    }
+    return EI_OK;
+}
+
+/* ---- lower */
+
+/* The sum of one service of every random part but `except`, rounded down. Empty: 0. */
+static int sum_of_others(const chain *self, size_t except, ei_lattice *sum) {
+    double reach = 0;
+    int status = EI_OK;
+    memset(sum, 0, sizeof *sum);
+    for (size_t k = 0; k < self->count; k++)
+        if (k != except && self->parts[k].service != NULL)
+            reach += ei_service_reach(self->parts[k].service);
+    double step = reach / SUM_POINTS;
+    for (size_t k = 0; k < self->count && status == EI_OK; k++) {
+        const ei_service *service = self->parts[k].service;
+        ei_lattice one = {0}, both = {0};
+        if (k == except || service == NULL)
+            continue;
+        size_t count = (size_t)(ei_service_reach(service) / step) + 2;
+        status = ei_lattice_service(&one, service, 0, step, count, EI_LOWER);
+        if (status == EI_OK && sum->sf != NULL)
+            status = ei_lattice_sum_lower(&both, sum, &one);
+        if (status != EI_OK || sum->sf != NULL) {
+            ei_lattice_free(&one);
+            ei_lattice_free(sum);
+            *sum = both;
+        } else {
+            *sum = one;
+        }
+    }
+    return status;
+}
+
+static int lower_ends(const chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const part *one = &self->parts[b];
+    ei_lattice others, sojourn[2] = {{.sf = NULL}, {.sf = NULL}};
+    ei_md1 waiting = {0};
+    int status = sum_of_others(self, b, &others);
+    if (status != EI_OK)
+        goto out;
+    if (one->service == NULL) {
+        status = ei_md1_init(&waiting, batch->arrival_rate, one->again, batch->horizon);
+    } else {
+        ei_shape alone = {0, 0, 0, one->service};
+        ei_batch single = *batch;
+        single.pipeline = &alone;
+        status = ei_sojourn_ends(&single, 0, batch->horizon, 0, 0, sojourn);
+    }
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        size_t at = batch->index[i];
+        double rest = batch->deadline[at] - self->constant;
+        double value;
+        if (one->service == NULL)
+            value = others.sf == NULL ? ei_md1_waiting_sf(&waiting, rest)
+                                      : ei_waiting_plus_sf(&waiting, &others, rest, EI_LOWER);
+        else
+            value = ei_lattice_plus_lower(&sojourn[0], &others, rest);
+        ei_raise_lower(batch, at, value, one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
+    }
+out:
+    ei_md1_free(&waiting);
+    ei_lattice_free(&others);
+    ei_lattice_free(&sojourn[0]);
+    return status;
+}
+
+/* ---- upper */
+
+/* Chernoff's bound on the sojourn time in parts 0 .. k beyond the lattice of *law, delays left out. */
+static int bound_tail(const chain *self, size_t k, ei_upper_law *law) {
+    static const ei_bound_method methods[] = {EI_BOUND_UNION, EI_BOUND_LUNDBERG};
+    double delay = 0, best = 0, end = (double)law->lattice.count * law->lattice.step;
+    law->log_scale = law->decay = 0;
+    for (size_t i = 0; i <= k; i++)
+        delay += self->parts[i].once;
+    for (size_t m = 0; m < 2; m++) {
+        double rate = self->batch->arrival_rate, deadline = end + delay, value, theta;
+        int status = ei_violation_bound(self->stages, self->parts[k].end, methods[m], 1, 1, &rate, &deadline,
+                                        &value, &theta, self->batch->monitor);
+        if (status != EI_OK)
+            return status;
+        if (value < best) {
+            best = value;
+            law->decay = theta;
+            law->log_scale = value + theta * end + MGF_ERROR;
+        }
+    }
+    return EI_OK;
+}
+
+/* The first part's law, on a lattice over `horizon`: waiting time or sojourn time. */
+static int first_law(const chain *self, double floor, double horizon, ei_upper_law *law) {
+    const part *first = &self->parts[0];
+    double rate = self->batch->arrival_rate;
+    int status;
+    if (first->service == NULL) {
+        ei_md1 waiting;
+        if ((status = ei_md1_init(&waiting, rate, first->again, horizon)) == EI_OK) {
+            law->lattice = (ei_lattice){horizon / DELAY_POINTS, DELAY_POINTS + 1, NULL};
+            law->lattice.sf = malloc(law->lattice.count * sizeof(double));
+            status = law->lattice.sf == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+        }
+        for (size_t i = 0; i <= DELAY_POINTS && status == EI_OK; i++)
+            law->lattice.sf[i] =
+                fmin(ei_md1_waiting_sf(&waiting, (double)i * law->lattice.step) * (1 + 1e-11), 1);
+        ei_md1_free(&waiting);
+        return status;
+    }
+    double reach = fmax(ei_service_reach(first->service), floor * 1.001);
+    horizon = fmax(horizon, reach);
+    double points = fmin(sqrt(self->effort * WORK * horizon / reach), self->effort * WALK_POINTS);
+    double step = horizon / points;
+    size_t cells = (size_t)(reach / step) + 3;
+    ei_lattice service;
+    if ((status = ei_lattice_service(&service, first->service, floor, step / EI_MG1_FINE, cells * EI_MG1_FINE,
+                                     EI_UPPER)) == EI_OK)
+        status =
+            ei_mg1_sojourn(&law->lattice, &service, rate, (size_t)points + 2, EI_UPPER, self->batch->monitor);
+    ei_lattice_free(&service);
+    return status;
+}
+
+/* Adds part k to the law of the parts before it, which is replaced. */
+static int add_part(const chain *self, size_t k, double floor, double horizon, double points,
+                    ei_upper_law *law) {
+    const part *one = &self->parts[k];
+    ei_added_stage stage = {one->service, floor, one->again};
+    ei_upper_law next;
+    double step;
+    points *= self->effort;
+    if (one->service != NULL) {
+        double reach = fmax(ei_service_reach(one->service), floor);
+        step = horizon / fmin(points, sqrt(self->effort * WORK * horizon / reach));
+    } else {
+        /* Deterministic services are not rounded. */
+        step = one->again / ceil(one->again * points / horizon);
+    }
+    size_t count = (size_t)fmin(horizon / step, 4.0 * WALK_POINTS) + 2;
+    int status = ei_add_stage_poisson(&next, law, &stage, self->batch->arrival_rate, step, count,
+                                      self->batch->monitor);
+    ei_upper_law_free(law);
+    *law = next;
+    return status;
+}
+
+/* The sojourn time in parts 0 .. b - 1, b > 0. */
+static int up_to(const chain *self, size_t b, ei_upper_law *law) {
+    double mean = 0, decay = INFINITY;
+    int status = EI_OK;
+    for (size_t k = 0; k < b && status == EI_OK; k++) {
+        mean += self->parts[k].mean;
+        decay = fmin(decay, self->parts[k].decay);
+        double horizon = fmin(mean + FURTHEST / decay, self->batch->horizon);
+        status = k == 0 ? first_law(self, 0, horizon, law) : add_part(self, k, 0, horizon, SHORT_WALK, law);
+        if (status == EI_OK)
+            status = bound_tail(self, k, law);
+    }
+    return status;
+}
+
+/* The sojourn time in the parts from `first` to `last`, upwards or downwards, fed every `period`. */
+static int fed_periodically(const chain *self, size_t first, size_t last, double period, ei_upper_law *law) {
+    size_t count = first < last ? last - first + 1 : first - last + 1;
+    double reach = period;
+    int status = EI_OK;
+    for (size_t i = 0; i < count; i++) {
+        const part *one = &self->parts[first < last ? first + i : first - i];
+        if (one->service != NULL)
+            reach = fmax(reach, ei_service_reach(one->service));
+    }
+    if (!(period > 0))
+        return EI_ERR_UNSTABLE;
+    size_t points = (size_t)fmax(ceil(period * PERIODIC_POINTS / reach), 1);
+    for (size_t i = 0; i < count && status == EI_OK; i++) {
+        const part *one = &self->parts[first < last ? first + i : first - i];
+        ei_upper_law next;
+        ei_added_stage stage = {one->service, 0, one->again};
+        status = ei_add_stage_periodic(&next, law, &stage, period, points, 8 * PERIODIC_POINTS,
+                                       self->batch->monitor);
+        ei_upper_law_free(law);
+        *law = next;
+    }
+    return status;
+}
+
+/* Whether a failure means only that there is no such bound. */
+static int no_bound(int status) {
+    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
+}
+
+static void cut_by(const chain *self, const ei_upper_law *before, const ei_upper_law *after, int method) {
+    const ei_batch *batch = self->batch;
+    size_t count = self->score != NULL ? EI_PROBES : batch->count;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = batch->index[i];
+        double rest = batch->deadline[at] - self->constant;
+        if (!isfinite(rest))
+            continue;
+        double value = ei_upper_law_plus_sf(before, after, rest);
+        if (self->score != NULL)
+            *self->score += log(fmax(value, DBL_MIN));
+        else
+            ei_cut_upper(batch, at, value, method);
+    }
+}
+
+/* bottleneck_first, with the parts before b fed by Poisson arrivals, added_stage where b is the last part, or
+ * periodically. */
+static int upper_ends(const chain *self, size_t b, double floor, int periodic) {
+    const part *one = &self->parts[b];
+    double horizon = self->batch->horizon, period = one->service != NULL ? floor : one->again;
+    size_t last = self->count - 1;
+    ei_upper_law before = {.decay = 0}, after = {.decay = 0};
+    int status = EI_OK;
+    if (b < last)
+        status = fed_periodically(self, b + 1, last, period, &after);
+    if (b > 0 && status == EI_OK)
+        status = periodic ? fed_periodically(self, b - 1, 0, period, &before) : up_to(self, b, &before);
+    if (status == EI_OK)
+        status = b > 0 ? add_part(self, b, floor, horizon, WALK_POINTS, &before)
+                       : first_law(self, floor, horizon, &before);
+    if (status == EI_OK)
+        cut_by(self, &before, &after,
+               b == last && !periodic ? EI_BRACKET_ADDED_STAGE : EI_BRACKET_BOTTLENECK_FIRST);
+    ei_upper_law_free(&before);
+    ei_upper_law_free(&after);
+    return no_bound(status) ? EI_OK : status;
+}
+
+/* Time that the service exceeds with probability `chance`. */
+static double quantile(const ei_service *service, double chance) {
+    double low = 0, high = ei_service_extent(service);
+    for (int i = 0; i < 40; i++) {
+        double middle = low + (high - low) / 2;
+        if (ei_service_sf(service, middle) >= chance)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The best floor under a random bottleneck, found with little effort, with all of it. */
+static int bottleneck_ends(const chain *self, size_t b, int periodic) {
+    static const double chances[] = {0.98, 0.94, 0.9, 0.86, 0.82, 0.78, 0.74, 0.7, 0.6, 0.5, 0.3, 0.1};
+    const ei_service *service = self->parts[b].service;
+    double best = 0, floor = -1;
+    if (service == NULL)
+        return upper_ends(self, b, 0, periodic);
+    for (size_t f = 0; f < sizeof chances / sizeof *chances; f++) {
+        chain coarse = *self;
+        double score = 0, tried = quantile(service, chances[f]);
+        coarse.effort = COARSE;
+        coarse.score = &score;
+        int status = upper_ends(&coarse, b, tried, periodic);
+        if (status != EI_OK)
+            return status;
+        if (score < best) {
+            best = score;
+            floor = tried;
+        }
+    }
+    return floor < 0 ? EI_OK : upper_ends(self, b, floor, periodic);
+}
+
+/* The part whose queue decays the slowest of those not yet `used`. */
+static size_t next_bottleneck(const chain *self, const unsigned char *used) {
+    size_t slowest = self->count;
+    for (size_t k = 0; k < self->count; k++)
+        if (!used[k] && (slowest == self->count || self->parts[k].decay < self->parts[slowest].decay))
+            slowest = k;
+    return slowest;
+}
+
+int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count) {
+    chain all = {.parts = NULL};
+    unsigned char *used = calloc(stage_count, 1);
+    int status = used == NULL ? EI_ERR_NO_MEMORY : chain_init(&all, self, stages, stage_count);
+    if (status != EI_OK || all.count == 0)
+        goto out;
+    size_t first = next_bottleneck(&all, used), last = all.count - 1;
+    double least = all.parts[first].decay;
+    for (size_t k = 0; k < all.count; k++)
+        if (all.parts[k].decay <= NEAR * least && (status = lower_ends(&all, k)) != EI_OK)
+            goto out;
+    for (size_t b = first; b < all.count && all.parts[b].decay <= FAR * least;
+         b = next_bottleneck(&all, used)) {
+        if ((status = bottleneck_ends(&all, b, 1)) != EI_OK || !ei_is_wide(self, FAIR))
+            goto out;
+        used[b] = 1;
+    }
+    if (first > 0 && first < last && (status = bottleneck_ends(&all, first, 0)) != EI_OK)
+        goto out;
+    if (last > 0 && ei_is_wide(self, FAIR))
+        status = upper_ends(&all, last, 0, 0);
+out:
+    free(used);
+    free(all.parts);
+    return status;
+}

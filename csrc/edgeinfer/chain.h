@@ -1,0 +1,27 @@
+/* Ends for a chain of any number of stages with any service laws. Adjacent deterministic stages are merged,
+ * so that the parts of the chain are random stages and deterministic ones, each a constant delay beside a
+ * server of the longest of its times; delays are added at last.
+ *
+ * Lower ends (queue, link): W >= Wq(M/G/1 of stage b) + B_0 + one service of every other stage, all
+ * independent: stages before b give that of the job that starts the path, and those behind b that of job 0.
+ *
+ * Upper ends.
+ * added_stage: the first stage alone, M/G/1 or M/D/1, and one stage added after the other as in walk.h.
+ * bottleneck_first: let R_j be the longest path from job j backwards through the stages up to b, and N_j the
+ * longest through those behind b for jobs j, .., 0, so that W = max_j [R_j + N_j - S_j]. A path may stay on
+ * b: with m <= B, R_j <= R_0 + S_j - j m. Hence W <= R_0 + Q, Q = sup_j [N_j - j m], independent of R_0, and
+ * Q is the sojourn time in the stages behind b fed every m seconds. Any floor f may be put under b: services
+ * max(B, f) are no shorter, and m = f. R_0 and Q by adding stages. */
+#ifndef EDGEINFER_CHAIN_H
+#define EDGEINFER_CHAIN_H
+
+#include <stddef.h>
+
+#include "edgeinfer/ends.h"
+#include "edgeinfer/service.h"
+
+/* Raises lower ends and cuts upper ends where the formulas above are better. Loads below one.
+ * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
+EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
+
+#endif

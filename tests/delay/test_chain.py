@@ -1,0 +1,103 @@
+"""The bracket of chains with several random stages: the truth inside, and how wide it is."""
+
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+from edgeinfer import paper
+
+NODE = ei.Node("unit", 1.0)
+
+
+def deadlines(pipeline, rate, probabilities):
+    return ei.deadline_at(pipeline, rate, np.array(probabilities), method="lundberg", tolerance=1e-2)
+
+
+def hypoexponential(rates, time):
+    """P(sum of independent exponentials > time), rates apart."""
+    rates = np.asarray(rates)
+    weights = [np.prod([b / (b - a) for b in rates if b != a]) for a in rates]
+    return float(np.dot(weights, np.exp(-rates * time)))
+
+
+# Reich: the sojourn times in a tandem of M/M/1 queues are independent and exponential.
+@pytest.mark.parametrize(
+    ("means", "load"), [((0.5, 1.0), 0.3), ((1.0, 0.3), 0.8), ((0.4, 1.0, 0.6), 0.5), ((0.9, 0.1, 0.4, 1.0), 0.2)]
+)
+def test_exponential_tandems(means, load):
+    pipeline = ei.Pipeline([ei.Exponential(mean, f"stage {k}") for k, mean in enumerate(means)])
+    times = deadlines(pipeline, load, [1e-1, 1e-3, 1e-6])
+    exact = np.array([hypoexponential(1 / np.array(means) - load, time) for time in times])
+    bracket = ei.violation_bracket(pipeline, load, times)
+    assert (bracket.lower <= exact * (1 + 1e-9)).all() and (exact <= bracket.upper * (1 + 1e-9)).all()
+    assert bracket.lower[-1] > 0
+
+
+@pytest.mark.parametrize("load", [0.1, 0.35, 0.6])
+def test_an_uplink_before_the_split(load):
+    uplink = ei.Transfer(0.2e6, ei.RayleighLink(5e6, 23, -100, 128.1, 0.01), "uplink")
+    pipeline = ei.Pipeline([uplink, *paper.scenario().pipelines()["split"]])
+    rate = load / pipeline.moments()[0].max()
+    times = np.append(deadlines(pipeline, rate, [1e-9]), [2.0, 4.0, 6.0, 8.0])
+    bracket = ei.violation_bracket(pipeline, rate, times)
+    assert (bracket.upper <= 1.02 * bracket.lower).all()
+    assert set(bracket.upper_method) == {"bottleneck_first"} and set(bracket.lower_method) == {"queue"}
+    truth = ei.rare_violation(pipeline, rate, times[2], rng=1)
+    slack = 2 * (truth.high - truth.low)
+    assert bracket.lower[2] - slack <= truth.value <= bracket.upper[2] + slack
+
+
+@pytest.mark.parametrize("edge", [0.9, 0.4])
+def test_measured_edge_and_device_beside_a_link(edge):
+    rng = np.random.default_rng(5)
+    times = [ei.Measured(mean / 50 * rng.gamma(50, 1, 500), name) for mean, name in ((edge, "edge"), (0.6, "device"))]
+    link = ei.Transfer(1.0486e6, ei.RayleighLink(10e6, 31, -100, 128.1, 0.01), "link")
+    pipeline = ei.Pipeline([times[0], link, times[1]])
+    # There Lundberg's bound is about a hundred times the truth, which is near 1e-6.
+    bracket = ei.violation_bracket(pipeline, 0.4, deadlines(pipeline, 0.4, [1e-4]))
+    assert bracket.upper[0] <= 1.1 * bracket.lower[0]
+
+
+def random_chain(rng):
+    stages = []
+    for k in range(rng.integers(2, 7)):
+        mean, name = 10 ** rng.uniform(-1, 0), f"stage {k}"
+        kind = rng.integers(4)
+        if kind == 0:
+            stages.append(ei.Compute(mean, NODE, name))
+        elif kind == 1:
+            link = ei.RayleighLink(1e6, rng.uniform(0, 25), 0, 0, mean * 10 ** rng.uniform(-2, 0))
+            stages.append(ei.Transfer(link.mean_rate() * mean, link, name))
+        elif kind == 2:
+            stages.append(ei.Exponential(mean, name))
+        else:
+            shape = rng.uniform(3, 1000)
+            stages.append(ei.Measured(mean / shape * rng.gamma(shape, 1, rng.integers(5, 300)), name))
+    return ei.Pipeline(stages)
+
+
+# 8 replications at 2 deadlines of 10 chains: 20 intervals of Student's t at 1e-5 each side, so that a false alarm has a
+# probability of 4e-4; the seeds are fixed.
+@pytest.mark.parametrize("seed", range(10))
+def test_the_truth_lies_inside_at_random_chains(seed):
+    rng = np.random.default_rng([4, seed])
+    pipeline = random_chain(rng)
+    rate = rng.uniform(0.05, 0.8) / pipeline.moments()[0].max()
+    simulated = [
+        ei.simulate(pipeline, rate, times := np.array([1.5, 2.5]) * pipeline.moments()[0].sum(), jobs=20_000,
+                    replications=1, rng=8 * seed + i, threads=1).violation.value[..., -1]
+        for i in range(8)
+    ]  # fmt: skip
+    mean, error = np.mean(simulated, axis=0), np.std(simulated, axis=0, ddof=1) / np.sqrt(8)
+    bracket = ei.violation_bracket(pipeline, rate, times)
+    assert (bracket.lower <= mean + 10 * error + 1e-4).all() and (mean - 10 * error <= bracket.upper).all()
+    assert (bracket.lower <= bracket.upper).all()
+
+
+def test_stages_that_take_no_time_change_nothing():
+    stages = [ei.Exponential(0.3, "a"), ei.Compute(0.5, NODE, "b"), ei.Exponential(0.2, "c")]
+    idle = ei.Compute(0.0, NODE, "idle")
+    plain = ei.violation_bracket(ei.Pipeline(stages), 1.0, [2.0, 5.0])
+    more = ei.violation_bracket(ei.Pipeline([idle, stages[0], idle, *stages[1:], idle]), 1.0, [2.0, 5.0])
+    np.testing.assert_allclose(more.upper, plain.upper, rtol=1e-9)
+    np.testing.assert_allclose(more.lower, plain.lower, rtol=1e-9)
