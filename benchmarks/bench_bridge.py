@@ -10,7 +10,8 @@ import numpy as np
 from common import machine, report
 
 from edgeinfer import bridge
-from edgeinfer.bridge.device.cascade import Connection, Device, Order
+from edgeinfer.bridge.device.cascade import Device, Order
+from edgeinfer.bridge.device.connection import Connection
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import Trace, read_trace
 

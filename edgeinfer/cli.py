@@ -561,7 +561,8 @@ def edge_command(
     """
     from edgeinfer import bridge
     from edgeinfer.bridge.cascade import choices as allocation
-    from edgeinfer.bridge.edge.cascade import Edge, run
+    from edgeinfer.bridge.edge.cascade import Edge
+    from edgeinfer.bridge.edge.server import run
     from edgeinfer.bridge.wire import security
     from edgeinfer.bridge.wire.trace import Trace
 
@@ -650,7 +651,7 @@ def generate_command(
 
 def _connect(edge: str, ca: str | None, certificate: str | None, key: str | None, **options: Any) -> Any:
     """A connection to HOST:PORT, with TLS where files are given."""
-    from edgeinfer.bridge.device.cascade import Connection
+    from edgeinfer.bridge.device.connection import Connection
     from edgeinfer.bridge.wire import address, security
 
     host, port = address.parse("edge", edge)
@@ -901,8 +902,8 @@ def serve_command(
     Example: edgeinfer serve model.onnx --port 8001
     """
     from edgeinfer.bridge import CutSessions
-    from edgeinfer.bridge.edge.cascade import run
     from edgeinfer.bridge.edge.network import CutEdge
+    from edgeinfer.bridge.edge.server import run
     from edgeinfer.bridge.wire import security
     from edgeinfer.bridge.wire.trace import Trace
 

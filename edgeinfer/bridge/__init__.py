@@ -35,12 +35,12 @@ from edgeinfer.network.zoo import LIGHT_NETWORKS, light_model, light_path, shipp
 
 # What speaks gRPC or draws loads when it is first named.
 _LAZY = {
-    "Connection": "device.cascade",
+    "Connection": "device.connection",
     "CutDevice": "device.network",
     "CutEdge": "edge.network",
     "CutRun": "run.cut",
     "Device": "device.cascade",
-    "EdgeError": "device.cascade",
+    "EdgeError": "device.connection",
     "Generation": "device.cascade",
     "Order": "device.cascade",
     "Edge": "edge.cascade",

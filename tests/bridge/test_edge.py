@@ -12,8 +12,10 @@ import tritonclient.grpc as triton
 from bridge import system
 from bridge.system import CAPTION, SOON, inference
 from edgeinfer.bridge import load, pack, unpack
-from edgeinfer.bridge.device.cascade import Connection, Device, EdgeError, Order
-from edgeinfer.bridge.edge.cascade import Edge, serve
+from edgeinfer.bridge.device.cascade import Device, Order
+from edgeinfer.bridge.device.connection import Connection, EdgeError
+from edgeinfer.bridge.edge.cascade import Edge
+from edgeinfer.bridge.edge.server import serve
 from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.trace import Trace, read_trace
 

@@ -18,7 +18,8 @@ import pytest
 from bridge import system
 from bridge.system import CAPTION, SOON
 from edgeinfer import RayleighLink, cli
-from edgeinfer.bridge.device.cascade import Connection, Device, EdgeError, Order
+from edgeinfer.bridge.device.cascade import Device, Order
+from edgeinfer.bridge.device.connection import Connection, EdgeError
 from edgeinfer.bridge.run.load import load_test
 from edgeinfer.bridge.run.user import Settings
 from edgeinfer.bridge.wire import security

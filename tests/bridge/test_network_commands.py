@@ -18,10 +18,10 @@ from bridge.system import SOON
 from edgeinfer import cli
 from edgeinfer.bridge import CutSessions, EdgeError
 from edgeinfer.bridge.cutting.cuts import divide, furthest
-from edgeinfer.bridge.device.cascade import Connection
+from edgeinfer.bridge.device.connection import Connection
 from edgeinfer.bridge.device.network import CutDevice
-from edgeinfer.bridge.edge.cascade import serve
 from edgeinfer.bridge.edge.network import CutEdge
+from edgeinfer.bridge.edge.server import serve
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.processes import Process
 

@@ -54,6 +54,11 @@ class Cut(_validate.Frozen):
         return self.network.graph if isinstance(self.network, NetworkProfile) else self.network
 
     @cached_property
+    def division(self) -> "Division":
+        """What either half does, between a device and one edge node; ValueError for a longer chain."""
+        return divide(self.graph, self.places)
+
+    @cached_property
     def crossing(self) -> tuple[tuple[str, ...], ...]:
         """Tensors that each link carries, each once whoever reads it."""
         hops: list[list[str]] = [[] for _ in self.links]

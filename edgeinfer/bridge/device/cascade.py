@@ -4,7 +4,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,35 +15,17 @@ from edgeinfer._extras import need
 from edgeinfer.bridge.cascade import choices as allocation
 from edgeinfer.bridge.cascade.packing import pack, unpack
 from edgeinfer.bridge.cascade.runtime import GenerativeCascade
-from edgeinfer.bridge.wire import security, signalling, tensors
+from edgeinfer.bridge.device.connection import Connection, EdgeError
+from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.tensors import GENERATE, PRIOR, STEPS
 from edgeinfer.bridge.wire.trace import Trace
 
 grpc = need("grpc", "bridge")
 
 PARADIGMS = ("split", "edge", "device")
-# Requests of one connection whose signalling may be under way while the edge computes.
-_ASIDE = 64
 
 #: progress(stage, steps done, steps in all)
 Progress = Callable[[str, int, int], None]
-
-
-class EdgeError(OSError):
-    """The edge refused, failed, did not answer in time, or answered nonsense.
-
-    Attributes
-    ----------
-    status : str
-        gRPC's name of the status; DATA_LOSS for an answer that does not fit the manifest.
-    """
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(f"edge: {status}: {reason}")
-        self.status, self._reason = status, reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.status, self._reason), vars(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,43 +96,6 @@ class Order:
                 raise ValueError(f"{name} = {value}: must be in [1, {STEPS}]")
         if self.quality is not None:
             object.__setattr__(self, "quality", _validate.scalar("quality", self.quality))
-
-
-class Connection:
-    """A channel to an edge.
-
-    Parameters
-    ----------
-    edge : str
-        HOST:PORT.
-    credentials : grpc.ChannelCredentials, optional
-        Plain text without.
-    message_bytes : int
-        Longest message accepted.
-    """
-
-    def __init__(self, edge: str, *, credentials: Any = None, message_bytes: int = security.MESSAGE_BYTES) -> None:
-        options = security.channel_options(message_bytes)
-        self._channel = (
-            grpc.secure_channel(edge, credentials, options) if credentials else grpc.insecure_channel(edge, options)
-        )
-        stub = tensors.stubs().GRPCInferenceServiceStub(self._channel)
-        self.negotiate = signalling.negotiator(self._channel)
-        self.infer = stub.ModelInfer
-        self.stream = stub.ModelStreamInfer
-        self.aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="aside")
-        self.metadata = stub.ModelMetadata
-
-    def __enter__(self) -> "Connection":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Cancel what is under way and disconnect."""
-        self._channel.close()
-        self.aside.shutdown(wait=False, cancel_futures=True)
 
 
 class Device:

@@ -4,7 +4,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from edgeinfer.bridge.cutting.cuts import Cut, Division, between, divide, furthe
 from edgeinfer.bridge.cutting.rate import AdaptiveCut
 from edgeinfer.bridge.cutting.search import BestCuts, best_cuts
 from edgeinfer.bridge.cutting.sessions import CutSessions, Session, name_cut
-from edgeinfer.bridge.device.cascade import Connection, EdgeError
+from edgeinfer.bridge.device.connection import Connection, Deliver, EdgeError, EdgeStream
 from edgeinfer.bridge.wire import tensors
-from edgeinfer.bridge.wire.tensors import IDLE, NETWORK
+from edgeinfer.bridge.wire.tensors import NETWORK
 from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.model import Node, RayleighLink
 from edgeinfer.network.elements import CROSSING
@@ -90,83 +90,6 @@ class EdgeAnswer:
     queue_seconds: float
     compute_seconds: float
     received: float
-
-
-#: Called once for each request: with the edge's answer, or with why there is none.
-Deliver = Callable[[Any, float], None]
-
-
-class EdgeStream:
-    """Requests over one stream: they cross the link in the order they are sent, each is answered or fails, once.
-
-    Parameters
-    ----------
-    connection : Connection
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._waiting: dict[str, Deliver] | None = None
-        self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._used = 0.0
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request waits for its answer."""
-        return bool(self._waiting)
-
-    def send(self, message: Any, deliver: Deliver) -> None:
-        """Send a ModelInferRequest; `deliver` gets its response or an EdgeError, and when it came, from another thread."""
-        with self._lock:
-            now = time.monotonic()
-            # The edge ends a stream that it has not heard of for long.
-            if self._waiting is None or (not self._waiting and now - self._used > IDLE / 2):
-                self._open()
-            assert self._waiting is not None
-            self._used = now
-            self._waiting[message.id] = deliver
-            self._outgoing.put(message)
-
-    def forget(self, identifier: str) -> bool:
-        """Stop waiting for a request; False where its answer or failure is on its way to `deliver`."""
-        with self._lock:
-            return self._waiting is not None and self._waiting.pop(identifier, None) is not None
-
-    def _open(self) -> None:
-        self._outgoing.put(None)
-        self._outgoing, self._waiting = queue.SimpleQueue(), {}
-        call = self._connection.stream(iter(self._outgoing.get, None))
-        arguments = call, self._waiting, self._outgoing
-        threading.Thread(target=self._read, args=arguments, name="answers", daemon=True).start()
-
-    def _read(self, call: Any, waiting: dict[str, Deliver], outgoing: queue.SimpleQueue[Any]) -> None:
-        error = EdgeError("UNAVAILABLE", "the edge ended the stream")
-        try:
-            for piece in call:
-                now, answer = time.monotonic(), piece.infer_response
-                with self._lock:
-                    deliver = waiting.pop(answer.id, None)
-                if deliver is not None and piece.error_message:
-                    status = str(tensors.parameters(answer).get("status", "INTERNAL"))
-                    deliver(EdgeError(status, piece.error_message[:500]), now)
-                elif deliver is not None:
-                    deliver(answer, now)
-        except grpc.RpcError as failure:
-            error = EdgeError(failure.code().name, str(failure.details())[:500])
-        with self._lock:
-            left = list(waiting.values())
-            waiting.clear()
-            if self._waiting is waiting:
-                self._waiting = None
-        outgoing.put(None)
-        for deliver in left:
-            deliver(error, time.monotonic())
-
-    def close(self) -> None:
-        """Send no more; what is under way is still answered, unless the connection closes."""
-        with self._lock:
-            self._outgoing.put(None)
 
 
 class _Halves:

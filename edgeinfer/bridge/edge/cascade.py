@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from edgeinfer._extras import need
 from edgeinfer.bridge.cascade import choices as allocation
 from edgeinfer.bridge.cascade.packing import pack
 from edgeinfer.bridge.cascade.runtime import GenerativeCascade
-from edgeinfer.bridge.wire import address, processes, security, signalling, tensors
+from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.jobs import Cancelled, Expired, Job, Jobs, QueueFull
 from edgeinfer.bridge.wire.tensors import BATCH, GENERATE, PRIOR, STEPS
 from edgeinfer.bridge.wire.trace import Trace
@@ -382,61 +381,3 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
             self.trace.stage(name, job.begun, end, job.payload.request, batch=len(batch), networks=sum(networks))
         bounds = np.cumsum([len(task.captions) for task in tasks])[:-1]
         return np.split(values, bounds)
-
-
-def serve(
-    edge: Any,
-    host: str,
-    port: int,
-    *,
-    credentials: Any = None,
-    insecure: bool = False,
-    message_bytes: int = security.MESSAGE_BYTES,
-) -> tuple[Any, int]:
-    """Listen.
-
-    Parameters
-    ----------
-    edge : Edge or CutEdge
-    host : str
-        A loopback address, unless `credentials` are given or `insecure` is True.
-    port : int
-        0 takes a free one.
-    credentials : grpc.ServerCredentials, optional
-    message_bytes : int
-        Longest message.
-
-    Returns
-    -------
-    grpc.Server, int
-        It runs until stopped; and the port.
-    """
-    security.check_listen(host, credentials is not None, insecure)
-    # A thread for each request that waits or runs, and some that can say "full".
-    workers = edge.jobs.capacity + edge.jobs.batch + 16
-    server = grpc.server(
-        ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
-        options=security.channel_options(message_bytes),
-        maximum_concurrent_rpcs=workers,
-    )
-    tensors.stubs().add_GRPCInferenceServiceServicer_to_server(edge, server)
-    if isinstance(edge, Edge):
-        server.add_generic_rpc_handlers((signalling.handlers(edge.negotiate),))
-    name = address.join(host, port)
-    try:
-        bound = server.add_secure_port(name, credentials) if credentials else server.add_insecure_port(name)
-    except RuntimeError as error:
-        raise OSError(f"{name}: {error}") from None
-    server.start()
-    return server, bound
-
-
-def run(edge: Any, host: str, port: int, *, watch_stdin: bool = False, **options: Any) -> None:
-    """Warm up, say where it listens, and serve as `serve` until SIGTERM or SIGINT, in the main thread."""
-    commands = processes.Commands({}, watch_stdin=watch_stdin)
-    edge.warm_up()
-    server, bound = serve(edge, host, port, **options)
-    print(f"listening on {address.join(host, bound)}", flush=True)
-    commands.obey()
-    edge.jobs.close()
-    server.stop(1.0).wait()

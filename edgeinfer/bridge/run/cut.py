@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer.bridge.cutting.cuts import Cut, Division, divide
+from edgeinfer.bridge.cutting.cuts import Cut, Division
 from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
 from edgeinfer.bridge.exit.queue import poisson
 from edgeinfer.bridge.run.cut_user import Settings
@@ -95,7 +95,7 @@ def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
 def message_pipeline(cut: Cut) -> Pipeline:
     """`Cut.pipeline` with the bits of the messages in place of the tensors' alone, between a device and one edge node."""
     graph = cut.graph
-    bits = dict(zip(("uplink", "downlink"), message_bits(graph, divide(graph, cut.places)), strict=True))
+    bits = dict(zip(("uplink", "downlink"), message_bits(graph, cut.division), strict=True))
     return Pipeline(
         Transfer(bits[name], stage.link, name) if isinstance(stage, Transfer) else stage for name, stage in cut.stages()
     )
@@ -138,7 +138,7 @@ def profile_cut(
     repetitions = _validate.whole("repetitions", repetitions, 2)
     warmup = _validate.whole("warmup", warmup, 0)
     sessions = CutSessions(model, shapes, level=level, threads=threads)
-    graph, division = sessions.graph, divide(network.graph, cut.places)
+    graph, division = sessions.graph, cut.division
     _same(network.graph, graph)
     feeds = random_feeds(graph, seed)
     head = sessions.get(graph.inputs, division.computed) if division.computed else None
@@ -235,7 +235,7 @@ def measure_cut(
     if slowdown[0] < 1 - 1e-9 or abs(slowdown[1] - 1) > 1e-9:
         raise ValueError(f"slowdown of device, edge = {slowdown}: must be >= 1, and 1")
     extra = (slowdown[0] - 1) / slowdown[0] * cut.times[0]
-    division = divide(network.graph, cut.places)
+    division = cut.division
     arrivals = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -310,7 +310,7 @@ def _run(
     # Without load nobody waits on the edge but for its threads, which is overhead, too.
     spent = sum(np.nan_to_num(times[name]) for name in ("device", "uplink", "edge", "downlink"))
     times["overhead"] = times["sojourn"] - spent if rate is None else np.full(len(rows), np.nan)
-    crossing = bool(divide(cut.graph, cut.places).returned)
+    crossing = bool(cut.division.returned)
     if not crossing:
         times |= {name: np.zeros(len(rows)) for name in ("edge", "queue", "transfer")}
     failures = {number: row["failure"] for number, row in enumerate(rows) if row["failure"]}

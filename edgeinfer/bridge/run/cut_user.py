@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from edgeinfer.bridge.cutting.cuts import divide
 from edgeinfer.bridge.cutting.sessions import CutSessions
-from edgeinfer.bridge.device.cascade import Connection
+from edgeinfer.bridge.device.connection import Connection
 from edgeinfer.bridge.device.network import CutDevice, EdgeAnswer
 from edgeinfer.bridge.wire import processes
 from edgeinfer.network.feeds import random_feeds

@@ -44,7 +44,8 @@ def link_settings(link: RayleighLink | None) -> dict[str, float] | None:
 
 def _edge(model: str, capacity: int, batch: int, threads: int | None, trace: str | None) -> None:
     from edgeinfer.bridge.cascade import runtime
-    from edgeinfer.bridge.edge.cascade import Edge, run
+    from edgeinfer.bridge.edge.cascade import Edge
+    from edgeinfer.bridge.edge.server import run
     from edgeinfer.bridge.wire.trace import Trace
 
     with Trace(trace, "edge") as log:
@@ -56,8 +57,8 @@ def _network(
     model: str, shapes: dict[str, list[int]], level: str, threads: int, capacity: int, limit: float, trace: str | None
 ) -> None:
     from edgeinfer.bridge.cutting.sessions import CutSessions
-    from edgeinfer.bridge.edge.cascade import run
     from edgeinfer.bridge.edge.network import CutEdge
+    from edgeinfer.bridge.edge.server import run
     from edgeinfer.bridge.wire.trace import Trace
 
     sizes = {name: tuple(shape) for name, shape in shapes.items()}

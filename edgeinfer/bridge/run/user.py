@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.bridge.cascade import runtime
-from edgeinfer.bridge.device.cascade import Connection, Device, EdgeError, Order
+from edgeinfer.bridge.device.cascade import Device, Order
+from edgeinfer.bridge.device.connection import Connection, EdgeError
 from edgeinfer.bridge.wire import processes
 from edgeinfer.bridge.wire.trace import Trace
 
