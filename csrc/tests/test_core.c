@@ -1,6 +1,6 @@
 /* One wrong input at a time, and every allocation failing in turn, for each entry of the core. */
 #include "check.h"
-#include "failing_malloc.h"
+#include "sweep.h"
 
 #include "edgeinfer/bound.h"
 #include "edgeinfer/bracket.h"
@@ -8,7 +8,6 @@
 #include "edgeinfer/interval.h"
 #include "edgeinfer/parallel.h"
 #include "edgeinfer/queue.h"
-#include "edgeinfer/rare.h"
 #include "edgeinfer/tandem.h"
 #include "edgeinfer/transfer.h"
 
@@ -112,9 +111,6 @@ static void test_queue(void) {
     CHECK(ei_lattice_service(&lattice, &service, 0, 0.1, 1, EI_UPPER) == EI_ERR_DOMAIN);
 }
 
-/* A call that allocates, for the sweep over failing allocations. */
-typedef int (*call)(const ei_service *stages, size_t count);
-
 static int call_bound(const ei_service *stages, size_t count) {
     double rate[40], deadline[40], log_bound[40], theta[40];
     for (int i = 0; i < 40; i++) {
@@ -166,11 +162,6 @@ static int call_tandem(const ei_service *stages, size_t count) {
     return ei_tandem_run(&model, &result, quiet);
 }
 
-static int call_rare(const ei_service *stages, size_t count) {
-    ei_rare_result result;
-    return ei_rare_violation(stages, count, 1, 4, 0.2, 1e6, entropy, 2, &result, quiet);
-}
-
 static int call_many_slots(const ei_service *stages, size_t count) {
     (void)stages;
     (void)count;
@@ -189,28 +180,8 @@ static int call_transfer(const ei_service *stages, size_t count) {
     return status;
 }
 
-static void test_failing_allocations(call target, const char *name, const ei_service *stages, size_t count) {
-    long before = failing_malloc_alive(), k = 1;
-    for (; k < 2000; k++) {
-        failing_malloc_arm(k);
-        int status = target(stages, count);
-        int fired = failing_malloc_fired();
-        failing_malloc_arm(0);
-        CHECK(failing_malloc_alive() == before);
-        if (!fired) {
-            CHECK(status == EI_OK);
-            break;
-        }
-        /* Threads that cannot be had are done without. */
-        CHECK(status == EI_ERR_NO_MEMORY || status == EI_OK);
-    }
-    if (k == 1 || k == 2000)
-        fprintf(stderr, "%s: %ld allocations\n", name, k);
-    CHECK(k > 1 && k < 2000);
-}
-
 static void test_bad_pipelines(void) {
-    static const call calls[] = {call_bound, call_bracket, call_tandem, call_rare};
+    static const sweep_call calls[] = {call_bound, call_bracket, call_tandem};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         ei_service stage = {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.1};
         CHECK(calls[i](&stage, 0) == EI_ERR_EMPTY);
@@ -226,8 +197,6 @@ static void test_bad_pipelines(void) {
         stage = (ei_service){.kind = EI_SERVICE_TRANSFER};
         CHECK(calls[i](&stage, 1) == EI_ERR_DOMAIN);
     }
-    ei_service slow = {.kind = EI_SERVICE_DETERMINISTIC, .time = 1.5};
-    CHECK(call_rare(&slow, 1) == EI_ERR_UNSTABLE);
 }
 
 static void test_interruption(const ei_service *stages, size_t count) {
@@ -262,14 +231,13 @@ int main(void) {
     ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3},
                            {.kind = EI_SERVICE_TRANSFER, .transfer = law},
                            {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.4}};
-    test_failing_allocations(call_transfer, "transfer", stages, 3);
-    test_failing_allocations(call_many_slots, "transfer of many slots", stages, 3);
-    test_failing_allocations(call_bound, "bound", stages, 3);
-    test_failing_allocations(call_corrected, "corrected", stages, 3);
-    test_failing_allocations(call_bracket, "bracket", stages, 3);
-    test_failing_allocations(call_link_bracket, "bracket of a link", stages, 3);
-    test_failing_allocations(call_tandem, "tandem", stages, 3);
-    test_failing_allocations(call_rare, "rare", stages, 3);
+    sweep_allocations(call_transfer, "transfer", stages, 3);
+    sweep_allocations(call_many_slots, "transfer of many slots", stages, 3);
+    sweep_allocations(call_bound, "bound", stages, 3);
+    sweep_allocations(call_corrected, "corrected", stages, 3);
+    sweep_allocations(call_bracket, "bracket", stages, 3);
+    sweep_allocations(call_link_bracket, "bracket of a link", stages, 3);
+    sweep_allocations(call_tandem, "tandem", stages, 3);
     test_interruption(stages, 3);
     ei_transfer_free(law);
     CHECK(failing_malloc_alive() == 0);
