@@ -23,7 +23,16 @@ class UnstableError(ValueError):
 
 
 class AccuracyWarning(UserWarning):
-    """A requested relative error was not reached within the largest number of replications."""
+    """A sampled probability may not have the relative error that was asked for.
+
+    The text says which of these it is:
+
+    - the largest number of replications did not reach the relative error;
+    - it did, but there are too few replications for an interval: fewer than 64 a stage, or than 25 times
+      the squared skewness of the weights;
+    - it did, but one weight is more than 5 % of their sum;
+    - the probability is below the normal range of a double, 2.2e-308, so that it loses digits or is 0.
+    """
 
 
 class LongRunWarning(UserWarning):

@@ -284,13 +284,21 @@ def test_bad_input(change, entropy):
 
 
 @pytest.mark.process
-def test_interrupt_stops_within_half_a_second():
+@pytest.mark.parametrize(
+    "call",
+    [
+        "_core.simulate([('exponential', 0.5)], ('poisson', (1.0,)), np.array([1.0]), 10**9, 0, 64, 1, 'tandem',"
+        " 'table', entropy, 2)",
+        "_core.rare_violation([('deterministic', 0.999)], 1.0, 1e5, 0.001, 1e9, entropy, 2)",
+        "_core.rare_violation([('exponential', 0.999)] * 6, 1.0, 1e5, 0.001, 1e9, entropy, 2)",
+    ],
+)
+def test_interrupt_stops_within_half_a_second(call):
     script = (
         # A shell's background job inherits SIGINT ignored.
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import numpy as np, time\nfrom edgeinfer import _core\nprint('go', flush=True)\n"
-        "try:\n    _core.simulate([('exponential', 0.5)], ('poisson', (1.0,)), np.array([1.0]), 10**9, 0, 64, 1, 'tandem',"
-        " 'table', np.arange(4, dtype=np.uint64), 2)\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
+        "import numpy as np\nfrom edgeinfer import _core\nentropy = np.arange(4, dtype=np.uint64)\n"
+        f"print('go', flush=True)\ntry:\n    {call}\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "go\n"
