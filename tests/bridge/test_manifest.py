@@ -80,7 +80,7 @@ LIES = [
     ((*DECODE, "null"), [], r"null = \[\]: must be an object"),
     ((*DECODE, "null"), {"sample": 0.0}, "null.sample = 0.0: must be given for a port"),
     ((*DECODE, "null"), {"image": ""}, "null.image = ''"),
-    ((*DECODE, "null"), {"context": "a red cat"}, "word 'cat' must be one of"),
+    ((*DECODE, "null"), {"context": "a red cat"}, "word 'cat' is not in the vocabulary"),
     ((*PRIOR, "null"), {"context": float("inf")}, "null.context = inf"),
     ((*PRIOR, "networks"), [], "networks"),
     ((*FIRST, "part"), "prior_32", "ports = .*: must be each of .*'image'.* once"),

@@ -1,6 +1,7 @@
 """From captions to token ids: a fixed vocabulary of words, or CLIP's byte pairs."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +31,9 @@ class Tokenizer(Protocol):
 
 
 class Words:
-    """Lower-case words of a fixed vocabulary, padded to one length.
+    """Words of a fixed vocabulary, padded to one length.
+
+    Where the vocabulary is in lower case, upper case and the punctuation around a word make no difference.
 
     Parameters
     ----------
@@ -43,29 +46,41 @@ class Words:
     --------
     >>> Words({"a": 1, "circle": 2}, 4, 0)(["a circle"])
     array([[1, 2, 0, 0]])
-    >>> Words({"a": 1, "circle": 2}, 4, 0)(["a cat"])
+    >>> Words({"a": 1, "circle": 2}, 4, 0)(["A circle."])
+    array([[1, 2, 0, 0]])
+    >>> Words({"a": 1, "circle": 2, "blue": 3}, 4, 0)(["a circel"])
     Traceback (most recent call last):
     ...
-    ValueError: captions[0] = 'a cat': word 'cat' must be one of 'a', 'circle'
+    ValueError: captions[0] = 'a circel': word 'circel' is not in the vocabulary; nearest are 'circle', 'blue', 'a'
     """
 
     def __init__(self, words: dict[str, int], length: int, pad: int) -> None:
         self.words, self.length, self.pad = words, length, pad
         self.shortest = min((word for word in words if words[word] != pad and word), key=len)
+        self._folded = all(word == word.lower() for word in words)
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
         """Ids, (B, L)."""
         ids = np.full((len(captions), self.length), self.pad, np.int64)
         for i, caption in enumerate(captions):
-            words = caption.split()
+            words = [word for part in caption.split() if (word := self._word(part))]
             if not 1 <= len(words) <= self.length:
                 raise ValueError(f"captions[{i}] = {caption!r}: must have 1 to {self.length} words")
             for k, word in enumerate(words):
                 if word not in self.words:
-                    known = ", ".join(map(repr, sorted(self.words)))
-                    raise ValueError(f"captions[{i}] = {caption!r}: word {word!r} must be one of {known}")
+                    known = [name for name in self.words if name and self.words[name] != self.pad]
+                    nearest = ", ".join(map(repr, get_close_matches(word, known, n=3, cutoff=0.0)))
+                    text = f"word {word!r} is not in the vocabulary; nearest are {nearest}"
+                    raise ValueError(f"captions[{i}] = {caption!r}: {text}")
                 ids[i, k] = self.words[word]
         return ids
+
+    def _word(self, text: str) -> str:
+        """A word as the vocabulary may have it."""
+        if text in self.words or not self._folded:
+            return text
+        edges = [number for number, letter in enumerate(text) if letter.isalnum()]
+        return text[edges[0] : edges[-1] + 1].lower() if edges else ""
 
 
 class BytePairs:
