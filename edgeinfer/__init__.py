@@ -14,6 +14,7 @@ True
 from importlib import import_module
 from typing import Any
 
+from edgeinfer import _built  # noqa: F401  before anything that needs the core
 from edgeinfer.delay import *  # noqa: F403
 from edgeinfer.delay import __all__ as _delay
 from edgeinfer.model import *  # noqa: F403

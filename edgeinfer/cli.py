@@ -183,6 +183,8 @@ def reproduce_command(out: str, base: str, settings: tuple[str, ...], items: tup
 
     failed = reproduction.reproduce(out, _scenario(settings, base), items=items or reproduction.ITEMS)
     click.echo(f"{out}/index.html")
+    if not reproduction.netcdf():
+        click.echo(reproduction.NO_NETCDF, err=True)
     if failed:
         raise click.ClickException("; ".join(f"{item}: {error}" for item, error in failed.items()))
 

@@ -2,7 +2,9 @@
 
 import ast
 import graphlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -167,3 +169,15 @@ def test_the_example_of_the_readme_prints_what_it_says():
     code, said = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL).groups()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == said
+
+
+@pytest.mark.process
+def test_an_unbuilt_checkout_says_so(tmp_path):
+    names = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "models", "data")
+    shutil.copytree(ROOT, tmp_path / "edgeinfer", ignore=names)
+    for module in ("edgeinfer", "edgeinfer.model", "edgeinfer.cli"):
+        run = subprocess.run([sys.executable, "-S", "-c", f"import {module}"], cwd=tmp_path, capture_output=True, text=True,
+                             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"})  # fmt: skip
+        last = run.stderr.strip().splitlines()[-1]
+        assert run.returncode == 1 and last.startswith("ImportError: edgeinfer: "), run.stderr
+        assert str(tmp_path) in last and "not built" in last and f"pip install --editable {tmp_path}" in last

@@ -1,10 +1,11 @@
 """The page that shows every item beside what the paper states."""
 
 import html
+import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from edgeinfer._extras import need
 from edgeinfer.paper.scenario import Scenario
 
 
@@ -31,22 +32,18 @@ def markdown_to_html(text: str) -> str:
     return "\n".join(out)
 
 
-def kind_of(folder: Path, item: str) -> str:
-    xarray = need("xarray", "paper")
-    path = folder / f"{item}.nc"
-    if not path.exists():
-        return ""
-    with xarray.open_dataset(path, engine="h5netcdf") as table:
-        kinds: dict[str, list[str]] = {}
-        for name, variable in table.data_vars.items():
-            kind = variable.attrs.get("provenance")
-            if kind:
-                kinds.setdefault(kind, []).append(str(name))
-    return "; ".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())
+def _record(folder: Path, item: str) -> dict[str, Any]:
+    """What was written for an item, and what of it is of which provenance."""
+    try:
+        return dict(json.loads((folder / f"{item}.json").read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
-def write_page(folder: Path, base: Scenario, items: tuple[str, ...], failed: dict[str, Exception]) -> str:
-    """HTML of the items, each with what the paper states, its kind of numbers, or why it failed."""
+def write_page(
+    folder: Path, base: Scenario, items: tuple[str, ...], failed: dict[str, Exception], note: str = ""
+) -> str:
+    """HTML of the items, each with what the paper states, its kind of numbers, or why it failed; `note` comes first."""
     sections = []
     for item in items:
         module = import_module(f"edgeinfer.paper.items.{item}")
@@ -58,9 +55,10 @@ def write_page(folder: Path, base: Scenario, items: tuple[str, ...], failed: dic
                 body += f'<img src="{item}.png" alt="{html.escape(module.TITLE)}">'
             if (folder / f"{item}.md").exists():
                 body += markdown_to_html((folder / f"{item}.md").read_text())
-        kinds = [kind for kind in ("png", "svg", "md", "csv", "nc") if (folder / f"{item}.{kind}").exists()]
+        record = _record(folder, item)
+        kinds = [kind for kind in ("png", "svg", "md", "csv", "nc") if f"{item}.{kind}" in record.get("files", ())]
         links = " ".join(f'<a href="{item}.{kind}">{kind}</a>' for kind in kinds)
-        kind = kind_of(folder, item)
+        kind = html.escape(record.get("provenance", ""))
         sections.append(
             f'<section id="{item}"><h2>{html.escape(module.TITLE)}</h2>{body}<p>{kind} {links}</p></section>'
         )
@@ -77,7 +75,7 @@ img {{ max-width: 100%; }} table {{ border-collapse: collapse; }} td, th {{ bord
 </style>
 <h1>Device-edge collaborative inference: figures and tables</h1>
 <p>Every number is given by the paper, assumed where the paper is silent, derived by formula, simulated, or measured; each
-item says which.</p>
+item says which.{f" {html.escape(note)}" if note else ""}</p>
 {"".join(sections)}
 <section><h2>All parameters</h2><table><tr><th>parameter</th><th>value</th><th>unit</th><th>provenance</th></tr>
 {parameters}</table></section>

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from edgeinfer.paper.items import ITEMS
 from edgeinfer.paper.page import write_page
 from edgeinfer.paper.scenario import Scenario, scenario
 
+NO_NETCDF = 'NetCDF files are left out, for h5netcdf is missing: pip install "edgeinfer[paper]".'
 _MEASURED = Path(__file__).parent / "data"
 #: A table of more values than this, as pictures are, gets no CSV.
 _CSV_VALUES = 100_000
@@ -31,6 +33,7 @@ def reproduce(
 ) -> dict[str, Exception]:
     """Write figures (PNG, SVG), data (CSV, NetCDF), tables (CSV, Markdown) and index.html.
 
+    Without h5netcdf the NetCDF files are left out, and the page says so; items drawn from measured tables need it.
     Files are replaced atomically, the same scenario gives the same bytes, and items that are there already for the same
     scenario and version are kept, so that a run that was stopped takes up where it was.
 
@@ -59,7 +62,6 @@ def reproduce(
     """
     tqdm = need("tqdm", "paper").tqdm
     need("xarray", "paper")
-    need("h5netcdf", "paper")
     need("matplotlib", "paper")
     for item in items:
         if item not in ITEMS:
@@ -67,19 +69,20 @@ def reproduce(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     base = scenario() if chosen is None else chosen
-    key = _key(base)
+    key = f"{_key(base)}{'' if netcdf() else ' without NetCDF'}"
     failed: dict[str, Exception] = {}
     for item in tqdm(items, disable=None if progress else True, desc="reproduce"):
         stamp = folder / f"{item}.json"
         if _is_done(folder, stamp, key):
             continue
         try:
-            written = _write_item(folder, item, base)
+            written, kinds = _write_item(folder, item, base)
         except Exception as error:  # one item's failure must not lose the others
             failed[item] = error
             continue
-        _replace(stamp, json.dumps({"key": key, "files": written}, indent=1).encode())
-    _replace(folder / "index.html", write_page(folder, base, items, failed).encode())
+        _replace(stamp, json.dumps({"key": key, "files": written, "provenance": kinds}, indent=1).encode())
+    page = write_page(folder, base, items, failed, note="" if netcdf() else NO_NETCDF)
+    _replace(folder / "index.html", page.encode())
     return failed
 
 
@@ -96,9 +99,13 @@ def _key(base: Scenario) -> str:
 def _is_done(folder: Path, stamp: Path, key: str) -> bool:
     try:
         record = json.loads(stamp.read_text())
-        return record["key"] == key and all(
-            hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-            for name, digest in record["files"].items()
+        return (
+            record["key"] == key
+            and "provenance" in record
+            and all(
+                hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+                for name, digest in record["files"].items()
+            )
         )
     except (OSError, ValueError, KeyError):
         return False
@@ -109,11 +116,17 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def _write_item(folder: Path, item: str, base: Scenario) -> dict[str, str]:
+def netcdf() -> bool:
+    """Whether NetCDF files can be written: h5netcdf is there."""
+    return find_spec("h5netcdf") is not None
+
+
+def _write_item(folder: Path, item: str, base: Scenario) -> tuple[dict[str, str], str]:
+    """The digest of each file, and what is of which provenance."""
     module = import_module(f"edgeinfer.paper.items.{item}")
     table = module.data(base)
     drawing = module.draw(table)
-    contents = {f"{item}.nc": _netcdf(table)}
+    contents = {f"{item}.nc": _netcdf(table)} if netcdf() else {}
     if sum(variable.size for variable in table.data_vars.values()) <= _CSV_VALUES:
         contents[f"{item}.csv"] = _csv(table)
     if isinstance(drawing, str):
@@ -124,7 +137,7 @@ def _write_item(folder: Path, item: str, base: Scenario) -> dict[str, str]:
             contents[f"{item}.md"] = module.tell(table).encode()
     for name, content in contents.items():
         _replace(folder / name, content)
-    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}, _provenance(table)
 
 
 def _netcdf(table: Any) -> bytes:
@@ -153,3 +166,12 @@ def _picture(figure: Any, kind: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "edgeinfer"}):
         figure.savefig(buffer, format=kind, metadata=quiet())
     return buffer.getvalue()
+
+
+def _provenance(table: Any) -> str:
+    kinds: dict[str, list[str]] = {}
+    for name, variable in table.data_vars.items():
+        kind = variable.attrs.get("provenance")
+        if kind:
+            kinds.setdefault(kind, []).append(str(name))
+    return "; ".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())

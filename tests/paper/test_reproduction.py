@@ -6,7 +6,7 @@ import xarray
 
 from edgeinfer import paper
 from edgeinfer.paper import reproduction
-from edgeinfer.paper.items import errata, figure8, figure9, table2
+from edgeinfer.paper.items import errata, figure8, figure9, table2, table3
 
 FAST = ("table2", "table3", "control_overhead")
 
@@ -102,3 +102,26 @@ def test_everything(tmp_path):
     for item in reproduction.ITEMS:
         assert f'id="{item}"' in page
         assert json.loads((tmp_path / f"{item}.json").read_text())["files"]
+
+
+def test_what_the_caller_chose_is_chosen():
+    scenario = paper.scenario().replace(arrival_rate=0.3)
+    small = {"points": 2, "jobs": 200, "replications": 2}
+    for base, kind in ((scenario, "chosen"), (paper.scenario(), "assumed")):
+        assert figure8.data(base, **small).attrs["arrival_rate_provenance"] == kind
+        assert figure9.data(base, points=2).attrs["arrival_rate_provenance"] == kind
+    measured = paper.measured_scenario()
+    text = table3.draw(table3.data(measured))
+    assert all(f"| {name} |" in text for name in measured.provenance)
+
+
+def test_without_h5netcdf_all_else_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "netcdf", lambda: False)
+    assert paper.reproduce(tmp_path, items=FAST, progress=False) == {}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"table2.csv", "control_overhead.png"} <= names and not any(name.endswith(".nc") for name in names)
+    page = (tmp_path / "index.html").read_text()
+    assert "NetCDF files are left out" in page and "derived: " in page
+    monkeypatch.setattr(reproduction, "netcdf", lambda: True)
+    paper.reproduce(tmp_path, items=FAST, progress=False)
+    assert (tmp_path / "table2.nc").exists() and "left out" not in (tmp_path / "index.html").read_text()

@@ -25,6 +25,7 @@ NETWORKS = ("bvlc_alexnet", "inception_v1", "resnet50", "shufflenet")
 DEVICE_FLOPS, EDGE_RATIOS = 1e10, (1.0, 4.0, 16.0)
 #: Of the link for latency, bit/s.
 RATES = tuple(10 ** np.linspace(6, 9, 25))
+HEAVY_RATES = (1e7, 3e7, 1e8)
 COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86")
 _UNIT = RayleighLink.from_snr(10**0.29, 1.0, 1e-3)
 # Of costs, relatively: below it two cuts are as good.
@@ -38,7 +39,7 @@ def data(
     device_flops: float = DEVICE_FLOPS,
     ratios: ArrayLike = EDGE_RATIOS,
     rates: ArrayLike = RATES,
-    heavy_rates: ArrayLike = (1e7, 3e7, 1e8),
+    heavy_rates: ArrayLike = HEAVY_RATES,
 ) -> Any:
     """Best cuts for latency and for throughput, through the graph and along the chain.
 
@@ -75,6 +76,7 @@ def data(
         np.atleast_1d(_validate.positive(name, value))
         for name, value in (("rates", rates), ("heavy_rates", heavy_rates), ("ratios", ratios))
     )
+    device_flops = _validate.scalar("device_flops", device_flops, 0, low_open=True, unit="FLOP/s")
     if (ratios < 1).any():
         raise ValueError(f"ratios = {ratios}: must be >= 1")
     if not isinstance(networks, Mapping):
@@ -112,7 +114,14 @@ def data(
         rows["corners"][-1], rows["corners_on_chain"][-1] = len(best), int(on_chain.any(axis=1).sum())
     measured = all(isinstance(network, bridge.NetworkProfile) for network in networks.values())
     provenance = "derived from measured times" if measured else "derived from FLOP"
-    assumed = {"provenance": "assumed"}
+    defaults: dict[str, Any] = {
+        "device_flops": DEVICE_FLOPS,
+        "ratio": EDGE_RATIOS,
+        "rate": RATES,
+        "heavy_rate": HEAVY_RATES,
+    }
+    given: dict[str, Any] = {"device_flops": device_flops, "ratio": ratios, "rate": rates, "heavy_rate": heavy}
+    kinds = {n: "assumed" if np.array_equal(value, defaults[n]) else "chosen" for n, value in given.items()}
     return need("xarray", "study").Dataset(
         {
             name: (dims, np.array(rows[name]), {"units": _UNITS.get(name, "1"), "provenance": provenance})
@@ -120,11 +129,11 @@ def data(
         },
         coords={
             "network": list(networks),
-            "ratio": ("ratio", ratios, {"units": "1"} | assumed),
-            "rate": ("rate", rates, {"units": "bit/s"} | assumed),
-            "heavy_rate": ("heavy_rate", heavy, {"units": "bit/s"} | assumed),
+            "ratio": ("ratio", ratios, {"units": "1", "provenance": kinds["ratio"]}),
+            "rate": ("rate", rates, {"units": "bit/s", "provenance": kinds["rate"]}),
+            "heavy_rate": ("heavy_rate", heavy, {"units": "bit/s", "provenance": kinds["heavy_rate"]}),
         },
-        attrs={"device_flops": device_flops, "device_flops_provenance": "assumed"},
+        attrs={"device_flops": device_flops, "device_flops_provenance": kinds["device_flops"]},
     )
 
 
@@ -242,7 +251,8 @@ def draw(table: Any) -> Any:
 def tell(table: Any) -> str:
     """What cuts through the graph gain, network by network."""
     lines = [
-        f"**{table['throughput'].attrs['provenance']}, device of {table.attrs['device_flops']:g} FLOP/s (assumed)**",
+        f"**{table['throughput'].attrs['provenance']}, device of {table.attrs['device_flops']:g} FLOP/s "
+        f"({table.attrs['device_flops_provenance']})**",
         "",
         "| network | cuts that are best for latency at some speeds and rate | of these between layers | longest latency of "
         "the chain over all speeds and rates | throughput gained in the sweep, at most | where |",

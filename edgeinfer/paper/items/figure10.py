@@ -42,6 +42,7 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
     """
     xarray = need("xarray", "paper")
     table = store.load("surface") if surface is None else surface
+    chosen = deadline is not None
     if deadline is None:
         deadline = float(latency(scenario.pipelines()["split"]).total)
     best = table.sel(guidance=table.attrs["best_guidance"]).drop_dims("caption")
@@ -72,7 +73,7 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
             "quality_is": "lower end of the measured interval",
             "guidance": table.attrs["best_guidance"],
             "deadline": deadline,
-            "deadline_provenance": "chosen",
+            "deadline_provenance": "chosen" if chosen else "derived",
             "arrival_rate": scenario.arrival_rate,
             "arrival_rate_provenance": scenario.provenance["arrival_rate"],
         },

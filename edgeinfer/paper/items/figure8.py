@@ -64,7 +64,7 @@ def data(scenario: Scenario, *, seed: int = 8, points: int = 25, jobs: int = 200
     return xarray.Dataset(
         variables,
         coords={"stage": list(STAGES), "deadline": ("deadline", deadlines, {"units": "s"})},
-        attrs={"arrival_rate": rate, "arrival_rate_provenance": "assumed"},
+        attrs={"arrival_rate": rate, "arrival_rate_provenance": scenario.provenance["arrival_rate"]},
     )
 
 

@@ -42,7 +42,7 @@ def data(scenario: Scenario, *, seed: int = 9, points: int = 41) -> Any:
             for name, v in columns.items()
         },
         coords={"paradigm": list(pipelines), "deadline": ("deadline", deadlines, {"units": "s"})},
-        attrs={"arrival_rate": rate, "arrival_rate_provenance": "assumed"},
+        attrs={"arrival_rate": rate, "arrival_rate_provenance": scenario.provenance["arrival_rate"]},
     )
 
 

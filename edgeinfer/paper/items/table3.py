@@ -35,7 +35,7 @@ def data(scenario: Scenario) -> Any:
 def draw(table: Any) -> Any:
     """Markdown."""
     lines = []
-    for kind in ("given", "assumed", "chosen"):
+    for kind in ("given", "assumed", "measured", "derived", "chosen"):
         part = table.where(table["provenance"] == kind, drop=True)
         if part.sizes["parameter"] == 0:
             continue
