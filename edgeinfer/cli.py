@@ -413,7 +413,8 @@ class _Quantity:
 @click.option("--axis", "axes", multiple=True, required=True, metavar="NAME=NUMBERS", help=f"A parameter to vary. {_NUMBERS}")  # fmt: skip
 @click.option("--quantity", default="latency", show_default=True, type=click.Choice(["latency", "mean_sojourn", "violation"]))  # fmt: skip
 @click.option("--deadline", default=6.0, show_default=True, type=_Real(0, infinite=True), help="For violation, s.")
-@click.option("--store", default=None, type=click.Path(), help="A Zarr store to resume from.")
+@click.option("--store", default=None, type=click.Path(file_okay=False), help="A folder that keeps finished cells, to resume from.")  # fmt: skip
+@click.option("--on-error", default="raise", show_default=True, type=click.Choice(["raise", "mark"]), help="When a cell fails: stop, or go on and give the reason in a column `failure`.")  # fmt: skip
 def sweep_command(
     base: str,
     settings: tuple[str, ...],
@@ -423,6 +424,7 @@ def sweep_command(
     quantity: str,
     deadline: float,
     store: str | None,
+    on_error: str,
 ) -> None:
     """A quantity over a grid of scenario parameters.
 
@@ -432,11 +434,15 @@ def sweep_command(
 
     if quantity != "violation":
         _refuse("needs --quantity violation", "deadline")
+    scenario = _scenario(settings, base)
+    known = {field.name for field in fields(scenario)}
     grid: dict[str, Any] = {}
     for axis in axes:
         name, mark, text = axis.partition("=")
         if not mark:
             raise click.UsageError(f"--axis {axis}: must be NAME=NUMBERS")
+        if name not in known:
+            raise click.UsageError(f"--axis {name}: must be one of {', '.join(sorted(known))}")
         if name in grid:
             raise click.UsageError(f"--axis {axis}: {name} is an axis already")
         if name in _names(settings):
@@ -445,16 +451,18 @@ def sweep_command(
             grid[name] = NUMBERS.convert(text, None, None)
         except click.BadParameter as error:
             raise click.UsageError(f"--axis {axis}: {error.message}") from None
-    scenario = _scenario(settings, base)
-    scenario.replace(**{name: values[0] for name, values in grid.items()})
-    table = study.sweep(_Quantity(quantity, paradigm, deadline), scenario, grid, store=store)["value"]
-    _show(
-        [
-            {name: float(grid[name][i]) for name, i in zip(grid, cell, strict=True)} | {quantity: float(table[cell])}
-            for cell in np.ndindex(table.shape)
-        ],
-        form,
-    )
+    table = study.sweep(_Quantity(quantity, paradigm, deadline), scenario, grid, store=store, on_error=on_error)
+    rows = []
+    for cell in np.ndindex(*(len(values) for values in grid.values())):
+        row: dict[str, Any] = {name: float(grid[name][i]) for name, i in zip(grid, cell, strict=True)}
+        row[quantity] = float(table["value"][cell]) if "value" in table else math.nan
+        if on_error == "mark":
+            row["failure"] = str(table["failure"].values[cell])
+        rows.append(row)
+    _show(rows, form)
+    failed = sum(bool(row.get("failure")) for row in rows)
+    if failed:
+        click.echo(f"edgeinfer: {failed} of {len(rows)} cells failed: see the column failure", err=True)
 
 
 _TRACE = click.option("--trace", default=None, type=click.Path(dir_okay=False), help="Append JSON lines of what happened when.")  # fmt: skip
@@ -1133,6 +1141,7 @@ def main() -> None:
         option = {"shapes": "--shape NAME=SIZES", "feeds": "--input FILE"}.get(getattr(error, "argument", ""))
         said = f"{getattr(error, 'text', error)}; give {option}" if option else str(error)
         said = re.sub(r"\b(shape|feed)s\[('[^']*')\]", lambda m: f"{_OPTIONS[m[1]]} {m[2]}", said)
+        said += "".join(f", {note}" for note in getattr(error, "__notes__", ()))
         click.echo(f"edgeinfer: {said}", err=True)
         sys.exit(2)
 

@@ -41,6 +41,20 @@ def test_sweep_csv(tmp_path):
     assert run(*arguments, "--store", str(tmp_path / "z")).stdout == first.stdout
 
 
+def test_sweep_marks_cells_that_fail(tmp_path):
+    arguments = ("sweep", "--axis", "prior_steps=10,-1,20", "--store", str(tmp_path / "z"))
+    stopped = run(*arguments)
+    assert stopped.exit_code != 0 and "prior_steps" in str(stopped.exception)
+    done = run(*arguments, "--on-error", "mark", "--json")
+    assert done.exit_code == 0 and "1 of 3 cells failed" in done.stderr
+    first, bad, last = json.loads(done.stdout)
+    assert first["latency"] < last["latency"] and first["failure"] == last["failure"] == ""
+    assert bad["latency"] == "NaN" and "prior_steps = -1" in bad["failure"]
+    none = run("sweep", "--axis", "prior_steps=-1,-2", "--on-error", "mark", "--csv")
+    assert none.exit_code == 0 and none.stdout.count("NaN") + none.stdout.count("nan") == 2
+    assert "2 of 2 cells failed" in none.stderr
+
+
 MODEL = "MODEL"  # stands for an ONNX file
 SIMULATE = ("simulate", "--deadline", "3")
 LINK = ("link", "--listen", "0", "--to", "127.0.0.1:9")
