@@ -12,12 +12,12 @@ enum {
     GRID = 512,         /* gaps tabulated on [0, deadline] */
     LEVELS = 32,        /* tilts between 0 and tau_k */
     CHUNK = 32,         /* replications whose sums are taken together */
-    MINIMUM = 64,       /* replications a stage */
+    MINIMUM = 64,       /* replications of one stage; twice as many of each stage of several */
     POLL_JOBS = 1 << 14 /* jobs between two looks at the monitor */
 };
 
 static const double LARGEST_SHARE = 0.05; /* of one weight in the sum */
-static const double SKEWNESS_RULE = 25;   /* replications >= this times the skewness squared (Cochran) */
+static const double SKEWNESS_RULE = 100;  /* replications >= this times the skewness squared */
 static const double LOG_UNDERFLOW = -800; /* far below the logarithm of the least double, -744.4 */
 static const double START = 1e-200;       /* of the density ratio, which may reach e^800 */
 
@@ -300,6 +300,10 @@ static int add_round(rare_context *self, uint64_t end, double total[4], size_t t
     return status;
 }
 
+static double least_replications(const rare_context *self) {
+    return (double)(self->count > 1 ? 2 * MINIMUM * self->count : MINIMUM);
+}
+
 /* Fills *result; whether the relative error is reached and can be believed. */
 static int judge(const rare_context *self, const double total[4], double relative_error,
                  ei_rare_result *result) {
@@ -313,7 +317,7 @@ static int judge(const rare_context *self, const double total[4], double relativ
     result->replications = count;
     result->effective_sample_size = total[1] > 0 ? total[0] * total[0] / total[1] : 0;
     result->largest_weight_share = total[0] > 0 ? total[3] / total[0] : 0;
-    result->needed = fmax((double)(MINIMUM * self->count), SKEWNESS_RULE * skewness * skewness);
+    result->needed = fmax(least_replications(self), SKEWNESS_RULE * skewness * skewness);
     return result->relative_error <= relative_error && count >= result->needed &&
            result->largest_weight_share <= LARGEST_SHARE;
 }
@@ -321,7 +325,7 @@ static int judge(const rare_context *self, const double total[4], double relativ
 static int sample(rare_context *self, double relative_error, double max_replications, size_t threads,
                   ei_rare_result *result, ei_monitor monitor) {
     const double limit = fmin(floor(max_replications), 9e15);
-    double next = fmin((double)(MINIMUM * self->count), limit), total[4] = {0};
+    double next = fmin(least_replications(self), limit), total[4] = {0};
     for (;;) {
         int status = add_round(self, (uint64_t)next, total, threads, monitor);
         if (status != EI_OK)

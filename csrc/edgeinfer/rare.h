@@ -38,8 +38,9 @@
  * share of moving on now. For equal exponential stages this gives the polynomial before the exponential, for
  * stages far apart p_k = 1 - M_k(tau) lambda / (lambda + tau).
  *
- * Stopping: when the relative error is reached, with at least 64 replications a stage, 25 times the squared
- * skewness of the weights (Cochran's rule for a normal interval) and no weight beyond 5 % of the sum. */
+ * Stopping: when the relative error is reached, with at least 64 replications of one stage or 128 a stage of
+ * several, 100 times the squared skewness of the weights (four times Cochran's rule for a normal interval,
+ * since stopping favours samples that missed the large weights) and no weight beyond 5 % of the sum. */
 #ifndef EDGEINFER_RARE_H
 #define EDGEINFER_RARE_H
 

@@ -28,8 +28,8 @@ class AccuracyWarning(UserWarning):
     The text says which of these it is:
 
     - the largest number of replications did not reach the relative error;
-    - it did, but there are too few replications for an interval: fewer than 64 a stage, or than 25 times
-      the squared skewness of the weights;
+    - it did, but there are too few replications for an interval: fewer than 64 for one stage or
+      128 a stage of several, or than 100 times the squared skewness of the weights;
     - it did, but one weight is more than 5 % of their sum;
     - the probability is below the normal range of a double, 2.2e-308, so that it loses digits or is 0.
     """

@@ -66,14 +66,15 @@ def rare_violation(
     Returns
     -------
     Estimate
-        With `effective_sample_size`. The interval of a single replication is (0, 1).
+        With `effective_sample_size`. The interval is normal on a logarithmic scale, that of a single
+        replication is (0, 1).
 
     Warns
     -----
     AccuracyWarning
-        Where `max_replications` do not reach `relative_error`; where they do, but are fewer than 64 a stage or
-        than 25 times the squared skewness of the weights, or one weight is more than 5 % of their sum, so that
-        the interval cannot be trusted; and where the value is below the normal range of a double, 2.2e-308.
+        Where `max_replications` do not reach `relative_error`; where they do, but are fewer than 64 for one
+        stage or 128 a stage of several, or than 100 times the squared skewness of the weights, or one weight is
+        more than 5 % of their sum, so that the interval cannot be trusted; and where the value is below the normal range of a double, 2.2e-308.
 
     Raises
     ------
@@ -121,13 +122,14 @@ def rare_violation(
             value[at], error[at] = answer["value"], answer["relative_error"]
             effective[at], replications[at] = answer["effective_sample_size"], int(answer["replications"])
     half = NormalDist().inv_cdf((1 + confidence) / 2) * error
-    with np.errstate(invalid="ignore"):
-        high = np.where(np.isfinite(half), np.minimum(value * (1 + half), 1), 1)
+    # On a logarithmic scale: weights are skewed to the right, so that values too low look too sure.
+    with np.errstate(invalid="ignore", over="ignore"):
+        high = np.where(np.isfinite(half), np.minimum(value * np.exp(half), 1), 1)
     # A probability that underflows is below the least double.
     high[value == 0] = np.nextafter(0, 1)
     return Estimate(
         finish(value, shape),
-        finish(value * np.maximum(1 - half, 0), shape),
+        finish(value * np.exp(-half), shape),
         finish(high, shape),
         confidence,
         finish(replications, shape),
