@@ -9,7 +9,7 @@
 enum {
     WALK_POINTS = 122880,  /* lattice of the killed walk */
     WALK_STEPS = 1200,     /* jobs followed before the Chernoff bound takes over */
-    OVERTAKING_STEPS = 600 /* iterations of the recursion for Z */
+    OVERTAKING_STEPS = 40 /* iterations of the recursion for Z */
 };
 
 /* One step of V' = max(V - fall, X - shift + (V + rise - threshold)^+), all rounded up to lattice points. old
