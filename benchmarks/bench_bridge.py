@@ -1,4 +1,6 @@
-"""What a split request costs besides its networks, beside a bare gRPC echo of the same bytes; and what is signalling."""
+"""What a split request costs besides its networks, beside a bare gRPC echo of the same bytes; and what is
+signalling.
+"""
 
 import sys
 import tempfile
@@ -32,7 +34,9 @@ server.wait_for_termination()
 
 
 def echo(pairs: list[tuple[int, int]], between: Callable[[], object]) -> np.ndarray:
-    """Times of rounds of bare calls, of the bytes up and down that `pairs` says, s; `between` rounds runs as in a request."""
+    """Times of rounds of bare calls, of the bytes up and down that `pairs` says, s; `between` rounds runs as in a
+    request.
+    """
     import grpc
 
     with Process(("-c", ECHO), "echo") as process, grpc.insecure_channel(f"127.0.0.1:{process.port()}") as channel:
@@ -118,20 +122,25 @@ def main() -> None:
         rivals = {"floor, bare gRPC echo": float(np.quantile(floor, share))}
         report(f"outside the stages, {name}", "ms a request", float(np.quantile(wire, share)), rivals, "<= 2 ms")
     print(
-        f"stages: {np.median(stage):.4g} ms, the wire's share {np.median(wire) / np.median(stage):.2%}; to reach: <= 3 %"
+        f"stages: {np.median(stage):.4g} ms, the wire's share {np.median(wire) / np.median(stage):.2%}; to reach: "
+        f"<= 3 %"
     )
     print(f"outside ONNX Runtime, stepping included: {np.median(outside):.3g} ms")
 
     tensor = cascade.manifest.wire.bits[cascade.manifest.wire.dtype] // 8
     totals = [sum(c["bytes"] for c in chunks if c["time"] <= mark) - tensor * (n + 1) for n, mark in enumerate(marks)]
     print(
-        "signalling, measured on the link: all TCP payload both ways less the tensor (gRPC, HTTP/2 and protobuf included)"
+        "signalling, measured on the link: all TCP payload both ways less the tensor (gRPC, HTTP/2 and protobuf "
+        "included)"
     )
     print(
-        f"  first request with its connection: {totals[0]} B; a later one: {(totals[-1] - totals[9]) / (REQUESTS - 10):.0f} B"
+        f"  first request with its connection: {totals[0]} B; a later one: "
+        f"{(totals[-1] - totals[9]) / (REQUESTS - 10):.0f} B"
     )
     print(
-        f"  share of all bytes: {(totals[-1] - totals[9]) / (totals[-1] - totals[9] + tensor * (REQUESTS - 10)):.2%}; the paper's range is 1-2 KB and 10-15 %"
+        f"  share of all bytes: "
+        f"{(totals[-1] - totals[9]) / (totals[-1] - totals[9] + tensor * (REQUESTS - 10)):.2%}; the paper's range "
+        f"is 1-2 KB and 10-15 %"
     )
     print("  messages with gRPC's prefix, mean: " + ", ".join(f"{name} {value:.0f} B" for name, value in mean.items()))
 

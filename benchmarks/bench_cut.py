@@ -1,4 +1,6 @@
-"""Time of the best cut over graphs of growing size, beside what it may take and networkx' minimum cut on the same network."""
+"""Time of the best cut over graphs of growing size, beside what it may take and networkx' minimum cut on the same
+network.
+"""
 
 import sys
 from pathlib import Path
@@ -53,7 +55,8 @@ def main():
         slow, fast = timed(lambda graph=graph, nodes=nodes: cut(graph, link=LINK, objective="throughput", **nodes), 1)
         other = rival(graph, nodes)
         print(
-            f"{count} operations: latency {time:.3f} s (may take {limit:g} s), {sum(1 - p for p in best.places)} on the device"
+            f"{count} operations: latency {time:.3f} s (may take {limit:g} s), {sum(1 - p for p in best.places)} on "
+            f"the device"
         )
         if other:
             print(f"  networkx' minimum cut alone {other[0]:.3f} s, value off by {abs(other[1] / best.value - 1):.1e}")

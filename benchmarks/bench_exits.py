@@ -38,7 +38,8 @@ def main() -> None:
                 f"[{min(sojourns) * 1e6:.0f} .. {max(sojourns) * 1e6:.0f}], "
                 f"{ei.mean_sojourn(pipeline, rate) * 1e6:.0f} us predicted; P(> {deadline * 1e6:.0f} us) "
                 f"{np.mean(shares):.4f} measured [{min(shares):.4f} .. {max(shares):.4f}], "
-                f"{bracket.lower:.4f} .. {bracket.upper:.4f} predicted; backlog {np.mean([r.mean_backlog for r in runs]):.2f}"
+                f"{bracket.lower:.4f} .. {bracket.upper:.4f} predicted; backlog "
+                f"{np.mean([r.mean_backlog for r in runs]):.2f}"
             )
 
 

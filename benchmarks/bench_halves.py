@@ -1,4 +1,6 @@
-"""What a cut network's runtime costs on loopback beside a bare gRPC echo of the same bytes, and runs beside predictions."""
+"""What a cut network's runtime costs on loopback beside a bare gRPC echo of the same bytes, and runs beside
+predictions.
+"""
 
 import argparse
 from time import sleep

@@ -83,15 +83,18 @@ def main() -> None:
         f"{TRANSFERS} transfers of {8 * size} bit, slots of 10 ms, over {LINKS} links at once; measured against derived"
     )
     print(
-        f"mean: {measured.mean() * 1e3:.3f} ms, law {law.mean() * 1e3:.3f} ms: {measured.mean() / law.mean() - 1:+.2%} (standard error {error:.2%}); to reach: 2 %"
+        f"mean: {measured.mean() * 1e3:.3f} ms, law {law.mean() * 1e3:.3f} ms: "
+        f"{measured.mean() / law.mean() - 1:+.2%} (standard error {error:.2%}); to reach: 2 %"
     )
     print(
         f"99 % quantile: {np.quantile(measured, 0.99) * 1e3:.2f} ms, law {low * 1e3:.2f} ms: "
         f"{np.quantile(measured, 0.99) / low - 1:+.2%} (standard error {sampled.std() / low:.2%}); "
-        f"against the arithmetic of the same seeds {np.quantile(measured, 0.99) / np.quantile(twin, 0.99) - 1:+.2%}; to reach: 2 %"
+        f"against the arithmetic of the same seeds "
+        f"{np.quantile(measured, 0.99) / np.quantile(twin, 0.99) - 1:+.2%}; to reach: 2 %"
     )
     print(
-        f"two-sample distance to the law: {distance:.4f}; exceeded by chance with probability 5 %: {1.358 / TRANSFERS**0.5:.4f}"
+        f"two-sample distance to the law: {distance:.4f}; exceeded by chance with probability 5 %: "
+        f"{1.358 / TRANSFERS**0.5:.4f}"
     )
     print(
         "jitter, a transfer less the arithmetic of its own seed, ms: "

@@ -10,7 +10,8 @@ from typing import Any
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it takes the place of `path` at the end, and nothing is left of it after an error.
+    """A name beside `path` to write to; it takes the place of `path` at the end, and nothing is left of it after an
+    error.
 
     Examples
     --------

@@ -22,16 +22,36 @@ import numpy as np
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 #: They hold no value that a result could depend on.
 _OPAQUE = (
-    type(threading.Lock()), type(threading.RLock()), io.IOBase, weakref.ref,
-    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet,
-)  # fmt: skip
+    type(threading.Lock()),
+    type(threading.RLock()),
+    io.IOBase,
+    weakref.ref,
+    weakref.WeakKeyDictionary,
+    weakref.WeakValueDictionary,
+    weakref.WeakSet,
+)
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 #: Of a class: what Python adds, or what the methods repeat.
 _SKIPPED = {
-    "__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__annotate__", "__annotate_func__",
-    "__annotations_cache__", "__firstlineno__", "__slotnames__", "__static_attributes__", "__abstractmethods__", "_abc_impl",
-    "__dataclass_fields__", "__dataclass_params__", "__orig_bases__", "__parameters__", "__type_params__",
-}  # fmt: skip
+    "__dict__",
+    "__weakref__",
+    "__module__",
+    "__doc__",
+    "__annotations__",
+    "__annotate__",
+    "__annotate_func__",
+    "__annotations_cache__",
+    "__firstlineno__",
+    "__slotnames__",
+    "__static_attributes__",
+    "__abstractmethods__",
+    "_abc_impl",
+    "__dataclass_fields__",
+    "__dataclass_params__",
+    "__orig_bases__",
+    "__parameters__",
+    "__type_params__",
+}
 #: Code that uses one of these may reach what its text does not name.
 _BY_NAME = {"eval", "exec", "globals", "vars", "__import__", "import_module"}
 _REFERENCES = types.FunctionType, types.MethodType, types.ModuleType, type, partial
@@ -228,7 +248,9 @@ class _Parts:
         return _digest(pieces)
 
     def feed(self, path: str, value: Any, pieces: list[bytes]) -> None:
-        """The content of a value in bytes; each piece begins with its type and size, so that none runs into the next."""
+        """The content of a value in bytes; each piece begins with its type and size, so that none runs into the
+        next.
+        """
         kind = type(value)
         if kind in _PLAIN:
             text = repr(value)

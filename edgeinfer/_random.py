@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """A seed sequence for `rng`: None, a seed, a SeedSequence, a BitGenerator or a Generator.
 
-    ValueError for anything else. A generator advances, so that a second call with it gives other numbers; equal seeds give equal ones.
+    ValueError for anything else. A generator advances, so that a second call with it gives other numbers; equal seeds
+    give equal ones.
 
     Examples
     --------

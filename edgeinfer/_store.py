@@ -70,7 +70,8 @@ class Store:
     belongs : mapping of str to str, number, list or None
         All that a cell depends on beside its point, by names that errors can show.
     axes : mapping of str to list, optional
-        Labels of the points by axis. A store may be asked for other labels than it holds, if each axis has one in common.
+        Labels of the points by axis. A store may be asked for other labels than it holds, if each axis has one in
+        common.
 
     Raises
     ------
@@ -98,8 +99,10 @@ class Store:
             if held is not None:
                 self._compare(held, asked)
             #: Labels that the store has not been asked for before, by axis.
-            self.added = {name: [x for x in labels if held is None or x not in held["axes"].get(name, [])]
-                          for name, labels in asked["axes"].items()}  # fmt: skip
+            self.added = {
+                name: [x for x in labels if held is None or x not in held["axes"].get(name, [])]
+                for name, labels in asked["axes"].items()
+            }
             if held is None:
                 (self.path / "cells").mkdir(exist_ok=True)
                 self._write(asked)
@@ -245,7 +248,8 @@ class Store:
             differ = [f"axes ({', '.join(held['axes'])} there, {', '.join(asked['axes'])} here)"]
         elif not differ:
             differ += [
-                f"axis {name} shares no value with the store's ({_shown(held['axes'][name])} there, {_shown(labels)} here)"
+                f"axis {name} shares no value with the store's ({_shown(held['axes'][name])} there, "
+                f"{_shown(labels)} here)"
                 for name, labels in asked["axes"].items()
                 if not any(label in held["axes"][name] for label in labels)
             ]

@@ -282,7 +282,9 @@ def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Frozen:
-    """A frozen dataclass whose arrays cannot be written to and whose mappings cannot be changed, nor can its copies'."""
+    """A frozen dataclass whose arrays cannot be written to and whose mappings cannot be changed, nor can its
+    copies'.
+    """
 
     def __post_init__(self) -> None:
         freeze(self)
@@ -311,7 +313,9 @@ class Value(Frozen):
 
 
 def _compared(value: Any) -> dict[str, Any]:
-    """What a value was made of, not what it keeps once that is computed, nor what its class leaves out of comparisons."""
+    """What a value was made of, not what it keeps once that is computed, nor what its class leaves out of
+    comparisons.
+    """
     kind = type(value)
     aside = {field.name for field in getattr(kind, "__dataclass_fields__", {}).values() if not field.compare}
     return {
@@ -330,7 +334,9 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Alike for what is `_same`: 0 and -0, integers and floats, text of any width, NaN and NaN, arrays of shape () too."""
+    """Alike for what is `_same`: 0 and -0, integers and floats, text of any width, NaN and NaN, arrays of shape ()
+    too.
+    """
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind not in "biuf":
             return np.shape(value), tuple(np.ravel(value).tolist())

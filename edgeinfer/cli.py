@@ -1,4 +1,5 @@
-"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep | edge | generate | link | cut | serve |
+"""The command line: edgeinfer reproduce | measure | latency | bound | simulate | sweep | edge | generate | link | cut |
+serve |
 infer."""
 
 import csv
@@ -79,7 +80,14 @@ def _refuse(reason: str, *names: str) -> None:
 
 
 _SCENARIOS = {"paper": paper.scenario, "measured": paper.measured_scenario}
-_BASE = click.option("--scenario", "base", default="paper", show_default=True, type=click.Choice(list(_SCENARIOS)), help="What --set changes: the paper's, or the shipped cascade's own numbers.")  # fmt: skip
+_BASE = click.option(
+    "--scenario",
+    "base",
+    default="paper",
+    show_default=True,
+    type=click.Choice(list(_SCENARIOS)),
+    help="What --set changes: the paper's, or the shipped cascade's own numbers.",
+)
 
 
 def _scenario(settings: tuple[str, ...], base: str = "paper") -> Any:
@@ -146,11 +154,17 @@ _JSON = 'JSON; what is not finite is the string "Infinity", "-Infinity" or "NaN"
 def _common(command: Any) -> Any:
     options = [
         _BASE,
-        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A scenario parameter, SI units; may be repeated. `edgeinfer latency --parameters` lists them."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A scenario parameter, SI units; may be repeated. `edgeinfer latency --parameters` lists them.",
+        ),
         click.option("--json", "form", flag_value="json", help=_JSON),
         click.option("--csv", "form", flag_value="csv", help="CSV."),
         click.option("--table", "form", flag_value="table", default="table", help="A table (default)."),
-    ]  # fmt: skip
+    ]
     return _all(options)(command)
 
 
@@ -210,11 +224,28 @@ _OF_PARTS = (
     "--out", default=None, type=click.Path(file_okay=False), help="Where to; the package's own data by default."
 )
 @click.option("--only", multiple=True, help="Only this part, such as surface; may be repeated.")
-@click.option("--captions", default=512, show_default=True, type=click.IntRange(min=4), help="Held-out captions of the surface, half of each layout.")  # fmt: skip
+@click.option(
+    "--captions",
+    default=512,
+    show_default=True,
+    type=click.IntRange(min=4),
+    help="Held-out captions of the surface, half of each layout.",
+)
 @click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1), help="Images of each caption.")
-@click.option("--stage-captions", default=2048, show_default=True, type=click.IntRange(min=4), help="Captions that compare the decode stage with upsampling.")  # fmt: skip
+@click.option(
+    "--stage-captions",
+    default=2048,
+    show_default=True,
+    type=click.IntRange(min=4),
+    help="Captions that compare the decode stage with upsampling.",
+)
 @click.option("--requests", default=1000, show_default=True, type=click.IntRange(min=2), help="Of each run under load.")
-@click.option("--workers", default=None, type=click.IntRange(min=1), help="Batches that run at once; as many as there are cores by default.")  # fmt: skip
+@click.option(
+    "--workers",
+    default=None,
+    type=click.IntRange(min=1),
+    help="Batches that run at once; as many as there are cores by default.",
+)
 def measure_command(
     model: str | None,
     out: str | None,
@@ -225,11 +256,11 @@ def measure_command(
     requests: int,
     workers: int | None,
 ) -> None:
-    """Measure what the paper's items are drawn from: the cascade (surface, decode_stage, images, trace, profile, load), and
-    networks with exits, in tiles and in halves.
+    """Measure what the paper's items are drawn from: the cascade (surface, decode_stage, images, trace, profile, load),
+    and networks with exits, in tiles and in halves.
 
-    It takes an hour on two cores, most of it for the surface, and takes up from where it was stopped. What is timed needs a
-    machine that does nothing else.
+    It takes an hour on two cores, most of it for the surface, and takes up from where it was stopped. What is timed
+    needs a machine that does nothing else.
 
     Example: edgeinfer measure --out build/measured --only surface
     """
@@ -297,7 +328,12 @@ def _one_rate(settings: tuple[str, ...]) -> None:
 @_paradigm
 @click.option("--deadline", type=TIMES, required=True, help=f"Deadlines, s. {_NUMBERS}")
 @click.option("--arrival-rate", type=RATES, default=None, help="1/s; the scenario's by default.")
-@click.option("--method", default="bracket", show_default=True, type=click.Choice(["bracket", "union", "lundberg", "corrected", "printed"]))  # fmt: skip
+@click.option(
+    "--method",
+    default="bracket",
+    show_default=True,
+    type=click.Choice(["bracket", "union", "lundberg", "corrected", "printed"]),
+)
 def bound_command(
     base: str, settings: tuple[str, ...], form: str, paradigm: str, deadline: Any, arrival_rate: Any, method: str
 ) -> None:
@@ -331,15 +367,43 @@ def bound_command(
 @click.option("--jobs", default=100_000, show_default=True, type=click.IntRange(min=1), help="Jobs a replication.")
 @click.option("--replications", default=32, show_default=True, type=click.IntRange(min=1))
 @click.option("--service", default="tandem", show_default=True, type=click.Choice(["tandem", "serial"]))
-@click.option("--arrival", default="poisson", show_default=True, type=click.Choice(ARRIVALS), help="Renewal process of the arrivals.")  # fmt: skip
-@click.option("--arrival-shape", default=None, type=_Real(1), help="Phases of erlang, 2 by default; squared coefficient of variation of hyperexponential, 4 by default.")  # fmt: skip
-@click.option("--link", default="table", show_default=True, type=click.Choice(["table", "slots", "wall_clock"]), help="Transfer times from their law, or slot by slot: each from a fresh slot on, or on one grid.")  # fmt: skip
-@click.option("--threads", default=None, type=click.IntRange(min=1), help="As many as there are cores by default; the result does not depend on it.")  # fmt: skip
+@click.option(
+    "--arrival",
+    default="poisson",
+    show_default=True,
+    type=click.Choice(ARRIVALS),
+    help="Renewal process of the arrivals.",
+)
+@click.option(
+    "--arrival-shape",
+    default=None,
+    type=_Real(1),
+    help="Phases of erlang, 2 by default; squared coefficient of variation of hyperexponential, 4 by default.",
+)
+@click.option(
+    "--link",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "slots", "wall_clock"]),
+    help="Transfer times from their law, or slot by slot: each from a fresh slot on, or on one grid.",
+)
+@click.option(
+    "--threads",
+    default=None,
+    type=click.IntRange(min=1),
+    help="As many as there are cores by default; the result does not depend on it.",
+)
 @click.option("--seed", default=None, type=click.IntRange(min=0))
 @click.option(
     "--rare", is_flag=True, help="Importance sampling, for small probabilities: Poisson arrivals, tandem service."
 )
-@click.option("--relative-error", default=0.01, show_default=True, type=POSITIVE, help="With --rare: standard error over value at which to stop, below 1.")  # fmt: skip
+@click.option(
+    "--relative-error",
+    default=0.01,
+    show_default=True,
+    type=POSITIVE,
+    help="With --rare: standard error over value at which to stop, below 1.",
+)
 def simulate_command(
     base: str,
     settings: tuple[str, ...],
@@ -364,8 +428,13 @@ def simulate_command(
     if rare:
         _refuse(
             "not with --rare, which samples until --relative-error, Poisson arrivals and tandem service",
-            "jobs", "replications", "service", "arrival", "arrival_shape", "link",
-        )  # fmt: skip
+            "jobs",
+            "replications",
+            "service",
+            "arrival",
+            "arrival_shape",
+            "link",
+        )
     else:
         _refuse("needs --rare", "relative_error")
     if arrival not in ("erlang", "hyperexponential"):
@@ -378,9 +447,18 @@ def simulate_command(
         )
     else:
         run = edgeinfer.simulate(
-            pipeline, rate, deadline, jobs=jobs, replications=replications, service=service, rng=seed,
-            threads=threads, arrival=arrival, arrival_shape=arrival_shape, link=link,
-        )  # fmt: skip
+            pipeline,
+            rate,
+            deadline,
+            jobs=jobs,
+            replications=replications,
+            service=service,
+            rng=seed,
+            threads=threads,
+            arrival=arrival,
+            arrival_shape=arrival_shape,
+            link=link,
+        )
         estimate = run.violation[:, -1]
     _show(
         [
@@ -410,11 +488,26 @@ class _Quantity:
 @group.command("sweep")
 @_common
 @_paradigm
-@click.option("--axis", "axes", multiple=True, required=True, metavar="NAME=NUMBERS", help=f"A parameter to vary. {_NUMBERS}")  # fmt: skip
-@click.option("--quantity", default="latency", show_default=True, type=click.Choice(["latency", "mean_sojourn", "violation"]))  # fmt: skip
+@click.option(
+    "--axis", "axes", multiple=True, required=True, metavar="NAME=NUMBERS", help=f"A parameter to vary. {_NUMBERS}"
+)
+@click.option(
+    "--quantity", default="latency", show_default=True, type=click.Choice(["latency", "mean_sojourn", "violation"])
+)
 @click.option("--deadline", default=6.0, show_default=True, type=_Real(0, infinite=True), help="For violation, s.")
-@click.option("--store", default=None, type=click.Path(file_okay=False), help="A folder that keeps finished cells, to resume from.")  # fmt: skip
-@click.option("--on-error", default="raise", show_default=True, type=click.Choice(["raise", "mark"]), help="When a cell fails: stop, or go on and give the reason in a column `failure`.")  # fmt: skip
+@click.option(
+    "--store",
+    default=None,
+    type=click.Path(file_okay=False),
+    help="A folder that keeps finished cells, to resume from.",
+)
+@click.option(
+    "--on-error",
+    default="raise",
+    show_default=True,
+    type=click.Choice(["raise", "mark"]),
+    help="When a cell fails: stop, or go on and give the reason in a column `failure`.",
+)
 def sweep_command(
     base: str,
     settings: tuple[str, ...],
@@ -465,44 +558,98 @@ def sweep_command(
         click.echo(f"edgeinfer: {failed} of {len(rows)} cells failed: see the column failure", err=True)
 
 
-_TRACE = click.option("--trace", default=None, type=click.Path(dir_okay=False), help="Append JSON lines of what happened when.")  # fmt: skip
-_STDIN = click.option("--exit-with-stdin", "watch", is_flag=True, help="End when stdin closes, for a parent that may die.")  # fmt: skip
-_THREADS = click.option("--threads", default=None, type=click.IntRange(min=1), help="Of one network pass; ONNX Runtime's choice by default.")  # fmt: skip
+_TRACE = click.option(
+    "--trace", default=None, type=click.Path(dir_okay=False), help="Append JSON lines of what happened when."
+)
+_STDIN = click.option(
+    "--exit-with-stdin", "watch", is_flag=True, help="End when stdin closes, for a parent that may die."
+)
+_THREADS = click.option(
+    "--threads", default=None, type=click.IntRange(min=1), help="Of one network pass; ONNX Runtime's choice by default."
+)
 
 
 _listening = _all(
     [
-        click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."),
-        click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback it needs a certificate or --insecure."),
-        click.option("--queue", "capacity", default=16, show_default=True, type=click.IntRange(min=1), help="Requests that may wait."),
+        click.option(
+            "--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+        ),
+        click.option(
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            help="Beyond loopback it needs a certificate or --insecure.",
+        ),
+        click.option(
+            "--queue",
+            "capacity",
+            default=16,
+            show_default=True,
+            type=click.IntRange(min=1),
+            help="Requests that may wait.",
+        ),
         click.option("--limit", default=300.0, show_default=True, type=POSITIVE, help="Longest a request may take, s."),
-        click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: PEM chain of this server."),
+        click.option(
+            "--certificate",
+            default=None,
+            type=click.Path(exists=True, dir_okay=False),
+            help="TLS: PEM chain of this server.",
+        ),
         click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its PEM key."),
-        click.option("--client-ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: CA that clients' certificates must come from."),
+        click.option(
+            "--client-ca",
+            default=None,
+            type=click.Path(exists=True, dir_okay=False),
+            help="TLS: CA that clients' certificates must come from.",
+        ),
         click.option("--insecure", is_flag=True, help="Plain text beyond loopback."),
     ]
-)  # fmt: skip
+)
 _connecting = _all(
     [
-        click.option("--ca", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: the CA of the edge's certificate."),
-        click.option("--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: this device's own."),
+        click.option(
+            "--ca",
+            default=None,
+            type=click.Path(exists=True, dir_okay=False),
+            help="TLS: the CA of the edge's certificate.",
+        ),
+        click.option(
+            "--certificate", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: this device's own."
+        ),
         click.option("--key", default=None, type=click.Path(exists=True, dir_okay=False), help="TLS: its key."),
     ]
-)  # fmt: skip
+)
 _deadline = _all(
     [
         click.option("--deadline", default=60.0, show_default=True, type=POSITIVE, help="s."),
-        click.option("--patience", default=None, type=POSITIVE, help="How long the edge may take, s; the deadline, or half of it with --fallback."),
+        click.option(
+            "--patience",
+            default=None,
+            type=POSITIVE,
+            help="How long the edge may take, s; the deadline, or half of it with --fallback.",
+        ),
         click.option("--fallback", is_flag=True, help="Run everything here if the edge fails."),
     ]
-)  # fmt: skip
+)
 
 
 #: What speaks of an edge.
 _EDGE = ("patience", "fallback", "ca", "certificate", "key")
 
-_LEVEL = click.option("--level", default="all", show_default=True, type=click.Choice(["disabled", "basic", "extended", "all"]), help="ONNX Runtime's graph optimisation.")  # fmt: skip
-_SHAPE = click.option("--shape", "shapes", multiple=True, metavar="NAME=SIZES", help="Sizes of an input, 1,3,224,224, or of a size that the file names, batch=1; those that the file leaves free.")  # fmt: skip
+_LEVEL = click.option(
+    "--level",
+    default="all",
+    show_default=True,
+    type=click.Choice(["disabled", "basic", "extended", "all"]),
+    help="ONNX Runtime's graph optimisation.",
+)
+_SHAPE = click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of an input, 1,3,224,224, or of a size that the file names, batch=1; those that the file leaves free.",
+)
 
 
 def _sizes(shapes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -517,7 +664,13 @@ def _sizes(shapes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return sizes
 
 
-_INPUT = click.option("--input", "source", default=None, type=click.Path(exists=True, dir_okay=False), help=".npy of the one input, or .npz of all by name; made up by default.")  # fmt: skip
+_INPUT = click.option(
+    "--input",
+    "source",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False),
+    help=".npy of the one input, or .npz of all by name; made up by default.",
+)
 
 
 def _feeds(model: str, source: str | None) -> dict[str, Any] | None:
@@ -543,8 +696,19 @@ def _feeds(model: str, source: str | None) -> dict[str, Any] | None:
 @group.command("edge")
 @click.argument("model", required=False, type=click.Path(exists=True, file_okay=False))
 @_listening
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Waiting requests of equal steps that run together.")  # fmt: skip
-@click.option("--allocations", default=None, type=click.Path(exists=True, dir_okay=False), help="JSON list of prior_steps, decode_steps, quality to choose from.")  # fmt: skip
+@click.option(
+    "--batch",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Waiting requests of equal steps that run together.",
+)
+@click.option(
+    "--allocations",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False),
+    help="JSON list of prior_steps, decode_steps, quality to choose from.",
+)
 @_THREADS
 @_TRACE
 @_STDIN
@@ -593,13 +757,25 @@ def edge_command(
 @group.command("generate")
 @click.argument("caption")
 @click.option("--edge", default=None, metavar="HOST:PORT", help="Not needed by the device paradigm.")
-@click.option("--model", default=None, type=click.Path(exists=True, file_okay=False), help="The cascade's folder; the shipped one by default.")  # fmt: skip
+@click.option(
+    "--model",
+    default=None,
+    type=click.Path(exists=True, file_okay=False),
+    help="The cascade's folder; the shipped one by default.",
+)
 @click.option("--paradigm", default="split", show_default=True, type=click.Choice(["split", "edge", "device"]))
-@click.option("--prior-steps", default=None, type=click.IntRange(1, 1000), help="The edge decides both where neither is given.")  # fmt: skip
+@click.option(
+    "--prior-steps", default=None, type=click.IntRange(1, 1000), help="The edge decides both where neither is given."
+)
 @click.option("--decode-steps", default=None, type=click.IntRange(1, 1000))
 @click.option("--quality", default=None, type=_Real(), help="Least quality when the edge decides the steps.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
-@click.option("--wire", default=None, type=click.Choice(["float32", "float16", "uint8"]), help="Of the latent on the link; the manifest's by default.")  # fmt: skip
+@click.option(
+    "--wire",
+    default=None,
+    type=click.Choice(["float32", "float16", "uint8"]),
+    help="Of the latent on the link; the manifest's by default.",
+)
 @_deadline
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, writable=True), help="A PNG.")
 @_connecting
@@ -627,7 +803,8 @@ def generate_command(
 ) -> None:
     """An image from a caption, with an edge's help or alone.
 
-    Example: edgeinfer generate "a red circle above a small blue square" --edge 127.0.0.1:8001 --prior-steps 16 --decode-steps 8 --seed 1 -o out.png
+    Example: edgeinfer generate "a red circle above a small blue square" --edge 127.0.0.1:8001 --prior-steps 16
+    --decode-steps 8 --seed 1 -o out.png
     """
     from edgeinfer import bridge
     from edgeinfer.bridge.cascade import images as picture
@@ -656,7 +833,10 @@ def generate_command(
     save(done.image)
     if done.reason:
         click.echo(f"finished alone: {done.reason}", err=True)
-    click.echo(f"{output}: {done.paradigm}, {done.prior_steps} + {done.decode_steps} steps, {done.seconds:.3f} s, request {done.request}")  # fmt: skip
+    click.echo(
+        f"{output}: {done.paradigm}, {done.prior_steps} + {done.decode_steps} steps, {done.seconds:.3f} s, request "
+        f"{done.request}"
+    )
 
 
 def _connect(edge: str, ca: str | None, certificate: str | None, key: str | None, **options: Any) -> Any:
@@ -672,11 +852,35 @@ def _connect(edge: str, ca: str | None, certificate: str | None, key: str | None
 @group.command("link")
 @click.option("--listen", required=True, metavar="[HOST:]PORT", help="Loopback by default; 0 takes a free port.")
 @click.option("--to", required=True, metavar="HOST:PORT", help="The edge.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the downlink: bandwidth, slot, path_loss_db, ...; the paper's scenario by default.")  # fmt: skip
-@click.option("--uplink", "uplink", multiple=True, metavar="NAME=VALUE", help="Shape the uplink too, with these parameters; it is not shaped otherwise.")  # fmt: skip
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the downlink: bandwidth, slot, path_loss_db, ...; the paper's scenario by default.",
+)
+@click.option(
+    "--uplink",
+    "uplink",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Shape the uplink too, with these parameters; it is not shaped otherwise.",
+)
 @click.option("--free-downlink", is_flag=True, help="Let through at once what comes from the edge.")
-@click.option("--slots", default="fresh", show_default=True, type=click.Choice(["fresh", "grid"]), help="Whether an idle link begins a new slot when bytes come, or slots lie on the clock's grid.")  # fmt: skip
-@click.option("--outage", "outages", multiple=True, metavar="FROM:TO", help="Seconds since the start; TO may be inf. SIGUSR1 begins an outage too, SIGUSR2 ends it.")  # fmt: skip
+@click.option(
+    "--slots",
+    default="fresh",
+    show_default=True,
+    type=click.Choice(["fresh", "grid"]),
+    help="Whether an idle link begins a new slot when bytes come, or slots lie on the clock's grid.",
+)
+@click.option(
+    "--outage",
+    "outages",
+    multiple=True,
+    metavar="FROM:TO",
+    help="Seconds since the start; TO may be inf. SIGUSR1 begins an outage too, SIGUSR2 ends it.",
+)
 @click.option("--seed", default=None, type=click.IntRange(min=0))
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback: whoever reaches the link reaches the edge.")
 @_TRACE
@@ -735,18 +939,39 @@ def link_command(
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @_common
 @_SHAPE
-@click.option("--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"]))  # fmt: skip
+@click.option(
+    "--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"])
+)
 @click.option("--deadline", default=None, type=POSITIVE, help="For violation, s.")
 @click.option("--arrival-rate", default=None, type=POSITIVE, help="For violation, 1/s; the scenario's by default.")
 @click.option("--returned", is_flag=True, help="The result comes back to the device over the same link.")
-@click.option("--measure", is_flag=True, help="Measure the operations here: the edge is this machine, the device one --slowdown times slower, unless --set device_flops or edge_flops says how fast they are.")  # fmt: skip
+@click.option(
+    "--measure",
+    is_flag=True,
+    help=(
+        "Measure the operations here: the edge is this machine, the device one --slowdown times slower, unless "
+        "--set device_flops or edge_flops says how fast they are."
+    ),
+)
 @_INPUT
-@click.option("--slowdown", default=1.0, show_default=True, type=POSITIVE, help="How many times slower than what was measured to take the device for.")  # fmt: skip
+@click.option(
+    "--slowdown",
+    default=1.0,
+    show_default=True,
+    type=POSITIVE,
+    help="How many times slower than what was measured to take the device for.",
+)
 @_LEVEL
 @_THREADS
-@click.option("--profile", "stored", default=None, type=click.Path(), help="A profile to read, or to write with --measure.")  # fmt: skip
-@click.option("--out", default=None, type=click.Path(file_okay=False), help="Folder for device.onnx, edge.onnx and parts.json.")  # fmt: skip
-@click.option("--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png or .svg.")  # fmt: skip
+@click.option(
+    "--profile", "stored", default=None, type=click.Path(), help="A profile to read, or to write with --measure."
+)
+@click.option(
+    "--out", default=None, type=click.Path(file_okay=False), help="Folder for device.onnx, edge.onnx and parts.json."
+)
+@click.option(
+    "--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png or .svg."
+)
 def cut_command(
     model: str,
     base: str,
@@ -769,8 +994,8 @@ def cut_command(
     """The best cut of an ONNX network between device and edge, and the cuts that compete with it.
 
     Rows: the chosen cut, then the Pareto front of latency, slowest stage and time on the link. Transfers take b / E[R].
-    Times are FLOP over the nodes' FLOP/s; with --measure, with a --profile, or where an operation's FLOP are unknown, they
-    are measured ones.
+    Times are FLOP over the nodes' FLOP/s; with --measure, with a --profile, or where an operation's FLOP are unknown,
+    they are measured ones.
 
     Example: edgeinfer cut model.onnx --set device_flops=2e9 --set edge_flops=1e11 --draw cut.svg
     """
@@ -882,7 +1107,13 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
 @_INPUT
 @_listening
 @click.option("--verbose", is_flag=True, help="A line on stderr for each request.")
-@click.option("--sessions", default=8, show_default=True, type=click.IntRange(min=1), help="Cuts kept loaded, each with its own copy of its weights.")  # fmt: skip
+@click.option(
+    "--sessions",
+    default=8,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Cuts kept loaded, each with its own copy of its weights.",
+)
 @_LEVEL
 @_THREADS
 @_TRACE
@@ -925,9 +1156,14 @@ def serve_command(
     with Trace(trace, "edge") as log:
         server = CutEdge(network, capacity=capacity, limit=limit, trace=log, report=report)
         run(
-            server, host, port, credentials=credentials, insecure=insecure, watch_stdin=watch,
+            server,
+            host,
+            port,
+            credentials=credentials,
+            insecure=insecure,
+            watch_stdin=watch,
             message_bytes=network.message_bytes,
-        )  # fmt: skip
+        )
 
 
 @group.command("infer")
@@ -936,12 +1172,33 @@ def serve_command(
 @_INPUT
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of a random input.")
 @_SHAPE
-@click.option("--cut", "where", default="auto", show_default=True, metavar="auto|device|edge|N", help="Where it is best at the measured rate, following it; all on one half; or after N operations.")  # fmt: skip
-@click.option("--profile", "stored", default=None, type=click.Path(exists=True, dir_okay=False), help="Times of the operations here, from `edgeinfer cut --measure --profile`; measured briefly by default.")  # fmt: skip
-@click.option("--slowdown", default=1.0, show_default=True, type=POSITIVE, help="How many times slower than this machine to take the device for, in choosing the cut.")  # fmt: skip
+@click.option(
+    "--cut",
+    "where",
+    default="auto",
+    show_default=True,
+    metavar="auto|device|edge|N",
+    help="Where it is best at the measured rate, following it; all on one half; or after N operations.",
+)
+@click.option(
+    "--profile",
+    "stored",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False),
+    help="Times of the operations here, from `edgeinfer cut --measure --profile`; measured briefly by default.",
+)
+@click.option(
+    "--slowdown",
+    default=1.0,
+    show_default=True,
+    type=POSITIVE,
+    help="How many times slower than this machine to take the device for, in choosing the cut.",
+)
 @click.option("--requests", default=1, show_default=True, type=click.IntRange(min=1), help="One after another.")
 @_deadline
-@click.option("-o", "--output", default=None, type=click.Path(dir_okay=False, writable=True), help="The last outputs as .npz.")  # fmt: skip
+@click.option(
+    "-o", "--output", default=None, type=click.Path(dir_okay=False, writable=True), help="The last outputs as .npz."
+)
 @click.option("--json", "form", flag_value="json", help=_JSON)
 @click.option("--csv", "form", flag_value="csv", help="CSV.")
 @click.option("--table", "form", flag_value="table", default="table", help="A table (default).")

@@ -17,7 +17,9 @@ CASCADE = ei.Cascade(0.194e12, 6.7598e12, 1.117e12, 3.5492e12, 1.0486e6, 5.2429e
 SPLIT = ei.Pipeline([ei.Compute(0.3, NODE, "a"), ei.Transfer(1e6, LINK, "b"), ei.Compute(0.2, NODE, "c")])
 DEVICE = ei.Pipeline([ei.Compute(0.3, NODE, "a")])
 
-number = st.one_of(st.floats(), st.floats(0, 3), st.integers(-3, 3), st.sampled_from([1e300, -1e300, 1e-300, 0.0, np.inf, np.nan]))  # fmt: skip
+number = st.one_of(
+    st.floats(), st.floats(0, 3), st.integers(-3, 3), st.sampled_from([1e300, -1e300, 1e-300, 0.0, np.inf, np.nan])
+)
 anything = st.one_of(
     number,
     st.none(),
@@ -100,7 +102,9 @@ def cut(model, *arguments):
     return result.exit_code, result.output
 
 
-word = st.one_of(number.map(str), st.text(max_size=4), st.sampled_from(["1,2,8,8", "1,3,8,8", "0,2,8,8", "1,2,2,2", "1", ","]))  # fmt: skip
+word = st.one_of(
+    number.map(str), st.text(max_size=4), st.sampled_from(["1,2,8,8", "1,3,8,8", "0,2,8,8", "1,2,2,2", "1", ","])
+)
 
 
 @settings(max_examples=80, deadline=None)

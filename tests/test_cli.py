@@ -172,9 +172,17 @@ def test_simulate_passes_on_what_it_is_told():
     found = strict(run(*common, *options, "--threads", "1").output)[0]
     pipeline = paper.scenario().pipelines()["split"]
     expected = simulate(
-        pipeline, 0.35, [3.0], jobs=2000, replications=4, rng=1, arrival="hyperexponential", arrival_shape=9, link="slots",
+        pipeline,
+        0.35,
+        [3.0],
+        jobs=2000,
+        replications=4,
+        rng=1,
+        arrival="hyperexponential",
+        arrival_shape=9,
+        link="slots",
         service="serial",
-    ).violation[0, -1]  # fmt: skip
+    ).violation[0, -1]
     assert [found[name] for name in ("violation", "low", "high")] == [expected.value, expected.low, expected.high]
     assert strict(run(*common, *options, "--threads", "2").output)[0] == found
 

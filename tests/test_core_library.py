@@ -29,8 +29,11 @@ def test_the_example_of_the_documentation_prints_the_bracket(tmp_path, linking):
     environment = {"PATH": "/usr/bin:/bin", "PKG_CONFIG_PATH": str(tmp_path / "lib" / "pkgconfig")}
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", *(["--static"] if linking else []), "edgeinfer"],
-        env=environment, check=True, capture_output=True, text=True,
-    ).stdout.split()  # fmt: skip
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
     program = tmp_path / "bracket"
     source = ROOT / "docs" / "examples" / "bracket.c"
     subprocess.run(["gcc", "-std=c11", source, *flags, f"-Wl,-rpath,{tmp_path}/lib", "-o", program], check=True)

@@ -14,8 +14,9 @@ import pytest
 import edgeinfer
 
 ROOT = Path(edgeinfer.__file__).parent
-PUBLIC = """RayleighLink TransferTime Node Cascade Compute Transfer Measured Pipeline split edge_only device_only paper latency
-mean_sojourn violation_bound violation_bracket simulate rare_violation Estimate deadline_at max_arrival_rate min_bandwidth
+PUBLIC = """RayleighLink TransferTime Node Cascade Compute Transfer Measured Pipeline split edge_only device_only paper
+latency mean_sojourn violation_bound violation_bracket simulate rare_violation Estimate deadline_at max_arrival_rate
+min_bandwidth
 study plan UnstableError quality allocate_steps""".split()
 #: What every room of the bridge may import.
 GROUND = {"model", "estimates", "network"}
@@ -111,7 +112,8 @@ def test_import_is_light():
     script = (
         "import sys, time\nimport numpy\nstart = time.process_time()\nimport edgeinfer\n"
         "print(time.process_time() - start)\n"
-        "print([m for m in ('matplotlib', 'xarray', 'dask', 'zarr', 'scipy', 'click', 'onnx', 'onnxruntime') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'xarray', 'dask', 'zarr', 'scipy', 'click', 'onnx', 'onnxruntime') if m "
+        "in sys.modules])"
     )
     runs = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
@@ -176,8 +178,13 @@ def test_an_unbuilt_checkout_says_so(tmp_path):
     names = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "models", "data")
     shutil.copytree(ROOT, tmp_path / "edgeinfer", ignore=names)
     for module in ("edgeinfer", "edgeinfer.model", "edgeinfer.cli"):
-        run = subprocess.run([sys.executable, "-S", "-c", f"import {module}"], cwd=tmp_path, capture_output=True, text=True,
-                             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"})  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-S", "-c", f"import {module}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        )
         last = run.stderr.strip().splitlines()[-1]
         assert run.returncode == 1 and last.startswith("ImportError: edgeinfer: "), run.stderr
         assert str(tmp_path) in last and "not built" in last and f"pip install --editable {tmp_path}" in last

@@ -35,18 +35,42 @@ def values():
     run = ei.simulate(PIPELINE, 0.5, [1.0, 2.0], jobs=9, replications=2, rng=1, threads=1)
     row = np.array([0.0, 1.0])
     return [
-        *(NODE, LINK, PIPELINE, *PIPELINE, ei.Exponential([0.1, 0.2], "e"), ei.Constant([0.1, 0.2], "c"), ei.Measured([0.2, 0.1], "m")),
-        paper.scenario().cascade, paper.scenario(), paper.scenario().replace(slot=[0.01, 0.02]), paper.measured_scenario(),
-        ei.latency(PIPELINE), ei.violation_bracket(PIPELINE, 0.5, [1.0, 2.0]), run, run.mean,
+        *(
+            NODE,
+            LINK,
+            PIPELINE,
+            *PIPELINE,
+            ei.Exponential([0.1, 0.2], "e"),
+            ei.Constant([0.1, 0.2], "c"),
+            ei.Measured([0.2, 0.1], "m"),
+        ),
+        paper.scenario().cascade,
+        paper.scenario(),
+        paper.scenario().replace(slot=[0.01, 0.02]),
+        paper.measured_scenario(),
+        ei.latency(PIPELINE),
+        ei.violation_bracket(PIPELINE, 0.5, [1.0, 2.0]),
+        run,
+        run.mean,
         ei.plan.Allocation(np.array([1, 2]), np.array([3, 4]), row, row),
-        RULE, EVALUATION, queue.DeadlinePolicy([RULE], [0.4], 1.0), queue.Served(row, row, row, np.array([0, 1]), row > 0),
-        QUANTISER, PCA, bridge.Channels([0, 2], np.ones((3, 2, 2))), bridge.Codec((2, 2, 2), [], QUANTISER),
-        ei.Estimate(0.5, 0.4, 0.6, 0.95, 9), bridge.RatePoint("a", *[ei.Estimate(1.0, 0.5, 2.0, 0.95, 9)] * 4),
-        bridge.Order("a"), bridge.Scheduler(), *bridge.Scheduler().steps(2, "ddim"),
-        bridge.Division((0, 1), ("h",), ("y",), (), ("y",)), bridge.LinkRate(),
+        RULE,
+        EVALUATION,
+        queue.DeadlinePolicy([RULE], [0.4], 1.0),
+        queue.Served(row, row, row, np.array([0, 1]), row > 0),
+        QUANTISER,
+        PCA,
+        bridge.Channels([0, 2], np.ones((3, 2, 2))),
+        bridge.Codec((2, 2, 2), [], QUANTISER),
+        ei.Estimate(0.5, 0.4, 0.6, 0.95, 9),
+        bridge.RatePoint("a", *[ei.Estimate(1.0, 0.5, 2.0, 0.95, 9)] * 4),
+        bridge.Order("a"),
+        bridge.Scheduler(),
+        *bridge.Scheduler().steps(2, "ddim"),
+        bridge.Division((0, 1), ("h",), ("y",), (), ("y",)),
+        bridge.LinkRate(),
         bridge.Generation(np.zeros((1, 1, 3), np.uint8), "r", "split", 1, 2, 0.5, ""),
         *bridge_values(),
-    ]  # fmt: skip
+    ]
 
 
 def bridge_values():
@@ -94,7 +118,10 @@ def test_values_copy_and_stay_frozen(examples, way):
 
 def test_every_public_value_is_among_the_examples(examples):
     """But for those that need a network's run, or hold a session, a socket or a model."""
-    elsewhere = "BestCuts Cut CutRun Inference LoadTest NetworkProfile Profile Graph Operation Tensor Tile Tiling Autoencoder ExitManifest ImageMeasure SetMeasure".split()
+    elsewhere = (
+        "BestCuts Cut CutRun Inference LoadTest NetworkProfile Profile Graph Operation Tensor Tile Tiling "
+        "Autoencoder ExitManifest ImageMeasure SetMeasure"
+    ).split()
     here = {type(value).__name__ for value in examples} | {"Interval"}  # another name of Estimate
     for room in ROOMS:
         for name in room.__all__:
@@ -178,9 +205,10 @@ def errors():
         except ImportError:
             continue
         found |= {
-            kind for _, kind in inspect.getmembers(loaded, inspect.isclass)
+            kind
+            for _, kind in inspect.getmembers(loaded, inspect.isclass)
             if issubclass(kind, BaseException) and kind.__module__.startswith("edgeinfer")
-        }  # fmt: skip
+        }
     return sorted(found, key=lambda kind: kind.__qualname__)
 
 

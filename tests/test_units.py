@@ -48,29 +48,29 @@ TIMES = {
     "slot of bound": (lambda x: ei.violation_bound(DEVICE, 1.0, 3.0, "corrected", slot=x), "slot", 0.02),
     "bracket": (lambda x: ei.violation_bracket(DEVICE, 1.0, x), "deadline", 2.0),
     "max_arrival_rate": (lambda x: ei.max_arrival_rate(DEVICE, x, 0.1, tolerance=0.1), "deadline", 2.0),
-    "min_bandwidth": (
-        lambda x: ei.min_bandwidth(SPLIT, 0.1, x, 0.1, tolerance=0.3, method="union"), "deadline", 4.0
-    ),
+    "min_bandwidth": (lambda x: ei.min_bandwidth(SPLIT, 0.1, x, 0.1, tolerance=0.3, method="union"), "deadline", 4.0),
     "simulate": (lambda x: simulated(deadlines=x).violation.value.tolist(), "deadlines", 0.5),
     "rare_violation": (
-        lambda x: ei.rare_violation(DEVICE, 1.0, x, relative_error=0.3, rng=1, threads=1).value, "deadline", 2.0
+        lambda x: ei.rare_violation(DEVICE, 1.0, x, relative_error=0.3, rng=1, threads=1).value,
+        "deadline",
+        2.0,
     ),
     "slot of scenario": (lambda x: paper.scenario().replace(slot=x), "slot", 0.02),
     "best_paradigm": (lambda x: ei.plan.best_paradigm(paper.scenario(), "violation", deadline=x), "deadline", 6.0),
     "allocate": (lambda x: waiting(deadline=x), "deadline", 4.0),
     "allocate step": (lambda x: waiting(prior_step_seconds=x), "prior_step_seconds", 0.1),
-    "policy": (
-        lambda x: queue.DeadlinePolicy([rules.ExitRule([0.9])], [0.4], x).deadline, "deadline", 1.0
-    ),
+    "policy": (lambda x: queue.DeadlinePolicy([rules.ExitRule([0.9])], [0.4], x).deadline, "deadline", 1.0),
     "mean_times": (
-        lambda x: queue.DeadlinePolicy([rules.ExitRule([0.9])], [x], 1.0).mean_times.tolist(), "mean_times[0]", 0.5
+        lambda x: queue.DeadlinePolicy([rules.ExitRule([0.9])], [x], 1.0).mean_times.tolist(),
+        "mean_times[0]",
+        0.5,
     ),
     "violation": (SERVED.violation, "deadline", 2.0),
     "backlog": (lambda x: int(SERVED.backlog(x)), "times", 1.5),
     "rate": (lambda x: observed(1e6, x), "seconds", 2.0),
     "airtime": (lambda x: bridge.Airtime(LINK, seed=1).finish(1e6, x), "now", 2.0),
     "with_times": (lambda x: EVALUATION.with_times([1.0, 3.0], x).full_cost, "full_time", 2.5),
-}  # fmt: skip
+}
 NUMBERS = {
     "Node": (lambda x: ei.Node("n", x), "flops"),
     "bandwidth": (lambda x: ei.RayleighLink(x, 31, -100, 100, 0.01), "bandwidth"),

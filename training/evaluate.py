@@ -1,7 +1,7 @@
 """Measure an exported scenes cascade: `python training/evaluate.py FOLDER --out build/evaluation.json`.
 
-Needs no torch. Everything is measured on held-out captions, each number with a 95 % interval by bootstrap over captions (the
-seeds of a caption go together).
+Needs no torch. Everything is measured on held-out captions, each number with a 95 % interval by bootstrap over captions
+(the seeds of a caption go together).
 """
 
 from __future__ import annotations

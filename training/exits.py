@@ -304,7 +304,9 @@ def export(
 
 
 def choose_codec(folder: Path) -> str:
-    """Fit the standard codecs for the first cut, save the one of fewest bits that keeps to `SURE_LOSS` on validation; its name."""
+    """Fit the standard codecs for the first cut, save the one of fewest bits that keeps to `SURE_LOSS` on validation;
+    its name.
+    """
     network = load_exits(folder)
     data = {part: load_data(part, network.manifest) for part in ("train", "validation")}
     codecs = standard_codecs(network, *data["train"], bits=(2, 3, 4))

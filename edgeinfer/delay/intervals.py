@@ -26,9 +26,9 @@ def dispersion(loads: Floats, service: Floats, arrival: float) -> Floats:
     """Variance of the number of jobs above a high level, over that of as many independent jobs.
 
     1 + 2 load (c_a^2 + c_s^2) / (1 - load)^2 for one queue, the sum of the correlations: exact for M/M/1 (the walk of
-    waiting times seen from a job above the level, by a change of measure) and the diffusion limit for others. Counts over
-    finite runs scatter about it (M/M/1 at load 0.9: 470 was measured against 361). Queues in tandem are taken to add as
-    independent ones would, in the root of the sum of squares.
+    waiting times seen from a job above the level, by a change of measure) and the diffusion limit for others. Counts
+    over finite runs scatter about it (M/M/1 at load 0.9: 470 was measured against 361). Queues in tandem are taken to
+    add as independent ones would, in the root of the sum of squares.
 
     Parameters
     ----------

@@ -26,7 +26,10 @@ def _doubt(answer: dict[str, Any], target: float) -> str:
         return f"{count} did not reach relative_error = {target:g}, but {error:.2g}"
     if answer["replications"] < answer["needed"]:
         return f"{count} are too few for an interval: {np.ceil(answer['needed']):.6g} are needed for such weights"
-    return f"the largest of {count} carries {100 * answer['largest_weight_share']:.2g} % of the sum: too few for an interval"
+    return (
+        f"the largest of {count} carries {100 * answer['largest_weight_share']:.2g} % of the sum: too few for an "
+        f"interval"
+    )
 
 
 def rare_violation(
@@ -74,7 +77,8 @@ def rare_violation(
     AccuracyWarning
         Where `max_replications` do not reach `relative_error`; where they do, but are fewer than 64 for one
         stage or 128 a stage of several, or than 100 times the squared skewness of the weights, or one weight is
-        more than 5 % of their sum, so that the interval cannot be trusted; and where the value is below the normal range of a double, 2.2e-308.
+        more than 5 % of their sum, so that the interval cannot be trusted; and where the value is below the normal
+        range of a double, 2.2e-308.
 
     Raises
     ------

@@ -7,8 +7,8 @@ them, let stage m never be faster than any other, and the stages before m be con
 time in m alone, an M/G/1 queue.
 
 Ends: the sojourn time is at least that of the path which has all jobs at a stage j; choosing its first job by the
-services at j alone leaves the others' means, so that E[W] >= sum of all E[X] + E[wait of an M/G/1 queue with X_j]. It is
-at most that of the serial path, which has the services of all paths. Both ends of P(W > t), which fall with t, are
+services at j alone leaves the others' means, so that E[W] >= sum of all E[X] + E[wait of an M/G/1 queue with X_j]. It
+is at most that of the serial path, which has the services of all paths. Both ends of P(W > t), which fall with t, are
 summed on the far and on the near side of each cell of a grid; behind its last point t, P(W > s) <= C exp(-theta s)
 (csrc/edgeinfer/bound.h) adds C exp(-theta t) / theta to the upper end.
 """

@@ -42,8 +42,8 @@ def shares(
 
     Groups are drawn whole, with replacement (the percentile bootstrap of a ratio of sums). The intervals of all columns
     hold together with the confidence, each with its part of what is left of it. Where no group differs from another a
-    bootstrap knows no width: then the exact limit for that many independent groups stands. One group alone tells nothing,
-    and its interval is [0, 1]; below some twenty the intervals are a little short.
+    bootstrap knows no width: then the exact limit for that many independent groups stands. One group alone tells
+    nothing, and its interval is [0, 1]; below some twenty the intervals are a little short.
 
     Parameters
     ----------

@@ -255,8 +255,8 @@ _laws = _Laws(256 * 2**20)
 class TransferTime:
     """Exact law of a transfer time: whole slots, then the fraction of the last that is needed.
 
-    P(X > (n + f) slot) = P(R_1 + .. + R_n + f R_{n+1} < J / slot), computed to 1e-6 relative down to 1e-12, for a mean SNR
-    of -40 to 90 dB and up to 1e7 slots a transfer.
+    P(X > (n + f) slot) = P(R_1 + .. + R_n + f R_{n+1} < J / slot), computed to 1e-6 relative down to 1e-12, for a mean
+    SNR of -40 to 90 dB and up to 1e7 slots a transfer.
 
     Parameters
     ----------

@@ -95,8 +95,8 @@ def tidy(model: Any, label: str) -> None:
     """Bring a model into one form, in place, which changes nothing of what it computes.
 
     Nodes are put behind what they read, in bodies and functions too, and ONNX's own domain is named "", as ONNX Runtime
-    does as it loads a model. Weights are initializers and no inputs: also those that Constant nodes hold, and those that
-    inputs could replace.
+    does as it loads a model. Weights are initializers and no inputs: also those that Constant nodes hold, and those
+    that inputs could replace.
 
     Raises
     ------

@@ -11,7 +11,8 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.network.elements import CROSSING
 
-#: What integers are made up as, one after another until the network runs: a divisor must not be 0, an index must be small.
+#: What integers are made up as, one after another until the network runs: a divisor must not be 0, an index must be
+#: small.
 FILLS = (1, 0, 2, 16)
 
 

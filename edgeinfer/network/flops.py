@@ -18,7 +18,8 @@ _FREE = frozenset(
     NhwcMaxPool Pad QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul
     QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere QuantizeBFP QuantizeLinear QuantizeWithOrder QuickGelu
     Range RelativePositionBias RemovePadding RestorePadding RotaryEmbedding SampleOp SimplifiedLayerNormalization
-    SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer TorchEmbedding Trilu Unique""".split()
+    SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer TorchEmbedding Trilu
+    Unique""".split()
 )
 _OTHER = "com.microsoft"
 _LEARNING = "ai.onnx.ml"

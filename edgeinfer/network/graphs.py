@@ -120,7 +120,9 @@ class Graph(_validate.Value):
 
     @cached_property
     def results(self) -> tuple[str, ...]:
-        """Outputs that an operation gives; the others depend on no operation, and are the device's without computing."""
+        """Outputs that an operation gives; the others depend on no operation, and are the device's without
+        computing.
+        """
         return tuple(name for name in self.outputs if name in self.producer)
 
     @cached_property
@@ -183,8 +185,8 @@ def read_graph(
     """Operations, tensors, sizes and FLOP of an ONNX network.
 
     Sizes come from static inference, and where that does not say them from ONNX Runtime, which then runs the network
-    twice; a tensor whose size depends on the data is marked, as one whose type no message carries. An If, a Loop, a Scan
-    and a call of a local function are one operation each.
+    twice; a tensor whose size depends on the data is marked, as one whose type no message carries. An If, a Loop, a
+    Scan and a call of a local function are one operation each.
 
     Parameters
     ----------
@@ -278,8 +280,8 @@ def _operations(
 def count_flops(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """FLOP of one pass: two a multiply-add of every convolution and matrix product.
 
-    Element-wise operations, normalisations and look-ups are not counted, as is the custom; nor is what depends on weights
-    alone, which is computed once.
+    Element-wise operations, normalisations and look-ups are not counted, as is the custom; nor is what depends on
+    weights alone, which is computed once.
 
     Parameters
     ----------

@@ -25,8 +25,8 @@ def load_model(model: Any) -> tuple[Any, str]:
     Parameters
     ----------
     model : path, binary file or onnx.ModelProto
-        External data must lie in the file's folder, or, where that is a snapshot in a hub's cache, anywhere in the cache;
-        links are followed. A ModelProto is not changed.
+        External data must lie in the file's folder, or, where that is a snapshot in a hub's cache, anywhere in the
+        cache; links are followed. A ModelProto is not changed.
 
     Raises
     ------
@@ -129,7 +129,9 @@ def _root(folder: Path) -> Path:
 
 
 def serialised(model: Any) -> tuple[bytes, dict[str, NDArray[Any]]]:
-    """A model as bytes, and the weights that do not fit into them, by name; the bytes refer to these as external data."""
+    """A model as bytes, and the weights that do not fit into them, by name; the bytes refer to these as external
+    data.
+    """
     if _size(model) <= _LARGEST:
         return model.SerializeToString(deterministic=True), {}
     light, taken = _parted(model)

@@ -272,8 +272,8 @@ def _product_rate(threads: int) -> float:
 def _owners(graph: Graph, optimised: Any) -> dict[str, list[int]]:
     """For each kernel's name the operations that it stands for.
 
-    A kernel that gives no tensor of the file, such as one within a local function or a change of layout, stands for those
-    of the first kernels behind it that do.
+    A kernel that gives no tensor of the file, such as one within a local function or a change of layout, stands for
+    those of the first kernels behind it that do.
     """
     present = {name for node in optimised.node for name in node.output if name}
     readers: dict[str, list[Any]] = {}

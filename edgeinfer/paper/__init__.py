@@ -1,4 +1,6 @@
-"""The paper's scenario and the shipped cascade's, and one module a figure or table: data(scenario) -> Dataset, draw(data) -> Figure."""
+"""The paper's scenario and the shipped cascade's, and one module a figure or table: data(scenario) -> Dataset,
+draw(data) -> Figure.
+"""
 
 from importlib import import_module
 from typing import Any

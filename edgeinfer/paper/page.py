@@ -70,12 +70,14 @@ def write_page(
 <html lang="en"><meta charset="utf-8"><title>edgeinfer: the paper's figures and tables</title>
 <style>
 body {{ font: 15px/1.5 sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }}
-img {{ max-width: 100%; }} table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ccc; padding: .2em .6em; }}
+img {{ max-width: 100%; }}
+table {{ border-collapse: collapse; }}
+td, th {{ border: 1px solid #ccc; padding: .2em .6em; }}
 .failed {{ color: #a02020; }}
 </style>
 <h1>Device-edge collaborative inference: figures and tables</h1>
-<p>Every number is given by the paper, assumed where the paper is silent, derived by formula, simulated, or measured; each
-item says which.{f" {html.escape(note)}" if note else ""}</p>
+<p>Every number is given by the paper, assumed where the paper is silent, derived by formula, simulated, or
+measured; each item says which.{f" {html.escape(note)}" if note else ""}</p>
 {"".join(sections)}
 <section><h2>All parameters</h2><table><tr><th>parameter</th><th>value</th><th>unit</th><th>provenance</th></tr>
 {parameters}</table></section>

@@ -173,9 +173,9 @@ def measured_scenario(profile: str | Path | None = None, *, slowdown: float = 2.
     """The shipped cascade's own numbers: its FLOP and bits, and the speed that it was measured to run at.
 
     Each node has one rate, the edge that of the prior stage and the device that of the decode stage over `slowdown`, so
-    that a stage that runs on the other node takes nearly, not exactly, its measured time; `bridge.Profile.pipelines` has
-    the times themselves. Guidance's passes are counted in `decode_step`. The downlink and the arrival rate are chosen: the
-    paper's channel at a bandwidth and a load at which transfers and queues matter.
+    that a stage that runs on the other node takes nearly, not exactly, its measured time; `bridge.Profile.pipelines`
+    has the times themselves. Guidance's passes are counted in `decode_step`. The downlink and the arrival rate are
+    chosen: the paper's channel at a bandwidth and a load at which transfers and queues matter.
 
     Parameters
     ----------

@@ -144,8 +144,9 @@ def convolution_inputs(path: str | Path) -> tuple[str, ...]:
 def haar_detail(images: ArrayLike, order: int = 2) -> NDArray[np.float64]:
     """How much detail images have at the scale of two pixels: means of the Haar coefficients of the finest level.
 
-    Features for FID and KID that see just what plain upsampling by two cannot make up, whatever the images show. Of order 2,
-    root mean squares, they follow edges; of order 1, mean absolutes, faint texture in flat areas counts as well.
+    Features for FID and KID that see just what plain upsampling by two cannot make up, whatever the images show. Of
+    order 2, root mean squares, they follow edges; of order 1, mean absolutes, faint texture in flat areas counts as
+    well.
 
     Parameters
     ----------
@@ -176,7 +177,8 @@ def haar_detail(images: ArrayLike, order: int = 2) -> NDArray[np.float64]:
     array = _validate.plain("images", images)
     if array.ndim != 4 or array.dtype != np.uint8 or array.shape[1] % 2 or array.shape[2] % 2 or not array.size:
         raise ValueError(
-            f"images of shape {array.shape} and type {array.dtype}: must be (n, height, width, channels) uint8, sides even"
+            f"images of shape {array.shape} and type {array.dtype}: must be (n, height, width, channels) uint8, "
+            f"sides even"
         )
     n, height, width, channels = array.shape
     blocks = array.reshape(n, height // 2, 2, width // 2, 2, channels).astype(np.float32) / 2

@@ -55,8 +55,8 @@ def sweep(
         Several processes may use one at once: each computes cells that no other does, and returns the whole table.
         Axes may have other values than before, in any order, if each shares one with the store; only new cells are
         computed (the log `edgeinfer.study` says which). It belongs to the function's code, the values and the code that
-        it refers to, the scenario, the seed and the versions of libraries. Values that the calls themselves change, such
-        as a counter or a cache, do not count.
+        it refers to, the scenario, the seed and the versions of libraries. Values that the calls themselves change,
+        such as a counter or a cache, do not count.
     client : dask.distributed.Client, optional
         Where cells are computed; in this process by default.
     progress : bool
@@ -154,7 +154,8 @@ class _Grid:
             signature.bind(self.scenario, **others)
         except TypeError as error:
             raise ValueError(
-                f"axes = {', '.join(self.axes)}: must be fields of the scenario, or arguments of the function with which"
+                f"axes = {', '.join(self.axes)}: must be fields of the scenario, or arguments of the function with "
+                f"which"
                 f" it can be called ({error})"
             ) from None
 

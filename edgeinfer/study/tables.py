@@ -139,7 +139,8 @@ class _Table:
             for index, part in arrays.items():
                 if part.dtype.kind in "iu" and part.size and max(int(part.max()), -int(part.min())) > _EXACT:
                     raise ValueError(
-                        f"{name} of cell {self.say(index)}: must be within 2^53 beside values that are not whole numbers"
+                        f"{name} of cell {self.say(index)}: must be within 2^53 beside values that are not whole "
+                        f"numbers"
                     )
         return kind
 

@@ -40,7 +40,12 @@ def test_file(tmp_path):
     path = tmp_path / "table.json"
     path.write_text(json.dumps([{"prior_steps": 4, "decode_steps": 2, "quality": 1.5}]))
     assert read_allocations(path) == (Allocation(4, 2, 1.5),)
-    for text, reason in [("[]", "at least one"), ("[{}]", "prior_steps"), ("{", "table.json"), ('[{"prior_steps": 0, "decode_steps": 1}]', "prior_steps = 0")]:  # fmt: skip
+    for text, reason in [
+        ("[]", "at least one"),
+        ("[{}]", "prior_steps"),
+        ("{", "table.json"),
+        ('[{"prior_steps": 0, "decode_steps": 1}]', "prior_steps = 0"),
+    ]:
         path.write_text(text)
         with pytest.raises(ValueError, match=reason):
             read_allocations(path)

@@ -166,9 +166,10 @@ def test_inference_names_what_is_wrong(calls, served, changes, status, text):
     options = {"message_bytes": 2**26} if changes.get("seed") is BIG else {}
     with system.stub(served, **options) as big:
         fails(lambda: big.ModelInfer(inference(**changes), timeout=SOON), status, text)
-    fails(lambda: list(calls.ModelStreamInfer(iter([inference(**changes)]), timeout=SOON)), *(
-        (status, text) if changes.get("seed") is not BIG else ("RESOURCE_EXHAUSTED", "larger than max")
-    ))  # fmt: skip
+    fails(
+        lambda: list(calls.ModelStreamInfer(iter([inference(**changes)]), timeout=SOON)),
+        *((status, text) if changes.get("seed") is not BIG else ("RESOURCE_EXHAUSTED", "larger than max")),
+    )
 
 
 def test_a_shape_that_lies_about_its_size(calls):
@@ -262,9 +263,12 @@ def test_a_thousand_malformed_frames(served, calls):
                 with pytest.raises(grpc.RpcError) as failure:
                     call(data, timeout=SOON)
                 assert failure.value.code() in (
-                    grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND,
-                    grpc.StatusCode.UNKNOWN, grpc.StatusCode.FAILED_PRECONDITION,
-                ), failure.value  # fmt: skip
+                    grpc.StatusCode.INTERNAL,
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    grpc.StatusCode.NOT_FOUND,
+                    grpc.StatusCode.UNKNOWN,
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                ), failure.value
     assert system.serves(served)
 
 

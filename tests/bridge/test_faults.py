@@ -187,11 +187,17 @@ def test_command_line(tiny_folder, tmp_path, alone):
         (("link", "--listen", "0", "--to", "127.0.0.1:1", "--outage", "3:2"), "outages[0]"),
         (("generate", "a circle", "-o", "x.png"), "needs --edge HOST:PORT"),
         (("generate", "a cat", "--model", "{model}", "--paradigm", "device", "-o", "{out}"), "'cat'"),
-        (("generate", "a", "--model", "{model}", "--paradigm", "device", "-o", "{out}/no/x.png"), "its folder must exist"),
-        (("generate", "a", "--model", "{model}", "--paradigm", "device", "-o", "x.png", "--prior-steps", "3"), "both or neither"),
+        (
+            ("generate", "a", "--model", "{model}", "--paradigm", "device", "-o", "{out}/no/x.png"),
+            "its folder must exist",
+        ),
+        (
+            ("generate", "a", "--model", "{model}", "--paradigm", "device", "-o", "x.png", "--prior-steps", "3"),
+            "both or neither",
+        ),
         (("edge", "{model}", "--certificate", "{model}/cascade.json"), "certificate, key: must be given together"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(tiny_folder, tmp_path, monkeypatch, capsys, arguments, text):
     told = [argument.format(model=tiny_folder, out=tmp_path / "x.png") for argument in arguments]
     monkeypatch.setattr("sys.argv", ["edgeinfer", *told])
@@ -243,9 +249,22 @@ def authority(tmp_path):
     for name in ("edge", "client"):
         openssl(*new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", "2", "-extfile", "names",
-        )  # fmt: skip
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-out",
+            f"{name}.pem",
+            "-days",
+            "2",
+            "-extfile",
+            "names",
+        )
     return tmp_path
 
 
@@ -270,9 +289,17 @@ def test_tls(tiny_folder, cascade, authority):
 @pytest.mark.parametrize(("paradigm", "stages"), [("split", 3), ("edge", 2), ("device", 1)])
 def test_load(tiny_folder, tmp_path, paradigm, stages):
     measured = load_test(
-        paradigm, 20.0, 12, model=tiny_folder, prior_steps=4, decode_steps=3, link=LINK, seed=1, slowdown=3.0,
+        paradigm,
+        20.0,
+        12,
+        model=tiny_folder,
+        prior_steps=4,
+        decode_steps=3,
+        link=LINK,
+        seed=1,
+        slowdown=3.0,
         folder=tmp_path,
-    )  # fmt: skip
+    )
     assert measured.failures == {} and measured.sojourn.shape == (12, stages) == measured.service.shape
     assert np.isfinite(measured.sojourn).all() and (np.diff(measured.sojourn, axis=1) >= 0).all()
     assert measured.arrivals[0] == 0 and (np.diff(measured.arrivals) > 0).all()

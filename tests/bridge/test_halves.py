@@ -1,4 +1,6 @@
-"""The two halves of a cut network as processes: any cut gives the whole network's outputs, whatever breaks or changes."""
+"""The two halves of a cut network as processes: any cut gives the whole network's outputs, whatever breaks or
+changes.
+"""
 
 import json
 import signal
@@ -436,10 +438,12 @@ def test_the_edge_with_its_part_alone(model, sessions, feeds, expected, tmp_path
 
 
 def test_nothing_is_lost_or_answered_twice_while_the_link_changes(model, sessions, feeds, expected, tmp_path):
-    """Fast, slow, out, and fast again, with four requests in flight: the cut follows, wholly remote, split, wholly local.
+    """Fast, slow, out, and fast again, with four requests in flight: the cut follows, wholly remote, split, wholly
+    local.
 
-    The best cut is remote above 1 Mbit/s and split down to 40 kbit/s. What the device sees is the link's rate or less, since
-    every transfer costs processor time too: 131 kbit at once, or 8 kbit at the split, must not take 0.1 s more than that.
+    The best cut is remote above 1 Mbit/s and split down to 40 kbit/s. What the device sees is the link's rate or less,
+    since every transfer costs processor time too: 131 kbit at once, or 8 kbit at the split, must not take 0.1 s more
+    than that.
     """
     path = tmp_path / "edge.jsonl"
     bits = 32 * np.array(WIDTHS)
@@ -450,10 +454,13 @@ def test_nothing_is_lost_or_answered_twice_while_the_link_changes(model, session
     rated = [round(speed * seconds) for seconds in (first, 0, others, 0, 0, 0)]
     graph = type(sessions.graph)(
         **vars_of(sessions.graph)
-        | {"operations": tuple(
-            type(o)(**vars_of(o) | {"flops": work}) for o, work in zip(sessions.graph.operations, rated, strict=True)
-        )}
-    )  # fmt: skip
+        | {
+            "operations": tuple(
+                type(o)(**vars_of(o) | {"flops": work})
+                for o, work in zip(sessions.graph.operations, rated, strict=True)
+            )
+        }
+    )
     cuts = best_cuts(graph, device=Node("device", speed), edge=Node("edge", 1e6 * speed), link=link(1e6))
     assert [c.bits[0] for c in cuts.cuts] == [0, bits[1], bits[0]]
     np.testing.assert_allclose(cuts.rates, [4e4, 1e6], rtol=0.02)
@@ -565,9 +572,20 @@ def test_command_line(model, feeds, expected, served, tmp_path):
     out = tmp_path / "out.npz"
     for where, source in (("2", "x.npy"), ("auto", "x.npz")):
         done = run(
-            "infer", model, "--edge", served, "--cut", where, "--input", tmp_path / source, "-o", out, "--json",
-            "--requests", 2,
-        )  # fmt: skip
+            "infer",
+            model,
+            "--edge",
+            served,
+            "--cut",
+            where,
+            "--input",
+            tmp_path / source,
+            "-o",
+            out,
+            "--json",
+            "--requests",
+            2,
+        )
         assert done.returncode == 0 and not done.stderr, done.stderr
         rows = json.loads(done.stdout)
         assert len(rows) == 2 and all(row["total_s"] > 0 and not row["reason"] for row in rows)
@@ -590,15 +608,24 @@ def test_command_line(model, feeds, expected, served, tmp_path):
         (("serve", "{model}", "--shape", "x"), "--shape x: must be NAME=SIZES"),
         (("serve", "{folder}/liar"), "parts.json: not the parts of a cut"),
         (("infer", "{model}"), "--cut auto: needs --edge HOST:PORT"),
-        (("infer", "{model}", "--cut", "7", "--edge", "127.0.0.1:1"), "--cut 7: must be auto, device, edge or in 0 .. 6"),
+        (
+            ("infer", "{model}", "--cut", "7", "--edge", "127.0.0.1:1"),
+            "--cut 7: must be auto, device, edge or in 0 .. 6",
+        ),
         (("infer", "{model}", "--cut", "device", "--input", "{folder}/torn.onnx"), "torn.onnx: "),
-        (("infer", "{model}", "--cut", "device", "--input", "{folder}/short.npy"), "--input 'x' = (3,): must have 2 sizes"),
+        (
+            ("infer", "{model}", "--cut", "device", "--input", "{folder}/short.npy"),
+            "--input 'x' = (3,): must have 2 sizes",
+        ),
         (("infer", "{model}", "--cut", "2", "--edge", "127.0.0.1"), "edge = '127.0.0.1': must be HOST:PORT"),
         (("infer", "{model}", "--cut", "2", "--edge", "127.0.0.1:1"), "edge: UNAVAILABLE"),
         (("infer", "{model}", "--cut", "device", "--deadline", "-1"), "'--deadline'"),
-        (("infer", "{model}", "--edge", "127.0.0.1:1", "--ca", "{model}", "--key", "{model}"), "must be the CA, or all three"),
+        (
+            ("infer", "{model}", "--edge", "127.0.0.1:1", "--ca", "{model}", "--key", "{model}"),
+            "must be the CA, or all three",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(model, tmp_path, monkeypatch, capsys, arguments, text):
     (tmp_path / "torn.onnx").write_bytes(b"\x08")
     np.save(tmp_path / "short.npy", np.zeros(3, np.float32))

@@ -11,7 +11,9 @@ LINK = RayleighLink(1e6, 31, -100, 128.1, 1e-3)
 
 @pytest.fixture(scope="module")
 def cuts():
-    """Local below 1 Mbit/s, split up to 9 Mbit/s, remote beyond: 9 Mbit in, 1 Mbit in the middle, 1 s each on the device."""
+    """Local below 1 Mbit/s, split up to 9 Mbit/s, remote beyond: 9 Mbit in, 1 Mbit in the middle, 1 s each on the
+    device.
+    """
     tensors = {n: Tensor(n, "uint8", (bits // 8,), bits) for n, bits in (("x", 9_000_000), ("h", 1_000_000), ("y", 8))}
     first = Operation(0, "f", "Conv", ("x",), ("h",), 10**9 * 8 // 9, 0)
     second = Operation(1, "g", "Conv", ("h",), ("y",), 10**9, 0)
@@ -20,7 +22,9 @@ def cuts():
 
 
 def test_the_estimate_is_of_bits_over_seconds():
-    """Constant rates are found at once; among transfers of all sizes the mean over time counts, not that over transfers."""
+    """Constant rates are found at once; among transfers of all sizes the mean over time counts, not that over
+    transfers.
+    """
     rate = LinkRate()
     assert np.isnan(rate.value)
     for bits in (1e3, 1e6, 10.0):
@@ -64,7 +68,10 @@ def test_bad_input_is_named(cuts):
         (lambda: AdaptiveCut(chain), "between 3 nodes"),
         (lambda: AdaptiveCut(cuts, factor=1.0), "factor = 1"),
         (lambda: LinkRate(0.0), "weight = 0"),
-        (lambda: best_cuts(cuts.cuts[0].network, device=nodes["device"], edge=nodes["edge"][0], link=LINK, among=[]), "among"),
-    ]:  # fmt: skip
+        (
+            lambda: best_cuts(cuts.cuts[0].network, device=nodes["device"], edge=nodes["edge"][0], link=LINK, among=[]),
+            "among",
+        ),
+    ]:
         with pytest.raises(ValueError, match=text):
             call()

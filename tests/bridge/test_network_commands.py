@@ -174,9 +174,20 @@ def test_an_edge_that_starts_late_is_found(fixed):
         port = free.getsockname()[1]
     # The edge of this test is all that answers; the profile keeps the cut on the edge.
     device = [
-        sys.executable, "-m", "edgeinfer.cli", "infer", str(fixed), "--edge", f"127.0.0.1:{port}", "--cut", "edge",
-        "--fallback", "--csv", "--requests", "1000000",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "edgeinfer.cli",
+        "infer",
+        str(fixed),
+        "--edge",
+        f"127.0.0.1:{port}",
+        "--cut",
+        "edge",
+        "--fallback",
+        "--csv",
+        "--requests",
+        "1000000",
+    ]
     with subprocess.Popen(device, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             names = process.stdout.readline().strip().split(",")

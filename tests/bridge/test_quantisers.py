@@ -53,7 +53,8 @@ def test_lloyd_max_is_no_worse_than_uniform_on_its_samples(x, width):
 
 
 def test_lloyd_max_of_a_normal_law_is_the_known_one():
-    # Max (1960), table I: 4 levels of the standard normal, squared error 0.1175. 2e5 samples: 1 % is > 4 standard errors.
+    # Max (1960), table I: 4 levels of the standard normal, squared error 0.1175. 2e5 samples: 1 % is > 4 standard
+    # errors.
     x = np.random.default_rng(1).normal(size=(200_000, 1, 1))
     quantiser = lloyd_max(x, 2)
     np.testing.assert_allclose(quantiser.levels[0], [-1.510, -0.4528, 0.4528, 1.510], rtol=0.02)

@@ -65,7 +65,9 @@ def text_encoder(seed=0, output="last_hidden_state"):
 
 
 def network(size, image=None, seed=0, channels=4):
-    """A denoiser of `size` pixels: sample, timestep, encoder_hidden_states [, image of `image` pixels] -> out_sample."""
+    """A denoiser of `size` pixels: sample, timestep, encoder_hidden_states [, image of `image` pixels] ->
+    out_sample.
+    """
     g = _Graph(np.random.default_rng([seed, 2, size]))
     inputs = [
         ("sample", _FLOAT, ["batch", 3, size, size]),

@@ -46,7 +46,10 @@ def test_golden_values(latent):
     assert (upper / lower <= 1.02).all()
 
 
-@pytest.mark.parametrize(("d1", "d3", "ratio"), [(0.651, 0.458, 1.02), (0.458, 0.651, 1.05), (0.651, 0.64, 1.10), (0.64, 0.651, 1.10), (0.651, 0.651, 1.10)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("d1", "d3", "ratio"),
+    [(0.651, 0.458, 1.02), (0.458, 0.651, 1.05), (0.651, 0.64, 1.10), (0.64, 0.651, 1.10), (0.651, 0.651, 1.10)],
+)
 def test_ratio_of_the_ends_down_to_1e_9(latent, d1, d3, ratio):
     stages = [("deterministic", d1), ("transfer", latent), ("deterministic", d3)]
     lower, upper = bracket(stages, 1.0, [2.4, 4.8, 9.6, 17.5])

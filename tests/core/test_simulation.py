@@ -13,7 +13,20 @@ from edgeinfer import _core
 from .conftest import SNR
 
 
-def run(stages, entropy, *, rate=1.0, arrival=None, deadlines=(2.0,), jobs=40_000, replications=48, service="tandem", link="table", threads=2, warmup=2000):  # fmt: skip
+def run(
+    stages,
+    entropy,
+    *,
+    rate=1.0,
+    arrival=None,
+    deadlines=(2.0,),
+    jobs=40_000,
+    replications=48,
+    service="tandem",
+    link="table",
+    threads=2,
+    warmup=2000,
+):
     """Means over each replication."""
     arrival = ("poisson", (rate,)) if arrival is None else arrival
     answer = _core.simulate(
@@ -180,8 +193,10 @@ def test_rare_goldens(latent, entropy):
 
 
 def slot_twin(deadline, count, rng):
-    """P(W > T) of the link-bottleneck case from theory alone: backward recursion, slots drawn one by one under the tilted
-    law (R's exponent tilted, arrivals at lambda + theta), likelihood ratios in full. Returns value and standard error."""
+    """P(W > T) of the link-bottleneck case from theory alone: backward recursion, slots drawn one by one under the
+    tilted
+    law (R's exponent tilted, arrivals at lambda + theta), likelihood ratios in full. Returns value and standard error.
+    """
     rate, d1, d3, bits, snr, slot, bandwidth = 1.3, 0.3, 0.458, 5.2429e6, 10**0.1, 0.01, 10e6
     law = _core.Transfer(bits, bandwidth, snr, slot)
     low, high = 0.1, 5.0
@@ -246,8 +261,8 @@ def test_link_bottleneck_equals_a_slot_by_slot_twin(entropy):
     ids=["edge", "device", "link"],
 )
 def test_rare_interval_covers(d1, d3, bits, rate, deadline, entropy):
-    # The truth by a long run of its own, which plain simulation of 64 million jobs confirms. 300 runs at nominal 95 %: fewer
-    # than 271 cover with probability < 1e-3 if the coverage is right.
+    # The truth by a long run of its own, which plain simulation of 64 million jobs confirms. 300 runs at nominal 95 %:
+    # fewer than 271 cover with probability < 1e-3 if the coverage is right.
     stages = [("deterministic", d1), ("transfer", _core.Transfer(bits, 10e6, SNR, 0.01)), ("deterministic", d3)]
     long_run = _core.rare_violation(stages, rate, deadline, 3e-4, 1e9, entropy, 2)
     truth = long_run["value"]

@@ -118,7 +118,8 @@ def second_slot(carry, snr, f):
 
 
 def inverted(carry, snr, n, f, lower):
-    """P(r_1 + .. + r_n + f r_{n+1} < c), or its complement if `lower`, by the trapezoidal rule for the Laplace inversion
+    """P(r_1 + .. + r_n + f r_{n+1} < c), or its complement if `lower`, by the trapezoidal rule for the Laplace
+    inversion
     along the vertical line through the saddle point: right of 0 for the one, left for the other."""
     density, _, _, end = rate_law(snr)
     rate, weight = composite(end * np.linspace(0, 1, 201) ** 2)
@@ -280,7 +281,8 @@ def test_short_transfers_are_monotone(snr_db):
 
 
 def many_slots(snr, carry, n):
-    """P(r_1 + .. + r_n < c) to 12 digits: Tricomi's function in 30 digits along the vertical line through the saddle point,
+    """P(r_1 + .. + r_n < c) to 12 digits: Tricomi's function in 30 digits along the vertical line through the saddle
+    point,
     right of 0, or left of it for the complement."""
     with mpmath.workdps(30):
         s, c = mpmath.mpf(snr), mpmath.mpf(carry) * mpmath.log(2)

@@ -25,8 +25,8 @@ def random_case(seed):
     return pipeline, rate, deadline
 
 
-# 210 cases, each off by more than 4.5 standard errors with probability 7e-6: false alarms below 2e-3 in all, and the seeds
-# are fixed.
+# 210 cases, each off by more than 4.5 standard errors with probability 7e-6: false alarms below 2e-3 in all, and the
+# seeds are fixed.
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(7))
 def test_the_truth_lies_inside(block):

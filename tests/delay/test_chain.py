@@ -84,10 +84,17 @@ def test_the_truth_lies_inside_at_random_chains(seed):
     pipeline = random_chain(rng)
     rate = rng.uniform(0.05, 0.8) / pipeline.moments()[0].max()
     simulated = [
-        ei.simulate(pipeline, rate, times := np.array([1.5, 2.5]) * pipeline.moments()[0].sum(), jobs=20_000,
-                    replications=1, rng=8 * seed + i, threads=1).violation.value[..., -1]
+        ei.simulate(
+            pipeline,
+            rate,
+            times := np.array([1.5, 2.5]) * pipeline.moments()[0].sum(),
+            jobs=20_000,
+            replications=1,
+            rng=8 * seed + i,
+            threads=1,
+        ).violation.value[..., -1]
         for i in range(8)
-    ]  # fmt: skip
+    ]
     mean, error = np.mean(simulated, axis=0), np.std(simulated, axis=0, ddof=1) / np.sqrt(8)
     bracket = ei.violation_bracket(pipeline, rate, times)
     assert (bracket.lower <= mean + 10 * error + 1e-4).all() and (mean - 10 * error <= bracket.upper).all()

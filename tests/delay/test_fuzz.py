@@ -130,7 +130,16 @@ def compare_sampled(pipeline, rate, deadlines, bracket, seed):
             if not 1e-12 < bracket.upper[k]:
                 continue
             try:
-                rare = ei.rare_violation(pipeline, rate, deadlines[k], relative_error=error, rng=seed, threads=1, confidence=CONFIDENCE, max_replications=most)  # fmt: skip
+                rare = ei.rare_violation(
+                    pipeline,
+                    rate,
+                    deadlines[k],
+                    relative_error=error,
+                    rng=seed,
+                    threads=1,
+                    confidence=CONFIDENCE,
+                    max_replications=most,
+                )
             except ei.AccuracyWarning:
                 continue  # It says that its interval is not to be trusted.
             assert_apart("rare", rare.low, rare.high, bottom[k], top[k])

@@ -1,7 +1,8 @@
 """Intervals of `simulate`: coverage, few events, quantiles over all times.
 
-Coverage is measured over seeds that are fixed: a test passes or fails for good. Were the coverage exactly 95 %, 100 runs
-would cover fewer than 86 times with probability 1.4e-4; nearly every interval here covers at least as often in truth.
+Coverage is measured over seeds that are fixed: a test passes or fails for good. Were the coverage exactly 95 %, 100
+runs would cover fewer than 86 times with probability 1.4e-4; nearly every interval here covers at least as often in
+truth.
 """
 
 import os
@@ -45,9 +46,16 @@ EFFORT = [(1, 20_000), (2, 1000), (8, 1000), (32, 1000)] + ([(1, 1000), (8, 20_0
 @pytest.mark.parametrize("load", [0.1, 0.5, 0.7, 0.9, 0.95] if FUZZ else [0.5, 0.9])
 def test_mm1_is_covered(load, replications, jobs):
     deadlines = -np.log(PROBABILITIES) * load / (1 - load)
-    truths = {"violation": PROBABILITIES, "mean": load / (1 - load), "stage_waiting": load**2 / (1 - load), "utilisation": load}  # fmt: skip
+    truths = {
+        "violation": PROBABILITIES,
+        "mean": load / (1 - load),
+        "stage_waiting": load**2 / (1 - load),
+        "utilisation": load,
+    }
     # A mean of 1000 jobs at load 0.5, or of less, has an interval that covers 91 % of the time.
-    counts = misses(ei.Pipeline([ei.Exponential(load, "a")]), 1.0, deadlines, truths, jobs=jobs, replications=replications)  # fmt: skip
+    counts = misses(
+        ei.Pipeline([ei.Exponential(load, "a")]), 1.0, deadlines, truths, jobs=jobs, replications=replications
+    )
     assert_covered({"violation": counts.pop("violation")})
     assert_covered(counts, 0.91)
 
@@ -64,7 +72,14 @@ def test_md1_and_the_papers_split_are_covered(load, replications, jobs):
         bracket = ei.violation_bracket(pipeline, rate, deadlines)
         # The truth is known to within the bracket, far closer than the intervals.
         assert (bracket.upper < 1.03 * bracket.lower).all()
-        counts = misses(pipeline, rate, deadlines, {"violation": (bracket.lower + bracket.upper) / 2}, jobs=jobs, replications=replications)  # fmt: skip
+        counts = misses(
+            pipeline,
+            rate,
+            deadlines,
+            {"violation": (bracket.lower + bracket.upper) / 2},
+            jobs=jobs,
+            replications=replications,
+        )
         assert_covered(counts)
 
 
@@ -79,12 +94,25 @@ def test_a_chain_of_equal_queues_is_covered():
 
 
 def test_the_dispersion_is_that_of_mm1():
-    # ((1 + load) / (1 - load))^2. Of 4000 replications the variance of a count is known to about 5 %, clusters included.
+    # ((1 + load) / (1 - load))^2. Of 4000 replications the variance of a count is known to about 5 %, clusters
+    # included.
     for load in (0.3, 0.6):
         spread = dispersion(np.array([load]), np.array([1.0]), 1.0)[0]
         assert spread == pytest.approx(((1 + load) / (1 - load)) ** 2)
         deadline, jobs, entropy = np.log(1000) * load / (1 - load), 20_000, np.arange(4, dtype=np.uint64)
-        answer = _core.simulate([("exponential", load)], ("poisson", (1.0,)), np.array([deadline]), jobs, 400, 4000, 1, "tandem", "table", entropy, 2)  # fmt: skip
+        answer = _core.simulate(
+            [("exponential", load)],
+            ("poisson", (1.0,)),
+            np.array([deadline]),
+            jobs,
+            400,
+            4000,
+            1,
+            "tandem",
+            "table",
+            entropy,
+            2,
+        )
         measured = answer["violations"].var() / (jobs * 1e-3)
         assert measured == pytest.approx(spread, rel=0.15)
 
@@ -112,10 +140,18 @@ def test_all_late_is_the_complement_of_none():
 @pytest.mark.parametrize("replications", [1, 2, 8])
 @pytest.mark.parametrize("jobs", [1, 7, 100, 5000])
 def test_few_replications_have_sensible_ends(replications, jobs):
-    queue = ei.Pipeline([ei.Exponential(0.8, "a"), ei.Compute(0.0, ei.Node("n", 1.0), "nothing"), ei.Compute(0.2, ei.Node("n", 1.0), "b")])  # fmt: skip
+    queue = ei.Pipeline(
+        [
+            ei.Exponential(0.8, "a"),
+            ei.Compute(0.0, ei.Node("n", 1.0), "nothing"),
+            ei.Compute(0.2, ei.Node("n", 1.0), "b"),
+        ]
+    )
     widths = []
     for confidence in (0.5, 0.95, 0.999):
-        run = ei.simulate(queue, 1.0, [0.1, 3.0, 50.0], jobs=jobs, replications=replications, rng=5, confidence=confidence)  # fmt: skip
+        run = ei.simulate(
+            queue, 1.0, [0.1, 3.0, 50.0], jobs=jobs, replications=replications, rng=5, confidence=confidence
+        )
         for found in (run.mean, run.violation, run.stage_waiting, run.utilisation):
             assert found.confidence == confidence
             assert (found.low <= found.value).all() and (found.value <= found.high).all() and (found.low >= 0).all()
@@ -127,7 +163,9 @@ def test_few_replications_have_sensible_ends(replications, jobs):
 
 
 def test_a_wait_that_was_not_seen_has_an_upper_end():
-    run = ei.simulate(ei.Pipeline([ei.Compute(1e-6, ei.Node("n", 1.0), "a")]), 1.0, 1.0, jobs=1000, replications=4, rng=1)  # fmt: skip
+    run = ei.simulate(
+        ei.Pipeline([ei.Compute(1e-6, ei.Node("n", 1.0), "a")]), 1.0, 1.0, jobs=1000, replications=4, rng=1
+    )
     # The truth is 5e-13 s.
     assert run.stage_waiting.value[0] == 0 and 5e-13 < run.stage_waiting.high[0] < 1e-8
     assert 1e-6 + 5e-13 < run.mean.high[0] < 1.01e-6
@@ -147,7 +185,9 @@ def test_batches_are_long_against_the_dispersion():
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e290])
 def test_quantiles_at_any_scale(scale):
-    run = ei.simulate(ei.Pipeline([ei.Exponential(0.5 * scale, "a")]), 1 / scale, scale, jobs=20_000, replications=8, rng=2)  # fmt: skip
+    run = ei.simulate(
+        ei.Pipeline([ei.Exponential(0.5 * scale, "a")]), 1 / scale, scale, jobs=20_000, replications=8, rng=2
+    )
     p = np.array([[0.1, 0.5], [0.9, 0.99]])
     truth = -scale * np.log1p(-p)
     found = run.quantile_interval(p)
@@ -201,7 +241,9 @@ def test_quantile_and_ccdf_intervals_cover():
     truth = -np.log1p(-p) * load / (1 - load)
     missed = np.zeros((2, p.size))
     for seed in range(RUNS):
-        run = ei.simulate(ei.Pipeline([ei.Exponential(load, "a")]), 1.0, 1.0, jobs=4000, replications=4, rng=seed, threads=1)  # fmt: skip
+        run = ei.simulate(
+            ei.Pipeline([ei.Exponential(load, "a")]), 1.0, 1.0, jobs=4000, replications=4, rng=seed, threads=1
+        )
         times, tail = run.quantile_interval(p)[:, 0], run.ccdf(truth)[:, 0]
         missed += [(times.low > truth) | (times.high < truth), (tail.low > 1 - p) | (tail.high < 1 - p)]
     assert_covered({"quantile": (missed[0], 0), "ccdf": (missed[1], 0)})

@@ -45,8 +45,8 @@ def test_unstable_is_an_error_with_loads():
 @pytest.mark.slow
 @pytest.mark.parametrize("load", [0.5, 0.9])
 def test_interval_coverage_and_warm_up(load):
-    # 300 runs at nominal 95 %: fewer than 279 (93 %) has probability 0.08 if coverage is exactly 95 %; the seeds are fixed.
-    # A warm-up bias of a third of an interval would cost about 10 % of the coverage.
+    # 300 runs at nominal 95 %: fewer than 279 (93 %) has probability 0.08 if coverage is exactly 95 %; the seeds are
+    # fixed. A warm-up bias of a third of an interval would cost about 10 % of the coverage.
     exact = load + load * load / (2 * (1 - load))
     pipeline = ei.Pipeline([ei.Compute(load, NODE, "a")])
     covered = 0
@@ -56,7 +56,18 @@ def test_interval_coverage_and_warm_up(load):
     assert covered >= 279
 
 
-@pytest.mark.parametrize("bad", [{"jobs": 0}, {"replications": 1.5}, {"confidence": 1.0}, {"warmup": -1}, {"threads": 0}, {"arrival": "x"}, {"arrival": "erlang", "arrival_shape": 0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"jobs": 0},
+        {"replications": 1.5},
+        {"confidence": 1.0},
+        {"warmup": -1},
+        {"threads": 0},
+        {"arrival": "x"},
+        {"arrival": "erlang", "arrival_shape": 0},
+    ],
+)
 def test_bad_input(bad):
     with pytest.raises(ValueError, match=list(bad)[-1]):
         ei.simulate(ei.Pipeline([ei.Compute(0.1, NODE, "a")]), 1.0, 1.0, **({"jobs": 10, "replications": 2} | bad))
@@ -69,7 +80,11 @@ def test_accuracy_warning():
 
 
 def work(seed):
-    return float(ei.simulate(ei.Pipeline([ei.Compute(0.5, NODE, "a")]), 1.0, 2.0, jobs=200, replications=2, rng=seed).mean.value[0])  # fmt: skip
+    return float(
+        ei.simulate(ei.Pipeline([ei.Compute(0.5, NODE, "a")]), 1.0, 2.0, jobs=200, replications=2, rng=seed).mean.value[
+            0
+        ]
+    )
 
 
 @pytest.mark.process

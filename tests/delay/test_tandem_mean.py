@@ -1,4 +1,6 @@
-"""`mean_sojourn(service="tandem")` against closed forms, and against simulation at 99.9999 % (false alarms: 6e-6 in all)."""
+"""`mean_sojourn(service="tandem")` against closed forms, and against simulation at 99.9999 % (false alarms: 6e-6 in
+all).
+"""
 
 import numpy as np
 import pytest

@@ -90,10 +90,26 @@ def _node(kind, reads, gives="z", domain="", **attributes):
         (_node("Einsum", "a", equation="ii->i"), {"a": (3, 3)}, 0),
         # 4 heads of 8: scores of 6 queries and 10 keys, then 10 values of 8 for each query.
         (_node("Attention", "q k v"), {"q": (2, 4, 6, 8), "k": (2, 4, 10, 8), "v": (2, 4, 10, 8)}, 2 * 8 * 60 * 16),
-        (_node("Attention", "q k v", q_num_heads=4, kv_num_heads=2), {"q": (2, 6, 32), "k": (2, 10, 16), "v": (2, 10, 16)}, 2 * 8 * 60 * 16),
-        (_node("MultiHeadAttention", "q k v", domain="com.microsoft", num_heads=4), {"q": (2, 6, 32), "k": (2, 10, 32), "v": (2, 10, 32)}, 2 * 8 * 60 * 16),
-        (_node("Attention", "x w b", domain="com.microsoft", num_heads=4), {"x": (2, 6, 32), "w": (32, 96)}, 2 * 12 * 32 * 96 + 2 * 2 * 36 * 64),
-        (_node("GroupQueryAttention", "q k v", "z p", "com.microsoft", num_heads=4), {"q": (2, 6, 32), "p": (2, 2, 10, 8)}, 2 * 8 * 60 * 16),
+        (
+            _node("Attention", "q k v", q_num_heads=4, kv_num_heads=2),
+            {"q": (2, 6, 32), "k": (2, 10, 16), "v": (2, 10, 16)},
+            2 * 8 * 60 * 16,
+        ),
+        (
+            _node("MultiHeadAttention", "q k v", domain="com.microsoft", num_heads=4),
+            {"q": (2, 6, 32), "k": (2, 10, 32), "v": (2, 10, 32)},
+            2 * 8 * 60 * 16,
+        ),
+        (
+            _node("Attention", "x w b", domain="com.microsoft", num_heads=4),
+            {"x": (2, 6, 32), "w": (32, 96)},
+            2 * 12 * 32 * 96 + 2 * 2 * 36 * 64,
+        ),
+        (
+            _node("GroupQueryAttention", "q k v", "z p", "com.microsoft", num_heads=4),
+            {"q": (2, 6, 32), "p": (2, 2, 10, 8)},
+            2 * 8 * 60 * 16,
+        ),
         (_node("MatMulNBits", "a b s", domain="com.microsoft", K=3, N=5), {"a": (2, 3), "z": (2, 5)}, 60),
         (_node("FusedMatMul", "a b", domain="com.microsoft", transA=1), {"a": (3, 2), "b": (3, 5), "z": (2, 5)}, 60),
         (_node("FusedConv", "x w", domain="com.microsoft"), {"w": (6, 3, 3, 3), "z": (1, 6, 4, 4)}, 2 * 96 * 27),
@@ -105,7 +121,7 @@ def _node(kind, reads, gives="z", domain="", **attributes):
         (_node("MatMul", "a b"), {"a": (2, 3)}, None),
         (_node("Einsum", "a b", equation="ij,jk,kl"), {"a": (2, 3), "b": (3, 5)}, None),
     ],
-)  # fmt: skip
+)
 def test_a_node_by_hand(node, sizes, flops):
     assert node_flops(node, sizes) == flops
 

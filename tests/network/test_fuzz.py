@@ -1,4 +1,5 @@
-"""Damaged and hostile files: a clear error, or a graph whose cut computes what the whole does; never a crash, within limits.
+"""Damaged and hostile files: a clear error, or a graph whose cut computes what the whole does; never a crash, within
+limits.
 
 A hundred examples in every run; five thousand new ones with EDGEINFER_FUZZ=1.
 """
@@ -72,7 +73,14 @@ def sound():
         ]
     )
     yield model([head, node("Shape", "h", "s"), node("ConstantOfShape", "s", "z"), node("Add", "z,h", "y")])
-    yield model([head, node("Einsum", "h,W", "k", equation="ij,jk->ik"), node("Cast", "k", "b", to=TensorProto.BFLOAT16), node("Cast", "b", "y", to=FLOAT)])  # fmt: skip
+    yield model(
+        [
+            head,
+            node("Einsum", "h,W", "k", equation="ij,jk->ik"),
+            node("Cast", "k", "b", to=TensorProto.BFLOAT16),
+            node("Cast", "b", "y", to=FLOAT),
+        ]
+    )
 
 
 SOUND = [made.SerializeToString() for made in sound()]
@@ -91,7 +99,18 @@ def hostile():
         [head, node("Loop", ",,h", "k", body=endless), node("NonZero", "k", "q"), node("Cast", "q", "y", to=FLOAT)]
     )
     huge = np.int64([2**40, 2**10])
-    yield model([head, node("ConstantOfShape", "big", "z"), node("ReduceSum", "z", "s"), node("NonZero", "s", "q"), node("Cast", "q", "f", to=FLOAT), node("Concat", "h,h", "k", axis=0), node("Add", "k,k", "y")], big=huge)  # fmt: skip
+    yield model(
+        [
+            head,
+            node("ConstantOfShape", "big", "z"),
+            node("ReduceSum", "z", "s"),
+            node("NonZero", "s", "q"),
+            node("Cast", "q", "f", to=FLOAT),
+            node("Concat", "h,h", "k", axis=0),
+            node("Add", "k,k", "y"),
+        ],
+        big=huge,
+    )
     yield model(
         [head, node("Shape", "h", "s"), node("Mul", "s,big", "t"), node("Expand", "h,t", "y")], big=np.int64([2**30, 1])
     )
@@ -101,7 +120,14 @@ def hostile():
     for _ in range(7):
         inner = node("If", "c", "e", then_branch=deep, else_branch=deep)
         deep = helper.make_graph([inner], "b", [], [value("e", None)])
-    yield model([head, node("ReduceSum", "x", "s", keepdims=0), node("Cast", "s", "c", to=BOOL), node("If", "c", "y", then_branch=deep, else_branch=deep)])  # fmt: skip
+    yield model(
+        [
+            head,
+            node("ReduceSum", "x", "s", keepdims=0),
+            node("Cast", "s", "c", to=BOOL),
+            node("If", "c", "y", then_branch=deep, else_branch=deep),
+        ]
+    )
     call = helper.make_function(
         "local", "Twice", ["a"], ["b"], [node("Twice", "a", "b", "local")], [helper.make_opsetid("local", 1)]
     )

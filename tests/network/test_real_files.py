@@ -1,4 +1,5 @@
-"""Files that public packages ship: read, and put together again from the parts of cuts. Each is skipped where its package
+"""Files that public packages ship: read, and put together again from the parts of cuts. Each is skipped where its
+package
 is not installed; EDGEINFER_NETWORKS may name a folder with more."""
 
 import os

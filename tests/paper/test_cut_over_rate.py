@@ -53,7 +53,9 @@ def test_every_cut_for_latency_is_among_the_corners(table):
 
 
 def test_what_the_latency_gains(table):
-    """At the slope where most is said to be gained, an edge node of all but unbounded speed gains it; elsewhere nothing."""
+    """At the slope where most is said to be gained, an edge node of all but unbounded speed gains it; elsewhere
+    nothing.
+    """
     assert table["corners"].values.tolist() == [4, 2, 4]
     assert table["corners_on_chain"].values.tolist() == [4, 2, 3]
     np.testing.assert_allclose(table["latency_gain"].values[:2], 0, atol=1e-9)

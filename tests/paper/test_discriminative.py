@@ -26,7 +26,8 @@ def test_exits_under_load():
     table = early_exit.data(paper.scenario(), points=5, requests=3000, runs=4)
     assert table.attrs["saving"] >= 0.3 and table.attrs["loss"] <= 0.01
     light = table.isel(arrival_rate=0).sel(policy=["none", "exits"])
-    # Four runs of 3,000 from an empty system: within 6 standard errors and 3 % (false alarm below 1e-2 by Student's t, seed fixed).
+    # Four runs of 3,000 from an empty system: within 6 standard errors and 3 % (false alarm below 1e-2 by Student's t,
+    # seed fixed).
     slack = 6 * light["replayed_sojourn_error"] + 0.03 * light["mean_sojourn"]
     assert bool((np.abs(light["replayed_sojourn"] - light["mean_sojourn"]) < slack).all())
     assert bool(np.isinf(table["mean_sojourn"].isel(policy=[0, 1], arrival_rate=-1)).all())

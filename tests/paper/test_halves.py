@@ -39,7 +39,8 @@ def test_the_digits_measured_predicted_and_drawn(profile, tmp_path, monkeypatch)
     assert bool((parts >= 0).all())
     np.testing.assert_allclose(parts.sum("variable").values, table["sojourn"].values)
     assert bool((table["transfer"] >= table["uplink"] + table["downlink"]).all())
-    # Wholly remote first, then more and more on the device; what crosses is at least the tensor, at the mean rate or so.
+    # Wholly remote first, then more and more on the device; what crosses is at least the tensor, at the mean rate or
+    # so.
     assert table["device_operations"].values[0, 0] == 0 and bool((table["device"][0, 0] == 0).all())
     assert bool((table["device_operations"].diff("cut") > 0).all())
     assert bool((table["loopback_overhead"] > 0).all()) and bool((table["load_sojourn"] > 0).all())
@@ -67,12 +68,18 @@ def made_up(factor, overhead, share):
         | {
             name: (("network", "probability"), [[value, value / 2]])
             for name, value in {
-                "lower": 0.1, "upper": 0.2, "lower_constant": 0.14, "upper_constant": 0.16, "simulated": 0.15, "violation": share, "violation_low": 0.9 * share,
+                "lower": 0.1,
+                "upper": 0.2,
+                "lower_constant": 0.14,
+                "upper_constant": 0.16,
+                "simulated": 0.15,
+                "violation": share,
+                "violation_low": 0.9 * share,
                 "violation_high": 1.1 * share,
             }.items()
         },
         coords={"network": ["one"], "probability": [0.5, 0.25]},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,19 @@ from edgeinfer.paper.measured import quality as measurement
 pytestmark = pytest.mark.process
 SCENARIO = paper.scenario()
 OPTIONS = {
-    "captions": 6, "seeds": 2, "stage_captions": 8, "stage_seeds": 1, "prior_steps": (1, 2, 4), "decode_steps": (1, 2),
-    "guidance_scales": (1.0, 1.5), "best": (2, 1), "workers": 2, "only": ("surface", "decode_stage", "images", "trace", "profile"), "resamples": 40, "progress": False,
-}  # fmt: skip
+    "captions": 6,
+    "seeds": 2,
+    "stage_captions": 8,
+    "stage_seeds": 1,
+    "prior_steps": (1, 2, 4),
+    "decode_steps": (1, 2),
+    "guidance_scales": (1.0, 1.5),
+    "best": (2, 1),
+    "workers": 2,
+    "only": ("surface", "decode_stage", "images", "trace", "profile"),
+    "resamples": 40,
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -166,18 +176,31 @@ def made_up(prior_gain, decode_gain, spread=0.0, count=200):
     for metric in figure7.METRICS:
         mean, error = score.mean(axis=-1)[None], 2 * spread / np.sqrt(count)
         attributes = {"units": "1", "better": "higher", "provenance": "measured"}
-        variables |= {metric: (grid, mean, attributes), f"{metric}_low": (grid, mean - error), f"{metric}_high": (grid, mean + error)}  # fmt: skip
+        variables |= {
+            metric: (grid, mean, attributes),
+            f"{metric}_low": (grid, mean - error),
+            f"{metric}_high": (grid, mean + error),
+        }
         variables[f"{metric}_of_caption"] = ((*grid, "caption"), score[None])
-    costs = {"encoder_flop": 1.0, "prior_step_flop": 6.0, "feature_flop": 1.0, "decode_step_flop": 9.0, "prior_step_time": 2e-3, "decode_step_time": 4e-3}  # fmt: skip
+    costs = {
+        "encoder_flop": 1.0,
+        "prior_step_flop": 6.0,
+        "feature_flop": 1.0,
+        "decode_step_flop": 9.0,
+        "prior_step_time": 2e-3,
+        "decode_step_time": 4e-3,
+    }
     variables |= {name: ("guidance", [value]) for name, value in costs.items()}
     return xarray.Dataset(
         variables,
         coords={
-            "guidance": [1.5], "prior_steps": prior, "decode_steps": decode,
+            "guidance": [1.5],
+            "prior_steps": prior,
+            "decode_steps": decode,
             "world": ("caption", np.repeat(measurement.WORLDS, count // 2)),
         },
         attrs={"best_guidance": 1.5},
-    )  # fmt: skip
+    )
 
 
 def test_gains_equal_integrals_of_the_curves():
@@ -198,7 +221,9 @@ def test_gains_equal_integrals_of_the_curves():
         assert float(cell["clip_advantage"].sel(price=price)) == pytest.approx(gains[0] - gains[1], rel=1e-5)
 
 
-@pytest.mark.parametrize(("prior", "decode", "said"), [(8.0, 1.0, "holds"), (1.0, 8.0, "fails"), (4.0, 4.0 * 7 / 6, "is undecided")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prior", "decode", "said"), [(8.0, 1.0, "holds"), (1.0, 8.0, "fails"), (4.0, 4.0 * 7 / 6, "is undecided")]
+)
 def test_verdicts(prior, decode, said):
     # The last pair gains equally over the whole range, so that each of its two 95 % intervals leaves out 0 for one seed
     # in twenty; this seed is fixed.

@@ -114,7 +114,14 @@ def test_it_is_drawn_and_told(fair):
 
 
 def test_real_processes_are_measured_once(tiny_cascade, tmp_path, monkeypatch):
-    options = {"requests": 12, "profile_requests": 6, "loads": (0.3,), "steps": (2, 1), "store": tmp_path / "s.zarr", "progress": False}  # fmt: skip
+    options = {
+        "requests": 12,
+        "profile_requests": 6,
+        "loads": (0.3,),
+        "steps": (2, 1),
+        "store": tmp_path / "s.zarr",
+        "progress": False,
+    }
     path = measured.measure_load(tiny_cascade, tmp_path, **options)
     with xarray.open_dataset(path, engine="h5netcdf") as table:
         before = table.load()

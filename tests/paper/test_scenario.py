@@ -38,7 +38,12 @@ def profile(tmp_path):
     from edgeinfer.model import Cascade
 
     costs = Cascade(2e6, 24.5e6, 2e6, 9e6, 24576, 98304)
-    times = {"prior": [0.1, 0.1], "decode": [0.05, 0.05], "prior_inference": [0.09, 0.09], "decode_inference": [0.04, 0.04]}  # fmt: skip
+    times = {
+        "prior": [0.1, 0.1],
+        "decode": [0.05, 0.05],
+        "prior_inference": [0.09, 0.09],
+        "decode_inference": [0.04, 0.04],
+    }
     path = tmp_path / "profile.json"
     Profile("small", 4, 2, costs, **times, passes={}, step_times={}, provenance={}).save(path)
     return path
@@ -61,7 +66,9 @@ def test_measured_scenario_changes_like_any_other(profile):
     scenario = paper.measured_scenario(profile)
     again = scenario.replace(edge_flops=2e9)
     assert again.provenance["edge_flops"] == "chosen" and again.provenance["device_flops"] == "measured"
-    assert scenario == paper.measured_scenario(profile) != again and hash(scenario) == hash(pickle.loads(pickle.dumps(scenario)))  # fmt: skip
+    assert scenario == paper.measured_scenario(profile) != again and hash(scenario) == hash(
+        pickle.loads(pickle.dumps(scenario))
+    )
     assert scenario != paper.scenario() and again.replace(slot=0.02).provenance["encoder"] == "derived"
 
 

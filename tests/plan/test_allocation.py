@@ -37,7 +37,9 @@ def pipelines(prior, decode):
 
 
 @pytest.mark.parametrize("paradigm", ["split", "edge_only", "device_only"])
-@pytest.mark.parametrize(("metric", "end", "quality"), [("clip", "interval", 93.0), ("clip", "mean", 93.0), ("fid", "interval", 8.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "end", "quality"), [("clip", "interval", 93.0), ("clip", "mean", 93.0), ("fid", "interval", 8.0)]
+)
 def test_cheapest_by_latency_equals_a_search_of_all(paradigm, metric, end, quality):
     surface = table()
 
@@ -61,9 +63,16 @@ def test_cheapest_by_violation_probability_equals_a_search_of_all(paradigm):
         return float(violation_bound(pipeline, 0.35, 4.0)), float(latency(pipeline).total)
 
     found = allocate_steps(
-        S.cascade, surface, 90.0, *NODES, paradigm=paradigm, metric="clip",
-        criterion="violation", arrival_rate=0.35, deadline=4.0,
-    )  # fmt: skip
+        S.cascade,
+        surface,
+        90.0,
+        *NODES,
+        paradigm=paradigm,
+        metric="clip",
+        criterion="violation",
+        arrival_rate=0.35,
+        deadline=4.0,
+    )
     (violation, delay), p, d = cheapest(
         lambda p, d: surface["clip_low"].sel(prior_steps=p, decode_steps=d) >= 90.0, cost
     )
@@ -104,7 +113,9 @@ def test_unreachable_quality_names_the_best():
     surface = table()
     best = surface["clip_low"].argmax(...)
     steps = f"prior_steps = {PRIOR[int(best['prior_steps'])]}, decode_steps = {DECODE[int(best['decode_steps'])]}"
-    with pytest.raises(ValueError, match=f"quality = 99.5.*the best clip is {float(surface['clip_low'].max()):.6g}.*{steps}"):  # fmt: skip
+    with pytest.raises(
+        ValueError, match=f"quality = 99.5.*the best clip is {float(surface['clip_low'].max()):.6g}.*{steps}"
+    ):
         allocate_steps(S.cascade, surface, [50.0, 99.5], *NODES, metric="clip")
 
 
@@ -124,8 +135,13 @@ def test_unreachable_quality_names_the_best():
 )
 def test_bad_input(change, text):
     arguments = {
-        "cascade": S.cascade, "surface": table(), "quality": 90.0, "edge": S.edge, "device": S.device, "link": S.link,
+        "cascade": S.cascade,
+        "surface": table(),
+        "quality": 90.0,
+        "edge": S.edge,
+        "device": S.device,
+        "link": S.link,
         "metric": "clip",
-    }  # fmt: skip
+    }
     with pytest.raises(ValueError, match=text):
         allocate_steps(**(arguments | change))

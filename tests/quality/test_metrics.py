@@ -243,9 +243,12 @@ def test_intervals_cover(kind):
         # 60 captions of 4 images: the caption's own part is shared, so that 240 single images would be overconfident.
         noise = np.repeat(rng.normal(size=60), 4) + 0.3 * rng.normal(size=240)
         return quality.attribute_accuracy(
-            {"a": np.stack([noise, 0 * noise], axis=1)}, {"a": np.zeros(240, int)}, groups=np.repeat(np.arange(60), 4),
-            resamples=200, rng=rng,
-        )  # fmt: skip
+            {"a": np.stack([noise, 0 * noise], axis=1)},
+            {"a": np.zeros(240, int)},
+            groups=np.repeat(np.arange(60), 4),
+            resamples=200,
+            rng=rng,
+        )
 
     # Moments of x.y for independent Gaussians give E (x.y / 3 + 1)^3 for the truth of KID: x' = 1.3 x + 0.5.
     def third(scale_x, mean_x, scale_y, mean_y):

@@ -70,8 +70,13 @@ def test_prior_runs_once_for_each_count():
     fake = Fake()
     measure(fake, batch=6)
     assert fake.calls == [
-        ("prior", 1, 6), ("decode", 2, 6), ("decode", 3, 6), ("prior", 4, 6), ("decode", 2, 6), ("decode", 3, 6),
-    ]  # fmt: skip
+        ("prior", 1, 6),
+        ("decode", 2, 6),
+        ("decode", 3, 6),
+        ("prior", 4, 6),
+        ("decode", 2, 6),
+        ("decode", 3, 6),
+    ]
 
 
 def test_workers_change_nothing_and_work_at_once():

@@ -93,13 +93,23 @@ def test_types_are_joined(swept, answers, expected):
             "dimension t: is without labels",
         ),
         (
-            (xarray.DataArray([1.0, 2.0], dims="t", coords={"t": [0, 0]}), xarray.DataArray([1.0], dims="t", coords={"t": [0]})),
+            (
+                xarray.DataArray([1.0, 2.0], dims="t", coords={"t": [0, 0]}),
+                xarray.DataArray([1.0], dims="t", coords={"t": [0]}),
+            ),
             "coordinate t of cell .*must not repeat",
         ),
-        ((pandas.Series([1.0], pandas.MultiIndex.from_tuples([(1, 2)])).to_xarray().stack(z=["level_0", "level_1"]),), "one level"),
+        (
+            (
+                pandas.Series([1.0], pandas.MultiIndex.from_tuples([(1, 2)]))
+                .to_xarray()
+                .stack(z=["level_0", "level_1"]),
+            ),
+            "one level",
+        ),
         ((xarray.DataArray(1.0, attrs={"by": object()}),), "attributes of value"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("on_store", [False])
 def test_what_is_refused_is_named(answers, text, on_store, tmp_path):
     with pytest.raises(ValueError, match=text):
@@ -177,7 +187,7 @@ def test_pandas(swept):
         pandas.Series([1.0, 2.0], pandas.Index(["a", "b"], name="n")),
         pandas.Series([3.0], pandas.Index(["b"], name="n")),
     )
-    np.testing.assert_array_equal(found["value"], [[1, 2], [np.nan, 3]])  # fmt: skip
+    np.testing.assert_array_equal(found["value"], [[1, 2], [np.nan, 3]])
 
 
 @pytest.mark.parametrize(
@@ -199,10 +209,22 @@ def test_all_marked(swept):
 @pytest.mark.parametrize(
     "axis",
     [
-        [1, "a"], [True, 2], [1, None], [np.nan, 1.0], [(1 << 53) + 1, 0.5], [1j], "abc", [[1], [1, 2]], [b"a"],
-        [Decimal(1)], np.ma.masked_array([1, 2], [0, 1]), [np.datetime64("NaT", "s")], 3, (x for x in [1]),
+        [1, "a"],
+        [True, 2],
+        [1, None],
+        [np.nan, 1.0],
+        [(1 << 53) + 1, 0.5],
+        [1j],
+        "abc",
+        [[1], [1, 2]],
+        [b"a"],
+        [Decimal(1)],
+        np.ma.masked_array([1, 2], [0, 1]),
+        [np.datetime64("NaT", "s")],
+        3,
+        (x for x in [1]),
     ],
-)  # fmt: skip
+)
 def test_axes_that_are_none(axis):
     with pytest.raises(ValueError, match="x'"):
         study.sweep(lambda s, x: 1, SCENARIO, {"x": axis}, progress=False)
@@ -211,12 +233,19 @@ def test_axes_that_are_none(axis):
 @pytest.mark.parametrize(
     ("axis", "kind"),
     [
-        ([1, 2], int), ([1, 2.5], float), (["a", "bc"], str), ([True, False], bool), (range(3), int),
-        (np.array([1, 2], np.int8), int), ([datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 2)], datetime.datetime),
-        (np.array(["2020-01-01", "2020-01-02"], "M8[ns]"), np.datetime64), ([np.timedelta64(1, "s")], np.timedelta64),
-        (xarray.DataArray([1.0, 2.0]), float), (pandas.Index(["a", "b"]), str),
+        ([1, 2], int),
+        ([1, 2.5], float),
+        (["a", "bc"], str),
+        ([True, False], bool),
+        (range(3), int),
+        (np.array([1, 2], np.int8), int),
+        ([datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 2)], datetime.datetime),
+        (np.array(["2020-01-01", "2020-01-02"], "M8[ns]"), np.datetime64),
+        ([np.timedelta64(1, "s")], np.timedelta64),
+        (xarray.DataArray([1.0, 2.0]), float),
+        (pandas.Index(["a", "b"]), str),
     ],
-)  # fmt: skip
+)
 def test_the_function_gets_what_the_axis_says(axis, kind, tmp_path):
     for _ in range(2):
         found = study.sweep(lambda s, x: type(x) is kind, SCENARIO, {"x": axis}, store=tmp_path / "z", progress=False)
@@ -227,11 +256,16 @@ def test_the_function_gets_what_the_axis_says(axis, kind, tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"scenario": 3}, "scenario = 3"), ({"function": 3}, "function = 3"), ({"on_error": "skip"}, "on_error"),
-        ({"client": 3}, "client = 3"), ({"axes": {"nonsense": [1]}}, "axes = nonsense"), ({"axes": [1]}, "axes = "),
-        ({"axes": {"failure": [1]}, "on_error": "mark"}, "failure"), ({"axes": {"rng": [1]}, "seed": 1}, "rng"),
+        ({"scenario": 3}, "scenario = 3"),
+        ({"function": 3}, "function = 3"),
+        ({"on_error": "skip"}, "on_error"),
+        ({"client": 3}, "client = 3"),
+        ({"axes": {"nonsense": [1]}}, "axes = nonsense"),
+        ({"axes": [1]}, "axes = "),
+        ({"axes": {"failure": [1]}, "on_error": "mark"}, "failure"),
+        ({"axes": {"rng": [1]}, "seed": 1}, "rng"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments(change, text):
     arguments = {"function": lambda s: 1, "scenario": SCENARIO, "axes": {"slot": [0.01]}, "progress": False}
     with pytest.raises(ValueError, match=text):

@@ -82,13 +82,24 @@ def recursive(scenario, n=3):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: limit(1.0), lambda: limit(np.arange(3)), lambda: limit({"a": [1, {2, 3}]}), lambda: limit(SCENARIO),
-        lambda: Above(1.0), lambda: Above(1.0).method, lambda: Above.of_class, lambda: Above.static, lambda: recursive,
-        lambda: functools.partial(first, 1), lambda: functools.partial(functools.partial(two, a=1), b=2),
-        lambda: functools.partial(Above(1.0).method), lambda: functools.lru_cache(marker), lambda: lambda s: np.sin(s.slot),
-        lambda: functools.wraps(marker)(lambda s: marker(s)), lambda: np.vectorize(marker, otypes=[float]),
+        lambda: limit(1.0),
+        lambda: limit(np.arange(3)),
+        lambda: limit({"a": [1, {2, 3}]}),
+        lambda: limit(SCENARIO),
+        lambda: Above(1.0),
+        lambda: Above(1.0).method,
+        lambda: Above.of_class,
+        lambda: Above.static,
+        lambda: recursive,
+        lambda: functools.partial(first, 1),
+        lambda: functools.partial(functools.partial(two, a=1), b=2),
+        lambda: functools.partial(Above(1.0).method),
+        lambda: functools.lru_cache(marker),
+        lambda: lambda s: np.sin(s.slot),
+        lambda: functools.wraps(marker)(lambda s: marker(s)),
+        lambda: np.vectorize(marker, otypes=[float]),
     ],
-)  # fmt: skip
+)
 def test_the_same_function_made_anew_resumes(make, tmp_path):
     first = swept(make(), tmp_path / "z")
     before = sorted(os.listdir(tmp_path / "z" / "cells"))
@@ -120,7 +131,7 @@ def test_the_same_function_made_anew_resumes(make, tmp_path):
         (functools.lru_cache(limit(1)), functools.lru_cache(limit(2)), r"closure value \(1 there, 2 here\)"),
         (np.vectorize(limit(1), otypes=[bool]), np.vectorize(limit(2), otypes=[bool]), r"\(1 there, 2 here\)"),
     ],
-)  # fmt: skip
+)
 def test_another_function_is_refused(one, other, text, tmp_path):
     swept(one, tmp_path / "z")
     with pytest.raises(ValueError, match=f"holds another sweep: .*{text}"):
@@ -157,11 +168,16 @@ MODULE = """
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("by_global", "K = 1", "K = 2"), ("by_helper", "K = 1", "K = 2"), ("by_class", "K = 1", "K = 2"),
-        ("by_helper", "return K", "return K + 1"), ("by_class", "return helper(s)\n    def helper", "return -helper(s)\n    def helper"),
-        ("by_rate", "rate = 1", "rate = 2"), ("by_table", "s: 1", "s: 2"), ("by_decorator", "return K", "return -K"),
+        ("by_global", "K = 1", "K = 2"),
+        ("by_helper", "K = 1", "K = 2"),
+        ("by_class", "K = 1", "K = 2"),
+        ("by_helper", "return K", "return K + 1"),
+        ("by_class", "return helper(s)\n    def helper", "return -helper(s)\n    def helper"),
+        ("by_rate", "rate = 1", "rate = 2"),
+        ("by_table", "s: 1", "s: 2"),
+        ("by_decorator", "return K", "return -K"),
     ],
-)  # fmt: skip
+)
 def test_what_the_code_refers_to_counts(name, old, new, tmp_path):
     assert MODULE.replace(old, new) != MODULE
     swept(loaded(tmp_path, MODULE)[name], tmp_path / "z")
@@ -170,8 +186,14 @@ def test_what_the_code_refers_to_counts(name, old, new, tmp_path):
         swept(loaded(tmp_path, MODULE.replace(old, new))[name], tmp_path / "z")
 
 
-@pytest.mark.parametrize("text", ["import study_helper as h\ndef f(s): return h.g(s)", "def f(s):\n import study_helper as h\n return h.g(s)",
-                                  "def f(s):\n from study_helper import g\n return g(s)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import study_helper as h\ndef f(s): return h.g(s)",
+        "def f(s):\n import study_helper as h\n return h.g(s)",
+        "def f(s):\n from study_helper import g\n return g(s)",
+    ],
+)
 def test_modules_of_ones_own_count(text, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

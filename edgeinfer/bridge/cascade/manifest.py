@@ -106,7 +106,9 @@ class Stage(_validate.Value):
         return 2 if self.guided and (self.guidance if guidance is None else guidance) != 1 else 1
 
     def encodings(self, guidance: float | None = None) -> int:
-        """Passes of the text encoder: one if a network takes the context, another if the null condition is a caption."""
+        """Passes of the text encoder: one if a network takes the context, another if the null condition is a
+        caption.
+        """
         if not any("context" in network.ports for network in self.networks):
             return 0
         return self.passes(guidance) if isinstance(self.null.get("context"), str) else 1
@@ -261,7 +263,8 @@ def check_network(network: Network, context: tuple[int | None, ...], previous: t
             require(part, port, wanted[role], _FLOATS)
         elif port.dtype not in _INTEGERS + _FLOATS or port.shape not in ((), (1,), (None,)):
             raise ValueError(
-                f"{part.name}/model.onnx: {name!r} = {port.dtype} {_shown(port.shape)}: must be a number for each element"
+                f"{part.name}/model.onnx: {name!r} = {port.dtype} {_shown(port.shape)}: must be a number for each "
+                f"element"
             )
     require(part, part.outputs[network.output], (None, *network.shape), _FLOATS)
 

@@ -52,7 +52,8 @@ class Profile(_validate.Frozen):
     --------
     >>> costs = Cascade(1e6, 2e8, 1e6, 4e8, 24576, 98304)
     >>> times = {"prior": [0.05], "decode": [0.06], "prior_inference": [0.049], "decode_inference": [0.059]}
-    >>> p = Profile("small", 10, 8, costs, **times, passes={}, step_times={"prior": 5e-3, "decode": 7e-3}, provenance={})
+    >>> steps = {"prior": 5e-3, "decode": 7e-3}
+    >>> p = Profile("small", 10, 8, costs, **times, passes={}, step_times=steps, provenance={})
     >>> p.pipelines(RayleighLink(1e6, 31, -100, 128.1, 0.01), slowdown=2)["split"][2].mean()
     0.12
     """

@@ -46,7 +46,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """A noise schedule and how to walk it back; field names, defaults and meaning are those of diffusers' DDIM and DDPM.
+    """A noise schedule and how to walk it back; field names, defaults and meaning are those of diffusers' DDIM and
+    DDPM.
 
     Parameters
     ----------

@@ -28,10 +28,10 @@ _ZSTD_LEVEL = 19
 class Codec(_validate.Value):
     """A tensor as bytes and back.
 
-    Each step is applied to what the one before gives, then the quantiser's indices are packed at its bits a value (float32
-    without a quantiser). With `entropy` the message is zstd's frame instead wherever that is shorter; the two are told
-    apart by their length, so that no bit is spent on it. Messages have no checksum: of damaged ones only those that
-    break the format are refused.
+    Each step is applied to what the one before gives, then the quantiser's indices are packed at its bits a value
+    (float32 without a quantiser). With `entropy` the message is zstd's frame instead wherever that is shorter; the two
+    are told apart by their length, so that no bit is spent on it. Messages have no checksum: of damaged ones only those
+    that break the format are refused.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def fit_codec(
 
     Examples
     --------
-    >>> from edgeinfer.bridge.codec.quantisers import lloyd_max
+    >>> from edgeinfer.bridge import fit_pca, lloyd_max
     >>> x = np.random.default_rng(0).normal(size=(50, 4, 2, 2))
     >>> fit_codec(x, [fit_pca(x, 3)], lloyd_max, 2).fixed_bits
     8

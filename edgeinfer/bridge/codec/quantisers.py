@@ -107,7 +107,8 @@ def uniform(samples: ArrayLike, bits: int) -> Quantiser:
 
 
 def lloyd_max(samples: ArrayLike, bits: int) -> Quantiser:
-    """Levels of least squared error on the samples, by Lloyd's iteration from the uniform quantiser: never worse than it.
+    """Levels of least squared error on the samples, by Lloyd's iteration from the uniform quantiser: never worse than
+    it.
 
     Parameters
     ----------

@@ -203,7 +203,8 @@ def furthest(graph: Graph) -> tuple[int, ...]:
     >>> from edgeinfer.network import Graph, Operation, Tensor
     >>> tensors = {name: Tensor(name, "float32", (1,), 32) for name in "hy"}
     >>> tensors["x"] = Tensor("x", "str", (1,), 0, "it is of type str, which no message carries")
-    >>> operations = Operation(0, "f", "LabelEncoder", ("x",), ("h",), 0, 0), Operation(1, "g", "Relu", ("h",), ("y",), 0, 0)
+    >>> encoder = Operation(0, "f", "LabelEncoder", ("x",), ("h",), 0, 0)
+    >>> operations = encoder, Operation(1, "g", "Relu", ("h",), ("y",), 0, 0)
     >>> furthest(Graph("g", "", operations, tensors, ("x",), ("y",)))
     (0, 1)
     """

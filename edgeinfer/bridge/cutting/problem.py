@@ -142,7 +142,9 @@ class Problem:
         return np.array(pairs, np.int64).reshape(-1, 2)
 
     def extremes(self) -> list[tuple[int, ...]]:
-        """All operations on one node; all on the device first, the others only where nothing that cannot cross would."""
+        """All operations on one node; all on the device first, the others only where nothing that cannot cross
+        would.
+        """
         alone = [(place,) * len(self.graph.operations) for place in range(len(self.nodes))]
         return alone[:1] if (self.tied[:, 0] < 0).any() else alone
 

@@ -47,13 +47,13 @@ def cut(
     """The best cut of a network between a device, where its input arises, and one or several edge nodes.
 
     An operation runs on one node of the chain, never before what it reads; a tensor crosses each link at most once,
-    whoever reads it; weights never cross, nor does a tensor that `stays`. A minimum cut finds the best of *all* such divisions for every objective
-    that is a sum over operations and tensors: with n nodes, each operation has n - 1 vertices "it runs at place h or
-    before", an edge of infinite capacity for each implication (at h implies at h + 1; a reader at h implies its writer
-    at h), and the cost of operation v at place j as the capacity between its vertices j and j - 1. A tensor of b bits
-    costs b / E[R] on link h where its writer is at h or before and one of its readers is not: one more vertex a hop
-    for a tensor of several readers. Each term is a capacity from a true to a false vertex, so finite cuts and
-    divisions correspond one to one, cost for cost.
+    whoever reads it; weights never cross, nor does a tensor that `stays`. A minimum cut finds the best of *all* such
+    divisions for every objective that is a sum over operations and tensors: with n nodes, each operation has n - 1
+    vertices "it runs at place h or before", an edge of infinite capacity for each implication (at h implies at h + 1; a
+    reader at h implies its writer at h), and the cost of operation v at place j as the capacity between its vertices j
+    and j - 1. A tensor of b bits costs b / E[R] on link h where its writer is at h or before and one of its readers is
+    not: one more vertex a hop for a tensor of several readers. Each term is a capacity from a true to a false vertex,
+    so finite cuts and divisions correspond one to one, cost for cost.
 
     latency: with transfer="ergodic" a transfer takes b / E[R], as in the paper: `value` is the minimum, and `bound`
     equals it. The exact mean of a transfer is larger, by a part of a slot, and not additive in the bits; with
@@ -70,8 +70,8 @@ def cut(
     ----------
     model : path, onnx.ModelProto, Graph or NetworkProfile
         With a profile the times are the measured ones, scaled by the nodes' FLOP/s; otherwise FLOP over FLOP/s, where
-        what `count_flops` does not count costs nothing. A model with operations whose FLOP are unknown is measured, with
-        a warning.
+        what `count_flops` does not count costs nothing. A model with operations whose FLOP are unknown is measured,
+        with a warning.
     device : Node
     edge : Node or sequence of Node
         Several: a chain, the nearest first.
@@ -190,8 +190,8 @@ class BestCuts(_validate.Frozen):
     Attributes
     ----------
     cuts : tuple of Cut
-        From what is best on the slowest link (all on the device) to what is best on the fastest; `value` and `bound` are
-        left out (NaN), since they depend on the rate.
+        From what is best on the slowest link (all on the device) to what is best on the fastest; `value` and `bound`
+        are left out (NaN), since they depend on the rate.
     rates : (m - 1,) ndarray, bit/s
         Ascending: the mean rate of the link from which on the next cut is the best.
     """
@@ -216,14 +216,15 @@ def best_cuts(
 ) -> BestCuts:
     """The best cut for latency at every rate of the link, so that a change of the rate needs no search.
 
-    Transfers take b / E[R]. A division's latency is its computing time plus 1 / rate times a constant: a line. The least
-    latency over 1 / rate is the lower envelope of the lines of all divisions, found exactly: a minimum cut where two lines
-    of the envelope meet gives a line below their crossing, or proves that there is none.
+    Transfers take b / E[R]. A division's latency is its computing time plus 1 / rate times a constant: a line. The
+    least latency over 1 / rate is the lower envelope of the lines of all divisions, found exactly: a minimum cut where
+    two lines of the envelope meet gives a line below their crossing, or proves that there is none.
 
     Parameters
     ----------
     model, device, edge, link, downlink, shapes
-        As for `cut`. Where there are several links, their rates change in proportion; `BestCuts.rates` is the first one's.
+        As for `cut`. Where there are several links, their rates change in proportion; `BestCuts.rates` is the first
+        one's.
     among : sequence of sequences of int, optional
         `Cut.places` of valid cuts: only the best of these, where not every cut can be had.
 

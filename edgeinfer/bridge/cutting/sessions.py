@@ -151,7 +151,9 @@ class CutSessions:
         return self.largest_bits // 8 + HEADER_BYTES + unknown
 
     def profile(self, *, repetitions: int = 30, warmup: int = 3) -> NetworkProfile:
-        """Measure the network's operations here, as `profile` does, at the level and with the threads of the sessions."""
+        """Measure the network's operations here, as `profile` does, at the level and with the threads of the
+        sessions.
+        """
         return profile_network(
             self._model,
             self._shapes,

@@ -275,11 +275,16 @@ class Device:
     def _allocated(self, order: Order, request: str, answer: Any, sent: float, received: float) -> tuple[int, int]:
         """The steps of an allocation, if they are what may be allocated."""
         self.trace.message(
-            "StepAllocation", "received", tensors.size(answer), request, time=received,
-            prior_steps=answer.prior_steps, decode_steps=answer.decode_steps,
+            "StepAllocation",
+            "received",
+            tensors.size(answer),
+            request,
+            time=received,
+            prior_steps=answer.prior_steps,
+            decode_steps=answer.decode_steps,
             clock_offset=((answer.received - sent) + (answer.sent - received)) / 2,
             round_trip=(received - sent) - (answer.sent - answer.received),
-        )  # fmt: skip
+        )
         steps = answer.prior_steps, answer.decode_steps
         asked = (order.prior_steps or steps[0], order.decode_steps or steps[1])
         if not all(1 <= count <= STEPS for count in steps) or steps != asked:

@@ -95,7 +95,9 @@ class EdgeStream:
         return bool(self._waiting)
 
     def send(self, message: Any, deliver: Deliver) -> None:
-        """Send a ModelInferRequest; `deliver` gets its response or an EdgeError, and when it came, from another thread."""
+        """Send a ModelInferRequest; `deliver` gets its response or an EdgeError, and when it came, from another
+        thread.
+        """
         with self._lock:
             now = time.monotonic()
             # The edge ends a stream that it has not heard of for long.

@@ -1,4 +1,6 @@
-"""The device's half of a cut network: computes up to the cut, has the edge compute the rest, and follows the link's rate."""
+"""The device's half of a cut network: computes up to the cut, has the edge compute the rest, and follows the link's
+rate.
+"""
 
 import queue
 import secrets
@@ -53,8 +55,8 @@ class Inference:
     queue_seconds : float
         Waiting on the edge.
     transfer_seconds : float
-        From the request's sending to its answer, less what it spent on the edge: both ways over the link, and what gRPC and
-        its messages cost.
+        From the request's sending to its answer, less what it spent on the edge: both ways over the link, and what gRPC
+        and its messages cost.
     seconds : float
         From the call to the outputs.
     reason : str
@@ -180,7 +182,8 @@ class CutDevice:
         self._halves = _Halves(self.sessions, division)
 
     def prepare(self, cut: Cut | Division, *, timeout: float = 60.0, padding: int = 0) -> float:
-        """Have the edge load its half of a cut, `padding` bytes along: the time of the network it serves, s, on the edge.
+        """Have the edge load its half of a cut, `padding` bytes along: the time of the network it serves, s, on the
+        edge.
 
         Raises
         ------

@@ -172,10 +172,14 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
         status = request.status.ByteSize()
         self.trace.message("TaskRequest", "received", tensors.size(request) - status, identifier)
         self.trace.message(
-            "ResourceStatus", "received", status, identifier,
-            decode_step_seconds=request.status.decode_step_seconds, queue_length=request.status.queue_length,
+            "ResourceStatus",
+            "received",
+            status,
+            identifier,
+            decode_step_seconds=request.status.decode_step_seconds,
+            queue_length=request.status.queue_length,
             memory_bytes=request.status.memory_bytes,
-        )  # fmt: skip
+        )
         try:
             self._check_task(request)
             prior_steps, decode_steps = self._allocate(request)
@@ -370,9 +374,14 @@ class Edge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc]
             values: NDArray[Any] = pack(latent, first.wire, wire.range)
         else:
             values = self.cascade.generate(
-                captions, first.prior_steps, first.decode_steps, seeds,
-                wire=first.wire, progress=progress, observe=observe,
-            )  # fmt: skip
+                captions,
+                first.prior_steps,
+                first.decode_steps,
+                seeds,
+                wire=first.wire,
+                progress=progress,
+                observe=observe,
+            )
         end = time.monotonic()
         self.speed.learn(first, end - batch[0].begun)
         name = "prior" if first.model == PRIOR else "inference"

@@ -37,8 +37,8 @@ class CutEdge(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[mis
     """Answers the Open Inference Protocol for one network, cut wherever the device cuts it.
 
     A request gives tensors of the network by name and asks for outputs; what lies between runs here, one request after
-    another. The tensors name the cut, and the version names the network: `Graph.digest`, of its weights too. A request with
-    all the network's inputs and nothing else runs it all, as any client of the protocol would ask.
+    another. The tensors name the cut, and the version names the network: `Graph.digest`, of its weights too. A request
+    with all the network's inputs and nothing else runs it all, as any client of the protocol would ask.
 
     Parameters
     ----------

@@ -55,7 +55,9 @@ class RatePoint:
 def rate_point(
     name: str, lengths: ArrayLike, right: ArrayLike, untouched: ArrayLike, confidence: float = 0.95
 ) -> RatePoint:
-    """A point from messages' lengths in byte and from which inputs were answered rightly, with and without the codec."""
+    """A point from messages' lengths in byte and from which inputs were answered rightly, with and without the
+    codec.
+    """
     bits = 8 * _validate.numbers("lengths", lengths)
     spread = proportions.mean(bits, confidence)
     pairs = proportions.paired_difference(untouched, right, confidence)
@@ -91,8 +93,8 @@ def offload(
 ) -> list[RatePoint]:
     """The baseline: the input itself crosses, and the whole network runs on the other side.
 
-    The points are the pixels packed as they are, lossless; for each quality a JPEG file; and of that file the scan alone,
-    as if both sides agreed on all headers and tables beforehand.
+    The points are the pixels packed as they are, lossless; for each quality a JPEG file; and of that file the scan
+    alone, as if both sides agreed on all headers and tables beforehand.
 
     Parameters
     ----------

@@ -196,8 +196,8 @@ def calibrate(
         where two cost the same. What must keep to it is the upper end of the paired difference's interval, as in
         `Evaluation.loss`, since the best of many rules looks better on its validation set than it is.
     mean_cost : float, optional
-        The most accurate rule whose mean cost (FLOP or s, as in `validation`) is at most that; the cheaper one where two
-        are as accurate. Give one of the two.
+        The most accurate rule whose mean cost (FLOP or s, as in `validation`) is at most that; the cheaper one where
+        two are as accurate. Give one of the two.
     criterion : {"confidence", "entropy"}
     confidence : float, optional
         Of that interval, in (0, 1); None takes the loss itself.

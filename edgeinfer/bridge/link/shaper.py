@@ -252,8 +252,9 @@ class Shaper:
     def _receive(self, source: socket.socket, backlog: float | None) -> tuple[bytes, float]:
         """Bytes, and the link time since which they wait for the link.
 
-        Bytes that are there when the last chunk has left count as there when it was due, so that a busy link neither idles
-        nor begins a fresh slot while its thread wakes up; past a slot's length it was the receiver that held them up.
+        Bytes that are there when the last chunk has left count as there when it was due, so that a busy link neither
+        idles nor begins a fresh slot while its thread wakes up; past a slot's length it was the receiver that held them
+        up.
         """
         if backlog is not None:
             try:

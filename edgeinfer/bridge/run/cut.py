@@ -51,9 +51,10 @@ class CutRun(_validate.Frozen):
         From the first on.
     times : mapping of str to (n,) ndarray, s
         NaN where a request failed. "sojourn": from the arrival to the outputs. "device", "edge": in ONNX Runtime, with
-        what a slower device adds. "queue": waiting on the edge. "transfer": from sending to the answer, less the time on
-        the edge. Without load also "uplink" and "downlink", from the first byte's coming to the link to the last one's
-        leaving it, and "overhead": what is left of the sojourn time; under load NaN, for there requests share the link.
+        what a slower device adds. "queue": waiting on the edge. "transfer": from sending to the answer, less the time
+        on the edge. Without load also "uplink" and "downlink", from the first byte's coming to the link to the last
+        one's leaving it, and "overhead": what is left of the sojourn time; under load NaN, for there requests share the
+        link.
     failures : mapping of int to str
     provenance : mapping
         Settings.
@@ -93,7 +94,9 @@ def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
 
 
 def message_pipeline(cut: Cut) -> Pipeline:
-    """`Cut.pipeline` with the bits of the messages in place of the tensors' alone, between a device and one edge node."""
+    """`Cut.pipeline` with the bits of the messages in place of the tensors' alone, between a device and one edge
+    node.
+    """
     graph = cut.graph
     bits = dict(zip(("uplink", "downlink"), message_bits(graph, cut.division), strict=True))
     return Pipeline(
@@ -189,16 +192,16 @@ def measure_cut(
 ) -> CutRun:
     """Run a cut network as it would run: the device, the shaped link and the edge as processes on this machine.
 
-    Device and edge share this machine, so that its cores have to be enough for both not to slow each other. A device that
-    is slower than its profile (`NetworkProfile.node` with a slowdown) is made so: each request's computing there is followed
-    by slowdown - 1 times its mean time, asleep.
+    Device and edge share this machine, so that its cores have to be enough for both not to slow each other. A device
+    that is slower than its profile (`NetworkProfile.node` with a slowdown) is made so: each request's computing there
+    is followed by slowdown - 1 times its mean time, asleep.
 
     Parameters
     ----------
     model : path or onnx.ModelProto
     cut : Cut
-        Of a NetworkProfile, between a device and one edge node as fast as this machine; see `profile_cut`. Where it has no
-        downlink, answers come back at once.
+        Of a NetworkProfile, between a device and one edge node as fast as this machine; see `profile_cut`. Where it has
+        no downlink, answers come back at once.
     requests : int
         That count; the first few, which warm up, do not. >= 1.
     arrival_rate : float, 1/s, optional
@@ -208,7 +211,8 @@ def measure_cut(
     level, threads
         Of ONNX Runtime, as for `profile`.
     shaped : bool
-        False leaves the link out: the device talks to the edge over loopback, which shows what the runtime itself costs.
+        False leaves the link out: the device talks to the edge over loopback, which shows what the runtime itself
+        costs.
     slots : {"fresh", "grid"}
         As for `Shaper`.
     deadline : float, s
@@ -247,20 +251,42 @@ def measure_cut(
         where = ""
         if division.returned:
             edge = start(
-                "network", model=str(path), shapes=shown, level=level, threads=threads, capacity=requests + 16,
-                limit=deadline, trace=None,
-            )  # fmt: skip
+                "network",
+                model=str(path),
+                shapes=shown,
+                level=level,
+                threads=threads,
+                capacity=requests + 16,
+                limit=deadline,
+                trace=None,
+            )
             where = address.join("127.0.0.1", stack.enter_context(edge).port(_START))
         if division.returned and shaped:
             back = link_settings(cut.downlinks[0] if cut.downlinks else None)
             link = start(
-                "link", to=where, downlink=back, uplink=link_settings(cut.links[0]), slots=slots, seed=seed,
+                "link",
+                to=where,
+                downlink=back,
+                uplink=link_settings(cut.links[0]),
+                slots=slots,
+                seed=seed,
                 trace=str(folder / "link.jsonl"),
-            )  # fmt: skip
+            )
             where = address.join("127.0.0.1", stack.enter_context(link).port(_START))
         told = Settings(
-            str(path), where, shown, list(cut.places), arrivals, requests, PAUSE, extra, deadline, level, threads, seed,
-        )  # fmt: skip
+            str(path),
+            where,
+            shown,
+            list(cut.places),
+            arrivals,
+            requests,
+            PAUSE,
+            extra,
+            deadline,
+            level,
+            threads,
+            seed,
+        )
         device = stack.enter_context(start("halves", **asdict(told)))
         if (line := device.line(_START)) != "ready":
             raise OSError(f"device: said {line!r}, not 'ready'")
@@ -271,9 +297,15 @@ def measure_cut(
         if division.returned and shaped and rate is None:
             chunks = [record for record in read_trace(folder / "link.jsonl") if record["kind"] == "chunk"]
     provenance = {
-        "requests": requests, "level": level, "threads": threads, "slots": slots, "seed": seed, "deadline": deadline,
-        "slowdown": slowdown[0], "shaped": shaped,
-    }  # fmt: skip
+        "requests": requests,
+        "level": level,
+        "threads": threads,
+        "slots": slots,
+        "seed": seed,
+        "deadline": deadline,
+        "slowdown": slowdown[0],
+        "shaped": shaped,
+    }
     return _run(cut, rate, rows, chunks, provenance)
 
 

@@ -121,16 +121,25 @@ class Testbed:
                 for name in ("edge", "link", "device"):
                     self.trace(name).unlink(missing_ok=True)
             edge = start(
-                "edge", model=str(self.model), capacity=self._capacity, batch=self._batch, threads=self._threads,
+                "edge",
+                model=str(self.model),
+                capacity=self._capacity,
+                batch=self._batch,
+                threads=self._threads,
                 trace=str(self.trace("edge")),
-            )  # fmt: skip
+            )
             self.edge = stack.enter_context(edge)
             port = self.edge.port(_START)
             if self._model_link is not None:
                 link = start(
-                    "link", to=address.join("127.0.0.1", port), downlink=link_settings(self._model_link), uplink=None,
-                    slots=self._slots, seed=self._seed, trace=str(self.trace("link")),
-                )  # fmt: skip
+                    "link",
+                    to=address.join("127.0.0.1", port),
+                    downlink=link_settings(self._model_link),
+                    uplink=None,
+                    slots=self._slots,
+                    seed=self._seed,
+                    trace=str(self.trace("link")),
+                )
                 self.link = stack.enter_context(link)
                 port = self.link.port(_START)
             self.address = address.join("127.0.0.1", port)
@@ -167,11 +176,11 @@ def load_test(
 ) -> LoadTest:
     """Poisson arrivals through real processes on loopback.
 
-    Every request is a device's: it negotiates, has the edge infer, and queues for the device's one decoder, FIFO. Edge and
-    device share this machine, so that its cores have to be enough for both not to slow each other.
+    Every request is a device's: it negotiates, has the edge infer, and queues for the device's one decoder, FIFO. Edge
+    and device share this machine, so that its cores have to be enough for both not to slow each other.
 
-    Step allocations take the downlink as the tensors do: the pipelines of the analysis have no such message, except as the
-    share xi of the rate. `negotiate=False` leaves them out.
+    Step allocations take the downlink as the tensors do: the pipelines of the analysis have no such message, except as
+    the share xi of the rate. `negotiate=False` leaves them out.
 
     Parameters
     ----------
@@ -239,17 +248,27 @@ def load_test(
         if paradigm != "device":
             bed = stack.enter_context(
                 Testbed(
-                    cascade.manifest.folder, link, slots=slots, seed=seed, capacity=capacity or requests + 1,
-                    batch=batch, threads=threads, folder=where,
+                    cascade.manifest.folder,
+                    link,
+                    slots=slots,
+                    seed=seed,
+                    capacity=capacity or requests + 1,
+                    batch=batch,
+                    threads=threads,
+                    folder=where,
                 )
-            )  # fmt: skip
+            )
             edge = bed.address
             traces += [bed.trace(name) for name in (("edge", "link") if link else ("edge",))]
         traces[0].unlink(missing_ok=True)
         told = Settings(
-            model=str(cascade.manifest.folder), trace=str(traces[0]), edge=edge, paradigm=paradigm,
-            arrivals=times.tolist(), **settings,
-        )  # fmt: skip
+            model=str(cascade.manifest.folder),
+            trace=str(traces[0]),
+            edge=edge,
+            paradigm=paradigm,
+            arrivals=times.tolist(),
+            **settings,
+        )
         device = stack.enter_context(start("device", **asdict(told)))
         _expect(device, "ready", _START)
         device.send("go")
@@ -257,9 +276,12 @@ def load_test(
         _expect(device, "done", times[-1] + deadline + _START + 10.0 * slowdown * requests)
         records = read_trace(*traces)
     provenance: dict[str, Any] = settings | {
-        "model": str(cascade.manifest.folder), "link": repr(link), "slots": slots, "batch": batch,
+        "model": str(cascade.manifest.folder),
+        "link": repr(link),
+        "slots": slots,
+        "batch": batch,
         "traces": [str(path) for path in traces] if folder is not None else [],
-    }  # fmt: skip
+    }
     return _measured(records, paradigm, rate, requests, slowdown, provenance)
 
 
@@ -318,5 +340,14 @@ def _measured(
     chunks = [r for r in records if r["kind"] == "chunk" and r["direction"] == "down" and r["time"] >= begin]
     bits = 8 * sum(r["bytes"] for r in chunks) / requests if chunks else np.nan
     return LoadTest(
-        paradigm, STAGES[paradigm], rate, arrivals - begin, ends - arrivals[:, None], service, bits, failures, slowdown, provenance
-    )  # fmt: skip
+        paradigm,
+        STAGES[paradigm],
+        rate,
+        arrivals - begin,
+        ends - arrivals[:, None],
+        service,
+        bits,
+        failures,
+        slowdown,
+        provenance,
+    )

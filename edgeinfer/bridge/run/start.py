@@ -1,8 +1,8 @@
 """The system's processes, started with one JSON line of settings.
 
-`python -m edgeinfer.bridge.run.start` reads from stdin what to be, "edge", "network", "link", "device" or "halves", with its
-settings, and ends when stdin closes. A server says "listening on HOST:PORT"; a device says "ready", and begins with the next
-line.
+`python -m edgeinfer.bridge.run.start` reads from stdin what to be, "edge", "network", "link", "device" or "halves",
+with its settings, and ends when stdin closes. A server says "listening on HOST:PORT"; a device says "ready", and begins
+with the next line.
 """
 
 import json

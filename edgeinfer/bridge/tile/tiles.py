@@ -360,7 +360,9 @@ class _Layer:
         return cls(sizes, pairs[0], pairs[1], pairs[2], pairs[3], operation.kind != "Conv")
 
     def back(self, wanted: tuple[Range, Range]) -> tuple[tuple[Range, Range], tuple[int, ...]]:
-        """Ranges of the input that give the wanted ranges of the output, and the padding: before, before, after, after."""
+        """Ranges of the input that give the wanted ranges of the output, and the padding: before, before, after,
+        after.
+        """
         ranges, before, after = [], [], []
         for axis, (start, stop) in enumerate(wanted):
             reach = (self.kernel[axis] - 1) * self.dilation[axis] + 1

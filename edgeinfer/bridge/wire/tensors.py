@@ -61,7 +61,8 @@ def request(model: str, identifier: str, arrays: Mapping[str, Any], parameters: 
 
     Examples
     --------
-    >>> message = request("prior", "a1", {"caption": np.array(["a red circle"]), "seed": np.array([1])}, {"wire": "uint8"})
+    >>> tensors = {"caption": np.array(["a red circle"]), "seed": np.array([1])}
+    >>> message = request("prior", "a1", tensors, {"wire": "uint8"})
     >>> arrays(message.inputs, message.raw_input_contents)["caption"]
     array(['a red circle'], dtype='<U12')
     """

@@ -114,13 +114,14 @@ def read_trace(*paths: str | os.PathLike[str]) -> list[dict[str, Any]]:
         - ``time``: s on the monotonic clock of the process that wrote it;
         - ``process``: its name;
         - ``kind``: "process" (name "start"; has ``pid``, ``clock``, ``wall_time``), "message" (sent or received),
-          "stage" (has ``duration``, s; ``time`` is its beginning), "progress" (has ``step``, ``steps``), "slot" (a slot of
-          the link begins; has ``rate``, bit/s), "chunk" (bytes left the link; has ``arrived``, s, and ``connection``),
-          "event" (anything else);
+          "stage" (has ``duration``, s; ``time`` is its beginning), "progress" (has ``step``, ``steps``), "slot" (a slot
+          of the link begins; has ``rate``, bit/s), "chunk" (bytes left the link; has ``arrived``, s, and
+          ``connection``), "event" (anything else);
         - ``name``: of the message, stage or event; TaskRequest, ResourceStatus, StepAllocation, ModelInferRequest,
           ModelInferResponse, Progress are the messages, queue, prior, decode, inference the stages;
         - ``direction``: "sent" or "received" for messages, "up" or "down" on the link, else "";
-        - ``bytes``: serialised length with gRPC's prefix for messages (ResourceStatus travels within TaskRequest and has no
+        - ``bytes``: serialised length with gRPC's prefix for messages (ResourceStatus travels within TaskRequest and
+        has no
           prefix of its own; TaskRequest is counted without it), TCP payload for chunks, else 0;
         - ``request``: the request's id, or "".
 
@@ -223,23 +224,37 @@ def draw_trace(records: Sequence[dict[str, Any]], request: str | None = None) ->
         notes.append((record["time"], f"   {record['name']} on the {record['process']}: {width:.3g} ms"))
     for record in chunks:
         axes.barh(
-            height["link"], 1e3 * (record["time"] - record["arrived"]), left=1e3 * (record["arrived"] - begin),
-            height=0.18, color=_COLOURS["link"], hatch="//" if record["direction"] == "up" else None, alpha=0.6,
-        )  # fmt: skip
+            height["link"],
+            1e3 * (record["time"] - record["arrived"]),
+            left=1e3 * (record["arrived"] - begin),
+            height=0.18,
+            color=_COLOURS["link"],
+            hatch="//" if record["direction"] == "up" else None,
+            alpha=0.6,
+        )
     for number, (sent, received) in enumerate(_pairs(mine), 1):
         start, stop = (1e3 * (r["time"] - begin) for r in (sent, received))
         low, high = height[sent["process"]], height[received["process"]]
         axes.annotate("", (stop, high), (start, low), arrowprops={"arrowstyle": "->", "color": "0.25", "lw": 0.9})
         share = (0.15, 0.27, 0.39)[number % 3]
         axes.annotate(
-            str(number), (start + share * (stop - start), low + share * (high - low)), fontsize=6.5, ha="center",
-            va="center", bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": "0.25", "lw": 0.6},
-        )  # fmt: skip
+            str(number),
+            (start + share * (stop - start), low + share * (high - low)),
+            fontsize=6.5,
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": "0.25", "lw": 0.6},
+        )
         notes.append((sent["time"], f"{number:2d} {sent['name']}: {sent['bytes']} B, {stop - start:.3g} ms"))
     axes.text(
-        1.02, 1.0, "\n".join(text for _, text in sorted(notes)), transform=axes.transAxes, va="top", fontsize=7,
+        1.02,
+        1.0,
+        "\n".join(text for _, text in sorted(notes)),
+        transform=axes.transAxes,
+        va="top",
+        fontsize=7,
         family="monospace",
-    )  # fmt: skip
+    )
     axes.set_xlim(0, 1.02e3 * (end - begin))
     axes.set_yticks(list(height.values()), lanes)
     axes.set_ylim(-0.5, len(lanes) - 0.5)

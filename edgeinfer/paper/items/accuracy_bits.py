@@ -14,9 +14,12 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Accuracy over bits at the cut"
 STATED = (
-    "Discriminative inference split behind the first segment of a small classifier of digits (8 x 8 pixels, real, few): "
-    "bits of real messages and accuracy on held-out images, beside the input sent whole, raw and as JPEG (of so small an "
-    "image a JPEG file is mostly headers: its scan alone and the raw pixels are the baselines that count). The same bits "
+    "Discriminative inference split behind the first segment of a small classifier of digits (8 x 8 pixels, real, "
+    "few): "
+    "bits of real messages and accuracy on held-out images, beside the input sent whole, raw and as JPEG (of so "
+    "small an "
+    "image a JPEG file is mostly headers: its scan alone and the raw pixels are the baselines that count). The same "
+    "bits "
     "over a narrow link give the violation probability. Speeds, bandwidth, arrival rate and deadline are assumed."
 )
 #: Assumed: a microcontroller, a small server, a narrow band.
@@ -88,7 +91,9 @@ def data(
 
 
 def draw(table: Any) -> Any:
-    """Accuracy over bits with its intervals, and violation probability over accuracy: the best points of each family."""
+    """Accuracy over bits with its intervals, and violation probability over accuracy: the best points of each
+    family.
+    """
     figure, (left, right) = style.subplots(1, 2, size=(10.5, 4.4))
     markers = dict(zip(FAMILIES, "osv^dPx+*", strict=True))
     for family, marker in markers.items():

@@ -11,7 +11,8 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Control overhead"
 STATED = (
-    "The paper says that signalling takes 10 to 15 % of the rate under high load, R_eff = (1 - xi) R, without showing its "
+    "The paper says that signalling takes 10 to 15 % of the rate under high load, R_eff = (1 - xi) R, without "
+    "showing its "
     "effect. Shown: the deadline that is missed with probability 1e-6 at most, and the unloaded latency."
 )
 

@@ -15,9 +15,12 @@ from edgeinfer.paper.scenario import Scenario
 TITLE = "Best cut over the link's rate"
 STATED = (
     "Neurosurgeon (Kang et al. 2017) observed that the best cut along a chain moves from the end of the network to its "
-    "beginning as the link grows faster; DADS (Hu et al. 2019) that cuts through the graph beat cuts between layers. On "
-    "the shapes of well-known networks, with times derived from FLOP and assumed node speeds, the first holds. The second "
-    "holds where the slowest stage counts, as under heavy load. For the latency of a single request all cuts that are best "
+    "beginning as the link grows faster; DADS (Hu et al. 2019) that cuts through the graph beat cuts between "
+    "layers. On "
+    "the shapes of well-known networks, with times derived from FLOP and assumed node speeds, the first holds. The "
+    "second "
+    "holds where the slowest stage counts, as under heavy load. For the latency of a single request all cuts that "
+    "are best "
     "for some node speeds and rate can be listed: on most networks they lie between layers, and nothing is gained."
 )
 NETWORKS = ("bvlc_alexnet", "inception_v1", "resnet50", "shufflenet")
@@ -43,9 +46,9 @@ def data(
 ) -> Any:
     """Best cuts for latency and for throughput, through the graph and along the chain.
 
-    The latency of a cut is F (1/f_device - 1/f_edge) + B / r and a constant, F the FLOP on the device and B the bits that
-    cross. The cuts that are best for *some* speeds and rate are therefore the corners of the lower convex hull of all
-    cuts' (F, B): all of them are found by minimum cuts, and compared with the chain's cuts.
+    The latency of a cut is F (1/f_device - 1/f_edge) + B / r and a constant, F the FLOP on the device and B the bits
+    that cross. The cuts that are best for *some* speeds and rate are therefore the corners of the lower convex hull of
+    all cuts' (F, B): all of them are found by minimum cuts, and compared with the chain's cuts.
 
     Parameters
     ----------
@@ -63,11 +66,11 @@ def data(
     Returns
     -------
     xarray.Dataset
-        Over (network, ratio, rate): `device_share`, the share of the work that the cut for latency leaves on the device;
-        `latency`, `chain_latency`, s. Over (network, ratio, heavy_rate): `throughput`, `chain_throughput`, 1/s, and
-        `crossing`, tensors that cross the cut for throughput. Over network: `corners`, how many cuts are best for some
-        speeds and rate; `corners_on_chain`; `latency_gain`, the most by which the chain's latency is longer, over all
-        speeds and rates, reached at `gain_slope`, bit/FLOP: r / f_device beside an edge node of unbounded speed.
+        Over (network, ratio, rate): `device_share`, the share of the work that the cut for latency leaves on the
+        device; `latency`, `chain_latency`, s. Over (network, ratio, heavy_rate): `throughput`, `chain_throughput`, 1/s,
+        and `crossing`, tensors that cross the cut for throughput. Over network: `corners`, how many cuts are best for
+        some speeds and rate; `corners_on_chain`; `latency_gain`, the most by which the chain's latency is longer, over
+        all speeds and rates, reached at `gain_slope`, bit/FLOP: r / f_device beside an edge node of unbounded speed.
         Transfers take b / E[R]; the chain's cuts are those that a single tensor crosses.
     """
     from edgeinfer import bridge
@@ -220,7 +223,9 @@ def _best_for_latency(network: Any) -> NDArray[np.float64]:
 
 
 def draw(table: Any) -> Any:
-    """Left: the share of the work on the device. Right: throughput gained by cutting through the graph, a panel a ratio."""
+    """Left: the share of the work on the device. Right: throughput gained by cutting through the graph, a panel a
+    ratio.
+    """
     ratios, names = table["ratio"].values, table["network"].values
     figure, panels = style.subplots(1, 1 + len(ratios), size=(3.4 * (1 + len(ratios)), 3.8))
     middle = ratios[len(ratios) // 2]
@@ -254,7 +259,8 @@ def tell(table: Any) -> str:
         f"**{table['throughput'].attrs['provenance']}, device of {table.attrs['device_flops']:g} FLOP/s "
         f"({table.attrs['device_flops_provenance']})**",
         "",
-        "| network | cuts that are best for latency at some speeds and rate | of these between layers | longest latency of "
+        "| network | cuts that are best for latency at some speeds and rate | of these between layers | longest "
+        "latency of "
         "the chain over all speeds and rates | throughput gained in the sweep, at most | where |",
         "|---|---|---|---|---|---|",
     ]

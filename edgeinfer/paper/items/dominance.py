@@ -10,7 +10,8 @@ from edgeinfer.plan import dominance
 
 TITLE = "Dominance map of the paradigms"
 STATED = (
-    "The paper compares unloaded latencies by (13) and (14). Under load, mean sojourn time and violation probability order "
+    "The paper compares unloaded latencies by (13) and (14). Under load, mean sojourn time and violation "
+    "probability order "
     "the paradigms otherwise: the crosses mark where the three criteria disagree."
 )
 LABELS = {

@@ -15,8 +15,10 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Early exits under load"
 STATED = (
-    "A small classifier of digits (8 x 8 pixels, real, few) whose inputs leave at the first exit that is sure, thresholds "
-    "calibrated on validation images for at most 1 % accuracy loss. Service times are FLOP on a node of assumed speed; the "
+    "A small classifier of digits (8 x 8 pixels, real, few) whose inputs leave at the first exit that is sure, "
+    "thresholds "
+    "calibrated on validation images for at most 1 % accuracy loss. Service times are FLOP on a node of assumed "
+    "speed; the "
     "core's predictions stand beside a queue that replays the test images' own exits with Poisson arrivals."
 )
 #: Assumed.
@@ -101,7 +103,9 @@ def data(scenario: Scenario, *, seed: int = 11, points: int = 12, requests: int 
 
 
 def draw(table: Any) -> Any:
-    """Mean sojourn time and violations over the arrival rate, predicted as lines, replayed as marks; backlog over time."""
+    """Mean sojourn time and violations over the arrival rate, predicted as lines, replayed as marks; backlog over
+    time.
+    """
     figure, (first, second, third) = style.subplots(1, 3, size=(13, 4.2))
     for policy in POLICIES:
         rows, colour, label = table.sel(policy=policy), COLOURS[policy], LABELS[policy]

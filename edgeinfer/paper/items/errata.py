@@ -13,8 +13,10 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Errata: the printed bound is not a bound"
 STATED = (
-    "(7) swaps the two nodes' speeds and multiplies the exponentials of two servers in parallel, not in series; (8) rounds "
-    "down in every slot, so that slots shorter than J/R serve nothing; (11) needs M_S(-theta, tau) <= exp(-theta r tau) for "
+    "(7) swaps the two nodes' speeds and multiplies the exponentials of two servers in parallel, not in series; (8) "
+    "rounds "
+    "down in every slot, so that slots shorter than J/R serve nothing; (11) needs M_S(-theta, tau) <= exp(-theta r "
+    "tau) for "
     "every tau, which no r > 0 satisfies; so the result falls below the truth by many orders of magnitude."
 )
 #: Assumed: the case in which errors are shown. Edge and device times (s), mean SNR, arrival rate (1/s).

@@ -15,9 +15,12 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Early exits under load, measured"
 STATED = (
-    "The small classifier of digits really runs here, one request after another, while requests arrive on the wall clock as "
-    "a Poisson process. Service times are profiled in runs of their own, go into the core's pipeline as samples, and the "
-    "prediction stands beside the run: without early exits, with calibrated exits, and with thresholds that fall as the "
+    "The small classifier of digits really runs here, one request after another, while requests arrive on the wall "
+    "clock as "
+    "a Poisson process. Service times are profiled in runs of their own, go into the core's pipeline as samples, "
+    "and the "
+    "prediction stands beside the run: without early exits, with calibrated exits, and with thresholds that fall as "
+    "the "
     "queue grows, of which the core predicts nothing."
 )
 COMMAND = "edgeinfer measure --only exits_under_load"
@@ -36,9 +39,10 @@ def data(scenario: Scenario) -> Any:
     Returns
     -------
     xarray.Dataset
-        Over (policy, arrival_rate): `sojourn`, `service` in s, `backlog`, `accuracy`, and with deadline too `violation`;
-        each with `_low` and `_high`. Predicted, NaN for the deadline-aware policy: `predicted_sojourn` (s; inf beyond
-        what can be served), `predicted_service` (s), `predicted_backlog`, `violation_lower`, `violation_upper`.
+        Over (policy, arrival_rate): `sojourn`, `service` in s, `backlog`, `accuracy`, and with deadline too
+        `violation`; each with `_low` and `_high`. Predicted, NaN for the deadline-aware policy: `predicted_sojourn` (s;
+        inf beyond what can be served), `predicted_service` (s), `predicted_backlog`, `violation_lower`,
+        `violation_upper`.
 
     Raises
     ------
@@ -77,8 +81,8 @@ def data(scenario: Scenario) -> Any:
 
 
 def agreement(table: Any) -> tuple[int, int]:
-    """In how many cells (predicted policy, stable rate, deadline) of probability >= 1e-2 the measured 95 % interval meets
-    the bracket, and how many there are.
+    """In how many cells (predicted policy, stable rate, deadline) of probability >= 1e-2 the measured 95 % interval
+    meets the bracket, and how many there are.
 
     Parameters
     ----------
@@ -92,7 +96,9 @@ def agreement(table: Any) -> tuple[int, int]:
 
 
 def draw(table: Any) -> Any:
-    """Sojourn times' tail at one rate, backlog over the rate, and backlog over time beyond what can be served without exits."""
+    """Sojourn times' tail at one rate, backlog over the rate, and backlog over time beyond what can be served without
+    exits.
+    """
     figure, (first, second, third) = style.subplots(1, 3, size=(13, 4.2))
     shown = table.isel(arrival_rate=min(2, table.sizes["arrival_rate"] - 1))
     deadlines, rates = table["deadline"] * 1e3, table["arrival_rate"]
@@ -137,10 +143,12 @@ def tell(table: Any) -> str:
     """Predicted beside measured at the policy's deadline, and how many cells agree."""
     at = table.sel(deadline=table.attrs["policy_deadline"], method="nearest")
     lines = [
-        f"**measured on {table.attrs['processor']}, {table.attrs['rounds']} rounds of {table.attrs['requests']} requests; "
+        f"**measured on {table.attrs['processor']}, {table.attrs['rounds']} rounds of {table.attrs['requests']} "
+        f"requests; "
         "predicted: derived from the profiled samples**",
         "",
-        "| policy | load | requests/s | mean service, profiled and in the run (ms) | mean sojourn, predicted and measured "
+        "| policy | load | requests/s | mean service, profiled and in the run (ms) | mean sojourn, predicted and "
+        "measured "
         f"(ms) | P(sojourn > {float(at['deadline']) * 1e3:.3g} ms), predicted and measured | requests in the system, "
         "predicted and measured | accuracy |",
         "|---|---|---|---|---|---|---|---|",

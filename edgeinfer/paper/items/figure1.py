@@ -13,8 +13,10 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 1: collaborations in an edge network"
 STATED = (
-    "The paper draws terminals and edge nodes, and three collaborations: between edge nodes, between edge node and terminal, "
-    "and between terminals. Here each drawn path is a pipeline of the paper's cascade, with its unloaded latency and its "
+    "The paper draws terminals and edge nodes, and three collaborations: between edge nodes, between edge node and "
+    "terminal, "
+    "and between terminals. Here each drawn path is a pipeline of the paper's cascade, with its unloaded latency "
+    "and its "
     "violation probability, computed. Nodes, downlink and costs are the scenario's; the links between edge nodes and "
     "between terminals, on which the paper says nothing, are assumed."
 )
@@ -100,9 +102,9 @@ def data(scenario: Scenario) -> Any:
     Returns
     -------
     xarray.Dataset
-        Over collaboration: `latency`, s, unloaded, the exact mean; `load` of the busiest stage at the scenario's arrival
-        rate; `violation_lower`, `violation_upper` at the deadline. Over stage: `stage_collaboration`, `stage_name`,
-        `stage_place` (a node, or the two ends of a link), `stage_time`, s.
+        Over collaboration: `latency`, s, unloaded, the exact mean; `load` of the busiest stage at the scenario's
+        arrival rate; `violation_lower`, `violation_upper` at the deadline. Over stage: `stage_collaboration`,
+        `stage_name`, `stage_place` (a node, or the two ends of a link), `stage_time`, s.
     """
     pipelines = paths(scenario)
     rows, columns = [], []
@@ -152,8 +154,14 @@ def draw(table: Any) -> Any:
         arrow = {"arrowstyle": "-|>", "lw": 2, "color": COLOURS[kind], "shrinkA": shrink, "shrinkB": shrink}
         axes.annotate("", (u, v), (x, y), arrowprops=arrow)
         raised = 0.12 if y == v else 0.0
-        axes.text((x + u) / 2 + (0 if raised else 0.12), (y + v) / 2 + raised, label, fontsize=8.5, color=COLOURS[kind],
-                  ha="center" if raised else "left")  # fmt: skip
+        axes.text(
+            (x + u) / 2 + (0 if raised else 0.12),
+            (y + v) / 2 + raised,
+            label,
+            fontsize=8.5,
+            color=COLOURS[kind],
+            ha="center" if raised else "left",
+        )
     for name, (x, y) in PLACES.items():
         tone = "#e8eef6" if name.startswith("edge") else "#fbeee2"
         frame = {"boxstyle": "round,pad=0.5" if name.startswith("edge") else "round4,pad=0.5", "fc": tone, "ec": "0.4"}
@@ -178,9 +186,10 @@ def draw(table: Any) -> Any:
         )
         axes.text(-0.4 + 2.45 * number, -0.95, text, fontsize=8.5, color=COLOURS[kind], va="top", linespacing=1.5)
     axes.set_title(
-        f"{table.attrs['arrival_rate']:g} requests/s on each path alone; times derived, nodes and links given and assumed",
+        f"{table.attrs['arrival_rate']:g} requests/s on each path alone; times derived, nodes and links given and "
+        f"assumed",
         fontsize=10,
-    )  # fmt: skip
+    )
     axes.set_xlim(-0.5, 6.9)
     axes.set_ylim(-1.75, 2.75)
     axes.axis("off")
@@ -190,7 +199,8 @@ def draw(table: Any) -> Any:
 def tell(table: Any) -> str:
     """A row for each collaboration."""
     lines = [
-        f"**derived; deadline {table.attrs['deadline']:g} s and the links between edge nodes and between terminals assumed**",
+        f"**derived; deadline {table.attrs['deadline']:g} s and the links between edge nodes and between terminals "
+        f"assumed**",
         "",
         "| collaboration | stages | latency (s) | busiest stage | violation probability |",
         "|---|---|---|---|---|",

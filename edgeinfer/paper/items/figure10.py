@@ -53,9 +53,16 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
     names = list(scenario.pipelines())
     for paradigm in names:
         found = allocate_steps(
-            scenario.cascade, best, wanted, *nodes, paradigm=paradigm, metric=METRIC, criterion="violation",
-            arrival_rate=scenario.arrival_rate, deadline=deadline,
-        )  # fmt: skip
+            scenario.cascade,
+            best,
+            wanted,
+            *nodes,
+            paradigm=paradigm,
+            metric=METRIC,
+            criterion="violation",
+            arrival_rate=scenario.arrival_rate,
+            deadline=deadline,
+        )
         # A few pairs of steps serve all qualities.
         pairs, place = np.unique([found.prior_steps, found.decode_steps], axis=1, return_inverse=True)
         steps = scenario.replace(prior_steps=pairs[0], decode_steps=pairs[1])

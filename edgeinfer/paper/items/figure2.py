@@ -17,7 +17,8 @@ TITLE = "Figure 2: model partition, information compression and early exit"
 STATED = (
     "The paper names the techniques and gives no numbers. Here each is drawn from a real network: AlexNet's shapes cut "
     "between layers (derived from FLOP, at assumed speeds), the first layers of Inception divided into tiles (halos "
-    "derived, speed-up predicted and measured on two worker processes), and a trained classifier of digits whose features "
+    "derived, speed-up predicted and measured on two worker processes), and a trained classifier of digits whose "
+    "features "
     "are compressed and whose inputs leave early (measured on held-out images)."
 )
 #: Assumed, for the cut between layers.
@@ -51,11 +52,12 @@ def data(scenario: Scenario) -> Any:
     Returns
     -------
     xarray.Dataset
-        Over layer (AlexNet's, operations without a window counted with the one before): `layer_flop`, `layer_bits` of what
-        it gives, `layer_place`. Over choice (cut, device, edge): `choice_latency`, s. Over tile: `tile_start`, `tile_stop`, rows of
-        the input that it reads. Over message, `CODECS` and the input sent whole: `message_bits`, `message_accuracy`,
-        `message_loss`. Over exit: `exit_share`, `exit_flop`, `exit_accuracy` of all inputs there. Scalars: `cut_bits`,
-        `halo_share`, `predicted_speed_up`, `speed_up` with `_low` and `_high`, `saving`, `loss` with theirs.
+        Over layer (AlexNet's, operations without a window counted with the one before): `layer_flop`, `layer_bits` of
+        what it gives, `layer_place`. Over choice (cut, device, edge): `choice_latency`, s. Over tile: `tile_start`,
+        `tile_stop`, rows of the input that it reads. Over message, `CODECS` and the input sent whole: `message_bits`,
+        `message_accuracy`, `message_loss`. Over exit: `exit_share`, `exit_flop`, `exit_accuracy` of all inputs there.
+        Scalars: `cut_bits`, `halo_share`, `predicted_speed_up`, `speed_up` with `_low` and `_high`, `saving`, `loss`
+        with theirs.
     """
     derived = {"provenance": "derived from FLOP"}
     measured = {"provenance": "measured"}
@@ -173,13 +175,17 @@ def _draw_layers(axes: Any, table: Any) -> None:
     axes.text(-0.1, -0.98, "Mbit behind each layer below, MFLOP inside", fontsize=7.5, color="0.35")
     latency = {name: 1e3 * float(table["choice_latency"].sel(choice=name)) for name in table["choice"].values}
     axes.text(
-        -0.1, 1.02, f"cut {latency['cut']:.0f} ms, all on the device {latency['device']:.0f} ms, "
-        f"all on the edge {latency['edge']:.0f} ms (derived)", fontsize=8.5,
-    )  # fmt: skip
+        -0.1,
+        1.02,
+        f"cut {latency['cut']:.0f} ms, all on the device {latency['device']:.0f} ms, "
+        f"all on the edge {latency['edge']:.0f} ms (derived)",
+        fontsize=8.5,
+    )
     axes.set_title(
         f"Partition between layers: AlexNet, {table.attrs['device_flops'] / 1e9:g} and "
-        f"{table.attrs['edge_flops'] / 1e9:g} GFLOP/s, {table.attrs['rate'] / 1e6:g} Mbit/s (assumed)", fontsize=10,
-    )  # fmt: skip
+        f"{table.attrs['edge_flops'] / 1e9:g} GFLOP/s, {table.attrs['rate'] / 1e6:g} Mbit/s (assumed)",
+        fontsize=10,
+    )
     axes.set_xlim(-0.2, count + 0.2)
     axes.set_ylim(-1.05, 1.15)
     axes.axis("off")
@@ -258,15 +264,45 @@ def _draw_exits(axes: Any, table: Any) -> None:
 def tell(table: Any) -> str:
     """The drawing's numbers and where each comes from."""
     rows = [
-        ("latency of AlexNet cut, all on the device, all on the edge", ", ".join(f"{1e3 * v:.1f}" for v in table["choice_latency"].values) + " ms", "choice_latency"),
+        (
+            "latency of AlexNet cut, all on the device, all on the edge",
+            ", ".join(f"{1e3 * v:.1f}" for v in table["choice_latency"].values) + " ms",
+            "choice_latency",
+        ),
         ("bits across that cut", f"{float(table['cut_bits']) / 1e6:.3g} Mbit", "cut_bits"),
-        ("FLOP computed twice in two tiles of Inception's first layers", f"{100 * float(table['halo_share']):.2f} %", "halo_share"),
+        (
+            "FLOP computed twice in two tiles of Inception's first layers",
+            f"{100 * float(table['halo_share']):.2f} %",
+            "halo_share",
+        ),
         ("speed-up of two workers, predicted", f"{float(table['predicted_speed_up']):.2f}", "predicted_speed_up"),
-        ("speed-up of two workers, measured", f"{float(table['speed_up']):.2f} [{float(table['speed_up_low']):.2f}, {float(table['speed_up_high']):.2f}]", "speed_up"),
-        *((f"bits a request, {name}, and accuracy", f"{float(table['message_bits'].sel(message=name)):.0f} of {table.attrs['float32_bits']}, {100 * float(table['message_accuracy'].sel(message=name)):.1f} %", "message_bits") for name in CODECS),
-        ("mean FLOP saved by early exits", f"{100 * float(table['saving']):.1f} % [{100 * float(table['saving_low']):.1f}, {100 * float(table['saving_high']):.1f}]", "saving"),
-        ("accuracy lost by them", f"{100 * float(table['loss']):.2f} % [{100 * float(table['loss_low']):.2f}, {100 * float(table['loss_high']):.2f}]", "loss"),
-    ]  # fmt: skip
+        (
+            "speed-up of two workers, measured",
+            f"{float(table['speed_up']):.2f} [{float(table['speed_up_low']):.2f}, {float(table['speed_up_high']):.2f}]",
+            "speed_up",
+        ),
+        *(
+            (
+                f"bits a request, {name}, and accuracy",
+                f"{float(table['message_bits'].sel(message=name)):.0f} of {table.attrs['float32_bits']}, "
+                f"{100 * float(table['message_accuracy'].sel(message=name)):.1f} %",
+                "message_bits",
+            )
+            for name in CODECS
+        ),
+        (
+            "mean FLOP saved by early exits",
+            f"{100 * float(table['saving']):.1f} % [{100 * float(table['saving_low']):.1f}, "
+            f"{100 * float(table['saving_high']):.1f}]",
+            "saving",
+        ),
+        (
+            "accuracy lost by them",
+            f"{100 * float(table['loss']):.2f} % [{100 * float(table['loss_low']):.2f}, "
+            f"{100 * float(table['loss_high']):.2f}]",
+            "loss",
+        ),
+    ]
     lines = ["| what | value | |", "|---|---|---|"]
     lines += [f"| {what} | {value} | {table[name].attrs['provenance']} |" for what, value, name in rows]
     return "\n".join(lines) + "\n"

@@ -108,9 +108,12 @@ def draw(table: Any) -> Any:
         label = f"downlink: {block['name']}\n{block['detail']}"
         axes.text(target + 0.05, 1.0, label, fontsize=8, color="#d1712b", va="center")
     axes.text(
-        -0.85, -0.85, f"one prior step: {table.attrs['prior_step_flop'] / 1e6:.4g} MFLOP; one decoding step, "
-        f"guidance's passes counted: {table.attrs['decode_step_flop'] / 1e6:.4g} MFLOP", fontsize=8,
-    )  # fmt: skip
+        -0.85,
+        -0.85,
+        f"one prior step: {table.attrs['prior_step_flop'] / 1e6:.4g} MFLOP; one decoding step, "
+        f"guidance's passes counted: {table.attrs['decode_step_flop'] / 1e6:.4g} MFLOP",
+        fontsize=8,
+    )
     axes.set_xlim(-0.95, columns - 0.3)
     axes.set_ylim(-1.0, 2.9)
     axes.axis("off")

@@ -34,8 +34,9 @@ def data(scenario: Scenario, *, trace: str | Path | None = None) -> Any:
     -------
     xarray.Dataset
         Over message: `name`, `source`, `sent` and `received` (s), `bytes`, `control`; over stage: `stage_name`,
-        `process`, `begin`, `duration` (s). Attributes: bytes of the three signalling messages, of all messages but the payload, of
-        everything that crossed the link but the payload (headers of HTTP/2 and gRPC's handshake included), the payload.
+        `process`, `begin`, `duration` (s). Attributes: bytes of the three signalling messages, of all messages but the
+        payload, of everything that crossed the link but the payload (headers of HTTP/2 and gRPC's handshake included),
+        the payload.
     """
     xarray = need("xarray", "paper")
     path = store.FOLDER / "trace.jsonl" if trace is None else Path(trace)
@@ -120,9 +121,15 @@ def _draw_message(axes: Any, y: int, row: Any, place: dict[str, float]) -> None:
     colour = "#0b3c7d" if bool(row["control"]) else "#d1712b"
     axes.annotate("", (stop, y + 0.18), (start, y - 0.18), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.3})
     axes.text(
-        0.5, y - 0.08, f"{row['name'].item()}, {int(row['bytes'])} B", ha="center", va="bottom", fontsize=8,
-        color=colour, bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
-    )  # fmt: skip
+        0.5,
+        y - 0.08,
+        f"{row['name'].item()}, {int(row['bytes'])} B",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color=colour,
+        bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
+    )
     for x, name, shift in ((start, "sent", -0.18), (stop, "received", 0.18)):
         side = -1 if x == 0 else 1
         text = f"{1e3 * float(row[name]):.2f} ms"
@@ -133,9 +140,14 @@ def _draw_stage(axes: Any, y: int, row: Any, place: dict[str, float]) -> None:
     x = place[row["process"].item()]
     text = f"{row['stage_name'].item()}: {1e3 * float(row['duration']):.3g} ms"
     axes.text(
-        x, y, text, ha="center", va="center", fontsize=8,
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=8,
         bbox={"boxstyle": "round,pad=0.3", "fc": "#e8eef6" if x else "#fbeee2", "ec": "0.5"},
-    )  # fmt: skip
+    )
     side = -1 if x == 0 else 1
     axes.text(
         x + 0.22 * side,

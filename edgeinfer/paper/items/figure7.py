@@ -47,8 +47,8 @@ def data(scenario: Scenario, *, surface: Any = None) -> Any:
     xarray.Dataset
         Metrics over (guidance, prior_steps, decode_steps); `flop` and `time` (s) of a request over the same;
         `{metric}_prior_gain`, `{metric}_decode_gain` and `{metric}_advantage` with ends, over (guidance, world, price):
-        the mean gain of moving along one axis, averaged over the other, and the difference of the two. `tuning_...` over
-        guidance_scale: the scores by which the guidance was chosen.
+        the mean gain of moving along one axis, averaged over the other, and the difference of the two. `tuning_...`
+        over guidance_scale: the scores by which the guidance was chosen.
     """
     table = store.load("surface") if surface is None else surface
     costs = _costs(table)
@@ -165,10 +165,12 @@ def tell(table: Any) -> str:
     }
     lines = [
         f"That prior steps matter more, in {len(rows)} comparisons each: where captions fix the layout it "
-        f"{said['fixed']}; where they leave it free it {said['free']}. A comparison is the mean gain of moving along the "
+        f"{said['fixed']}; where they leave it free it {said['free']}. A comparison is the mean gain of moving "
+        f"along the "
         "prior axis less that of moving along the decoding axis, with its 95 % interval over captions.",
         "",
-        "| metric | guidance | prior against decoding | captions fix the layout | captions leave it free | so the claim |",
+        "| metric | guidance | prior against decoding | captions fix the layout | captions leave it free | so the "
+        "claim |",
         "|---|---|---|---|---|---|",
         *rows,
         *_tell_guidance(table),
@@ -217,9 +219,15 @@ def draw(table: Any) -> Any:
                 line = part.isel(prior_steps=i)
                 low, high = line[metric] - line[f"{metric}_low"], line[f"{metric}_high"] - line[metric]
                 axes.errorbar(
-                    line[cost] / scale, line[metric], yerr=np.maximum([low, high], 0), color=colours[i], marker="o",
-                    markersize=3, linewidth=1, label=f"{steps} prior",
-                )  # fmt: skip
+                    line[cost] / scale,
+                    line[metric],
+                    yerr=np.maximum([low, high], 0),
+                    color=colours[i],
+                    marker="o",
+                    markersize=3,
+                    linewidth=1,
+                    label=f"{steps} prior",
+                )
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))

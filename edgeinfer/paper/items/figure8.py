@@ -12,7 +12,8 @@ from edgeinfer.paper.scenario import Scenario
 TITLE = "Figure 8: violation probability after each stage"
 STATED = (
     "The paper states that its bound and the simulated violation probability of each stage agree closely. With the "
-    "formulas as printed they do not: the printed bound falls below the simulation. The certified bracket, the repaired "
+    "formulas as printed they do not: the printed bound falls below the simulation. The certified bracket, the "
+    "repaired "
     "bound and two kinds of simulation stand here instead."
 )
 STAGES = ("prior", "downlink", "decode")
@@ -82,9 +83,15 @@ def draw(table: Any) -> Any:
         seen = part["simulated"] > 0
         low, high = part["simulated"] - part["simulated_low"], part["simulated_high"] - part["simulated"]
         axes.errorbar(
-            time[seen], part["simulated"][seen], yerr=[low[seen], high[seen]], fmt="o", markersize=3.5,
-            color="black", linewidth=0.8, label="simulated, 95 % interval",
-        )  # fmt: skip
+            time[seen],
+            part["simulated"][seen],
+            yerr=[low[seen], high[seen]],
+            fmt="o",
+            markersize=3.5,
+            color="black",
+            linewidth=0.8,
+            label="simulated, 95 % interval",
+        )
         axes.plot(time, part["rare"], "x", color="#3f7f3f", markersize=4.5, label="importance sampling")
         style.probability_axes(axes, 1e-12)
         axes.set_title(f"after {stage}", fontsize=10)

@@ -11,7 +11,8 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Looseness of the bounds"
 STATED = (
-    "Ratio of each bound to the bracket's lower end for split inference, at the deadline where the Lundberg bound is 1e-6: "
+    "Ratio of each bound to the bracket's lower end for split inference, at the deadline where the Lundberg bound "
+    "is 1e-6: "
     "how many times too large a bound is at most."
 )
 METHODS = ("bracket", "lundberg", "union", "corrected")

@@ -34,9 +34,9 @@ def data(
 ) -> Any:
     """Measured and predicted violation probabilities.
 
-    A measured interval is a bootstrap over cycles, each from a request that finds the system empty to the next such one:
-    cycles are independent, the requests within one are not. Intervals of one run hold for all its deadlines together with
-    95 % (Bonferroni). Predictions are simulations of the tandem.
+    A measured interval is a bootstrap over cycles, each from a request that finds the system empty to the next such
+    one: cycles are independent, the requests within one are not. Intervals of one run hold for all its deadlines
+    together with 95 % (Bonferroni). Predictions are simulations of the tandem.
 
     Parameters
     ----------
@@ -53,8 +53,9 @@ def data(
     -------
     xarray.Dataset
         Over (paradigm, load, deadline): `deadline_time` (s), `measured`, `profiled` and `own_times` with ends,
-        `lower` and `upper` of the certified bracket for constant stage times, the profile's means. Over (paradigm, load): the mean sojourn times, `arrival_rate`, `cycles`,
-        `failed`, mean stage times and the correlation of successive ones. Over paradigm: `overhead` (s), `bits`.
+        `lower` and `upper` of the certified bracket for constant stage times, the profile's means. Over (paradigm,
+        load): the mean sojourn times, `arrival_rate`, `cycles`, `failed`, mean stage times and the correlation of
+        successive ones. Over paradigm: `overhead` (s), `bits`.
     """
     xarray = need("xarray", "paper")
     table = store.load("load") if load is None else load
@@ -153,7 +154,8 @@ def tell(table: Any) -> str:
     """Markdown: a row a paradigm and load, and what parts measurement and prediction."""
     count, enough = table.sizes["deadline"], int(np.ceil(0.9 * table.sizes["deadline"]))
     lines = [
-        f"| paradigm | load | requests/s | mean, measured (ms) | predicted | with its own times | deadlines met, of {count} "
+        f"| paradigm | load | requests/s | mean, measured (ms) | predicted | with its own times | deadlines met, of "
+        f"{count} "
         "| with its own times | stage times under load against profiled |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -174,26 +176,34 @@ def tell(table: Any) -> str:
                 f"| {slower} |"
             )
             if first < enough:
-                dependence = ", ".join(f"{place} {float(cell[f'{place}_correlation']):.2f}" for place in ratios if np.isfinite(ratios[place]))  # fmt: skip
+                dependence = ", ".join(
+                    f"{place} {float(cell[f'{place}_correlation']):.2f}"
+                    for place in ratios
+                    if np.isfinite(ratios[place])
+                )
                 cause = (
-                    f"with the stage times of the run itself {second} are met, so that the stage times made the difference: "
+                    f"with the stage times of the run itself {second} are met, so that the stage times made the "
+                    f"difference: "
                     f"{slower} under load"
                     if second >= enough
-                    else f"with the stage times of the run itself {second} are met, so that it is not in their distribution, "
-                    f"but in their dependence (correlation of successive ones: {dependence}), in what a request takes "
-                    "besides, or chance, which parts one run in twenty"
+                    else f"with the stage times of the run itself {second} are met, so that it is not in their "
+                    f"distribution, but in their dependence (correlation of successive ones: {dependence}), "
+                    "in what a request takes besides, or chance, which parts one run in twenty"
                 )
                 told.append(f"{label} at load {level:g}: the prediction meets {first} of {count} deadlines; {cause}.")
             if int(cell["failed"]):
                 told.append(f"{label} at load {level:g}: {int(cell['failed'])} requests failed, and count as late.")
     good = int((hits["profiled"] >= enough).sum())
-    extra = ", ".join(f"{style.PARADIGMS[p][2]} {1e3 * float(table['overhead'].sel(paradigm=p)[0]):.2f} ms" for p in table["paradigm"].values)  # fmt: skip
+    extra = ", ".join(
+        f"{style.PARADIGMS[p][2]} {1e3 * float(table['overhead'].sel(paradigm=p)[0]):.2f} ms"
+        for p in table["paradigm"].values
+    )
     a = table.attrs
     head = (
-        f"In {good} of {hits['profiled'].size} runs the prediction lies within the measured interval (95 % for all deadlines of a run together) at {enough} of "
-        f"{count} deadlines or more. Each run is {a['requests']} requests of {a['prior_steps']} prior and {a['decode_steps']} "
-        f"decoding steps, the device {a['slowdown']:g} times slower than the edge. What a request takes besides its stages, "
-        f"and is added to each prediction: {extra}."
+        f"In {good} of {hits['profiled'].size} runs the prediction lies within the measured interval (95 % for all "
+        f"deadlines of a run together) at {enough} of {count} deadlines or more. Each run is {a['requests']} requests "
+        f"of {a['prior_steps']} prior and {a['decode_steps']} decoding steps, the device {a['slowdown']:g} times "
+        f"slower than the edge. What a request takes besides its stages, and is added to each prediction: {extra}."
     )
     return "\n".join([head, "", *lines, "", *(line for text in told for line in (text, ""))])
 
@@ -228,7 +238,8 @@ def draw(table: Any) -> Any:
         )
         style.probability_axes(axes, 5e-3)
         axes.set_title(
-            f"{label}, load {loads[j]:g} ({float(cell['arrival_rate']):.3g}/s): {int(hits[i, j])} of {cell.sizes['deadline']}",
+            f"{label}, load {loads[j]:g} ({float(cell['arrival_rate']):.3g}/s): "
+            f"{int(hits[i, j])} of {cell.sizes['deadline']}",
             fontsize=9,
         )
         if i:

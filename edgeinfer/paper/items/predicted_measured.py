@@ -1,4 +1,6 @@
-"""Cut networks as they ran, beside what their profiled pipelines predict: latency without load, violations under load."""
+"""Cut networks as they ran, beside what their profiled pipelines predict: latency without load, violations under
+load.
+"""
 
 from typing import Any
 
@@ -11,7 +13,8 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Predicted beside measured: cut networks over a fading link"
 STATED = (
-    "Both halves of each network ran as processes on one machine, tensors crossing a shaped Rayleigh link, the device made "
+    "Both halves of each network ran as processes on one machine, tensors crossing a shaped Rayleigh link, the "
+    "device made "
     "slower by sleeping. Predicted is the pipeline of the profiled cut. Link and slowdown are assumed."
 )
 COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86", "#555555")
@@ -32,11 +35,11 @@ def data(scenario: Scenario, *, measured: Any = None) -> Any:
     Returns
     -------
     xarray.Dataset
-        With, over (network, cut), `latency`, s, the measured mean and its 95 % bootstrap interval, and `error`, predicted
-        over measured less 1, with that interval's; over (network), `median_error` of the cuts' absolute errors, and
-        `median_overhead`, s, what a request takes outside ONNX
-        Runtime on loopback, without a link; and over (network, probability) `meets` and `meets_constant`, whether the
-        measured interval meets the bracket, with the computing as measured and as constant.
+        With, over (network, cut), `latency`, s, the measured mean and its 95 % bootstrap interval, and `error`,
+        predicted over measured less 1, with that interval's; over (network), `median_error` of the cuts' absolute
+        errors, and `median_overhead`, s, what a request takes outside ONNX Runtime on loopback, without a link; and
+        over (network, probability) `meets` and `meets_constant`, whether the measured interval meets the bracket, with
+        the computing as measured and as constant.
     """
     table = store.load("halves") if measured is None else measured
     found = np.full((*table["predicted"].shape, 3), np.nan)
@@ -91,7 +94,8 @@ def draw(table: Any) -> Any:
     right.set_ylim(1e-3, 1.5)
     right.set_xlabel("deadline over the network's least latency")
     right.set_ylabel(
-        f"{style.PROBABILITY}: bands certified (dark: constant\ncomputing), line simulated, marks measured, 95 % interval"
+        f"{style.PROBABILITY}: bands certified (dark: constant\ncomputing), line simulated, marks measured, 95 % "
+        f"interval"
     )
     return figure
 
@@ -99,9 +103,11 @@ def draw(table: Any) -> Any:
 def tell(table: Any) -> str:
     """Errors, overhead and what the load tests say, as a table."""
     lines = [
-        "Measured on one machine; 95 % intervals. Errors are predicted over measured mean latency less 1, without load.",
+        "Measured on one machine; 95 % intervals. Errors are predicted over measured mean latency less 1, without "
+        "load.",
         "",
-        "| network | cuts | median error | errors, least to largest | overhead on loopback, median | load tests meet the bracket | with constant computing |",
+        "| network | cuts | median error | errors, least to largest | overhead on loopback, median | load tests "
+        "meet the bracket | with constant computing |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in table["network"].values:
@@ -116,15 +122,18 @@ def tell(table: Any) -> str:
         meets, sharp = row["meets"].values, row["meets_constant"].values
         lines.append(
             f"| {name} | {len(errors)} | {100 * float(row['median_error']):.1f} % | {ends} "
-            f"| {1e3 * float(row['median_overhead']):.2f} ms | {int(meets.sum())} of {meets.size} | {int(sharp.sum())} of {sharp.size} |"
+            f"| {1e3 * float(row['median_overhead']):.2f} ms | {int(meets.sum())} of {meets.size} | "
+            f"{int(sharp.sum())} of {sharp.size} |"
         )
     worst = 100 * float(table["median_error"].max())
     slowest = 1e3 * float(table["median_overhead"].max())
     met = bool(table["meets"].all())
     lines += [
         "",
-        f"To reach: a median error of at most {100 * ERROR:g} % for each network: {'reached' if worst <= 100 * ERROR else 'missed'} "
-        f"({worst:.1f} %); an overhead of at most {1e3 * OVERHEAD:g} ms: {'reached' if slowest <= 1e3 * OVERHEAD else 'missed'} "
+        f"To reach: a median error of at most {100 * ERROR:g} % for each network: "
+        f"{'reached' if worst <= 100 * ERROR else 'missed'} "
+        f"({worst:.1f} %); an overhead of at most {1e3 * OVERHEAD:g} ms: "
+        f"{'reached' if slowest <= 1e3 * OVERHEAD else 'missed'} "
         f"({slowest:.2f} ms); every measured interval meets the bracket: {'yes' if met else 'no'}.",
     ]
     return "\n".join(lines) + "\n"

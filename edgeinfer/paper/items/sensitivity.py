@@ -11,7 +11,8 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Sensitivity to the assumed values"
 STATED = (
-    "The paper leaves these values out. Each panel moves one of them and keeps the others as assumed; the certified upper "
+    "The paper leaves these values out. Each panel moves one of them and keeps the others as assumed; the certified "
+    "upper "
     "end at a deadline of 6 s."
 )
 DEADLINE = 6.0

@@ -12,23 +12,36 @@ TITLE = "Table 1: quality metrics"
 STATED = (
     "The paper defines FID, KID, CLIP and LPIPS and gives no values. The values here are of the small cascade in its "
     "toy world: FID and KID on features of its own network with the bias of that many samples (and, of the decode "
-    "stage, on the Haar detail of the finest scale, which that network does not see: root mean squares follow edges, called "
+    "stage, on the Haar detail of the finest scale, which that network does not see: root mean squares follow "
+    "edges, called "
     "detail, and in mean absolutes faint texture of flat areas counts too), LPIPS unlearned "
     "(weights 1) on that network's feature maps with eps within the root, the CLIP score by its own embedder, clipped"
     " at 0 after averaging. None compares with values that other networks give."
 )
 DEFINITIONS = {
-    "fid": ("FID", "|mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2))", "distance of feature distributions, lower is better"),
-    "kid": ("KID", "MMD^2(F_r, F_g), kernel (x.y / d + 1)^3, unbiased", "distance of feature distributions, lower is better"),
+    "fid": (
+        "FID",
+        "|mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2))",
+        "distance of feature distributions, lower is better",
+    ),
+    "kid": (
+        "KID",
+        "MMD^2(F_r, F_g), kernel (x.y / d + 1)^3, unbiased",
+        "distance of feature distributions, lower is better",
+    ),
     "clip": ("CLIP", "max(100 cos(f_I, f_T), 0)", "agreement of image and text, higher is better"),
-    "lpips": ("LPIPS", "sum_l 1/(H_l W_l) sum_hw |w_l (phi_l(x)_hw - phi_l(x')_hw)|^2", "distance to a real image of the caption, lower is better"),
-}  # fmt: skip
+    "lpips": (
+        "LPIPS",
+        "sum_l 1/(H_l W_l) sum_hw |w_l (phi_l(x)_hw - phi_l(x')_hw)|^2",
+        "distance to a real image of the caption, lower is better",
+    ),
+}
 #: Numbers of steps that are shown, those of them that were measured: (prior, decoding).
 ALLOCATIONS = ((1, 1), (1, 8), (2, 8), (4, 4), (8, 4), (16, 1), (16, 8), (32, 16))
 #: Further rows: how many images have all attributes right, and how close they are to a real one by pixels.
 FURTHER = {"attributes": ("all attributes right", "share"), "psnr": ("PSNR", "dB")}
-#: Distances by the detail at the scale of two pixels, of the decode stage alone: its root mean square, which follows edges,
-#: and its mean absolute, in which faint texture of flat areas counts as well.
+#: Distances by the detail at the scale of two pixels, of the decode stage alone: its root mean square, which follows
+#: edges, and its mean absolute, in which faint texture of flat areas counts as well.
 DETAIL = {
     "fid_detail": "FID, detail",
     "kid_detail": "KID, detail",
@@ -55,8 +68,8 @@ def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
     -------
     xarray.Dataset
         `value`, `low`, `high` over (allocation, metric) at the best guidance; `stage_value`, `stage_low`, `stage_high`
-        over (enlargement, stage_metric), and `gain_value`, `gain_low`, `gain_high` over (rival, gained): the decode stage less
-        the rival, image by image; `definition` and `meaning` over metric.
+        over (enlargement, stage_metric), and `gain_value`, `gain_low`, `gain_high` over (rival, gained): the decode
+        stage less the rival, image by image; `definition` and `meaning` over metric.
     """
     xarray = need("xarray", "paper")
     table = store.load("surface") if surface is None else surface
@@ -128,7 +141,8 @@ def draw(table: Any) -> Any:
     lines += _block(table, "allocation", "prior + decoding steps", "", heads)
     lines += [
         "",
-        f"By the checker, {100 * a['real_attributes']:.1f} % of real renders have all attributes right; their CLIP score "
+        f"By the checker, {100 * a['real_attributes']:.1f} % of real renders have all attributes right; their CLIP "
+        f"score "
         f"is {a['real_clip']:.1f}.",
         "",
         "**measured: the decode stage against upsampling, "

@@ -60,7 +60,8 @@ def data(scenario: Scenario) -> Any:
 def draw(table: Any) -> Any:
     """Markdown."""
     lines = [
-        "| paradigm | inference (given formula) | s | downlink (given) | J/E[R], s | E[X], s | total, J/E[R] | total, E[X] |",
+        "| paradigm | inference (given formula) | s | downlink (given) | J/E[R], s | E[X], s | total, J/E[R] | "
+        "total, E[X] |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for p in table["paradigm"].values:

@@ -11,8 +11,10 @@ from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Layers divided between two workers"
 STATED = (
-    "Intra-layer partition: the picture is divided into tiles that overlap by the halo their windows need, or a convolution "
-    "by its output channels. Two worker processes of one thread each against one; predicted from the FLOP of the larger "
+    "Intra-layer partition: the picture is divided into tiles that overlap by the halo their windows need, or a "
+    "convolution "
+    "by its output channels. Two worker processes of one thread each against one; predicted from the FLOP of the "
+    "larger "
     "part, the bytes moved, and two rates measured on one worker alone."
 )
 COMMAND = "edgeinfer measure --only tiles"
@@ -29,8 +31,8 @@ def data(scenario: Scenario) -> Any:
     Returns
     -------
     xarray.Dataset
-        Over division: `speed_up` with `_low` and `_high`, `predicted_speed_up`, `redundant_share` of the FLOP, `moved_bytes`,
-        and what `measure` wrote but for the rounds.
+        Over division: `speed_up` with `_low` and `_high`, `predicted_speed_up`, `redundant_share` of the FLOP,
+        `moved_bytes`, and what `measure` wrote but for the rounds.
 
     Raises
     ------
@@ -76,7 +78,8 @@ def draw(table: Any) -> Any:
 def tell(table: Any) -> str:
     """Each division's costs and speed-ups."""
     lines = [
-        f"**measured on {table.attrs['processor']}, {table.attrs['workers']} workers of one thread; redundant FLOP and bytes: "
+        f"**measured on {table.attrs['processor']}, {table.attrs['workers']} workers of one thread; redundant FLOP "
+        f"and bytes: "
         "derived; predicted: derived from measured rates**",
         "",
         "| layers | divided | MFLOP | redundant | moved (MB) | worker (GFLOP/s) | link (Gbit/s) | speed-up predicted | "
@@ -88,8 +91,10 @@ def tell(table: Any) -> str:
         cell = {name: float(value) for name, value in row.data_vars.items()}
         lines.append(
             f"| {row['layers'].item()} | {row['tiling'].item()} | {cell['flops'] / 1e6:.0f} | "
-            f"{100 * cell['redundant_share']:.1f} % | {cell['moved_bytes'] / 1e6:.2f} | {cell['worker_flops'] / 1e9:.1f} | "
+            f"{100 * cell['redundant_share']:.1f} % | {cell['moved_bytes'] / 1e6:.2f} | "
+            f"{cell['worker_flops'] / 1e9:.1f} | "
             f"{cell['rate'] / 1e9:.1f} | {cell['predicted_speed_up']:.2f} | "
-            f"{cell['speed_up']:.2f} [{cell['speed_up_low']:.2f}, {cell['speed_up_high']:.2f}] | {cell['difference']:.1g} |"
+            f"{cell['speed_up']:.2f} [{cell['speed_up_low']:.2f}, {cell['speed_up_high']:.2f}] | "
+            f"{cell['difference']:.1g} |"
         )
     return "\n".join(lines) + "\n"

@@ -39,8 +39,8 @@ def measure(
     store: str | Path | None = None,
     progress: bool = True,
 ) -> list[Path]:
-    """Measure the shipped cascade: `surface.nc`, `decode_stage.nc`, `images.nc`, all on held-out captions, `trace.jsonl`,
-    `profile.json` and `load.nc`.
+    """Measure the shipped cascade: `surface.nc`, `decode_stage.nc`, `images.nc`, all on held-out captions,
+    `trace.jsonl`, `profile.json` and `load.nc`.
 
     Half of the captions fix the layout, half leave it free. The guidance scale is the manifest's, unless another one
     gets significantly more attributes right on captions of its own. Real images are renders of held-out scenes: those

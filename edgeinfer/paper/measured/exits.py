@@ -48,10 +48,11 @@ def measure(
 ) -> Path:
     """Run the shipped classifier under load and write `exits_under_load.nc`.
 
-    In each round, at each rate, each policy is profiled in a run of its own and then measured in another: what the machine
-    does meanwhile falls on both alike. A service time is what the next request has to wait for: from arrival, or the
-    answer before, to the answer. The first sixth of each measured run is left out. In all it takes about rounds (3 requests
-    + 2 profiled) service times without exits, times the sum of 1 / load: three minutes where those are 0.12 ms.
+    In each round, at each rate, each policy is profiled in a run of its own and then measured in another: what the
+    machine does meanwhile falls on both alike. A service time is what the next request has to wait for: from arrival,
+    or the answer before, to the answer. The first sixth of each measured run is left out. In all it takes about rounds
+    (3 requests + 2 profiled) service times without exits, times the sum of 1 / load: three minutes where those are 0.12
+    ms.
 
     Parameters
     ----------

@@ -72,11 +72,11 @@ def measure(
 ) -> Path:
     """Measure cuts of networks as processes, and write `halves.nc`.
 
-    Each network is profiled; its device is `SLOWDOWN` times slower than this machine, and its link carries the input in as
-    much time as the device would take for the whole. Cuts between its layers, from none to nearly all on the device, run
-    request by request; the quickest of those in the middle also runs without a link, and under Poisson arrivals, its answers
-    then coming back at once. What is predicted comes
-    from the profile, with the times of the two parts measured as they run (`bridge.profile_cut`), before each run.
+    Each network is profiled; its device is `SLOWDOWN` times slower than this machine, and its link carries the input in
+    as much time as the device would take for the whole. Cuts between its layers, from none to nearly all on the device,
+    run request by request; the quickest of those in the middle also runs without a link, and under Poisson arrivals,
+    its answers then coming back at once. What is predicted comes from the profile, with the times of the two parts
+    measured as they run (`bridge.profile_cut`), before each run.
 
     Parameters
     ----------
@@ -195,8 +195,10 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
             "sojourn": _numbers(run.times["sojourn"]),
             "failures": len(run.failures),
         },
-        "provenance": {name: value for name, value in profile.provenance.items() if isinstance(value, str | int | float)},
-    }  # fmt: skip
+        "provenance": {
+            name: value for name, value in profile.provenance.items() if isinstance(value, str | int | float)
+        },
+    }
 
 
 def constant(pipeline: Pipeline) -> Pipeline:
@@ -265,7 +267,9 @@ def _dataset(found: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
         "predicted_by_whole": (
             over,
             table("whole_profile"),
-            derived | seconds | {"long_name": "mean latency by the shares of the whole network's profile, tensors' bits"},
+            derived
+            | seconds
+            | {"long_name": "mean latency by the shares of the whole network's profile, tensors' bits"},
         ),
         "operations": ("network", [found[name]["operations"] for name in names], derived | {"units": "1"}),
         "loopback_overhead": (
@@ -273,13 +277,17 @@ def _dataset(found: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
             np.array([np.array(found[name]["loopback"], float) for name in names]),
             measured | seconds | {"long_name": "outside ONNX Runtime, without a link, the cut of the load test"},
         ),
-        "mean_rate": ("network", [found[name]["mean_rate"] for name in names], {"units": "bit/s", "provenance": "assumed"}),
+        "mean_rate": (
+            "network",
+            [found[name]["mean_rate"] for name in names],
+            {"units": "bit/s", "provenance": "assumed"},
+        ),
         "arrival_rate": ("network", under_load("arrival_rate"), {"units": "1/s", "provenance": "assumed"}),
         "load_device_operations": ("network", under_load("device_operations"), derived | {"units": "1"}),
         "load_failures": ("network", under_load("failures"), measured | {"units": "1"}),
         "load_sojourn": (("network", "arrival"), under_load("sojourn"), measured | seconds),
         "deadline": (("network", "probability"), under_load("deadline"), derived | seconds),
-    }  # fmt: skip
+    }
     for stage in ("device", "uplink", "edge", "downlink"):
         variables[f"predicted_{stage}"] = (over, table("stages", stage), derived | seconds)
     kinds = dict.fromkeys(("lower", "upper", "lower_constant", "upper_constant"), "derived") | {

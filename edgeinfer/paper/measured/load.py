@@ -98,9 +98,18 @@ def measure_load(
 
     def run(paradigm: str, rate: float, count: int, over: RayleighLink, number: int) -> dict[str, Value]:
         tested = bridge.load_test(
-            paradigm, rate, count, model=root, prior_steps=steps[0], decode_steps=steps[1], link=over,
-            seed=1000 * seed + number, slowdown=slowdown, negotiate=False, deadline=600.0,
-        )  # fmt: skip
+            paradigm,
+            rate,
+            count,
+            model=root,
+            prior_steps=steps[0],
+            decode_steps=steps[1],
+            link=over,
+            seed=1000 * seed + number,
+            slowdown=slowdown,
+            negotiate=False,
+            deadline=600.0,
+        )
         if tested.failures and over is not link:
             raise OSError(f"{paradigm}: {len(tested.failures)} requests failed: {next(iter(tested.failures.values()))}")
         # Both places in every paradigm, so that runs are of one shape; NaN where a place does nothing.

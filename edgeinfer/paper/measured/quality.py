@@ -128,11 +128,17 @@ class Bench:
         tune = _Scenes(self.networks, min(captions, 256), 37)
         tables = [
             quality.surface(
-                self.shared, [best[0]], [best[1]], tune.captions, tune.measures(("attributes", "clip")),
-                guidance=scale, store=self.stores / f"guidance-{scale:g}.store", **self.common,
+                self.shared,
+                [best[0]],
+                [best[1]],
+                tune.captions,
+                tune.measures(("attributes", "clip")),
+                guidance=scale,
+                store=self.stores / f"guidance-{scale:g}.store",
+                **self.common,
             ).isel(prior_steps=0, decode_steps=0, drop=True)
             for scale in scales
-        ]  # fmt: skip
+        ]
         scan = xarray.concat(tables, dim="guidance_scale", combine_attrs="override").assign_coords(
             guidance_scale=("guidance_scale", scales, {"units": "1"})
         )
@@ -159,15 +165,23 @@ class Bench:
         scan, chosen = self.choose(captions, scales, best)
         test = _Scenes(self.networks, captions, 11)
         measures: list[Measure] = [
-            *test.measures(), *_distances(self.networks.feature, self.real(4 * captions).images, captions * seeds)
-        ]  # fmt: skip
+            *test.measures(),
+            *_distances(self.networks.feature, self.real(4 * captions).images, captions * seeds),
+        ]
         parts = [
             quality.surface(
-                self.shared, prior_steps, decode_steps, test.captions, measures,
-                seeds=seeds, guidance=scale, store=self.stores / f"surface-{scale:g}.store", **self.common,
+                self.shared,
+                prior_steps,
+                decode_steps,
+                test.captions,
+                measures,
+                seeds=seeds,
+                guidance=scale,
+                store=self.stores / f"surface-{scale:g}.store",
+                **self.common,
             )
             for scale in dict.fromkeys((1.0, chosen))
-        ]  # fmt: skip
+        ]
         surface = xarray.concat(parts, dim="guidance", combine_attrs="drop_conflicts").assign_coords(
             guidance=("guidance", [part.attrs["guidance"] for part in parts], {"units": "1"}),
             world=("caption", test.worlds),
@@ -229,10 +243,15 @@ class Bench:
             for method in ("decode", "nearest", "bicubic"):
                 rows.setdefault(method, {})[name] = quality.surface(
                     whole if method == "decode" else Upsampling(whole.prior, method),
-                    [best[0]], [best[1]], test.captions, measures, seeds=seeds,
+                    [best[0]],
+                    [best[1]],
+                    test.captions,
+                    measures,
+                    seeds=seeds,
                     guidance=guidance if method == "decode" else None,
-                    store=self.stores / f"stage-{name}-{method}.store", **self.common,
-                ).isel(prior_steps=0, decode_steps=0, drop=True)  # fmt: skip
+                    store=self.stores / f"stage-{name}-{method}.store",
+                    **self.common,
+                ).isel(prior_steps=0, decode_steps=0, drop=True)
         tables = [row["pairs"].assign(row["generated"].data_vars) for row in rows.values()]
         table = xarray.concat(tables, dim="enlargement", combine_attrs="override").assign_coords(enlargement=list(rows))
         for name in ("psnr", "lpips", "clip", "attributes"):
@@ -264,11 +283,13 @@ class Bench:
             )
         dims = ("prior_steps", "decode_steps", "caption", "y", "x", "channel")
         return xarray.Dataset(
-            {"image": (dims, np.array(images), {"units": "1", "provenance": "measured"}),
-             "real": (("caption", *dims[3:]), test.images[chosen], {"units": "1", "provenance": "derived"})},
+            {
+                "image": (dims, np.array(images), {"units": "1", "provenance": "measured"}),
+                "real": (("caption", *dims[3:]), test.images[chosen], {"units": "1", "provenance": "derived"}),
+            },
             coords={"prior_steps": list(prior_steps), "decode_steps": list(decode_steps), "caption": texts},
             attrs={"guidance": guidance, **self.about},
-        )  # fmt: skip
+        )
 
 
 def _estimates(

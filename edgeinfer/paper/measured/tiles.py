@@ -34,8 +34,8 @@ def measure(
 ) -> Path:
     """Time one and two workers in turn and write `tiles.nc`; less than a minute on two free cores.
 
-    Predicted from the worker's FLOP/s on the undivided layers, timed in this process, and from the rate at which a worker
-    answers with what it was sent. All numbers of a round follow each other at once, each the median of `runs`.
+    Predicted from the worker's FLOP/s on the undivided layers, timed in this process, and from the rate at which a
+    worker answers with what it was sent. All numbers of a round follow each other at once, each the median of `runs`.
 
     Parameters
     ----------
