@@ -7,8 +7,8 @@
 #include <string.h>
 
 enum {
-    WALK_POINTS = 122880,  /* lattice of the killed walk */
-    WALK_STEPS = 1200,     /* jobs followed before the Chernoff bound takes over */
+    WALK_POINTS = 122880, /* lattice of the killed walk */
+    WALK_STEPS = 1200,    /* jobs followed before the Chernoff bound takes over */
     OVERTAKING_STEPS = 40 /* iterations of the recursion for Z */
 };
 

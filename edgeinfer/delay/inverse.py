@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgeinfer import _validate
+from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import elements, finish
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
+from edgeinfer.delay.sampled import Sampler, collect, crossing
 from edgeinfer.model import Pipeline, Transfer
 
 _SECTIONS = 16
 _SLOTTED = ("corrected", "printed")
 _FURTHEST = 1e300
+_SAMPLING = "sampling"
+#: Halvings between a value that is certified and one that is not.
+_HALVINGS = 40
 
 
 def _probability(value: ArrayLike) -> Any:
@@ -31,6 +35,25 @@ def _smallest(holds: Callable[[np.ndarray], np.ndarray], low: float, high: float
         first = int(np.argmax(accepted)) + 1 if accepted.any() else _SECTIONS
         low, high = float(grid[first - 1]), float(grid[first])
     return high
+
+
+def _sampling(method: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    """What `rare_violation` is told where `method` is "sampling", else None."""
+    _validate.choice("method", method, (*METHODS, _SAMPLING))
+    allowed = ("relative_error", "rng", "threads", "confidence", "max_replications")
+    for name in options:
+        if name not in allowed:
+            raise TypeError(f"unexpected keyword argument {name!r}")
+        if method != _SAMPLING:
+            raise ValueError(f"{name} = {options[name]!r}: only method = 'sampling' takes it, not {method!r}")
+    if method != _SAMPLING:
+        return None
+    for name, default in (("relative_error", 0.01), ("confidence", 0.95)):
+        value = options.get(name, default)
+        options[name] = _validate.scalar(name, value, 0, 1, low_open=True, high_open=True)
+    # One seed for the whole search, so that neighbouring values see the same random numbers.
+    seed = _random.seed_sequence(options.pop("rng", None))
+    return {**options, "rng": seed}
 
 
 def _singles(pipeline: Pipeline, **arguments: Any) -> Any:
@@ -53,6 +76,7 @@ def deadline_at(
     *,
     method: str = "bracket",
     tolerance: float = 1e-4,
+    **sampling: Any,
 ) -> Any:
     """Smallest deadline that the bound certifies for a violation probability.
 
@@ -64,13 +88,18 @@ def deadline_at(
     probability : (...,) array_like
         In (0, 1).
     method : str
-        As for `violation_bound`.
+        As for `violation_bound`; or "sampling", the deadline at which the probability itself is as given.
     tolerance : float
         Relative, > 0; the answer is rounded up by at most this.
+    **sampling
+        `relative_error`, `rng`, `threads`, `confidence`, `max_replications` of `rare_violation`, with
+        `method="sampling"` only.
 
     Returns
     -------
-    float or (...,) ndarray, s
+    float or (...,) ndarray, s; with "sampling" an Estimate
+        Of sampling, `low` and `high` are where the interval of the sampled probability crosses the given one, cut
+        to what the bracket certifies. Otherwise
         `violation_bound` at the answer is at most `probability`. inf where a stage is unstable, and for
         "corrected" and "printed" where no deadline up to a million times the mean latency is certified.
 
@@ -89,7 +118,9 @@ def deadline_at(
     True
     """
     rate, target = _validate.positive("arrival_rate", arrival_rate, "1/s"), _probability(probability)
-    _validate.choice("method", method, METHODS)
+    options = _sampling(method, sampling)
+    if options is not None:
+        return _sampled_deadline(pipeline, rate, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
@@ -109,6 +140,40 @@ def deadline_at(
             )
         result[i] = _smallest(holds, low, high, tolerance) if np.isfinite(high) else np.inf
     return finish(result, shape)
+
+
+def _between(is_late: Callable[[float], bool], late: float, safe: float) -> float:
+    """A value nearer to `safe` that is certified to be late, by halving; `late` is one."""
+    for _ in range(_HALVINGS):
+        middle = late + (safe - late) / 2
+        if abs(safe - late) <= 1e-6 * abs(safe) or middle in (late, safe):
+            break
+        if not is_late(middle):
+            break
+        late = middle
+    return late
+
+
+def _sampled_deadline(pipeline: Pipeline, rate: Any, target: Any, options: dict[str, Any], tolerance: float) -> Any:
+    shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
+    rows = []
+    for _, single, element_rate, element_target in walk:
+        safe = deadline_at(single, element_rate, element_target, tolerance=tolerance)
+        if safe in (0, np.inf):
+            rows.append((safe, safe, safe, 0, 0.0))
+            continue
+
+        def is_late(deadline: float, single=single, rate=element_rate, target=element_target) -> bool:
+            return bool(violation_bracket(single, rate, deadline).lower > target)
+
+        sampler = Sampler(element_target, options)
+
+        def sample(deadline: float, single=single, rate=element_rate, sampler=sampler) -> tuple[float, float]:
+            return sampler(single, rate, deadline)
+
+        found = crossing(sample, _between(is_late, 0.0, safe), safe)
+        rows.append((*found, sampler.replications, sampler.effective))
+    return collect(rows, shape, options["confidence"])
 
 
 def _enclose(holds: Callable[[np.ndarray], np.ndarray], first: float, method: str) -> tuple[float, float]:
@@ -135,6 +200,7 @@ def max_arrival_rate(
     *,
     method: str = "bracket",
     tolerance: float = 1e-4,
+    **sampling: Any,
 ) -> Any:
     """Largest Poisson arrival rate at which the bound certifies P(W > deadline) <= probability.
 
@@ -145,12 +211,12 @@ def max_arrival_rate(
         > 0.
     probability : (...,) array_like
         In (0, 1).
-    method, tolerance
+    method, tolerance, **sampling
         As for `deadline_at`; the answer is rounded down.
 
     Returns
     -------
-    float or (...,) ndarray, 1/s
+    float or (...,) ndarray, 1/s; with "sampling" an Estimate as `deadline_at` gives
         `violation_bound` at the answer is at most `probability`. 0 where even a lone request misses the
         deadline too often; inf where no stage takes any time.
 
@@ -163,7 +229,9 @@ def max_arrival_rate(
     True
     """
     limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
-    _validate.choice("method", method, METHODS)
+    options = _sampling(method, sampling)
+    if options is not None:
+        return _sampled_rate(pipeline, limit, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     shape, walk = _singles(pipeline, deadline=limit, probability=target)
     result = np.zeros(int(np.prod(shape)))
@@ -184,6 +252,32 @@ def max_arrival_rate(
     return finish(result, shape)
 
 
+def _sampled_rate(pipeline: Pipeline, limit: Any, target: Any, options: dict[str, Any], tolerance: float) -> Any:
+    shape, walk = _singles(pipeline, deadline=limit, probability=target)
+    rows = []
+    for _, single, element_limit, element_target in walk:
+
+        def is_late(rate: float, single=single, limit=element_limit, target=element_target) -> bool:
+            return bool(violation_bracket(single, rate, limit).lower > target)
+
+        safe = max_arrival_rate(single, element_limit, element_target, tolerance=tolerance)
+        full = np.inf if safe == np.inf else 1 / float(single.moments()[0].max())
+        # Where nothing is certified the search begins at a rate at which requests are alone.
+        floor = safe or 1e-6 * full
+        if safe == np.inf or (safe == 0 and is_late(floor)):
+            rows.append((safe, safe, safe, 0, 0.0))
+            continue
+        late = _between(is_late, full, floor)
+        sampler = Sampler(element_target, options)
+
+        def sample(rate: float, single=single, limit=element_limit, sampler=sampler) -> tuple[float, float]:
+            return sampler(single, rate, limit)
+
+        found = crossing(sample, late, floor, logarithmic=True)
+        rows.append((*found, sampler.replications, sampler.effective))
+    return collect(rows, shape, options["confidence"])
+
+
 def min_bandwidth(
     pipeline: Pipeline,
     arrival_rate: ArrayLike,
@@ -192,6 +286,7 @@ def min_bandwidth(
     *,
     method: str = "bracket",
     tolerance: float = 1e-3,
+    **sampling: Any,
 ) -> Any:
     """Smallest bandwidth of the pipeline's links at which the bound certifies the probability.
 
@@ -203,12 +298,12 @@ def min_bandwidth(
         With at least one Transfer.
     arrival_rate, deadline, probability : (...,) array_like
         1/s, s, and in (0, 1).
-    method, tolerance
+    method, tolerance, **sampling
         As for `deadline_at`; the answer is rounded up.
 
     Returns
     -------
-    float or (...,) ndarray, Hz
+    float or (...,) ndarray, Hz; with "sampling" an Estimate as `deadline_at` gives
         `violation_bound` at the answer is at most `probability`. inf where no bandwidth up to 1e12 Hz is
         enough.
 
@@ -228,10 +323,12 @@ def min_bandwidth(
     """
     rate, limit = _validate.positive("arrival_rate", arrival_rate, "1/s"), _validate.positive("deadline", deadline, "s")
     target = _probability(probability)
-    _validate.choice("method", method, METHODS)
+    options = _sampling(method, sampling)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     if not any(isinstance(stage, Transfer) for stage in pipeline):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
+    if options is not None:
+        return _sampled_bandwidth(pipeline, rate, limit, target, options, tolerance)
     shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
     for i, single, element_rate, element_limit, element_target in walk:
@@ -262,6 +359,34 @@ def min_bandwidth(
             low, high = (low, middle) if holds(middle) else (middle, high)
         result[i] = high
     return finish(result, shape)
+
+
+def _sampled_bandwidth(
+    pipeline: Pipeline, rate: Any, limit: Any, target: Any, options: dict[str, Any], tolerance: float
+) -> Any:
+    shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
+    rows = []
+    for _, single, element_rate, element_limit, element_target in walk:
+        safe = min_bandwidth(single, element_rate, element_limit, element_target, tolerance=tolerance)
+        if safe == np.inf:
+            rows.append((safe, safe, safe, 0, 0.0))
+            continue
+
+        def is_late(bandwidth: float, one=single, r=element_rate, t=element_limit, p=element_target) -> bool:
+            return bool(violation_bracket(_with_bandwidth(one, bandwidth), r, t).lower > p)
+
+        late = safe / 2
+        while not is_late(late):
+            late /= 2
+        late = _between(is_late, late, safe)
+        sampler = Sampler(element_target, options)
+
+        def sample(bandwidth: float, one=single, r=element_rate, t=element_limit, s=sampler) -> tuple[float, float]:
+            return s(_with_bandwidth(one, bandwidth), r, t)
+
+        found = crossing(sample, late, safe, logarithmic=True)
+        rows.append((*found, sampler.replications, sampler.effective))
+    return collect(rows, shape, options["confidence"])
 
 
 def _with_bandwidth(pipeline: Pipeline, bandwidth: float) -> Pipeline:

@@ -1,0 +1,109 @@
+"""Where a sampled violation probability crosses a given one, between certified ends."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeinfer.delay._elements import finish
+from edgeinfer.delay.rare import rare_violation
+from edgeinfer.delay.results import Estimate
+
+#: Evaluations of the probability in one search, at most.
+_TRIALS = 24
+
+
+class Sampler:
+    """Violation probabilities of one search by importance sampling: all from the same random numbers.
+
+    Parameters
+    ----------
+    target : float
+        The probability to cross.
+    options : dict
+        `relative_error`, `rng`, `threads`, `confidence` and `max_replications` of `rare_violation`.
+    """
+
+    def __init__(self, target: float, options: dict[str, Any]) -> None:
+        self.target, self.options = target, options
+        self.replications, self.effective = 0, 0.0
+
+    def __call__(self, pipeline: Any, rate: float, deadline: float) -> tuple[float, float]:
+        """Log of the probability over the target, and its interval's half width; the probability is 1 if unstable."""
+        if rate * pipeline.moments()[0].max() >= 1:
+            return -float(np.log(self.target)), 0.0
+        answer = rare_violation(pipeline, rate, deadline, **self.options)
+        self.replications, self.effective = int(answer.replications), float(answer.effective_sample_size)
+        value = max(float(answer.value), 5e-324)
+        return float(np.log(value / self.target)), float(np.log(max(float(answer.high), value) / value))
+
+
+def crossing(
+    sample: Callable[[float], tuple[float, float]], late: float, safe: float, *, logarithmic: bool = False
+) -> tuple[float, float, float]:
+    """The value and the ends that the sampled probability and its interval give, all between two certified ones.
+
+    Parameters
+    ----------
+    sample : callable
+        Log of the probability over the target at a value, and the half width of its interval.
+    late, safe : float
+        Values at which the probability is certified to be above the target, and at most it.
+    logarithmic : bool
+        Search over the logarithm of values, which must be > 0.
+
+    Returns
+    -------
+    tuple of float
+        Value, low, high. The ends move from the value by the half width over the slope of the probability's logarithm.
+    """
+    there: Callable[[float], float] = np.log if logarithmic else float
+    back: Callable[[float], float] = np.exp if logarithmic else float
+    ends = [there(late), there(safe)]
+    excess = [sample(late)[0], sample(safe)[0]]
+    seen = list(zip(ends, excess, strict=True))
+    at, value, half = (ends[0], excess[0], sample(late)[1]) if excess[0] <= 0 else (ends[1], excess[1], sample(safe)[1])
+    weight = [1.0, 1.0]
+    for _ in range(_TRIALS if excess[0] > 0 > excess[1] else 0):
+        left, right = excess[0] * weight[0], excess[1] * weight[1]
+        part = min(max(left / (left - right), 0.02), 0.98)
+        at = ends[0] + part * (ends[1] - ends[0])
+        value, half = sample(back(at))
+        seen.append((at, value))
+        side = int(value < 0)
+        ends[side], excess[side], weight[side] = at, value, 1.0
+        weight[1 - side] /= 2
+        if abs(value) <= half / 8 or abs(ends[1] - ends[0]) <= 1e-9 * abs(at):
+            break
+    slope = _slope(seen, at, half)
+    limits = sorted((there(late), there(safe)))
+    if slope == 0:
+        return back((limits[0] + limits[1]) / 2), back(limits[0]), back(limits[1])
+    # A step along the chord to where the probability would be the target.
+    at -= value / slope
+    low, high = at - half / abs(slope), at + half / abs(slope)
+    at, low, high = (back(min(max(x, limits[0]), limits[1])) for x in (at, low, high))
+    return at, low, high
+
+
+def _slope(seen: list[tuple[float, float]], at: float, half: float) -> float:
+    """Slope of the logarithm about a value, over a chord long enough to stand out from the noise; 0 where none does."""
+    places = sorted(seen, key=lambda point: abs(point[0] - at))
+    nearest = places[0]
+    for point in places[1:]:
+        if abs(point[1] - nearest[1]) > max(2 * half, 1e-6) and point[0] != nearest[0]:
+            return (point[1] - nearest[1]) / (point[0] - nearest[0])
+    return 0.0
+
+
+def collect(rows: list[tuple[float, float, float, int, float]], shape: tuple[int, ...], confidence: float) -> Estimate:
+    """One estimate of all elements' values, ends, replications and effective sample sizes."""
+    value, low, high, replications, effective = (np.array(column) for column in zip(*rows, strict=True))
+    return Estimate(
+        finish(value, shape),
+        finish(low, shape),
+        finish(high, shape),
+        confidence,
+        finish(replications.astype(np.int64), shape),
+        finish(effective, shape),
+    )

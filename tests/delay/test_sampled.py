@@ -1,0 +1,59 @@
+"""Deadlines, rates and bandwidths at which the sampled probability is as asked."""
+
+import math
+
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+from edgeinfer import paper
+
+QUEUE = ei.Pipeline([ei.Exponential(1.0, "server")])
+
+
+@pytest.mark.parametrize(("load", "probability"), [(0.5, 1e-3), (0.1, 0.5), (0.3, 1e-30)])
+def test_an_exponential_queue_has_both_in_closed_form(load, probability):
+    """Nominal 95 %: 12 or more of 24 miss with a chance below 1e-9 a case, were the intervals' coverage 85 %."""
+    deadline = -math.log(probability) / (1 - load)
+    covered = 0
+    for seed in range(12):
+        found = ei.deadline_at(QUEUE, load, probability, method="sampling", relative_error=0.05, rng=seed)
+        rate = ei.max_arrival_rate(QUEUE, deadline, probability, method="sampling", relative_error=0.05, rng=seed)
+        assert found.low <= found.value <= found.high and rate.low <= rate.value <= rate.high
+        covered += (found.low <= deadline <= found.high) + (rate.low <= load <= rate.high)
+    assert covered > 12
+
+
+def test_several_stages_where_the_bracket_is_wide():
+    """Exponential sojourn times of one rate: Erlang's law."""
+    pipeline = ei.Pipeline([ei.Exponential(0.4, name) for name in "abc"])
+    found = ei.deadline_at(pipeline, 1.0, 1e-6, method="sampling", rng=1)
+    x = 1.5 * found.value
+    assert math.exp(-x) * (1 + x + x * x / 2) == pytest.approx(1e-6, rel=0.05)
+    assert found.high < ei.deadline_at(pipeline, 1.0, 1e-6)
+
+
+def test_families_bandwidths_and_what_needs_no_search():
+    pipelines = paper.scenario().pipelines()
+    split = pipelines["split"]
+    family = ei.deadline_at(split, 0.35, [1e-2, 1e-4], method="sampling", relative_error=0.1, rng=1)
+    assert np.all(family.low <= family.high) and np.all(family.high <= ei.deadline_at(split, 0.35, [1e-2, 1e-4]))
+    bandwidth = ei.min_bandwidth(split, 0.35, 4.0, 1e-2, method="sampling", relative_error=0.1, rng=1)
+    assert bandwidth.low <= bandwidth.value <= bandwidth.high <= ei.min_bandwidth(split, 0.35, 4.0, 1e-2)
+    assert ei.deadline_at(split, 5.0, 1e-3, method="sampling").value == np.inf
+    assert ei.max_arrival_rate(split, 0.5, 1e-3, method="sampling").value == 0
+    assert ei.max_arrival_rate(ei.Pipeline([ei.Constant(0.0, "a")]), 1.0, 0.1, method="sampling").value == np.inf
+
+
+def test_the_same_seed_gives_the_same_bits():
+    one, two = (ei.deadline_at(QUEUE, 0.5, 1e-4, method="sampling", relative_error=0.1, rng=3) for _ in range(2))
+    assert one == two
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="rng = 1: only method = 'sampling'"):
+        ei.deadline_at(QUEUE, 0.5, 1e-3, rng=1)
+    with pytest.raises(TypeError, match="nonsense"):
+        ei.deadline_at(QUEUE, 0.5, 1e-3, nonsense=1)
+    with pytest.raises(ValueError, match="relative_error"):
+        ei.max_arrival_rate(QUEUE, 5.0, 1e-3, method="sampling", relative_error=2)
