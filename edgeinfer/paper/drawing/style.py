@@ -1,8 +1,12 @@
 """What the figures share: colours that survive grey print, labels, and figures without a display."""
 
 import io
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
+from edgeinfer import _validate
 from edgeinfer._extras import need
 
 #: Colour and marker of each paradigm.
@@ -16,19 +20,81 @@ PROBABILITY = "violation probability"
 DEADLINE = "deadline (s)"
 
 
+#: The size (inches) and the style that the caller of `draw` asks for.
+_ASKED: ContextVar[tuple[tuple[float, float] | None, Any]] = ContextVar("asked", default=(None, None))
+
+
+def drawing(draw: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Give an item's `draw(table)` the options `size` and `style`.
+
+    Parameters
+    ----------
+    draw : callable
+        From a table to a figure made by `subplots`.
+
+    Returns
+    -------
+    callable
+        draw(table, *, size=None, style=None): `size` is (width, height) in inches, each > 0, in the item's own size's
+        place; `style` is what `matplotlib.style.context` takes, such as a name, a path, a dict of rc parameters, or a
+        list of these, and holds when the figure is saved, too.
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> from edgeinfer.paper import dominance
+    >>> table = dominance.data(paper.scenario(), points=2)
+    >>> figure = dominance.draw(table, size=(3.5, 2.5), style={"font.size": 8})
+    >>> [float(side) for side in figure.get_size_inches()]
+    [3.5, 2.5]
+    """
+
+    @wraps(draw)
+    def wrapper(table: Any, *, size: tuple[float, float] | None = None, style: Any = None) -> Any:
+        need("matplotlib", "plots")
+        from matplotlib.style import context
+
+        if size is not None:
+            sides = _validate.real("size", size, 0, low_open=True)
+            if getattr(sides, "shape", ()) != (2,):
+                raise ValueError(f"size = {size!r}: must be (width, height), inches")
+            size = (float(sides[0]), float(sides[1]))
+        try:
+            asked = context({} if style is None else style)
+            with asked:
+                pass
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"style = {style!r}: must be what Matplotlib takes for a style: {error}") from error
+        token = _ASKED.set((size, style))
+        try:
+            with context({} if style is None else style):
+                return draw(table)
+        finally:
+            _ASKED.reset(token)
+
+    return wrapper
+
+
 def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.4), **options: Any) -> Any:
     """Figure and axes, drawn off screen; a notebook shows the figure."""
     need("matplotlib", "plots")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.style import context
+
+    asked, style = _ASKED.get()
 
     class Shown(Figure):
+        def savefig(self, *arguments: Any, **options: Any) -> None:
+            with context({} if style is None else style):
+                super().savefig(*arguments, **options)
+
         def _repr_png_(self) -> bytes:
             buffer = io.BytesIO()
             self.savefig(buffer, format="png")
             return buffer.getvalue()
 
-    figure = Shown(figsize=size, dpi=140, layout="constrained")
+    figure = Shown(figsize=asked or size, dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, **options)
 

@@ -90,6 +90,7 @@ def data(
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Accuracy over bits with its intervals, and violation probability over accuracy: the best points of each
     family.

@@ -33,6 +33,7 @@ def data(scenario: Scenario, *, images: Any = None) -> Any:
     return store.load("images") if images is None else images
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """A block a caption; rows are prior steps, columns decoding steps."""
     prior, decode = table["prior_steps"].values, table["decode_steps"].values

@@ -45,6 +45,7 @@ def data(scenario: Scenario, *, points: int = 7) -> Any:
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Deadline and latency over the overhead."""
     figure, axes = style.subplots()

@@ -222,6 +222,7 @@ def _best_for_latency(network: Any) -> NDArray[np.float64]:
     return _hull(np.array([ends[0], *between(ends[0], ends[1]), ends[1]]))
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Left: the share of the work on the device. Right: throughput gained by cutting through the graph, a panel a
     ratio.

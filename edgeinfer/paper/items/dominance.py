@@ -34,6 +34,7 @@ def data(scenario: Scenario, *, points: int = 15) -> Any:
     return dominance(scenario, ("device_flops", device), ("arrival_rate", rate), deadline=4.5)
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """One panel a criterion."""
     from matplotlib.colors import ListedColormap

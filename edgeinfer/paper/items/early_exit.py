@@ -102,6 +102,7 @@ def data(scenario: Scenario, *, seed: int = 11, points: int = 12, requests: int 
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Mean sojourn time and violations over the arrival rate, predicted as lines, replayed as marks; backlog over
     time.

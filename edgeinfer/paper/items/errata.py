@@ -75,6 +75,7 @@ def data(scenario: Scenario, *, seed: int = 11) -> Any:
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Probabilities over the deadline."""
     figure, axes = style.subplots()

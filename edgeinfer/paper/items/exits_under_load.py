@@ -95,6 +95,7 @@ def agreement(table: Any) -> tuple[int, int]:
     return int((counted & meets).sum()), int(counted.sum())
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Sojourn times' tail at one rate, backlog over the rate, and backlog over time beyond what can be served without
     exits.

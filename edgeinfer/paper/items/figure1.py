@@ -136,6 +136,7 @@ def data(scenario: Scenario) -> Any:
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Edge nodes above, terminals below; a path's stages stand along its arrows, what it costs beneath."""
     figure, axes = style.subplots(size=(11.5, 6.0))

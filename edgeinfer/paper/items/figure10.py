@@ -87,6 +87,7 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Upper ends as lines, brackets as bands; below, the steps that each paradigm takes."""
     figure, (top, below) = style.subplots(2, 1, size=(6.6, 6.4), sharex=True, height_ratios=(2, 1))

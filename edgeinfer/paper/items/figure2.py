@@ -140,6 +140,7 @@ def _tiles(scenario: Scenario) -> dict[str, Any]:
     return variables
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Between layers and within them above; compression and early exit below."""
     figure, panels = style.subplots(2, 2, size=(13.0, 8.2))

@@ -77,6 +77,7 @@ def data(scenario: Scenario, *, folder: str | Path | None = None) -> Any:
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Edge above, device below; data runs from left to right in each, and down the link between them."""
     from matplotlib.patches import FancyBboxPatch

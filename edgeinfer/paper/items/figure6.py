@@ -86,6 +86,7 @@ def data(scenario: Scenario, *, trace: str | Path | None = None) -> Any:
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """A sequence: time runs down, in order but not to scale; messages as arrows, stages as boxes."""
     rows = [(float(table["sent"][i]), "message", i) for i in range(table.sizes["message"])]

@@ -193,6 +193,7 @@ def _tell_guidance(table: Any) -> list[str]:
     return lines
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Scores over steps, FLOP and time at the best guidance, and the claim's intervals for all."""
     from matplotlib import colormaps, ticker

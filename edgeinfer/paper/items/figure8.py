@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.delay import rare_violation, simulate, violation_bound, violation_bracket
+from edgeinfer.model import Pipeline
+from edgeinfer.paper.bounds import bound_or_missing
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
@@ -16,16 +19,25 @@ STATED = (
     "repaired "
     "bound and two kinds of simulation stand here instead."
 )
-STAGES = ("prior", "downlink", "decode")
 
 
-def data(scenario: Scenario, *, seed: int = 8, points: int = 25, jobs: int = 200_000, replications: int = 32) -> Any:
+def data(
+    scenario: Scenario,
+    *,
+    pipeline: Pipeline | None = None,
+    seed: int = 8,
+    points: int = 25,
+    jobs: int = 200_000,
+    replications: int = 32,
+) -> Any:
     """Bracket, bounds, forward simulation and importance sampling for the prefixes of the split pipeline.
 
     Parameters
     ----------
     scenario : Scenario
         A single one (scalars).
+    pipeline : Pipeline, optional
+        Another one in the place of the scenario's split, at the scenario's arrival rate; of shape ().
     seed, points, jobs, replications : int
         Random seed, deadlines, and effort of the forward simulation.
 
@@ -35,7 +47,8 @@ def data(scenario: Scenario, *, seed: int = 8, points: int = 25, jobs: int = 200
         Dimensions stage and deadline (s); each variable says its provenance.
     """
     xarray = need("xarray", "study")
-    pipeline, rate = scenario.pipelines()["split"], scenario.arrival_rate
+    points = _validate.whole("points", points, 1)
+    pipeline, rate = scenario.pipelines()["split"] if pipeline is None else pipeline, scenario.arrival_rate
     base = pipeline.moments()[0]
     deadlines = np.linspace(0.6 * base.sum(), 6.5 * base.sum(), points)
     forward = simulate(pipeline, rate, deadlines, jobs=jobs, replications=replications, rng=seed)
@@ -51,8 +64,9 @@ def data(scenario: Scenario, *, seed: int = 8, points: int = 25, jobs: int = 200
         bracket = violation_bracket(prefix, rate, deadlines)
         values["lower"].append(bracket.lower)
         values["upper"].append(bracket.upper)
-        for method in ("corrected", "lundberg", "printed"):
-            values[method].append(violation_bound(prefix, rate, deadlines, method, slot=scenario.slot))
+        values["lundberg"].append(violation_bound(prefix, rate, deadlines, "lundberg"))
+        for method in ("corrected", "printed"):
+            values[method].append(bound_or_missing(prefix, rate, deadlines, method, scenario.slot))
         estimate = rare_violation(prefix, rate, deadlines, relative_error=0.02, rng=seed + k)
         for name, column in zip(rare, (estimate.value, estimate.low, estimate.high), strict=True):
             rare[name].append(column)
@@ -64,15 +78,16 @@ def data(scenario: Scenario, *, seed: int = 8, points: int = 25, jobs: int = 200
         attributes["units"] = "1"
     return xarray.Dataset(
         variables,
-        coords={"stage": list(STAGES), "deadline": ("deadline", deadlines, {"units": "s"})},
+        coords={"stage": list(pipeline.labels), "deadline": ("deadline", deadlines, {"units": "s"})},
         attrs={"arrival_rate": rate, "arrival_rate_provenance": scenario.provenance["arrival_rate"]},
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """One panel a stage."""
-    figure, panels = style.subplots(1, 3, size=(11, 4.4), sharey=True)
-    for axes, stage in zip(panels, table["stage"].values, strict=True):
+    figure, panels = style.subplots(1, table.sizes["stage"], size=(11, 4.4), sharey=True, squeeze=False)
+    for axes, stage in zip(panels[0], table["stage"].values, strict=True):
         part = table.sel(stage=stage)
         time = part["deadline"]
         axes.fill_between(time, part["lower"], part["upper"], color="#9ec1e8", label="certified bracket")
@@ -95,7 +110,7 @@ def draw(table: Any) -> Any:
         axes.plot(time, part["rare"], "x", color="#3f7f3f", markersize=4.5, label="importance sampling")
         style.probability_axes(axes, 1e-12)
         axes.set_title(f"after {stage}", fontsize=10)
-    for axes in panels[1:]:
+    for axes in panels[0][1:]:
         axes.set_ylabel("")
-    panels[2].legend(fontsize=7, loc="lower left")
+    panels[0][-1].legend(fontsize=7, loc="lower left")
     return figure

@@ -46,6 +46,7 @@ def data(scenario: Scenario, *, seed: int = 9, points: int = 41) -> Any:
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Upper ends as lines, brackets as bands, importance sampling as marks."""
     figure, axes = style.subplots()

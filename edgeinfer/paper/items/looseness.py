@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.delay import deadline_at, violation_bound, violation_bracket
+from edgeinfer.delay import deadline_at, violation_bracket
+from edgeinfer.model import Pipeline
+from edgeinfer.paper.bounds import bound_or_missing
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
@@ -18,8 +21,17 @@ STATED = (
 METHODS = ("bracket", "lundberg", "union", "corrected")
 
 
-def data(scenario: Scenario, *, points: int = 13) -> Any:
+def data(scenario: Scenario, *, pipeline: Pipeline | None = None, points: int = 13) -> Any:
     """Bounds over the load of the busiest stage.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        A single one (scalars).
+    pipeline : Pipeline, optional
+        Another one in the place of the scenario's split; of shape ().
+    points : int
+        Loads, >= 1.
 
     Returns
     -------
@@ -27,12 +39,13 @@ def data(scenario: Scenario, *, points: int = 13) -> Any:
         Dimensions method and load.
     """
     xarray = need("xarray", "study")
-    pipeline = scenario.pipelines()["split"]
+    points = _validate.whole("points", points, 1)
+    pipeline = scenario.pipelines()["split"] if pipeline is None else pipeline
     loads = np.linspace(0.1, 0.9, points)
     rates = loads / pipeline.moments()[0].max()
     deadlines = deadline_at(pipeline, rates, 1e-6, method="lundberg", tolerance=1e-3)
     lower = violation_bracket(pipeline, rates, deadlines).lower
-    ratios = [violation_bound(pipeline, rates, deadlines, method) / lower for method in METHODS]
+    ratios = [bound_or_missing(pipeline, rates, deadlines, method) / lower for method in METHODS]
     return xarray.Dataset(
         {
             "ratio": (("method", "load"), np.array(ratios), {"units": "1", "provenance": "derived"}),
@@ -43,6 +56,7 @@ def data(scenario: Scenario, *, points: int = 13) -> Any:
     )
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Ratios on a logarithmic axis."""
     figure, axes = style.subplots()

@@ -208,6 +208,7 @@ def tell(table: Any) -> str:
     return "\n".join([head, "", *lines, "", *(line for text in told for line in (text, ""))])
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """A panel a paradigm and load: measured with interval, both predictions, the bracket."""
     paradigms, loads = table["paradigm"].values, table["load"].values

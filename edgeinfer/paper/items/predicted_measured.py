@@ -66,6 +66,7 @@ def data(scenario: Scenario, *, measured: Any = None) -> Any:
     return table
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Left: mean latency of each cut. Right: violations under Poisson arrivals, with the bracket and a simulation."""
     figure, (left, right) = style.subplots(1, 2, size=(11, 4.6))

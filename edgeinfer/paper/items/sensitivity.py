@@ -54,6 +54,7 @@ def data(scenario: Scenario) -> Any:
     return table
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """One panel a parameter."""
     figure, panels = style.subplots(1, len(RANGES), size=(14, 3.8), sharey=True)

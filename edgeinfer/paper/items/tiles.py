@@ -54,6 +54,7 @@ def data(scenario: Scenario) -> Any:
     return answer
 
 
+@style.drawing
 def draw(table: Any) -> Any:
     """Predicted and measured speed-up of each division, with the share of FLOP that is computed twice."""
     figure, axes = style.subplots(size=(8.4, 0.9 + 0.62 * table.sizes["division"]))
