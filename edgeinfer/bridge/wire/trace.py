@@ -121,8 +121,7 @@ def read_trace(*paths: str | os.PathLike[str]) -> list[dict[str, Any]]:
           ModelInferResponse, Progress are the messages, queue, prior, decode, inference the stages;
         - ``direction``: "sent" or "received" for messages, "up" or "down" on the link, else "";
         - ``bytes``: serialised length with gRPC's prefix for messages (ResourceStatus travels within TaskRequest and
-        has no
-          prefix of its own; TaskRequest is counted without it), TCP payload for chunks, else 0;
+          has no prefix of its own; TaskRequest is counted without it), TCP payload for chunks, else 0;
         - ``request``: the request's id, or "".
 
     Raises
