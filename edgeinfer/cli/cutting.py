@@ -1,0 +1,194 @@
+"""The command that cuts a network: cut."""
+
+from typing import Any
+
+import click
+
+import edgeinfer
+from edgeinfer.cli.options import (
+    COMMON,
+    INPUT,
+    LEVEL,
+    LINK_PARAMETERS,
+    POSITIVE,
+    SHAPE,
+    THREADS,
+    one_rate,
+    only_set,
+    read_feeds,
+    read_scenario,
+    read_sizes,
+    refuse,
+    set_names,
+)
+from edgeinfer.cli.rows import show
+
+
+@click.command("cut")
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@COMMON
+@SHAPE
+@click.option(
+    "--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"])
+)
+@click.option("--deadline", default=None, type=POSITIVE, help="For violation, s.")
+@click.option("--arrival-rate", default=None, type=POSITIVE, help="For violation, 1/s; the scenario's by default.")
+@click.option("--returned", is_flag=True, help="The result comes back to the device over the same link.")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help=(
+        "Measure the operations here: the edge is this machine, the device one --slowdown times slower, unless "
+        "--set device_flops or edge_flops says how fast they are."
+    ),
+)
+@INPUT
+@click.option(
+    "--slowdown",
+    default=1.0,
+    show_default=True,
+    type=POSITIVE,
+    help="How many times slower than what was measured to take the device for.",
+)
+@LEVEL
+@THREADS
+@click.option(
+    "--profile", "stored", default=None, type=click.Path(), help="A profile to read, or to write with --measure."
+)
+@click.option(
+    "--out", default=None, type=click.Path(file_okay=False), help="Folder for device.onnx, edge.onnx and parts.json."
+)
+@click.option(
+    "--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png or .svg."
+)
+def cut_command(
+    model: str,
+    base: str,
+    settings: tuple[str, ...],
+    form: str,
+    shapes: tuple[str, ...],
+    objective: str,
+    deadline: float | None,
+    arrival_rate: float | None,
+    returned: bool,
+    measure: bool,
+    source: str | None,
+    slowdown: float,
+    level: str,
+    threads: int | None,
+    stored: str | None,
+    out: str | None,
+    drawing: str | None,
+) -> None:
+    """The best cut of an ONNX network between device and edge, and the cuts that compete with it.
+
+    Rows: the chosen cut, then the Pareto front of latency, slowest stage and time on the link. Transfers take b / E[R].
+    Times are FLOP over the nodes' FLOP/s; with --measure, with a --profile, or where an operation's FLOP are unknown,
+    they are measured ones.
+
+    Example: edgeinfer cut model.onnx --set device_flops=2e9 --set edge_flops=1e11 --draw cut.svg
+    """
+    from edgeinfer import bridge
+
+    used = LINK_PARAMETERS | {"device_flops", "edge_flops"}
+    if objective == "violation":
+        if deadline is None:
+            raise click.UsageError("--objective violation: needs --deadline")
+        one_rate(settings)
+        used |= {"arrival_rate"}
+    else:
+        refuse("needs --objective violation", "deadline", "arrival_rate")
+    only_set(settings, used, f"the cut by {objective}")
+    scenario = read_scenario(settings, base)
+    network, graph = _cut_network(model, read_sizes(shapes), measure, source, level, threads, stored)
+    device, edge = _nodes(scenario, network, set_names(settings), slowdown)
+    link = scenario.link
+    arguments = {"device": device, "edge": edge, "link": link, "downlink": link if returned else None}
+    timing: dict[str, Any] = {}
+    if objective == "violation":
+        timing = {
+            "bracket": edgeinfer.violation_bracket,
+            "deadline": deadline,
+            "arrival_rate": scenario.arrival_rate if arrival_rate is None else arrival_rate,
+        }
+    best = bridge.cut(network, objective=objective, **arguments, **timing)
+    others = [option for option in bridge.candidates(network, **arguments) if option.places != best.places]
+    show([_cut_row(best, objective)] + [_cut_row(option, "") for option in others], form)
+    if out is not None:
+        bridge.write_parts(model, best, out, {name: graph.tensors[name].shape for name in graph.inputs})
+    if drawing is not None:
+        from edgeinfer.paper.drawing import network as picture
+
+        picture.draw(best).savefig(drawing)
+
+
+def _nodes(scenario: Any, network: Any, given: set[str], slowdown: float) -> tuple[Any, Any]:
+    """Device and edge: as fast as the network was measured, unless it was not or --set says how fast."""
+    from edgeinfer.bridge import NetworkProfile
+
+    device, edge = scenario.device, scenario.edge
+    if not isinstance(network, NetworkProfile):
+        refuse("is of what was measured: needs --measure or --profile", "slowdown", "level", "threads")
+        return device, edge
+    if "device_flops" not in given:
+        device = network.node("device", slowdown)
+    elif slowdown != 1:
+        raise click.UsageError("--slowdown: not with --set device_flops, which says how fast the device is")
+    return device, edge if "edge_flops" in given else network.node("edge")
+
+
+def _cut_network(
+    model: str,
+    sizes: dict[str, tuple[int, ...]],
+    measure: bool,
+    source: str | None,
+    level: str,
+    threads: int | None,
+    stored: str | None,
+) -> tuple[Any, Any]:
+    """What is cut, a graph or a profile, and its graph."""
+    from edgeinfer import bridge
+    from edgeinfer.network.graphs import read_graph
+
+    feeds = read_feeds(model, source)
+    if stored is not None and not measure:
+        refuse("are of a measurement, not of a --profile that is read", "level", "threads")
+        network = bridge.NetworkProfile.load(stored)
+        profiled = network.graph
+        known = {name: profiled.tensors[name].shape for name in profiled.inputs}
+        graph = read_graph(model, sizes or (None if feeds else known), feeds)
+        if not graph.fits(profiled):
+            what = "of other sizes" if graph.digest == profiled.digest else "of another network"
+            raise ValueError(f"--profile {stored}: is {what} than {model}: must be of the same, or be measured anew")
+        return network, graph
+    graph = read_graph(model, sizes, feeds)
+    if not measure and graph.flops is not None:
+        return graph, graph
+    if not measure:
+        names = ", ".join(graph.uncounted[:3])
+        click.echo(f"edgeinfer: FLOP of {names} are unknown: the times are measured here, as with --measure", err=True)
+    network = bridge.profile(model, sizes, feeds=feeds, level=level, threads=threads or 1)
+    if stored is not None:
+        network.save(stored)
+    return network, graph
+
+
+def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
+    uplink = cut.bits[0] / cut.links[0].mean_rate()
+    downlink = sum(cut.returned_bits) / cut.links[0].mean_rate()
+    stages = (*cut.times, uplink, downlink)
+    names = cut.crossing[0]
+    return {
+        "best": chosen,
+        "value": float(cut.value) if chosen else "",
+        "device_operations": cut.places.count(0),
+        "device_s": cut.times[0],
+        "uplink_mbit": cut.bits[0] / 1e6,
+        "uplink_s": uplink,
+        "edge_s": cut.times[1],
+        "latency_s": sum(stages),
+        "requests_per_s": 1 / max(stages) if max(stages) else float("inf"),
+        "device_flops": float(cut.nodes[0].flops),
+        "edge_flops": float(cut.nodes[1].flops),
+        "crossing": " ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else ""),
+    }
