@@ -16,16 +16,22 @@ _FREE_WEIGHTS = 4
 _GRAPH, _GRAPHS = 5, 10
 #: Names of ONNX's own domain.
 OWN = ("", "ai.onnx")
+#: Operators of ONNX's own domain that hold graphs; looking at the attributes of all others takes longer than the rest.
+HOLDING = frozenset(["If", "Loop", "Scan", "SequenceMap"])
 
 
-def bodies(node: Any) -> Iterator[Any]:
+def bodies(node: Any) -> list[Any]:
     """Graphs in a node's attributes: the branches of If, the bodies of Loop and Scan."""
+    found: list[Any] = []
+    if node.op_type not in HOLDING and node.domain in OWN:
+        return found
     for attribute in node.attribute:
         kind = attribute.type
         if kind == _GRAPH:
-            yield attribute.g
+            found.append(attribute.g)
         elif kind == _GRAPHS:
-            yield from attribute.graphs
+            found.extend(attribute.graphs)
+    return found
 
 
 def captured(node: Any) -> tuple[str, ...]:
@@ -52,7 +58,11 @@ def captured(node: Any) -> tuple[str, ...]:
 
 def read_by(node: Any) -> tuple[str, ...]:
     """Tensors that a node reads, its bodies included, each once."""
-    return tuple(dict.fromkeys(name for name in (*node.input, *captured(node)) if name))
+    read = dict.fromkeys(node.input)
+    if held := captured(node):
+        read |= dict.fromkeys(held)
+    read.pop("", None)
+    return tuple(read)
 
 
 def within(nodes: Sequence[Any], functions: Sequence[Any] = ()) -> Iterator[Any]:
@@ -63,7 +73,7 @@ def within(nodes: Sequence[Any], functions: Sequence[Any] = ()) -> Iterator[Any]
         for node in stack.pop():
             yield node
             stack += [list(body.node) for body in bodies(node)]
-            if function := local.pop((node.domain, node.op_type), None):
+            if local and (function := local.pop((node.domain, node.op_type), None)):
                 stack.append(list(function.node))
 
 

@@ -1,6 +1,7 @@
 """Types of a tensor's elements: their names, bits, and which may cross a link."""
 
 import re
+from functools import cache
 from typing import Any
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "str"}
@@ -21,6 +22,7 @@ def numpy_name(name: str) -> str:
     return _NUMPY_NAMES.get(name, name)
 
 
+@cache
 def element_name(onnx: Any, element: int) -> str:
     """Name of a TensorProto.DataType; ValueError for a number that is none."""
     try:
@@ -29,6 +31,7 @@ def element_name(onnx: Any, element: int) -> str:
         raise ValueError(f"type of a tensor = {element}: must be one that ONNX knows") from None
 
 
+@cache
 def element_bits(dtype: str) -> int:
     """Bits of an element; 0 where elements differ in length.
 

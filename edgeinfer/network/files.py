@@ -12,6 +12,8 @@ from typing import Any
 from edgeinfer import _validate
 from edgeinfer._extras import need
 
+# Types of attributes that hold no tensor: a float, a whole number, a text, and lists of them.
+_PLAIN = frozenset([1, 2, 3, 6, 7, 8])
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -218,17 +220,31 @@ def _port(onnx: Any, value: Any) -> Port:
     return Port(value.name, dtype, shape)
 
 
-def external_tensors(onnx: Any, message: Any) -> Iterator[Any]:
-    """Every tensor below a protobuf message that keeps its data in another file."""
-    if isinstance(message, onnx.TensorProto):
-        if message.data_location == onnx.TensorProto.EXTERNAL:
-            yield message
-        return
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is not None:
-            for item in value if _repeated(value) else [value]:
-                yield from external_tensors(onnx, item)
+def external_tensors(onnx: Any, model: Any) -> Iterator[Any]:
+    """Every tensor of a model that keeps its data in another file."""
+    holders = [model.graph, *model.functions]
+    for training in model.training_info:
+        holders += [training.initialization, training.algorithm]
+    for holder in holders:
+        for tensor in _tensors(holder):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                yield tensor
 
 
-def _repeated(value: Any) -> bool:
-    return not hasattr(value, "ListFields")
+def _tensors(holder: Any) -> Iterator[Any]:
+    """Tensors of a graph or a function, those in attributes of its nodes and in their bodies, too."""
+    if hasattr(holder, "initializer"):
+        yield from holder.initializer
+        for sparse in holder.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    attributes = [attribute for node in holder.node for attribute in node.attribute]
+    attributes += getattr(holder, "attribute_proto", ())
+    for attribute in attributes:
+        kind = attribute.type
+        if kind in _PLAIN:
+            continue
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for body in (attribute.g, *attribute.graphs):
+            yield from _tensors(body)

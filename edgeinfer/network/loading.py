@@ -80,9 +80,9 @@ def _check_names(model: Any, label: str) -> None:
     names += [opset.domain for opset in model.opset_import]
     for node in within(graph.node, model.functions):
         names += [node.name, node.op_type, node.domain, *node.input, *node.output]
-    for name in names:
-        if isinstance(name, bytes):
-            raise ValueError(f"{label}: not an ONNX model: name {name[:40]!r} is no UTF-8 text")
+    if bytes in set(map(type, names)):
+        name = next(name for name in names if isinstance(name, bytes))
+        raise ValueError(f"{label}: not an ONNX model: name {name[:40]!r} is no UTF-8 text")
 
 
 def _load_external(onnx: Any, model: Any, path: Path) -> None:

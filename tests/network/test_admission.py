@@ -12,6 +12,7 @@ from edgeinfer.bridge.cutting.cuts import divide
 from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.model import Node
 from edgeinfer.network import read_graph
+from edgeinfer.network.bodies import HOLDING
 from edgeinfer.network.dependence import data_dependent
 from edgeinfer.network.feeds import Missing
 
@@ -395,3 +396,11 @@ def test_search_among_operations_that_must_stay_together():
         divide(graph, found.places)
     found = bridge.best_cuts(graph, **SYSTEM, downlink=SYSTEM["link"])
     assert all(divide(graph, option.places) for option in found.cuts)
+
+
+def test_which_operators_hold_graphs():
+    """Only these are looked into: an operator that a later ONNX adds must be among them."""
+    kinds = onnx.defs.OpSchema.AttrType.GRAPH, onnx.defs.OpSchema.AttrType.GRAPHS
+    schemas = [schema for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""]
+    holding = {s.name for s in schemas if any(a.type in kinds for a in s.attributes.values())}
+    assert holding == HOLDING
