@@ -1,5 +1,5 @@
-"""The paper's scenario and the shipped cascade's, and one module a figure or table: data(scenario) -> Dataset,
-draw(data) -> Figure.
+"""The paper's scenario and the shipped cascade's, and one module a figure or table: `data` makes its Dataset, of a
+scenario where it depends on one, and `draw` its Figure.
 """
 
 from importlib import import_module

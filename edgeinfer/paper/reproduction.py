@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def netcdf() -> bool:
 def _write_item(folder: Path, item: str, base: Scenario) -> tuple[dict[str, str], str]:
     """The digest of each file, and what is of which provenance."""
     module = import_module(f"edgeinfer.paper.items.{item}")
-    table = module.data(base)
+    table = module.data(base) if "scenario" in signature(module.data).parameters else module.data()
     drawing = module.draw(table)
     contents = {f"{item}.nc": _netcdf(table)} if netcdf() else {}
     if sum(variable.size for variable in table.data_vars.values()) <= _CSV_VALUES:

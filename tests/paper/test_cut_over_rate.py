@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bridge import networks
 
-from edgeinfer import Node, paper
+from edgeinfer import Node
 from edgeinfer.bridge import NetworkProfile, chain_cuts, cut, light_path, read_graph
 from edgeinfer.paper.items import cut_over_rate
 
@@ -14,7 +14,7 @@ NAMES = ("bvlc_alexnet", "inception_v1", "shufflenet")
 @pytest.fixture(scope="module")
 def table():
     rates = np.geomspace(1e6, 1e9, 13)
-    return cut_over_rate.data(paper.scenario(), networks=NAMES, ratios=(4.0,), rates=rates, heavy_rates=(1e7, 1e8))
+    return cut_over_rate.data(networks=NAMES, ratios=(4.0,), rates=rates, heavy_rates=(1e7, 1e8))
 
 
 def test_the_cut_moves_to_the_front_as_the_link_grows_faster(table):
@@ -91,7 +91,7 @@ def test_drawn_and_told(table):
 )
 def test_bad_input(change, name):
     with pytest.raises(ValueError, match=f"^{name}"):
-        cut_over_rate.data(paper.scenario(), **change)
+        cut_over_rate.data(**change)
 
 
 def test_measured_times_stand_for_flop():
@@ -100,7 +100,7 @@ def test_measured_times_stand_for_flop():
     times = np.array([operation.flops for operation in graph.operations]) / 7e9
     profile = NetworkProfile(graph, times, times, times, [times.sum()] * 2, {}, {})
     tables = [
-        cut_over_rate.data(paper.scenario(), networks={"network": network}, ratios=(4.0,), rates=(1e7, 1e8))
+        cut_over_rate.data(networks={"network": network}, ratios=(4.0,), rates=(1e7, 1e8))
         for network in (graph, profile)
     ]
     for name in tables[0].data_vars:

@@ -23,7 +23,7 @@ def test_accuracy_over_bits_and_what_follows():
 
 
 def test_exits_under_load():
-    table = early_exit.data(paper.scenario(), points=5, requests=3000, runs=4)
+    table = early_exit.data(points=5, requests=3000, runs=4)
     assert table.attrs["saving"] >= 0.3 and table.attrs["loss"] <= 0.01
     light = table.isel(arrival_rate=0).sel(policy=["none", "exits"])
     # Four runs of 3,000 from an empty system: within 6 standard errors and 3 % (false alarm below 1e-2 by Student's t,

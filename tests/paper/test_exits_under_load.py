@@ -15,7 +15,7 @@ def test_a_real_run(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FOLDER", tmp_path)
     path = exits.measure(tmp_path, requests=40, profiled=20, rounds=2, loads=(0.2, 1.5), progress=False)
     assert path == tmp_path / "exits_under_load.nc"
-    raw, table = store.load("exits_under_load"), exits_under_load.data(SCENARIO)
+    raw, table = store.load("exits_under_load"), exits_under_load.data()
     assert raw["samples"].shape == (2, 2, 40) and bool((raw["samples"] > 0).all())
     assert bool((raw["sojourn"] > 0).all()) and bool((raw["backlog"] > 0).all())
     assert bool((raw["violation"].diff("deadline") <= 0).all())
@@ -59,7 +59,7 @@ def test_prediction_and_run_agree_where_services_are_independent(tmp_path, monke
     shares = []
     for slow in (1.0, 1.2):  # noqa: B007  read by `served`
         exits.measure(tmp_path, requests=2000, profiled=1000, rounds=6, loads=(0.5, 0.7), progress=False)
-        table = exits_under_load.data(SCENARIO)
+        table = exits_under_load.data()
         met, cells = exits_under_load.agreement(table)
         shares.append(met / cells)
     # 95 % intervals, but cells of one run stand and fall together; the seed is fixed.
@@ -69,7 +69,7 @@ def test_prediction_and_run_agree_where_services_are_independent(tmp_path, monke
 
 
 def test_the_shipped_measurement_is_drawn():
-    table = exits_under_load.data(SCENARIO)
+    table = exits_under_load.data()
     assert table["violation_upper"].dims == ("policy", "arrival_rate", "deadline")
     assert bool(table["backlog"].isel(arrival_rate=-1, policy=0) > table["backlog"].isel(arrival_rate=-1, policy=1))
     exits_under_load.draw(table)
@@ -78,4 +78,4 @@ def test_the_shipped_measurement_is_drawn():
 def test_a_missing_file_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="edgeinfer measure --only exits_under_load"):
-        exits_under_load.data(SCENARIO)
+        exits_under_load.data()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray
 
-from edgeinfer import RayleighLink, bridge, paper
+from edgeinfer import RayleighLink, bridge
 from edgeinfer.bridge.exit import digits
 from edgeinfer.paper import reproduction
 from edgeinfer.paper.items import predicted_measured
@@ -31,7 +31,7 @@ def test_the_digits_measured_predicted_and_drawn(profile, tmp_path, monkeypatch)
     # What is done is not done again: the measured numbers are the same.
     assert halves.measure(tmp_path, progress=False, **settings).read_bytes() == first
     with xarray.open_dataset(path, engine="h5netcdf") as stored:
-        table = predicted_measured.data(paper.scenario(), measured=stored.load())
+        table = predicted_measured.data(measured=stored.load())
     assert table.sizes == {"network": 1, "cut": 3, "request": 3, "arrival": 40, "probability": 6}
     assert not table["failures"].any() and not table["load_failures"].any()
     # Of each request, what is told apart adds up, and nothing is negative.
@@ -92,7 +92,7 @@ def made_up(factor, overhead, share):
     ],
 )
 def test_verdicts(arguments, said):
-    table = predicted_measured.data(paper.scenario(), measured=made_up(*arguments))
+    table = predicted_measured.data(measured=made_up(*arguments))
     text = predicted_measured.tell(table)
     assert f"| one | 2 | {said[0]} |" in text
     last = text.splitlines()[-1].split(";")

@@ -107,7 +107,7 @@ def test_cells_are_images_of_the_cascade(measured, folder):
 
 @pytest.mark.parametrize("item", [table1, figure7, contact_sheet])
 def test_items_are_drawn(measured, item):
-    table = item.data(SCENARIO)
+    table = item.data()
     drawing = item.draw(table)
     if isinstance(drawing, str):
         assert "**measured" in drawing and "nan" not in drawing
@@ -152,7 +152,7 @@ def test_guidance_is_the_manifests_unless_another_is_surely_better(folder, tmp_p
 def test_missing_files_name_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="edgeinfer measure"):
-        figure7.data(SCENARIO)
+        figure7.data()
 
 
 def test_upsampling_equals_torch():
@@ -204,7 +204,7 @@ def made_up(prior_gain, decode_gain, spread=0.0, count=200):
 
 
 def test_gains_equal_integrals_of_the_curves():
-    table = figure7.data(SCENARIO, surface=made_up(8.0, 6.0))
+    table = figure7.data(surface=made_up(8.0, 6.0))
     cell = table.sel(guidance=1.5, world="both")
     assert float(cell["clip_prior_gain"].sel(price="range")) == pytest.approx(8 * (1 - 1 / 8))
     assert float(cell["clip_decode_gain"].sel(price="range")) == pytest.approx(6 * (1 - 1 / 4))
@@ -227,7 +227,7 @@ def test_gains_equal_integrals_of_the_curves():
 def test_verdicts(prior, decode, said):
     # The last pair gains equally over the whole range, so that each of its two 95 % intervals leaves out 0 for one seed
     # in twenty; this seed is fixed.
-    table = figure7.data(SCENARIO, surface=made_up(prior, decode, spread=0.5))
+    table = figure7.data(surface=made_up(prior, decode, spread=0.5))
     rows = [row for row in figure7.tell(table).splitlines() if figure7.EQUAL["range"] in row]
     assert len(rows) == 2 and all(row.endswith(f"| {said} |") for row in rows)
 
@@ -268,7 +268,7 @@ def test_the_command_measures(folder, tmp_path):
 
 
 def test_figure5_is_what_the_manifest_says(folder):
-    table = figure5.data(SCENARIO, folder=folder)
+    table = figure5.data(folder=folder)
     expected = ["text_encoder", "prior_16", "prior_32", "z_prior", "text_encoder", "decoder", "image"]
     assert table["name"].values.tolist() == expected
     assert table["place"].values.tolist() == ["edge"] * 3 + ["link"] + ["device"] * 3
@@ -280,7 +280,7 @@ def test_figure5_is_what_the_manifest_says(folder):
 
 def test_figure6_adds_up_the_messages(measured):
     """A request that really ran, recorded by its three processes."""
-    table = figure6.data(SCENARIO)
+    table = figure6.data()
     names = table["name"].values.tolist()
     # The steps were given, so that their allocation travels while the edge computes and may come after the answer.
     assert sorted(names) == sorted([*figure6.SIGNALLING, "ModelInferRequest", "ModelInferResponse"])
@@ -295,7 +295,7 @@ def test_figure6_adds_up_the_messages(measured):
     assert a["signalling_bytes"] < a["overhead_bytes"] < a["link_overhead_bytes"] < 2000
     assert len(reproduction._picture(figure6.draw(table), "png")) > 10_000
     with pytest.raises(FileNotFoundError, match="edgeinfer measure"):
-        figure6.data(SCENARIO, trace=measured / "nothing.jsonl")
+        figure6.data(trace=measured / "nothing.jsonl")
 
 
 def test_the_page_shows_them(measured, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import pytest
 import xarray
 from bridge import tiny
 
-from edgeinfer import paper
 from edgeinfer.paper import reproduction
 from edgeinfer.paper.items import measured_load
 from edgeinfer.paper.measured import load as measured
@@ -76,7 +75,7 @@ def made_up(slower=1.0, count=1200, seed=1):
 
 @pytest.fixture(scope="module")
 def fair():
-    return measured_load.data(paper.scenario(), load=made_up(), jobs=5_000)
+    return measured_load.data(load=made_up(), jobs=5_000)
 
 
 def test_a_right_prediction_is_met(fair):
@@ -97,7 +96,7 @@ def test_a_right_prediction_is_met(fair):
 
 def test_what_parts_them_is_said():
     """Computing that takes longer under load than it was profiled: only its own times predict it."""
-    slow = measured_load.data(paper.scenario(), load=made_up(slower=1.25), jobs=5_000)
+    slow = measured_load.data(load=made_up(slower=1.25), jobs=5_000)
     first, second = (measured_load.met(slow, name) for name in measured_load.PREDICTIONS)
     assert int(first.max()) < 9 and (second >= 9).sum() >= 5
     text = measured_load.tell(slow)
@@ -138,7 +137,7 @@ def test_real_processes_are_measured_once(tiny_cascade, tmp_path, monkeypatch):
     assert measured.measure_load(tiny_cascade, tmp_path, **options) == path
     with xarray.open_dataset(path, engine="h5netcdf") as table:
         xarray.testing.assert_equal(before, table.load())
-    shown = measured_load.data(paper.scenario(), load=before, jobs=2000, replications=4)
+    shown = measured_load.data(load=before, jobs=2000, replications=4)
     assert bool((shown["overhead"] > 0).all()) and "12 requests" in measured_load.tell(shown)
     with pytest.raises(ValueError, match="loads"):
         measured.measure_load(tiny_cascade, tmp_path, loads=(1.0,))

@@ -17,7 +17,7 @@ SCENARIO = paper.scenario()
 def test_a_real_run(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FOLDER", tmp_path)
     measured_tiles.measure(tmp_path, networks=("squeezenet",), rounds=2, runs=1, progress=False)
-    table = tiles.data(SCENARIO)
+    table = tiles.data()
     assert table["tiling"].values.tolist() == ["2 x 1 tiles", "2 x 1 tiles", "2 parts of the channels"]
     graph = bridge.read_graph(bridge.light_path("squeezenet"))
     heaviest = max(operation.flops for operation in graph.operations if operation.kind == "Conv")
@@ -38,7 +38,7 @@ def test_a_real_run(tmp_path, monkeypatch):
 
 
 def test_the_shipped_measurement_is_drawn_and_told():
-    table = tiles.data(SCENARIO)
+    table = tiles.data()
     assert table.sizes["division"] == 6 and bool((table["predicted_speed_up"] < table.attrs["workers"]).all())
     assert float(table["difference"].max()) <= 1e-5
     tiles.draw(table)
@@ -58,4 +58,4 @@ def test_the_command_measures_an_item(tmp_path, monkeypatch, item):
 def test_a_missing_file_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="edgeinfer measure --only tiles"):
-        tiles.data(SCENARIO)
+        tiles.data()

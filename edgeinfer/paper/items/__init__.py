@@ -1,4 +1,7 @@
-"""Figures and tables, one module each: `data(..)` -> Dataset, `draw(data)` -> Figure."""
+"""Figures and tables, one module each: `data(..)` -> Dataset, `draw(data)` -> Figure.
+
+`data` takes the scenario first where the item depends on one, and no scenario otherwise.
+"""
 
 #: In the order of the page.
 ITEMS = (

@@ -6,7 +6,6 @@ import numpy as np
 
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Contact sheet: images over prior and decoding steps"
 STATED = (
@@ -15,13 +14,11 @@ STATED = (
 )
 
 
-def data(scenario: Scenario, *, images: Any = None) -> Any:
+def data(*, images: Any = None) -> Any:
     """The measured images.
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used.
     images : xarray.Dataset, optional
         As `measurement.measure` writes it; the shipped one by default.
 

@@ -10,7 +10,6 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.model import Node, RayleighLink
 from edgeinfer.paper.drawing import style
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Best cut over the link's rate"
 STATED = (
@@ -36,7 +35,6 @@ _TOLERANCE = 1e-9
 
 
 def data(
-    scenario: Scenario,
     *,
     networks: Mapping[str, Any] | Sequence[str] = NETWORKS,
     device_flops: float = DEVICE_FLOPS,
@@ -52,8 +50,6 @@ def data(
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used: the networks are not part of it.
     networks : mapping of str to Graph or NetworkProfile, or sequence of str
         By the name to show; or of `bridge.LIGHT_NETWORKS`.
     device_flops : float, FLOP/s

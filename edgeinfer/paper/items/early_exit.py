@@ -11,7 +11,6 @@ from edgeinfer.delay import mean_sojourn, violation_bracket
 from edgeinfer.model import Compute, Node, Pipeline
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured.exits import ACCURACY_LOSS, POLICIES
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Early exits under load"
 STATED = (
@@ -27,13 +26,11 @@ COLOURS = {"none": "#d1712b", "exits": "#0b3c7d", "deadline": "#7a9e3b"}
 LABELS = {"none": "no early exits", "exits": "calibrated exits", "deadline": "deadline-aware exits"}
 
 
-def data(scenario: Scenario, *, seed: int = 11, points: int = 12, requests: int = 20_000, runs: int = 8) -> Any:
+def data(*, seed: int = 11, points: int = 12, requests: int = 20_000, runs: int = 8) -> Any:
     """Predicted and replayed queue over the arrival rate, and backlog over time at one rate beyond what exits bear.
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used: the classifier is not part of it.
     seed, points, requests, runs : int
         Of the replay, rates, and its effort.
 

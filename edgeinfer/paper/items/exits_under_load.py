@@ -11,7 +11,6 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.items.early_exit import COLOURS, LABELS
 from edgeinfer.paper.measured import store
 from edgeinfer.paper.measured.exits import POLICIES, PREDICTED
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Early exits under load, measured"
 STATED = (
@@ -28,13 +27,8 @@ COMMAND = "edgeinfer measure --only exits_under_load"
 _RARE = 1e-2
 
 
-def data(scenario: Scenario) -> Any:
+def data() -> Any:
     """What was measured, with 95 % intervals over the rounds, and what the core predicts from the profiled samples.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        Not used: the classifier is not part of it.
 
     Returns
     -------

@@ -62,7 +62,7 @@ def data(scenario: Scenario) -> Any:
     derived = {"provenance": "derived from FLOP"}
     measured = {"provenance": "measured"}
     variables: dict[str, Any] = _between_layers(scenario, derived)
-    variables |= _tiles(scenario)
+    variables |= _tiles()
     network, (images, labels) = bridge.load_exits(), digits_data.load_data("test")
     codecs = bridge.standard_codecs(network, *digits_data.load_data("train"), bits=(CODE_BITS,))
     points = bridge.rate_accuracy(network, {name: codecs[code] for name, code in CODECS.items()}, images, labels)
@@ -120,8 +120,8 @@ def _between_layers(scenario: Scenario, derived: dict[str, str]) -> dict[str, An
     }
 
 
-def _tiles(scenario: Scenario) -> dict[str, Any]:
-    timed = tiles.data(scenario)
+def _tiles() -> dict[str, Any]:
+    timed = tiles.data()
     rows = [number for number, name in enumerate(timed["layers"].values) if name.startswith(TILED)]
     row = timed.isel(division=rows[0])
     model = bridge.light_model(TILED)

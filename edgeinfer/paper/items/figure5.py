@@ -8,7 +8,6 @@ import numpy as np
 from edgeinfer import bridge
 from edgeinfer._extras import need
 from edgeinfer.paper.drawing import style
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 5: the proposed system"
 STATED = (
@@ -18,13 +17,11 @@ STATED = (
 )
 
 
-def data(scenario: Scenario, *, folder: str | Path | None = None) -> Any:
+def data(*, folder: str | Path | None = None) -> Any:
     """Blocks of the system in the order of the data.
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used.
     folder : path, optional
         Of a cascade; the shipped one by default.
 

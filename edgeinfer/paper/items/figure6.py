@@ -7,7 +7,6 @@ from edgeinfer._extras import need
 from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 6: signalling of a request"
 STATED = (
@@ -20,13 +19,11 @@ STATED = (
 SIGNALLING = ("TaskRequest", "ResourceStatus", "StepAllocation")
 
 
-def data(scenario: Scenario, *, trace: str | Path | None = None) -> Any:
+def data(*, trace: str | Path | None = None) -> Any:
     """Messages and stages of the recorded request.
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used.
     trace : path, optional
         Records as `bridge.read_trace` reads them; the shipped ones by default.
 

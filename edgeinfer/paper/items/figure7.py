@@ -9,7 +9,6 @@ from edgeinfer import quality
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import quality as measurement
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 7: quality over prior and decoding steps"
 STATED = (
@@ -32,13 +31,11 @@ EQUAL = {
 }
 
 
-def data(scenario: Scenario, *, surface: Any = None) -> Any:
+def data(*, surface: Any = None) -> Any:
     """The measured surface, costs of its cells, and what prior steps gain over decoding steps.
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used: all is measured on the cascade.
     surface : xarray.Dataset, optional
         As `measurement.measure` writes it; the shipped one by default.
 

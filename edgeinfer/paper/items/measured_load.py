@@ -11,7 +11,6 @@ from edgeinfer.estimates import cycles, shares
 from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Prediction against measurement: sojourn times under load"
 STATED = (
@@ -29,9 +28,7 @@ _RESAMPLES = 4000
 PREDICTIONS = ("profiled", "own_times")
 
 
-def data(
-    scenario: Scenario, *, load: Any = None, deadlines: int = 10, jobs: int = 50_000, replications: int = 16
-) -> Any:
+def data(*, load: Any = None, deadlines: int = 10, jobs: int = 50_000, replications: int = 16) -> Any:
     """Measured and predicted violation probabilities.
 
     A measured interval is a bootstrap over cycles, each from a request that finds the system empty to the next such
@@ -40,8 +37,6 @@ def data(
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used: all is measured.
     load : xarray.Dataset, optional
         As `measurement.measure_load` writes it; the shipped one by default.
     deadlines : int

@@ -9,7 +9,6 @@ import numpy as np
 from edgeinfer.estimates import proportions
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Predicted beside measured: cut networks over a fading link"
 STATED = (
@@ -22,13 +21,11 @@ COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86", "#555555")
 ERROR, OVERHEAD = 0.10, 1.5e-3
 
 
-def data(scenario: Scenario, *, measured: Any = None) -> Any:
+def data(*, measured: Any = None) -> Any:
     """What `edgeinfer measure` wrote, with means, errors and intervals.
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used: the networks are not part of it.
     measured : xarray.Dataset, optional
         As `halves.measure` writes it; the one that ships by default.
 

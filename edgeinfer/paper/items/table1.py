@@ -6,7 +6,6 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Table 1: quality metrics"
 STATED = (
@@ -54,13 +53,11 @@ _HIGHER = ("clip", "attributes", "psnr")
 GAINED = ("psnr", "lpips", "clip", "attributes")
 
 
-def data(scenario: Scenario, *, surface: Any = None, stage: Any = None) -> Any:
+def data(*, surface: Any = None, stage: Any = None) -> Any:
     """Values with intervals for several allocations, and of the decode stage beside upsampling.
 
     Parameters
     ----------
-    scenario : Scenario
-        Not used: all is measured on the cascade.
     surface, stage : xarray.Dataset, optional
         As `measurement.measure` writes them; the shipped ones by default.
 

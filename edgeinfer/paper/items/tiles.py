@@ -7,7 +7,6 @@ import numpy as np
 from edgeinfer.delay.results import interval
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Layers divided between two workers"
 STATED = (
@@ -20,13 +19,8 @@ STATED = (
 COMMAND = "edgeinfer measure --only tiles"
 
 
-def data(scenario: Scenario) -> Any:
+def data() -> Any:
     """Speed-ups, with 95 % intervals over the rounds for what was measured.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        Not used.
 
     Returns
     -------
