@@ -10,14 +10,24 @@ from edgeinfer.cli.options import BASE, read_scenario, refuse
 @BASE
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A scenario parameter, SI units.")
 @click.option("--item", "items", multiple=True, help="Only this item; may be repeated.")
-def reproduce_command(out: str, base: str, settings: tuple[str, ...], items: tuple[str, ...]) -> None:
+@click.option("--format", "formats", default="png,svg", show_default=True, help="Of figures: png, svg, pdf, pgf.")
+@click.option("--width", type=float, help="Of figures, inches; heights go along.")
+def reproduce_command(
+    out: str, base: str, settings: tuple[str, ...], items: tuple[str, ...], formats: str, width: float | None
+) -> None:
     """Draw every figure and table into a folder, with index.html.
 
-    Example: edgeinfer reproduce --out build/paper --item figure8
+    Example: edgeinfer reproduce --out build/paper --item figure8 --format pdf,png --width 3.5
     """
     from edgeinfer.paper import reproduction
 
-    failed = reproduction.reproduce(out, read_scenario(settings, base), items=items or reproduction.ITEMS)
+    failed = reproduction.reproduce(
+        out,
+        read_scenario(settings, base),
+        items=items or reproduction.ITEMS,
+        formats=tuple(kind.strip() for kind in formats.split(",")),
+        width=width,
+    )
     click.echo(f"{out}/index.html")
     if not reproduction.netcdf():
         click.echo(reproduction.NO_NETCDF, err=True)

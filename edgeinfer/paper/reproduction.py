@@ -3,16 +3,17 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
 
+from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.paper.items import ITEMS
@@ -21,6 +22,14 @@ from edgeinfer.paper.scenario import Scenario, scenario
 
 NO_NETCDF = 'NetCDF files are left out, for h5netcdf is missing: pip install "edgeinfer[paper]".'
 _MEASURED = Path(__file__).parent / "data"
+#: What can be drawn, and what of each would differ from day to day.
+FORMATS: dict[str, dict[str, None] | None] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "pgf": None,
+}
+_TEX = ("xelatex", "lualatex", "pdflatex")
 #: A table of more values than this, as pictures are, gets no CSV.
 _CSV_VALUES = 100_000
 
@@ -30,9 +39,11 @@ def reproduce(
     chosen: Scenario | None = None,
     *,
     items: tuple[str, ...] = ITEMS,
+    formats: tuple[str, ...] = ("png", "svg"),
+    width: float | None = None,
     progress: bool = True,
 ) -> dict[str, Exception]:
-    """Write figures (PNG, SVG), data (CSV, NetCDF), tables (CSV, Markdown) and index.html.
+    """Write figures, data (CSV, NetCDF), tables (CSV, Markdown) and index.html.
 
     Without h5netcdf the NetCDF files are left out, and the page says so; items drawn from measured tables need it.
     Files are replaced atomically, the same scenario gives the same bytes, and items that are there already for the same
@@ -46,6 +57,10 @@ def reproduce(
         `scenario()` by default.
     items : tuple of str
         Which, of `ITEMS`.
+    formats : tuple of str
+        Of each figure, of `FORMATS`. The page shows PNG or, where that is not asked for, SVG; `pgf` needs a TeX system.
+    width : float, inch, optional
+        Of each figure, > 0, in its own width's place; heights go along.
     progress : bool
         A bar, on a terminal only.
 
@@ -57,31 +72,39 @@ def reproduce(
     Raises
     ------
     ValueError
-        For an unknown item.
+        For an unknown item or format, or a width that is not > 0.
     ImportError
         Naming the extra, where a library is missing.
     """
     tqdm = need("tqdm", "paper").tqdm
     need("xarray", "paper")
     need("matplotlib", "paper")
+    need("latex2mathml.converter", "paper")
     for item in items:
         if item not in ITEMS:
             raise ValueError(f"items: {item!r} must be one of {', '.join(ITEMS)}")
+    for kind in formats:
+        if kind not in FORMATS:
+            raise ValueError(f"formats: {kind!r} must be one of {', '.join(FORMATS)}")
+    if "pgf" in formats and not any(which(name) for name in _TEX):
+        raise ValueError(f"formats: 'pgf' needs a TeX system, one of {', '.join(_TEX)}: install it or ask for 'pdf'")
+    if width is not None:
+        width = _validate.scalar("width", width, 0, low_open=True, unit="inch")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     base = scenario() if chosen is None else chosen
-    key = f"{_key(base)}{'' if netcdf() else ' without NetCDF'}"
+    key = f"{_key(base)} {','.join(formats)} {width}{'' if netcdf() else ' without NetCDF'}"
     failed: dict[str, Exception] = {}
     for item in tqdm(items, disable=None if progress else True, desc="reproduce"):
         stamp = folder / f"{item}.json"
         if _is_done(folder, stamp, key):
             continue
         try:
-            written, kinds = _write_item(folder, item, base)
+            record = _write_item(folder, item, base, formats, width)
         except Exception as error:  # one item's failure must not lose the others
             failed[item] = error
             continue
-        _replace(stamp, json.dumps({"key": key, "files": written, "provenance": kinds}, indent=1).encode())
+        _replace(stamp, json.dumps({"key": key, **record}, indent=1).encode())
     page = write_page(folder, base, items, failed, note="" if netcdf() else NO_NETCDF)
     _replace(folder / "index.html", page.encode())
     return failed
@@ -122,23 +145,39 @@ def netcdf() -> bool:
     return find_spec("h5netcdf") is not None
 
 
-def _write_item(folder: Path, item: str, base: Scenario) -> tuple[dict[str, str], str]:
-    """The digest of each file, and what is of which provenance."""
+def _write_item(
+    folder: Path, item: str, base: Scenario, formats: tuple[str, ...], width: float | None
+) -> dict[str, Any]:
+    """What the page needs to know: each file's digest, what is of which kind, the point, the figure's size and text."""
     module = import_module(f"edgeinfer.paper.items.{item}")
     table = module.data(base) if "scenario" in signature(module.data).parameters else module.data()
     drawing = module.draw(table)
+    record: dict[str, Any] = {"provenance": _provenance(table)}
+    if hasattr(module, "point"):
+        record["point"] = module.point(table)
     contents = {f"{item}.nc": _netcdf(table)} if netcdf() else {}
     if sum(variable.size for variable in table.data_vars.values()) <= _CSV_VALUES:
         contents[f"{item}.csv"] = _csv(table)
     if isinstance(drawing, str):
         contents[f"{item}.md"] = drawing.encode()
     else:
-        contents |= {f"{item}.{kind}": _picture(drawing, kind) for kind in ("png", "svg")}
+        if width is not None:
+            own, height = drawing.get_size_inches()
+            drawing.set_size_inches(width, height * width / own)
+        contents |= {f"{item}.{kind}": _picture(drawing, kind) for kind in formats}
+        record |= {"width": float(drawing.get_size_inches()[0]), "smallest_text": _smallest_text(drawing)}
         if hasattr(module, "tell"):
             contents[f"{item}.md"] = module.tell(table).encode()
     for name, content in contents.items():
         _replace(folder / name, content)
-    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}, _provenance(table)
+    return record | {"files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
+
+
+def _smallest_text(figure: Any) -> float:
+    """Points, of all text that shows."""
+    text = need("matplotlib.text", "plots").Text
+    sizes = [one.get_fontsize() for one in figure.findobj(text) if one.get_visible() and one.get_text().strip()]
+    return float(min(sizes, default=10.0))
 
 
 def _netcdf(table: Any) -> bytes:
@@ -163,16 +202,15 @@ def _csv(table: Any) -> bytes:
 def _picture(figure: Any, kind: str) -> bytes:
     matplotlib = need("matplotlib", "plots")
     buffer = io.BytesIO()
-    quiet: Callable[[], dict[str, Any]] = lambda: {"Date": None} if kind == "svg" else {"Software": None}  # noqa: E731
     with matplotlib.rc_context({"svg.hashsalt": "edgeinfer"}):
-        figure.savefig(buffer, format=kind, metadata=quiet())
+        figure.savefig(buffer, format=kind, metadata=FORMATS[kind])
     return buffer.getvalue()
 
 
-def _provenance(table: Any) -> str:
+def _provenance(table: Any) -> dict[str, list[str]]:
     kinds: dict[str, list[str]] = {}
     for name, variable in table.data_vars.items():
         kind = variable.attrs.get("provenance")
         if kind:
             kinds.setdefault(kind, []).append(str(name))
-    return "; ".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items())
+    return kinds

@@ -1,4 +1,6 @@
 import json
+import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -125,3 +127,77 @@ def test_without_h5netcdf_all_else_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "netcdf", lambda: True)
     paper.reproduce(tmp_path, items=FAST, progress=False)
     assert (tmp_path / "table2.nc").exists() and "left out" not in (tmp_path / "index.html").read_text()
+
+
+class Page(HTMLParser):
+    """Identifiers, links, pictures and headings of a page, and tags left open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.identifiers, self.links, self.pictures, self.open = set(), [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.identifiers |= {found["id"]} if "id" in found else set()
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag == "img":
+            self.pictures.append(found)
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_links_to_what_is_there(tmp_path):
+    items = ("table2", "control_overhead", "figure9", "figure5")
+    paper.reproduce(tmp_path, items=items, progress=False)
+    text = (tmp_path / "index.html").read_text()
+    page = Page(text)
+    assert page.open == [] and set(items) <= page.identifiers
+    assert "<script" not in text and '="http' not in text.replace('xmlns="', "")
+    for link in page.links:
+        assert link[1:] in page.identifiers if link.startswith("#") else (tmp_path / link).exists(), link
+    for picture in page.pictures:
+        assert picture["alt"] and (tmp_path / picture["src"]).exists()
+    assert "Split inference is certified to violate the deadline least at" in text and "<math" in text
+    assert "Changed from the paper's scenario" not in text
+
+
+def test_every_card_says_what_changed(tmp_path):
+    scenario = paper.scenario().replace(arrival_rate=0.3)
+    paper.reproduce(tmp_path, scenario, items=FAST, progress=False)
+    assert (tmp_path / "index.html").read_text().count("arrival_rate 0.35 to 0.3 1/s") == len(FAST)
+    paper.reproduce(tmp_path, paper.measured_scenario(), items=FAST, progress=False)
+    text = (tmp_path / "index.html").read_text()
+    assert text.count("Changed from the paper's scenario: ") == len(FAST) and "bandwidth 1e+07 to 2e+06 Hz" in text
+
+
+def test_figures_come_in_the_formats_and_the_width_asked_for(tmp_path, monkeypatch):
+    asked = {"items": ("control_overhead",), "progress": False}
+    for name in ("a", "b"):
+        assert paper.reproduce(tmp_path / name, formats=("pdf", "svg"), width=3.5, **asked) == {}
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert {"control_overhead.pdf", "control_overhead.svg"} <= set(contents(tmp_path / "a"))
+    assert not (tmp_path / "a" / "control_overhead.png").exists()
+    assert 'src="control_overhead.svg"' in (tmp_path / "a" / "index.html").read_text()
+    assert json.loads((tmp_path / "a" / "control_overhead.json").read_text())["width"] == 3.5
+    with pytest.raises(ValueError, match="formats: 'bmp' must be one of png, svg, pdf, pgf"):
+        paper.reproduce(tmp_path, formats=("bmp",), **asked)
+    with pytest.raises(ValueError, match="width = -1"):
+        paper.reproduce(tmp_path, width=-1, **asked)
+    monkeypatch.setattr(reproduction, "which", lambda name: None)
+    with pytest.raises(ValueError, match="needs a TeX system"):
+        paper.reproduce(tmp_path, formats=("pgf",), **asked)
+
+
+def test_no_text_is_shown_smaller_than_seven_points(tmp_path):
+    paper.reproduce(tmp_path, items=("control_overhead", "figure5"), progress=False)
+    for item, picture in zip(
+        ("control_overhead", "figure5"), Page((tmp_path / "index.html").read_text()).pictures, strict=True
+    ):
+        record = json.loads((tmp_path / f"{item}.json").read_text())
+        least = float(re.search(r"min-width:(\d+)px", picture["style"]).group(1))
+        assert record["smallest_text"] * least / (96 * record["width"]) >= 6.99

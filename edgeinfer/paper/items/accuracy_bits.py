@@ -13,14 +13,12 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Accuracy over bits at the cut"
-STATED = (
+HERE = (
     "Discriminative inference split behind the first segment of a small classifier of digits (8 x 8 pixels, real, "
-    "few): "
-    "bits of real messages and accuracy on held-out images, beside the input sent whole, raw and as JPEG (of so "
-    "small an "
-    "image a JPEG file is mostly headers: its scan alone and the raw pixels are the baselines that count). The same "
-    "bits "
-    "over a narrow link give the violation probability. Speeds, bandwidth, arrival rate and deadline are assumed."
+    "few): bits of real messages and accuracy on held-out images, beside the input sent whole, raw and as JPEG "
+    "(of so small an image a JPEG file is mostly headers: its scan alone and the raw pixels are the baselines "
+    "that count). The same bits over a narrow link give the violation probability. Speeds, bandwidth, arrival "
+    "rate and deadline are assumed."
 )
 #: Assumed: a microcontroller, a small server, a narrow band.
 DEVICE, EDGE, BANDWIDTH = Node("device", 20e6), Node("edge", 1e9), 2e3

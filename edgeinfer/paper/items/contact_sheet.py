@@ -8,9 +8,10 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
 
 TITLE = "Contact sheet: images over prior and decoding steps"
-STATED = (
-    "The paper shows no images. These are of the small cascade in its toy world, for captions that training never "
-    "saw, with one noise for all steps; on the right a real render of the caption."
+PAPER = "The paper shows no images."
+HERE = (
+    "These are of the small cascade in its toy world, for captions that training never saw, with one noise for "
+    "all steps; on the right a real render of the caption."
 )
 
 

@@ -10,11 +10,11 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Control overhead"
-STATED = (
+PAPER = (
     "The paper says that signalling takes 10 to 15 % of the rate under high load, R_eff = (1 - xi) R, without "
-    "showing its "
-    "effect. Shown: the deadline that is missed with probability 1e-6 at most, and the unloaded latency."
+    "showing its effect."
 )
+HERE = "Shown: the deadline that is missed with probability 1e-6 at most, and the unloaded latency."
 
 
 def data(scenario: Scenario, *, points: int = 7) -> Any:

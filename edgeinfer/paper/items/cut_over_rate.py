@@ -12,15 +12,13 @@ from edgeinfer.model import Node, RayleighLink
 from edgeinfer.paper.drawing import style
 
 TITLE = "Best cut over the link's rate"
-STATED = (
-    "Neurosurgeon (Kang et al. 2017) observed that the best cut along a chain moves from the end of the network to its "
-    "beginning as the link grows faster; DADS (Hu et al. 2019) that cuts through the graph beat cuts between "
-    "layers. On "
-    "the shapes of well-known networks, with times derived from FLOP and assumed node speeds, the first holds. The "
-    "second "
-    "holds where the slowest stage counts, as under heavy load. For the latency of a single request all cuts that "
-    "are best "
-    "for some node speeds and rate can be listed: on most networks they lie between layers, and nothing is gained."
+HERE = (
+    "Neurosurgeon (Kang et al. 2017) observed that the best cut along a chain moves from the end of the network "
+    "to its beginning as the link grows faster; DADS (Hu et al. 2019) that cuts through the graph beat cuts "
+    "between layers. On the shapes of well-known networks, with times derived from FLOP and assumed node speeds, "
+    "the first holds. The second holds where the slowest stage counts, as under heavy load. For the latency of a "
+    "single request all cuts that are best for some node speeds and rate can be listed: on most networks they lie "
+    "between layers, and nothing is gained."
 )
 NETWORKS = ("bvlc_alexnet", "inception_v1", "resnet50", "shufflenet")
 #: Assumed: the device's FLOP/s, and how many times faster the edge node is.

@@ -9,10 +9,10 @@ from edgeinfer.paper.scenario import Scenario
 from edgeinfer.plan import dominance
 
 TITLE = "Dominance map of the paradigms"
-STATED = (
-    "The paper compares unloaded latencies by (13) and (14). Under load, mean sojourn time and violation "
-    "probability order "
-    "the paradigms otherwise: the crosses mark where the three criteria disagree."
+PAPER = "The paper compares unloaded latencies by (13) and (14)."
+HERE = (
+    "Under load, mean sojourn time and violation probability order the paradigms otherwise: the crosses mark "
+    "where the three criteria disagree."
 )
 LABELS = {
     "latency": "mean latency, unloaded",

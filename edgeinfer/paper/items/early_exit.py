@@ -13,12 +13,11 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured.exits import ACCURACY_LOSS, POLICIES
 
 TITLE = "Early exits under load"
-STATED = (
+HERE = (
     "A small classifier of digits (8 x 8 pixels, real, few) whose inputs leave at the first exit that is sure, "
-    "thresholds "
-    "calibrated on validation images for at most 1 % accuracy loss. Service times are FLOP on a node of assumed "
-    "speed; the "
-    "core's predictions stand beside a queue that replays the test images' own exits with Poisson arrivals."
+    "thresholds calibrated on validation images for at most 1 % accuracy loss. Service times are FLOP on a node "
+    "of assumed speed; the core's predictions stand beside a queue that replays the test images' own exits with "
+    "Poisson arrivals."
 )
 #: Assumed.
 NODE = Node("node", 1e9)

@@ -12,12 +12,15 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Errata: the printed bound is not a bound"
-STATED = (
-    "(7) swaps the two nodes' speeds and multiplies the exponentials of two servers in parallel, not in series; (8) "
-    "rounds "
-    "down in every slot, so that slots shorter than J/R serve nothing; (11) needs M_S(-theta, tau) <= exp(-theta r "
-    "tau) for "
-    "every tau, which no r > 0 satisfies; so the result falls below the truth by many orders of magnitude."
+HERE = (
+    "(7) swaps the two nodes' speeds and multiplies the exponentials of two servers in parallel, not in series; "
+    "(8) rounds down in every slot, so that slots shorter than J/R serve nothing; (11) needs M_S(-theta, tau) <= "
+    "exp(-theta r tau) for every tau, which no r > 0 satisfies; so the result falls below the truth by many "
+    "orders of magnitude."
+)
+EQUATIONS = (
+    r"(8): \; \left\lfloor \frac{\tau R}{J} \right\rfloor = 0 \text{ where } \tau R < J",
+    r"(11): \; M_S(-\theta, \tau) \le e^{-\theta r \tau} \; \forall \tau",
 )
 #: Assumed: the case in which errors are shown. Edge and device times (s), mean SNR, arrival rate (1/s).
 CASE = {"edge_time": 0.651, "device_time": 0.458, "mean_snr_db": 1.0, "arrival_rate": 1.0}

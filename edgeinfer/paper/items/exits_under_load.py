@@ -13,14 +13,11 @@ from edgeinfer.paper.measured import store
 from edgeinfer.paper.measured.exits import POLICIES, PREDICTED
 
 TITLE = "Early exits under load, measured"
-STATED = (
-    "The small classifier of digits really runs here, one request after another, while requests arrive on the wall "
-    "clock as "
-    "a Poisson process. Service times are profiled in runs of their own, go into the core's pipeline as samples, "
-    "and the "
-    "prediction stands beside the run: without early exits, with calibrated exits, and with thresholds that fall as "
-    "the "
-    "queue grows, of which the core predicts nothing."
+HERE = (
+    "The small classifier of digits really runs here, one request after another, while requests arrive on the "
+    "wall clock as a Poisson process. Service times are profiled in runs of their own, go into the core's "
+    "pipeline as samples, and the prediction stands beside the run: without early exits, with calibrated exits, "
+    "and with thresholds that fall as the queue grows, of which the core predicts nothing."
 )
 COMMAND = "edgeinfer measure --only exits_under_load"
 # Share below which a run sees too few violations for an interval.

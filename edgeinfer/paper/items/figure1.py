@@ -12,12 +12,13 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 1: collaborations in an edge network"
-STATED = (
-    "The paper draws terminals and edge nodes, and three collaborations: between edge nodes, between edge node and "
-    "terminal, "
-    "and between terminals. Here each drawn path is a pipeline of the paper's cascade, with its unloaded latency "
-    "and its "
-    "violation probability, computed. Nodes, downlink and costs are the scenario's; the links between edge nodes and "
+PAPER = (
+    "The paper draws terminals and edge nodes, and three collaborations: between edge nodes, between edge node "
+    "and terminal, and between terminals."
+)
+HERE = (
+    "Here each drawn path is a pipeline of the paper's cascade, with its unloaded latency and its violation "
+    "probability, computed. Nodes, downlink and costs are the scenario's; the links between edge nodes and "
     "between terminals, on which the paper says nothing, are assumed."
 )
 #: Assumed: Hz, dBm, dB. A point-to-point link between edge nodes, and a terminal's transmitter 100 m from another

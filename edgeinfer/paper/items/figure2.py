@@ -14,12 +14,12 @@ from edgeinfer.paper.measured.exits import ACCURACY_LOSS
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 2: model partition, information compression and early exit"
-STATED = (
-    "The paper names the techniques and gives no numbers. Here each is drawn from a real network: AlexNet's shapes cut "
-    "between layers (derived from FLOP, at assumed speeds), the first layers of Inception divided into tiles (halos "
-    "derived, speed-up predicted and measured on two worker processes), and a trained classifier of digits whose "
-    "features "
-    "are compressed and whose inputs leave early (measured on held-out images)."
+PAPER = "The paper names the techniques and gives no numbers."
+HERE = (
+    "Here each is drawn from a real network: AlexNet's shapes cut between layers (derived from FLOP, at assumed "
+    "speeds), the first layers of Inception divided into tiles (halos derived, speed-up predicted and measured on "
+    "two worker processes), and a trained classifier of digits whose features are compressed and whose inputs "
+    "leave early (measured on held-out images)."
 )
 #: Assumed, for the cut between layers.
 DEVICE, EDGE, RATE = Node("device", 1e10), Node("edge", 16e10), 50e6

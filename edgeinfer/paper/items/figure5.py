@@ -10,11 +10,11 @@ from edgeinfer._extras import need
 from edgeinfer.paper.drawing import style
 
 TITLE = "Figure 5: the proposed system"
-STATED = (
-    "The paper's system: an encoder and the prior diffusion stages on the edge, their latent over the downlink, and "
-    "the decoding stage on the device under the guidance of text and latent. Drawn from the manifest of the cascade "
-    "that is shipped here."
+PAPER = (
+    "The paper's system: an encoder and the prior diffusion stages on the edge, their latent over the downlink, "
+    "and the decoding stage on the device under the guidance of text and latent."
 )
+HERE = "Drawn from the manifest of the cascade that is shipped here."
 
 
 def data(*, folder: str | Path | None = None) -> Any:

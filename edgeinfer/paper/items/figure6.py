@@ -9,11 +9,14 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
 
 TITLE = "Figure 6: signalling of a request"
-STATED = (
+PAPER = (
     "The paper names a task request, a resource status and a step allocation, and takes 1-2 KB a request for all "
-    "signalling, much less than the data. Here are the messages of a real request of the small cascade through an "
-    "edge, a link and a device process, with their bytes and times. Its latent is small, so that signalling is a "
-    "larger share than in the paper's case."
+    "signalling, much less than the data."
+)
+HERE = (
+    "Here are the messages of a real request of the small cascade through an edge, a link and a device process, "
+    "with their bytes and times. Its latent is small, so that signalling is a larger share than in the paper's "
+    "case."
 )
 #: The paper's three kinds of signalling.
 SIGNALLING = ("TaskRequest", "ResourceStatus", "StepAllocation")

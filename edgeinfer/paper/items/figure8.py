@@ -13,11 +13,10 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Figure 8: violation probability after each stage"
-STATED = (
-    "The paper states that its bound and the simulated violation probability of each stage agree closely. With the "
-    "formulas as printed they do not: the printed bound falls below the simulation. The certified bracket, the "
-    "repaired "
-    "bound and two kinds of simulation stand here instead."
+PAPER = "The paper states that its bound and the simulated violation probability of each stage agree closely."
+HERE = (
+    "With the formulas as printed they do not: the printed bound falls below the simulation. The certified "
+    "bracket, the repaired bound and two kinds of simulation stand here instead."
 )
 
 

@@ -13,10 +13,9 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Looseness of the bounds"
-STATED = (
+HERE = (
     "Ratio of each bound to the bracket's lower end for split inference, at the deadline where the Lundberg bound "
-    "is 1e-6: "
-    "how many times too large a bound is at most."
+    "is 1e-6: how many times too large a bound is at most."
 )
 METHODS = ("bracket", "lundberg", "union", "corrected")
 

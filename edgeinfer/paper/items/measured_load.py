@@ -13,12 +13,13 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
 
 TITLE = "Prediction against measurement: sojourn times under load"
-STATED = (
-    "The paper compares its formulas with simulation alone. Here Poisson arrivals went through the real processes, an "
-    "edge, a shaped Rayleigh link and a device, for the three paradigms at two loads. The prediction knows nothing of "
-    "these runs: stage times, bits and what a request takes besides were profiled in the same processes at a light "
-    "load over a link without delay. A second prediction takes the stage times of the run itself; where it meets the "
-    "measurement and the first one does not, computing was slower or faster under load than when it was profiled."
+PAPER = "The paper compares its formulas with simulation alone."
+HERE = (
+    "Here Poisson arrivals went through the real processes, an edge, a shaped Rayleigh link and a device, for the "
+    "three paradigms at two loads. The prediction knows nothing of these runs: stage times, bits and what a "
+    "request takes besides were profiled in the same processes at a light load over a link without delay. A "
+    "second prediction takes the stage times of the run itself; where it meets the measurement and the first one "
+    "does not, computing was slower or faster under load than when it was profiled."
 )
 #: Predicted probabilities of the first deadline and of the last one; between them deadlines are evenly spaced.
 PROBABILITIES = (0.9, 0.02)

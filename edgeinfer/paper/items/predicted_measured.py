@@ -11,10 +11,10 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
 
 TITLE = "Predicted beside measured: cut networks over a fading link"
-STATED = (
+HERE = (
     "Both halves of each network ran as processes on one machine, tensors crossing a shaped Rayleigh link, the "
-    "device made "
-    "slower by sleeping. Predicted is the pipeline of the profiled cut. Link and slowdown are assumed."
+    "device made slower by sleeping. Predicted is the pipeline of the profiled cut. Link and slowdown are "
+    "assumed."
 )
 COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86", "#555555")
 #: What is to be reached: the median error of the latency, and the overhead, s.

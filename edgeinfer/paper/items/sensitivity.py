@@ -10,11 +10,8 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Sensitivity to the assumed values"
-STATED = (
-    "The paper leaves these values out. Each panel moves one of them and keeps the others as assumed; the certified "
-    "upper "
-    "end at a deadline of 6 s."
-)
+PAPER = "The paper leaves these values out."
+HERE = "Each panel moves one of them and keeps the others as assumed; the certified upper end at a deadline of 6 s."
 DEADLINE = 6.0
 #: Factors on each assumed value; the path loss moves by decibels.
 RANGES: dict[str, tuple[str, Any]] = {

@@ -10,9 +10,11 @@ from edgeinfer.paper.scenario import Scenario
 from edgeinfer.plan import gains, split_conditions
 
 TITLE = "Table 2: latency of the three paradigms"
-STATED = (
-    "The paper gives the formulas without values. J / E[R] is its downlink latency; E[X] is the mean of the exact "
-    "transfer time, which is above it."
+PAPER = "The paper gives the formulas without values."
+HERE = "J / E[R] is its downlink latency; E[X] is the mean of the exact transfer time, which is above it."
+EQUATIONS = (
+    r"T_\mathrm{split} = \frac{O_E + O_\mathrm{prior} L_\mathrm{prior}}{f_{ES}}"
+    r" + \frac{J_\mathrm{dl}}{E[R]} + \frac{O_D + O_\mathrm{dec} L_\mathrm{dec}}{f_{UE}}",
 )
 FORMULAS = {
     "split": ("(O_E + O_prior L_prior) / f_ES + (O_D + O_dec L_dec) / f_UE", "J_dl / E[R]"),

@@ -6,11 +6,10 @@ from edgeinfer._extras import need
 from edgeinfer.paper.scenario import Scenario
 
 TITLE = "Table 3: parameters"
-STATED = (
-    "Given are the values of the paper's Table 3. It leaves out the nodes' speeds, the arrival rate, the path loss, "
-    "the "
-    "slot length, the numbers of steps and the control overhead: those are assumed, and no result of the paper "
-    "backs them."
+PAPER = "Given are the values of the paper's Table 3."
+HERE = (
+    "It leaves out the nodes' speeds, the arrival rate, the path loss, the slot length, the numbers of steps and "
+    "the control overhead: those are assumed, and no result of the paper backs them."
 )
 
 

@@ -9,12 +9,10 @@ from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
 
 TITLE = "Layers divided between two workers"
-STATED = (
+HERE = (
     "Intra-layer partition: the picture is divided into tiles that overlap by the halo their windows need, or a "
-    "convolution "
-    "by its output channels. Two worker processes of one thread each against one; predicted from the FLOP of the "
-    "larger "
-    "part, the bytes moved, and two rates measured on one worker alone."
+    "convolution by its output channels. Two worker processes of one thread each against one; predicted from the "
+    "FLOP of the larger part, the bytes moved, and two rates measured on one worker alone."
 )
 COMMAND = "edgeinfer measure --only tiles"
 
