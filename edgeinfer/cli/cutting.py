@@ -12,12 +12,14 @@ from edgeinfer.cli.options import (
     LINK_PARAMETERS,
     POSITIVE,
     SHAPE,
+    STATE,
     THREADS,
     one_rate,
     only_set,
     read_feeds,
     read_scenario,
     read_sizes,
+    read_state,
     refuse,
     set_names,
 )
@@ -28,6 +30,7 @@ from edgeinfer.cli.rows import show
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @COMMON
 @SHAPE
+@STATE
 @click.option(
     "--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"])
 )
@@ -67,6 +70,7 @@ def cut_command(
     settings: tuple[str, ...],
     form: str,
     shapes: tuple[str, ...],
+    pairs: tuple[str, ...],
     objective: str,
     deadline: float | None,
     arrival_rate: float | None,
@@ -84,7 +88,7 @@ def cut_command(
 
     Rows: the chosen cut, then the Pareto front of latency, slowest stage and time on the link. Transfers take b / E[R].
     Times are FLOP over the nodes' FLOP/s; with --measure, with a --profile, or where an operation's FLOP are unknown,
-    they are measured ones.
+    they are measured ones. State that is made and read on one side does not cross; its row says where it is kept.
 
     Example: edgeinfer cut model.onnx --set device_flops=2e9 --set edge_flops=1e11 --draw cut.svg
     """
@@ -101,6 +105,8 @@ def cut_command(
     only_set(settings, used, f"the cut by {objective}")
     scenario = read_scenario(settings, base)
     network, graph = _cut_network(model, read_sizes(shapes), measure, source, level, threads, stored)
+    state = read_state(graph, pairs)
+    network, graph = network.with_state(state), graph.with_state(state)
     device, edge = _nodes(scenario, network, set_names(settings), slowdown)
     link = scenario.link
     arguments = {"device": device, "edge": edge, "link": link, "downlink": link if returned else None}
@@ -114,6 +120,8 @@ def cut_command(
     best = bridge.cut(network, objective=objective, **arguments, **timing)
     others = [option for option in bridge.candidates(network, **arguments) if option.places != best.places]
     show([_cut_row(best, objective)] + [_cut_row(option, "") for option in others], form)
+    if out is not None and state:
+        raise click.UsageError("--out: not with state, which the parts would not keep; --state none: as plain inputs")
     if out is not None:
         bridge.write_parts(model, best, out, {name: graph.tensors[name].shape for name in graph.inputs})
     if drawing is not None:
@@ -178,7 +186,7 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
     downlink = sum(cut.returned_bits) / cut.links[0].mean_rate()
     stages = (*cut.times, uplink, downlink)
     names = cut.crossing[0]
-    return {
+    row = {
         "best": chosen,
         "value": float(cut.value) if chosen else "",
         "device_operations": cut.places.count(0),
@@ -192,3 +200,17 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
         "edge_flops": float(cut.nodes[1].flops),
         "crossing": " ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else ""),
     }
+    if cut.graph.state:
+        row["state"] = _where(cut)
+    return row
+
+
+def _where(cut: Any) -> str:
+    """On which side state is, from one request to the next; "crosses" where it is made on one and read on the other."""
+    graph = cut.graph
+    found = set()
+    for taken in graph.state.values():
+        ends = {cut.places[i] for i in graph.consumers[taken]}
+        ends.add(cut.places[graph.origin[taken]] if taken in graph.origin else 0)
+        found.add("crosses" if len(ends) > 1 else cut.nodes[min(ends)].name)
+    return " ".join(sorted(found))

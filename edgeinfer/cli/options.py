@@ -220,3 +220,44 @@ def read_feeds(model: str, source: str | None) -> dict[str, Any] | None:
             return {name: found[name] for name in found.files}
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"--input {source}: {error}") from error
+
+
+STATE = click.option(
+    "--state",
+    "pairs",
+    multiple=True,
+    metavar="OUT=IN",
+    help=(
+        "An output that is an input of the next request, such as stateN=state; found by their names by default; none: "
+        "there is no state."
+    ),
+)
+
+
+def read_state(graph: Any, pairs: tuple[str, ...]) -> dict[str, str]:
+    """State by --state OUT=IN, or, where it is not given, as the names say, which is told on stderr."""
+    from edgeinfer.network import find_state
+
+    if pairs == ("none",):
+        return {}
+    if not pairs:
+        found = find_state(graph)
+        if found:
+            shown = ", ".join(f"{given}={taken}" for given, taken in found.items())
+            click.echo(f"edgeinfer: state, by the names: {shown}; --state none: there is none", err=True)
+        return found
+    state = {}
+    for pair in pairs:
+        # A name may hold "=", too.
+        parts = [(pair[:i], pair[i + 1 :]) for i, letter in enumerate(pair) if letter == "="]
+        if not parts:
+            raise click.UsageError(f"--state {pair}: must be OUT=IN, or none alone")
+        known = [part for part in parts if part[0] in graph.outputs and part[1] in graph.inputs]
+        given, taken = (known or parts)[0]
+        if state.setdefault(given, taken) != taken:
+            raise click.UsageError(f"--state {pair}: {given!r} must be given once")
+    try:
+        graph.with_state(state)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
+    return state

@@ -6,6 +6,7 @@ from edgeinfer.network.graphs import Graph, Operation, Tensor, count_flops, extr
 from edgeinfer.network.machine import machine
 from edgeinfer.network.profiles import NetworkProfile, profile_network
 from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
+from edgeinfer.network.state import find_state
 from edgeinfer.network.zoo import LIGHT_NETWORKS, light_model, light_path, shipped
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Tensor",
     "count_flops",
     "extract",
+    "find_state",
     "light_model",
     "light_path",
     "machine",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +17,7 @@ from edgeinfer.network.elements import CROSSING
 from edgeinfer.network.flops import node_flops
 from edgeinfer.network.loading import load_model
 from edgeinfer.network.sizes import fixed_inputs, infer_sizes, stored
+from edgeinfer.network.state import check_state
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Graph(_validate.Value):
         The network's. An output may be an input, or depend on none: see `results`.
     feeds : mapping of str to array
         Data that inputs are known to take: those that were given, or that ONNX Runtime was run with to find sizes.
+    state : mapping of str to str
+        Outputs that are inputs of the next request, with these inputs: see `with_state`.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Graph(_validate.Value):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     feeds: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    state: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def producer(self) -> Mapping[str, int]:
@@ -119,16 +123,40 @@ class Graph(_validate.Value):
         return MappingProxyType({name: tuple(positions) for name, positions in readers.items()})
 
     @cached_property
+    def origin(self) -> Mapping[str, int]:
+        """`producer`, and for an input that is state the operation that gave it in the request before."""
+        before = {taken: self.producer[given] for given, taken in self.state.items() if given in self.producer}
+        return MappingProxyType({**self.producer, **before})
+
+    @cached_property
     def results(self) -> tuple[str, ...]:
-        """Outputs that an operation gives; the others depend on no operation, and are the device's without
+        """Outputs that an operation gives, state apart; the others depend on no operation, and are the device's without
         computing.
         """
-        return tuple(name for name in self.outputs if name in self.producer)
+        return tuple(name for name in self.outputs if name in self.producer and name not in self.state)
 
     @cached_property
     def constants(self) -> frozenset[str]:
         """Outputs that depend on no input."""
         return frozenset(name for name in self.outputs if name not in self.producer and name not in self.inputs)
+
+    def with_state(self, state: Mapping[str, str]) -> "Graph":
+        """The same network with outputs that are inputs of the next request.
+
+        State stays on the node that makes it, where that is the node that reads it; else it crosses in each request. It
+        is no result: it need not come back to the device.
+
+        Parameters
+        ----------
+        state : mapping of str to str
+            Of an output to an input of the same type and size; `find_state` finds pairs by their names.
+
+        Raises
+        ------
+        ValueError
+            Naming a pair that does not fit, or where no output is left that is not state.
+        """
+        return replace(self, state=MappingProxyType(check_state(self, state)))
 
     def fits(self, other: "Graph") -> bool:
         """Whether the other is the same network at the same sizes, those apart that depend on the data."""
@@ -181,6 +209,7 @@ def read_graph(
     model: Any,
     shapes: Mapping[str, tuple[int, ...] | int] | None = None,
     feeds: Mapping[str, NDArray[Any]] | None = None,
+    state: Mapping[str, str] | None = None,
 ) -> Graph:
     """Operations, tensors, sizes and FLOP of an ONNX network.
 
@@ -196,6 +225,8 @@ def read_graph(
         given once, by its name, and holds for all inputs that have it.
     feeds : mapping of str to ndarray, optional
         Data of inputs, which say their sizes, too; made up where ONNX Runtime runs and none are given.
+    state : mapping of str to str, optional
+        As for `Graph.with_state`; nothing is taken for state by itself.
 
     Returns
     -------
@@ -240,7 +271,7 @@ def read_graph(
         tensors[name] = Tensor(name, size.dtype, size.shape, size.bits, size.stays)
     if not given.intersection(outputs):
         raise ValueError(f"{label}: no output depends on an input: there is nothing to cut")
-    return Graph(
+    read = Graph(
         graph.name or label,
         _digest(loaded),
         operations,
@@ -249,6 +280,7 @@ def read_graph(
         outputs,
         MappingProxyType(taken),
     )
+    return read.with_state(state) if state else read
 
 
 def _operations(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -118,11 +118,17 @@ class NetworkProfile(_validate.Frozen):
         """Times of a part of the network on a node, (r,), s: that share of each repetition's whole."""
         return np.asarray(self.totals * (share * self.flops_rate / node.flops))
 
+    def with_state(self, state: Mapping[str, str]) -> "NetworkProfile":
+        """The same times with state, as `Graph.with_state`."""
+        return replace(self, graph=self.graph.with_state(state))
+
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON, atomically; `load` gives it back to the last bit."""
         graph = {name: getattr(self.graph, name) for name in ("name", "digest", "inputs", "outputs")}
         graph["operations"] = [asdict(operation) for operation in self.graph.operations]
         graph["tensors"] = [asdict(tensor) for tensor in self.graph.tensors.values()]
+        if self.graph.state:
+            graph["state"] = dict(self.graph.state)
         data: dict[str, Any] = {"format": FORMAT, "graph": graph}
         data |= {name: getattr(self, name).tolist() for name in ("times", "low", "high", "totals")}
         data |= {"memory": dict(self.memory), "provenance": dict(self.provenance)}
@@ -161,8 +167,10 @@ class NetworkProfile(_validate.Frozen):
                 if not known.issuperset(operation.inputs):
                     raise ValueError(f"operation {operation.name!r}: reads what no operation before it gives")
                 known.update(operation.outputs)
-            if known != set(graph.tensors) or not known.issuperset(graph.outputs):
+            # An output may depend on no input.
+            if known | {*graph.outputs} != set(graph.tensors):
                 raise ValueError("tensors: must be those of the operations and the inputs")
+            graph = graph.with_state(stored.get("state", {}))
             return cls(graph, **{name: data[name] for name in cls.__dataclass_fields__ if name != "graph"})
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise ValueError(f"{path}: not a network's profile: {error!r}") from error

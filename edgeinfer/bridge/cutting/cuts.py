@@ -60,19 +60,26 @@ class Cut(_validate.Frozen):
 
     @cached_property
     def crossing(self) -> tuple[tuple[str, ...], ...]:
-        """Tensors that each link carries, each once whoever reads it."""
+        """Tensors that each link carries, each once whoever reads it; state that stays on a node is not among them."""
         hops: list[list[str]] = [[] for _ in self.links]
         for name, readers in self.graph.consumers.items():
-            start = self.places[self.graph.producer[name]] if name in self.graph.producer else 0
+            start = self.places[self.graph.origin[name]] if name in self.graph.origin else 0
             for hop in range(start, max((self.places[i] for i in readers), default=start)):
                 hops[hop].append(name)
         return tuple(map(tuple, hops))
 
     @cached_property
     def returning(self) -> tuple[tuple[str, ...], ...]:
-        """Outputs of the network that each downlink carries."""
-        places = {name: self.places[self.graph.producer[name]] for name in self.graph.results}
-        return tuple(tuple(n for n, place in places.items() if place > hop) for hop in range(len(self.downlinks)))
+        """Outputs of the network that each downlink carries, with state that a node before reads."""
+        graph = self.graph
+        ways = {name: (0, self.places[graph.producer[name]]) for name in graph.results}
+        for given, taken in graph.state.items():
+            readers = [self.places[i] for i in graph.consumers[taken]]
+            if readers and given in graph.producer:
+                ways[given] = min(readers), self.places[graph.producer[given]]
+        return tuple(
+            tuple(name for name, (to, place) in ways.items() if to <= hop < place) for hop in range(len(self.downlinks))
+        )
 
     @cached_property
     def bits(self) -> tuple[int, ...]:
@@ -152,7 +159,10 @@ class Division(_validate.Value):
     computed : tuple of str
         What the device computes of those, and of the network's outputs.
     kept, returned : tuple of str
-        The network's outputs that the device computes, and those that the edge node sends back.
+        The network's outputs that the device computes, and those that the edge node sends back: state among them only
+        where the device reads it.
+    remembered : tuple of pairs of str
+        State that the edge node keeps for the next request: the output, and the input that it becomes.
     """
 
     places: tuple[int, ...]
@@ -160,6 +170,7 @@ class Division(_validate.Value):
     computed: tuple[str, ...]
     kept: tuple[str, ...]
     returned: tuple[str, ...]
+    remembered: tuple[tuple[str, str], ...] = ()
 
 
 def between(graph: Graph, given: Collection[str], wanted: Sequence[str]) -> tuple[int, ...]:
@@ -234,10 +245,13 @@ def divide(graph: Graph, places: Sequence[int]) -> Division:
     if len(places) != len(graph.operations) or not {*places} <= {0, 1}:
         raise ValueError(f"places: must be 0 or 1 for each of the {len(graph.operations)} operations of {graph.name!r}")
     on_edge = {name for i, place in enumerate(places) if place for name in graph.operations[i].outputs}
-    returned = tuple(name for name in graph.outputs if name in on_edge)
+    read = {n: {places[i] for i in graph.consumers[graph.state[n]]} for n in graph.state if n in on_edge}
+    remembered = tuple((name, graph.state[name]) for name, where in read.items() if 1 in where)
+    returned = tuple(n for n in graph.outputs if n in on_edge and (n not in graph.state or 0 in read[n]))
     before = graph.tensors.keys() - on_edge
-    tail = between(graph, before, returned)
-    crossing = dict.fromkeys(name for i in tail for name in graph.operations[i].inputs if name in before)
+    tail = between(graph, before, [*returned, *(name for name, _ in remembered)])
+    there = {name for _, name in remembered}
+    crossing = dict.fromkeys(n for i in tail for n in graph.operations[i].inputs if n in before and n not in there)
     kept = tuple(name for name in graph.outputs if name not in on_edge)
     if any(places[i] for i in between(graph, graph.inputs, [*crossing, *kept])):
         raise ValueError("places: must never be less than that of what an operation reads")
@@ -248,4 +262,4 @@ def divide(graph: Graph, places: Sequence[int]) -> Division:
         if not graph.tensors[name].returns:
             raise ValueError(f"places: output {name!r} cannot come back: {graph.tensors[name].stays}")
     computed = tuple(dict.fromkeys(name for name in (*crossing, *kept) if name not in graph.inputs))
-    return Division(tuple(map(int, places)), tuple(crossing), computed, kept, returned)
+    return Division(tuple(map(int, places)), tuple(crossing), computed, kept, returned, remembered)

@@ -58,12 +58,17 @@ class Problem:
             edges += [(self.vertex(v, place), self.vertex(v, place + 1), -1, np.inf) for place in range(last - 1)]
         extra = 2 + count * last
         for name, readers in graph.consumers.items():
-            bits, writer = graph.tensors[name].bits, graph.producer.get(name)
+            bits, writer = graph.tensors[name].bits, graph.origin.get(name)
             for hop in range(last):
                 source = 0 if writer is None else self.vertex(writer, hop)
                 stage, cost = last + 1 + hop, bits / self.rates[hop]
                 sinks = [self.vertex(reader, hop) for reader in readers]
-                if writer is not None:
+                if name in self.comes_back:
+                    # Once for all readers at this place or before.
+                    edges += [(sink, extra, -1, np.inf) for sink in sinks]
+                    edges.append((extra, source, 2 * last + 1 + hop, bits / self.back_rates[hop]))
+                    extra += 1
+                elif writer is not None:
                     edges += [(sink, source, -1, np.inf) for sink in sinks]
                 if graph.tensors[name].stays:
                     # Where its writer is, at this place or before, its readers are, too.
@@ -84,6 +89,15 @@ class Problem:
         for name, column, kind in zip(("tail", "head", "stage", "base"), columns, "iiif", strict=True):
             object.__setattr__(self, name, np.array(column, np.int64 if kind == "i" else np.float64))
         object.__setattr__(self, "size", extra)
+
+    @cached_property
+    def comes_back(self) -> frozenset[str]:
+        """Inputs that are state and may be read before the node that makes them, where they can come back to it."""
+        if not self.downlinks:
+            return frozenset()
+        tensors = self.graph.tensors
+        state = (taken for given, taken in self.graph.state.items() if given in self.graph.producer)
+        return frozenset(name for name in state if self.graph.consumers[name] and not tensors[name].stays)
 
     def solve(
         self, weights: NDArray[np.float64], low: NDArray[np.int64] | None = None, high: NDArray[np.int64] | None = None
@@ -116,30 +130,36 @@ class Problem:
         start = np.where(writers < 0, 0, at[writers])
         end = np.maximum.reduceat(at[readers], first)
         moved = [bits[(start <= hop) & (hop < end)].sum() / rate for hop, rate in enumerate(self.rates)]
-        makers = np.array([self.graph.producer[name] for name in self.graph.results])
+        makers = np.array([self.graph.producer[name] for name in self.graph.results], np.int64)
         results = np.array([self.graph.tensors[name].bits for name in self.graph.results], float)
         back = [results[at[makers] > hop].sum() / rate for hop, rate in enumerate(self.back_rates)]
+        for name in self.comes_back:
+            to, place = at[list(self.graph.consumers[name])].min(), at[self.graph.origin[name]]
+            for hop in range(to, place):
+                back[hop] += self.graph.tensors[name].bits / self.back_rates[hop]
         return np.array([*times, *moved, *back])
 
     @cached_property
     def read(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Tensors that are read: writers (-1: the network's input), starts of their readers, readers, bits."""
         graph = self.graph
-        rows = [(graph.producer.get(n, -1), r, graph.tensors[n].bits) for n, r in graph.consumers.items() if r]
+        rows = [(graph.origin.get(n, -1), r, graph.tensors[n].bits) for n, r in graph.consumers.items() if r]
         first = np.cumsum([0, *(len(readers) for _, readers, _ in rows[:-1])])
         readers = np.array([reader for _, readers, _ in rows for reader in readers])
         return np.array([row[0] for row in rows]), first, readers, np.array([row[2] for row in rows], float)
 
     @cached_property
     def tied(self) -> NDArray[np.int64]:
-        """Pairs of operations that must share a place, (k, 2); the first is -1 where that place is the device's."""
+        """Pairs of operations that must share a place, (k, 2), ascending; -1 stands for the device."""
         graph = self.graph
-        pairs = [
-            (graph.producer.get(n, -1), r) for n, t in graph.tensors.items() if t.stays for r in graph.consumers[n]
-        ]
+        pairs = [(graph.origin.get(n, -1), r) for n, t in graph.tensors.items() if t.stays for r in graph.consumers[n]]
         if self.downlinks:
             pairs += [(-1, graph.producer[name]) for name in graph.results if not graph.tensors[name].returns]
-        return np.array(pairs, np.int64).reshape(-1, 2)
+        # State that has no way back is read where it is made, or behind.
+        state = () if self.downlinks else graph.state.items()
+        back = [(r, graph.origin[n]) for _, n in state if n in graph.origin for r in graph.consumers[n]]
+        pairs += [(reader, writer) for reader, writer in back if reader < writer]
+        return np.sort(np.array(pairs, np.int64).reshape(-1, 2), axis=1)
 
     def extremes(self) -> list[tuple[int, ...]]:
         """All operations on one node; all on the device first, the others only where nothing that cannot cross
@@ -156,13 +176,16 @@ class Problem:
         """`costs` of every prefix, (n + 1, stages), how many tensors cross after it, and whether all may, (n + 1,)."""
         graph, count = self.graph, len(self.graph.operations)
         bits, tensors = np.zeros(count + 2), np.zeros(count + 2, np.int64)
+        returned = np.zeros(count + 1)
         for name, readers in graph.consumers.items():
-            if readers:
+            writer = graph.origin.get(name, -1)
+            if readers and readers[-1] > writer:
                 # It crosses after every prefix with its writer and without its last reader.
-                ends = [graph.producer.get(name, -1) + 1, readers[-1] + 1]
+                ends = [writer + 1, readers[-1] + 1]
                 bits[ends] += np.array([1, -1]) * graph.tensors[name].bits
                 tensors[ends] += [1, -1]
-        returned = np.zeros(count + 1)
+            if name in self.comes_back:
+                returned[readers[0] + 1 : writer + 1] += graph.tensors[name].bits
         for name in graph.results:
             returned[: graph.producer[name] + 1] += graph.tensors[name].bits
         first = np.r_[0, np.cumsum(self.times[0])]
