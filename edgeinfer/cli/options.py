@@ -246,7 +246,7 @@ def read_state(graph: Any, pairs: tuple[str, ...]) -> dict[str, str]:
             shown = ", ".join(f"{given}={taken}" for given, taken in found.items())
             click.echo(f"edgeinfer: state, by the names: {shown}; --state none: there is none", err=True)
         return found
-    state = {}
+    state: dict[str, str] = {}
     for pair in pairs:
         # A name may hold "=", too.
         parts = [(pair[:i], pair[i + 1 :]) for i, letter in enumerate(pair) if letter == "="]
