@@ -1,0 +1,151 @@
+/* The state of one replication of a cell: shared by cell.c, cell_node.c and cell_band.c alone. */
+#ifndef EDGEINFER_CELL_STATE_H
+#define EDGEINFER_CELL_STATE_H
+
+#include <math.h>
+#include <string.h>
+
+#include "edgeinfer/cell.h"
+#include "edgeinfer/heap.h"
+#include "edgeinfer/rng.h"
+
+enum { EI_NOBODY = UINT32_MAX };
+
+typedef struct {
+    double born, entered; /* to the cell, to the stage; s */
+    double service;       /* at a node, s; at a band, time served so far */
+    uint32_t terminal;
+    uint32_t stage; /* on the class's route */
+    uint32_t next;  /* in a list of requests, or of free places */
+} ei_request;
+
+typedef struct {
+    double latest;            /* when the request of the latest answer was born, s; NAN: none yet */
+    double born;              /* of the request that comes next, s */
+    double answers, sojourns; /* in the window: number, sum in s */
+    uint32_t class_index, node;
+    size_t own; /* index of the terminal's first server in `free_at` */
+} ei_terminal;
+
+/* A class's way: its stages, the end, the fallback's stages, the end. */
+typedef struct {
+    const ei_cell_stage *stage; /* NULL: the end */
+    int event;                  /* requests must reach it in order of time: their arrival is an event */
+    size_t row;
+} ei_route_stage;
+
+typedef struct {
+    ei_route_stage *stages; /* [stage_count + fallback_count + 2], owned */
+    uint32_t source;        /* stage that new requests are carried to at once: an event, or the first */
+} ei_route;
+
+typedef struct {
+    const ei_cell_node *model;
+    ei_heap waiting, serving;
+    size_t free_servers, present;
+    double timer;
+    double free_at;      /* simple: one FIFO server that needs no events, free from then on */
+    double attained, at; /* processor sharing: service that each request got since the start, up to `at` */
+    int simple;
+} ei_node_state;
+
+/* A terminal at a band: its transfers in order. */
+typedef struct {
+    uint32_t first, last; /* requests; EI_NOBODY: none */
+    uint32_t place;       /* in `active` */
+    double left;          /* of the first, in slots at one bit a hertz and second */
+    double rate;          /* this slot's, bits a hertz and second */
+    double average;
+} ei_band_terminal;
+
+typedef struct {
+    const ei_cell_band *model;
+    ei_band_terminal *terminals; /* [terminals of the cell], owned */
+    uint32_t *active;            /* [terminals], owned */
+    size_t active_count;
+    ei_heap turns; /* round robin, earliest deadline */
+    uint32_t chosen;
+    int ends;           /* the chosen transfer ends with this slot, or the next ends before it */
+    double begun, edge; /* of the stretch of constant rates; end of the slot */
+    double fade;        /* proportional fair: what all averages are to be multiplied by */
+    double weights;     /* equal share: sum over the active */
+} ei_band_state;
+
+typedef struct {
+    const ei_cell *model;
+    const ei_sampler *samplers;
+    const ei_route *routes;
+    ei_rng rng;
+    ei_terminal *terminals;
+    size_t terminal_count;
+    double *free_at;
+    ei_heap sources, transit;
+    double *next; /* [nodes + bands], of each station's next event; INFINITY: none */
+    ei_node_state *nodes;
+    ei_band_state *bands;
+    ei_request *requests; /* [capacity] */
+    size_t capacity, present;
+    uint32_t free_request;
+    uint64_t order;
+    double now, start, end, per_batch;              /* the window, and 1 / length of a batch */
+    size_t row_width, batch_width;                  /* numbers of a row, and of all rows in a batch */
+    double *rows, *classes, *node_sums, *band_sums; /* of this replication */
+    uint64_t *histogram;
+} ei_cell_state;
+
+/* Batch of a time, or the number of batches outside the window. */
+static inline size_t ei_cell_batch(const ei_cell_state *self, double time) {
+    if (!(time >= self->start && time < self->end))
+        return self->model->batches;
+    size_t batch = (size_t)((time - self->start) * self->per_batch);
+    return batch < self->model->batches ? batch : self->model->batches - 1;
+}
+
+/* Adds `amount` a second of [from, to] to sum[batch * stride]. */
+static inline void ei_cell_add_busy(const ei_cell_state *self, double *sum, size_t stride, double from,
+                                    double to, double amount) {
+    from = from > self->start ? from : self->start;
+    to = to < self->end ? to : self->end;
+    if (!(to > from))
+        return;
+    size_t batch = ei_cell_batch(self, from);
+    for (;; batch++) {
+        double edge = self->start + (double)(batch + 1) / self->per_batch;
+        if (edge >= to || batch + 1 >= self->model->batches) {
+            sum[batch * stride] += (to - from) * amount;
+            return;
+        }
+        if (edge > from) {
+            sum[batch * stride] += (edge - from) * amount;
+            from = edge;
+        }
+    }
+}
+
+/* A place for a request that waits; EI_ERR_NO_MEMORY, EI_ERR_UNSTABLE. */
+EI_WARN_UNUSED int ei_cell_keep(ei_cell_state *self, const ei_request *request, uint32_t *place);
+void ei_cell_release(ei_cell_state *self, uint32_t place);
+
+/* A request leaves a stage at `time`, having waited so long. */
+void ei_cell_leave(ei_cell_state *self, const ei_request *request, double time, double waiting);
+/* Busy seconds of the stage of a request. */
+void ei_cell_busy(ei_cell_state *self, const ei_request *request, double from, double to, double amount);
+/* Carries a request on that reaches the stage request->stage at `time`. */
+EI_WARN_UNUSED int ei_cell_travel(ei_cell_state *self, ei_request *request, double time);
+/* A request that a full node refused at `time`. */
+EI_WARN_UNUSED int ei_cell_refuse(ei_cell_state *self, ei_request *request, double time);
+
+/* Nodes. Arrival: *left is the time at which the request has left already, or NAN where it is kept. */
+void ei_node_init(ei_node_state *self, const ei_cell_node *model, int simple);
+void ei_node_free(ei_node_state *self);
+EI_WARN_UNUSED int ei_node_arrive(ei_cell_state *cell, size_t index, ei_request *request, double time,
+                                  double *left);
+EI_WARN_UNUSED int ei_node_event(ei_cell_state *cell, size_t index);
+
+/* Bands. */
+EI_WARN_UNUSED int ei_band_init(ei_band_state *self, const ei_cell_band *model, size_t terminals);
+void ei_band_free(ei_band_state *self);
+EI_WARN_UNUSED int ei_band_arrive(ei_cell_state *cell, size_t index, ei_request *request, double time);
+EI_WARN_UNUSED int ei_band_event(ei_cell_state *cell, size_t index);
+
+#endif

@@ -1,0 +1,191 @@
+/* The cell: one wrong input at a time, every allocation failing in turn, interruption, a queue that grows,
+ * the same bits on any number of threads, the heap. */
+#include "check.h"
+#include "failing_malloc.h"
+#include "sweep.h"
+
+#include "edgeinfer/cell.h"
+#include "edgeinfer/heap.h"
+#include "edgeinfer/rng.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const ei_monitor quiet = {NULL, NULL};
+static const double deadlines[] = {0.5, 2};
+
+/* Uplink, one of two nodes, downlink, device; the device alone where a node is full; and a class of its own.
+ */
+static const ei_cell_stage route[] = {{EI_PLACE_BAND, 0, 0, 2, 1.5}, {EI_PLACE_NODE, 0, 0, 0, 0},
+                                      {EI_PLACE_BAND, 1, 0, 3, 2.5}, {EI_PLACE_DELAY, 0, 2, 0, 0},
+                                      {EI_PLACE_OWN, 0, 2, 0, 0},    {EI_PLACE_OWN, 0, 3, 0, 0}};
+static const ei_cell_stage plain[] = {{EI_PLACE_OWN, 0, 2, 0, 0}, {EI_PLACE_NODE, 0, 0, 0, 0}};
+static const ei_cell_class classes[] = {{.count = 4,
+                                         .arrival = {EI_ARRIVAL_POISSON, {0.4, 0, 0}},
+                                         .stages = route,
+                                         .stage_count = 5,
+                                         .fallback_count = 1,
+                                         .server_count = 1,
+                                         .weight = 1,
+                                         .deadline = 3},
+                                        {.count = 2,
+                                         .arrival = {EI_ARRIVAL_DETERMINISTIC, {0.3, 0, 0}},
+                                         .stages = plain,
+                                         .stage_count = 2,
+                                         .server_count = 1,
+                                         .weight = 2,
+                                         .deadline = INFINITY}};
+static const ei_cell_node nodes[] = {
+    {.servers = 2,
+     .scheduler = EI_NODE_EDF,
+     .batch_limit = 2,
+     .batch_wait = 0.1,
+     .batch_fixed = 0.05,
+     .capacity = 4},
+    {.servers = 1, .scheduler = EI_NODE_PROCESSOR_SHARING, .batch_limit = 1}};
+static const ei_cell_band bands[] = {{EI_BAND_PROPORTIONAL_FAIR, 0.05, 20}, {EI_BAND_EQUAL_SHARE, 0.05, 20}};
+
+static ei_cell example(const ei_service *services, size_t count) {
+    return (ei_cell){.classes = classes,
+                     .class_count = 2,
+                     .services = services,
+                     .service_count = count,
+                     .nodes = nodes,
+                     .node_count = 2,
+                     .bands = bands,
+                     .band_count = 2,
+                     .assignment = EI_ASSIGN_RANDOM,
+                     .deadlines = deadlines,
+                     .deadline_count = 2,
+                     .warmup = 5,
+                     .duration = 400,
+                     .batches = 3,
+                     .replications = 3,
+                     .entropy = {1, 2, 3, 4},
+                     .threads = 2};
+}
+
+enum { MOST = 4096 };
+typedef struct {
+    double rows[MOST], classes[MOST], nodes[MOST], bands[MOST], fairness[MOST];
+    uint64_t histogram[16 * EI_CELL_BINS];
+} sums;
+
+static int run(const ei_cell *cell, sums *into, ei_monitor monitor) {
+    memset(into, 0, sizeof *into);
+    const ei_cell_result result = {into->rows,  into->classes,  into->nodes,
+                                   into->bands, into->fairness, into->histogram};
+    return ei_cell_run(cell, &result, monitor);
+}
+
+static sums first, second;
+
+static int call_cell(const ei_service *services, size_t count) {
+    const ei_cell cell = example(services, count);
+    return run(&cell, &first, quiet);
+}
+
+static void test_threads(const ei_service *services, size_t count) {
+    ei_cell cell = example(services, count);
+    const double width = (double)ei_cell_rows(&cell);
+    CHECK(width == 10);
+    CHECK(run(&cell, &first, quiet) == EI_OK);
+    for (size_t threads = 1; threads <= 7; threads += 3) {
+        cell.threads = threads;
+        CHECK(run(&cell, &second, quiet) == EI_OK);
+        CHECK(memcmp(&first, &second, sizeof first) == 0);
+    }
+    /* What comes is answered, but for what is under way: requests of class 0 in all batches. */
+    double offered = 0, answered = 0;
+    for (size_t b = 0; b < 9; b++) {
+        offered += first.classes[b * 2 * EI_CLASS_SUMS + EI_CLASS_OFFERED];
+        answered += first.rows[(b * 10 + 6) * (EI_SUMS + 2) + EI_SUM_JOBS];
+    }
+    CHECK(offered > 1500 && fabs(answered / offered - 1) < 0.02);
+}
+
+static void test_wrong_cells(const ei_service *services, size_t count) {
+    const ei_cell good = example(services, count);
+    ei_cell cell = good;
+    cell.class_count = 0;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_EMPTY);
+    cell = good, cell.replications = 0;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_EMPTY);
+    const double wrong[] = {-1, NAN, INFINITY};
+    for (int i = 0; i < 3; i++) {
+        cell = good, cell.warmup = wrong[i];
+        CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+        cell = good, cell.duration = wrong[i];
+        CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    }
+    cell = good, cell.band_count = 1; /* a stage names the other */
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    cell = good, cell.service_count = 1;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    ei_cell_node node[2] = {nodes[0], nodes[1]};
+    node[1].batch_limit = 2; /* with processor sharing */
+    cell = good, cell.nodes = node;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    ei_cell_class class[2] = {classes[0], classes[1]};
+    class[1].weight = 0;
+    cell = good, cell.classes = class;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    class[1] = classes[1], class[1].server_count = 0;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    const uint32_t nearest[] = {0, 2};
+    class[1] = classes[1], class[1].nearest = nearest;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+}
+
+static int stop(void *context) {
+    return ++*(int *)context > 3;
+}
+
+static void test_endings(const ei_service *services, size_t count) {
+    ei_cell cell = example(services, count);
+    int polled = 0;
+    cell.duration = 1e9;
+    cell.threads = 1;
+    CHECK(run(&cell, &first, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED && polled == 4);
+    ei_cell_class heavy = classes[1];
+    heavy.arrival.parameter[0] = 100;
+    ei_cell_node fifo = {.servers = 2, .scheduler = EI_NODE_FIFO, .batch_limit = 1};
+    cell = example(services, count);
+    cell.classes = &heavy, cell.class_count = 1, cell.nodes = &fifo, cell.node_count = 1, cell.band_count = 0;
+    cell.duration = 1e9;
+    heavy.stages = plain + 1, heavy.stage_count = 1;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_UNSTABLE);
+}
+
+static void test_heap(void) {
+    ei_heap heap = {.entries = NULL};
+    ei_rng rng;
+    ei_rng_init(&rng, (const uint64_t[]){1, 2, 3, 4}, 0);
+    for (uint64_t i = 0; i < 500; i++)
+        CHECK(ei_heap_push(&heap, floor(20 * ei_rng_uniform(&rng)), i, i) == EI_OK);
+    for (uint64_t i = 500; i < 1000; i++)
+        ei_heap_replace(&heap, heap.entries[0].key + floor(20 * ei_rng_uniform(&rng)), i, i);
+    ei_heap_entry last = {-1, 0, 0};
+    for (int i = 0; i < 500; i++) {
+        ei_heap_entry next = ei_heap_pop(&heap);
+        CHECK(!ei_heap_before(&next, &last));
+        last = next;
+    }
+    CHECK(heap.count == 0 && isinf(ei_heap_first(&heap)));
+    ei_heap_free(&heap);
+}
+
+int main(void) {
+    static const double samples[] = {0.1, 0.3};
+    const ei_service services[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
+                                   {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.2},
+                                   {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 2},
+                                   {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5}};
+    test_heap();
+    test_threads(services, 4);
+    test_wrong_cells(services, 4);
+    test_endings(services, 4);
+    sweep_allocations(call_cell, "cell", services, 4);
+    CHECK(failing_malloc_alive() == 0);
+    return check_report();
+}
