@@ -22,15 +22,24 @@ from edgeinfer.model import __all__ as _model
 
 __version__ = "0.1.0"
 
-_DECISIONS = ("allocate_steps",)
-_ROOMS = ("model", "estimates", "delay", "network", "quality", "bridge", "plan", "study", "paper")
-__all__ = [*_model, *_delay, *_ROOMS, *_DECISIONS, "__version__"]
+#: Names of rooms that load when they are first named.
+_LATER = {
+    "allocate_steps": "plan",
+    "Band": "cell",
+    "Batch": "cell",
+    "Cell": "cell",
+    "EdgeNode": "cell",
+    "Terminals": "cell",
+    "simulate_cell": "cell",
+}
+_ROOMS = ("model", "estimates", "delay", "cell", "network", "quality", "bridge", "plan", "study", "paper")
+__all__ = [*_model, *_delay, *_ROOMS, *_LATER, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     # Rooms beyond the core load when they are first named, so that importing edgeinfer needs NumPy alone.
     if name in _ROOMS:
         return import_module(f"edgeinfer.{name}")
-    if name in _DECISIONS:
-        return getattr(import_module("edgeinfer.plan"), name)
+    if name in _LATER:
+        return getattr(import_module(f"edgeinfer.{_LATER[name]}"), name)
     raise AttributeError(f"module 'edgeinfer' has no attribute {name!r}")

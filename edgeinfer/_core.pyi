@@ -83,6 +83,28 @@ def simulate(
     """violations, waiting, busy, elapsed, histogram, shapes in csrc/edgeinfer/tandem.h; ends, the jobs up to the end of
     each batch."""
 
+#: place ("own", "delay", "node", "band"), server or band, service, bits over bandwidth times slot, mean SNR
+CellStage: TypeAlias = tuple[str, int, int, float, float]
+
+def simulate_cell(
+    services: Stages | list[Stage],
+    classes: tuple[tuple[Any, ...], ...],
+    nodes: tuple[tuple[Any, ...], ...],
+    bands: tuple[tuple[str, float, float], ...],
+    assignment: Literal["nearest", "random", "least_loaded"] | str,
+    deadlines: Floats,
+    warmup: float,
+    duration: float,
+    batches: int,
+    replications: int,
+    entropy: NDArray[np.uint64],
+    threads: int,
+    /,
+) -> dict[str, NDArray[Any]]:
+    """rows, classes, nodes, bands, fairness, histogram, shapes and sums in csrc/edgeinfer/cell.h. A class is (count,
+    arrival, stages, fallback stages, own servers, priority, weight, deadline, nearest nodes or None); a node (servers,
+    scheduler, batch limit, batch wait, batch fixed, capacity or 0); a band (scheduler, slot, averaging)."""
+
 def rare_violation(
     stages: Stages | list[Stage],
     arrival_rate: float,
@@ -98,3 +120,5 @@ def rare_violation(
 
 EI_HISTOGRAM_SHIFT: int
 EI_HISTOGRAM_STRIDE: int
+EI_CELL_BINS: int
+EI_CELL_FIRST_BIN: int

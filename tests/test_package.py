@@ -16,7 +16,7 @@ import edgeinfer
 ROOT = Path(edgeinfer.__file__).parent
 PUBLIC = """RayleighLink TransferTime Node Cascade Compute Transfer Measured Pipeline split edge_only device_only paper
 latency mean_sojourn violation_bound violation_bracket simulate rare_violation Estimate deadline_at max_arrival_rate
-min_bandwidth
+min_bandwidth Terminals EdgeNode Band Batch Cell simulate_cell cell
 study plan UnstableError quality allocate_steps""".split()
 #: What every room of the bridge may import.
 GROUND = {"model", "estimates", "network"}
@@ -39,12 +39,14 @@ BELOW = {
     },
     # Its face hands on what the rooms within have.
     "bridge": {*GROUND, *(f"bridge.{room}" for room in BRIDGE)},
-    "plan": {"model", "delay"},
-    "study": {"model", "delay", "plan"},
+    "cell": {"model", "estimates", "delay"},
+    "plan": {"model", "delay", "cell"},
+    "study": {"model", "delay", "cell", "plan"},
     "paper": {
         "model",
         "estimates",
         "delay",
+        "cell",
         "network",
         "quality",
         "bridge",

@@ -17,6 +17,7 @@
 
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
+#include "edgeinfer/tandem.h"
 
 /* Each topic adds its functions and types to the module: 0, or -1 with an exception set. */
 int ei_add_fading(PyObject *module);
@@ -25,6 +26,7 @@ int ei_add_service(PyObject *module);
 int ei_add_bound(PyObject *module);
 int ei_add_bracket(PyObject *module);
 int ei_add_simulation(PyObject *module);
+int ei_add_cell(PyObject *module);
 
 /* Sets the Python exception for a negative status and returns NULL: MemoryError, KeyboardInterrupt (the one
  * that is set stays), ValueError, or _core.CoreError. `where` names the function in the message. */
@@ -45,6 +47,12 @@ typedef struct {
 } ei_stage_list;
 int ei_stage_list_init(ei_stage_list *self, PyObject *stages);
 void ei_stage_list_free(ei_stage_list *self);
+
+/* Four words of uint64; the place of a name among `choices`; ("poisson", (rate,)) and so on: each 0 or more,
+ * or -1 with an exception set. */
+int ei_read_entropy(PyObject *object, uint64_t entropy[4]);
+int ei_read_choice(const char *name, const char *value, const char *const choices[], int count);
+int ei_read_arrival(PyObject *object, ei_arrival *arrival);
 
 /* The law inside a _core.Transfer object (borrowed), or NULL with TypeError set. */
 const ei_transfer *ei_transfer_of(PyObject *object);

@@ -34,7 +34,8 @@ ei_monitor ei_python_monitor(void) {
 
 static int execute(PyObject *module) {
     static int (*const topics[])(PyObject *) = {ei_add_fading, ei_add_transfer, ei_add_service,
-                                                ei_add_bound,  ei_add_bracket,  ei_add_simulation};
+                                                ei_add_bound,  ei_add_bracket,  ei_add_simulation,
+                                                ei_add_cell};
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
     import_umath1(-1);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static int read_entropy(PyObject *object, uint64_t entropy[4]) {
+int ei_read_entropy(PyObject *object, uint64_t entropy[4]) {
     PyArrayObject *words = (PyArrayObject *)PyArray_FROMANY(object, NPY_UINT64, 1, 1, NPY_ARRAY_IN_ARRAY);
     if (words == NULL)
         return -1;
@@ -19,7 +19,7 @@ static int read_entropy(PyObject *object, uint64_t entropy[4]) {
     return wrong ? -1 : 0;
 }
 
-static int read_choice(const char *name, const char *value, const char *const choices[], int count) {
+int ei_read_choice(const char *name, const char *value, const char *const choices[], int count) {
     for (int i = 0; i < count; i++)
         if (strcmp(value, choices[i]) == 0)
             return i;
@@ -27,7 +27,7 @@ static int read_choice(const char *name, const char *value, const char *const ch
     return -1;
 }
 
-static int read_arrival(PyObject *object, ei_arrival *arrival) {
+int ei_read_arrival(PyObject *object, ei_arrival *arrival) {
     static const char *const kinds[] = {"poisson", "deterministic", "erlang", "hyperexponential"};
     const char *kind;
     PyObject *parameters;
@@ -37,7 +37,7 @@ static int read_arrival(PyObject *object, ei_arrival *arrival) {
     }
     if (!PyArg_ParseTuple(object, "sO!", &kind, &PyTuple_Type, &parameters))
         return -1;
-    int choice = read_choice("arrival", kind, kinds, 4);
+    int choice = ei_read_choice("arrival", kind, kinds, 4);
     if (choice < 0)
         return -1;
     arrival->kind = (ei_arrival_kind)choice;
@@ -70,10 +70,10 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
                         "jobs, replications, batches and threads must be >= 1, warmup >= 0");
         return NULL;
     }
-    int serial = read_choice("service", service, services, 2),
-        link_mode = read_choice("link", link, links, 3);
-    if (serial < 0 || link_mode < 0 || read_arrival(arrival_object, &model.arrival) < 0 ||
-        read_entropy(entropy_object, model.entropy) < 0 || ei_stage_list_init(&list, stage_objects) < 0)
+    int serial = ei_read_choice("service", service, services, 2),
+        link_mode = ei_read_choice("link", link, links, 3);
+    if (serial < 0 || link_mode < 0 || ei_read_arrival(arrival_object, &model.arrival) < 0 ||
+        ei_read_entropy(entropy_object, model.entropy) < 0 || ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
     PyArrayObject *violations = NULL, *waiting = NULL, *busy = NULL, *elapsed = NULL, *histogram = NULL,
                   *ends = NULL;
@@ -138,7 +138,7 @@ static PyObject *rare_violation(PyObject *module, PyObject *arguments) {
     ei_stage_list list;
     if (!PyArg_ParseTuple(arguments, "OddddOn:rare_violation", &stage_objects, &arrival_rate, &deadline,
                           &relative_error, &max_replications, &entropy_object, &threads) ||
-        read_entropy(entropy_object, entropy) < 0)
+        ei_read_entropy(entropy_object, entropy) < 0)
         return NULL;
     if (threads < 1) {
         PyErr_SetString(PyExc_ValueError, "threads must be >= 1");
@@ -171,7 +171,7 @@ static PyObject *sample_rate(PyObject *module, PyObject *arguments) {
     PyObject *entropy_object;
     uint64_t entropy[4];
     if (!PyArg_ParseTuple(arguments, "nddO:sample_rate", &count, &bandwidth, &mean_snr, &entropy_object) ||
-        read_entropy(entropy_object, entropy) < 0)
+        ei_read_entropy(entropy_object, entropy) < 0)
         return NULL;
     if (count < 0) {
         PyErr_SetString(PyExc_ValueError, "count must be >= 0");
@@ -199,9 +199,9 @@ static PyObject *sample_service(PyObject *module, PyObject *arguments) {
     const char *link;
     uint64_t entropy[4];
     if (!PyArg_ParseTuple(arguments, "OnsO:sample_service", &stage_object, &count, &link, &entropy_object) ||
-        read_entropy(entropy_object, entropy) < 0)
+        ei_read_entropy(entropy_object, entropy) < 0)
         return NULL;
-    int mode = read_choice("link", link, links, 2);
+    int mode = ei_read_choice("link", link, links, 2);
     if (mode < 0)
         return NULL;
     if (count < 0) {

@@ -11,7 +11,7 @@ from edgeinfer import _core, _random, _validate
 from edgeinfer.delay._elements import elements, finish
 from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.results import Estimate
-from edgeinfer.delay.simulation import _check_loads, _threads
+from edgeinfer.delay.simulation import _check_loads, worker_threads
 from edgeinfer.model import Pipeline
 
 
@@ -98,7 +98,7 @@ def rare_violation(
     target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     budget = _validate.scalar("max_replications", max_replications, 1)
-    workers = _threads(threads)
+    workers = worker_threads(threads)
     shape, walk = elements(pipeline, arrival_rate=rate, deadline=limit)
     size = int(np.prod(shape))
     value, error, effective = np.empty(size), np.empty(size), np.empty(size)

@@ -202,12 +202,15 @@ class Simulation(_validate.Frozen):
     def _replications(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
         return np.full(shape, np.ravel(self.mean.replications)[0])
 
+    def _stride(self) -> int:
+        """Jobs from one that is entered in the histogram to the next."""
+        return _core.EI_HISTOGRAM_STRIDE if self.jobs >= _core.EI_HISTOGRAM_STRIDE else 1
+
     def _sizes(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """Independent jobs that the histogram is worth where a `share` of the times is longer, (..., stages)."""
         total = self.histogram.sum(axis=-1, dtype=np.float64)
         # Correlations fall with the distance of jobs, so that those of every 16th add up to at most a 16th.
-        stride = _core.EI_HISTOGRAM_STRIDE if self.jobs >= _core.EI_HISTOGRAM_STRIDE else 1
-        spread = 1 + (self.dispersion - 1) / stride
+        spread = 1 + (self.dispersion - 1) / self._stride()
         return effective_size(share, total, int(np.ravel(self.mean.replications)[0]), spread)
 
     def _place(self, probability: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

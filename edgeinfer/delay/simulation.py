@@ -22,11 +22,11 @@ ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
 HEAVY, LONG = 0.99, 10.0
 
 
-def _threads(threads: int | None) -> int:
+def worker_threads(threads: int | None) -> int:
     return len(os.sched_getaffinity(0)) if threads is None else _validate.whole("threads", threads, 1)
 
 
-def _arrival(kind: str, rate: float, shape: float | None) -> tuple[Any, tuple[float, ...]]:
+def core_arrival(kind: str, rate: float, shape: float | None) -> tuple[Any, tuple[float, ...]]:
     if kind == "erlang":
         return kind, (rate, float(_validate.whole("arrival_shape", 2 if shape is None else shape, 1)))
     if kind == "hyperexponential":
@@ -60,9 +60,14 @@ class _Theory:
     serial: bool
 
 
+def squared_variation(arrival: str, shape: float | None) -> float:
+    """Squared coefficient of variation of the interarrival times of one of `ARRIVALS`."""
+    return {"poisson": 1.0, "deterministic": 0.0, "erlang": 1 / (shape or 2), "hyperexponential": shape or 4.0}[arrival]
+
+
 def _theory(stages: _core.Stages, rate: float, serial: bool, arrival: str, shape: float | None) -> _Theory:
     means, variances = _core.service_moments(stages)
-    squares = {"poisson": 1.0, "deterministic": 0.0, "erlang": 1 / (shape or 2), "hyperexponential": shape or 4.0}
+    square = squared_variation(arrival, shape)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         service = np.where(means > 0, variances / means**2, 0)
         whole = variances.sum() / means.sum() ** 2 if means.any() else 0.0
@@ -70,11 +75,11 @@ def _theory(stages: _core.Stages, rate: float, serial: bool, arrival: str, shape
     service, whole = np.where(np.isfinite(service), service, 1), whole if np.isfinite(whole) else 1.0
     if serial:
         loads = np.full(means.shape, rate * means.sum())
-        spread = np.full(means.shape, dispersion(loads[:1], np.array([whole]), squares[arrival])[0])
+        spread = np.full(means.shape, dispersion(loads[:1], np.array([whole]), square)[0])
     else:
         loads = rate * means
-        spread = dispersion(loads, service, squares[arrival])
-    return _Theory(means, loads, service, spread, squares[arrival], serial)
+        spread = dispersion(loads, service, square)
+    return _Theory(means, loads, service, spread, square, serial)
 
 
 def _intervals(
@@ -318,7 +323,7 @@ def simulate(
     _validate.choice("arrival", arrival, ARRIVALS)
     _validate.choice("link", link, ("table", "slots", "wall_clock"))
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
-    workers = _threads(threads)
+    workers = worker_threads(threads)
     if warmup is not None:
         warmup = _validate.whole("warmup", warmup, 0)
     shape, walk = elements(pipeline, arrival_rate=rate, deadlines=limit)
@@ -336,7 +341,7 @@ def simulate(
             run = partial(
                 _run,
                 stages,
-                _arrival(arrival, float(value), arrival_shape),
+                core_arrival(arrival, float(value), arrival_shape),
                 limits[rates == value],
                 service,
                 link,

@@ -1,0 +1,217 @@
+"""The stations of a cell with their loads: what they need, how long they take to forget, how correlated jobs are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeinfer import _core
+from edgeinfer.cell.model import Band, Cell, EdgeNode, Terminals
+from edgeinfer.delay.simulation import squared_variation
+from edgeinfer.model import RayleighLink, Transfer
+
+
+@dataclass(frozen=True)
+class Station:
+    """Where requests queue.
+
+    Attributes
+    ----------
+    name : str
+    load : float
+    mean, square : float
+        Mean service time (s), and squared coefficient of variation.
+    servers : int
+    arrival : float
+        Squared coefficient of variation of its interarrival times, about.
+    uses : dict of (int, int) to float
+        The class and its stage, and the class's share of the station's requests (of a terminal's own: 1).
+    limited : bool
+        Needs no load below 1: it refuses requests, or the load is not what decides.
+    """
+
+    name: str
+    load: float
+    mean: float
+    square: float
+    servers: int
+    arrival: float
+    uses: dict[tuple[int, int], float]
+    limited: bool = False
+
+    @property
+    def relaxation(self) -> float:
+        """About how long the queue remembers, s."""
+        load = min(self.load, 0.9999 if not self.limited else 0.95)
+        return self.mean * max(1.0, 1 / (self.servers * (1 - np.sqrt(load)) ** 2))
+
+    @property
+    def correlation(self) -> float:
+        """As `edgeinfer.delay.intervals.dispersion` has it, without the 1, for all requests of the station."""
+        load = min(self.load, 0.99)
+        return float(2 * load * (self.arrival + self.square) / (1 - load) ** 2)
+
+
+def moments(stage: object) -> tuple[float, float]:
+    """Mean and variance of a stage's service time."""
+    mean, variance = _core.service_moments(stage.core_stages())  # type: ignore[attr-defined]
+    return float(mean[0]), float(variance[0])
+
+
+def band_link(cell: Cell, kind: Terminals, place: int) -> RayleighLink:
+    """The link of a transfer over its band, as if the band were its own; dedicated: over its part."""
+    stage, band = kind.pipeline[place], cell.band(kind, place)
+    assert isinstance(stage, Transfer)
+    if band is None:
+        return stage.link
+    part = band.bandwidth
+    if band.scheduler == "dedicated":
+        part /= band_terminals(cell, kind, place)
+    return RayleighLink.from_snr(stage.link.snr, part, band.slot, stage.link.control_overhead)
+
+
+def band_terminals(cell: Cell, kind: Terminals, place: int) -> int:
+    """Terminals that use the band of a stage."""
+    assert kind.edge_index is not None
+    up = place < kind.edge_index
+    return sum(
+        other.count
+        for other in cell.terminals
+        if other.edge_index is not None
+        and any(isinstance(s, Transfer) and (k < other.edge_index) == up for k, s in enumerate(other.pipeline))
+    )
+
+
+def stations(cell: Cell) -> list[Station]:
+    """Edges, then shared bands, then servers of terminals' own."""
+    return [*_edges(cell), *_bands(cell), *_own(cell)]
+
+
+def loads(cell: Cell) -> dict[str, float]:
+    """Load of every edge, shared band and server of a terminal's own, by name.
+
+    A server that a fallback shares is given without the requests that it takes over. At a band the load is that of
+    transfers one after the other ("equal_share": at the ergodic rate); "max_rate" and "proportional_fair" carry more,
+    so that theirs may pass 1 in a stable cell.
+
+    Parameters
+    ----------
+    cell : Cell
+
+    Returns
+    -------
+    dict of str to float
+
+    Examples
+    --------
+    >>> import edgeinfer as ei
+    >>> split = ei.paper.scenario().pipelines()["split"]
+    >>> cell = ei.Cell(ei.Terminals(4, 0.2, split, edge="prior"), ei.EdgeNode())
+    >>> {name: round(load, 3) for name, load in loads(cell).items()}
+    {'edge': 0.722, 'terminals: downlink': 0.016, 'terminals: decode': 0.105}
+    """
+    return {station.name: station.load for station in stations(cell)}
+
+
+def edge_shares(cell: Cell, kind: Terminals) -> np.ndarray:
+    """Share of a class's requests that goes to each edge; for "least_loaded" in proportion to servers."""
+    count = len(cell.edges)
+    if cell.assignment == "random":
+        return np.full(count, 1 / count)
+    if cell.assignment == "least_loaded":
+        servers = np.array([edge.servers for edge in cell.edges], dtype=float)
+        return servers / servers.sum()
+    return np.bincount(nearest(cell, kind), minlength=count) / kind.count
+
+
+def nearest(cell: Cell, kind: Terminals) -> np.ndarray:
+    """Index of each terminal's edge."""
+    return np.arange(kind.count) % max(len(cell.edges), 1) if kind.nearest is None else kind.nearest
+
+
+def _edges(cell: Cell) -> list[Station]:
+    answer = []
+    for i, edge in enumerate(cell.edges):
+        rates, first, second = {}, 0.0, 0.0
+        for c, kind in enumerate(cell.terminals):
+            if kind.edge_index is None:
+                continue
+            rate = kind.count * kind.arrival_rate * float(edge_shares(cell, kind)[i])
+            mean, variance = moments(cell.edge_stage(kind, edge))
+            rates[c, kind.edge_index] = rate
+            first, second = first + rate * mean, second + rate * (variance + mean**2)
+        total = sum(rates.values())
+        if total == 0:
+            continue
+        mean, square = _batched(edge, first / total, second / total)
+        answer.append(
+            Station(
+                "edge" if len(cell.edges) == 1 else f"edge {i + 1}",
+                total * mean / edge.servers,
+                mean,
+                square,
+                edge.servers,
+                1.0,
+                {use: rate / total for use, rate in rates.items()},
+                edge.capacity is not None,
+            )
+        )
+    return answer
+
+
+def _batched(edge: EdgeNode, mean: float, second: float) -> tuple[float, float]:
+    """Time a request at full batches, and squared coefficient of variation."""
+    square = second / mean**2 - 1 if mean > 0 else 0.0
+    if edge.batch is None:
+        return mean, square
+    return edge.batch.fixed / edge.batch.limit + mean, square
+
+
+def _bands(cell: Cell) -> list[Station]:
+    answer = []
+    for name in ("uplink", "downlink"):
+        band = getattr(cell, name)
+        if not isinstance(band, Band) or band.scheduler == "dedicated":
+            continue
+        rates, first, second = {}, 0.0, 0.0
+        for c, kind in enumerate(cell.terminals):
+            for k, stage in enumerate(kind.pipeline):
+                if cell.band(kind, k) is not band or (k < (kind.edge_index or 0)) != (name == "uplink"):
+                    continue
+                assert isinstance(stage, Transfer)
+                link = band_link(cell, kind, k)
+                law = link.transfer(stage.bits)
+                mean, variance = law.mean(), law.var()
+                if band.scheduler == "equal_share":
+                    mean = stage.bits / link.mean_rate()
+                rate = kind.count * kind.arrival_rate
+                rates[c, k] = rate
+                first, second = first + rate * mean, second + rate * (variance + mean**2)
+        if not rates:
+            continue
+        total = sum(rates.values())
+        mean = first / total
+        best = band.scheduler in ("max_rate", "proportional_fair")
+        shares = {use: rate / total for use, rate in rates.items()}
+        answer.append(Station(name, first, mean, second / total / mean**2 - 1, 1, 1.0, shares, best))
+    return answer
+
+
+def _own(cell: Cell) -> list[Station]:
+    answer = []
+    for c, kind in enumerate(cell.terminals):
+        limited = any(edge.capacity is not None for edge in cell.edges) and kind.edge_index is not None
+        for k, stage in enumerate(kind.pipeline):
+            band = cell.band(kind, k)
+            if k == kind.edge_index or (band is not None and band.scheduler != "dedicated"):
+                continue
+            if isinstance(stage, Transfer):
+                law = band_link(cell, kind, k).transfer(stage.bits)
+                mean, variance = law.mean(), law.var()
+            else:
+                mean, variance = moments(stage)
+            square = variance / mean**2 if mean > 0 else 0.0
+            name = f"{kind.name}: {kind.pipeline.labels[k]}"
+            load = kind.arrival_rate * mean
+            arrival = squared_variation(kind.arrival, kind.arrival_shape)
+            answer.append(Station(name, load, mean, square, 1, arrival, {(c, k): 1.0}, limited))
+    return answer
