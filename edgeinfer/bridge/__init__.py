@@ -18,6 +18,7 @@ from edgeinfer.bridge.cutting.parts import Parts, write_parts
 from edgeinfer.bridge.cutting.rate import AdaptiveCut, LinkRate
 from edgeinfer.bridge.cutting.search import BestCuts, best_cuts, candidates, chain_cuts, cut
 from edgeinfer.bridge.cutting.sessions import CutSessions
+from edgeinfer.bridge.cutting.wires import WireEffect, choose_wire
 from edgeinfer.bridge.exit.manifest import ExitManifest, read_exits
 from edgeinfer.bridge.exit.network import ExitNetwork, load_exits
 from edgeinfer.bridge.exit.queue import DeadlinePolicy, Served, deadline_policy, poisson, replay, serve
@@ -115,6 +116,7 @@ __all__ = [
     "Tiling",
     "Trace",
     "Wire",
+    "WireEffect",
     "advance",
     "best_cuts",
     "best_tiling",
@@ -122,6 +124,7 @@ __all__ = [
     "candidates",
     "chain_cuts",
     "channel_tiles",
+    "choose_wire",
     "control_bytes",
     "count_flops",
     "cut",

@@ -14,6 +14,7 @@ from edgeinfer.cli.options import (
     SHAPE,
     STATE,
     THREADS,
+    WIRE,
     one_rate,
     only_set,
     read_feeds,
@@ -31,6 +32,7 @@ from edgeinfer.cli.rows import show
 @COMMON
 @SHAPE
 @STATE
+@WIRE
 @click.option(
     "--objective", default="latency", show_default=True, type=click.Choice(["latency", "throughput", "violation"])
 )
@@ -71,6 +73,8 @@ def cut_command(
     form: str,
     shapes: tuple[str, ...],
     pairs: tuple[str, ...],
+    wire: str,
+    tolerance: float,
     objective: str,
     deadline: float | None,
     arrival_rate: float | None,
@@ -88,7 +92,8 @@ def cut_command(
 
     Rows: the chosen cut, then the Pareto front of latency, slowest stage and time on the link. Transfers take b / E[R].
     Times are FLOP over the nodes' FLOP/s; with --measure, with a --profile, or where an operation's FLOP are unknown,
-    they are measured ones. State that is made and read on one side does not cross; its row says where it is kept.
+    they are measured ones. State that is made and read on one side does not cross; its row says where it is kept. With
+    --wire rows say what tensors cross as and the largest change of an output, measured on --input or made-up data.
 
     Example: edgeinfer cut model.onnx --set device_flops=2e9 --set edge_flops=1e11 --draw cut.svg
     """
@@ -102,6 +107,8 @@ def cut_command(
         used |= {"arrival_rate"}
     else:
         refuse("needs --objective violation", "deadline", "arrival_rate")
+    if wire != "auto":
+        refuse("is what --wire auto keeps to", "tolerance")
     only_set(settings, used, f"the cut by {objective}")
     scenario = read_scenario(settings, base)
     network, graph = _cut_network(model, read_sizes(shapes), measure, source, level, threads, stored)
@@ -117,9 +124,20 @@ def cut_command(
             "deadline": deadline,
             "arrival_rate": scenario.arrival_rate if arrival_rate is None else arrival_rate,
         }
-    best = bridge.cut(network, objective=objective, **arguments, **timing)
-    others = [option for option in bridge.candidates(network, **arguments) if option.places != best.places]
-    show([_cut_row(best, objective)] + [_cut_row(option, "") for option in others], form)
+
+    def found(network: Any) -> list[Any]:
+        best = bridge.cut(network, objective=objective, **arguments, **timing)
+        return [best, *(option for option in bridge.candidates(network, **arguments) if option.places != best.places)]
+
+    effect = None
+    if wire != "float32":
+        feeds = read_feeds(model, source)
+        shapes_here = {name: graph.tensors[name].shape for name in graph.inputs}
+        sessions = bridge.CutSessions(model, shapes_here, feeds=feeds, level=level, threads=threads or 1)
+        effect = bridge.WireEffect(sessions, None if feeds is None else [feeds])
+        network = bridge.choose_wire(network, found, effect, wire, tolerance)
+    cuts = best, *_ = found(network)
+    show([_cut_row(cut, objective if cut is best else "", effect) for cut in cuts], form)
     if out is not None and state:
         raise click.UsageError("--out: not with state, which the parts would not keep; --state none: as plain inputs")
     if out is not None:
@@ -181,7 +199,7 @@ def _cut_network(
     return network, graph
 
 
-def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
+def _cut_row(cut: Any, chosen: str, effect: Any = None) -> dict[str, Any]:
     uplink = cut.bits[0] / cut.links[0].mean_rate()
     downlink = sum(cut.returned_bits) / cut.links[0].mean_rate()
     stages = (*cut.times, uplink, downlink)
@@ -200,6 +218,9 @@ def _cut_row(cut: Any, chosen: str) -> dict[str, Any]:
         "edge_flops": float(cut.nodes[1].flops),
         "crossing": " ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else ""),
     }
+    if effect is not None:
+        row["wire"] = " ".join(dict.fromkeys(cut.graph.wire.get(name, "float32") for name in names))
+        row["change"] = effect(cut.division, cut.graph.wire)
     if cut.graph.state:
         row["state"] = _where(cut)
     return row

@@ -233,6 +233,23 @@ STATE = click.option(
     ),
 )
 
+WIRE = together(
+    click.option(
+        "--wire",
+        default="float32",
+        show_default=True,
+        type=click.Choice(["auto", "float32", "float16", "int8"]),
+        help="What floats cross to the edge as: float32, as they are; narrower; or as narrow as --tolerance lets them.",
+    ),
+    click.option(
+        "--tolerance",
+        default=0.01,
+        show_default=True,
+        type=Real(0),
+        help="Largest change of an output, relative to its largest magnitude, that --wire auto may bring about.",
+    ),
+)
+
 
 def read_state(graph: Any, pairs: tuple[str, ...]) -> dict[str, str]:
     """State by --state OUT=IN, or, where it is not given, as the names say, which is told on stderr."""

@@ -1,5 +1,6 @@
 """ONNX networks as files, graphs, sessions and profiles."""
 
+from edgeinfer.network.crossing import WIRES, narrow, widen
 from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.files import Part, Port, read_json, read_part
 from edgeinfer.network.graphs import Graph, Operation, Tensor, count_flops, extract, read_graph
@@ -12,6 +13,7 @@ from edgeinfer.network.zoo import LIGHT_NETWORKS, light_model, light_path, shipp
 __all__ = [
     "LEVELS",
     "LIGHT_NETWORKS",
+    "WIRES",
     "Graph",
     "NetworkProfile",
     "Operation",
@@ -24,6 +26,7 @@ __all__ = [
     "light_model",
     "light_path",
     "machine",
+    "narrow",
     "open_session",
     "profile_network",
     "random_feeds",
@@ -33,4 +36,5 @@ __all__ = [
     "run_session",
     "session_options",
     "shipped",
+    "widen",
 ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.network.bodies import bodies, is_random, read_by
+from edgeinfer.network.crossing import check_wire, wire_bits
 from edgeinfer.network.elements import CROSSING
 from edgeinfer.network.flops import node_flops
 from edgeinfer.network.loading import load_model
@@ -97,6 +98,8 @@ class Graph(_validate.Value):
         Data that inputs are known to take: those that were given, or that ONNX Runtime was run with to find sizes.
     state : mapping of str to str
         Outputs that are inputs of the next request, with these inputs: see `with_state`.
+    wire : mapping of str to str
+        Tensors that cross to the edge in fewer bits: see `with_wire`.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Graph(_validate.Value):
     outputs: tuple[str, ...]
     feeds: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     state: Mapping[str, str] = field(default_factory=dict, compare=False)
+    wire: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def producer(self) -> Mapping[str, int]:
@@ -157,6 +161,29 @@ class Graph(_validate.Value):
             Naming a pair that does not fit, or where no output is left that is not state.
         """
         return replace(self, state=MappingProxyType(check_state(self, state)))
+
+    def with_wire(self, wire: str | Mapping[str, str]) -> "Graph":
+        """The same network with tensors that cross from the device to the edge in fewer bits.
+
+        State crosses as it is, since errors would add up, and so do results.
+
+        Parameters
+        ----------
+        wire : {"float32", "float16", "int8"} or mapping of str to these
+            Of all floats, or of tensors by name; float32 stands for a tensor's own type. int8 has a scale and an offset
+            of its own for each tensor and request.
+        """
+        if isinstance(wire, str):
+            wire = dict.fromkeys(self.tensors, wire)
+        state = {*self.state, *self.state.values()}
+        kinds = {name: kind for name, kind in check_wire(self.tensors, wire).items() if name not in state}
+        return replace(self, wire=MappingProxyType(kinds))
+
+    @cached_property
+    def uplink_bits(self) -> Mapping[str, int]:
+        """Bits of each tensor as it crosses from the device to the edge."""
+        bits = {name: tensor.bits for name, tensor in self.tensors.items()}
+        return MappingProxyType(bits | {name: wire_bits(self.tensors[name], kind) for name, kind in self.wire.items()})
 
     def fits(self, other: "Graph") -> bool:
         """Whether the other is the same network at the same sizes, those apart that depend on the data."""

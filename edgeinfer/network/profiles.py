@@ -122,13 +122,18 @@ class NetworkProfile(_validate.Frozen):
         """The same times with state, as `Graph.with_state`."""
         return replace(self, graph=self.graph.with_state(state))
 
+    def with_wire(self, wire: str | Mapping[str, str]) -> "NetworkProfile":
+        """The same times with tensors that cross in fewer bits, as `Graph.with_wire`."""
+        return replace(self, graph=self.graph.with_wire(wire))
+
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON, atomically; `load` gives it back to the last bit."""
         graph = {name: getattr(self.graph, name) for name in ("name", "digest", "inputs", "outputs")}
         graph["operations"] = [asdict(operation) for operation in self.graph.operations]
         graph["tensors"] = [asdict(tensor) for tensor in self.graph.tensors.values()]
-        if self.graph.state:
-            graph["state"] = dict(self.graph.state)
+        for name in ("state", "wire"):
+            if pairs := getattr(self.graph, name):
+                graph[name] = dict(pairs)
         data: dict[str, Any] = {"format": FORMAT, "graph": graph}
         data |= {name: getattr(self, name).tolist() for name in ("times", "low", "high", "totals")}
         data |= {"memory": dict(self.memory), "provenance": dict(self.provenance)}
@@ -170,7 +175,7 @@ class NetworkProfile(_validate.Frozen):
             # An output may depend on no input.
             if known | {*graph.outputs} != set(graph.tensors):
                 raise ValueError("tensors: must be those of the operations and the inputs")
-            graph = graph.with_state(stored.get("state", {}))
+            graph = graph.with_state(stored.get("state", {})).with_wire(stored.get("wire", {}))
             return cls(graph, **{name: data[name] for name in cls.__dataclass_fields__ if name != "graph"})
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise ValueError(f"{path}: not a network's profile: {error!r}") from error

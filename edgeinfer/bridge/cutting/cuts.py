@@ -83,8 +83,8 @@ class Cut(_validate.Frozen):
 
     @cached_property
     def bits(self) -> tuple[int, ...]:
-        """Bits of each link's tensors."""
-        return tuple(sum(self.graph.tensors[name].bits for name in names) for names in self.crossing)
+        """Bits of each link's tensors, as they cross it."""
+        return tuple(sum(self.graph.uplink_bits[name] for name in names) for names in self.crossing)
 
     @cached_property
     def returned_bits(self) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ class Problem:
             edges += [(self.vertex(v, place), self.vertex(v, place + 1), -1, np.inf) for place in range(last - 1)]
         extra = 2 + count * last
         for name, readers in graph.consumers.items():
-            bits, writer = graph.tensors[name].bits, graph.origin.get(name)
+            bits, writer = graph.uplink_bits[name], graph.origin.get(name)
             for hop in range(last):
                 source = 0 if writer is None else self.vertex(writer, hop)
                 stage, cost = last + 1 + hop, bits / self.rates[hop]
@@ -66,7 +66,7 @@ class Problem:
                 if name in self.comes_back:
                     # Once for all readers at this place or before.
                     edges += [(sink, extra, -1, np.inf) for sink in sinks]
-                    edges.append((extra, source, 2 * last + 1 + hop, bits / self.back_rates[hop]))
+                    edges.append((extra, source, 2 * last + 1 + hop, graph.tensors[name].bits / self.back_rates[hop]))
                     extra += 1
                 elif writer is not None:
                     edges += [(sink, source, -1, np.inf) for sink in sinks]
@@ -143,7 +143,7 @@ class Problem:
     def read(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Tensors that are read: writers (-1: the network's input), starts of their readers, readers, bits."""
         graph = self.graph
-        rows = [(graph.origin.get(n, -1), r, graph.tensors[n].bits) for n, r in graph.consumers.items() if r]
+        rows = [(graph.origin.get(n, -1), r, graph.uplink_bits[n]) for n, r in graph.consumers.items() if r]
         first = np.cumsum([0, *(len(readers) for _, readers, _ in rows[:-1])])
         readers = np.array([reader for _, readers, _ in rows for reader in readers])
         return np.array([row[0] for row in rows]), first, readers, np.array([row[2] for row in rows], float)
@@ -182,7 +182,7 @@ class Problem:
             if readers and readers[-1] > writer:
                 # It crosses after every prefix with its writer and without its last reader.
                 ends = [writer + 1, readers[-1] + 1]
-                bits[ends] += np.array([1, -1]) * graph.tensors[name].bits
+                bits[ends] += np.array([1, -1]) * graph.uplink_bits[name]
                 tensors[ends] += [1, -1]
             if name in self.comes_back:
                 returned[readers[0] + 1 : writer + 1] += graph.tensors[name].bits
