@@ -1,5 +1,6 @@
 """How good generated images are: metrics with intervals, and their surfaces over denoising steps."""
 
+from edgeinfer.quality.distances import fid, kid
 from edgeinfer.quality.extractors import Extractor, convolution_inputs, haar_detail
 from edgeinfer.quality.measures import (
     ImageMeasure,
@@ -16,8 +17,6 @@ from edgeinfer.quality.metrics import (
     attributes_right,
     clip_score,
     clip_scores,
-    fid,
-    kid,
     lpips,
     lpips_scores,
     mean_score,

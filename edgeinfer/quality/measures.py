@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.quality import metrics
+from edgeinfer.quality import distances, metrics
 from edgeinfer.quality.extractors import Extractor
 
 
@@ -135,14 +135,14 @@ def fid_measure(
     extractor: Features, references: ArrayLike, name: str = "fid", *, singular: str = "error"
 ) -> SetMeasure:
     """FID to real images (m, h, w, 3) uint8, each of them a unit of its own; by an `Extractor` or `haar_detail`."""
-    return _set_measure(name, metrics.fid, extractor, references, {"singular": singular})
+    return _set_measure(name, distances.fid, extractor, references, {"singular": singular})
 
 
 def kid_measure(
     extractor: Features, references: ArrayLike, name: str = "kid", *, subsets: int = 100, subset_size: int = 1000
 ) -> SetMeasure:
     """KID to real images (m, h, w, 3) uint8, each of them a unit of its own; by an `Extractor` or `haar_detail`."""
-    return _set_measure(name, metrics.kid, extractor, references, {"subsets": subsets, "subset_size": subset_size})
+    return _set_measure(name, distances.kid, extractor, references, {"subsets": subsets, "subset_size": subset_size})
 
 
 def _set_measure(
