@@ -96,29 +96,10 @@ def surface(
     xarray = need("xarray", "quality")
     tqdm = need("tqdm", "quality").tqdm
     steps = _steps("prior_steps", prior_steps), _steps("decode_steps", decode_steps)
-    measures = (metric,) if isinstance(metric, ImageMeasure | SetMeasure) else tuple(metric)
-    names = [measure.name for measure in measures]
-    variables = [name + suffix for name in names for suffix in SUFFIXES]
-    if not names or len({*variables, *DIMENSIONS, "caption", "text"}) < len(variables) + 4:
-        raise ValueError(f"metric: names {names}: must be at least one, and give different variables")
-    if isinstance(captions, str) or len(captions) < 2:
-        raise ValueError(f"captions: {captions!r}: must be at least 2")
-    captions = list(captions)
-    keys = (
-        list(range(_validate.whole("seeds", seeds, 1)))
-        if np.ndim(seeds) == 0
-        else [_validate.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(np.asarray(seeds).tolist())]
-    )
-    if not keys or min(keys) < 0 or len(set(keys)) < len(keys):
-        raise ValueError(f"seeds = {keys}: must be at least one, >= 0, and differ")
+    measures, keys = _measures(metric), _keys(seeds)
+    captions = _captions(captions)
     batch, workers = _validate.whole("batch", batch, 1), _validate.whole("workers", workers, 1)
     confidence, resamples = bootstrap.settings(confidence, resamples)
-    index = np.repeat(np.arange(len(captions)), len(keys))
-    texts = [captions[i] for i in index]
-    noise = [image_seed(seed, i) for i in range(len(captions)) for seed in keys]
-    parts = [slice(start, start + batch) for start in range(0, len(index), batch)]
-    options = {} if sampler is None else {"sampler": sampler}
-    guided = options if guidance is None else options | {"guidance": guidance}
     about = {
         "seeds": keys,
         "guidance": "default" if guidance is None else _validate.scalar("guidance", guidance),
@@ -127,67 +108,134 @@ def surface(
         "resamples": resamples,
         **(provenance or {}),
     }
-    shape = len(steps[0]), len(steps[1])
-    points = {
-        cell: dict(zip(DIMENSIONS, (int(axis[i]) for axis, i in zip(steps, cell, strict=True)), strict=True))
-        for cell in np.ndindex(*shape)
-    }
-    cache, alone = None, ExitStack()
-    if store is not None:
-        belongs = {
-            **{f"setting {name}": value for name, value in about.items()},
-            "prior_steps": steps[0].tolist(),
-            "decode_steps": steps[1].tolist(),
-            "captions": captions,
-            "rng": rng,
-            **_identity.parts("wire", wire),
-        }
-        for measure in measures:
-            # A measure that says what it depends on may hold a session of a runtime, which has no value.
-            name = f"metric {measure.name}"
-            belongs |= {name: measure.identity} if measure.identity else _identity.parts(name, measure)
-        cache = Store(store, "surface", belongs)
+    images = _Images(cascade, measures, captions, keys, batch, guidance, sampler, wire)
+    summary = partial(_summary, images.index, confidence, resamples, rng)
+    grid = _grid(steps)
+    cache = None if store is None else Store(store, "surface", _belongs(about, steps, captions, rng, wire, measures))
     done: dict[tuple[int, ...], dict[str, Value]] = {}
-    if cache is not None:
-        alone.enter_context(cache.locked())
-    waiting = [cell for cell in np.ndindex(*shape) if cache is None or not cache.has(points[cell])]
-    rows = sorted({i for i, _ in waiting})
-    work = sum(int(steps[0][i]) for i in rows) + sum(int(steps[1][j]) for _, j in waiting)
-    bar = tqdm(total=work * len(index), disable=None if progress else True, unit="step", unit_scale=True)
-    with alone, bar, _spread(workers) as spread:
-
-        def run(part: slice, count: int) -> NDArray[np.float32]:
-            latent = cascade.prior(texts[part], count, noise[part], **options)
-            return latent if wire is None else wire(latent)
-
-        def see(part: slice, latent: NDArray[np.float32], count: int) -> list[Any]:
-            return _observe(measures, cascade.decode(texts[part], latent, count, noise[part], **guided), index[part])
-
-        def each(task: Callable[..., Any], count: int, *arguments: Sequence[Any]) -> list[Any]:
-            answers = []
-            for part, answer in zip(parts, spread(partial(task, count=count), parts, *arguments), strict=True):
-                answers.append(answer)
-                bar.update(count * len(texts[part]))
-            return answers
-
-        def summary(measure: ImageMeasure | SetMeasure, observed: Sequence[Any]) -> dict[str, Value]:
-            seed = np.random.SeedSequence(rng)
-            return _summary(measure, np.concatenate(observed), index, confidence, resamples, seed)
-
+    with ExitStack() as stack:
+        if cache is not None:
+            stack.enter_context(cache.locked())
+        waiting = [cell for cell in grid if cache is None or not cache.has(grid[cell])]
+        rows = sorted({i for i, _ in waiting})
+        total = len(images.index) * int(steps[0][rows].sum() + sum(steps[1][j] for _, j in waiting))
+        bar = stack.enter_context(tqdm(total=total, disable=None if progress else True, unit="step", unit_scale=True))
+        spread = stack.enter_context(_spread(workers))
         for i in rows:
-            latents = each(run, int(steps[0][i]))
+            latents = images.each(spread, bar, images.run, int(steps[0][i]))
             for j in [j for row, j in waiting if row == i]:
-                observed = zip(*each(see, int(steps[1][j]), latents), strict=True)
-                named: dict[str, Value] = {}
-                for values in spread(summary, measures, observed):
-                    named |= values
+                observed = zip(*images.each(spread, bar, images.see, int(steps[1][j]), latents), strict=True)
+                named = dict(pair for values in spread(summary, measures, observed) for pair in values.items())
                 if cache is None:
                     done[i, j] = named
                 else:
-                    cache.put(points[i, j], Cell(named))
+                    cache.put(grid[i, j], Cell(named))
     if cache is not None:
-        done = {cell: cache.get(point).values for cell, point in points.items()}
+        done = {cell: cache.get(point).values for cell, point in grid.items()}
     return _assemble(xarray, steps, captions, measures, done, about)
+
+
+class _Images:
+    """The images of every cell, a batch a call: how they are made, and what the measures see in them."""
+
+    def __init__(
+        self,
+        cascade: Any,
+        measures: Sequence[ImageMeasure | SetMeasure],
+        captions: Sequence[str],
+        keys: Sequence[int],
+        batch: int,
+        guidance: float | None,
+        sampler: str | None,
+        wire: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
+    ) -> None:
+        self._cascade, self._measures, self._wire = cascade, measures, wire
+        #: Number of the caption of each image.
+        self.index = np.repeat(np.arange(len(captions)), len(keys))
+        self._texts = [captions[i] for i in self.index]
+        self._noise = [image_seed(key, i) for i in range(len(captions)) for key in keys]
+        self._parts = [slice(start, start + batch) for start in range(0, len(self.index), batch)]
+        self._options: dict[str, Any] = {} if sampler is None else {"sampler": sampler}
+        self._guided = self._options if guidance is None else self._options | {"guidance": guidance}
+
+    def run(self, part: slice, count: int) -> NDArray[np.float32]:
+        latent = self._cascade.prior(self._texts[part], count, self._noise[part], **self._options)
+        return latent if self._wire is None else self._wire(latent)
+
+    def see(self, part: slice, latent: NDArray[np.float32], count: int) -> list[Any]:
+        images = self._cascade.decode(self._texts[part], latent, count, self._noise[part], **self._guided)
+        return _observe(self._measures, images, self.index[part])
+
+    def each(
+        self,
+        spread: Callable[..., Iterable[Any]],
+        bar: Any,
+        task: Callable[..., Any],
+        count: int,
+        *arguments: Sequence[Any],
+    ) -> list[Any]:
+        answers = []
+        done = spread(partial(task, count=count), self._parts, *arguments)
+        for part, answer in zip(self._parts, done, strict=True):
+            answers.append(answer)
+            bar.update(count * len(self._texts[part]))
+        return answers
+
+
+def _measures(metric: Any) -> tuple[ImageMeasure | SetMeasure, ...]:
+    measures = (metric,) if isinstance(metric, ImageMeasure | SetMeasure) else tuple(metric)
+    names = [measure.name for measure in measures]
+    variables = [name + suffix for name in names for suffix in SUFFIXES]
+    if not names or len({*variables, *DIMENSIONS, "caption", "text"}) < len(variables) + 4:
+        raise ValueError(f"metric: names {names}: must be at least one, and give different variables")
+    return measures
+
+
+def _captions(captions: Sequence[str]) -> list[str]:
+    if isinstance(captions, str) or len(captions) < 2:
+        raise ValueError(f"captions: {captions!r}: must be at least 2")
+    return list(captions)
+
+
+def _keys(seeds: int | Sequence[int]) -> list[int]:
+    keys = (
+        list(range(_validate.whole("seeds", seeds, 1)))
+        if np.ndim(seeds) == 0
+        else [_validate.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(np.asarray(seeds).tolist())]
+    )
+    if not keys or min(keys) < 0 or len(set(keys)) < len(keys):
+        raise ValueError(f"seeds = {keys}: must be at least one, >= 0, and differ")
+    return keys
+
+
+def _grid(steps: tuple[NDArray[np.int64], NDArray[np.int64]]) -> dict[tuple[int, ...], dict[str, int]]:
+    """The counts of steps of each cell, by its place."""
+    prior, decode = (axis.tolist() for axis in steps)
+    return {(i, j): {"prior_steps": m, "decode_steps": n} for i, m in enumerate(prior) for j, n in enumerate(decode)}
+
+
+def _belongs(
+    about: Mapping[str, Any],
+    steps: tuple[NDArray[np.int64], NDArray[np.int64]],
+    captions: Sequence[str],
+    rng: Any,
+    wire: Any,
+    measures: Sequence[ImageMeasure | SetMeasure],
+) -> dict[str, Any]:
+    """All that the cells of a store depend on."""
+    belongs = {
+        **{f"setting {name}": value for name, value in about.items()},
+        "prior_steps": steps[0].tolist(),
+        "decode_steps": steps[1].tolist(),
+        "captions": captions,
+        "rng": rng,
+        **_identity.parts("wire", wire),
+    }
+    for measure in measures:
+        # A measure that says what it depends on may hold a session of a runtime, which has no value.
+        name = f"metric {measure.name}"
+        belongs |= {name: measure.identity} if measure.identity else _identity.parts(name, measure)
+    return belongs
 
 
 def image_seed(seed: int, caption: int) -> int:
@@ -241,8 +289,9 @@ def _observe(measures: Sequence[ImageMeasure | SetMeasure], images: Any, index: 
 
 
 def _summary(
-    measure: ImageMeasure | SetMeasure, observed: Any, index: Any, confidence: float, resamples: int, rng: Any
+    index: Any, confidence: float, resamples: int, seed: Any, measure: ImageMeasure | SetMeasure, parts: Sequence[Any]
 ) -> dict[str, Value]:
+    observed, rng = np.concatenate(parts), np.random.SeedSequence(seed)
     extra = {}
     if isinstance(measure, SetMeasure):
         estimate = measure.distance(observed, index, confidence, resamples, rng)
