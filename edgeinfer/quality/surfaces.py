@@ -152,7 +152,7 @@ class _Images:
         self._cascade, self._measures, self._wire = cascade, measures, wire
         #: Number of the caption of each image.
         self.index = np.repeat(np.arange(len(captions)), len(keys))
-        self._texts = [captions[i] for i in self.index]
+        self._texts = [text for text in captions for _ in keys]
         self._noise = [image_seed(key, i) for i in range(len(captions)) for key in keys]
         self._parts = [slice(start, start + batch) for start in range(0, len(self.index), batch)]
         self._options: dict[str, Any] = {} if sampler is None else {"sampler": sampler}

@@ -78,37 +78,8 @@ def data(
         raise ValueError(f"ratios = {ratios}: must be >= 1")
     if not isinstance(networks, Mapping):
         networks = {name: bridge.read_graph(bridge.light_path(name)) for name in networks}
-    rows: dict[str, list[Any]] = {name: [] for name in _DIMENSIONS}
-    for network in networks.values():
-        best, chain = _best_for_latency(network), _chain(network)
-        operations = len((network.graph if isinstance(network, bridge.NetworkProfile) else network).operations)
-        total = chain[-1, 0]
-        for values in rows.values():
-            values.append([])
-        for ratio in ratios:
-            speeds = device_flops, device_flops * ratio
-            times, of_chain = (_stages(points, total, *speeds, rates).sum(-1) for points in (best, chain))
-            rows["device_share"][-1].append(best[times.argmin(0), 0] / total)
-            rows["latency"][-1].append(times.min(0))
-            rows["chain_latency"][-1].append(of_chain.min(0))
-            throughput = 1 / _stages(chain, total, *speeds, heavy).max(-1).min(0)
-            rows["chain_throughput"][-1].append(throughput)
-            crossing = np.ones_like(throughput)
-            if len(chain) <= operations:
-                device, edge = Node("device", speeds[0]), Node("edge", speeds[1])
-                found = [
-                    bridge.cut(network, device=device, edge=edge, link=_link(r), objective="throughput") for r in heavy
-                ]
-                throughput = [option.value for option in found]
-                crossing = [len(option.crossing[0]) for option in found]
-            rows["throughput"][-1].append(throughput)
-            rows["crossing"][-1].append(crossing)
-        # Of piecewise linear functions of the slope's inverse the ratio is largest at a corner of one of them.
-        slopes = np.concatenate([_slopes(best), _slopes(_hull(chain))])
-        gains = [(chain @ (1, 1 / slope)).min() / (best @ (1, 1 / slope)).min() - 1 for slope in slopes]
-        rows["latency_gain"][-1], rows["gain_slope"][-1] = max(gains), slopes[int(np.argmax(gains))]
-        on_chain = (chain[:, 0] <= best[:, :1] * (1 + _TOLERANCE)) & (chain[:, 1] <= best[:, 1:])
-        rows["corners"][-1], rows["corners_on_chain"][-1] = len(best), int(on_chain.any(axis=1).sum())
+    speeds = [(device_flops, device_flops * ratio) for ratio in ratios]
+    rows = [_of_network(network, speeds, rates, heavy) for network in networks.values()]
     measured = all(isinstance(network, bridge.NetworkProfile) for network in networks.values())
     provenance = "derived from measured times" if measured else "derived from FLOP"
     defaults: dict[str, Any] = {
@@ -121,7 +92,11 @@ def data(
     kinds = {n: "assumed" if np.array_equal(value, defaults[n]) else "chosen" for n, value in given.items()}
     return need("xarray", "study").Dataset(
         {
-            name: (dims, np.array(rows[name]), {"units": _UNITS.get(name, "1"), "provenance": provenance})
+            name: (
+                dims,
+                np.array([row[name] for row in rows]),
+                {"units": _UNITS.get(name, "1"), "provenance": provenance},
+            )
             for name, dims in _DIMENSIONS.items()
         },
         coords={
@@ -154,6 +129,49 @@ _UNITS = {
     "chain_throughput": "1/s",
     "gain_slope": "bit/FLOP",
 }
+
+
+def _of_network(
+    network: Any, speeds: Sequence[tuple[float, float]], rates: NDArray[np.float64], heavy: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What `data` gives of one network: per speed of device and edge node, and over all of them."""
+    best, chain = _best_for_latency(network), _chain(network)
+    total = chain[-1, 0]
+    row: dict[str, Any] = {name: [] for name, dims in _DIMENSIONS.items() if "ratio" in dims}
+    for pair in speeds:
+        times, of_chain = (_stages(points, total, *pair, rates).sum(-1) for points in (best, chain))
+        row["device_share"].append(best[times.argmin(0), 0] / total)
+        row["latency"].append(times.min(0))
+        row["chain_latency"].append(of_chain.min(0))
+        of_chain = 1 / _stages(chain, total, *pair, heavy).max(-1).min(0)
+        throughput, crossing = _best_for_throughput(network, pair, heavy, of_chain, len(chain))
+        row["chain_throughput"].append(of_chain)
+        row["throughput"].append(throughput)
+        row["crossing"].append(crossing)
+    # Of piecewise linear functions of the slope's inverse the ratio is largest at a corner of one of them.
+    slopes = np.concatenate([_slopes(best), _slopes(_hull(chain))])
+    gains = [(chain @ (1, 1 / slope)).min() / (best @ (1, 1 / slope)).min() - 1 for slope in slopes]
+    on_chain = (chain[:, 0] <= best[:, :1] * (1 + _TOLERANCE)) & (chain[:, 1] <= best[:, 1:])
+    return row | {
+        "corners": len(best),
+        "corners_on_chain": int(on_chain.any(axis=1).sum()),
+        "latency_gain": max(gains),
+        "gain_slope": slopes[int(np.argmax(gains))],
+    }
+
+
+def _best_for_throughput(
+    network: Any, speeds: tuple[float, float], rates: NDArray[np.float64], of_chain: Any, chain_cuts: int
+) -> tuple[Any, Any]:
+    """Throughput of the best cut through the graph at each rate, 1/s, and how many tensors cross it."""
+    from edgeinfer import bridge
+
+    if chain_cuts > len((network.graph if isinstance(network, bridge.NetworkProfile) else network).operations):
+        # A network that is a chain has no other cuts.
+        return of_chain, np.ones_like(of_chain)
+    device, edge = Node("device", speeds[0]), Node("edge", speeds[1])
+    found = [bridge.cut(network, device=device, edge=edge, link=_link(r), objective="throughput") for r in rates]
+    return [option.value for option in found], [len(option.crossing[0]) for option in found]
 
 
 def _stages(points: NDArray[np.float64], total: float, device: float, edge: float, rates: Any) -> NDArray[np.float64]:

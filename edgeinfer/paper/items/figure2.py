@@ -7,7 +7,7 @@ import numpy as np
 from edgeinfer import bridge
 from edgeinfer._extras import need
 from edgeinfer.bridge.exit import digits as digits_data
-from edgeinfer.model import Node, RayleighLink
+from edgeinfer.model import Node
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.items import tiles
 from edgeinfer.paper.measured.exits import ACCURACY_LOSS
@@ -96,10 +96,7 @@ def data(scenario: Scenario) -> Any:
 
 def _between_layers(scenario: Scenario, derived: dict[str, str]) -> dict[str, Any]:
     graph = bridge.read_graph(bridge.light_path(NETWORK))
-    one = scenario.replace(bandwidth=1.0).link
-    link = RayleighLink(
-        RATE / one.mean_rate(), one.tx_power_dbm, one.noise_dbm, one.path_loss_db, one.slot, one.control_overhead
-    )
+    link = scenario.link.at_rate(RATE)
     best = bridge.cut(graph, device=DEVICE, edge=EDGE, link=link)
     layers: list[list[Any]] = []
     for operation, place in zip(graph.operations, best.places, strict=True):

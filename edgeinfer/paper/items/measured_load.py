@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edgeinfer._extras import need
 from edgeinfer.delay import simulate, violation_bracket
 from edgeinfer.estimates import cycles, shares
-from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
+from edgeinfer.model import Constant, Measured, Pipeline, RayleighLink, Transfer
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
 
@@ -120,7 +120,7 @@ def _pipeline(edge: Any, device: Any, bits: float, link: RayleighLink, constant:
             stages += [Transfer(bits, link, name)] if np.isfinite(bits) else []
         elif np.isfinite(times).any():
             samples = times[np.isfinite(times)]
-            stages.append(Compute(samples.mean(), Node(name, 1.0), name) if constant else Measured(samples, name))
+            stages.append(Constant(samples.mean(), name) if constant else Measured(samples, name))
     return Pipeline(tuple(stages))
 
 

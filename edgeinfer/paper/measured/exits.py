@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge import ExitRule, Served, calibrate, deadline_policy, load_exits, poisson, serve
+from edgeinfer.bridge import ExitNetwork, ExitRule, Served, calibrate, deadline_policy, load_exits, poisson, serve
 from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.network.machine import machine
 from edgeinfer.paper.measured import store
@@ -77,14 +77,7 @@ def measure(
     rounds = _validate.whole("rounds", rounds, 2)
     shares = np.atleast_1d(_validate.positive("loads", loads))
     network, test = load_exits(), digits_data.load_data("test")
-    validation = network.evaluate(*digits_data.load_data("validation"))
-    rule = calibrate(validation, accuracy_loss=ACCURACY_LOSS)
-    never = ExitRule(np.full(len(rule.thresholds), np.inf), rule.criterion)
-    some = test.images[:_TIMED]
-    unit = float(np.median(network.service_times(some, never)))
-    deadline = DEADLINE * unit
-    adaptive = deadline_policy(validation.with_times(*network.exit_times(some)), rule, deadline)
-    policies: dict[str, Any] = dict(zip(POLICIES, (never, rule, adaptive), strict=True))
+    policies, unit = _policies(network, test.images[:_TIMED])
     rates, deadlines = shares / unit, np.array(DEADLINES) * unit
     times = np.linspace(0, 0.9 * requests / rates[-1], 200)
     shape = (len(policies), len(rates), rounds)
@@ -93,24 +86,50 @@ def measure(
     samples = np.empty((len(PREDICTED), len(rates), rounds * profiled), np.float32)
     traces = np.empty((len(policies), len(times)))
     with tqdm(total=rounds * len(rates), disable=None if progress else True, desc="exits under load") as bar:
-        for turn in range(rounds):
-            for column, rate in enumerate(rates):
-                for row, (name, policy) in enumerate(policies.items()):
-                    if name in PREDICTED:
-                        arrivals = poisson(float(rate), profiled, [seed, turn, column, 0])
-                        profile = serve(network, *test, policy, arrivals, [seed, turn, column, 1])
-                        samples[row, column, turn * profiled : (turn + 1) * profiled] = _services(profile)
-                    # All policies meet the same requests at the same times.
-                    arrivals = poisson(float(rate), requests, [seed, turn, column, 2])
-                    run = serve(network, *test, policy, arrivals, [seed, turn, column, 3])
-                    kept = _without_warmup(run)
-                    found = (kept.sojourn.mean(), _services(run).mean(), kept.mean_backlog, kept.accuracy)
-                    for key, value in zip(values, found, strict=True):
-                        values[key][row, column, turn] = value
-                    violation[row, column, turn] = [kept.violation(float(at)) for at in deadlines]
-                    if column == len(rates) - 1 and not turn:
-                        traces[row] = run.backlog(run.arrivals[0] + times)
-                bar.update()
+        for turn, column in np.ndindex(rounds, len(rates)):
+            rate = float(rates[column])
+            for row, (name, policy) in enumerate(policies.items()):
+                if name in PREDICTED:
+                    arrivals = poisson(rate, profiled, [seed, turn, column, 0])
+                    profile = serve(network, *test, policy, arrivals, [seed, turn, column, 1])
+                    samples[row, column, turn * profiled : (turn + 1) * profiled] = _services(profile)
+                # All policies meet the same requests at the same times.
+                arrivals = poisson(rate, requests, [seed, turn, column, 2])
+                run = serve(network, *test, policy, arrivals, [seed, turn, column, 3])
+                kept = _without_warmup(run)
+                found = (kept.sojourn.mean(), _services(run).mean(), kept.mean_backlog, kept.accuracy)
+                for key, value in zip(values, found, strict=True):
+                    values[key][row, column, turn] = value
+                violation[row, column, turn] = [kept.violation(float(at)) for at in deadlines]
+                if column == len(rates) - 1 and not turn:
+                    traces[row] = run.backlog(run.arrivals[0] + times)
+            bar.update()
+    table = xarray.Dataset(
+        _variables(values, violation, samples, traces),
+        coords={
+            "policy": list(policies),
+            "predicted": list(PREDICTED),
+            "arrival_rate": ("arrival_rate", rates, {"units": "1/s"}),
+            "load": ("arrival_rate", shares, {"units": "1"}),
+            "deadline": ("deadline", deadlines, {"units": "s"}),
+            "time": ("time", times, {"units": "s"}),
+        },
+        attrs={"requests": requests, "policy_deadline": DEADLINE * unit, "seed": seed, **machine()},
+    )
+    return store.write(table, Path(out) / "exits_under_load.nc")
+
+
+def _policies(network: ExitNetwork, images: NDArray[np.float32]) -> tuple[dict[str, Any], float]:
+    """The policies by name, and the median service time without early exits, s."""
+    validation = network.evaluate(*digits_data.load_data("validation"))
+    rule = calibrate(validation, accuracy_loss=ACCURACY_LOSS)
+    never = ExitRule(np.full(len(rule.thresholds), np.inf), rule.criterion)
+    unit = float(np.median(network.service_times(images, never)))
+    adaptive = deadline_policy(validation.with_times(*network.exit_times(images)), rule, DEADLINE * unit)
+    return dict(zip(POLICIES, (never, rule, adaptive), strict=True)), unit
+
+
+def _variables(values: dict[str, Any], violation: Any, samples: Any, traces: Any) -> dict[str, Any]:
     measured = {"provenance": "measured"}
     units = {"sojourn": "s", "service": "s"}
     grid = ("policy", "arrival_rate", "round")
@@ -120,19 +139,7 @@ def measure(
     variables["violation"] = ((*grid, "deadline"), violation, {"units": "1"} | measured)
     variables["samples"] = (("predicted", "arrival_rate", "sample"), samples, {"units": "s"} | measured)
     variables["backlog_trace"] = (("policy", "time"), traces, {"units": "1"} | measured)
-    table = xarray.Dataset(
-        variables,
-        coords={
-            "policy": list(policies),
-            "predicted": list(PREDICTED),
-            "arrival_rate": ("arrival_rate", rates, {"units": "1/s"}),
-            "load": ("arrival_rate", shares, {"units": "1"}),
-            "deadline": ("deadline", deadlines, {"units": "s"}),
-            "time": ("time", times, {"units": "s"}),
-        },
-        attrs={"requests": requests, "policy_deadline": deadline, "seed": seed, **machine()},
-    )
-    return store.write(table, Path(out) / "exits_under_load.nc")
+    return variables
 
 
 def _services(run: Served) -> NDArray[np.float64]:

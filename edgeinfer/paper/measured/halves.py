@@ -16,7 +16,7 @@ from edgeinfer.bridge.exit import digits
 from edgeinfer.bridge.run.cut import TIMES
 from edgeinfer.delay import simulate, violation_bracket
 from edgeinfer.estimates import cycles, shares
-from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink
+from edgeinfer.model import Constant, Measured, Pipeline, RayleighLink
 from edgeinfer.network.zoo import LIGHT_NETWORKS
 from edgeinfer.paper.measured.store import FOLDER, write
 
@@ -149,26 +149,44 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     for number in picked:
         cut = bridge.profile_cut(model, options[number], **timing)
         run = bridge.measure_cut(model, cut, requests=settings["requests"], **running)
-        stages = {stage.name: float(stage.mean()) for stage in run.pipeline}
-        rows.append(
-            {
-                "device_operations": cut.places.count(0),
-                "crossing_bits": cut.bits[0],
-                "whole_profile": options[number].latency,
-                "predicted": sum(stages.values()),
-                "stages": stages,
-                "times": {name: _numbers(run.times[name]) for name in TIMES},
-                "failures": len(run.failures),
-            }
-        )
+        rows.append(_without_load(cut, run, float(options[number].latency)))
     _, middle = min((row["predicted"], number) for row, number in list(zip(rows, picked, strict=True))[1:-1])
     cut = bridge.profile_cut(model, replace(options[middle], downlinks=()), **timing)
     pipeline = bridge.message_pipeline(cut)
     direct = bridge.measure_cut(model, cut, requests=settings["requests"], shaped=False, **running)
     rate = LOAD / max(float(stage.mean()) for stage in pipeline)
     run = bridge.measure_cut(model, cut, requests=settings["arrivals"], arrival_rate=rate, **running)
-    kept = slice(math.ceil(START_UP * settings["arrivals"]), None)
-    effort = {"jobs": 20_000, "replications": 16, "rng": settings["seed"]}
+    return {
+        "mean_rate": float(link.mean_rate()),
+        "operations": len(profile.graph.operations),
+        "cuts": rows,
+        "loopback": _numbers(direct.times["overhead"]),
+        "load": {"device_operations": cut.places.count(0), "arrival_rate": rate}
+        | _under_load(pipeline, rate, run, settings["seed"]),
+        "provenance": {
+            name: value for name, value in profile.provenance.items() if isinstance(value, str | int | float)
+        },
+    }
+
+
+def _without_load(cut: Any, run: Any, whole: float) -> dict[str, Any]:
+    """A cut whose requests came one after another, and what the profiles of its parts and of the whole network say."""
+    stages = {stage.name: float(stage.mean()) for stage in run.pipeline}
+    return {
+        "device_operations": cut.places.count(0),
+        "crossing_bits": cut.bits[0],
+        "whole_profile": whole,
+        "predicted": sum(stages.values()),
+        "stages": stages,
+        "times": {name: _numbers(run.times[name]) for name in TIMES},
+        "failures": len(run.failures),
+    }
+
+
+def _under_load(pipeline: Pipeline, rate: float, run: Any, seed: int) -> dict[str, Any]:
+    """Late requests at deadlines that the pipeline, simulated, exceeds with `PROBABILITIES`: predicted and measured."""
+    kept = slice(math.ceil(START_UP * len(run.arrivals)), None)
+    effort: dict[str, Any] = {"jobs": 20_000, "replications": 16, "rng": seed}
     forward = simulate(pipeline, rate, 0.0, **effort)
     deadlines = [float(np.ravel(forward.quantile(1 - probability))[-1]) for probability in PROBABILITIES]
     forward = simulate(pipeline, rate, deadlines, **effort)
@@ -176,28 +194,17 @@ def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
     cycle = cycles(run.arrivals[kept], run.times["sojourn"][kept])
     late = [shares(run.late(deadline)[kept], cycle) for deadline in deadlines]
     return {
-        "mean_rate": float(link.mean_rate()),
-        "operations": len(profile.graph.operations),
-        "cuts": rows,
-        "loopback": _numbers(direct.times["overhead"]),
-        "load": {
-            "device_operations": cut.places.count(0),
-            "arrival_rate": rate,
-            "deadline": deadlines,
-            "lower": _numbers(bracket.lower),
-            "upper": _numbers(bracket.upper),
-            "lower_constant": _numbers(sharp.lower),
-            "upper_constant": _numbers(sharp.upper),
-            "simulated": _numbers(forward.violation.value[..., -1]),
-            "violation": [float(share.value) for share in late],
-            "violation_low": [float(share.low) for share in late],
-            "violation_high": [float(share.high) for share in late],
-            "sojourn": _numbers(run.times["sojourn"]),
-            "failures": len(run.failures),
-        },
-        "provenance": {
-            name: value for name, value in profile.provenance.items() if isinstance(value, str | int | float)
-        },
+        "deadline": deadlines,
+        "lower": _numbers(bracket.lower),
+        "upper": _numbers(bracket.upper),
+        "lower_constant": _numbers(sharp.lower),
+        "upper_constant": _numbers(sharp.upper),
+        "simulated": _numbers(forward.violation.value[..., -1]),
+        "violation": [float(share.value) for share in late],
+        "violation_low": [float(share.low) for share in late],
+        "violation_high": [float(share.high) for share in late],
+        "sojourn": _numbers(run.times["sojourn"]),
+        "failures": len(run.failures),
     }
 
 
@@ -210,18 +217,15 @@ def constant(pipeline: Pipeline) -> Pipeline:
     >>> constant(Pipeline([Measured([0.1, 0.3], "device")]))[0].mean()
     0.2
     """
-    return Pipeline(
-        Compute(stage.mean(), Node(stage.name, 1.0), stage.name) if isinstance(stage, Measured) else stage
-        for stage in pipeline
-    )
+    return Pipeline(Constant(stage.mean(), stage.name) if isinstance(stage, Measured) else stage for stage in pipeline)
 
 
 def assumed_link(profile: Any) -> RayleighLink:
     """A link that carries the input in the time that the device would take for the whole network."""
     bits = sum(profile.graph.tensors[name].bits for name in profile.graph.inputs)
     rate = bits / max(SLOWDOWN * float(profile.totals.mean()), _TRANSFER)
-    unit = RayleighLink(1.0, 31, -100, PATH_LOSS_DB, SLOT)
-    return RayleighLink(rate / unit.mean_rate(), 31, -100, PATH_LOSS_DB, SLOT)
+    # A process shapes the link, which takes a power budget.
+    return RayleighLink(1.0, 31, -100, PATH_LOSS_DB, SLOT).at_rate(rate)
 
 
 def _numbers(values: Any) -> list[float | None]:
@@ -229,77 +233,87 @@ def _numbers(values: Any) -> list[float | None]:
 
 
 def _dataset(found: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    xarray = need("xarray", "paper")
     names = list(found)
-    most = max(len(record["cuts"]) for record in found.values())
-
-    def table(*keys: str, requests: int | None = None) -> Any:
-        """What each cut has under the keys, over (network, cut[, request]); NaN where a network has fewer cuts."""
-        values = np.full((len(names), most, *([requests] if requests else [])), np.nan)
-        for row, name in enumerate(names):
-            for column, value in enumerate(found[name]["cuts"]):
-                for key in keys:
-                    # A stage that a cut does not have takes no time.
-                    value = value.get(key, 0.0)
-                values[row, column] = np.array(value, float)
-        return values
-
-    def under_load(key: str) -> Any:
-        return np.array([np.array(found[name]["load"][key], float) for name in names])
-
-    measured, derived = ({"provenance": kind} for kind in ("measured", "derived"))
-    seconds = {"units": "s"}
-    over = ("network", "cut")
-    predicted = derived | seconds | {"long_name": "mean latency of the pipeline, parts measured as they run"}
-    variables: dict[str, Any] = {
-        name: (
-            (*over, "request"),
-            table("times", name, requests=settings["requests"]),
-            measured | seconds,
-        )
-        for name in TIMES
-    }
+    variables = _cut_variables(list(found.values()), settings["requests"])
+    variables |= _load_variables([record["load"] for record in found.values()])
     variables |= {
-        "device_operations": (over, table("device_operations"), derived | {"units": "1"}),
-        "crossing_bits": (over, table("crossing_bits"), derived | {"units": "bit"}),
-        "failures": (over, table("failures"), measured | {"units": "1"}),
-        "predicted": (over, table("predicted"), predicted),
-        "predicted_by_whole": (
-            over,
-            table("whole_profile"),
-            derived
-            | seconds
-            | {"long_name": "mean latency by the shares of the whole network's profile, tensors' bits"},
-        ),
-        "operations": ("network", [found[name]["operations"] for name in names], derived | {"units": "1"}),
+        "operations": ("network", [found[name]["operations"] for name in names], _derived("1")),
         "loopback_overhead": (
             ("network", "request"),
             np.array([np.array(found[name]["loopback"], float) for name in names]),
-            measured | seconds | {"long_name": "outside ONNX Runtime, without a link, the cut of the load test"},
+            _measured_in("s") | {"long_name": "outside ONNX Runtime, without a link, the cut of the load test"},
         ),
         "mean_rate": (
             "network",
             [found[name]["mean_rate"] for name in names],
             {"units": "bit/s", "provenance": "assumed"},
         ),
-        "arrival_rate": ("network", under_load("arrival_rate"), {"units": "1/s", "provenance": "assumed"}),
-        "load_device_operations": ("network", under_load("device_operations"), derived | {"units": "1"}),
-        "load_failures": ("network", under_load("failures"), measured | {"units": "1"}),
-        "load_sojourn": (("network", "arrival"), under_load("sojourn"), measured | seconds),
-        "deadline": (("network", "probability"), under_load("deadline"), derived | seconds),
     }
-    for stage in ("device", "uplink", "edge", "downlink"):
-        variables[f"predicted_{stage}"] = (over, table("stages", stage), derived | seconds)
-    kinds = dict.fromkeys(("lower", "upper", "lower_constant", "upper_constant"), "derived") | {
-        "simulated": "simulated"
-    }
-    for name in (*kinds, "violation", "violation_low", "violation_high"):
-        attributes = {"units": "1", "provenance": kinds.get(name, "measured")}
-        variables[name] = (("network", "probability"), under_load(name), attributes)
-    return xarray.Dataset(
+    return need("xarray", "paper").Dataset(
         variables,
         coords={"network": names, "probability": ("probability", list(PROBABILITIES), {"units": "1"})},
         attrs={"slowdown": SLOWDOWN, "slot": SLOT, "load": LOAD, "start_up": START_UP}
         | {name: value for name, value in settings.items() if name != "cuts"}
         | {f"machine_{key}": value for key, value in found[names[0]]["provenance"].items()},
     )
+
+
+def _derived(units: str) -> dict[str, str]:
+    return {"units": units, "provenance": "derived"}
+
+
+def _measured_in(units: str) -> dict[str, str]:
+    return {"units": units, "provenance": "measured"}
+
+
+def _cut_variables(records: Sequence[Mapping[str, Any]], requests: int) -> dict[str, Any]:
+    """What each cut took, and was predicted to take, without load."""
+    most = max(len(record["cuts"]) for record in records)
+
+    def table(*keys: str, over: tuple[int, ...] = ()) -> Any:
+        """What each cut has under the keys, over (network, cut[, request]); NaN where a network has fewer cuts."""
+        values = np.full((len(records), most, *over), np.nan)
+        for row, record in enumerate(records):
+            for column, value in enumerate(record["cuts"]):
+                for key in keys:
+                    # A stage that a cut does not have takes no time.
+                    value = value.get(key, 0.0)
+                values[row, column] = np.array(value, float)
+        return values
+
+    cuts = ("network", "cut")
+    by_whole = "mean latency by the shares of the whole network's profile, tensors' bits"
+    by_parts = "mean latency of the pipeline, parts measured as they run"
+    variables: dict[str, Any] = {
+        name: ((*cuts, "request"), table("times", name, over=(requests,)), _measured_in("s")) for name in TIMES
+    }
+    variables |= {
+        "device_operations": (cuts, table("device_operations"), _derived("1")),
+        "crossing_bits": (cuts, table("crossing_bits"), _derived("bit")),
+        "failures": (cuts, table("failures"), _measured_in("1")),
+        "predicted": (cuts, table("predicted"), _derived("s") | {"long_name": by_parts}),
+        "predicted_by_whole": (cuts, table("whole_profile"), _derived("s") | {"long_name": by_whole}),
+    }
+    for stage in ("device", "uplink", "edge", "downlink"):
+        variables[f"predicted_{stage}"] = (cuts, table("stages", stage), _derived("s"))
+    return variables
+
+
+def _load_variables(loads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What one cut of each network took under load, beside what the core predicts."""
+
+    def each(key: str) -> Any:
+        return np.array([np.array(load[key], float) for load in loads])
+
+    variables: dict[str, Any] = {
+        "arrival_rate": ("network", each("arrival_rate"), {"units": "1/s", "provenance": "assumed"}),
+        "load_device_operations": ("network", each("device_operations"), _derived("1")),
+        "load_failures": ("network", each("failures"), _measured_in("1")),
+        "load_sojourn": (("network", "arrival"), each("sojourn"), _measured_in("s")),
+        "deadline": (("network", "probability"), each("deadline"), _derived("s")),
+    }
+    kinds = dict.fromkeys(("lower", "upper", "lower_constant", "upper_constant"), "derived")
+    kinds |= {"simulated": "simulated"} | dict.fromkeys(("violation", "violation_low", "violation_high"), "measured")
+    for name, kind in kinds.items():
+        variables[name] = (("network", "probability"), each(name), {"units": "1", "provenance": kind})
+    return variables

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,45 +97,10 @@ def measure_load(
         belongs = about | {"requests": [requests, profile_requests], "loads": rates.tolist()}
         cache = Store(store, "load test", belongs)
 
-    def run(paradigm: str, rate: float, count: int, over: RayleighLink, number: int) -> dict[str, Value]:
-        tested = bridge.load_test(
-            paradigm,
-            rate,
-            count,
-            model=root,
-            prior_steps=steps[0],
-            decode_steps=steps[1],
-            link=over,
-            seed=1000 * seed + number,
-            slowdown=slowdown,
-            negotiate=False,
-            deadline=600.0,
-        )
-        if tested.failures and over is not link:
-            raise OSError(f"{paradigm}: {len(tested.failures)} requests failed: {next(iter(tested.failures.values()))}")
-        # Both places in every paradigm, so that runs are of one shape; NaN where a place does nothing.
-        service = np.full((count, 2), np.nan)
-        places = {"split": (0, 1), "edge": (0,), "device": (1,)}[paradigm]
-        service[:, list(places)] = tested.service[:, [0, -1][: len(places)]]
-        columns = {
-            "arrival": tested.arrivals,
-            "sojourn": tested.sojourn[:, -1],
-            "edge": service[:, 0],
-            "device": service[:, 1],
-        }
-        prefix = "profile_" if over is not link else ""
-        return {
-            **{f"{prefix}{name}": Value([], values) for name, values in columns.items()},
-            f"{prefix}rate": Value([], rate),
-            f"{prefix}bits": Value([], tested.downlink_bits),
-        }
-
     found: dict[tuple[int, ...], dict[str, Value]] = {}
+    run = partial(_run, root, steps, slowdown, seed)
     fast = dataclasses.replace(link, bandwidth=_FAST)
-    profile = bridge.profile(bridge.load(root, threads=1), *steps, repetitions=5)
-    guess = {"split": max(np.median(profile.prior), slowdown * np.median(profile.decode))}
-    both = float(np.median(profile.prior + profile.decode))
-    guess |= {"edge": both, "device": slowdown * both}
+    guess = _slowest_guessed(root, steps, slowdown)
     bar = tqdm(total=len(paradigms) * (1 + rates.size), disable=None if progress else True, unit="run")
     with nullcontext() if cache is None else cache.locked(), bar:
         for i, paradigm in enumerate(paradigms):
@@ -143,26 +109,16 @@ def measure_load(
                 if cache is not None and cache.has(point):
                     found[i, j] = cache.get(point).values
                 elif j == 0:
-                    found[i, j] = run(paradigm, _LIGHT / guess[paradigm], profile_requests, fast, 10 * i)
+                    rate = _LIGHT / guess[paradigm]
+                    found[i, j] = _profiled(run(paradigm, rate, profile_requests, fast, 10 * i, whole=True))
                 else:
-                    slowest = _slowest(found[i, 0], link)
-                    found[i, j] = run(paradigm, float(rates[j - 1]) / slowest, requests, link, 10 * i + j)
+                    rate = float(rates[j - 1]) / _slowest(found[i, 0], link)
+                    found[i, j] = run(paradigm, rate, requests, link, 10 * i + j)
                 if cache is not None and not cache.has(point):
                     cache.put(point, Cell(found[i, j]))
                 bar.update()
-    shape = len(paradigms), rates.size
-    units = {"rate": "1/s", "bits": "bit"}
-    table = {}
-    for prefix, dims in (("", ("paradigm", "load")), ("profile_", ("paradigm",))):
-        columns = range(1, 1 + rates.size) if not prefix else range(1)
-        for name in ("arrival", "sojourn", "edge", "device", "rate", "bits"):
-            cells = [[np.asarray(found[i, j][prefix + name].data, float) for j in columns] for i in range(shape[0])]
-            values = np.array(cells) if not prefix else np.array(cells)[:, 0]
-            more = (f"{prefix}request",) if values.ndim > len(dims) else ()
-            kind = "derived from measured times" if name == "rate" else "measured"
-            table[prefix + name] = ((*dims, *more), values, {"units": units.get(name, "s"), "provenance": kind})
     written = xarray.Dataset(
-        table,
+        _variables(found, len(paradigms), rates.size),
         coords={"paradigm": [_PARADIGMS[name] for name in paradigms], "load": ("load", rates, {"units": "1"})},
         attrs=about | Bench.machine(),
     )
@@ -179,6 +135,77 @@ _LIGHT = 0.2
 
 #: The analysis's names of the paradigms.
 _PARADIGMS = {"split": "split", "edge": "edge_only", "device": "device_only"}
+
+
+def _run(
+    root: Path,
+    steps: tuple[int, int],
+    slowdown: float,
+    seed: int,
+    paradigm: str,
+    rate: float,
+    count: int,
+    link: RayleighLink,
+    number: int,
+    *,
+    whole: bool = False,
+) -> dict[str, Value]:
+    """A run's columns; OSError where a request of a run that has to be whole failed."""
+    tested = bridge.load_test(
+        paradigm,
+        rate,
+        count,
+        model=root,
+        prior_steps=steps[0],
+        decode_steps=steps[1],
+        link=link,
+        seed=1000 * seed + number,
+        slowdown=slowdown,
+        negotiate=False,
+        deadline=600.0,
+    )
+    if tested.failures and whole:
+        raise OSError(f"{paradigm}: {len(tested.failures)} requests failed: {next(iter(tested.failures.values()))}")
+    # Both places in every paradigm, so that runs are of one shape; NaN where a place does nothing.
+    service = np.full((count, 2), np.nan)
+    places = {"split": (0, 1), "edge": (0,), "device": (1,)}[paradigm]
+    service[:, list(places)] = tested.service[:, [0, -1][: len(places)]]
+    columns = {
+        "arrival": tested.arrivals,
+        "sojourn": tested.sojourn[:, -1],
+        "edge": service[:, 0],
+        "device": service[:, 1],
+        "rate": rate,
+        "bits": tested.downlink_bits,
+    }
+    return {name: Value([], values) for name, values in columns.items()}
+
+
+def _profiled(columns: dict[str, Value]) -> dict[str, Value]:
+    return {f"profile_{name}": value for name, value in columns.items()}
+
+
+def _slowest_guessed(root: Path, steps: tuple[int, int], slowdown: float) -> dict[str, float]:
+    """Time of each paradigm's slowest stage by what the cascade takes here, s, for the rate at which it is profiled."""
+    profile = bridge.profile(bridge.load(root, threads=1), *steps, repetitions=5)
+    both = float(np.median(profile.prior + profile.decode))
+    split = max(float(np.median(profile.prior)), slowdown * float(np.median(profile.decode)))
+    return {"split": split, "edge": both, "device": slowdown * both}
+
+
+def _variables(found: dict[tuple[int, ...], dict[str, Value]], paradigms: int, loads: int) -> dict[str, Any]:
+    """Of the runs under load, in columns 1 .. loads, and of the profiles, in column 0."""
+    units = {"rate": "1/s", "bits": "bit"}
+    table = {}
+    for prefix, dims in (("", ("paradigm", "load")), ("profile_", ("paradigm",))):
+        columns = range(1, 1 + loads) if not prefix else range(1)
+        for name in ("arrival", "sojourn", "edge", "device", "rate", "bits"):
+            cells = [[np.asarray(found[i, j][prefix + name].data, float) for j in columns] for i in range(paradigms)]
+            values = np.array(cells) if not prefix else np.array(cells)[:, 0]
+            more = (f"{prefix}request",) if values.ndim > len(dims) else ()
+            kind = "derived from measured times" if name == "rate" else "measured"
+            table[prefix + name] = ((*dims, *more), values, {"units": units.get(name, "s"), "provenance": kind})
+    return table
 
 
 def _slowest(profiled: dict[str, Value], link: RayleighLink) -> float:
