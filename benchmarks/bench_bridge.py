@@ -12,10 +12,10 @@ import numpy as np
 from common import machine, report
 
 from edgeinfer import bridge
-from edgeinfer.bridge.device.cascade import Device, Order
 from edgeinfer.bridge.device.connection import Connection
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import Trace, read_trace
+from edgeinfer.bridge.work.cascade import Device, Order
 
 REQUESTS = 100
 PRIOR_STEPS, DECODE_STEPS = 16, 8

@@ -20,8 +20,8 @@ min_bandwidth Terminals EdgeNode Band Batch Cell simulate_cell cell
 study plan UnstableError quality allocate_steps""".split()
 #: What every room of the bridge may import.
 GROUND = {"model", "estimates", "network"}
-BRIDGE = ("cascade", "cutting", "tile", "codec", "wire", "exit", "link", "edge", "device", "run")
-#: What each room may import, the rooms of the bridge on three floors.
+BRIDGE = ("cascade", "cutting", "tile", "codec", "wire", "exit", "link", "edge", "device", "work", "run")
+#: What each room may import, the rooms of the bridge on four floors.
 BELOW = {
     "model": set(),
     "estimates": set(),
@@ -31,11 +31,12 @@ BELOW = {
     **dict.fromkeys(("bridge.cascade", "bridge.cutting", "bridge.tile", "bridge.codec", "bridge.wire"), GROUND),
     "bridge.exit": {*GROUND, "bridge.codec"},
     "bridge.link": {*GROUND, "bridge.wire"},
-    "bridge.edge": {*GROUND, "bridge.cascade", "bridge.cutting", "bridge.wire"},
-    "bridge.device": {*GROUND, "bridge.cascade", "bridge.cutting", "bridge.wire"},
+    "bridge.edge": {*GROUND, "bridge.wire"},
+    "bridge.device": {*GROUND, "bridge.wire"},
+    "bridge.work": {*GROUND, *(f"bridge.{room}" for room in ("cascade", "cutting", "wire", "edge", "device"))},
     "bridge.run": {
         *GROUND,
-        *(f"bridge.{room}" for room in ("cascade", "cutting", "exit", "wire", "link", "edge", "device")),
+        *(f"bridge.{room}" for room in ("cascade", "cutting", "exit", "wire", "link", "edge", "device", "work")),
     },
     # Its face hands on what the rooms within have.
     "bridge": {*GROUND, *(f"bridge.{room}" for room in BRIDGE)},

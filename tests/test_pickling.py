@@ -35,6 +35,7 @@ def values():
     run = ei.simulate(PIPELINE, 0.5, [1.0, 2.0], jobs=9, replications=2, rng=1, threads=1)
     row = np.array([0.0, 1.0])
     return [
+        bridge.Run(1.0, row, ("a",), row[:, None], row[:, None], {1: "late"}, {"seed": 1}),
         *(
             NODE,
             LINK,

@@ -108,8 +108,8 @@ def generate_command(
     """
     from edgeinfer import bridge
     from edgeinfer.bridge.cascade import images as picture
-    from edgeinfer.bridge.device.cascade import Device, Order
     from edgeinfer.bridge.wire.trace import Trace
+    from edgeinfer.bridge.work.cascade import Device, Order
 
     if paradigm == "device":
         refuse("not with --paradigm device, which needs no edge", "edge", "wire", "quality", *_EDGE)
@@ -204,8 +204,8 @@ def infer_command(
     Example: edgeinfer infer model.onnx --edge 127.0.0.1:8002 --requests 10 -o outputs.npz
     """
     from edgeinfer import bridge
-    from edgeinfer.bridge.device import network as cut_device
     from edgeinfer.bridge.wire.trace import Trace
+    from edgeinfer.bridge.work.network import CutDevice
 
     if source is not None:
         refuse("is of a random input, not with --input", "seed")
@@ -224,9 +224,9 @@ def infer_command(
         log = stack.enter_context(Trace(trace, "device"))
         options: dict[str, Any] = {**security, "message_bytes": network.message_bytes}
         connection = None if edge is None else stack.enter_context(_connect(edge, **options))
-        device = stack.enter_context(cut_device.CutDevice(network, connection, trace=log))
+        device = stack.enter_context(CutDevice(network, connection, trace=log))
         feeds = given or network.feeds(seed)
-        device.check(feeds)
+        network.check(feeds)
         profile = bridge.NetworkProfile.load(stored) if stored else None
         if where != "auto":
             device.use(bridge.divide(network.graph, [0] * count + [1] * (operations - count)))

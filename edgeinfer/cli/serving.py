@@ -95,10 +95,10 @@ def edge_command(
     """
     from edgeinfer import bridge
     from edgeinfer.bridge.cascade import choices as allocation
-    from edgeinfer.bridge.edge.cascade import Edge
     from edgeinfer.bridge.edge.server import run
     from edgeinfer.bridge.wire import security
     from edgeinfer.bridge.wire.trace import Trace
+    from edgeinfer.bridge.work.cascade import Edge
 
     security.check_listen(host, certificate is not None, insecure)
     credentials = security.server_credentials(certificate, key, client_ca)
@@ -156,10 +156,10 @@ def serve_command(
     Example: edgeinfer serve model.onnx --port 8001
     """
     from edgeinfer.bridge import CutSessions
-    from edgeinfer.bridge.edge.network import CutEdge
     from edgeinfer.bridge.edge.server import run
     from edgeinfer.bridge.wire import security
     from edgeinfer.bridge.wire.trace import Trace
+    from edgeinfer.bridge.work.network import CutEdge
 
     security.check_listen(host, certificate is not None, insecure)
     credentials = security.server_credentials(certificate, key, client_ca)

@@ -12,12 +12,11 @@ import tritonclient.grpc as triton
 from bridge import system
 from bridge.system import CAPTION, SOON, inference
 from edgeinfer.bridge import load, pack, unpack
-from edgeinfer.bridge.device.cascade import Device, Order
 from edgeinfer.bridge.device.connection import Connection, EdgeError
-from edgeinfer.bridge.edge.cascade import Edge
 from edgeinfer.bridge.edge.server import serve
 from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.trace import Trace, read_trace
+from edgeinfer.bridge.work.cascade import Device, Edge, Order
 
 pytestmark = pytest.mark.process
 ORDER = {"caption": CAPTION, "seed": 1, "prior_steps": 4, "decode_steps": 3}
@@ -360,7 +359,7 @@ def test_what_breaks_on_the_edge_is_told_without_its_secrets(tiny_folder):
 
 
 def test_no_request_and_no_stream_lasts_for_ever(tiny_folder, monkeypatch):
-    monkeypatch.setattr("edgeinfer.bridge.edge.cascade.IDLE", 0.2)
+    monkeypatch.setattr("edgeinfer.bridge.work.cascade.CascadeService.idle", 0.2)
     edge = Edge(load(tiny_folder, threads=1), limit=0.3)
     server, port = serve(edge, "127.0.0.1", 0)
     hold = threading.Event()

@@ -18,13 +18,13 @@ import pytest
 from bridge import system
 from bridge.system import CAPTION, SOON
 from edgeinfer import RayleighLink, cli
-from edgeinfer.bridge.device.cascade import Device, Order
 from edgeinfer.bridge.device.connection import Connection, EdgeError
 from edgeinfer.bridge.run.load import load_test
-from edgeinfer.bridge.run.user import Settings
+from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import security
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import read_trace
+from edgeinfer.bridge.work.cascade import Device, Order
 
 pytestmark = pytest.mark.process
 ORDER = Order(CAPTION, 1, "split", 4, 3)
@@ -356,5 +356,5 @@ def test_kill_in_a_load_test(tiny_folder, tmp_path, victim):
 
 
 def test_settings_come_back():
-    settings = Settings("m", "t", "e", "split", "c", 1, 2, 3, [0.5], 1.0, 1.0, True, None)
-    assert Settings(**json.loads(json.dumps(asdict(settings)))) == settings
+    settings = Load(1, [0.5], 0.1, 2.0, None)
+    assert Load(**json.loads(json.dumps(asdict(settings)))) == settings

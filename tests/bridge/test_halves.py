@@ -21,13 +21,12 @@ from bridge.system import SOON
 from edgeinfer import Node, RayleighLink, cli
 from edgeinfer.bridge import CutSessions, EdgeError, best_cuts, cut, divide, write_parts
 from edgeinfer.bridge.device.connection import Connection
-from edgeinfer.bridge.device.network import CutDevice
-from edgeinfer.bridge.edge.network import CutEdge
 from edgeinfer.bridge.edge.server import serve
 from edgeinfer.bridge.link.shaper import Shaper
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import read_trace
+from edgeinfer.bridge.work.network import CutDevice, CutEdge
 from edgeinfer.network.feeds import random_feeds
 
 pytestmark = pytest.mark.process

@@ -19,11 +19,10 @@ from edgeinfer import cli
 from edgeinfer.bridge import CutSessions, EdgeError
 from edgeinfer.bridge.cutting.cuts import divide, furthest
 from edgeinfer.bridge.device.connection import Connection
-from edgeinfer.bridge.device.network import CutDevice
-from edgeinfer.bridge.edge.network import CutEdge
 from edgeinfer.bridge.edge.server import serve
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.work.network import CutDevice, CutEdge
 
 pytestmark = pytest.mark.process
 W = np.random.default_rng(0).standard_normal((4, 4)).astype("f")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import Division, between
 from edgeinfer.bridge.cutting.parts import MANIFEST
+from edgeinfer.network.elements import CROSSING
 from edgeinfer.network.feeds import feeds_that_run
 from edgeinfer.network.files import read_json
 from edgeinfer.network.graphs import Graph, extract, read_graph
@@ -132,6 +133,19 @@ class CutSessions:
         graph = self.graph
         inputs = {name: graph.tensors[name] for name in graph.inputs}
         return feeds_that_run(self.get(graph.inputs, graph.outputs).run, inputs, self._feeds or graph.feeds, seed)[0]
+
+    def check(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """ValueError unless `feeds` are the network's inputs, in type and shape."""
+        graph = self.graph
+        if set(feeds) != set(graph.inputs):
+            raise ValueError(f"inputs = {', '.join(map(repr, feeds))}: must be {', '.join(map(repr, graph.inputs))}")
+        for name in graph.inputs:
+            value, known = feeds[name], graph.tensors[name]
+            if known.dtype not in CROSSING:
+                continue
+            if str(value.dtype) != known.dtype or value.shape != known.shape:
+                shown = f"{value.dtype} {list(value.shape)}"
+                raise ValueError(f"input {name!r} = {shown}: must be {known.dtype} {list(known.shape)}")
 
     @property
     def largest_bits(self) -> int:

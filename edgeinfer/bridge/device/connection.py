@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,6 +37,11 @@ class EdgeError(OSError):
         return type(self), (self.status, self._reason), vars(self)
 
 
+def failure(error: Any) -> EdgeError:
+    """What a grpc.RpcError says."""
+    return EdgeError(error.code().name, str(error.details())[:500])
+
+
 class Connection:
     """A channel to an edge.
 
@@ -59,8 +64,25 @@ class Connection:
         self.negotiate = signalling.negotiator(self._channel)
         self.infer = stub.ModelInfer
         self.stream = stub.ModelStreamInfer
-        self.aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="aside")
         self.metadata = stub.ModelMetadata
+        self.aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="aside")
+
+    def ask(self, call: Any, message: Any, timeout: float) -> Any:
+        """The answer of one of the calls above within `timeout` s; EdgeError where it fails."""
+        try:
+            return call(message, timeout=max(timeout, 0.0))
+        except grpc.RpcError as error:
+            raise failure(error) from None
+
+    def follow(self, message: Any, timeout: float) -> Iterator[Any]:
+        """The answers to one message on a stream of its own, within `timeout` s; EdgeError where it fails."""
+        try:
+            for piece in self.stream(iter([message]), timeout=max(timeout, 0.0)):
+                if piece.error_message:
+                    raise EdgeError("INTERNAL", piece.error_message[:500])
+                yield piece.infer_response
+        except grpc.RpcError as error:
+            raise failure(error) from None
 
     def __enter__(self) -> "Connection":
         return self
@@ -132,8 +154,8 @@ class EdgeStream:
                     deliver(EdgeError(status, piece.error_message[:500]), now)
                 elif deliver is not None:
                     deliver(answer, now)
-        except grpc.RpcError as failure:
-            error = EdgeError(failure.code().name, str(failure.details())[:500])
+        except grpc.RpcError as broken:
+            error = failure(broken)
         with self._lock:
             left = list(waiting.values())
             waiting.clear()

@@ -1,10 +1,9 @@
 """A cut network measured as it runs, both halves as processes with the shaped link between, beside its pipeline."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -16,10 +15,12 @@ from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import Cut, Division
 from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
 from edgeinfer.bridge.exit.queue import poisson
-from edgeinfer.bridge.run.cut_user import Settings
-from edgeinfer.bridge.run.start import link_settings, start
-from edgeinfer.bridge.wire import address, tensors
-from edgeinfer.bridge.wire.tensors import NETWORK
+from edgeinfer.bridge.run.runs import Run
+from edgeinfer.bridge.run.start import NETWORK
+from edgeinfer.bridge.run.testbed import Testbed, ask
+from edgeinfer.bridge.run.user import Load
+from edgeinfer.bridge.wire import tensors
+from edgeinfer.bridge.wire.tensors import NETWORK as MODEL
 from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.model import Pipeline, Transfer
 from edgeinfer.network.feeds import random_feeds
@@ -29,7 +30,7 @@ from edgeinfer.network.profiles import NetworkProfile
 
 #: Between a request's answer and the next request, and between two passes that are timed, s: caches cool alike.
 PAUSE = 0.01
-_START = 120.0
+_LAST = 120.0
 # HTTP/2 puts a header before each frame of data, and answers a message that was read with two updates of its windows.
 _FRAME_BYTES, _FRAME_HEADER, _WINDOW_UPDATES = 16384, 9, 26
 #: What `CutRun` has of each request, s; see there.
@@ -37,40 +38,25 @@ TIMES = ("sojourn", "device", "transfer", "uplink", "downlink", "queue", "edge",
 
 
 @dataclass(frozen=True, eq=False)
-class CutRun(_validate.Frozen):
-    """What a cut network took, request by request, and what its pipeline says.
+class CutRun(Run):
+    """What a cut network took, and what its pipeline says: a `Run` of the stages "device" and "edge".
 
     Attributes
     ----------
     cut : Cut
     pipeline : Pipeline
         The cut's, each transfer with the bits of its message: the tensors and what the protocol puts around them.
-    arrival_rate : float or None, 1/s
-        None: each request came when the one before had been answered.
-    arrivals : (n,) ndarray, s
-        From the first on.
     times : mapping of str to (n,) ndarray, s
         NaN where a request failed. "sojourn": from the arrival to the outputs. "device", "edge": in ONNX Runtime, with
         what a slower device adds. "queue": waiting on the edge. "transfer": from sending to the answer, less the time
         on the edge. Without load also "uplink" and "downlink", from the first byte's coming to the link to the last
         one's leaving it, and "overhead": what is left of the sojourn time; under load NaN, for there requests share the
         link.
-    failures : mapping of int to str
-    provenance : mapping
-        Settings.
     """
 
     cut: Cut
     pipeline: Pipeline
-    arrival_rate: float | None
-    arrivals: NDArray[np.float64]
     times: Mapping[str, NDArray[np.float64]]
-    failures: Mapping[int, str]
-    provenance: Mapping[str, Any]
-
-    def late(self, deadline: float) -> NDArray[np.bool_]:
-        """For each request whether its sojourn time exceeds the deadline, s; one that failed does."""
-        return np.nan_to_num(self.times["sojourn"], nan=np.inf) > _validate.scalar("deadline", deadline, 0, unit="s")
 
 
 def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
@@ -84,10 +70,10 @@ def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
     def zeros(names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         return {name: np.zeros(graph.tensors[name].shape, graph.tensors[name].dtype) for name in names}
 
-    request = tensors.request(NETWORK, "0" * 16, zeros(division.crossing), {"timeout": 10**7})
+    request = tensors.request(MODEL, "0" * 16, zeros(division.crossing), {"timeout": 10**7})
     name_cut(request, graph, division)
     told = {"queue_ns": 10**5, "compute_ns": 10**7}
-    answer = tensors.response(NETWORK, "0" * 16, zeros(division.returned), told, graph.digest)
+    answer = tensors.response(MODEL, "0" * 16, zeros(division.returned), told, graph.digest)
     up, down = (tensors.size(message) for message in (request, answer))
     up, down = (size + _FRAME_HEADER * -(-size // _FRAME_BYTES) for size in (up, down))
     return 8 * up, 8 * (down + _WINDOW_UPDATES)
@@ -238,67 +224,43 @@ def measure_cut(
     slowdown = [float(network.flops_rate / node.flops) for node in cut.nodes]
     if slowdown[0] < 1 - 1e-9 or abs(slowdown[1] - 1) > 1e-9:
         raise ValueError(f"slowdown of device, edge = {slowdown}: must be >= 1, and 1")
-    extra = (slowdown[0] - 1) / slowdown[0] * cut.times[0]
-    division = cut.division
     arrivals = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
+    load = Load(requests, arrivals, PAUSE, slowdown[0], (slowdown[0] - 1) / slowdown[0] * cut.times[0])
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = folder / "model.onnx"
-        loaded, _ = load_model(model)
-        save_model(loaded, path)
-        sizes = dict(shapes or {})
-        shown = {name: list(shape) for name, shape in sizes.items()}
-        where = ""
-        if division.returned:
-            edge = start(
-                "network",
-                model=str(path),
-                shapes=shown,
-                level=level,
-                threads=threads,
-                capacity=requests + 16,
-                limit=deadline,
-                trace=None,
-            )
-            where = address.join("127.0.0.1", stack.enter_context(edge).port(_START))
-        if division.returned and shaped:
-            back = link_settings(cut.downlinks[0] if cut.downlinks else None)
-            link = start(
-                "link",
-                to=where,
-                downlink=back,
-                uplink=link_settings(cut.links[0]),
+        save_model(load_model(model)[0], path)
+        shown = {name: list(shape) for name, shape in (shapes or {}).items()}
+        settings = {"shapes": shown, "level": level}
+        where, chunks = "", []
+        if cut.division.returned:
+            bed = Testbed(
+                path,
+                cut.downlinks[0] if shaped and cut.downlinks else None,
+                uplink=cut.links[0] if shaped else None,
                 slots=slots,
                 seed=seed,
-                trace=str(folder / "link.jsonl"),
+                capacity=requests + 16,
+                limit=deadline,
+                threads=threads,
+                work=NETWORK,
+                settings=settings,
+                traced=False,
             )
-            where = address.join("127.0.0.1", stack.enter_context(link).port(_START))
-        told = Settings(
-            str(path),
-            where,
-            shown,
-            list(cut.places),
-            arrivals,
-            requests,
-            PAUSE,
-            extra,
-            deadline,
-            level,
-            threads,
-            seed,
+            where = stack.enter_context(bed).address
+        rows = ask(
+            load,
+            _LAST + (arrivals[-1] if arrivals else 0) + requests * (deadline + PAUSE + 2 * sum(cut.times)),
+            work=NETWORK,
+            settings=settings | {"model": str(path), "threads": threads},
+            asked={"places": list(cut.places), "deadline": deadline, "seed": seed},
+            edge=where,
+            trace=None,
         )
-        device = stack.enter_context(start("halves", **asdict(told)))
-        if (line := device.line(_START)) != "ready":
-            raise OSError(f"device: said {line!r}, not 'ready'")
-        device.send("go")
-        longest = deadline + PAUSE + 2 * sum(cut.times)
-        rows = json.loads(device.line(_START + (arrivals[-1] if arrivals else 0) + requests * longest))
-        chunks = []
-        if division.returned and shaped and rate is None:
-            chunks = [record for record in read_trace(folder / "link.jsonl") if record["kind"] == "chunk"]
-    provenance = {
+        if where and shaped and rate is None:
+            chunks = [record for record in read_trace(bed.trace("link")) if record["kind"] == "chunk"]
+    provenance = settings | {
         "requests": requests,
-        "level": level,
         "threads": threads,
         "slots": slots,
         "seed": seed,
@@ -306,7 +268,7 @@ def measure_cut(
         "slowdown": slowdown[0],
         "shaped": shaped,
     }
-    return _run(cut, rate, rows, chunks, provenance)
+    return _measured(cut, rate, rows, chunks, provenance)
 
 
 def _checked(cut: Cut) -> NetworkProfile:
@@ -322,38 +284,35 @@ def _same(profiled: Graph, given: Graph) -> None:
         raise ValueError(f"model = {given.name!r}: must be the network that was cut, with the same shapes")
 
 
-def _run(
+def _measured(
     cut: Cut, rate: float | None, rows: list[dict[str, Any]], chunks: list[dict[str, Any]], provenance: dict[str, Any]
 ) -> CutRun:
-    """Times by request, from what the device wrote down and, without load, from the link's trace."""
-    columns = {name: np.array([row[name] for row in rows], float) for name in Settings.MEASURED}
-    times = {
-        "sojourn": columns["done"] - columns["arrival"],
-        "device": columns["device"],
-        "edge": columns["edge"],
-        "queue": columns["queue"],
-        "transfer": columns["received"] - columns["sent"] - columns["queue"] - columns["edge"],
-        "uplink": np.full(len(rows), np.nan),
-        "downlink": np.full(len(rows), np.nan),
-    }
+    """Times by request, from the user's rows and, without load, from the link's trace."""
+    count = len(rows)
+    arrivals, done = (np.array([row[name] for row in rows], float) for name in ("arrival", "done"))
+    times = {name: np.array([row.get(name) for row in rows], float) for name in ("device", "edge", "queue", "transfer")}
+    times |= {name: np.full(count, np.nan) for name in ("uplink", "downlink", "overhead")}
+    times["sojourn"] = done - arrivals
+    computed = np.zeros(count)
+    for number, row in enumerate(rows):
+        for name, _, begin, end, asleep in row["steps"]:
+            if name == "device":
+                computed[number] = end - row["arrival"]
+                times["device"][number] += asleep
+            elif rate is None:
+                times["uplink"][number], times["downlink"][number] = _on_link(chunks, begin, end)
     if rate is None:
-        for number, row in enumerate(rows):
-            times["uplink"][number], times["downlink"][number] = _on_link(chunks, row["sent"], row["received"])
-    # Without load nobody waits on the edge but for its threads, which is overhead, too.
-    spent = sum(np.nan_to_num(times[name]) for name in ("device", "uplink", "edge", "downlink"))
-    times["overhead"] = times["sojourn"] - spent if rate is None else np.full(len(rows), np.nan)
-    crossing = bool(cut.division.returned)
-    if not crossing:
-        times |= {name: np.zeros(len(rows)) for name in ("edge", "queue", "transfer")}
+        # Nobody waits on the edge but for its threads, which is overhead, too.
+        spent = sum(np.nan_to_num(times[name]) for name in ("device", "uplink", "edge", "downlink"))
+        times["overhead"] = times["sojourn"] - spent
+    sojourn, service = np.stack((computed, times["sojourn"]), 1), np.stack((times["device"], times["edge"]), 1)
     failures = {number: row["failure"] for number, row in enumerate(rows) if row["failure"]}
-    arrivals = columns["arrival"] - columns["arrival"][0]
-    return CutRun(cut, message_pipeline(cut), rate, arrivals, times, failures, provenance)
+    run = rate, arrivals - arrivals[0], ("device", "edge"), sojourn, service, failures, provenance
+    return CutRun(*run, cut, message_pipeline(cut), times)
 
 
-def _on_link(chunks: list[dict[str, Any]], sent: float | None, received: float | None) -> tuple[float, float]:
+def _on_link(chunks: list[dict[str, Any]], sent: float, received: float) -> tuple[float, float]:
     """How long one request was on the uplink and its answer on the downlink, s."""
-    if sent is None or received is None:
-        return np.nan, np.nan
     mine = [chunk for chunk in chunks if sent <= chunk["arrived"] and chunk["time"] <= received]
     up = [chunk for chunk in mine if chunk["direction"] == "up"]
     if not up:

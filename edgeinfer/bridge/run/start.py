@@ -1,39 +1,63 @@
 """The system's processes, started with one JSON line of settings.
 
-`python -m edgeinfer.bridge.run.start` reads from stdin what to be, "edge", "network", "link", "device" or "halves",
-with its settings, and ends when stdin closes. A server says "listening on HOST:PORT"; a device says "ready", and begins
-with the next line.
+`python -m edgeinfer.bridge.run.start` reads from stdin what to be, "edge", "link" or "device", with its settings, and
+ends when stdin closes. A server says "listening on HOST:PORT"; a device says "ready", and begins with the next line.
 """
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
+from typing import Any, Protocol
 
+from edgeinfer.bridge.device.connection import Connection
+from edgeinfer.bridge.edge import server
+from edgeinfer.bridge.link import shaper
+from edgeinfer.bridge.run import user
 from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.model import RayleighLink
 
 _LOOPBACK = "127.0.0.1"
+#: The kinds of work of this package, as processes name them.
+CASCADE, NETWORK = "edgeinfer.bridge.work.cascade:Work", "edgeinfer.bridge.work.network:Work"
 
 
-def start(kind: str, **settings: Any) -> Process:
+class Work(Protocol):
+    """A kind of work: a class that a process makes from its settings, on an edge as on a device.
+
+    Attributes
+    ----------
+    message_bytes : int
+        Longest message.
+    """
+
+    message_bytes: int
+
+    def edge(self, **options: Any) -> server.Server:
+        """A server, with options as `Server` takes them."""
+
+    def user(self, connection: Connection | None, **asked: Any) -> user.Asking:
+        """What asks, with settings of JSON."""
+
+
+def start(role: str, **settings: Any) -> Process:
     """Start a process of the system.
 
     Parameters
     ----------
-    kind : {"edge", "network", "link", "device", "halves"}
-        An edge for a cascade, an edge for a network, a link, and a device for either.
+    role : {"edge", "link", "device"}
     **settings
-        What `start_..` of this module, or the device's `Settings`, take; values of JSON.
+        What `edge`, `link` and `device` of this module take; values of JSON.
 
     Returns
     -------
     Process
         To be left through its `with` block.
     """
-    process = Process(("-m", "edgeinfer.bridge.run.start"), kind)
-    process.send(json.dumps({"kind": kind} | settings))
+    process = Process(("-m", "edgeinfer.bridge.run.start"), role)
+    process.send(json.dumps({"role": role} | settings))
     return process
 
 
@@ -42,33 +66,15 @@ def link_settings(link: RayleighLink | None) -> dict[str, float] | None:
     return None if link is None else {name: float(value) for name, value in link.power_budget().items()}
 
 
-def _edge(model: str, capacity: int, batch: int, threads: int | None, trace: str | None) -> None:
-    from edgeinfer.bridge.cascade import runtime
-    from edgeinfer.bridge.edge.cascade import Edge
-    from edgeinfer.bridge.edge.server import run
-    from edgeinfer.bridge.wire.trace import Trace
-
+def edge(work: str, settings: Mapping[str, Any], options: Mapping[str, Any], trace: str | None) -> None:
+    """Serve a kind of work, MODULE:CLASS, made with the settings, with the server's options."""
+    made: Work = resolve_name(work)(**settings)
     with Trace(trace, "edge") as log:
-        edge = Edge(runtime.load(model, threads=threads), capacity=capacity, batch=batch, trace=log)
-        run(edge, _LOOPBACK, 0, watch_stdin=True)
+        serving = made.edge(trace=log, **options)
+        server.run(serving, _LOOPBACK, 0, watch_stdin=True, message_bytes=made.message_bytes)
 
 
-def _network(
-    model: str, shapes: dict[str, list[int]], level: str, threads: int, capacity: int, limit: float, trace: str | None
-) -> None:
-    from edgeinfer.bridge.cutting.sessions import CutSessions
-    from edgeinfer.bridge.edge.network import CutEdge
-    from edgeinfer.bridge.edge.server import run
-    from edgeinfer.bridge.wire.trace import Trace
-
-    sizes = {name: tuple(shape) for name, shape in shapes.items()}
-    sessions = CutSessions(model, sizes, level=level, threads=threads)
-    with Trace(trace, "edge") as log:
-        edge = CutEdge(sessions, capacity=capacity, limit=limit, trace=log)
-        run(edge, _LOOPBACK, 0, watch_stdin=True, message_bytes=sessions.message_bytes)
-
-
-def _link(
+def link(
     to: str,
     downlink: dict[str, float] | None,
     uplink: dict[str, float] | None,
@@ -76,40 +82,34 @@ def _link(
     seed: int,
     trace: str | None,
 ) -> None:
-    from edgeinfer.bridge.link.shaper import Shaper, run
-    from edgeinfer.bridge.wire.trace import Trace
-
-    down, up = (None if link is None else RayleighLink(**link) for link in (downlink, uplink))
+    """Shape what passes to the edge at HOST:PORT; None shapes nothing."""
+    down, up = (None if each is None else RayleighLink(**each) for each in (downlink, uplink))
     with Trace(trace, "link") as log:
-        shaper = Shaper((_LOOPBACK, 0), address.parse("to", to), down, up, slots=slots, seed=seed, trace=log)
-        run(shaper, watch_stdin=True)
+        made = shaper.Shaper((_LOOPBACK, 0), address.parse("to", to), down, up, slots=slots, seed=seed, trace=log)
+        shaper.run(made, watch_stdin=True)
 
 
-def _device(**settings: Any) -> None:
-    from edgeinfer.bridge.run import user
+def device(
+    work: str,
+    settings: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    edge: str,
+    load: Mapping[str, Any],
+    trace: str | None,
+) -> None:
+    """A user's device: a kind of work, its edge's HOST:PORT or "", what it asks, and the `Load` of requests."""
+    made: Work = resolve_name(work)(**settings)
+    connection = Connection(edge, message_bytes=made.message_bytes) if edge else None
+    user.run(made.user(connection, **asked), user.Load(**load), connection, trace)
 
-    user.run(user.Settings(**settings))
 
-
-def _halves(**settings: Any) -> None:
-    from edgeinfer.bridge.run import cut_user
-
-    cut_user.run(cut_user.Settings(**settings))
-
-
-_KINDS: dict[str, Callable[..., None]] = {
-    "edge": _edge,
-    "network": _network,
-    "link": _link,
-    "device": _device,
-    "halves": _halves,
-}
+_ROLES: dict[str, Callable[..., None]] = {"edge": edge, "link": link, "device": device}
 
 
 def main() -> None:
     """The process."""
     settings = json.loads(sys.stdin.readline())
-    _KINDS[settings.pop("kind")](**settings)
+    _ROLES[settings.pop("role")](**settings)
 
 
 if __name__ == "__main__":

@@ -1,186 +1,241 @@
-"""A device whose user asks at random times: Poisson arrivals, requests in flight together, one decoder, FIFO.
+"""A user of a device, who asks at random times or one request after the other, and writes down what each took.
 
-Its process says "ready", begins with the next line on stdin, and says "done".
+Its process says "ready", begins with the next line on stdin, and answers with one JSON line: a row for each request.
 """
 
+import json
 import queue
 import statistics
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgeinfer.bridge.cascade import runtime
-from edgeinfer.bridge.device.cascade import Device, Order
+from edgeinfer.bridge.device.client import Client, Compute, Exchange, Script
 from edgeinfer.bridge.device.connection import Connection, EdgeError
 from edgeinfer.bridge.wire import processes
 from edgeinfer.bridge.wire.trace import Trace
 
-_REPETITIONS = 5
+_WARM_UP = 5
+# Between two looks whether requests are overdue, when no more come, s.
+_OVERDUE = 0.1
+
+
+class Asking(Protocol):
+    """What a kind of work is for a user's device.
+
+    Attributes
+    ----------
+    client : Client
+    """
+
+    client: Client
+
+    def warm_up(self) -> None:
+        """What is due once, before any request."""
+
+    def script(self, number: int, request: str) -> Script[Any]:
+        """The steps of a request."""
+
+    def row(self, done: Any) -> dict[str, Any]:
+        """What its row says of a request besides the steps' times; values of JSON."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the process is told.
+class Load:
+    """How a user asks.
 
     Parameters
     ----------
-    model, trace : str
-        Folder, and file.
-    edge : str
-        HOST:PORT; empty for the device paradigm.
-    paradigm, caption : str
-    prior_steps, decode_steps, seed : int
-        The images' seeds count up from `seed`.
+    requests : int
     arrivals : list of float, s
-        After the start, ascending.
-    deadline : float, s
-        For each request's answer from the edge.
+        After the start, ascending; empty: one request after the other.
+    pause : float, s
+        Before each request, where they come one after the other.
     slowdown : float
-        Of the device: to each request it adds `slowdown` - 1 times its stages' median time without load, asleep. >= 1.
-    negotiate : bool
-        Whether each request begins with signalling.
-    threads : int or None
+        Of the device, >= 1.
+    extra : float, s, optional
+        What that adds to each computing step, asleep; by default `slowdown` - 1 times the median of the steps while
+        warming up.
     """
 
-    model: str
-    trace: str
-    edge: str
-    paradigm: str
-    caption: str
-    prior_steps: int
-    decode_steps: int
-    seed: int
+    requests: int
     arrivals: list[float]
-    deadline: float
-    slowdown: float
-    negotiate: bool
-    threads: int | None
+    pause: float = 0.0
+    slowdown: float = 1.0
+    extra: float | None = None
+
+
+class Request:
+    """A request under way: its script, and its row.
+
+    A row has "arrival" and "done", s on the monotonic clock, "failure", the reason or None, and "steps": for each the
+    name, "device" or "edge", when it was due, begun and ended, and how much of that was asleep, s.
+    """
+
+    def __init__(self, identifier: str, script: Script[Any], arrival: float) -> None:
+        self.identifier, self.script = identifier, script
+        self.row: dict[str, Any] = {"arrival": arrival, "done": None, "failure": None, "steps": []}
+        self.step: Compute | Exchange | None = None
+
+    def advance(self, outcome: Any, work: Asking) -> Compute | Exchange | None:
+        """Hand the script what its step came to: its next step, or None where it has ended."""
+        try:
+            if isinstance(outcome, Exception):
+                self.step = self.script.throw(outcome)
+            else:
+                self.step = self.script.send(outcome)
+            return self.step
+        except StopIteration as end:
+            self.row |= {"done": time.monotonic()} | work.row(end.value)
+        except Exception as error:
+            self.row["failure"] = str(error)
+            if not isinstance(error, EdgeError):
+                work.client.trace.record(
+                    "event", "failed", request=self.identifier, status="INTERNAL", reason=str(error)
+                )
+        self.step = None
+        return None
+
+    def timed(self, name: str, due: float, begin: float, asleep: float = 0.0, end: float | None = None) -> None:
+        """Write down a step that ended, now unless said otherwise."""
+        self.row["steps"].append([name, due, begin, time.monotonic() if end is None else end, asleep])
 
 
 class User:
-    """Sends the orders at their times, and decodes what comes back in the order it comes.
+    """Asks, computes in the order in which computing falls due, and takes what comes from the edge as it comes.
 
     Parameters
     ----------
-    settings : Settings
+    work : Asking
+    load : Load
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.trace = Trace(settings.trace, "device")
-        self.connection = Connection(settings.edge) if settings.edge else None
-        cascade = runtime.load(settings.model, threads=settings.threads)
-        self.device = Device(cascade, self.connection, trace=self.trace)
+    def __init__(self, work: Asking, load: Load) -> None:
+        self.work, self.load = work, load
+        self.requests: list[Request] = []
         self._extra = 0.0
-        self._decoder: queue.SimpleQueue[tuple[str, Order, NDArray[Any] | None, float]] = queue.SimpleQueue()
+        self._due: queue.SimpleQueue[tuple[Request, Compute, float] | None] = queue.SimpleQueue()
+        self._left, self._finished = load.requests, threading.Event()
+        self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        """Load what will run, time it, and open the connection with a request that does not count."""
-        self.device.measure()
-        order, times = self._order(0), []
-        if self.settings.paradigm != "device":
-            end = time.monotonic() + self.settings.deadline
-            *_, answer = self.device.fetch(order, "warm-up", end, deadline=self.settings.deadline)
-        if self.settings.paradigm != "edge":
-            for _ in range(_REPETITIONS):
-                begin = time.monotonic()
-                self._compute("warm-up", order, None if self.settings.paradigm == "device" else answer)
-                times.append(time.monotonic() - begin)
-            self._extra = (self.settings.slowdown - 1) * statistics.median(times)
+        """Let a few requests pass that do not count."""
+        self.work.warm_up()
+        computed = []
+        for _ in range(_WARM_UP):
+            warm = Request("warm-up", self.work.script(0, "warm-up"), time.monotonic())
+            self._alone(warm)
+            if warm.row["failure"]:
+                raise OSError(f"warm-up: {warm.row['failure']}")
+            computed += [end - begin for name, _, begin, end, _ in warm.row["steps"] if name == "device"]
+        extra = (self.load.slowdown - 1) * statistics.median(computed) if computed else 0.0
+        self._extra = extra if self.load.extra is None else self.load.extra
 
     def run(self) -> None:
         """Until every request is answered or has failed."""
-        begin = time.monotonic() + 0.1
-        worker = threading.Thread(target=self._decode, daemon=True)
-        worker.start()
-        asking = []
-        for number, arrival in enumerate(self.settings.arrivals):
-            time.sleep(max(begin + arrival - time.monotonic(), 0.0))
-            self.trace.record("event", "arrival", request=f"{number}", time=begin + arrival)
-            if self.settings.paradigm == "device":
-                self._queue(number, None)
-            else:
-                thread = threading.Thread(target=self._ask, args=(number,), daemon=True)
-                thread.start()
-                asking.append(thread)
-        for thread in asking:
-            thread.join()
-        self._decoder.put(("", self._order(0), None, 0.0))
-        worker.join()
-        if self.connection is not None:
-            self.connection.close()
-        self.trace.close()
-
-    def _order(self, number: int) -> Order:
-        s = self.settings
-        return Order(s.caption, s.seed + number, s.paradigm, s.prior_steps, s.decode_steps)
-
-    def _queue(self, number: int, answer: NDArray[Any] | None) -> None:
-        self.device.queue_length += 1
-        self._decoder.put((str(number), self._order(number), answer, time.monotonic()))
-
-    def _ask(self, number: int) -> None:
-        order, request = self._order(number), str(number)
-        try:
-            end = time.monotonic() + self.settings.deadline
-            *_, answer = self.device.fetch(
-                order, request, end, deadline=self.settings.deadline, negotiate=self.settings.negotiate
-            )
-        except EdgeError as error:
-            self.trace.record("event", "failed", request=request, status=error.status, reason=str(error))
+        if not self.load.arrivals:
+            for number in range(self.load.requests):
+                time.sleep(self.load.pause)
+                self._alone(self._request(number, time.monotonic()))
             return
-        if self.settings.paradigm == "edge":
-            self.trace.record("event", "done", request=request)
-        else:
-            self._queue(number, answer)
+        threading.Thread(target=self._compute, name="device", daemon=True).start()
+        begin = time.monotonic() + 0.1
+        for number, after in enumerate(self.load.arrivals):
+            time.sleep(max(begin + after - time.monotonic(), 0.0))
+            self._go_on(self._request(number, begin + after), None)
+        while not self._finished.wait(_OVERDUE):
+            for request in self.requests:
+                if isinstance(step := request.step, Exchange):
+                    step.expire(time.monotonic())
 
-    def _decode(self) -> None:
-        while True:
-            request, order, answer, queued = self._decoder.get()
-            if not request:
-                return
+    def _request(self, number: int, arrival: float) -> Request:
+        self.work.client.trace.record("event", "arrival", request=str(number), time=arrival)
+        request = Request(str(number), self.work.script(number, str(number)), arrival)
+        self.requests.append(request)
+        return request
+
+    def _alone(self, request: Request) -> None:
+        """A request from its beginning to its end, in this thread."""
+        outcome = None
+        while (step := request.advance(outcome, self.work)) is not None:
             begin = time.monotonic()
-            self.trace.stage("queue", queued, begin, request)
-            try:
-                self._compute(request, order, answer)
-            except ValueError as error:
-                self.trace.record("event", "failed", request=request, status="INTERNAL", reason=str(error))
+            if isinstance(step, Compute):
+                outcome = self._do(request, step, begin)
                 continue
-            finally:
-                self.device.queue_length -= 1
+            try:
+                outcome = step.wait()
+            except Exception as error:
+                outcome = error
+            request.timed("edge", begin, begin)
+        self._ended(request)
+
+    def _go_on(self, request: Request, outcome: Any) -> None:
+        """Begin the next step of a request among others."""
+        while (step := request.advance(outcome, self.work)) is not None:
+            begin = time.monotonic()
+            if isinstance(step, Compute):
+                self.work.client.queue_length += 1
+                self._due.put((request, step, begin))
+                return
+            try:
+                step.start(partial(self._came, request, begin))
+                return
+            except Exception as error:
+                outcome = error
+        self._ended(request)
+
+    def _came(self, request: Request, begin: float, answer: Any, received: float) -> None:
+        request.timed("edge", begin, begin, end=received)
+        self._go_on(request, answer)
+
+    def _compute(self) -> None:
+        while (item := self._due.get()) is not None:
+            request, step, due = item
+            outcome = self._do(request, step, due)
+            self.work.client.queue_length -= 1
+            self._go_on(request, outcome)
+
+    def _do(self, request: Request, step: Compute, due: float) -> Any:
+        """Compute a step, and sleep as long as a slower device would take on."""
+        begin = time.monotonic()
+        try:
+            outcome = step.call()
+        except Exception as error:
+            return error
+        computed = time.monotonic()
+        if self._extra:
             time.sleep(self._extra)
-            self.trace.stage("device", begin, time.monotonic(), request, slowdown=self.settings.slowdown)
-            self.trace.record("event", "done", request=request)
+        end = time.monotonic()
+        request.timed("device", due, begin, end - computed if self._extra else 0.0, end)
+        trace = self.work.client.trace
+        trace.stage("queue", due, begin, request.identifier)
+        trace.stage("device", begin, end, request.identifier, slowdown=self.load.slowdown)
+        return outcome
 
-    def _compute(self, request: str, order: Order, answer: NDArray[Any] | None) -> None:
-        if answer is None:
-            answer = self.device.prior(order, request, self.settings.prior_steps)
-        self.device.decode(order, request, answer, self.settings.decode_steps)
-
-
-def poisson(rate: float, count: int, seed: Any) -> NDArray[np.float64]:
-    """Arrival times of a Poisson process, s.
-
-    Examples
-    --------
-    >>> times = poisson(2.0, 10_000, 1)
-    >>> bool((np.diff(times) > 0).all()), round(10_000 / times[-1], 1)
-    (True, np.float64(2.0))
-    """
-    return np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
+    def _ended(self, request: Request) -> None:
+        if request.row["failure"] is None:
+            self.work.client.trace.record("event", "done", request=request.identifier)
+        if request.identifier.isdecimal():
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    self._due.put(None)
+                    self._finished.set()
 
 
-def run(settings: Settings) -> None:
+def run(work: Asking, load: Load, connection: Connection | None, trace: str | None) -> None:
     """What the process does: warm up, say so, wait for a line, and go through all requests."""
-    user = User(settings)
+    user = User(work, load)
     user.warm_up()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    processes.exit_with_stdin()
-    user.run()
-    print("done", flush=True)
+    with Trace(trace, "device") as work.client.trace:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        processes.exit_with_stdin()
+        user.run()
+        print(json.dumps([request.row for request in user.requests]), flush=True)
+        work.client.close()
+        if connection is not None:
+            connection.close()

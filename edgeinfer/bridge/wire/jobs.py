@@ -48,6 +48,8 @@ class Job:
         self.error: Exception | None = None
         self.done = False
         self.cancelled = False
+        #: Jobs of its batch, itself included.
+        self.companions = 1
 
     def unwanted(self) -> Exception | None:
         """Why the job need not be done, or None."""
@@ -184,7 +186,7 @@ class Jobs:
                     job.notify()
 
         for job in batch:
-            job.begun = time.monotonic()
+            job.begun, job.companions = time.monotonic(), len(batch)
         try:
             results: Sequence[Any] = self._run(batch, progress)
             for job, result in zip(batch, results, strict=True):

@@ -1,0 +1,124 @@
+"""Edge, link and device as processes on loopback."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from edgeinfer.bridge.run.start import CASCADE, link_settings, start
+from edgeinfer.bridge.run.user import Load
+from edgeinfer.bridge.wire import address
+from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.model import RayleighLink
+
+_START = 120.0
+
+
+class Testbed:
+    """An edge and a link as processes on loopback; leaving the `with` block ends them.
+
+    Parameters
+    ----------
+    model : path
+        The cascade's folder, or what else the kind of work takes.
+    link : RayleighLink, optional
+        Shapes the downlink; where neither way is shaped, the device talks to the edge directly.
+    uplink : RayleighLink, optional
+        Shapes the uplink.
+    slots, seed
+        As for `Shaper`.
+    capacity, batch, limit
+        As for `Edge`.
+    threads : int or None
+        Of one network pass, on the edge.
+    folder : path, optional
+        For the traces edge.jsonl, link.jsonl, device.jsonl; a temporary one that is removed by default.
+    work : str
+        The kind of work, MODULE:CLASS; a cascade by default.
+    settings : mapping, optional
+        What it is made with, besides `model` and `threads`; values of JSON.
+    traced : bool
+        Whether the edge keeps a trace.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        link: RayleighLink | None = None,
+        *,
+        uplink: RayleighLink | None = None,
+        slots: str = "fresh",
+        seed: int = 0,
+        capacity: int = 64,
+        batch: int = 1,
+        limit: float = 300.0,
+        threads: int | None = 1,
+        folder: str | os.PathLike[str] | None = None,
+        work: str = CASCADE,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        traced: bool = True,
+    ) -> None:
+        self.model, self._links = Path(model), (link, uplink)
+        self._shaping = {"slots": slots, "seed": seed}
+        self._edge = {
+            "work": work,
+            "settings": {"model": str(model), "threads": threads, **settings},
+            "options": {"capacity": capacity, "batch": batch, "limit": limit},
+        }
+        self._folder, self._traced = folder, traced
+        self._stack = ExitStack()
+        self.edge: Process
+        self.link: Process | None = None
+        self.address = ""
+
+    def __enter__(self) -> "Testbed":
+        with ExitStack() as stack:
+            if self._folder is None:
+                self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            else:
+                self.folder = Path(self._folder)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for name in ("edge", "link", "device"):
+                    self.trace(name).unlink(missing_ok=True)
+            edge = start("edge", **self._edge, trace=str(self.trace("edge")) if self._traced else None)
+            self.edge = stack.enter_context(edge)
+            port = self.edge.port(_START)
+            if any(self._links):
+                down, up = map(link_settings, self._links)
+                to, trace = address.join("127.0.0.1", port), str(self.trace("link"))
+                link = start("link", to=to, downlink=down, uplink=up, **self._shaping, trace=trace)
+                self.link = stack.enter_context(link)
+                port = self.link.port(_START)
+            self.address = address.join("127.0.0.1", port)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def trace(self, process: str) -> Path:
+        """Trace file of "edge", "link" or "device"."""
+        return self.folder / f"{process}.jsonl"
+
+
+def ask(load: Load, seconds: float, **device: Any) -> list[dict[str, Any]]:
+    """Have a user's process ask; settings as for `start.device`, its rows as in `user.Request`.
+
+    Raises
+    ------
+    OSError
+        If it does not start, dies, or takes longer than `seconds` from its first request on.
+    """
+    with start("device", load=asdict(load), **device) as process:
+        if (line := process.line(_START)) != "ready":
+            raise OSError(f"device: said {line!r}, not 'ready'")
+        process.send("go")
+        rows: list[dict[str, Any]] = json.loads(process.line(seconds))
+        return rows

@@ -1,0 +1,159 @@
+"""The halves of a cut network, what they gave, and what a device asks of an edge besides that."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _validate
+from edgeinfer.bridge.cutting.cuts import Cut, Division, between, divide, furthest
+from edgeinfer.bridge.cutting.search import BestCuts, best_cuts
+from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
+from edgeinfer.bridge.device.client import Client
+from edgeinfer.bridge.device.connection import EdgeError
+from edgeinfer.bridge.wire import tensors
+from edgeinfer.bridge.wire.tensors import NETWORK
+from edgeinfer.model import Node, RayleighLink
+from edgeinfer.network.graphs import Graph
+from edgeinfer.network.profiles import NetworkProfile
+
+# Of what an edge is asked in planning, s.
+_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """What a request gave.
+
+    Attributes
+    ----------
+    outputs : dict of str to ndarray
+        The network's.
+    request : str
+        Its id in the traces.
+    ran : {"split", "edge", "device"}
+        Where: on both, on the edge alone, or on the device alone, also after a fallback.
+    division : Division
+        The cut that it was begun with.
+    device_seconds, edge_seconds : float
+        In ONNX Runtime on either half.
+    queue_seconds : float
+        Waiting on the edge.
+    transfer_seconds : float
+        From the request's sending to its answer, less what it spent on the edge: both ways over the link, and what gRPC
+        and its messages cost.
+    seconds : float
+        From the call to the outputs.
+    reason : str
+        Why the device finished alone; empty where the edge helped, or all on the device is best.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    request: str
+    ran: str
+    division: Division
+    device_seconds: float
+    edge_seconds: float
+    queue_seconds: float
+    transfer_seconds: float
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeAnswer:
+    """What came back from the edge, and how long it waited and took there, s."""
+
+    outputs: dict[str, NDArray[Any]]
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    received: float = 0.0
+
+
+class Halves:
+    """A division with the sessions that run either half of it here."""
+
+    def __init__(self, sessions: CutSessions, cut: Cut | Division) -> None:
+        self.division = division = cut.division if isinstance(cut, Cut) else cut
+        self.head = sessions.get(sessions.graph.inputs, division.computed) if division.computed else None
+        self.tail = sessions.get(division.crossing, division.returned) if division.returned else None
+
+
+class RemoteNetwork:
+    """The edge's network, as the device may ask about it; the public names are `CutDevice`'s.
+
+    Parameters
+    ----------
+    client : Client
+    graph : Graph
+        Of the network that the edge should have.
+    """
+
+    def __init__(self, client: Client, graph: Graph) -> None:
+        self._client, self._graph = client, graph
+
+    def prepare(self, division: Division, *, timeout: float, padding: int = 0) -> float:
+        """As `CutDevice.prepare`."""
+        connection, graph = self._client.connection, self._graph
+        timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
+        padding = _validate.whole("padding", padding, 0)
+        message = tensors.request(NETWORK, "prepare", {}, {"prepare": True, "padding": " " * padding})
+        for name in division.crossing:
+            tensor = graph.tensors[name]
+            message.inputs.add(name=name, datatype=tensors.datatype(tensor.dtype), shape=tensor.shape)
+        name_cut(message, graph, division)
+        return told_seconds(connection.ask(connection.infer, message, timeout), "network_ns")
+
+    def cut(self, *, timeout: float) -> Division:
+        """As `CutDevice.edge_cut`."""
+        connection, graph = self._client.connection, self._graph
+        timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
+        answer = connection.ask(connection.metadata, tensors.service().ModelMetadataRequest(name=NETWORK), timeout)
+        if list(answer.versions) != [graph.digest]:
+            text = f"the edge serves a network of digest {list(answer.versions)}: must be {graph.digest!r}"
+            raise EdgeError("FAILED_PRECONDITION", text)
+        for port in answer.inputs:
+            known = graph.tensors.get(port.name)
+            if known is not None and not known.stays and tuple(port.shape) != known.shape:
+                text = f"the edge serves {port.name!r} of sizes {list(port.shape)}: must be {list(known.shape)}"
+                raise EdgeError("FAILED_PRECONDITION", text)
+        try:
+            given, wanted = ([port.name for port in ports] for ports in (answer.inputs, answer.outputs))
+            if set(given) == {name for name in graph.inputs if graph.tensors[name].returns}:
+                return divide(graph, furthest(graph))
+            on_edge = set(between(graph, given, wanted))
+        except ValueError as error:
+            raise EdgeError("DATA_LOSS", str(error)) from None
+        return divide(graph, [int(i in on_edge) for i in range(len(graph.operations))])
+
+    def node(self, profile: NetworkProfile, *, timeout: float) -> Node:
+        """As `CutDevice.edge_node`."""
+        division = self.cut(timeout=timeout)
+        seconds = self.prepare(division, timeout=timeout)
+        whole = division.places == furthest(self._graph)
+        here = float(profile.times.sum() if whole else profile.times[np.array(division.places) == 1].sum())
+        if not seconds > 0 or not here > 0:
+            raise EdgeError("DATA_LOSS", f"time of its network = {seconds:g} s: must be > 0")
+        return profile.node("edge", seconds / here)
+
+    def best_cuts(self, sessions: CutSessions, profile: NetworkProfile | None, slowdown: float) -> BestCuts:
+        """The best cuts for the edge as it says it is; see `CutDevice.plan`."""
+        served = self.cut(timeout=_TIMEOUT)
+        if profile is None:
+            profile = sessions.profile(repetitions=5, warmup=1)
+        if not profile.graph.fits(self._graph):
+            name = profile.graph.name
+            raise ValueError(f"profile: of {name!r}: must be of the network that runs, with the same shapes")
+        # The rate is what the device measures; of the link here only the mean rate counts, as a unit.
+        unit = RayleighLink.from_snr(1.0, 1e6, 1e-3)
+        # Where it serves a part, that is its only cut.
+        among = None if served.places == furthest(self._graph) else [(0,) * len(served.places), served.places]
+        device, edge = profile.node("device", slowdown), self.node(profile, timeout=_TIMEOUT)
+        return best_cuts(profile, device=device, edge=edge, link=unit, downlink=unit, among=among)
+
+
+def told_seconds(answer: Any, name: str) -> float:
+    """What the edge says something took; 0 where it says nothing, or no number."""
+    told = tensors.parameters(answer).get(name)
+    return told * 1e-9 if isinstance(told, int) else 0.0

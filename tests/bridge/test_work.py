@@ -1,0 +1,139 @@
+"""A third kind of work, made in one file, is served, asked under load and measured as the first two are."""
+
+import itertools
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from bridge import system, tally
+from bridge.system import SOON
+from edgeinfer import RayleighLink
+from edgeinfer.bridge import Testbed, read_trace
+from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.run.testbed import ask
+from edgeinfer.bridge.run.user import Load
+from edgeinfer.bridge.wire import tensors
+
+pytestmark = pytest.mark.process
+WORK, COUNT = "bridge.tally:Work", 30
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Lets the processes import the toy."""
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+
+
+def rounds(value):
+    """Rounds until at most 1 is left, by the rules of the game."""
+    count = 0
+    while value > 1:
+        value, count = value // 2, count + 1
+        value += value % 2 if value > 1 else 0
+    return count
+
+
+@pytest.mark.parametrize("rate", [0.0, 200.0])
+def test_several_rounds_between_processes(tmp_path, rate):
+    """Requests one after the other, or in flight together: rounds over a shaped link, with computing between them."""
+    link = RayleighLink(1e7, 31, -100, 100, 1e-3)
+    with Testbed("", link, uplink=link, work=WORK, folder=tmp_path) as bed:
+        rows = ask(
+            Load(COUNT, (np.arange(COUNT) / rate).tolist() if rate else [], slowdown=2.0, extra=1e-3),
+            SOON,
+            work=WORK,
+            settings={},
+            asked={"first": 14},
+            edge=bed.address,
+            trace=str(bed.trace("device")),
+        )
+        records = read_trace(*map(bed.trace, ("edge", "link", "device")))
+    expected = [rounds(14 + number) for number in range(COUNT)]
+    assert [row["failure"] for row in rows] == [None] * COUNT and [row["rounds"] for row in rows] == expected
+    for row in rows:
+        assert row["value"] <= 1
+        assert [step[0] for step in row["steps"]] == ["edge", "device"] * (row["rounds"] - 1) + ["edge"]
+        times = [row["arrival"], *(when for _, due, begin, end, _ in row["steps"] for when in (due, begin, end))]
+        assert times == sorted(times) and times[-1] <= row["done"]
+        assert all(end - begin >= asleep >= 1e-3 for name, _, begin, end, asleep in row["steps"] if name == "device")
+    # One processor: what the device computes does not overlap.
+    computed = sorted(step[2:4] for row in rows for step in row["steps"] if step[0] == "device")
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(computed))
+    halved = [r["request"] for r in records if r["process"] == "edge" and r["kind"] == "stage" and r["name"] == "edge"]
+    assert [halved.count(str(number)) for number in range(COUNT)] == expected
+    assert sum(r["process"] == "device" and r["name"] == "done" for r in records) == COUNT
+    assert any(r["kind"] == "chunk" and r["direction"] == "up" for r in records)
+
+
+def test_kill_of_the_edge_between_rounds(tmp_path):
+    """What was answered stays; everything else fails by name."""
+    outcome = []
+    with Testbed("", work=WORK, folder=tmp_path) as bed:
+        asked = {"work": WORK, "settings": {}, "asked": {"first": 14}, "edge": bed.address, "trace": None}
+        load = Load(200, (np.arange(200) / 20).tolist())
+        thread = threading.Thread(target=lambda: outcome.append(ask(load, SOON, **asked)))
+        thread.start()
+        system.wait(lambda: any(r["request"] == "20" for r in read_trace(bed.trace("edge"))))
+        bed.edge.signal(signal.SIGKILL)
+        thread.join(SOON)
+    [rows] = outcome
+    assert any(row["done"] for row in rows) and any(row["failure"] for row in rows)
+    assert all((row["failure"] is None) == (row["done"] is not None) for row in rows)
+    assert all("edge: UNAVAILABLE" in row["failure"] for row in rows if row["failure"])
+
+
+@contextmanager
+def served(**settings):
+    edge = tally.Work(**settings).edge(capacity=3, limit=SOON)
+    server, port = serve(edge, "127.0.0.1", 0)
+    try:
+        with system.stub(f"127.0.0.1:{port}") as calls:
+            yield calls
+    finally:
+        edge.jobs.close()
+        server.stop(None).wait(SOON)
+
+
+def number(value, identifier):
+    return tensors.request("halve", identifier, {"n": np.array([value])}, {})
+
+
+def test_streams_together_fail_alone():
+    with served() as calls:
+        asked = [number(value, str(value)) for value in (13, -1, 40)] + [tensors.request("other", "x", {}, {})]
+        pieces = {piece.infer_response.id: piece for piece in calls.ModelStreamInfer(iter(asked), timeout=SOON)}
+    assert pieces["13"].error_message == "ArithmeticError in 'halve' on the edge"
+    assert pieces["-1"].error_message == "inputs: must be n, one number >= 0"
+    assert pieces["x"].error_message == "model = 'other': must be 'halve'"
+    answer = pieces["40"].infer_response
+    assert tensors.arrays(answer.outputs, answer.raw_output_contents)["n"].tolist() == [20]
+    told = {name: tensors.parameters(piece.infer_response).get("status") for name, piece in pieces.items()}
+    assert told == {"13": "INTERNAL", "-1": "INVALID_ARGUMENT", "x": "NOT_FOUND", "40": None}
+
+
+def test_streams_in_turn_end_with_the_first_failure():
+    """And tell of the steps of each request."""
+    answered, steps = [], []
+    with served(together=False, slow=4) as calls:
+        with pytest.raises(grpc.RpcError) as failure:
+            for piece in calls.ModelStreamInfer(
+                iter([number(40, "a"), number(-1, "b"), number(40, "c")]), timeout=SOON
+            ):
+                told = tensors.parameters(piece.infer_response)
+                steps += [(told["step"], told["steps"])] if told else []
+                answered += [] if told else [piece.infer_response.id]
+        assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert failure.value.details() == "inputs: must be n, one number >= 0"
+        start = time.monotonic()
+        with pytest.raises(grpc.RpcError) as failure:
+            list(calls.ModelStreamInfer(iter([number(40, "a"), number(40, "b")]), timeout=0.3))
+        assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - start < SOON / 2
+    assert answered == ["a"] and steps == sorted(steps) and 1 <= len(steps) <= 4
