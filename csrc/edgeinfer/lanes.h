@@ -1,5 +1,8 @@
-/* Sixteen random streams side by side, in vectors of eight, for loops whose state stays in registers. Every
- * lane's numbers are those of its stream alone, with the bits of the scalar functions of rng.h. */
+/* Sixteen replications side by side, for loops whose state stays in vector registers. Memory holds one number
+ * a lane, whatever the width of the vectors, which each instruction set has of its own: the loops of
+ * lane_loops.inc are compiled once for each and chosen at run time. Every lane's numbers are those of its
+ * stream alone, with the bits of the scalar functions of rng.h: without contraction to FMA all widths give
+ * the same. */
 #ifndef EDGEINFER_LANES_H
 #define EDGEINFER_LANES_H
 
@@ -7,21 +10,21 @@
 #include <stdint.h>
 
 #include "edgeinfer/rng.h"
+#include "edgeinfer/sampler.h"
+#include "edgeinfer/tandem.h"
 
-enum { EI_WIDTH = 8, EI_GROUPS = 2, EI_LANES = EI_WIDTH * EI_GROUPS };
-
-typedef double ei_reals __attribute__((vector_size(8 * EI_WIDTH)));
-typedef uint64_t ei_words __attribute__((vector_size(8 * EI_WIDTH)));
+enum {
+    EI_LANES = 16,
+    EI_BLOCK = 32 /* jobs drawn and followed together, so that their arrays stay in the first-level cache */
+};
 
 /* One number a lane. */
-typedef union {
-    ei_reals group[EI_GROUPS];
-    double lane[EI_LANES];
+typedef struct {
+    _Alignas(64) double lane[EI_LANES];
 } ei_row;
 
-typedef union {
-    ei_words group[4][EI_GROUPS];
-    uint64_t lane[4][EI_LANES];
+typedef struct {
+    _Alignas(64) uint64_t lane[4][EI_LANES];
 } ei_lanes;
 
 /* Lanes are the streams `first`, first + 1, .. */
@@ -37,41 +40,48 @@ EI_INLINE void ei_lanes_put(ei_lanes *self, int lane, const ei_rng *rng) {
         self->lane[i][lane] = rng->state[i];
 }
 
-EI_DEFINE_NEXT(ei_words_next, ei_words)
-EI_DEFINE_LOG2(ei_reals_log2, ei_reals, ei_words)
+/* A link on the wall clock: the rate of the slot that the last transfer ended in, and when that slot began,
+ * relative to the last arrival, s. */
+typedef struct {
+    double into, rate;
+} ei_wall_clock;
 
-/* Uniforms on (0, 1] in every lane, then `scale` log2 of them plus `shift`: with scale -ln 2 / rate
- * exponentials. Rows [count]. */
-EI_INLINE void ei_lanes_logarithms(ei_lanes *self, size_t count, double scale, double shift,
-                                   ei_row *restrict rows) {
-    for (int h = 0; h < EI_GROUPS; h++) {
-        ei_words state[4], word;
-        for (int i = 0; i < 4; i++)
-            state[i] = self->group[i][h];
-        for (size_t j = 0; j < count; j++) {
-            ei_words_next(state, &word);
-            ei_reals value = 2.0 - (ei_reals)((word >> 12) | 0x3ff0000000000000u);
-            ei_reals_log2(&value, &value);
-            rows[j].group[h] = shift + scale * value;
-        }
-        for (int i = 0; i < 4; i++)
-            self->group[i][h] = state[i];
-    }
-}
+typedef struct {
+    ei_row backlog, waiting, busy;
+    ei_row *service; /* [2 EI_BLOCK], one more used than EI_BLOCK; a deterministic stage's stay as they are */
+    ei_row *time;    /* [EI_BLOCK], sojourn time up to and with the stage */
+    ei_wall_clock clock[EI_LANES];
+} ei_lane_stage;
 
-/* Rates of independent Rayleigh slots, log2(1 + s g) times `scale`, to rate[count][EI_LANES], which may be
- * `work`, rows [count]. In two passes, so that the two logarithms of a rate do not wait for each other; a few
- * dozen rows fit the first-level cache. */
-EI_INLINE void ei_lanes_slots(ei_lanes *self, size_t count, double mean_snr, double scale, ei_row *work,
-                              double *rate) {
-    ei_lanes_logarithms(self, count, -EI_LN2 * mean_snr, 1, work);
-    for (size_t j = 0; j < count; j++)
-        for (int h = 0; h < EI_GROUPS; h++) {
-            ei_reals value = work[j].group[h];
-            ei_reals_log2(&value, &value);
-            value *= scale;
-            memcpy(rate + j * EI_LANES + h * EI_WIDTH, &value, sizeof value);
-        }
-}
+/* EI_LANES replications at once. */
+typedef struct {
+    ei_lanes streams;
+    ei_row elapsed;
+    ei_lane_stage *stages;
+    ei_row *interval;    /* [EI_BLOCK] */
+    ei_row *violations;  /* [deadlines][stages] */
+    uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS]; NULL: none */
+    size_t low, high;    /* bins of the histogram that may be above 0: low .. high - 1 */
+    int kept;            /* lanes that count in the histogram */
+} ei_lane_state;
+
+/* The loops of one width. All counts of rows are <= EI_BLOCK but that of `rates`. */
+typedef struct {
+    int width; /* doubles a vector */
+    /* Exponentials in rows [count]: `scale` log2(u), u uniform on (0, 1], scale = -ln 2 / rate. */
+    void (*exponentials)(ei_lanes *streams, size_t count, double scale, ei_row *rows);
+    /* Rates of independent Rayleigh slots, log2(1 + s g) times `scale`: rate[count] by rows of EI_LANES. */
+    void (*rates)(ei_lanes *streams, size_t count, double mean_snr, double scale, double *rate);
+    /* Draws the services of `count` jobs whose intervals are drawn, and follows them through the stages. */
+    void (*follow)(const ei_tandem *model, const ei_sampler *samplers, ei_lane_state *state, size_t count);
+    /* Counts the times of `count` jobs, of which the first is the replication's job `first`. */
+    void (*count)(const ei_tandem *model, ei_lane_state *state, uint64_t first, size_t count);
+} ei_lane_loops;
+
+/* Of 2, 4 or 8 doubles a vector, or 0: the widest that this processor has. NULL: it has not that width. */
+const ei_lane_loops *ei_lane_loops_of(int width);
+
+/* Defined where the compiler knows the instruction set. */
+extern const ei_lane_loops ei_lane_loops_narrow, ei_lane_loops_avx2, ei_lane_loops_avx512;
 
 #endif

@@ -1,20 +1,10 @@
 #include "edgeinfer/rng.h"
 
-#include "edgeinfer/lanes.h"
-
 static uint64_t splitmix64(uint64_t *state) {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
-}
-
-void ei_lanes_init(ei_lanes *self, const uint64_t entropy[4], uint64_t first) {
-    for (int l = 0; l < EI_LANES; l++) {
-        ei_rng one;
-        ei_rng_init(&one, entropy, first + (uint64_t)l);
-        ei_lanes_put(self, l, &one);
-    }
 }
 
 void ei_rng_init(ei_rng *self, const uint64_t entropy[4], uint64_t stream) {

@@ -47,27 +47,51 @@ static inline double ei_rng_uniform(ei_rng *self) {
     return 2 - value;
 }
 
-/* log2(x) for normal x > 0, for a double or a vector of them; relative error <= 5e-12, which no simulation
- * can see. Our own, since libm's bits depend on the machine, and of operations that every instruction set has
- * as vectors. x = 2^e m, m in [sqrt(1/2), sqrt(2)), t = (m - 1) / (m + 1), log2(m) = t P(t^2), P the
- * interpolation of log2((1 + t) / (1 - t)) / t at the Chebyshev nodes. */
-#define EI_DEFINE_LOG2(name, real, word)                                                                     \
+/* log2(x) for normal x > 0, for `many` doubles or vectors of them; relative error <= 5e-12, which no
+ * simulation can see. Our own, since libm's bits depend on the machine, and of operations that every
+ * instruction set has as vectors. x = 2^e m, m in [sqrt(1/2), sqrt(2)), t = (m - 1) / (m + 1), log2(m) = t
+ * P(t^2), P the interpolation of log2((1 + t) / (1 - t)) / t at the Chebyshev nodes. Step by step over all of
+ * them, as a processor does not look far enough ahead to do the next beside the one before. */
+#define EI_DEFINE_LOG2(name, real, word, many)                                                               \
     EI_INLINE void name(const real *x, real *result) {                                                       \
         union {                                                                                              \
             real number;                                                                                     \
             word bits;                                                                                       \
-        } m = {*x}, e;                                                                                       \
-        word biased = m.bits - (0x3fe6a09e667f3bcdu - 0x3ff0000000000000u);                                  \
-        m.bits = (biased & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu;                                       \
-        e.bits = (biased >> 52) | 0x4330000000000000u; /* 2^52 + 1023 + e */                                 \
-        real t = (m.number - 1.0) / (m.number + 1.0), q = t * t, r = q * q;                                  \
-        real low = 2.8853900817899870491 + 0.96179667345154847493 * q;                                       \
-        real middle = 0.57708356600486586122 + 0.41167376623771059218 * q;                                   \
-        *result = (e.number - (4503599627370496.0 + 1023)) +                                                 \
-                  t * (low + r * (middle + r * 0.34071204156190859826));                                     \
+        } m[many], e[many];                                                                                  \
+        real t[many], q[many], r[many], low[many], high[many];                                               \
+        for (int i = 0; i < (many); i++) {                                                                   \
+            m[i].number = x[i];                                                                              \
+            m[i].bits -= 0x3fe6a09e667f3bcdu - 0x3ff0000000000000u;                                          \
+            e[i].bits = (m[i].bits >> 52) | 0x4330000000000000u; /* 2^52 + 1023 + e */                       \
+            m[i].bits = (m[i].bits & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu;                             \
+        }                                                                                                    \
+        for (int i = 0; i < (many); i++)                                                                     \
+            t[i] = (m[i].number - 1.0) / (m[i].number + 1.0);                                                \
+        for (int i = 0; i < (many); i++)                                                                     \
+            q[i] = t[i] * t[i];                                                                              \
+        for (int i = 0; i < (many); i++) {                                                                   \
+            r[i] = q[i] * q[i];                                                                              \
+            low[i] = 0.96179667345154847493 * q[i];                                                          \
+            high[i] = 0.41167376623771059218 * q[i];                                                         \
+        }                                                                                                    \
+        for (int i = 0; i < (many); i++) {                                                                   \
+            high[i] = 0.57708356600486586122 + high[i];                                                      \
+            low[i] = 2.8853900817899870491 + low[i];                                                         \
+            q[i] = r[i] * 0.34071204156190859826;                                                            \
+        }                                                                                                    \
+        for (int i = 0; i < (many); i++)                                                                     \
+            high[i] = high[i] + q[i];                                                                        \
+        for (int i = 0; i < (many); i++)                                                                     \
+            high[i] = r[i] * high[i];                                                                        \
+        for (int i = 0; i < (many); i++)                                                                     \
+            low[i] = low[i] + high[i];                                                                       \
+        for (int i = 0; i < (many); i++)                                                                     \
+            low[i] = t[i] * low[i];                                                                          \
+        for (int i = 0; i < (many); i++)                                                                     \
+            result[i] = (e[i].number - (4503599627370496.0 + 1023)) + low[i];                                \
     }
 
-EI_DEFINE_LOG2(ei_real_log2, double, uint64_t)
+EI_DEFINE_LOG2(ei_real_log2, double, uint64_t, 1)
 
 static inline double ei_log2(double x) {
     ei_real_log2(&x, &x);

@@ -1,7 +1,6 @@
 #include "edgeinfer/sampler.h"
 
 #include "edgeinfer/lanes.h"
-#include "edgeinfer/multiversion.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -107,25 +106,11 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
     }
 }
 
-EI_MULTIVERSION static void fill_rates(size_t count, double bandwidth, double mean_snr, ei_lanes *streams,
-                                       double *rate) {
-    enum { ROWS = 32 };
-    ei_row rows[ROWS];
-    ei_lanes local = *streams;
-    size_t part;
-    for (; count >= EI_LANES; count -= part * EI_LANES, rate += part * EI_LANES) {
-        part = count / EI_LANES < ROWS ? count / EI_LANES : ROWS;
-        ei_lanes_slots(&local, part, mean_snr, bandwidth, rows, rate);
-    }
-    ei_lanes_slots(&local, 1, mean_snr, bandwidth, rows, rows[0].lane);
-    memcpy(rate, rows[0].lane, count * sizeof *rate);
-}
-
 int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const uint64_t entropy[4], double *rate) {
     if (!(bandwidth > 0) || !isfinite(bandwidth) || !(mean_snr > 0) || !isfinite(mean_snr))
         return EI_ERR_DOMAIN;
     ei_lanes streams;
     ei_lanes_init(&streams, entropy, 0);
-    fill_rates(count, bandwidth, mean_snr, &streams, rate);
+    ei_lane_loops_of(0)->rates(&streams, count, mean_snr, bandwidth, rate);
     return EI_OK;
 }

@@ -1,7 +1,6 @@
 #include "edgeinfer/tandem.h"
 
 #include "edgeinfer/lanes.h"
-#include "edgeinfer/multiversion.h"
 #include "edgeinfer/parallel.h"
 
 #include <math.h>
@@ -9,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Jobs that are drawn and followed together, so that their arrays stay in the first-level cache; jobs between
- * two looks at the monitor; slots drawn together. */
-enum { BLOCK = 32, CHUNK = 4096, STEPS = 16 };
+/* Jobs between two looks at the monitor. */
+enum { BLOCK = EI_BLOCK, CHUNK = 4096 };
 
 double ei_arrival_mean(const ei_arrival *self) {
     const double *p = self->parameter;
@@ -53,17 +51,12 @@ double ei_arrival_draw(const ei_arrival *self, ei_rng *rng) {
 typedef struct {
     const ei_tandem *model;
     const ei_tandem_result *result;
+    const ei_lane_loops *loops;
     ei_sampler *samplers;
     _Atomic uint64_t *histogram;
 } run_context;
 
-/* A link on the wall clock: the rate of the slot that the last transfer ended in, and when that slot began,
- * relative to the last arrival, s. */
-typedef struct {
-    double into, rate;
-} wall_clock;
-
-static double wall_clock_draw(const ei_sampler *sampler, wall_clock *clock, double start, ei_rng *rng) {
+static double wall_clock_draw(const ei_sampler *sampler, ei_wall_clock *clock, double start, ei_rng *rng) {
     double slot = sampler->slot, passed = floor((start - clock->into) / slot);
     if (passed > 0) {
         clock->into += passed * slot;
@@ -81,40 +74,10 @@ static double wall_clock_draw(const ei_sampler *sampler, wall_clock *clock, doub
     }
 }
 
-/* EI_LANES replications at once. */
-typedef struct {
-    ei_row backlog, waiting, busy;
-    ei_row *service; /* [2 BLOCK], one more used than BLOCK */
-    ei_row *time;    /* [BLOCK], sojourn time up to and with the stage */
-    wall_clock clock[EI_LANES];
-} lane_stage;
-
-typedef struct {
-    ei_lanes streams;
-    ei_row elapsed;
-    lane_stage *stages;
-    ei_row *interval;    /* [BLOCK] */
-    ei_row *violations;  /* [deadlines][stages] */
-    uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS]; NULL: none */
-    size_t low, high;    /* bins of the histogram that may be above 0: low .. high - 1 */
-    int kept;            /* lanes that count in the histogram */
-} lane_state;
-
-/* The elements of `yes` where mask is all ones, of `no` where it is 0. By pointers, since vectors as
- * arguments have no stable ABI. */
-EI_INLINE void choose(const ei_words *mask, const ei_reals *yes, const ei_reals *no, ei_reals *result) {
-    *result = (ei_reals)((*mask & (ei_words)*yes) | (~*mask & (ei_words)*no));
-}
-
-EI_INLINE void larger(const ei_reals *a, const ei_reals *b, ei_reals *result) {
-    ei_words mask = (ei_words)(*a > *b);
-    choose(&mask, a, b, result);
-}
-
-EI_INLINE void draw_arrivals(const ei_arrival *arrival, ei_lanes *streams, size_t count,
-                             ei_row *restrict interval) {
+static void draw_arrivals(const ei_lane_loops *loops, const ei_arrival *arrival, ei_lanes *streams,
+                          size_t count, ei_row *restrict interval) {
     if (arrival->kind == EI_ARRIVAL_POISSON) {
-        ei_lanes_logarithms(streams, count, -EI_LN2 / arrival->parameter[0], 0, interval);
+        loops->exponentials(streams, count, -EI_LN2 / arrival->parameter[0], interval);
         return;
     }
     for (int l = 0; l < EI_LANES; l++) {
@@ -125,139 +88,8 @@ EI_INLINE void draw_arrivals(const ei_arrival *arrival, ei_lanes *streams, size_
     }
 }
 
-/* Slot by slot. A lane goes on to its next transfer when one ends, and rests when it has `count`: its stream
- * is then set to the word after the last that it used. */
-EI_INLINE void draw_slots(const ei_sampler *sampler, ei_lanes *streams, size_t count,
-                          ei_row *restrict service) {
-    ei_row rate[STEPS];
-    const ei_reals none = {0}, carry = none + sampler->carry;
-    ei_row left = {.group = {carry, carry}}, slots = {0}, value;
-    union {
-        ei_words group[EI_GROUPS];
-        uint64_t lane[EI_LANES];
-    } ended;
-    size_t done[EI_LANES] = {0}, going = EI_LANES;
-    while (going > 0) {
-        const ei_lanes before = *streams;
-        int used[EI_LANES] = {0};
-        ei_lanes_slots(streams, STEPS, sampler->mean_snr, 1, rate, rate[0].lane);
-        for (int step = 0; step < STEPS; step++) {
-            for (int h = 0; h < EI_GROUPS; h++) {
-                ei_reals more = slots.group[h] + 1.0, less = left.group[h] - rate[step].group[h];
-                ei_words end = (ei_words)(rate[step].group[h] >= left.group[h]);
-                value.group[h] = sampler->slot * (slots.group[h] + left.group[h] / rate[step].group[h]);
-                choose(&end, &none, &more, &slots.group[h]);
-                choose(&end, &carry, &less, &left.group[h]);
-                ended.group[h] = end & 1;
-            }
-            /* Whether a lane's transfer ended or not, its place is written: the last to write is right. */
-            for (int l = 0; l < EI_LANES; l++) {
-                size_t resting = done[l] >= count;
-                service[done[l]].lane[l] = value.lane[l];
-                done[l] += ended.lane[l] & (resting ^ 1);
-                used[l] += (int)(resting ^ 1);
-            }
-        }
-        going = 0;
-        for (int l = 0; l < EI_LANES; l++) {
-            going += done[l] < count;
-            if (used[l] == STEPS)
-                continue;
-            ei_rng rng = ei_lanes_take(&before, l);
-            for (int step = 0; step < used[l]; step++)
-                ei_rng_next(&rng);
-            ei_lanes_put(streams, l, &rng);
-        }
-    }
-}
-
-/* The quantile table in all lanes: the arithmetic of ei_sampler_draw. */
-EI_INLINE void draw_table(const ei_sampler *sampler, ei_lanes *streams, size_t count,
-                          ei_row *restrict service) {
-    const double *restrict table = sampler->quantile;
-    for (int h = 0; h < EI_GROUPS; h++) {
-        ei_words state[4];
-        union {
-            ei_words all;
-            uint64_t lane[EI_WIDTH];
-        } word;
-        for (int i = 0; i < 4; i++)
-            state[i] = streams->group[i][h];
-        for (size_t j = 0; j < count; j++) {
-            ei_words_next(state, &word.all);
-            for (int l = 0; l < EI_WIDTH; l++)
-                service[j].lane[h * EI_WIDTH + l] = ei_quantile(table, word.lane[l]);
-        }
-        for (int i = 0; i < 4; i++)
-            streams->group[i][h] = state[i];
-    }
-}
-
-EI_INLINE void draw_services(const ei_sampler *sampler, ei_lanes *streams, size_t count,
-                             ei_row *restrict service) {
-    const ei_service_kind kind = sampler->service.kind;
-    if (kind == EI_SERVICE_DETERMINISTIC) {
-        for (size_t j = 0; j < count; j++)
-            for (int h = 0; h < EI_GROUPS; h++)
-                service[j].group[h] = sampler->service.time + (ei_reals){0};
-    } else if (kind == EI_SERVICE_EXPONENTIAL) {
-        ei_lanes_logarithms(streams, count, -EI_LN2 * sampler->service.time, 0, service);
-    } else if (kind == EI_SERVICE_TRANSFER && sampler->quantile == NULL) {
-        draw_slots(sampler, streams, count, service);
-    } else if (kind == EI_SERVICE_TRANSFER) {
-        draw_table(sampler, streams, count, service);
-    } else {
-        for (int l = 0; l < EI_LANES; l++) {
-            ei_rng rng = ei_lanes_take(streams, l);
-            for (size_t j = 0; j < count; j++)
-                service[j].lane[l] = ei_sampler_draw(sampler, &rng);
-            ei_lanes_put(streams, l, &rng);
-        }
-    }
-}
-
-/* One FIFO server: jobs that come at `arrived` (NULL: at 0) after their arrival to the system. */
-EI_INLINE void follow_server(lane_stage *stage, const ei_row *restrict interval,
-                             const ei_row *restrict arrived, size_t count) {
-    const ei_reals none = {0};
-    const ei_row *restrict services = stage->service;
-    ei_row *restrict time = stage->time;
-    ei_row backlog = stage->backlog, waiting = stage->waiting, busy = stage->busy;
-    for (size_t j = 0; j < count; j++)
-        for (int h = 0; h < EI_GROUPS; h++) {
-            ei_reals at = arrived == NULL ? none : arrived[j].group[h];
-            ei_reals start = backlog.group[h] - interval[j].group[h];
-            larger(&at, &start, &start);
-            waiting.group[h] += start - at;
-            busy.group[h] += services[j].group[h];
-            time[j].group[h] = backlog.group[h] = start + services[j].group[h];
-        }
-    stage->backlog = backlog;
-    stage->waiting = waiting;
-    stage->busy = busy;
-}
-
-/* One request occupies the whole path: it waits before the first stage, until the last one is free. */
-EI_INLINE void follow_serial(lane_stage *stages, size_t stage_count, const ei_row *interval, size_t count) {
-    const ei_reals none = {0};
-    ei_row *free_at = &stages[stage_count - 1].backlog;
-    for (size_t j = 0; j < count; j++)
-        for (int h = 0; h < EI_GROUPS; h++) {
-            ei_reals x = free_at->group[h] - interval[j].group[h];
-            larger(&none, &x, &x);
-            stages[0].waiting.group[h] += x;
-            for (size_t k = 0; k < stage_count; k++) {
-                ei_reals service = stages[k].service[j].group[h];
-                stages[k].busy.group[h] += service;
-                x += service;
-                stages[k].time[j].group[h] = x;
-            }
-            free_at->group[h] = x;
-        }
-}
-
 /* Links on the wall clock draw a service when its start is known: lane by lane. */
-static void follow_wall_clock(const run_context *self, lane_state *lanes, size_t count) {
+static void follow_wall_clock(const run_context *self, ei_lane_state *lanes, size_t count) {
     const size_t stages = self->model->stage_count;
     for (int l = 0; l < EI_LANES; l++) {
         ei_rng rng = ei_lanes_take(&lanes->streams, l);
@@ -269,7 +101,7 @@ static void follow_wall_clock(const run_context *self, lane_state *lanes, size_t
                 lanes->stages[k].clock[l].into -= interval;
             }
             for (size_t k = 0; k < stages; k++) {
-                lane_stage *stage = &lanes->stages[k];
+                ei_lane_stage *stage = &lanes->stages[k];
                 const ei_sampler *sampler = &self->samplers[k];
                 double start = stage->backlog.lane[l];
                 if (self->model->serial)
@@ -289,68 +121,20 @@ static void follow_wall_clock(const run_context *self, lane_state *lanes, size_t
     }
 }
 
-EI_INLINE void enter(lane_state *lanes, size_t stage, const ei_row *time) {
-    for (int l = 0; l < lanes->kept; l++) {
-        uint64_t bits;
-        memcpy(&bits, &time->lane[l], sizeof bits);
-        const size_t bin = (size_t)(bits << 1 >> (EI_HISTOGRAM_SHIFT + 1)); /* without the sign of -0 */
-        lanes->histogram[stage * EI_HISTOGRAM_BINS + bin]++;
-        lanes->low = bin < lanes->low ? bin : lanes->low;
-        lanes->high = bin < lanes->high ? lanes->high : bin + 1;
-    }
-}
-
-EI_INLINE void count_above(const ei_row *time, size_t count, double limit, ei_row *violations) {
-    for (int h = 0; h < EI_GROUPS; h++) {
-        ei_words above = {0};
-        for (size_t j = 0; j < count; j++)
-            above -= (ei_words)(time[j].group[h] > limit);
-        violations->group[h] += __builtin_convertvector(above, ei_reals);
-    }
-}
-
 /* Jobs first .. last - 1, at most BLOCK of them. */
-EI_MULTIVERSION static void simulate_block(const run_context *self, lane_state *lanes, uint64_t first,
-                                           uint64_t last) {
+static void simulate_block(const run_context *self, ei_lane_state *lanes, uint64_t first, uint64_t last) {
     const ei_tandem *model = self->model;
-    const size_t stages = model->stage_count, deadlines = model->deadline_count,
-                 count = (size_t)(last - first),
-                 stride = model->jobs < EI_HISTOGRAM_STRIDE ? 1 : EI_HISTOGRAM_STRIDE;
-    ei_lanes streams = lanes->streams;
-    draw_arrivals(&model->arrival, &streams, count, lanes->interval);
-    if (model->link == EI_LINK_WALL_CLOCK) {
-        lanes->streams = streams;
+    const size_t count = (size_t)(last - first);
+    draw_arrivals(self->loops, &model->arrival, &lanes->streams, count, lanes->interval);
+    if (model->link == EI_LINK_WALL_CLOCK)
         follow_wall_clock(self, lanes, count);
-        streams = lanes->streams;
-    } else {
-        for (size_t k = 0; k < stages; k++)
-            draw_services(&self->samplers[k], &streams, count, lanes->stages[k].service);
-        if (model->serial)
-            follow_serial(lanes->stages, stages, lanes->interval, count);
-        else
-            for (size_t k = 0; k < stages; k++)
-                follow_server(&lanes->stages[k], lanes->interval, k > 0 ? lanes->stages[k - 1].time : NULL,
-                              count);
-    }
-    lanes->streams = streams;
-    if (first < model->warmup)
-        return;
-    ei_row elapsed = lanes->elapsed;
-    for (size_t j = 0; j < count; j++)
-        for (int h = 0; h < EI_GROUPS; h++)
-            elapsed.group[h] += lanes->interval[j].group[h];
-    lanes->elapsed = elapsed;
-    for (size_t k = 0; k < stages; k++) {
-        const ei_row *time = lanes->stages[k].time;
-        for (size_t d = 0; d < deadlines; d++)
-            count_above(time, count, model->deadlines[d], &lanes->violations[d * stages + k]);
-        if (lanes->histogram != NULL)
-            for (size_t j = (size_t)(-first % stride); j < count; j += stride)
-                enter(lanes, k, &time[j]);
-    }
+    else
+        self->loops->follow(model, self->samplers, lanes, count);
+    if (first >= model->warmup)
+        self->loops->count(model, lanes, first, count);
 }
 
-static void simulate_jobs(const run_context *self, lane_state *lanes, uint64_t first, uint64_t last) {
+static void simulate_jobs(const run_context *self, ei_lane_state *lanes, uint64_t first, uint64_t last) {
     while (first < last) {
         uint64_t end = last - first < BLOCK ? last : first + BLOCK;
         simulate_block(self, lanes, first, end);
@@ -366,7 +150,7 @@ uint64_t ei_tandem_batch_end(const ei_tandem *self, size_t index) {
 }
 
 /* The sums so far, as those at the end of a batch. */
-static void store_batch(const run_context *self, const lane_state *lanes, size_t first, size_t batch) {
+static void store_batch(const run_context *self, const ei_lane_state *lanes, size_t first, size_t batch) {
     const ei_tandem *model = self->model;
     const ei_tandem_result *result = self->result;
     const size_t stages = model->stage_count, width = model->deadline_count * stages;
@@ -383,7 +167,7 @@ static void store_batch(const run_context *self, const lane_state *lanes, size_t
 }
 
 /* Jobs of EI_LANES replications, a chunk at a time; no chunk goes beyond the warm-up or a batch. */
-static int simulate_chunks(const run_context *self, lane_state *lanes, size_t first, ei_parallel *run) {
+static int simulate_chunks(const run_context *self, ei_lane_state *lanes, size_t first, ei_parallel *run) {
     const ei_tandem *model = self->model;
     size_t batch = 0;
     uint64_t end = 0, mark = model->warmup > 0 ? model->warmup : ei_tandem_batch_end(model, 0);
@@ -413,7 +197,7 @@ static int replicate(void *context, size_t group, ei_parallel *run) {
     const size_t stages = model->stage_count, deadlines = model->deadline_count, first = group * EI_LANES;
     const size_t kept = model->replications - first < EI_LANES ? model->replications - first : EI_LANES;
     int status = EI_ERR_NO_MEMORY;
-    lane_state lanes = {.kept = (int)kept, .low = EI_HISTOGRAM_BINS, .high = 0};
+    ei_lane_state lanes = {.kept = (int)kept, .low = EI_HISTOGRAM_BINS, .high = 0};
     /* Aligned, so that no vector straddles a cache line; and every array starts a whole number of pages of
      * 4 KiB after the first, so that no store seems to overlap a load that runs ahead of it. */
     const size_t rows = BLOCK + stages * 3 * BLOCK + deadlines * stages;
@@ -431,6 +215,10 @@ static int replicate(void *context, size_t group, ei_parallel *run) {
     for (size_t k = 0; k < stages; k++) {
         lanes.stages[k].time = lanes.interval + BLOCK + k * 3 * BLOCK;
         lanes.stages[k].service = lanes.stages[k].time + BLOCK;
+        if (model->stages[k].kind == EI_SERVICE_DETERMINISTIC)
+            for (size_t j = 0; j < BLOCK; j++)
+                for (int l = 0; l < EI_LANES; l++)
+                    lanes.stages[k].service[j].lane[l] = model->stages[k].time;
         if (model->link == EI_LINK_WALL_CLOCK && model->stages[k].kind == EI_SERVICE_TRANSFER)
             for (int l = 0; l < EI_LANES; l++) {
                 ei_rng rng = ei_lanes_take(&lanes.streams, l);
@@ -462,7 +250,9 @@ int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_moni
     if (self->stage_count == 0 || self->replications == 0 || self->jobs == 0)
         goto out;
     status = EI_ERR_DOMAIN;
-    if (!(interval > 0) || self->batches == 0 || (self->batches - 1) > (self->jobs - 1) / BLOCK)
+    context.loops = ei_lane_loops_of(self->width);
+    if (context.loops == NULL || !(interval > 0) || self->batches == 0 ||
+        (self->batches - 1) > (self->jobs - 1) / BLOCK)
         goto out;
     for (size_t d = 0; d < self->deadline_count; d++)
         if (isnan(self->deadlines[d]))

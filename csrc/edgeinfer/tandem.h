@@ -49,6 +49,8 @@ typedef struct {
     ei_link_mode link;
     uint64_t entropy[4];
     size_t threads;
+    int width; /* doubles a vector, 2, 4 or 8 as far as the processor has them; 0: the widest; all give the
+                  same bits */
 } ei_tandem;
 
 /* Jobs of a replication up to the end of batch `index` < batches: equal parts, in whole blocks of 32 jobs. */
