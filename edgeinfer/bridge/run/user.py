@@ -19,7 +19,7 @@ from edgeinfer.bridge.wire import processes
 from edgeinfer.bridge.wire.trace import Trace
 
 _WARM_UP = 5
-# Between two looks whether requests are overdue, when no more come, s.
+# Between two looks whether requests are overdue, while nothing is computed, s.
 _OVERDUE = 0.1
 
 
@@ -118,8 +118,7 @@ class User:
         self.requests: list[Request] = []
         self._extra = 0.0
         self._due: queue.SimpleQueue[tuple[Request, Compute, float] | None] = queue.SimpleQueue()
-        self._left, self._finished = load.requests, threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._left = threading.Lock(), 0
 
     def warm_up(self) -> None:
         """Let a few requests pass that do not count."""
@@ -127,7 +126,9 @@ class User:
         computed = []
         for _ in range(_WARM_UP):
             warm = Request("warm-up", self.work.script(0, "warm-up"), time.monotonic())
-            self._alone(warm)
+            self._left = 1
+            self._go_on(warm, None)
+            self._compute()
             if warm.row["failure"]:
                 raise OSError(f"warm-up: {warm.row['failure']}")
             computed += [end - begin for name, _, begin, end, _ in warm.row["steps"] if name == "device"]
@@ -139,38 +140,24 @@ class User:
         if not self.load.arrivals:
             for number in range(self.load.requests):
                 time.sleep(self.load.pause)
-                self._alone(self._request(number, time.monotonic()))
+                self._left = 1
+                self._go_on(self._request(number, time.monotonic()), None)
+                self._compute()
             return
-        threading.Thread(target=self._compute, name="device", daemon=True).start()
+        self._left = self.load.requests
+        computing = threading.Thread(target=self._compute, name="device", daemon=True)
+        computing.start()
         begin = time.monotonic() + 0.1
         for number, after in enumerate(self.load.arrivals):
             time.sleep(max(begin + after - time.monotonic(), 0.0))
             self._go_on(self._request(number, begin + after), None)
-        while not self._finished.wait(_OVERDUE):
-            for request in self.requests:
-                if isinstance(step := request.step, Exchange):
-                    step.expire(time.monotonic())
+        computing.join()
 
     def _request(self, number: int, arrival: float) -> Request:
         self.work.client.trace.record("event", "arrival", request=str(number), time=arrival)
         request = Request(str(number), self.work.script(number, str(number)), arrival)
         self.requests.append(request)
         return request
-
-    def _alone(self, request: Request) -> None:
-        """A request from its beginning to its end, in this thread."""
-        outcome = None
-        while (step := request.advance(outcome, self.work)) is not None:
-            begin = time.monotonic()
-            if isinstance(step, Compute):
-                outcome = self._do(request, step, begin)
-                continue
-            try:
-                outcome = step.wait()
-            except Exception as error:
-                outcome = error
-            request.timed("edge", begin, begin)
-        self._ended(request)
 
     def _go_on(self, request: Request, outcome: Any) -> None:
         """Begin the next step of a request among others."""
@@ -192,7 +179,17 @@ class User:
         self._go_on(request, answer)
 
     def _compute(self) -> None:
-        while (item := self._due.get()) is not None:
+        """Compute what falls due until no request is left, and see that none waits for ever."""
+        while True:
+            try:
+                item = self._due.get(timeout=_OVERDUE)
+            except queue.Empty:
+                for request in self.requests:
+                    if isinstance(request.step, Exchange):
+                        request.step.expire(time.monotonic())
+                continue
+            if item is None:
+                return
             request, step, due = item
             outcome = self._do(request, step, due)
             self.work.client.queue_length -= 1
@@ -218,12 +215,10 @@ class User:
     def _ended(self, request: Request) -> None:
         if request.row["failure"] is None:
             self.work.client.trace.record("event", "done", request=request.identifier)
-        if request.identifier.isdecimal():
-            with self._lock:
-                self._left -= 1
-                if not self._left:
-                    self._due.put(None)
-                    self._finished.set()
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._due.put(None)
 
 
 def run(work: Asking, load: Load, connection: Connection | None, trace: str | None) -> None:

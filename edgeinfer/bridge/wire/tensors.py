@@ -1,5 +1,6 @@
 """Arrays as Open Inference Protocol tensors, and the checks that what comes from the wire has to pass."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ _NUMPY = {
     **{f"FP{size}": np.dtype(f"float{size}").type for size in (16, 32, 64)},
 }
 _NAMES = {np.dtype(kind): name for name, kind in _NUMPY.items()}
+_DTYPES = {name: np.dtype(kind) for name, kind in _NUMPY.items()}
 _TYPED = {"FP32": "fp32_contents", "INT32": "int_contents", "INT64": "int64_contents", "BYTES": "bytes_contents"}
 
 
@@ -99,8 +101,8 @@ def _fill(target: Any, parameters: Mapping[str, Any]) -> None:
 
 def parameters(message: Any) -> dict[str, Any]:
     """A message's parameters as a dictionary."""
-    found = {name: value.WhichOneof("parameter_choice") for name, value in message.parameters.items()}
-    return {name: getattr(message.parameters[name], field) for name, field in found.items() if field}
+    found = ((name, value, value.WhichOneof("parameter_choice")) for name, value in message.parameters.items())
+    return {name: getattr(value, field) for name, value, field in found if field}
 
 
 def arrays(tensors: Iterable[Any], raw: Any) -> dict[str, NDArray[Any]]:
@@ -111,7 +113,7 @@ def arrays(tensors: Iterable[Any], raw: Any) -> dict[str, NDArray[Any]]:
     ValueError
         Naming the tensor and what is wrong: type, shape, length, encoding, or a name given twice.
     """
-    tensors = list(tensors)
+    tensors, raw = list(tensors), list(raw)
     if len(raw) not in (0, len(tensors)):
         raise ValueError(f"raw contents: {len(raw)} for {len(tensors)} tensors: must be none or one each")
     found: dict[str, NDArray[Any]] = {}
@@ -123,32 +125,29 @@ def arrays(tensors: Iterable[Any], raw: Any) -> dict[str, NDArray[Any]]:
 
 
 def _array(tensor: Any, raw: bytes | None) -> NDArray[Any]:
-    what = f"tensor {tensor.name!r}"
-    shape = tuple(tensor.shape)
-    if tensor.datatype not in (*_NUMPY, "BYTES"):
-        raise ValueError(f"{what}: datatype = {tensor.datatype!r}: must be one of {', '.join((*_NUMPY, 'BYTES'))}")
-    if any(side < 0 for side in shape):
+    what, shape, datatype = f"tensor {tensor.name!r}", tuple(tensor.shape), tensor.datatype
+    kind = _DTYPES.get(datatype)
+    if kind is None and datatype != "BYTES":
+        raise ValueError(f"{what}: datatype = {datatype!r}: must be one of {', '.join((*_NUMPY, 'BYTES'))}")
+    if min(shape, default=0) < 0:
         raise ValueError(f"{what}: shape {list(shape)}: must not be negative")
-    count = 1
-    for side in shape:
-        count *= side
+    count = math.prod(shape)
     values: Any
-    if tensor.datatype == "BYTES":
+    if kind is None:
         parts = _text_parts(what, raw) if raw is not None else list(tensor.contents.bytes_contents)
         try:
             values = np.array([part.decode() for part in parts])
         except UnicodeDecodeError:
             raise ValueError(f"{what}: must be UTF-8") from None
     elif raw is not None:
-        kind = np.dtype(_NUMPY[tensor.datatype])
         if len(raw) != count * kind.itemsize:
             raise ValueError(f"{what}: {len(raw)} bytes: shape {list(shape)} must have {count * kind.itemsize}")
         values = np.frombuffer(raw, kind)
     else:
-        field = _TYPED.get(tensor.datatype)
+        field = _TYPED.get(datatype)
         if field is None:
-            raise ValueError(f"{what}: datatype = {tensor.datatype!r}: must come as raw contents")
-        values = np.array(getattr(tensor.contents, field), _NUMPY[tensor.datatype])
+            raise ValueError(f"{what}: datatype = {datatype!r}: must come as raw contents")
+        values = np.array(getattr(tensor.contents, field), kind)
     if len(values) != count:
         raise ValueError(f"{what}: {len(values)} elements: shape {list(shape)} must have {count}")
     return values.reshape(shape)

@@ -1,5 +1,6 @@
 """The halves of a cut network, what they gave, and what a device asks of an edge besides that."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgeinfer.bridge.device.connection import EdgeError
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.tensors import NETWORK
 from edgeinfer.model import Node, RayleighLink
-from edgeinfer.network.graphs import Graph
+from edgeinfer.network.graphs import Graph, Tensor
 from edgeinfer.network.profiles import NetworkProfile
 
 # Of what an edge is asked in planning, s.
@@ -103,7 +104,7 @@ class RemoteNetwork:
             tensor = graph.tensors[name]
             message.inputs.add(name=name, datatype=tensors.datatype(tensor.dtype), shape=tensor.shape)
         name_cut(message, graph, division)
-        return told_seconds(connection.ask(connection.infer, message, timeout), "network_ns")
+        return told_seconds(tensors.parameters(connection.ask(connection.infer, message, timeout)), "network_ns")
 
     def cut(self, *, timeout: float) -> Division:
         """As `CutDevice.edge_cut`."""
@@ -153,7 +154,13 @@ class RemoteNetwork:
         return best_cuts(profile, device=device, edge=edge, link=unit, downlink=unit, among=among)
 
 
-def told_seconds(answer: Any, name: str) -> float:
+def told_seconds(parameters: Mapping[str, Any], name: str) -> float:
     """What the edge says something took; 0 where it says nothing, or no number."""
-    told = tensors.parameters(answer).get(name)
+    told = parameters.get(name)
     return told * 1e-9 if isinstance(told, int) else 0.0
+
+
+def fits(tensor: Tensor, value: NDArray[Any]) -> bool:
+    """Whether a value has the tensor's type and sizes; a size that depends on the data is any."""
+    same = len(value.shape) == len(tensor.shape) if tensor.stays else value.shape == tensor.shape
+    return same and str(value.dtype) == tensor.dtype

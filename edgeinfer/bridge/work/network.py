@@ -20,7 +20,7 @@ from edgeinfer.bridge.wire.jobs import Job
 from edgeinfer.bridge.wire.tensors import IDLE, NETWORK
 from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.bridge.work.adaptation import Adaptation
-from edgeinfer.bridge.work.halves import EdgeAnswer, Halves, Inference, RemoteNetwork, told_seconds
+from edgeinfer.bridge.work.halves import EdgeAnswer, Halves, Inference, RemoteNetwork, fits, told_seconds
 from edgeinfer.model import Node
 from edgeinfer.network.feeds import feeds_that_run, random_feeds
 from edgeinfer.network.profiles import NetworkProfile
@@ -425,15 +425,14 @@ class CutDevice(Client):
             found = tensors.arrays(answer.outputs, answer.raw_output_contents)
         except ValueError as error:
             raise EdgeError("DATA_LOSS", str(error)) from None
-        expected = {name: (graph.tensors[name].dtype, graph.tensors[name].shape) for name in division.returned}
-        shown = {name: (str(value.dtype), value.shape) for name, value in found.items()}
-        for name, (dtype, shape) in expected.items():
-            dtype_found, shape_found = shown.get(name, ("", ()))
-            # A size that depends on the data is any.
-            fits = len(shape_found) == len(shape) if graph.tensors[name].stays else shape_found == shape
-            if len(shown) != len(expected) or dtype_found != dtype or not fits:
-                raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")
-        return EdgeAnswer(found, told_seconds(answer, "queue_ns"), told_seconds(answer, "compute_ns"), received)
+        if found.keys() != set(division.returned) or not all(
+            fits(graph.tensors[name], value) for name, value in found.items()
+        ):
+            expected = {name: (graph.tensors[name].dtype, graph.tensors[name].shape) for name in division.returned}
+            shown = {name: (str(value.dtype), value.shape) for name, value in found.items()}
+            raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")
+        told = tensors.parameters(answer)
+        return EdgeAnswer(found, told_seconds(told, "queue_ns"), told_seconds(told, "compute_ns"), received)
 
 
 class Asker:
