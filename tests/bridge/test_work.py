@@ -17,7 +17,6 @@ from bridge.system import SOON
 from edgeinfer import RayleighLink
 from edgeinfer.bridge import Testbed, read_trace
 from edgeinfer.bridge.edge.server import serve
-from edgeinfer.bridge.run.testbed import ask
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import tensors
 
@@ -46,15 +45,8 @@ def test_several_rounds_between_processes(tmp_path, rate):
     """Requests one after the other, or in flight together: rounds over a shaped link, with computing between them."""
     link = RayleighLink(1e7, 31, -100, 100, 1e-3)
     with Testbed("", link, uplink=link, work=WORK, folder=tmp_path) as bed:
-        rows = ask(
-            Load(COUNT, (np.arange(COUNT) / rate).tolist() if rate else [], slowdown=2.0, extra=1e-3),
-            SOON,
-            work=WORK,
-            settings={},
-            asked={"first": 14},
-            edge=bed.address,
-            trace=str(bed.trace("device")),
-        )
+        load = Load(COUNT, (np.arange(COUNT) / rate).tolist() if rate else [], slowdown=2.0, extra=1e-3)
+        rows = bed.ask(load, {"first": 14}, SOON, traced=True)
         records = read_trace(*map(bed.trace, ("edge", "link", "device")))
     expected = [rounds(14 + number) for number in range(COUNT)]
     assert [row["failure"] for row in rows] == [None] * COUNT and [row["rounds"] for row in rows] == expected
@@ -77,9 +69,8 @@ def test_kill_of_the_edge_between_rounds(tmp_path):
     """What was answered stays; everything else fails by name."""
     outcome = []
     with Testbed("", work=WORK, folder=tmp_path) as bed:
-        asked = {"work": WORK, "settings": {}, "asked": {"first": 14}, "edge": bed.address, "trace": None}
         load = Load(200, (np.arange(200) / 20).tolist())
-        thread = threading.Thread(target=lambda: outcome.append(ask(load, SOON, **asked)))
+        thread = threading.Thread(target=lambda: outcome.append(bed.ask(load, {"first": 14}, SOON)))
         thread.start()
         system.wait(lambda: any(r["request"] == "20" for r in read_trace(bed.trace("edge"))))
         bed.edge.signal(signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
@@ -17,7 +16,7 @@ from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
 from edgeinfer.bridge.exit.queue import poisson
 from edgeinfer.bridge.run.runs import Run
 from edgeinfer.bridge.run.start import NETWORK
-from edgeinfer.bridge.run.testbed import Testbed, ask
+from edgeinfer.bridge.run.testbed import Testbed
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.tensors import NETWORK as MODEL
@@ -226,39 +225,23 @@ def measure_cut(
         raise ValueError(f"slowdown of device, edge = {slowdown}: must be >= 1, and 1")
     arrivals = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
     load = Load(requests, arrivals, PAUSE, slowdown[0], (slowdown[0] - 1) / slowdown[0] * cut.times[0])
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        path = folder / "model.onnx"
+    settings: dict[str, Any] = {
+        "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
+        "level": level,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
         save_model(load_model(model)[0], path)
-        shown = {name: list(shape) for name, shape in (shapes or {}).items()}
-        settings = {"shapes": shown, "level": level}
-        where, chunks = "", []
-        if cut.division.returned:
-            bed = Testbed(
-                path,
-                cut.downlinks[0] if shaped and cut.downlinks else None,
-                uplink=cut.links[0] if shaped else None,
-                slots=slots,
-                seed=seed,
-                capacity=requests + 16,
-                limit=deadline,
-                threads=threads,
-                work=NETWORK,
-                settings=settings,
-                traced=False,
-            )
-            where = stack.enter_context(bed).address
-        rows = ask(
-            load,
-            _LAST + (arrivals[-1] if arrivals else 0) + requests * (deadline + PAUSE + 2 * sum(cut.times)),
-            work=NETWORK,
-            settings=settings | {"model": str(path), "threads": threads},
-            asked={"places": list(cut.places), "deadline": deadline, "seed": seed},
-            edge=where,
-            trace=None,
-        )
-        if where and shaped and rate is None:
-            chunks = [record for record in read_trace(bed.trace("link")) if record["kind"] == "chunk"]
+        down, up = (cut.downlinks[0] if cut.downlinks else None, cut.links[0]) if shaped else (None, None)
+        options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": requests + 16, "limit": deadline}
+        options |= {"threads": threads, "work": NETWORK, "settings": settings, "traced": False}
+        with Testbed(path, down, uplink=up, folder=folder, edge=bool(cut.division.returned), **options) as bed:
+            asked = {"places": list(cut.places), "deadline": deadline, "seed": seed}
+            last = _LAST + (arrivals[-1] if arrivals else 0) + requests * (deadline + PAUSE + 2 * sum(cut.times))
+            rows = bed.ask(load, asked, last)
+            trace = bed.trace("link")
+            records = read_trace(trace) if rate is None and trace.exists() else []
+    chunks = [record for record in records if record["kind"] == "chunk"]
     provenance = settings | {
         "requests": requests,
         "threads": threads,

@@ -14,8 +14,7 @@ from edgeinfer import _validate
 from edgeinfer.bridge.cascade import runtime
 from edgeinfer.bridge.exit.queue import poisson
 from edgeinfer.bridge.run.runs import Run
-from edgeinfer.bridge.run.start import CASCADE
-from edgeinfer.bridge.run.testbed import Testbed, ask
+from edgeinfer.bridge.run.testbed import Testbed
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.bridge.work.orders import PARADIGMS
@@ -128,40 +127,23 @@ def load_test(
         "deadline": deadline,
         "negotiate": negotiate,
     }
-    shared = {"model": str(cascade.manifest.folder), "threads": threads}
+    settings = {"model": str(cascade.manifest.folder), "threads": threads}
     times = poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,)))
+    options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity or requests + 1, "batch": batch}
     with ExitStack() as stack:
         where = Path(folder or stack.enter_context(tempfile.TemporaryDirectory()))
-        where.mkdir(parents=True, exist_ok=True)
-        traces, edge = [where / "device.jsonl"], ""
-        if paradigm != "device":
-            bed = Testbed(
-                cascade.manifest.folder,
-                link,
-                slots=slots,
-                seed=seed,
-                capacity=capacity or requests + 1,
-                batch=batch,
-                threads=threads,
-                folder=where,
-            )
-            edge = stack.enter_context(bed).address
-            traces += [bed.trace(name) for name in (("edge", "link") if link else ("edge",))]
-        traces[0].unlink(missing_ok=True)
-        # Each request is answered or fails by its deadline, after which all of them may wait for the decoder.
-        rows = ask(
-            Load(requests, times.tolist(), slowdown=slowdown),
-            times[-1] + deadline + _LAST + 10.0 * slowdown * requests,
-            work=CASCADE,
-            settings=shared,
-            asked=asked,
-            edge=edge,
-            trace=str(traces[0]),
+        bed = Testbed(
+            cascade.manifest.folder, link, folder=where, threads=threads, edge=paradigm != "device", **options
         )
+        stack.enter_context(bed)
+        # Each request is answered or fails by its deadline, after which all of them may wait for the decoder.
+        last = times[-1] + deadline + _LAST + 10.0 * slowdown * requests
+        rows = bed.ask(Load(requests, times.tolist(), slowdown=slowdown), asked, last, traced=True)
+        traces = [path for path in map(bed.trace, ("device", "edge", "link")) if path.exists()]
         records = read_trace(*traces)
     about = {"link": repr(link), "slots": slots, "batch": batch, "slowdown": slowdown}
     kept = {"traces": [str(path) for path in traces] if folder is not None else []}
-    return _measured(rows, records, paradigm, rate, slowdown, asked | shared | about | kept)
+    return _measured(rows, records, paradigm, rate, slowdown, asked | settings | about | kept)
 
 
 def _paradigm(what: str | Pipeline, link: RayleighLink | None) -> tuple[str, RayleighLink | None]:

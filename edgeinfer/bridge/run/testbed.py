@@ -20,7 +20,7 @@ _START = 120.0
 
 
 class Testbed:
-    """An edge and a link as processes on loopback; leaving the `with` block ends them.
+    """An edge and a link as processes on loopback, and users that ask; leaving the `with` block ends them.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class Testbed:
         What it is made with, besides `model` and `threads`; values of JSON.
     traced : bool
         Whether the edge keeps a trace.
+    edge : bool
+        False leaves edge and link out: all that is asked runs on the device.
     """
 
     __test__ = False
@@ -64,14 +66,12 @@ class Testbed:
         work: str = CASCADE,
         settings: Mapping[str, Any] = MappingProxyType({}),
         traced: bool = True,
+        edge: bool = True,
     ) -> None:
         self.model, self._links = Path(model), (link, uplink)
         self._shaping = {"slots": slots, "seed": seed}
-        self._edge = {
-            "work": work,
-            "settings": {"model": str(model), "threads": threads, **settings},
-            "options": {"capacity": capacity, "batch": batch, "limit": limit},
-        }
+        self._made = {"work": work, "settings": {"model": str(model), "threads": threads, **settings}}
+        self._options = {"capacity": capacity, "batch": batch, "limit": limit} if edge else None
         self._folder, self._traced = folder, traced
         self._stack = ExitStack()
         self.edge: Process
@@ -87,18 +87,23 @@ class Testbed:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for name in ("edge", "link", "device"):
                     self.trace(name).unlink(missing_ok=True)
-            edge = start("edge", **self._edge, trace=str(self.trace("edge")) if self._traced else None)
-            self.edge = stack.enter_context(edge)
-            port = self.edge.port(_START)
-            if any(self._links):
-                down, up = map(link_settings, self._links)
-                to, trace = address.join("127.0.0.1", port), str(self.trace("link"))
-                link = start("link", to=to, downlink=down, uplink=up, **self._shaping, trace=trace)
-                self.link = stack.enter_context(link)
-                port = self.link.port(_START)
-            self.address = address.join("127.0.0.1", port)
+            if self._options is not None:
+                self._serve(stack, self._options)
             self._stack = stack.pop_all()
         return self
+
+    def _serve(self, stack: ExitStack, options: Mapping[str, int | float]) -> None:
+        trace = str(self.trace("edge")) if self._traced else None
+        self.edge = stack.enter_context(start("edge", **self._made, options=options, trace=trace))
+        port = self.edge.port(_START)
+        if any(self._links):
+            down, up = map(link_settings, self._links)
+            to, trace = address.join("127.0.0.1", port), str(self.trace("link"))
+            self.link = stack.enter_context(
+                start("link", to=to, downlink=down, uplink=up, **self._shaping, trace=trace)
+            )
+            port = self.link.port(_START)
+        self.address = address.join("127.0.0.1", port)
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
@@ -107,18 +112,33 @@ class Testbed:
         """Trace file of "edge", "link" or "device"."""
         return self.folder / f"{process}.jsonl"
 
+    def ask(
+        self, load: Load, asked: Mapping[str, Any], seconds: float, *, traced: bool = False
+    ) -> list[dict[str, Any]]:
+        """Have a user's process ask, with a trace if it is `traced`.
 
-def ask(load: Load, seconds: float, **device: Any) -> list[dict[str, Any]]:
-    """Have a user's process ask; settings as for `start.device`, its rows as in `user.Request`.
+        Parameters
+        ----------
+        load : Load
+        asked : mapping
+            What the kind of work's user takes; values of JSON.
+        seconds : float, s
+            It may take from its first request on.
 
-    Raises
-    ------
-    OSError
-        If it does not start, dies, or takes longer than `seconds` from its first request on.
-    """
-    with start("device", load=asdict(load), **device) as process:
-        if (line := process.line(_START)) != "ready":
-            raise OSError(f"device: said {line!r}, not 'ready'")
-        process.send("go")
-        rows: list[dict[str, Any]] = json.loads(process.line(seconds))
-        return rows
+        Returns
+        -------
+        list of dict
+            As `user.Request` writes them.
+
+        Raises
+        ------
+        OSError
+            If it does not start, dies, or takes longer.
+        """
+        made, trace = self._made, str(self.trace("device")) if traced else None
+        with start("device", **made, asked=asked, edge=self.address, load=asdict(load), trace=trace) as process:
+            if (line := process.line(_START)) != "ready":
+                raise OSError(f"device: said {line!r}, not 'ready'")
+            process.send("go")
+            rows: list[dict[str, Any]] = json.loads(process.line(seconds))
+            return rows
