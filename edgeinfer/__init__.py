@@ -15,12 +15,11 @@ from importlib import import_module
 from typing import Any
 
 from edgeinfer import _built  # noqa: F401  before anything that needs the core
+from edgeinfer._version import __version__
 from edgeinfer.delay import *  # noqa: F403
 from edgeinfer.delay import __all__ as _delay
 from edgeinfer.model import *  # noqa: F403
 from edgeinfer.model import __all__ as _model
-
-__version__ = "0.1.0"
 
 #: Names of rooms that load when they are first named.
 _LATER = {

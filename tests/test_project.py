@@ -31,6 +31,10 @@ def test_the_version_is_one():
     assert re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1] == edgeinfer.__version__
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_site_names_what_exists(path):
     """Every `ei.name`, `edgeinfer.name` and file in the code spans of a page is there."""

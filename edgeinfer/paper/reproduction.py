@@ -111,7 +111,7 @@ def reproduce(
 
 
 def _key(base: Scenario) -> str:
-    from edgeinfer import __version__
+    from edgeinfer._version import __version__
 
     text = json.dumps({f.name: np.asarray(getattr(base, f.name)).tolist() for f in fields(base)}, sort_keys=True)
     measured = [

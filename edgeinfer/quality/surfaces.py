@@ -307,7 +307,7 @@ def _summary(
 
 
 def _assemble(xarray: Any, steps: Any, captions: Any, measures: Any, done: Any, about: Any) -> Any:
-    from edgeinfer import __version__
+    from edgeinfer._version import __version__
 
     variables = {}
     for measure in measures:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer import __version__, _identity, _random, _validate
+from edgeinfer import _identity, _random, _validate
 from edgeinfer._extras import need
 from edgeinfer._store import Cell, Failure, Store, digest
+from edgeinfer._version import __version__
 from edgeinfer.study import cells as _cells
 from edgeinfer.study.tables import table
 
