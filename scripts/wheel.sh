@@ -25,13 +25,14 @@ if [ ! -e "$gsl/lib/libgsl.a" ]; then
         GSL_SOURCE=$(find "$gsl" -maxdepth 1 -name "gsl_*.orig.tar.*z")
     fi
     tar -xf "$GSL_SOURCE" -C "$gsl/source" --strip-components=1
-    (cd "$gsl/source" && ./configure --quiet --prefix="$gsl" --disable-shared --enable-static --with-pic CFLAGS="-O2 -fPIC" &&
+    (cd "$gsl/source" && ./configure --quiet --prefix="$gsl" --disable-shared --enable-static --with-pic CFLAGS="-O2 -fPIC -include $root/csrc/python/old_glibc.h" &&
         printf 'all install:\n' >doc/Makefile && # Debian's archive comes without the manual's sources
         make -s -j"$(nproc)" >/dev/null && make -s install >/dev/null)
 fi
 rm -rf dist build/wheel-raw
 "$PYTHON" -m build --sdist --outdir dist . >/dev/null
-PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 "$PYTHON" -m build --wheel --outdir build/wheel-raw . >/dev/null
+PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="-include $root/csrc/python/old_glibc.h" \
+    "$PYTHON" -m build --wheel --outdir build/wheel-raw . >/dev/null
 "$PYTHON" -m auditwheel repair --wheel-dir dist build/wheel-raw/*.whl
 
 check='import edgeinfer, edgeinfer._core as core
