@@ -145,7 +145,7 @@ class Server(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc
         return tensors.service().ModelReadyResponse(ready=ready)
 
     def ServerMetadata(self, request: Any, context: Any) -> Any:
-        from edgeinfer import __version__
+        from edgeinfer._version import __version__
 
         return tensors.service().ServerMetadataResponse(name="edgeinfer", version=__version__)
 
