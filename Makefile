@@ -53,13 +53,23 @@ ctest: $(c_tests:%=build/ctest/%) | system-packages
 ctest-sanitize: $(c_tests:%=build/ctest-sanitize/%) | system-packages
 	@set -e; for test in $^; do echo "$$test"; "$$test"; done
 
-build/ctest/%: csrc/tests/%.c $(c_sources) $(c_headers) | system-packages
-	@mkdir -p $(@D)
-	$(CC) $(c_flags) -O2 $< $(c_sources) $(wrap) -o $@ $(gsl) -lm -pthread
+# Every C test takes the same objects of the core, compiled once.
+plain := -O2
+sanitized := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
-build/ctest-sanitize/%: csrc/tests/%.c $(c_sources) $(c_headers) | system-packages
+build/ctest/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
 	@mkdir -p $(@D)
-	$(CC) $(c_flags) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all $< $(c_sources) $(wrap) -o $@ $(gsl) -lm -pthread
+	$(CC) $(c_flags) $(plain) $(shell pkg-config --cflags gsl) -c $< -o $@
+
+build/ctest-sanitize/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
+	@mkdir -p $(@D)
+	$(CC) $(c_flags) $(sanitized) $(shell pkg-config --cflags gsl) -c $< -o $@
+
+build/ctest/%: csrc/tests/%.c $(c_sources:csrc/edgeinfer/%.c=build/ctest/core/%.o) csrc/tests/failing_malloc.c $(c_headers)
+	$(CC) $(c_flags) $(plain) $< $(filter %.o,$^) $(wrap) -o $@ $(gsl) -lm -pthread
+
+build/ctest-sanitize/%: csrc/tests/%.c $(c_sources:csrc/edgeinfer/%.c=build/ctest-sanitize/core/%.o) csrc/tests/failing_malloc.c $(c_headers)
+	$(CC) $(c_flags) $(sanitized) $< $(filter %.o,$^) $(wrap) -o $@ $(gsl) -lm -pthread
 
 pytest: $(VENV)/.test
 	$(python) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGUMENTS)
