@@ -67,8 +67,7 @@ int ei_upper_overtaking(const ei_batch *self, const ei_lattice *law, const ei_md
         double *swap = old;
         old = new;
         new = swap;
-        if (self->monitor.poll != NULL && iteration % 8 == 7 &&
-            self->monitor.poll(self->monitor.context) != 0) {
+        if (iteration % 8 == 7 && ei_stopped(self->monitor)) {
             status = EI_ERR_INTERRUPTED;
             goto out;
         }
@@ -110,12 +109,10 @@ static void killed_step(const killed_walk *self, const double *restrict tail, si
     power[0] = 1;
     for (int k = 0; k < BLOCK; k++)
         power[k + 1] = power[k] * self->decay;
-    /* In blocks, so that the recursion's latency is paid once a block. */
-    for (; j > 0 && (j > self->points + 1 - shift || (double)(j + shift) < flat || j < BLOCK); j--) {
-        if ((double)(j + shift) < flat || j < BLOCK)
-            break;
+    /* Points that dm shifts beyond the lattice count in the mean alone. */
+    for (; j > self->points + 1 - shift && j >= BLOCK && (double)(j + shift) >= flat; j--)
         mean = self->decay * mean + keep * walk[j - 1];
-    }
+    /* In blocks, so that the recursion's latency is paid once a block. */
     for (; j >= BLOCK && (double)(j - BLOCK + shift) >= flat; j -= BLOCK) {
         double local[BLOCK], sum = 0;
         for (int k = 0; k < BLOCK; k++) {
@@ -144,21 +141,28 @@ static void killed_step(const killed_walk *self, const double *restrict tail, si
     }
 }
 
-int ei_upper_associated(const ei_batch *self) {
-    const ei_shape *pipeline = self->pipeline;
-    double dm = fmax(pipeline->d1, pipeline->d3), rate = self->arrival_rate;
-    double rise = fmax(pipeline->d1 - pipeline->d3, 0), drop = fmax(pipeline->d3 - pipeline->d1, 0);
-    double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
-    size_t size = EI_SERVICE_POINTS / 4, laws = 0, exponents = 0;
-    int stationary = 0, status = EI_OK;
-    ei_exponent candidates[EI_EXPONENTS];
-    double *tails = NULL;
-    killed_walk chain = {.walk = NULL};
-    ei_lattice law = {0};
-    if (dm <= 0 || (status = ei_choose_exponents(self, dm, 0, candidates, &exponents)) != EI_OK ||
-        exponents == 0)
-        return status;
-    double steepest = candidates[exponents - 1].theta, furthest = self->horizon - constant;
+typedef struct {
+    const ei_batch *batch;
+    killed_walk chain;
+    double step; /* s, of the walk */
+    ei_lattice law;
+    size_t size, jobs;     /* points of a law of V; jobs followed before the Chernoff bound takes over */
+    double *tails, *mass;  /* laws of V_m - m rise, m = 0 .. laws, [jobs + 1][size]; [size], for work */
+    size_t laws;           /* the last one that was computed: it stands for those beyond */
+    int stationary;        /* they change no more */
+    ei_exponent *exponent; /* [exponents] */
+    size_t exponents;
+    double afresh[EI_EXPONENTS], paths[EI_EXPONENTS]; /* see choose_bounds */
+    size_t best, best_path;
+} associated;
+
+/* Lattices and room. *possible: whether they are large enough for such a bound. */
+static int associated_init(associated *self, int *possible) {
+    const ei_shape *pipeline = self->batch->pipeline;
+    double dm = fmax(pipeline->d1, pipeline->d3), drop = fmax(pipeline->d3 - pipeline->d1, 0);
+    double steepest = self->exponent[self->exponents - 1].theta;
+    double furthest = self->batch->horizon - (pipeline->constant + pipeline->d1 + pipeline->d3);
+    *possible = 0;
     if (!(furthest > 0))
         return EI_OK;
     double horizon = fmin(furthest, 46 / steepest) + 10 / steepest;
@@ -166,100 +170,142 @@ int ei_upper_associated(const ei_batch *self) {
     double per_service = ceil(dm * WALK_POINTS / horizon);
     if (per_service < 2 * BLOCK || per_service > WALK_POINTS)
         return EI_OK;
-    double step = dm / per_service;
-    chain.shift = (size_t)per_service;
-    chain.points = (size_t)fmax(horizon / step, per_service) + BLOCK;
-    chain.decay = exp(-rate * step);
-    size_t jobs = (size_t)fmin(WALK_STEPS, 60 + (drop > 0 ? 14 : 22) / -log(candidates[exponents / 2].kappa));
-    if ((status = ei_lattice_service(&law, pipeline->random, 0,
-                                     2 * ei_service_reach(pipeline->random) / (double)size, size,
-                                     EI_UPPER)) != EI_OK)
-        goto out;
-    chain.ratio = step / law.step;
-    tails = malloc((jobs + 2) * size * sizeof *tails);
-    chain.walk = malloc((chain.points + 1) * sizeof *chain.walk);
-    if (tails == NULL || chain.walk == NULL) {
-        status = EI_ERR_NO_MEMORY;
-        goto out;
+    killed_walk *chain = &self->chain;
+    self->step = dm / per_service;
+    chain->shift = (size_t)per_service;
+    chain->points = (size_t)fmax(horizon / self->step, per_service) + BLOCK;
+    chain->decay = exp(-self->batch->arrival_rate * self->step);
+    double kappa = self->exponent[self->exponents / 2].kappa;
+    self->size = EI_SERVICE_POINTS / 4;
+    self->jobs = (size_t)fmin(WALK_STEPS, 60 + (drop > 0 ? 14 : 22) / -log(kappa));
+    double cell = 2 * ei_service_reach(pipeline->random) / (double)self->size;
+    int status = ei_lattice_service(&self->law, pipeline->random, 0, cell, self->size, EI_UPPER);
+    if (status != EI_OK)
+        return status;
+    chain->ratio = self->step / self->law.step;
+    self->tails = malloc((self->jobs + 2) * self->size * sizeof *self->tails);
+    chain->walk = malloc((chain->points + 1) * sizeof *chain->walk);
+    if (self->tails == NULL || chain->walk == NULL)
+        return EI_ERR_NO_MEMORY;
+    self->mass = self->tails + (self->jobs + 1) * self->size;
+    *possible = 1;
+    return EI_OK;
+}
+
+/* The laws of V_m - m rise until they change no more. *possible: whether the lattice holds them. */
+static int follow_laws(associated *self, int *possible) {
+    const ei_shape *pipeline = self->batch->pipeline;
+    double rise = fmax(pipeline->d1 - pipeline->d3, 0), drop = fmax(pipeline->d3 - pipeline->d1, 0);
+    double step = self->law.step;
+    size_t size = self->size, fall = (size_t)(drop / step * (1 - 1e-12));
+    memcpy(self->tails, self->law.sf, size * sizeof *self->tails);
+    while (self->laws < self->jobs && !self->stationary) {
+        const double *old = self->tails + self->laws * size;
+        double *new = self->tails + ++self->laws * size;
+        double m = (double)self->laws;
+        size_t lower_by = (size_t)fmin(m * rise / step * (1 - 1e-12), 1e9);
+        advance(&self->law, size, old, new, self->mass, fall, lower_by, (m - 1) * rise - pipeline->d3);
+        self->stationary = fall > 0;
+        for (size_t z = 0; z < size && self->stationary; z++)
+            self->stationary = fabs(new[z] - old[z]) <= 1e-8 * new[z] + 1e-19;
+        if (self->laws % 16 == 0 && ei_stopped(self->batch->monitor))
+            return EI_ERR_INTERRUPTED;
     }
-    /* Laws of V_m - m rise, m = 0 .. laws. */
-    double *mass = tails + (jobs + 1) * size;
-    memcpy(tails, law.sf, size * sizeof *tails);
-    size_t fall = (size_t)(drop / law.step * (1 - 1e-12));
-    while (laws < jobs && !stationary) {
-        const double *old = tails + laws * size;
-        double *new = tails + ++laws * size;
-        double m = (double)laws;
-        size_t lower_by = (size_t)fmin(m * rise / law.step * (1 - 1e-12), 1e9);
-        advance(&law, size, old, new, mass, fall, lower_by, (m - 1) * rise - pipeline->d3);
-        stationary = fall > 0;
-        for (size_t z = 0; z < size && stationary; z++)
-            stationary = fabs(new[z] - old[z]) <= 1e-8 * new[z] + 1e-19;
-        if (self->monitor.poll != NULL && laws % 16 == 0 && self->monitor.poll(self->monitor.context) != 0) {
-            status = EI_ERR_INTERRUPTED;
-            goto out;
-        }
-    }
-    double *final = tails + laws * size;
-    if (stationary)
+    double *final = self->tails + self->laws * size;
+    if (self->stationary)
         for (size_t z = 0; z < size; z++)
             final[z] = fmin(final[z] * (1 + 1e-6) + 1e-18, 1);
-    if (final[size - 1] > 1e-13)
-        goto out; /* the lattice does not hold the law: no such bound */
-    /* What the walk is worth at y, by Chernoff: drawn afresh with the final law forever, e^{afresh - theta
-     * y}; and on all paths of more than `jobs` jobs, e^{paths - theta y} at the last step, a factor kappa
-     * less for each step before it. */
-    double afresh[EI_EXPONENTS], paths[EI_EXPONENTS], top = (double)(chain.points + 1) * step;
-    size_t best = 0, best_path = 0;
-    for (size_t e = 0; e < exponents; e++) {
-        double kappa = candidates[e].kappa, theta = candidates[e].theta, j = (double)jobs;
+    *possible = !(final[size - 1] > 1e-13);
+    return EI_OK;
+}
+
+/* What the walk is worth at y, by Chernoff: drawn afresh with the final law forever, e^{afresh - theta y};
+ * and on all paths of more than `jobs` jobs, e^{paths - theta y} at the last step, a factor kappa less for
+ * each step before it. `best` and `best_path` are the exponents that are the best beyond the lattice. */
+static void choose_bounds(associated *self) {
+    const double *final = self->tails + self->laws * self->size;
+    const ei_shape *pipeline = self->batch->pipeline;
+    double dm = fmax(pipeline->d1, pipeline->d3), j = (double)self->jobs;
+    double top = (double)(self->chain.points + 1) * self->step;
+    const ei_exponent *exponent = self->exponent;
+    double *afresh = self->afresh, *paths = self->paths;
+    for (size_t e = 0; e < self->exponents; e++) {
+        double kappa = exponent[e].kappa, theta = exponent[e].theta;
         double moment = 0, previous = 1;
-        for (size_t z = 0; z < size; z++) {
-            moment += (previous - final[z]) * exp(theta * (double)z * law.step);
+        for (size_t z = 0; z < self->size; z++) {
+            moment += (previous - final[z]) * exp(theta * (double)z * self->law.step);
             previous = final[z];
         }
-        moment += previous * exp(theta * (double)size * law.step * 2);
+        moment += previous * exp(theta * (double)self->size * self->law.step * 2);
         afresh[e] = log(moment / (1 - kappa));
         /* A path of j + l jobs has j + l + 1 ways to share its further jobs between edge and device for each
          * number on the link, where a job costs M_X(theta) e^{-theta dm} < 1 of the slowest: sum over l >= 1
          * of kappa^l (j + l + 1) / (1 - cost). */
-        double rest = 1 / (1 - kappa), cost = exp(candidates[e].log_moment - theta * dm);
+        double rest = 1 / (1 - kappa), cost = exp(exponent[e].log_moment - theta * dm);
         double series = kappa * rest * (j + 1 + rest) / (1 - cost);
-        paths[e] = stationary ? -INFINITY : candidates[e].log_moment + log(series);
-        if (afresh[e] - theta * top < afresh[best] - candidates[best].theta * top)
-            best = e;
+        paths[e] = self->stationary ? -INFINITY : exponent[e].log_moment + log(series);
+        size_t best = self->best, path = self->best_path;
+        if (afresh[e] - theta * top < afresh[best] - exponent[best].theta * top)
+            self->best = e;
         if (paths[e] - theta * top + j / 2 * log(kappa) <
-            paths[best_path] - candidates[best_path].theta * top + j / 2 * log(candidates[best_path].kappa))
-            best_path = e;
+            paths[path] - exponent[path].theta * top + j / 2 * log(exponent[path].kappa))
+            self->best_path = e;
     }
-    for (size_t i = 0; i <= chain.points; i++) {
+}
+
+/* The killed walk from its last step, worth what Chernoff says, back to the first. */
+static int walk_back(associated *self) {
+    killed_walk *chain = &self->chain;
+    const ei_exponent *exponent = self->exponent;
+    size_t best = self->best, path = self->best_path;
+    const double *last = self->stationary ? self->afresh : self->paths;
+    for (size_t i = 0; i <= chain->points; i++) {
         double least = 0;
-        for (size_t e = 0; e < exponents; e++)
-            least = fmin(least, (stationary ? afresh[e] : paths[e]) - candidates[e].theta * (double)i * step);
-        chain.walk[i] = exp(least);
+        for (size_t e = 0; e < self->exponents; e++)
+            least = fmin(least, last[e] - exponent[e].theta * (double)i * self->step);
+        chain->walk[i] = exp(least);
     }
-    double theta = candidates[best].theta, theta_path = candidates[best_path].theta;
-    double above = exp(afresh[best] - theta * top) * rate / (rate + theta);
+    double rate = self->batch->arrival_rate, top = (double)(chain->points + 1) * self->step;
+    double theta = exponent[best].theta, theta_path = exponent[path].theta;
+    double above = exp(self->afresh[best] - theta * top) * rate / (rate + theta);
     double above_path =
-        stationary ? 0 : exp(paths[best_path] - theta_path * top) * rate / (rate + theta_path);
-    for (size_t m = jobs + 1; m-- > 0;) {
-        killed_step(&chain, tails + (m < laws ? m : laws) * size, size, fmin(above + above_path, 1));
-        above_path *= candidates[best_path].kappa;
-        if (self->monitor.poll != NULL && m % 16 == 0 && self->monitor.poll(self->monitor.context) != 0) {
-            status = EI_ERR_INTERRUPTED;
-            goto out;
-        }
+        self->stationary ? 0 : exp(self->paths[path] - theta_path * top) * rate / (rate + theta_path);
+    for (size_t m = self->jobs + 1; m-- > 0;) {
+        const double *tail = self->tails + (m < self->laws ? m : self->laws) * self->size;
+        killed_step(chain, tail, self->size, fmin(above + above_path, 1));
+        above_path *= exponent[path].kappa;
+        if (m % 16 == 0 && ei_stopped(self->batch->monitor))
+            return EI_ERR_INTERRUPTED;
     }
+    return EI_OK;
+}
+
+int ei_upper_associated(const ei_batch *self) {
+    const ei_shape *pipeline = self->pipeline;
+    double dm = fmax(pipeline->d1, pipeline->d3);
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
+    ei_exponent candidates[EI_EXPONENTS];
+    associated bound = {.batch = self, .exponent = candidates};
+    int possible = 0, status = EI_OK;
+    if (dm <= 0 || (status = ei_choose_exponents(self, dm, 0, candidates, &bound.exponents)) != EI_OK ||
+        bound.exponents == 0)
+        return status;
+    if ((status = associated_init(&bound, &possible)) != EI_OK || !possible ||
+        (status = follow_laws(&bound, &possible)) != EI_OK || !possible)
+        goto out;
+    choose_bounds(&bound);
+    if ((status = walk_back(&bound)) != EI_OK)
+        goto out;
     for (size_t i = 0; i < self->count; i++) {
         size_t at = self->index[i];
         double rest = self->deadline[at] - constant;
-        double cell = floor(rest / step * (1 - 1e-14));
-        if (cell >= 0 && cell <= (double)chain.points)
-            ei_cut_upper(self, at, chain.walk[(size_t)cell], EI_BRACKET_ASSOCIATED);
+        double cell = floor(rest / bound.step * (1 - 1e-14));
+        if (cell >= 0 && cell <= (double)bound.chain.points)
+            ei_cut_upper(self, at, bound.chain.walk[(size_t)cell], EI_BRACKET_ASSOCIATED);
     }
 out:
-    free(tails);
-    free(chain.walk);
-    ei_lattice_free(&law);
+    free(bound.tails);
+    free(bound.chain.walk);
+    ei_lattice_free(&bound.law);
     return status;
 }

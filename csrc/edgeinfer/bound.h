@@ -34,7 +34,7 @@ typedef enum { EI_BOUND_UNION, EI_BOUND_LUNDBERG, EI_BOUND_CORRECTED, EI_BOUND_P
  *           slot, s, > 0: the grid of `corrected` and `printed`
  * Returned: log_bound[count] (<= 0), theta[count] that attains it (0 where the bound is 1)
  * Status:   EI_ERR_EMPTY, EI_ERR_DOMAIN (also a pipeline whose shape the method does not take),
- *           EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED */
+ *           EI_ERR_TOO_LARGE, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED */
 EI_WARN_UNUSED int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_method method,
                                       double slot, size_t count, const double *arrival_rate,
                                       const double *deadline, double *log_bound, double *theta,

@@ -50,11 +50,12 @@ static int upper_single_server(const ei_batch *self) {
     ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
     int status = EI_OK;
     if (rest > 0 &&
-        (status = ei_sojourn_ends(self, fmax(pipeline->d1, pipeline->d3), rest, 1, 1, ends)) == EI_OK &&
-        ends[1].sf != NULL)
+        (status = ei_sojourn_ends(self, fmax(pipeline->d1, pipeline->d3), rest, EI_UPPER, EI_UPPER, ends)) ==
+            EI_OK &&
+        ends[EI_UPPER].sf != NULL)
         for (size_t i = 0; i < self->count; i++)
             ei_cut_upper(self, self->index[i],
-                         ei_lattice_upper(&ends[1], self->deadline[self->index[i]] - constant),
+                         ei_lattice_upper(&ends[EI_UPPER], self->deadline[self->index[i]] - constant),
                          EI_BRACKET_SINGLE_SERVER);
     ei_lattice_free(&ends[0]);
     ei_lattice_free(&ends[1]);

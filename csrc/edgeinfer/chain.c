@@ -122,7 +122,7 @@ static int lower_ends(const chain *self, size_t b) {
         ei_shape alone = {0, 0, 0, one->service};
         ei_batch single = *batch;
         single.pipeline = &alone;
-        status = ei_sojourn_ends(&single, 0, batch->horizon, 0, 0, sojourn);
+        status = ei_sojourn_ends(&single, 0, batch->horizon, EI_LOWER, EI_LOWER, sojourn);
     }
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
         size_t at = batch->index[i];

@@ -46,7 +46,7 @@ double ei_waiting_plus_sf(const ei_md1 *waiting, const ei_lattice *law, double r
     return fmin(sum, 1);
 }
 
-int ei_sojourn_ends(const ei_batch *self, double floor, double horizon, int first, int last,
+int ei_sojourn_ends(const ei_batch *self, double floor, double horizon, ei_end first, ei_end last,
                     ei_lattice ends[2]) {
     double reach = fmax(ei_service_reach(self->pipeline->random), floor * 1.001);
     int status = EI_OK;
@@ -56,7 +56,8 @@ int ei_sojourn_ends(const ei_batch *self, double floor, double horizon, int firs
         double points = pass == 0 ? 4096 : fmin(sqrt(QUEUE_WORK * horizon / reach), 262144);
         double step = horizon / points;
         size_t count = (size_t)points + 2, cells = (size_t)(reach / step) + 3;
-        for (int which = pass * first; which <= pass * last && status == EI_OK; which++) {
+        for (int which = pass == 0 ? EI_LOWER : (int)first;
+             which <= (pass == 0 ? EI_LOWER : (int)last) && status == EI_OK; which++) {
             ei_lattice service = {0};
             if ((status = ei_lattice_service(&service, self->pipeline->random, floor, step / EI_MG1_FINE,
                                              cells * EI_MG1_FINE, (ei_end)which)) == EI_OK)
@@ -67,14 +68,14 @@ int ei_sojourn_ends(const ei_batch *self, double floor, double horizon, int firs
         if (status != EI_OK || pass == 1)
             break;
         size_t end = 1;
-        while (end + 1 < count && ends[0].sf[end] > 1e-24)
+        while (end + 1 < count && ends[EI_LOWER].sf[end] > 1e-24)
             end++;
         horizon = fmin(horizon, (double)end * step);
-        ei_lattice_free(&ends[0]);
+        ei_lattice_free(&ends[EI_LOWER]);
     }
     if (status != EI_ERR_UNSTABLE)
         return status;
-    ei_lattice_free(&ends[1]);
+    ei_lattice_free(&ends[EI_UPPER]);
     return EI_OK;
 }
 

@@ -66,8 +66,8 @@ double ei_waiting_plus_sf(const ei_md1 *waiting, const ei_lattice *law, double r
 /* Bounds on the survival function of S + Wq(S), S = max(floor, X), on one lattice over [0, horizon] or more:
  * ends[first .. last], which the caller frees. No upper one (sf NULL) where rounding pushes the load over
  * one. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
-EI_WARN_UNUSED int ei_sojourn_ends(const ei_batch *self, double floor, double horizon, int first, int last,
-                                   ei_lattice ends[2]);
+EI_WARN_UNUSED int ei_sojourn_ends(const ei_batch *self, double floor, double horizon, ei_end first,
+                                   ei_end last, ei_lattice ends[2]);
 
 /* log M_X(theta), and e^{kappa(theta)} of a deterministic bottleneck. */
 typedef struct {

@@ -78,16 +78,54 @@ static double remainder_of(const double *left, const ei_exponent *candidates, si
     return exp(least);
 }
 
+/* left[e] - theta_e y bounds the logarithm of what all jobs from this one on contribute; `chance` is that the
+ * job finds the stage idle. */
+static void leave_to_chernoff(double *left, const ei_exponent *candidates, size_t exponents, double rate,
+                              double d, double before, double chance, int job) {
+    for (size_t e = 0; e < exponents; e++) {
+        double theta = candidates[e].theta, idle = log1p(theta / rate), kappa = theta * d - idle;
+        left[e] = log(chance) + candidates[e].log_moment + job * kappa - log(-expm1(kappa));
+        if (before > 0)
+            left[e] -= log(-expm1(theta * before - idle));
+    }
+}
+
+/* Whether what is left is small beside the bound at every probe. */
+static int is_negligible(const ei_batch *self, const double *left, const ei_exponent *candidates,
+                         size_t exponents, double constant, const ei_lattice *bound) {
+    int negligible = 1;
+    for (size_t i = 0; i < EI_PROBES && negligible; i++) {
+        double y = self->deadline[self->index[i]] - constant;
+        negligible =
+            !(y >= 0) || remainder_of(left, candidates, exponents, y) < 1e-4 * ei_lattice_upper(bound, y);
+    }
+    return negligible;
+}
+
+/* Lower ends where the stage stands behind the link: R_l and the job's delay there, U cells of `cell` s. */
+static void raise_behind(const ei_batch *self, const ei_lattice *low, const double *chance, double margin,
+                         double constant, double cell) {
+    const size_t n = CELLS;
+    for (size_t i = 0; i < self->count; i++) {
+        double y = margin + self->deadline[self->index[i]] - constant;
+        double sum = chance[n] * ei_lattice_lower(low, fmax(y, 0));
+        for (size_t w = n + 1; w <= SIZE; w++)
+            sum += ((w < SIZE ? chance[w] : 1) - chance[w - 1]) *
+                   ei_lattice_lower(low, fmax(y - (double)(w - n) * cell, 0));
+        ei_raise_lower(self, self->index[i], sum, EI_BRACKET_HANDOVER);
+    }
+}
+
 /* Adds a stage of time d behind the link: see first_handover. ends: bounds on the law of R_0, d not counted;
- * ends[1] becomes the bound with the stage. `before`: the time of the stage that has been added already, or
- * 0. The elements' lower ends are raised where the stage stands `behind` the link in truth. */
+ * ends[EI_UPPER] becomes the bound with the stage. `before`: the time of the stage that has been added
+ * already, or 0. The elements' lower ends are raised where the stage stands `behind` the link in truth. */
 static int add_stage(const ei_batch *self, double d, double before, int behind, ei_lattice ends[2]) {
     const ei_shape *pipeline = self->pipeline;
     const size_t n = CELLS, group = CELLS / GROUPS;
-    double constant = pipeline->constant + pipeline->d1 + pipeline->d3, step = ends[1].step;
+    double constant = pipeline->constant + pipeline->d1 + pipeline->d3, step = ends[EI_UPPER].step;
     double rate = self->arrival_rate, left[EI_EXPONENTS];
     /* The law of R_l reaches below zero. */
-    size_t points = ends[1].count, below = (size_t)fmin(BEYOND / (rate * step), (double)points);
+    size_t points = ends[EI_UPPER].count, below = (size_t)fmin(BEYOND / (rate * step), (double)points);
     size_t count = points + below, exponents = 0, offset[GROUPS];
     double margin = (double)below * step, *work = NULL, weight[GROUPS + 1];
     ei_exponent candidates[EI_EXPONENTS];
@@ -103,12 +141,12 @@ static int add_stage(const ei_batch *self, double d, double before, int behind, 
     }
     /* chance: P(U <= i d / n), U the U_{job - 1} of the job at hand. */
     double *service = work, *chance = service + SIZE, *next = chance + SIZE;
-    double *up = next + SIZE, *total = ends[1].sf;
+    double *up = next + SIZE, *total = ends[EI_UPPER].sf;
     low.sf = up + count;
     for (size_t i = 0; i < below; i++)
         up[i] = low.sf[i] = 1;
-    memcpy(up + below, ends[1].sf, points * sizeof *up);
-    memcpy(low.sf + below, ends[0].sf, points * sizeof *low.sf);
+    memcpy(up + below, ends[EI_UPPER].sf, points * sizeof *up);
+    memcpy(low.sf + below, ends[EI_LOWER].sf, points * sizeof *low.sf);
     for (size_t i = 0; i < SIZE; i++)
         chance[i] = service[i] = 1 - law.sf[i + 1];
     for (size_t k = 0; k < GROUPS; k++)
@@ -117,39 +155,21 @@ static int add_stage(const ei_batch *self, double d, double before, int behind, 
         finished = !(chance[n - 1] > 0);
         if (finished)
             break;
-        /* All jobs from this one on by Chernoff's bound, left[e] - theta y; 1 without an exponent. */
-        for (size_t e = 0; e < exponents; e++) {
-            double theta = candidates[e].theta, idle = log1p(theta / rate), kappa = theta * d - idle;
-            left[e] = log(chance[n - 1]) + candidates[e].log_moment + job * kappa - log(-expm1(kappa));
-            if (before > 0)
-                left[e] -= log(-expm1(theta * before - idle));
-        }
-        int enough = 1;
-        for (size_t i = 0; i < EI_PROBES && enough; i++) {
-            double y = self->deadline[self->index[i]] - constant;
-            enough = !(y >= 0) ||
-                     remainder_of(left, candidates, exponents, y) < 1e-4 * ei_lattice_upper(&ends[1], y);
-        }
-        if (job > JOBS || enough)
+        leave_to_chernoff(left, candidates, exponents, rate, d, before, chance[n - 1], job);
+        if (job > JOBS || is_negligible(self, left, candidates, exponents, constant, &ends[EI_UPPER]))
             break;
         pass_job(up, low.sf, count, rate, step, d);
         for (size_t k = 0; k <= GROUPS; k++)
             weight[k] = k < GROUPS ? chance[n - k * group - 1] : 0;
         add_handover(total, points, weight, up + below, low.sf + below, offset);
-        /* Later ones gain little. */
-        for (size_t i = 0; i < self->count && behind && (job & (job - 1)) == 0; i++) {
-            double y = margin + self->deadline[self->index[i]] - constant;
-            double sum = chance[n] * ei_lattice_lower(&low, fmax(y, 0));
-            for (size_t w = n + 1; w <= SIZE; w++)
-                sum += ((w < SIZE ? chance[w] : 1) - chance[w - 1]) *
-                       ei_lattice_lower(&low, fmax(y - (double)(w - n) * law.step, 0));
-            ei_raise_lower(self, self->index[i], sum, EI_BRACKET_HANDOVER);
-        }
+        /* Later jobs gain little. */
+        if (behind && (job & (job - 1)) == 0)
+            raise_behind(self, &low, chance, margin, constant, law.step);
         next_chance(service, chance, next);
         double *swap = chance;
         chance = next;
         next = swap;
-        if (self->monitor.poll != NULL && job % 8 == 7 && self->monitor.poll(self->monitor.context) != 0) {
+        if (job % 8 == 7 && ei_stopped(self->monitor)) {
             status = EI_ERR_INTERRUPTED;
             goto out;
         }
@@ -173,14 +193,15 @@ int ei_bracket_link(const ei_batch *self, int only_lower) {
     if (!(rest > 0))
         return EI_OK;
     double beyond = only_lower ? 0 : BEYOND / self->arrival_rate;
-    if ((status = ei_sojourn_ends(self, 0, rest + beyond, 0, !only_lower, ends)) != EI_OK)
+    if ((status = ei_sojourn_ends(self, 0, rest + beyond, EI_LOWER, only_lower ? EI_LOWER : EI_UPPER,
+                                  ends)) != EI_OK)
         goto out;
     for (size_t i = 0; i < self->count; i++)
         ei_raise_lower(self, self->index[i],
-                       ei_lattice_lower(&ends[0], self->deadline[self->index[i]] - constant),
+                       ei_lattice_lower(&ends[EI_LOWER], self->deadline[self->index[i]] - constant),
                        EI_BRACKET_LINK);
     double dm = fmax(pipeline->d1, pipeline->d3);
-    if (only_lower || ends[1].sf == NULL || ei_service_mean(pipeline->random) < 0.9 * dm)
+    if (only_lower || ends[EI_UPPER].sf == NULL || ei_service_mean(pipeline->random) < 0.9 * dm)
         goto out;
     if ((pipeline->d1 > 0 && (status = add_stage(self, pipeline->d1, 0, 0, ends)) != EI_OK) ||
         (pipeline->d3 > 0 && (status = add_stage(self, pipeline->d3, pipeline->d1, 1, ends)) != EI_OK))
@@ -188,10 +209,11 @@ int ei_bracket_link(const ei_batch *self, int only_lower) {
     for (size_t i = 0; i < self->count; i++) {
         double y = self->deadline[self->index[i]] - constant;
         if (isfinite(y))
-            ei_cut_upper(self, self->index[i], ei_lattice_upper(&ends[1], y), EI_BRACKET_FIRST_HANDOVER);
+            ei_cut_upper(self, self->index[i], ei_lattice_upper(&ends[EI_UPPER], y),
+                         EI_BRACKET_FIRST_HANDOVER);
     }
 out:
-    ei_lattice_free(&ends[0]);
-    ei_lattice_free(&ends[1]);
+    ei_lattice_free(&ends[EI_LOWER]);
+    ei_lattice_free(&ends[EI_UPPER]);
     return status;
 }

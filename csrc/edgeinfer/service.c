@@ -54,12 +54,12 @@ double ei_service_variance(const ei_service *self) {
     }
 }
 
-/* Number of samples > time, or >= time. */
-static size_t samples_above(const ei_service *self, double time, int closed) {
+/* Number of samples > time. */
+static size_t samples_above(const ei_service *self, double time) {
     size_t low = 0, high = self->sample_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (closed ? self->samples[middle] >= time : self->samples[middle] > time)
+        if (self->samples[middle] > time)
             high = middle;
         else
             low = middle + 1;
@@ -76,22 +76,9 @@ double ei_service_sf(const ei_service *self, double time) {
     case EI_SERVICE_TRANSFER:
         return ei_transfer_sf(self->transfer, time);
     case EI_SERVICE_SAMPLES:
-        return (double)samples_above(self, time, 0) / (double)self->sample_count;
+        return (double)samples_above(self, time) / (double)self->sample_count;
     default:
         return self->time > time;
-    }
-}
-
-double ei_service_sf_closed(const ei_service *self, double time) {
-    if (isnan(time))
-        return NAN;
-    switch (self->kind) {
-    case EI_SERVICE_DETERMINISTIC:
-        return self->time >= time;
-    case EI_SERVICE_SAMPLES:
-        return (double)samples_above(self, time, 1) / (double)self->sample_count;
-    default:
-        return ei_service_sf(self, time);
     }
 }
 

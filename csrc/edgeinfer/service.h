@@ -27,8 +27,6 @@ EI_WARN_UNUSED int ei_service_verify(const ei_service *self);
 double ei_service_mean(const ei_service *self);     /* s */
 double ei_service_variance(const ei_service *self); /* s^2 */
 double ei_service_sf(const ei_service *self, double time);
-/* P(S > time) at the point just below: P(S >= time), where atoms count. */
-double ei_service_sf_closed(const ei_service *self, double time);
 double ei_service_minimum(const ei_service *self); /* infimum of the support, s */
 double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e-20, s */
 EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value,

@@ -8,8 +8,6 @@ const char *ei_status_text(int status) {
         return "out of memory";
     case EI_ERR_INTERRUPTED:
         return "interrupted by the caller";
-    case EI_ERR_THREAD:
-        return "a thread could not be started";
     case EI_ERR_DOMAIN:
         return "an argument is not finite or outside its range";
     case EI_ERR_EMPTY:

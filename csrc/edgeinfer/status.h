@@ -1,8 +1,12 @@
-/* Status codes: zero or positive is an answer, negative an error. Every function of the core that can fail
- * returns one, clears what it allocated on every path (one label, `out`), and never prints, exits or touches
- * process-wide state. */
+/* Status codes: zero is an answer, negative an error. Every function of the core that can fail returns one,
+ * and never prints, exits or touches process-wide state. What it allocated for itself it frees on every path,
+ * at one label, `out`, where there is more than one path; a function that fails before it has allocated
+ * returns at once. An object that an `init` or `new` fills is the caller's to free, after a failure too,
+ * unless its header says otherwise. */
 #ifndef EDGEINFER_STATUS_H
 #define EDGEINFER_STATUS_H
+
+#include <stddef.h>
 
 #define EI_WARN_UNUSED __attribute__((warn_unused_result))
 
@@ -10,7 +14,6 @@ enum {
     EI_OK = 0,
     EI_ERR_NO_MEMORY = -1,   /* an allocation failed */
     EI_ERR_INTERRUPTED = -2, /* the caller's poll function asked to stop */
-    EI_ERR_THREAD = -3,      /* a thread could not be started */
 
     EI_ERR_DOMAIN = -10,   /* an argument is NaN, infinite or outside its range */
     EI_ERR_EMPTY = -11,    /* an array or a pipeline without elements */
@@ -30,5 +33,10 @@ typedef struct {
     int (*poll)(void *context);
     void *context;
 } ei_monitor;
+
+/* Whether the caller asks to stop. */
+static inline int ei_stopped(ei_monitor self) {
+    return self.poll != NULL && self.poll(self.context) != 0;
+}
 
 #endif

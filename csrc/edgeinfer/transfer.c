@@ -156,7 +156,7 @@ static int fit_panels(builder *self, size_t slot, size_t slots, double left, dou
     int flat, status;
     if (self->inversion != NULL)
         tolerance += SLOT_ROUNDING * (double)slot;
-    if (self->monitor.poll != NULL && self->monitor.poll(self->monitor.context) != 0)
+    if (ei_stopped(self->monitor))
         return EI_ERR_INTERRUPTED;
     if ((status = sample_panel(self, &part, rows, value, &flat)) != EI_OK)
         return status;

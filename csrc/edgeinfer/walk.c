@@ -104,7 +104,7 @@ static int recurse(const walk *self, const double *excess, ei_monitor monitor) {
         sum -= k;
         self->m[j] = m;
         self->u[j] = m + k;
-        if (j % 4096 == 4095 && monitor.poll != NULL && monitor.poll(monitor.context) != 0)
+        if (j % 4096 == 4095 && ei_stopped(monitor))
             return EI_ERR_INTERRUPTED;
     }
     return EI_OK;
@@ -324,7 +324,7 @@ static int descend(const walk *self, const ei_lattice *service, size_t ahead, do
         }
         if (settled)
             break;
-        if (monitor.poll != NULL && monitor.poll(monitor.context) != 0)
+        if (ei_stopped(monitor))
             return EI_ERR_INTERRUPTED;
     }
     return EI_OK;

@@ -4,9 +4,8 @@
 #include <string.h>
 
 int main(void) {
-    static const int codes[] = {EI_OK,           EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED,
-                                EI_ERR_THREAD,   EI_ERR_DOMAIN,    EI_ERR_EMPTY,
-                                EI_ERR_UNSTABLE, EI_ERR_ACCURACY,  EI_ERR_TOO_LARGE};
+    static const int codes[] = {EI_OK,        EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN,
+                                EI_ERR_EMPTY, EI_ERR_UNSTABLE,  EI_ERR_ACCURACY,    EI_ERR_TOO_LARGE};
     const size_t count = sizeof codes / sizeof *codes;
     const char *unknown = ei_status_text(1);
     for (size_t i = 0; i < count; i++) {
