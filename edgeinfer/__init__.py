@@ -29,6 +29,9 @@ _LATER = {
     "Cell": "cell",
     "EdgeNode": "cell",
     "Terminals": "cell",
+    "cell_bracket": "cell",
+    "max_terminals": "cell",
+    "min_servers": "cell",
     "simulate_cell": "cell",
 }
 _ROOMS = ("model", "estimates", "delay", "cell", "network", "quality", "bridge", "plan", "study", "paper")

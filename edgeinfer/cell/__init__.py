@@ -1,5 +1,7 @@
 """Many terminals at one edge and one band: model, simulation, capacity."""
 
+from edgeinfer.cell.bracket import cell_bracket
+from edgeinfer.cell.capacity import Carried, best_batch, max_terminals, min_bandwidth, min_servers
 from edgeinfer.cell.model import Band, Batch, Cell, EdgeNode, Terminals
 from edgeinfer.cell.results import BandSimulation, CellSimulation, ClassSimulation, EdgeSimulation, Energy
 from edgeinfer.cell.simulation import simulate_cell
@@ -9,6 +11,7 @@ __all__ = [
     "Band",
     "BandSimulation",
     "Batch",
+    "Carried",
     "Cell",
     "CellSimulation",
     "ClassSimulation",
@@ -16,6 +19,11 @@ __all__ = [
     "EdgeSimulation",
     "Energy",
     "Terminals",
+    "best_batch",
+    "cell_bracket",
     "loads",
+    "max_terminals",
+    "min_bandwidth",
+    "min_servers",
     "simulate_cell",
 ]

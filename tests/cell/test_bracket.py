@@ -1,0 +1,127 @@
+"""Certified ends of a cell beside exact laws, the bracket of a pipeline and simulation (intervals of 99.9 %)."""
+
+import math
+
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+from edgeinfer.cell.bracket import Lattice, stage_law
+from edgeinfer.cell.queues import md_c_wait, mg_1_wait, poisson, stationary
+
+SPLIT = ei.paper.scenario().pipelines()["split"]
+LINK = ei.RayleighLink.from_snr(2.0, 10e6, 0.01)
+
+
+def test_the_wait_of_one_server_is_that_of_the_core():
+    times = np.array([0.0, 0.3, 1.0, 2.5, 5.0, 10.0, 20.0])
+    for load in (0.1, 0.7, 0.95):
+        ours = md_c_wait(load / 0.5, 0.5, 1).tail(times)
+        exact = ei.violation_bracket(ei.Pipeline([ei.Constant(0.5, "a")]), load / 0.5, times + 0.5).upper
+        assert np.allclose(ours, exact, rtol=1e-10, atol=1e-24)
+
+
+def test_many_servers_against_their_means():
+    """The mean queue is the rate times the mean wait, which is the integral of the tail (Little)."""
+    queue = md_c_wait(1.8, 1.0, 2)
+    grid = np.linspace(0, 60, 6_001)
+    tail = queue.tail(grid)
+    mean = float(((tail[1:] + tail[:-1]) / 2).sum() * (grid[1] - grid[0]))
+    assert mean == pytest.approx(queue.queue.sum() / 1.8, rel=1e-4)
+    assert queue.tail(np.array([60.0]))[0] <= np.exp(-queue.decay * 60)
+
+
+def test_chains_and_counts():
+    assert stationary(np.array([[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])) == pytest.approx([0.25, 0.5, 0.25])
+    assert poisson(2.0, 4) == pytest.approx([np.exp(-2) * 2**n / math.factorial(n) for n in range(4)])
+
+
+def test_general_services_are_bracketed():
+    """M/M/1: P(W > t) = load e^{-(mu - rate) t}; and the ends of a mixture of two constants hold its mean."""
+    law = stage_law(ei.Exponential(0.5, "a"))
+    upper, lower, decay = mg_1_wait(1.4, law.upper, law.lower, 0.5, law.reach, lambda d: 30.0, law.moment)
+    times = np.linspace(0, 25, 101)
+    exact = 0.7 * np.exp(-0.6 * times)
+    assert (lower(times) <= exact).all() and (exact <= upper(times)).all()
+    assert decay == pytest.approx(0.6, rel=0.02) and (upper(times) / lower(times))[:40].max() < 1.12
+    times = np.linspace(0, 30, 30_001)
+    pair = stage_law(ei.Measured([0.2, 0.8], "b"))
+    upper, lower, _ = mg_1_wait(1.4, pair.upper, pair.lower, 0.5, pair.reach, lambda d: 30.0, pair.moment)
+    mean = 1.4 * (0.04 + 0.64) / 2 / (2 * 0.3)
+    assert lower(times[1:]).sum() * 1e-3 < mean < upper(times[:-1]).sum() * 1e-3 < 1.02 * mean
+
+
+def test_lattice_sums_hold_the_truth_between_them():
+    """The sum of two exponential times, and an exponential time less another."""
+    lattice = Lattice(4.0, 4.0, 30.0)
+    law, other = stage_law(ei.Exponential(0.5, "a")), stage_law(ei.Exponential(0.3, "b"))
+    t = np.maximum(lattice.points, 0)
+    exact = (0.5 * np.exp(-t / 0.5) - 0.3 * np.exp(-t / 0.3)) / 0.2
+    ends = [lattice.add(lattice.start(law.upper), other, True), lattice.add(lattice.start(law.lower), other, False)]
+    inside = lattice.points >= 0
+    assert (ends[1][inside] <= exact[inside]).all() and (exact[inside] <= ends[0][inside] * (1 + 1e-12)).all()
+    assert ends[0][lattice.deadline] / ends[1][lattice.deadline] < 1.05
+    less = lattice.take(lattice.start(law.upper), 2.0)
+    assert (less[inside] >= 0.5 * np.exp(-t / 0.5)[inside] * (1 - 1e-9)).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20, 100])
+def test_the_papers_cell_at_any_number_of_terminals(count):
+    cell = ei.Cell(ei.Terminals(count, 0.7 / count, SPLIT, edge="prior"), ei.EdgeNode())
+    bracket = ei.cell_bracket(cell, [4.0, 6.0, 26.0])
+    assert (bracket.upper / bracket.lower < 1.05).all() and bracket.upper[2] < 1e-9
+    run = ei.simulate_cell(cell, [4.0, 6.0], jobs=20_000, replications=4, rng=count, threads=1, confidence=0.999)
+    violation = run["terminals"].violation
+    assert (violation.low[:, -1] <= bracket.upper[:2]).all() and (bracket.lower[:2] <= violation.high[:, -1]).all()
+
+
+@pytest.mark.parametrize(
+    ("edge", "stages", "band"),
+    [
+        (ei.EdgeNode(3), [ei.Constant(0.4, "gpu"), ei.Exponential(0.1, "b")], None),
+        (ei.EdgeNode(1), [ei.Exponential(0.1, "gpu"), ei.Transfer(5e5, LINK, "down"), ei.Constant(0.1, "c")], None),
+        (
+            ei.EdgeNode(1),
+            [ei.Measured([0.05, 0.15], "gpu"), ei.Measured([0.1, 0.4], "b"), ei.Exponential(0.1, "c")],
+            None,
+        ),
+        (ei.EdgeNode(1), [ei.Constant(0.1, "gpu"), ei.Transfer(5e5, LINK, "down")], ei.Band(40e6, "equal_share")),
+        (ei.EdgeNode(1), [ei.Constant(0.1, "gpu"), ei.Transfer(5e5, LINK, "down")], ei.Band(40e6, "round_robin")),
+        (ei.EdgeNode(1), [ei.Transfer(5e5, LINK, "up"), ei.Constant(0.1, "gpu")], ei.Band(40e6, "max_rate")),
+        (ei.EdgeNode(1, "processor_sharing"), [ei.Constant(0.1, "gpu"), ei.Constant(0.1, "c")], None),
+        (ei.EdgeNode(2, batch=ei.Batch(4, fixed=0.05)), [ei.Constant(0.1, "gpu")], None),
+    ],
+)
+def test_other_cells_are_bracketed(edge, stages, band):
+    cell = ei.Cell(ei.Terminals(6, 1.0, ei.Pipeline(stages), edge="gpu"), edge, band, band)
+    limits = [0.3, 0.8, 1.5]
+    bracket = ei.cell_bracket(cell, limits)
+    run = ei.simulate_cell(cell, limits, jobs=20_000, replications=4, rng=1, threads=1, confidence=0.999)
+    violation = run["terminals"].violation
+    assert (violation.low[:, -1] <= bracket.upper).all() and (bracket.lower <= violation.high[:, -1]).all()
+    assert (np.diff(bracket.upper) <= 0).all() and (np.diff(bracket.lower) <= 0).all()
+
+
+def test_classes_at_one_edge():
+    kinds = [
+        ei.Terminals(3, 0.8, ei.Pipeline([ei.Constant(0.1, "gpu"), ei.Constant(0.2, "c")]), edge="gpu", name="short"),
+        ei.Terminals(2, 0.6, ei.Pipeline([ei.Constant(0.35, "gpu")]), edge="gpu", name="long"),
+        ei.Terminals(2, 0.6, SPLIT[2:], name="alone"),
+    ]
+    cell = ei.Cell(kinds, ei.EdgeNode())
+    run = ei.simulate_cell(cell, [0.6, 1.2], jobs=40_000, replications=4, rng=3, threads=1, confidence=0.999)
+    for name in ("short", "long", "alone"):
+        bracket, violation = ei.cell_bracket(cell, [0.6, 1.2], name), run[name].violation
+        assert (violation.low[:, -1] <= bracket.upper).all() and (bracket.lower <= violation.high[:, -1]).all()
+    assert bracket.method[0] == "pipeline / pipeline"
+
+
+def test_refusals_and_ends():
+    cell = ei.Cell(ei.Terminals(4, 1.0, SPLIT, edge="prior"), ei.EdgeNode())
+    assert ei.cell_bracket(cell, [1.0, np.inf]).method[0] == "unstable / unstable"
+    with pytest.raises(ValueError, match="capacity: must be None"):
+        ei.cell_bracket(cell.replace(edges=ei.EdgeNode(capacity=3)), 1.0)
+    with pytest.raises(ValueError, match="deadline = -1: must be in"):
+        ei.cell_bracket(cell, -1.0)
+    stable = cell.with_count(1)
+    assert ei.cell_bracket(stable, np.inf).upper == 0 and ei.cell_bracket(stable, 0.0).lower == 1
