@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from edgeinfer import bridge
+from edgeinfer.bridge.edge.server import serve
+from edgeinfer.network import open_session, session_options
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 
@@ -50,6 +52,32 @@ def test_text_is_read(share):
     detect, recognise = (cut_in_two(model, shapes, share) for model, shapes in ocr.SHAPES.items())
     assert list(ocr.read(ocr.picture(["EDGE 42", "split here"]), detect, recognise)) == ["EDGE 42", "split here"]
     assert list(ocr.read(ocr.picture([]), detect, recognise)) == []
+
+
+def test_speech_is_heard_wherever_the_network_is_cut():
+    voice = load("voice_activity", "silero_vad")
+    sound = voice.recording()
+    session = open_session(voice.MODEL, "silero", session_options())
+    state, whole = np.zeros((2, 1, 128), np.float32), []
+    for chunk in voice.chunks(sound):
+        output, state = session.run(None, {"input": chunk, "state": state, "sr": np.array(16000)})
+        whole.append(output[0, 0])
+    whole = np.array(whole)
+    speech = np.arange(len(whole)) * voice.CHUNK / voice.RATE
+    assert (whole[speech < 0.9] < 0.5).all() and (whole[(speech > 1.3) & (speech < 2.9)] > 0.5).all()
+    sessions = bridge.CutSessions(voice.MODEL, voice.SHAPES, state={"stateN": "state"})
+    edge = bridge.CutEdge(bridge.CutSessions(voice.MODEL, voice.SHAPES))
+    server, port = serve(edge, "127.0.0.1", 0)
+    with bridge.Connection(f"127.0.0.1:{port}") as connection, bridge.CutDevice(sessions, connection) as device:
+        for share in (0.0, 0.4, 0.8, 1.0):
+            count = int(share * len(sessions.graph.operations))
+            places = [0] * count + [1] * (len(sessions.graph.operations) - count)
+            device.use(bridge.divide(sessions.graph, places))
+            device.restart()
+            found = voice.spoken(lambda feeds: device.infer(feeds).outputs, sound)
+            np.testing.assert_allclose(found, whole, atol=1e-4)
+    server.stop(0).wait()
+    edge.jobs.close()
 
 
 @pytest.mark.parametrize("share", [0, 0.5])

@@ -27,9 +27,9 @@ def compare(model, shapes, cut, rate, requests=20):
     return float(ei.latency(run.pipeline).total), float(run.times["sojourn"].mean())
 
 
-def show(model, shapes, slowdown=8.0, most=3):
+def show(model, shapes, state=None, slowdown=8.0, most=3):
     """Print the cuts, the slowest rates first, and compare some of them."""
-    profile = bridge.profile(model, shapes, repetitions=20)
+    profile = bridge.profile(model, shapes, repetitions=20).with_state(state or {})
     cuts = best_cuts(profile, slowdown)
     for cut, low in zip(cuts.cuts, [0.0, *cuts.rates], strict=True):
         here, names = cut.places.count(0), cut.crossing[0]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
@@ -18,11 +19,14 @@ from edgeinfer.cli.options import (
     LEVEL,
     POSITIVE,
     SHAPE,
+    STATE,
     THREADS,
     TRACE,
+    WIRE,
     Real,
     read_feeds,
     read_sizes,
+    read_state,
     refuse,
     together,
 )
@@ -167,10 +171,21 @@ def generate_command(
     type=POSITIVE,
     help="How many times slower than this machine to take the device for, in choosing the cut.",
 )
-@click.option("--requests", default=1, show_default=True, type=click.IntRange(min=1), help="One after another.")
+@STATE
+@WIRE
+@click.option(
+    "--requests",
+    default=None,
+    type=click.IntRange(min=1),
+    help="One after another; 1 by default, or as many as --input has.",
+)
 @DEADLINE
 @click.option(
-    "-o", "--output", default=None, type=click.Path(dir_okay=False, writable=True), help="The last outputs as .npz."
+    "-o",
+    "--output",
+    default=None,
+    type=click.Path(dir_okay=False, writable=True),
+    help="The last outputs as .npz; of a stream those of every request, along a first axis.",
 )
 @FORM
 @_CONNECTING
@@ -186,7 +201,10 @@ def infer_command(
     where: str,
     stored: str | None,
     slowdown: float,
-    requests: int,
+    pairs: tuple[str, ...],
+    wire: str,
+    tolerance: float,
+    requests: int | None,
     deadline: float,
     patience: float | None,
     fallback: bool,
@@ -199,7 +217,9 @@ def infer_command(
 ) -> None:
     """Run a network with an edge's help: the device's half of a cut here, the rest where `edgeinfer serve` runs.
 
-    Times in rows, one a request: in ONNX Runtime on either half, waiting on the edge, on the link, and in all.
+    Times in rows, one a request: in ONNX Runtime on either half, waiting on the edge, on the link, and in all. An array
+    of --input with one axis more than its input is a stream: one request for each entry of its first axis. State goes
+    from one request to the next, at first from --input or zeros, and stays on the side that makes it.
 
     Example: edgeinfer infer model.onnx --edge 127.0.0.1:8002 --requests 10 -o outputs.npz
     """
@@ -212,10 +232,15 @@ def infer_command(
     if where != "auto":
         refuse("chooses the cut, with --cut auto only", "stored", "slowdown")
     if where == "device":
-        refuse("not with --cut device, which needs no edge", "edge", *_EDGE)
+        refuse("not with --cut device, which needs no edge", "edge", "wire", "tolerance", *_EDGE)
+    if wire != "auto":
+        refuse("is what --wire auto keeps to", "tolerance")
     target = None if output is None else _checked_output(output)
-    given = read_feeds(model, source)
-    network = bridge.CutSessions(model, read_sizes(shapes), feeds=given, level=level, threads=threads or 1)
+    stream = _Stream(model, read_feeds(model, source), requests)
+    network = bridge.CutSessions(
+        model, read_sizes(shapes), feeds=stream.first if stream.given else None, level=level, threads=threads or 1
+    )
+    network.graph = network.graph.with_state(read_state(network.graph, pairs))
     operations = len(network.graph.operations)
     count = _on_device(where, operations)
     if edge is None and count < operations:
@@ -225,22 +250,71 @@ def infer_command(
         options: dict[str, Any] = {**security, "message_bytes": network.message_bytes}
         connection = None if edge is None else stack.enter_context(_connect(edge, **options))
         device = stack.enter_context(CutDevice(network, connection, trace=log))
-        feeds = given or network.feeds(seed)
-        network.check(feeds)
+        if not stream.given:
+            # State that is made up would be none that the network has been in.
+            made = network.feeds(seed)
+            stream.first = {name: made[name] for name in made if name not in network.graph.state.values()}
+        network.check(stream.first)
         profile = bridge.NetworkProfile.load(stored) if stored else None
         if where != "auto":
-            device.use(bridge.divide(network.graph, [0] * count + [1] * (operations - count)))
-        waiting = _Waiting(device, where, profile, slowdown, fallback)
-        show = Rows(form, stack, requests)
-        for _ in range(requests):
+            division = bridge.divide(network.graph, [0] * count + [1] * (operations - count))
+            effect = bridge.WireEffect(network) if wire == "auto" else None
+            chosen = bridge.choose_wire(network.graph, lambda _: [division], effect, wire, tolerance)
+            device.use(division, chosen.wire)
+        waiting = _Waiting(device, where, fallback, profile=profile, slowdown=slowdown, wire=wire, tolerance=tolerance)
+        show = Rows(form, stack, stream.requests)
+        outputs: list[dict[str, Any]] = []
+        for feeds in stream.feeds(set(network.graph.state.values())):
             waiting.try_edge()
             done = device.infer(feeds, deadline=deadline, patience=patience, fallback=fallback)
             reason = done.reason or (waiting.reason if done.ran == "device" else "")
             waiting.say(reason)
-            show.add(_infer_row(network.graph, done, reason))
+            show.add(_infer_row(done, reason))
+            outputs = [*outputs, done.outputs] if stream.streamed and target else [done.outputs]
         show.end()
     if target is not None:
-        _write_outputs(target, done.outputs)
+        found = {name: np.stack([given[name] for given in outputs]) for name in outputs[0]}
+        _write_outputs(target, found if stream.streamed else outputs[0])
+
+
+class _Stream:
+    """Inputs of one request after another.
+
+    Parameters
+    ----------
+    model : path
+    given : mapping of str to ndarray or None
+        Of --input; an array with one axis more than its input has an entry for each request.
+    requests : int, optional
+        As many as there are entries by default, 1 where none has them.
+    """
+
+    def __init__(self, model: str, given: dict[str, Any] | None, requests: int | None) -> None:
+        from edgeinfer.bridge.cutting.sessions import whole_file
+        from edgeinfer.network.loading import input_ranks
+
+        self.given = given is not None
+        ranks = input_ranks(whole_file(model)) if given else {}
+        self._all = dict(given or {})
+        self.streamed = [name for name, array in self._all.items() if array.ndim - 1 == ranks.get(name)]
+        lengths = {len(self._all[name]) for name in self.streamed}
+        if len(lengths) > 1 or 0 in lengths:
+            raise ValueError(f"--input: streams of {sorted(lengths)} requests: must be of one length, at least 1")
+        length = next(iter(lengths), None)
+        if length is not None and requests is not None and requests > length:
+            raise ValueError(f"--requests {requests}: must be at most {length}, the entries that --input has")
+        self.requests = requests or length or 1
+        self.first = self._at(0)
+
+    def _at(self, number: int) -> dict[str, Any]:
+        return {name: array[number] if name in self.streamed else array for name, array in self._all.items()}
+
+    def feeds(self, state: set[str]) -> Iterator[dict[str, Any]]:
+        """Of each request; state that is no stream is given with the first one only."""
+        yield self.first
+        for number in range(1, self.requests):
+            feeds = self._at(number) if self.given else self.first
+            yield {name: array for name, array in feeds.items() if name in self.streamed or name not in state}
 
 
 def _on_device(where: str, operations: int) -> int:
@@ -264,9 +338,7 @@ def _write_outputs(path: Path, outputs: dict[str, Any]) -> None:
         np.savez(stream, allow_pickle=False, **outputs)
 
 
-def _infer_row(graph: Any, done: Any, reason: str) -> dict[str, Any]:
-    names = (*done.division.crossing, *done.division.returned)
-    bits = sum(graph.tensors[name].bits for name in names)
+def _infer_row(done: Any, reason: str) -> dict[str, Any]:
     return {
         "request": done.request,
         "ran": done.ran,
@@ -274,7 +346,7 @@ def _infer_row(graph: Any, done: Any, reason: str) -> dict[str, Any]:
         "crossing": " ".join(done.division.crossing),
         "device_s": done.device_seconds,
         "transfer_s": done.transfer_seconds,
-        "link_mbit_per_s": bits / done.transfer_seconds / 1e6 if done.transfer_seconds > 0 else "",
+        "link_mbit_per_s": done.bits / done.transfer_seconds / 1e6 if done.transfer_seconds > 0 else "",
         "queue_s": done.queue_seconds,
         "edge_s": done.edge_seconds,
         "total_s": done.seconds,
@@ -288,9 +360,8 @@ class _Waiting:
     #: Between two attempts, s.
     PAUSE = 1.0
 
-    def __init__(self, device: Any, where: str, profile: Any, slowdown: float, fallback: bool) -> None:
-        self._device, self._where, self._profile = device, where, profile
-        self._slowdown, self._fallback = slowdown, fallback
+    def __init__(self, device: Any, where: str, fallback: bool, **plan: Any) -> None:
+        self._device, self._where, self._fallback, self._plan = device, where, fallback, plan
         self.reason, self._said = "", ""
         self._found = not device.division.returned and where != "auto"
         self._next = 0.0
@@ -303,7 +374,7 @@ class _Waiting:
             return
         try:
             if self._where == "auto":
-                self._device.plan(self._profile, slowdown=self._slowdown)
+                self._device.plan(**self._plan)
             else:
                 self._device.prepare(self._device.division)
         except EdgeError as error:

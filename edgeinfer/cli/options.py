@@ -205,11 +205,11 @@ INPUT = click.option(
 def read_feeds(model: str, source: str | None) -> dict[str, Any] | None:
     """Inputs from the file of --input."""
     from edgeinfer.bridge.cutting.sessions import whole_file
-    from edgeinfer.network.loading import input_names
+    from edgeinfer.network.loading import input_ranks
 
     if source is None:
         return None
-    names = input_names(whole_file(model))
+    names = tuple(input_ranks(whole_file(model)))
     try:
         found = np.load(source, allow_pickle=False)
         if isinstance(found, np.ndarray):

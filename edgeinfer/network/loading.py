@@ -57,11 +57,14 @@ def load_model(model: Any) -> tuple[Any, str]:
     return loaded, path.name
 
 
-def input_names(path: str | Path) -> tuple[str, ...]:
-    """Names of the inputs of an ONNX file, weights not among them; ValueError where it is none."""
+def input_ranks(path: str | Path) -> dict[str, int | None]:
+    """Names of the inputs of an ONNX file, weights not among them, with how many axes each has, None where it does not
+    say; ValueError where it is no ONNX file.
+    """
     graph = _parsed(need("onnx", "bridge"), path, Path(path).name).graph
     weights = {tensor.name for tensor in graph.initializer}
-    return tuple(value.name for value in graph.input if value.name not in weights)
+    types = {value.name: value.type.tensor_type for value in graph.input if value.name not in weights}
+    return {name: len(kind.shape.dim) if kind.HasField("shape") else None for name, kind in types.items()}
 
 
 def _parsed(onnx: Any, source: Any, label: str) -> Any:

@@ -292,7 +292,7 @@ def asking(sessions, feeds, **changes):
         ({"model_name": "prior"}, "NOT_FOUND", "model = 'prior': must be 'network'"),
         ({"model_version": "0" * 64}, "FAILED_PRECONDITION", "version = '0000"),
         ({"model_version": "../../etc/passwd"}, "FAILED_PRECONDITION", "serves the network of digest"),
-        ({"datatype": "FP16"}, "INVALID_ARGUMENT", "input 'x' = FP16 [1, 4096]: must be FP32 [1, 4096]"),
+        ({"datatype": "INT32"}, "INVALID_ARGUMENT", "input 'x' = INT32 [1, 4096]: must be FP32 [1, 4096]"),
         ({"shape": [4096]}, "INVALID_ARGUMENT", "input 'x' = FP32 [4096]: must be"),
         ({"shape": [-1, 4096]}, "INVALID_ARGUMENT", "must be FP32 [1, 4096]"),
         ({"name": "w0"}, "INVALID_ARGUMENT", "input 'w0': must be a tensor of the network"),

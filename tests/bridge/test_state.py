@@ -1,6 +1,9 @@
 """Networks with state: which pairs are state, what it costs where, and what either half of a cut does with it."""
 
 import json
+import signal
+import time
+from contextlib import contextmanager
 from itertools import product
 
 import numpy as np
@@ -9,7 +12,12 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
+from bridge import system
 from edgeinfer import Node, RayleighLink, bridge, cli
+from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.wire import tensors
+from edgeinfer.bridge.wire.processes import Process
+from edgeinfer.bridge.work import sequences
 from edgeinfer.network import Graph, Operation, Tensor, find_state, read_graph
 
 
@@ -191,3 +199,241 @@ def test_state_on_the_command_line(tmp_path):
     assert cut("--measure", "--profile", profile).exit_code == 0
     read = cut("--profile", profile)
     assert json.loads(read.stdout)[0]["state"] == "edge"
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return np.random.default_rng(2).standard_normal((7, 1, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(stream):
+    """Of the network run here as a whole, each state put back by hand."""
+    sessions = bridge.CutSessions(recurrent())
+    run, h, found = sessions.get(("x", "h"), ("y", "hn")).run, np.zeros((1, 2), np.float32), []
+    for x in stream:
+        given = run({"x": x, "h": h})[0]
+        h = given["hn"]
+        found.append(given["y"])
+    return np.array(found)
+
+
+@contextmanager
+def edge(sessions=None):
+    """An edge in this process, and a connection to it."""
+    server = bridge.CutEdge(sessions or bridge.CutSessions(recurrent()))
+    server.warm_up()
+    listening, port = serve(server, "127.0.0.1", 0)
+    server.address = f"127.0.0.1:{port}"
+    with bridge.Connection(server.address) as connection:
+        yield connection, server
+    listening.stop(0).wait()
+    server.jobs.close()
+
+
+CUTS = [(0,) * 5, (1,) * 5, (0, 1, 1, 1, 1), (0, 0, 0, 1, 1), (0, 0, 0, 0, 1), (0, 0, 1, 1, 1)]
+
+
+@pytest.mark.process
+def test_a_stream_gives_the_same_wherever_it_is_cut(stream, expected):
+    sessions = bridge.CutSessions(recurrent(), state={"hn": "h"})
+    with edge() as (connection, _):
+        for places in CUTS:
+            with bridge.CutDevice(sessions, connection) as device:
+                device.use(bridge.divide(sessions.graph, places))
+                for x, y in zip(stream, expected, strict=True):
+                    done = device.infer({"x": x})
+                    assert set(done.outputs) == {"y"}
+                    np.testing.assert_allclose(done.outputs["y"], y, rtol=1e-6)
+                device.restart()
+                np.testing.assert_allclose(device.infer({"x": stream[0]}).outputs["y"], expected[0], rtol=1e-6)
+
+
+@pytest.mark.process
+def test_state_moves_with_the_cut(stream, expected):
+    sessions = bridge.CutSessions(recurrent(), state={"hn": "h"})
+    with edge() as (connection, server), bridge.CutDevice(sessions, connection) as device:
+        for number, (x, y) in enumerate(zip(stream, expected, strict=True)):
+            device.use(bridge.divide(sessions.graph, CUTS[number % len(CUTS)]))
+            np.testing.assert_allclose(device.infer({"x": x}).outputs["y"], y, rtol=1e-6)
+        # What came home is not kept.
+        assert len(server.work._kept._kept) <= 1
+
+
+@pytest.mark.process
+def test_state_crosses_once_and_then_stays(stream):
+    sessions = bridge.CutSessions(recurrent(), state={"hn": "h"})
+    sent = []
+    with edge() as (connection, _), bridge.CutDevice(sessions, connection) as device:
+        device.use(bridge.divide(sessions.graph, (1,) * 5))
+        send = device._stream.send
+        device._stream.send = lambda message, deliver: (sent.append(message), send(message, deliver))
+        for x in stream[:3]:
+            device.infer({"x": x})
+    assert [[port.name for port in message.inputs] for message in sent] == [["x", "h"], ["x"], ["x"]]
+    assert [[port.name for port in message.outputs] for message in sent] == [["y"]] * 3
+
+
+@pytest.mark.process
+def test_state_that_is_lost_is_begun_anew_and_said(stream, expected):
+    sessions = bridge.CutSessions(recurrent(), state={"hn": "h"})
+    with edge() as (connection, server), bridge.CutDevice(sessions, connection) as device:
+        device.use(bridge.divide(sessions.graph, (1,) * 5))
+        for x in stream[:3]:
+            device.infer({"x": x})
+        server.work._kept.end(device._state.sequence)
+        with pytest.raises(bridge.EdgeError, match=r"is not here.*is lost, and begun anew"):
+            device.infer({"x": stream[3]})
+        np.testing.assert_allclose(device.infer({"x": stream[0]}).outputs["y"], expected[0], rtol=1e-6)
+        server.work._kept.end(device._state.sequence)
+        done = device.infer({"x": stream[0]}, fallback=True)
+        assert done.ran == "device" and "begun anew" in done.reason
+        np.testing.assert_allclose(done.outputs["y"], expected[0], rtol=1e-6)
+        # From here on the state is on the device, and goes to the edge with the next request.
+        np.testing.assert_allclose(device.infer({"x": stream[1]}).outputs["y"], expected[1], rtol=1e-6)
+
+
+@pytest.mark.process
+def test_two_streams_do_not_meet(stream, expected):
+    sessions = bridge.CutSessions(recurrent(), state={"hn": "h"})
+    with (
+        edge() as (connection, _),
+        bridge.CutDevice(sessions, connection) as one,
+        bridge.CutDevice(sessions, connection) as two,
+    ):
+        for device in (one, two):
+            device.use(bridge.divide(sessions.graph, (1,) * 5))
+        two.infer({"x": 5 * stream[3]})
+        for x, y in zip(stream, expected, strict=True):
+            np.testing.assert_allclose(one.infer({"x": x}).outputs["y"], y, rtol=1e-6)
+            two.infer({"x": 3 * x})
+
+
+@pytest.mark.process
+def test_what_a_request_may_say_of_state():
+    sessions = bridge.CutSessions(recurrent())
+    x = {"x": np.zeros((1, 2), np.float32)}
+    with edge(sessions) as (connection, _):
+        for told, text in [
+            ({"sequence_id": "a", "state": "[1"}, "pairs as JSON"),
+            ({"sequence_id": "", "state": '{"hn": "h"}'}, "must be a name"),
+            ({"sequence_id": "a", "state": '{"y": "r"}'}, "must be an input"),
+            ({"sequence_id": "a", "state": '{"hn": "h"}'}, "is not here"),
+            ({"sequence_id": "a", "state": '{"hn": "h"}', "sequence_end": True}, "is not here"),
+        ]:
+            message = tensors.request("network", "1", x, told)
+            message.outputs.add(name="y")
+            with pytest.raises(bridge.EdgeError, match=text):
+                connection.ask(connection.infer, message, 10)
+
+
+@pytest.mark.process
+def test_a_stream_on_the_command_line(tmp_path, stream, expected):
+    path, inputs, outputs = tmp_path / "recurrent.onnx", tmp_path / "stream.npz", tmp_path / "out.npz"
+    onnx.save(recurrent(), path)
+    np.savez(inputs, x=stream)
+    with edge() as (_, server):
+        for where in ("device", "edge", "3", "4"):
+            there = [] if where == "device" else ["--edge", server.address]
+            arguments = [str(path), "--input", str(inputs), "--cut", where, *there, "-o", str(outputs), "--json"]
+            done = CliRunner().invoke(cli.group, ["infer", *arguments])
+            assert done.exit_code == 0 and "state, by the names: hn=h" in done.stderr
+            assert len(json.loads(done.stdout)) == len(stream)
+            with np.load(outputs) as found:
+                assert found.files == ["y"]
+                np.testing.assert_allclose(found["y"], expected, rtol=1e-6)
+        np.savez(inputs, x=stream[3:], h=np.float32([[0.3, -0.2]]))
+        arguments = [str(path), "--input", str(inputs), "--cut", "edge", "--edge", server.address, "-o", str(outputs)]
+        assert CliRunner().invoke(cli.group, ["infer", *arguments, "--state", "hn=h"]).exit_code == 0
+        run, h = bridge.CutSessions(recurrent()).get(("x", "h"), ("y", "hn")).run, np.float32([[0.3, -0.2]])
+        with np.load(outputs) as found:
+            for x, y in zip(stream[3:], found["y"], strict=True):
+                given = run({"x": x, "h": h})[0]
+                h = given["hn"]
+                np.testing.assert_allclose(y, given["y"], rtol=1e-6)
+    too_many = CliRunner().invoke(
+        cli.group, ["infer", str(path), "--input", str(inputs), "--cut", "device", "--requests", "9"]
+    )
+    assert "must be at most 4" in str(too_many.exception)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("places", [(1,) * 5, (0, 0, 0, 1, 1)])
+def test_state_measured_beside_predicted(places):
+    profile = bridge.profile(recurrent(), repetitions=5).with_state({"hn": "h"})
+    link = RayleighLink(1e5, 23, -100, 103, 0.001)
+    cut = bridge.Cut(profile, (profile.node("device"), profile.node("edge")), (link,), (link,), places)
+    cut = bridge.profile_cut(recurrent(), cut, repetitions=5)
+    run = bridge.measure_cut(recurrent(), cut, requests=8)
+    assert not run.failures
+    # The message without the state, and what the protocol puts around it.
+    bits = [stage.bits for stage in run.pipeline if hasattr(stage, "bits")]
+    assert len(bits) == 2 and all(64 < bit < 8 * 1000 for bit in bits)
+    with pytest.raises(ValueError, match="arrival_rate = 1 1/s: must be None with state"):
+        bridge.measure_cut(recurrent(), cut, arrival_rate=1.0)
+
+
+def test_an_edge_keeps_the_latest_sequences_and_none_for_long(monkeypatch):
+    kept = sequences.KeptState()
+    for number in range(sequences.SEQUENCES + 5):
+        kept.put(str(number), {"h": np.zeros(1)})
+    assert len(kept._kept) == sequences.SEQUENCES
+    with pytest.raises(ValueError, match="is not here"):
+        kept.get("4", ["h"])
+    assert set(kept.get("5", ["h"])) == {"h"}
+    monkeypatch.setattr(sequences, "IDLE", 0.0)
+    kept.put("late", {"h": np.zeros(1)})
+    with pytest.raises(ValueError, match="is not here"):
+        kept.get("5", ["h"])
+
+
+def served(path, port=0):
+    """An edge as a process of its own."""
+    return Process(("-m", "edgeinfer.cli", "serve", str(path), "--port", str(port), "--exit-with-stdin"), "edge")
+
+
+@pytest.mark.process
+def test_kill_of_an_edge_that_keeps_state(tmp_path, stream, expected):
+    path = tmp_path / "recurrent.onnx"
+    onnx.save(recurrent(), path)
+    sessions = bridge.CutSessions(path, state={"hn": "h"})
+    with served(path) as first:
+        port = first.port(system.SOON)
+        with bridge.Connection(f"127.0.0.1:{port}") as connection, bridge.CutDevice(sessions, connection) as device:
+            device.use(bridge.divide(sessions.graph, (1,) * 5))
+            for x, y in zip(stream[:3], expected, strict=False):
+                np.testing.assert_allclose(device.infer({"x": x}).outputs["y"], y, rtol=1e-6)
+            first.signal(signal.SIGKILL)
+            first.wait(system.SOON)
+            with pytest.raises(bridge.EdgeError, match="begun anew"):
+                device.infer({"x": stream[3]}, deadline=system.SOON)
+            done = device.infer({"x": stream[0]}, deadline=system.SOON, fallback=True)
+            assert done.ran == "device"
+            np.testing.assert_allclose(done.outputs["y"], expected[0], rtol=1e-6)
+            with served(path, port) as again:
+                again.port(system.SOON)
+                end = time.monotonic() + system.SOON
+                while True:
+                    try:
+                        device.prepare(device.division, timeout=2.0)
+                        break
+                    except bridge.EdgeError:
+                        # gRPC tries again ever more slowly.
+                        assert time.monotonic() < end
+                        time.sleep(0.2)
+                # The state goes from the device to the new edge.
+                for x, y in zip(stream[1:], expected[1:], strict=True):
+                    done = device.infer({"x": x}, deadline=system.SOON)
+                    np.testing.assert_allclose(done.outputs["y"], y, rtol=1e-6)
+
+
+@pytest.mark.process
+def test_a_device_that_goes_away_leaves_the_others_their_state(stream, expected):
+    sessions = bridge.CutSessions(recurrent(), state={"hn": "h"})
+    with edge() as (connection, server), bridge.CutDevice(sessions, connection) as stays:
+        stays.use(bridge.divide(sessions.graph, (1,) * 5))
+        for x, y in zip(stream, expected, strict=True):
+            with bridge.Connection(server.address) as other, bridge.CutDevice(sessions, other) as goes:
+                goes.use(bridge.divide(sessions.graph, (1,) * 5))
+                goes.infer({"x": 2 * x})
+            np.testing.assert_allclose(stays.infer({"x": x}).outputs["y"], y, rtol=1e-6)

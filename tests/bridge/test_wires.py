@@ -13,6 +13,8 @@ from onnx import helper
 
 from bridge import networks
 from edgeinfer import Node, RayleighLink, bridge, cli
+from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.wire import tensors
 from edgeinfer.network import Graph, Operation, Tensor, narrow, read_graph, widen
 from edgeinfer.network.crossing import wire_bits
 
@@ -146,3 +148,34 @@ def test_wire_on_the_command_line(tmp_path):
         rows = json.loads(cut("--wire", "auto", "--tolerance", tolerance).stdout)
         assert all(row["change"] <= float(tolerance) for row in rows)
     assert "is what --wire auto keeps to" in cut("--wire", "int8", "--tolerance", "0.1").output
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("wire", ["float16", "int8"])
+def test_narrow_tensors_over_the_protocol(wire):
+    model = layered(np.random.default_rng(5), [1.0, 2.0])
+    sessions = bridge.CutSessions(model)
+    server = bridge.CutEdge(bridge.CutSessions(model))
+    listening, port = serve(server, "127.0.0.1", 0)
+    x = np.random.default_rng(5).standard_normal((1, 64)).astype(np.float32)
+    division = bridge.divide(sessions.graph, (0, 0, 1, 1))
+    middle = sessions.get(("t0",), ("t1",)).run({"t0": x})[0]["t1"]
+    rounded = widen(*narrow(middle, wire), "float32")
+    expected = sessions.get(("t1",), ("t2",)).run({"t1": rounded})[0]["t2"]
+    with bridge.Connection(f"127.0.0.1:{port}") as connection, bridge.CutDevice(sessions, connection) as device:
+        device.use(division, {"t1": wire})
+        done = device.infer({"t0": x})
+        np.testing.assert_allclose(done.outputs["t2"], expected, rtol=1e-6)
+        assert done.bits == 64 * (16 if wire == "float16" else 8) + 64 * 32
+        # What the type cannot hold crosses as it is.
+        device.use(bridge.divide(sessions.graph, (1, 1, 1, 1)), {"t0": wire})
+        huge = np.float32([[3e38] * 32 + [-3e38] * 32])
+        assert device.infer({"t0": huge}).bits == 2 * 64 * 32
+        for parameters in ({}, {"scale": 1.0}, {"scale": np.inf, "offset": 0.0}):
+            message = tensors.request("network", "1", {"t1": np.zeros((1, 64), np.int8)}, {})
+            for name, value in parameters.items():
+                message.inputs[0].parameters[name].double_param = value
+            with pytest.raises(bridge.EdgeError, match="must have finite parameters scale and offset"):
+                connection.ask(connection.infer, message, 10)
+    listening.stop(0).wait()
+    server.jobs.close()

@@ -172,6 +172,16 @@ class Division(_validate.Value):
     returned: tuple[str, ...]
     remembered: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What the edge node's half reads: what crosses, and the state that it keeps."""
+        return (*self.crossing, *(taken for _, taken in self.remembered))
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What the edge node's half gives: what it sends back, and the state that it keeps."""
+        return (*self.returned, *(given for given, _ in self.remembered if given not in self.returned))
+
 
 def between(graph: Graph, given: Collection[str], wanted: Sequence[str]) -> tuple[int, ...]:
     """Positions of the operations that lead from tensors that are given to tensors that are wanted, ascending.

@@ -73,7 +73,7 @@ class CutSessions:
     ----------
     model : path or onnx.ModelProto
         Or the folder of `write_parts`, of which the last node's part is taken: it serves that cut and those behind it.
-    shapes, feeds : mapping, optional
+    shapes, feeds, state : mapping, optional
         As for `read_graph`.
     level : "disabled", "basic", "extended" or "all"
         ONNX Runtime's graph optimisation.
@@ -104,6 +104,7 @@ class CutSessions:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         *,
         feeds: Mapping[str, NDArray[Any]] | None = None,
+        state: Mapping[str, str] | None = None,
         level: str = "all",
         threads: int = 1,
         capacity: int = 8,
@@ -115,7 +116,7 @@ class CutSessions:
         digest = None
         if isinstance(model, str | Path) and Path(model).is_dir():
             model, digest = _last_part(Path(model))
-        self.graph = read_graph(model, shapes, feeds)
+        self.graph = read_graph(model, shapes, feeds, state)
         self._model, self._label = load_model(model)
         if digest is not None:
             self.graph = replace(self.graph, digest=digest)
@@ -135,12 +136,12 @@ class CutSessions:
         return feeds_that_run(self.get(graph.inputs, graph.outputs).run, inputs, self._feeds or graph.feeds, seed)[0]
 
     def check(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """ValueError unless `feeds` are the network's inputs, in type and shape."""
+        """ValueError unless `feeds` are the network's inputs, in type and shape; state may be left out."""
         graph = self.graph
-        if set(feeds) != set(graph.inputs):
+        if not set(graph.inputs) - set(graph.state.values()) <= set(feeds) <= set(graph.inputs):
             raise ValueError(f"inputs = {', '.join(map(repr, feeds))}: must be {', '.join(map(repr, graph.inputs))}")
-        for name in graph.inputs:
-            value, known = feeds[name], graph.tensors[name]
+        for name, value in feeds.items():
+            known = graph.tensors[name]
             if known.dtype not in CROSSING:
                 continue
             if str(value.dtype) != known.dtype or value.shape != known.shape:

@@ -61,9 +61,7 @@ class WireEffect:
         if not kinds:
             return 0.0
         sessions = self._sessions
-        wanted = tuple(dict.fromkeys([*division.returned, *(name for name, _ in division.remembered)]))
-        kept = {taken for _, taken in division.remembered}
-        tail = sessions.get((*division.crossing, *kept), wanted)
+        tail = sessions.get(division.needed, division.given)
         worst = 0.0
         for carried in self._at(division):
             changed = dict(carried)
@@ -101,8 +99,8 @@ def _change(one: Any, other: Any) -> float:
 
 def choose_wire(
     network: Any,
-    find: Callable[[Any], Iterable[Cut]],
-    effect: WireEffect,
+    find: Callable[[Any], Iterable[Cut | Division]],
+    effect: WireEffect | None,
     wire: str = "auto",
     tolerance: float = 0.01,
 ) -> Any:
@@ -117,8 +115,10 @@ def choose_wire(
     ----------
     network : Graph or NetworkProfile
     find : callable
-        find(network) gives the cuts that are to hold, such as the best one, between a device and one edge node each.
-    effect : WireEffect
+        find(network) gives the cuts or divisions that are to hold, such as the best one, between a device and one edge
+        node each.
+    effect : WireEffect or None
+        None where `wire` is not auto.
     wire : {"auto", "float32", "float16", "int8"}
         Anything but auto is taken for all tensors, without a measurement.
     tolerance : float
@@ -146,6 +146,8 @@ def choose_wire(
     tolerance = _validate.scalar("tolerance", tolerance, 0)
     if wire != "auto":
         return network.with_wire(wire)
+    if effect is None:
+        raise ValueError("effect = None: must be a WireEffect for wire = 'auto'")
     graph = network.graph if isinstance(network, NetworkProfile) else network
     kinds = dict(graph.with_wire("int8").wire)
     known: dict[Any, float] = {}
@@ -160,7 +162,7 @@ def choose_wire(
         chosen = network.with_wire(kinds)
         widened = False
         for cut in find(chosen):
-            division = cut.division
+            division = cut.division if isinstance(cut, Cut) else cut
             while True:
                 names = [name for name in division.crossing if name in kinds]
                 if not names or measured(division, names) <= tolerance:

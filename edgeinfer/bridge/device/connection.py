@@ -27,14 +27,15 @@ class EdgeError(OSError):
     ----------
     status : str
         gRPC's name of the status; DATA_LOSS for an answer that does not fit the manifest.
+    reason : str
     """
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(f"edge: {status}: {reason}")
-        self.status, self._reason = status, reason
+        self.status, self.reason = status, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.status, self._reason), vars(self)
+        return type(self), (self.status, self.reason), vars(self)
 
 
 def failure(error: Any) -> EdgeError:

@@ -90,7 +90,7 @@ class Service(Protocol):
         """The task of a ModelInferRequest; ValueError or Refusal where it is none."""
 
     def run(self, tasks: Sequence[Task], progress: Callable[[int, int], None]) -> Sequence[Any]:
-        """Results of tasks of one key; `progress(done, total)` after each step, where there are some."""
+        """Results of tasks of one key, a Refusal for one that fails alone; `progress(done, total)` after each step."""
 
     def answer(self, job: Job) -> tuple[Any, dict[str, Any]]:
         """The ModelInferResponse of a job whose payload is its task, and what the trace says of its stage."""
@@ -237,6 +237,8 @@ class Server(tensors.stubs().GRPCInferenceServiceServicer):  # type: ignore[misc
             self.cancel(job)
         if job.error is not None or not job.done:
             raise self.refuse(task.request, _failure(job))
+        if isinstance(job.result, Refusal):
+            raise self.refuse(task.request, job.result)
         answer, about = self.work.answer(job)
         if self.trace.on:
             self.trace.stage("queue", job.queued, job.begun, task.request)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import Cut, Division
-from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
+from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.bridge.exit.queue import poisson
 from edgeinfer.bridge.run.runs import Run
 from edgeinfer.bridge.run.start import NETWORK
@@ -21,6 +21,7 @@ from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.tensors import NETWORK as MODEL
 from edgeinfer.bridge.wire.trace import read_trace
+from edgeinfer.bridge.work.sequences import request
 from edgeinfer.model import Pipeline, Transfer
 from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.graphs import Graph
@@ -69,11 +70,11 @@ def message_bits(graph: Graph, division: Division) -> tuple[int, int]:
     def zeros(names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         return {name: np.zeros(graph.tensors[name].shape, graph.tensors[name].dtype) for name in names}
 
-    request = tensors.request(MODEL, "0" * 16, zeros(division.crossing), {"timeout": 10**7})
-    name_cut(request, graph, division)
+    told = {"timeout": 10**7}
+    asked = request(graph, division, "0" * 16, zeros(division.crossing), told, wire=graph.wire, sequence="0" * 16)
     told = {"queue_ns": 10**5, "compute_ns": 10**7}
     answer = tensors.response(MODEL, "0" * 16, zeros(division.returned), told, graph.digest)
-    up, down = (tensors.size(message) for message in (request, answer))
+    up, down = (tensors.size(message) for message in (asked, answer))
     up, down = (size + _FRAME_HEADER * -(-size // _FRAME_BYTES) for size in (up, down))
     return 8 * up, 8 * (down + _WINDOW_UPDATES)
 
@@ -130,7 +131,7 @@ def profile_cut(
     _same(network.graph, graph)
     feeds = random_feeds(graph, seed)
     head = sessions.get(graph.inputs, division.computed) if division.computed else None
-    tail = sessions.get(division.crossing, division.returned) if division.returned else None
+    tail = sessions.get(division.needed, division.given) if division.returned else None
     samples = np.zeros((warmup + repetitions, 2))
     for row in samples:
         carried: dict[str, Any] = dict(feeds)
@@ -220,6 +221,8 @@ def measure_cut(
         None if arrival_rate is None else _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True, unit="1/s")
     )
     deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
+    if rate is not None and cut.graph.state:
+        raise ValueError(f"arrival_rate = {rate:g} 1/s: must be None with state, which each request needs")
     slowdown = [float(network.flops_rate / node.flops) for node in cut.nodes]
     if slowdown[0] < 1 - 1e-9 or abs(slowdown[1] - 1) > 1e-9:
         raise ValueError(f"slowdown of device, edge = {slowdown}: must be >= 1, and 1")
@@ -228,6 +231,7 @@ def measure_cut(
     settings: dict[str, Any] = {
         "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
         "level": level,
+        "state": dict(cut.graph.state),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -236,7 +240,7 @@ def measure_cut(
         options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": requests + 16, "limit": deadline}
         options |= {"threads": threads, "work": NETWORK, "settings": settings, "traced": False}
         with Testbed(path, down, uplink=up, folder=folder, edge=bool(cut.division.returned), **options) as bed:
-            asked = {"places": list(cut.places), "deadline": deadline, "seed": seed}
+            asked = {"places": list(cut.places), "deadline": deadline, "seed": seed, "wire": dict(cut.graph.wire)}
             last = _LAST + (arrivals[-1] if arrivals else 0) + requests * (deadline + PAUSE + 2 * sum(cut.times))
             rows = bed.ask(load, asked, last)
             trace = bed.trace("link")

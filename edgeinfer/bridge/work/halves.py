@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import Cut, Division, between, divide, furthest
 from edgeinfer.bridge.cutting.search import BestCuts, best_cuts
-from edgeinfer.bridge.cutting.sessions import CutSessions, name_cut
+from edgeinfer.bridge.cutting.sessions import CutSessions
+from edgeinfer.bridge.cutting.wires import WireEffect, choose_wire
 from edgeinfer.bridge.device.client import Client
 from edgeinfer.bridge.device.connection import EdgeError
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.tensors import NETWORK
+from edgeinfer.bridge.work.sequences import request
 from edgeinfer.model import Node, RayleighLink
 from edgeinfer.network.graphs import Graph, Tensor
 from edgeinfer.network.profiles import NetworkProfile
@@ -30,7 +32,7 @@ class Inference:
     Attributes
     ----------
     outputs : dict of str to ndarray
-        The network's.
+        The network's, state apart.
     request : str
         Its id in the traces.
     ran : {"split", "edge", "device"}
@@ -46,8 +48,11 @@ class Inference:
         and its messages cost.
     seconds : float
         From the call to the outputs.
+    bits : int
+        Of the tensors that crossed the link, both ways.
     reason : str
-        Why the device finished alone; empty where the edge helped, or all on the device is best.
+        Why the device finished alone, and whether state was lost with the edge; empty where the edge helped, or all on
+        the device is best.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -59,26 +64,29 @@ class Inference:
     queue_seconds: float
     transfer_seconds: float
     seconds: float
+    bits: int = 0
     reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeAnswer:
-    """What came back from the edge, and how long it waited and took there, s."""
+    """What came back from the edge, how long it waited and took there, s, and the bits that crossed both ways."""
 
     outputs: dict[str, NDArray[Any]]
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
     received: float = 0.0
+    bits: int = 0
 
 
 class Halves:
-    """A division with the sessions that run either half of it here."""
+    """A division with the sessions that run either half of it here, and the types that its tensors cross in."""
 
-    def __init__(self, sessions: CutSessions, cut: Cut | Division) -> None:
+    def __init__(self, sessions: CutSessions, cut: Cut | Division, wire: Mapping[str, str] | None = None) -> None:
         self.division = division = cut.division if isinstance(cut, Cut) else cut
+        self.wire = wire or (cut.graph.wire if isinstance(cut, Cut) else {})
         self.head = sessions.get(sessions.graph.inputs, division.computed) if division.computed else None
-        self.tail = sessions.get(division.crossing, division.returned) if division.returned else None
+        self.tail = sessions.get(division.needed, division.given) if division.returned else None
 
 
 class RemoteNetwork:
@@ -99,11 +107,11 @@ class RemoteNetwork:
         connection, graph = self._client.connection, self._graph
         timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
         padding = _validate.whole("padding", padding, 0)
-        message = tensors.request(NETWORK, "prepare", {}, {"prepare": True, "padding": " " * padding})
+        told = {"prepare": True, "padding": " " * padding}
+        message = request(graph, division, "prepare", {}, told, sequence="prepare")
         for name in division.crossing:
             tensor = graph.tensors[name]
             message.inputs.add(name=name, datatype=tensors.datatype(tensor.dtype), shape=tensor.shape)
-        name_cut(message, graph, division)
         return told_seconds(tensors.parameters(connection.ask(connection.infer, message, timeout)), "network_ns")
 
     def cut(self, *, timeout: float) -> Division:
@@ -138,7 +146,9 @@ class RemoteNetwork:
             raise EdgeError("DATA_LOSS", f"time of its network = {seconds:g} s: must be > 0")
         return profile.node("edge", seconds / here)
 
-    def best_cuts(self, sessions: CutSessions, profile: NetworkProfile | None, slowdown: float) -> BestCuts:
+    def best_cuts(
+        self, sessions: CutSessions, profile: NetworkProfile | None, slowdown: float, wire: str, tolerance: float
+    ) -> BestCuts:
         """The best cuts for the edge as it says it is; see `CutDevice.plan`."""
         served = self.cut(timeout=_TIMEOUT)
         if profile is None:
@@ -151,7 +161,14 @@ class RemoteNetwork:
         # Where it serves a part, that is its only cut.
         among = None if served.places == furthest(self._graph) else [(0,) * len(served.places), served.places]
         device, edge = profile.node("device", slowdown), self.node(profile, timeout=_TIMEOUT)
-        return best_cuts(profile, device=device, edge=edge, link=unit, downlink=unit, among=among)
+        profile = profile.with_state(self._graph.state)
+
+        def find(network: Any) -> BestCuts:
+            return best_cuts(network, device=device, edge=edge, link=unit, downlink=unit, among=among)
+
+        if wire != "float32":
+            profile = choose_wire(profile, lambda network: find(network).cuts, WireEffect(sessions), wire, tolerance)
+        return find(profile)
 
 
 def told_seconds(parameters: Mapping[str, Any], name: str) -> float:

@@ -1,9 +1,12 @@
 """Cut networks as a kind of work: the device computes up to the cut, which may follow the link, the edge the rest."""
 
 import secrets
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,116 +14,24 @@ from numpy.typing import NDArray
 
 from edgeinfer.bridge.cutting.cuts import Cut, Division, divide
 from edgeinfer.bridge.cutting.search import BestCuts
-from edgeinfer.bridge.cutting.sessions import CutSessions, Session, name_cut
-from edgeinfer.bridge.device.client import LOST, Client, Compute, Limits, Script, StreamExchange, limits
+from edgeinfer.bridge.cutting.sessions import CutSessions, Session
+from edgeinfer.bridge.device.client import LOST, Client, Compute, Exchange, Limits, Script, StreamExchange, limits
 from edgeinfer.bridge.device.connection import Connection, EdgeError, EdgeStream
-from edgeinfer.bridge.edge.server import Refusal, Server, Task
-from edgeinfer.bridge.wire import signalling, tensors
-from edgeinfer.bridge.wire.jobs import Job
-from edgeinfer.bridge.wire.tensors import IDLE, NETWORK
+from edgeinfer.bridge.edge.server import Server
+from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.bridge.work.adaptation import Adaptation
 from edgeinfer.bridge.work.halves import EdgeAnswer, Halves, Inference, RemoteNetwork, fits, told_seconds
+from edgeinfer.bridge.work.sequences import CarriedState, request
+from edgeinfer.bridge.work.serving import NetworkService
 from edgeinfer.model import Node
-from edgeinfer.network.feeds import feeds_that_run, random_feeds
+from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.profiles import NetworkProfile
 
-_WARM_UP = 3
+# After these nothing is known of the state that the edge kept.
+_FORGOTTEN = (*LOST, "FAILED_PRECONDITION", "DATA_LOSS", "INTERNAL")
+_ANEW = "the state that it kept is lost, and begun anew"
 Tensors = Mapping[str, NDArray[Any]]
-
-
-class NetworkService:
-    """A network on an edge, as `Service`, cut wherever the device cuts it.
-
-    A request gives tensors of the network by name and asks for outputs; what lies between runs here. The tensors name
-    the cut, and the version names the network: `Graph.digest`, of its weights too. A request with all the network's
-    inputs and nothing else runs it all, as any client of the protocol would ask.
-    """
-
-    models: tuple[str, ...] = (NETWORK,)
-    together = True
-    idle = IDLE
-
-    def __init__(self, sessions: CutSessions) -> None:
-        self.sessions, self.seconds = sessions, 0.0
-        self._types = {t.name: tensors.datatype(t.dtype) for t in sessions.graph.tensors.values() if t.returns}
-
-    def warm_up(self) -> None:
-        """Load the whole network and time it, so that devices can plan with it."""
-        graph = self.sessions.graph
-        session = self.sessions.get(graph.inputs, graph.outputs)
-        inputs = {name: graph.tensors[name] for name in graph.inputs}
-        feeds, _ = feeds_that_run(session.run, inputs, graph.feeds)
-        self.seconds = min(session.run(feeds)[1] for _ in range(_WARM_UP))
-
-    def ready(self, name: str, version: str) -> bool:
-        """Whether the version is none, or this network's."""
-        return version in ("", self.sessions.graph.digest)
-
-    def describe(self, name: str) -> Any:
-        """The network's inputs and outputs, its digest as the version."""
-        graph = self.sessions.graph
-        answer = tensors.service().ModelMetadataResponse(name=name, versions=[graph.digest], platform="onnxruntime")
-        for ports, names in ((answer.inputs, graph.inputs), (answer.outputs, graph.outputs)):
-            for tensor in (graph.tensors[name] for name in names):
-                if tensor.returns:
-                    # A size that depends on the data is any.
-                    shape = [-1] * len(tensor.shape) if tensor.stays else tensor.shape
-                    ports.add(name=tensor.name, datatype=self._types[tensor.name], shape=shape)
-        return answer
-
-    def handlers(self, server: Server) -> tuple[Any, ...]:
-        """None."""
-        return ()
-
-    def check(self, message: Any, stream: bool) -> Task:
-        """The session that a cut needs, and its tensors; of a request to prepare, the session and how fast this is."""
-        identifier, digest = message.id, self.sessions.graph.digest
-        prepare = tensors.parameters(message).get("prepare")
-        if len(identifier) > signalling.IDENTIFIER_LENGTH and not prepare:
-            raise ValueError(f"id: {len(identifier)} characters: must be <= {signalling.IDENTIFIER_LENGTH}")
-        if message.model_version not in ("", digest):
-            text = f"version = {message.model_version[:80]!r}: this edge serves the network of digest {digest!r}"
-            raise Refusal("FAILED_PRECONDITION", text)
-        if prepare:
-            if message.inputs:
-                self._session(message)
-            told = {"network_ns": int(self.seconds * 1e9)}
-            identifier = identifier[: signalling.IDENTIFIER_LENGTH]
-            return Task(NETWORK, identifier, answer=tensors.response(NETWORK, identifier, {}, told, digest))
-        session = self._session(message)
-        return Task(NETWORK, identifier, (session, tensors.arrays(message.inputs, message.raw_input_contents)))
-
-    def _session(self, message: Any) -> Session:
-        graph = self.sessions.graph
-        for tensor in message.inputs:
-            known = graph.tensors.get(tensor.name)
-            if known is None:
-                raise ValueError(f"input {tensor.name[:80]!r}: must be a tensor of the network")
-            if known.stays:
-                raise ValueError(f"input {tensor.name!r}: cannot cross: {known.stays}")
-            kind = self._types[tensor.name]
-            if tensor.datatype != kind or tuple(tensor.shape) != known.shape:
-                shown = f"{tensor.datatype[:10]} {list(tensor.shape)[:8]}"
-                raise ValueError(f"input {tensor.name!r} = {shown}: must be {kind} {list(known.shape)}")
-        outputs = [port.name for port in message.outputs] or [n for n in graph.outputs if graph.tensors[n].returns]
-        for name in outputs:
-            if name not in graph.outputs:
-                raise ValueError(f"output {name[:80]!r}: must be one of {', '.join(map(repr, graph.outputs))}")
-            if not graph.tensors[name].returns:
-                raise ValueError(f"output {name!r}: cannot be sent: {graph.tensors[name].stays}")
-        return self.sessions.get([tensor.name for tensor in message.inputs], outputs)
-
-    def run(self, tasks: Sequence[Task], progress: Callable[[int, int], None]) -> list[Any]:
-        """Outputs, and the time in ONNX Runtime, s."""
-        return [session.run(feeds) for session, feeds in (task.payload for task in tasks)]
-
-    def answer(self, job: Job) -> tuple[Any, dict[str, Any]]:
-        """The outputs, and how long they waited and took."""
-        outputs, seconds = job.result
-        told = {"queue_ns": int(1e9 * (job.begun - job.queued)), "compute_ns": int(1e9 * seconds)}
-        answer = tensors.response(NETWORK, job.payload.request, outputs, told, self.sessions.graph.digest)
-        return answer, {"networks": seconds}
 
 
 class CutEdge(Server):
@@ -177,6 +88,9 @@ class CutDevice(Client):
         self.sessions = sessions
         self._remote = RemoteNetwork(self, sessions.graph)
         self._stream = None if connection is None else EdgeStream(connection)
+        self._state = CarriedState(sessions.graph) if sessions.graph.state else None
+        # The next request needs the state that this one gives.
+        self._turn: Any = threading.Lock() if self._state else nullcontext()
         self._alone = self._halves = Halves(sessions, divide(sessions.graph, (0,) * len(sessions.graph.operations)))
         self._adaptation = Adaptation(
             self._load, self._use, self._probe, lambda: self._stream is not None and self._stream.busy
@@ -209,15 +123,22 @@ class CutDevice(Client):
         """What `adapt` follows; None before."""
         return self._adaptation.adaptive
 
-    def use(self, cut: Cut | Division) -> None:
+    def use(self, cut: Cut | Division, wire: Mapping[str, str] | None = None) -> None:
         """From the next request on, cut here; requests under way keep the cut that they were begun with.
 
         Parameters
         ----------
         cut : Cut or Division
             Of this network, between a device and one edge node. Its sessions are loaded before it is used.
+        wire : mapping of str to str, optional
+            Types that tensors cross in, as `Graph.wire`; those of the cut's network where left out.
         """
-        self._halves = Halves(self.sessions, cut)
+        self._halves = Halves(self.sessions, cut, wire)
+
+    def restart(self) -> None:
+        """Begin anew with the next request, where the network has state: from zeros."""
+        if self._state is not None:
+            self._state.begin()
 
     def prepare(self, cut: Cut | Division, *, timeout: float = 60.0, padding: int = 0) -> float:
         """Have the edge load its half of a cut, `padding` bytes along: the time of the network it serves, s, on the
@@ -249,7 +170,14 @@ class CutDevice(Client):
         return self._remote.node(profile, timeout=timeout)
 
     def plan(
-        self, profile: NetworkProfile | None = None, *, slowdown: float = 1.0, factor: float = 2.0, probe: float = 5.0
+        self,
+        profile: NetworkProfile | None = None,
+        *,
+        slowdown: float = 1.0,
+        wire: str = "float32",
+        tolerance: float = 0.01,
+        factor: float = 2.0,
+        probe: float = 5.0,
     ) -> None:
         """`adapt` to the best cuts for the edge as it says it is; to the one cut that it serves, where that is all.
 
@@ -259,6 +187,8 @@ class CutDevice(Client):
             Of this machine; measured now, briefly, where left out.
         slowdown : float
             How many times slower than the profile to take the device for. > 0.
+        wire, tolerance
+            As for `choose_wire`.
         factor, probe
             As for `adapt`.
 
@@ -267,7 +197,8 @@ class CutDevice(Client):
         EdgeError
             No edge is reached, or it serves another network.
         """
-        self.adapt(self._remote.best_cuts(self.sessions, profile, slowdown), factor=factor, probe=probe)
+        cuts = self._remote.best_cuts(self.sessions, profile, slowdown, wire, tolerance)
+        self.adapt(cuts, factor=factor, probe=probe)
 
     def adapt(self, cuts: BestCuts, *, factor: float = 2.0, probe: float = 5.0) -> None:
         """From now on, cut where it is best at the rate that the device sees in its own transfers.
@@ -322,7 +253,7 @@ class CutDevice(Client):
         Parameters
         ----------
         feeds : mapping of str to ndarray
-            The network's inputs.
+            The network's inputs. State may be left out: what the request before gave, at first zeros.
         deadline : float, s
             From now to the outputs. What the device computes before the cut is not interrupted.
         patience : float, s, optional
@@ -345,80 +276,118 @@ class CutDevice(Client):
         """
         times = limits(deadline, patience, fallback)
         self.sessions.check(feeds)
-        request = secrets.token_hex(8)
-        self.trace.record("event", "begin", request=request)
-        done = self.run(self.script(feeds, request, times, fallback=fallback))
+        identifier = secrets.token_hex(8)
+        self.trace.record("event", "begin", request=identifier)
+        with self._turn:
+            done = self.run(self.script(feeds, identifier, times, fallback=fallback))
         if time.monotonic() > times.end:
             raise TimeoutError(f"deadline passed on the device, after {done.seconds:.3g} s")
-        self.trace.record("event", "done", request=request, ran=done.ran)
+        self.trace.record("event", "done", request=identifier, ran=done.ran)
         return done
 
     def script(
-        self, feeds: Tensors, request: str, times: Limits, *, wait: float = np.inf, fallback: bool = False
+        self, feeds: Tensors, identifier: str, times: Limits, *, wait: float = np.inf, fallback: bool = False
     ) -> Script[Inference]:
         """The steps of an inference: the device's half, then the edge's, which has at most `wait` s."""
-        halves = self._halves
-        division = halves.division
+        halves, state = self._halves, self._state
+        division, reason = halves.division, ""
+        if state is not None:
+            feeds = state.complete(feeds)
+            if state.away and not set(state.away) <= set(division.remembered):
+                reason = yield from self._bring_back(state, times)
+            feeds = state.complete(feeds)
         carried, device_seconds = dict(feeds), 0.0
         if halves.head is not None:
-            computed, device_seconds = yield Compute(partial(self._head, halves.head, feeds, request))
+            computed, device_seconds = yield Compute(partial(self._head, halves.head, feeds, identifier))
             carried |= computed
-        answer, reason = EdgeAnswer({}), ""
+        answer = EdgeAnswer({})
         ran, transfer = "split" if 0 in division.places else "edge", 0.0
         if not division.returned:
             # Where the edge would help if it were reached, that is why.
-            ran, reason = "device", self.lost
+            ran, reason = "device", reason or self.lost
         else:
             sent = time.monotonic()
             try:
-                answer = yield self._exchange(carried, request, division, min(times.patience, sent + wait))
+                answer = yield self._exchange(carried, identifier, halves, min(times.patience, sent + wait))
                 transfer = answer.received - sent - answer.queue_seconds - answer.compute_seconds
             except EdgeError as error:
-                reason = self.failed(request, error)
+                reason = self.failed(identifier, error)
                 if error.status in LOST:
                     self._adaptation.fail(error)
+                if state is not None and state.away and (fallback or error.status in _FORGOTTEN):
+                    # What the edge keeps may be of this request already, or gone.
+                    lost = _ANEW if error.status in _FORGOTTEN else (yield from self._bring_back(state, times))
+                    if lost:
+                        state.begin()
+                        reason = f"{reason}; {lost}"
+                        error = EdgeError(error.status, f"{error.reason}; {lost}")
+                    carried |= state.values
                 if not fallback:
-                    raise
+                    raise error from None
                 assert halves.tail is not None
                 left = times.end - time.monotonic()
                 rest, more = yield Compute(partial(halves.tail.run, carried, left))
                 answer, ran, device_seconds = EdgeAnswer(rest), "device", device_seconds + more
         results = carried | answer.outputs
-        outputs = {name: results[name] for name in self.sessions.graph.outputs}
+        if state is not None:
+            state.take(division, {name: results[name] for name in self.sessions.graph.state if name in results})
+        outputs = {name: results[name] for name in self.sessions.graph.outputs if name not in self.sessions.graph.state}
         told = device_seconds, answer.compute_seconds, answer.queue_seconds, transfer
-        return Inference(outputs, request, ran, division, *told, time.monotonic() - times.start, reason)
+        return Inference(outputs, identifier, ran, division, *told, time.monotonic() - times.start, answer.bits, reason)
 
-    def _head(self, head: Session, feeds: Tensors, request: str) -> tuple[dict[str, NDArray[Any]], float]:
+    def _bring_back(self, state: CarriedState, times: Limits) -> Script[str]:
+        """Have the edge give back the state that it keeps; why it is lost where it does not."""
+
+        def ask() -> None:
+            connection = self.connection
+            try:
+                state.back(connection.ask(connection.infer, state.question(), times.patience - time.monotonic()))
+            except ValueError as error:
+                raise EdgeError("DATA_LOSS", str(error)) from None
+
+        try:
+            yield Exchange(ask)
+        except EdgeError as error:
+            state.begin()
+            return f"{error}; {_ANEW}"
+        return ""
+
+    def _head(self, head: Session, feeds: Tensors, identifier: str) -> tuple[dict[str, NDArray[Any]], float]:
         begin = time.monotonic()
         values, seconds = head.run(feeds)
-        self.trace.stage("device", begin, time.monotonic(), request, networks=seconds)
+        self.trace.stage("device", begin, time.monotonic(), identifier, networks=seconds)
         return values, seconds
 
-    def _exchange(self, carried: Tensors, request: str, division: Division, end: float) -> StreamExchange:
+    def _exchange(self, carried: Tensors, identifier: str, halves: Halves, end: float) -> StreamExchange:
         """Has the edge compute the rest, and observes the link."""
         if self._stream is None:
             raise EdgeError("UNAVAILABLE", "no edge is given")
-        crossing = {name: carried[name] for name in division.crossing}
-        timeout = max(int((end - time.monotonic()) * 1e6), 0)
-        message = tensors.request(NETWORK, request, crossing, {"timeout": timeout})
-        name_cut(message, self.sessions.graph, division)
-        bits = 8 * sum(value.nbytes for value in crossing.values())
+        division, state = halves.division, self._state
+        away = () if state is None else state.away
+        # State that the edge does not keep yet goes along once.
+        first = [taken for given, taken in division.remembered if (given, taken) not in away]
+        crossing = {name: carried[name] for name in (*division.crossing, *first)}
+        told = {"timeout": max(int((end - time.monotonic()) * 1e6), 0)}
+        sequence = "" if state is None else state.sequence
+        message = request(
+            self.sessions.graph, division, identifier, crossing, told, wire=halves.wire, sequence=sequence
+        )
+        bits = 8 * sum(map(len, message.raw_input_contents))
         if self.trace.on:
-            self.trace.message("ModelInferRequest", "sent", tensors.size(message), request)
+            self.trace.message("ModelInferRequest", "sent", tensors.size(message), identifier)
         sent = time.monotonic()
 
         def take(answer: Any, received: float) -> EdgeAnswer:
             if self.trace.on:
-                self.trace.message("ModelInferResponse", "received", tensors.size(answer), request, time=received)
-            taken = self._checked(answer, division, received)
+                self.trace.message("ModelInferResponse", "received", tensors.size(answer), identifier, time=received)
+            taken = self._checked(answer, division, received, bits)
             away = received - taken.queue_seconds - taken.compute_seconds
-            back = 8 * sum(value.nbytes for value in taken.outputs.values())
-            self._adaptation.observe(bits + back, sent, away)
+            self._adaptation.observe(taken.bits, sent, away)
             return taken
 
         return StreamExchange(self._stream, message, end, take)
 
-    def _checked(self, answer: Any, division: Division, received: float) -> EdgeAnswer:
+    def _checked(self, answer: Any, division: Division, received: float, bits: int = 0) -> EdgeAnswer:
         """The outputs in an answer, if they are what was asked for."""
         graph = self.sessions.graph
         try:
@@ -431,8 +400,8 @@ class CutDevice(Client):
             expected = {name: (graph.tensors[name].dtype, graph.tensors[name].shape) for name in division.returned}
             shown = {name: (str(value.dtype), value.shape) for name, value in found.items()}
             raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")
-        told = tensors.parameters(answer)
-        return EdgeAnswer(found, told_seconds(told, "queue_ns"), told_seconds(told, "compute_ns"), received)
+        told, bits = tensors.parameters(answer), bits + 8 * sum(value.nbytes for value in found.values())
+        return EdgeAnswer(found, told_seconds(told, "queue_ns"), told_seconds(told, "compute_ns"), received, bits)
 
 
 class Asker:
@@ -447,22 +416,34 @@ class Asker:
         For each request's answer from the edge.
     seed : int
         Of the input.
+    wire : mapping of str to str, optional
+        As for `CutDevice.use`.
     """
 
-    def __init__(self, client: CutDevice, *, places: Sequence[int], deadline: float, seed: int) -> None:
+    def __init__(
+        self,
+        client: CutDevice,
+        *,
+        places: Sequence[int],
+        deadline: float,
+        seed: int,
+        wire: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         graph = client.sessions.graph
-        self.client, self._deadline, self._feeds = client, deadline, random_feeds(graph, seed)
-        client.use(divide(graph, places))
+        state = set(graph.state.values())
+        self.client, self._deadline = client, deadline
+        self._feeds = {name: value for name, value in random_feeds(graph, seed).items() if name not in state}
+        client.use(divide(graph, places), wire)
 
     def warm_up(self) -> None:
         """Have the edge load its half."""
         if self.client.division.returned:
             self.client.prepare(self.client.division)
 
-    def script(self, number: int, request: str) -> Script[Inference]:
+    def script(self, number: int, identifier: str) -> Script[Inference]:
         """An inference; the deadline of the edge's answer counts from the sending."""
         times = Limits(time.monotonic(), np.inf, np.inf)
-        return self.client.script(self._feeds, request, times, wait=self._deadline)
+        return self.client.script(self._feeds, identifier, times, wait=self._deadline)
 
     def row(self, done: Inference) -> dict[str, Any]:
         """The times of the halves and the transfer, s."""
@@ -485,11 +466,20 @@ class Work:
         As for `read_graph`.
     level, threads
         Of ONNX Runtime.
+    state : mapping of str to str, optional
+        As for `read_graph`.
     """
 
-    def __init__(self, model: str, shapes: Mapping[str, Sequence[int]], level: str, threads: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        shapes: Mapping[str, Sequence[int]],
+        level: str,
+        threads: int,
+        state: Mapping[str, str] | None = None,
+    ) -> None:
         sizes = {name: tuple(shape) for name, shape in shapes.items()}
-        self._sessions = CutSessions(model, sizes, level=level, threads=threads)
+        self._sessions = CutSessions(model, sizes, state=state, level=level, threads=threads)
         self.message_bytes = self._sessions.message_bytes
 
     def edge(self, **options: Any) -> CutEdge:
