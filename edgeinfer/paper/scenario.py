@@ -200,7 +200,9 @@ def measured_scenario(profile: str | Path | None = None, *, slowdown: float = 2.
 
     path = _PROFILE if profile is None else Path(profile)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure` makes it")
+        raise FileNotFoundError(
+            f"{path}: is not there: `edgeinfer measure` makes it, pip install edgeinfer-models brings it"
+        )
     found = Profile.load(path)
     costs = found.costs
     derived = {name: getattr(costs, name) for name in ("encoder", "prior_step", "feature", "decode_step")}

@@ -30,7 +30,7 @@ def load(name: str, command: str = "edgeinfer measure") -> Any:
     need("h5netcdf", "paper")
     path = FOLDER / f"{name}.nc"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: is not there: `{command}` makes it")
+        raise FileNotFoundError(f"{path}: is not there: `{command}` makes it, pip install edgeinfer-models brings it")
     with xarray.open_dataset(path, engine="h5netcdf") as table:
         return table.load()
 
