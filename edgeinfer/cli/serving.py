@@ -119,6 +119,13 @@ def edge_command(
 @SHAPE
 @INPUT
 @_LISTENING
+@click.option(
+    "--batch",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Waiting requests of one cut that run together, where the network's first axis is free.",
+)
 @click.option("--verbose", is_flag=True, help="A line on stderr for each request.")
 @click.option(
     "--sessions",
@@ -143,6 +150,7 @@ def serve_command(
     key: str | None,
     client_ca: str | None,
     insecure: bool,
+    batch: int,
     verbose: bool,
     sessions: int,
     level: str,
@@ -167,7 +175,12 @@ def serve_command(
     network = CutSessions(model, read_sizes(shapes), feeds=feeds, level=level, threads=threads or 1, capacity=sessions)
     report = (lambda line: click.echo(line, err=True)) if verbose else None
     with Trace(trace, "edge") as log:
-        server = CutEdge(network, capacity=capacity, limit=limit, trace=log, report=report)
+        server = CutEdge(network, batch=batch, capacity=capacity, limit=limit, trace=log, report=report)
+        if batch > 1 and not server.batches.allow([*network.graph.inputs, *network.graph.outputs]):
+            what = "its inputs and outputs do not all have a first axis that is free and grows with the others'"
+            click.echo(
+                f"edgeinfer: --batch {batch}: the whole network runs one request after another: {what}", err=True
+            )
         run(
             server,
             host,
@@ -175,7 +188,7 @@ def serve_command(
             credentials=credentials,
             insecure=insecure,
             watch_stdin=watch,
-            message_bytes=network.message_bytes,
+            message_bytes=batch * network.message_bytes,
         )
 
 

@@ -1,7 +1,7 @@
 """An ONNX network as a graph of operations and tensors with their sizes and costs."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -383,7 +383,9 @@ def _digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequence[str]) -> Any:
+def extract(
+    model: Any, graph: Graph, positions: Sequence[int], outputs: Sequence[str], batched: Collection[str] = ()
+) -> Any:
     """The operations at `positions` as a model of its own, with the weights they need.
 
     onnx.utils.Extractor asks for descriptions of the tensors that the file need not hold, and goes back from the
@@ -399,6 +401,8 @@ def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequenc
         In `graph.operations`, ascending.
     outputs : sequence of str
         Tensors to give, each from one of the operations, an input of the network, or one that depends on none.
+    batched : collection of str, optional
+        Tensors whose first size is left free.
 
     Returns
     -------
@@ -440,6 +444,9 @@ def extract(model: Any, graph: Graph, positions: Sequence[int], outputs: Sequenc
     free = any(True for node in part.graph.node for _ in bodies(node))
     part.graph.input.extend(_value(onnx, graph.tensors[name], free, described.get(name)) for name in read)
     part.graph.output.extend(_value(onnx, graph.tensors[name], free) for name in outputs)
+    for value in (*part.graph.input, *part.graph.output):
+        if value.name in batched:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return part
 
 

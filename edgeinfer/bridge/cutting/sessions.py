@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +26,8 @@ from edgeinfer.network.sessions import LEVELS, open_session, run_session, sessio
 HEADER_BYTES = 2**16
 # What outputs of sizes that depend on the data may take beyond those that were seen.
 _UNKNOWN_BYTES = 2**26
+# Inputs, outputs, and whether for any number of rows.
+_Key = tuple[frozenset[str], tuple[str, ...], bool]
 
 
 def name_cut(message: Any, graph: Graph, division: Division) -> None:
@@ -120,7 +122,7 @@ class CutSessions:
         self._model, self._label = load_model(model)
         if digest is not None:
             self.graph = replace(self.graph, digest=digest)
-        self._sessions: OrderedDict[tuple[frozenset[str], tuple[str, ...]], Session] = OrderedDict()
+        self._sessions: OrderedDict[_Key, Session] = OrderedDict()
         self._lock, self._making = threading.Lock(), threading.Lock()
 
     def feeds(self, seed: int = 0) -> dict[str, Any]:
@@ -179,29 +181,49 @@ class CutSessions:
             threads=self._threads,
         )
 
-    def get(self, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
-        """The session that leads from tensors to outputs of the network.
+    def batched(self) -> frozenset[str]:
+        """Tensors that have twice the rows where all inputs have, found by reading the network at that size; none where
+        the file fixes the inputs' first size.
+        """
+        graph = self.graph
+        sizes = {name: graph.tensors[name].shape for name in graph.inputs}
+        if not all(shape and shape[0] for shape in sizes.values()):
+            return frozenset()
+        try:
+            double = read_graph(self._model, {name: (2 * shape[0], *shape[1:]) for name, shape in sizes.items()})
+        except ValueError:
+            return frozenset()
+        return frozenset(
+            name
+            for name, tensor in graph.tensors.items()
+            if tensor.shape
+            and not (tensor.stays or double.tensors[name].stays)
+            and double.tensors[name].shape == (2 * tensor.shape[0], *tensor.shape[1:])
+        )
+
+    def get(self, inputs: Sequence[str], outputs: Sequence[str], *, batched: bool = False) -> Session:
+        """The session that leads from tensors to outputs of the network; `batched`: for any number of rows.
 
         Raises
         ------
         ValueError
             Naming what does not belong to the network, is missing, or is not needed.
         """
-        key = frozenset(inputs), tuple(outputs)
+        key = frozenset(inputs), tuple(outputs), batched
         if (found := self._known(key)) is not None:
             return found
         positions = self._positions(inputs, outputs)
         with self._making:
             if (found := self._known(key)) is not None:
                 return found
-            made = self._make(positions, key[1])
+            made = self._make(positions, key[1], {*inputs, *outputs} if batched else ())
             with self._lock:
                 self._sessions[key] = made
                 while len(self._sessions) > self._capacity:
                     self._sessions.popitem(last=False)
         return made
 
-    def _known(self, key: tuple[frozenset[str], tuple[str, ...]]) -> Session | None:
+    def _known(self, key: _Key) -> Session | None:
         with self._lock:
             if key in self._sessions:
                 self._sessions.move_to_end(key)
@@ -224,8 +246,8 @@ class CutSessions:
             raise ValueError(f"input {name[:80]!r}: must be needed for the outputs")
         return positions
 
-    def _make(self, positions: Sequence[int], outputs: tuple[str, ...]) -> Session:
-        part = extract(self._model, self.graph, positions, outputs)
+    def _make(self, positions: Sequence[int], outputs: tuple[str, ...], batched: Collection[str]) -> Session:
+        part = extract(self._model, self.graph, positions, outputs, batched)
         options = session_options(self._level, self._threads)
         return Session(open_session(part, self._label, options), self._label, outputs)
 

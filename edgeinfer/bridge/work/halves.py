@@ -124,7 +124,8 @@ class RemoteNetwork:
             raise EdgeError("FAILED_PRECONDITION", text)
         for port in answer.inputs:
             known = graph.tensors.get(port.name)
-            if known is not None and not known.stays and tuple(port.shape) != known.shape:
+            any_rows = list(port.shape[:1]) == [-1] and port.shape[1:] == list(known.shape[1:]) if known else False
+            if known is not None and not (known.stays or any_rows or tuple(port.shape) == known.shape):
                 text = f"the edge serves {port.name!r} of sizes {list(port.shape)}: must be {list(known.shape)}"
                 raise EdgeError("FAILED_PRECONDITION", text)
         try:

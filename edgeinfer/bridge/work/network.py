@@ -35,18 +35,23 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 class CutEdge(Server):
-    """Serves a network that may be cut: answers the Open Inference Protocol, one request after another.
+    """Serves a network that may be cut: answers the Open Inference Protocol, one request after another, or those that
+    wait together.
 
     Parameters
     ----------
     sessions : CutSessions
+    batch : int
+        Requests of one cut that may run together where the network allows it, and rows that one of them may have, in
+        multiples of those that the network was read with. >= 1.
     **options
         Of `Server`: capacity, limit, trace and report.
     """
 
-    def __init__(self, sessions: CutSessions, **options: Any) -> None:
-        super().__init__(NetworkService(sessions), **options)
-        self.sessions = sessions
+    def __init__(self, sessions: CutSessions, *, batch: int = 1, **options: Any) -> None:
+        service = NetworkService(sessions, batch)
+        super().__init__(service, batch=batch, **options)
+        self.sessions, self.batches = sessions, service.batches
 
 
 class CutDevice(Client):

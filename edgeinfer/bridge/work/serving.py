@@ -11,6 +11,7 @@ from edgeinfer.bridge.edge.server import Refusal, Server, Task
 from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.jobs import Job
 from edgeinfer.bridge.wire.tensors import IDLE, NETWORK
+from edgeinfer.bridge.work.batches import Batches
 from edgeinfer.bridge.work.sequences import KeptState, narrows, told_state, widened
 from edgeinfer.network.feeds import feeds_that_run
 
@@ -20,13 +21,16 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a request needs: a session, tensors, the outputs that are wanted, and the state that is kept."""
+    """What a request needs: a session, tensors, the outputs that are wanted, the state that is kept, and how many
+    requests it stands for; 0 where it must run alone.
+    """
 
     session: Session
     feeds: Tensors
     wanted: tuple[str, ...]
     sequence: str
     pairs: Mapping[str, str]
+    size: int
 
 
 class NetworkService:
@@ -35,14 +39,21 @@ class NetworkService:
     A request gives tensors of the network by name and asks for outputs; what lies between runs here. The tensors name
     the cut, and the version names the network: `Graph.digest`, of its weights too. A request with all the network's
     inputs and nothing else runs it all, as any client of the protocol would ask.
+
+    Parameters
+    ----------
+    sessions : CutSessions
+    batch : int
+        As for `Batches`.
     """
 
     models: tuple[str, ...] = (NETWORK,)
     together = True
     idle = IDLE
 
-    def __init__(self, sessions: CutSessions) -> None:
+    def __init__(self, sessions: CutSessions, batch: int = 1) -> None:
         self.sessions, self.seconds = sessions, 0.0
+        self.batches = Batches(sessions, batch)
         self._kept = KeptState()
         self._types = {t.name: tensors.datatype(t.dtype) for t in sessions.graph.tensors.values() if t.returns}
 
@@ -66,7 +77,9 @@ class NetworkService:
             for tensor in (graph.tensors[name] for name in names):
                 if tensor.returns:
                     # A size that depends on the data is any.
-                    shape = [-1] * len(tensor.shape) if tensor.stays else tensor.shape
+                    shape = [-1] * len(tensor.shape) if tensor.stays else list(tensor.shape)
+                    # And so are the rows of a batch.
+                    shape[:1] = [-1] if tensor.name in self.batches.rows else shape[:1]
                     ports.add(name=tensor.name, datatype=self._types[tensor.name], shape=shape)
         return answer
 
@@ -91,16 +104,15 @@ class NetworkService:
             return Task(NETWORK, identifier, answer=tensors.response(NETWORK, identifier, values, {}, digest))
         if prepare:
             if message.inputs:
-                self._session(message, pairs)
+                self._asked(message, sequence, pairs, {})
             told = {"network_ns": int(self.seconds * 1e9)}
             identifier = identifier[: signalling.IDENTIFIER_LENGTH]
             return Task(NETWORK, identifier, answer=tensors.response(NETWORK, identifier, {}, told, digest))
-        session, wanted = self._session(message, pairs)
-        feeds = widened(message, self.sessions.graph)
-        return Task(NETWORK, identifier, _Asked(session, feeds, wanted, sequence, pairs))
+        asked = self._asked(message, sequence, pairs, None)
+        return Task(NETWORK, identifier, asked, key=asked.session if asked.size else object())
 
-    def _session(self, message: Any, pairs: Mapping[str, str]) -> tuple[Session, tuple[str, ...]]:
-        """The session of a request that keeps these pairs of state, and the outputs that it asks for."""
+    def _asked(self, message: Any, sequence: str, pairs: Mapping[str, str], feeds: Tensors | None) -> _Asked:
+        """What a request that keeps these pairs of state asks for; its tensors, too, where none are given here."""
         graph = self.sessions.graph
         for tensor in message.inputs:
             known = graph.tensors.get(tensor.name)
@@ -110,7 +122,9 @@ class NetworkService:
                 raise ValueError(f"input {tensor.name!r}: cannot cross: {known.stays}")
             kind = self._types[tensor.name]
             fits = tensor.datatype == kind or narrows(known.dtype, tensor.datatype)
-            if not fits or tuple(tensor.shape) != known.shape:
+            # Rows are counted below.
+            free = not pairs and tensor.name in self.batches.rows
+            if not fits or not (free or tuple(tensor.shape) == known.shape):
                 shown = f"{tensor.datatype[:10]} {list(tensor.shape)[:8]}"
                 raise ValueError(f"input {tensor.name!r} = {shown}: must be {kind} {list(known.shape)}")
         outputs = [port.name for port in message.outputs] or [n for n in graph.outputs if graph.tensors[n].returns]
@@ -120,12 +134,26 @@ class NetworkService:
             if not graph.tensors[name].returns:
                 raise ValueError(f"output {name!r}: cannot be sent: {graph.tensors[name].stays}")
         given = [tensor.name for tensor in message.inputs]
+        ports = [] if pairs else [port for port in message.inputs if port.name in self.batches.rows]
+        size = 1 if not ports else self.batches.size([p.name for p in ports], [tuple(p.shape) for p in ports])
+        batched = not pairs and self.batches.allow([*given, *outputs])
+        if size > 1 and not batched:
+            raise ValueError(
+                f"inputs of {size} times the rows: must be those that the network was read with, at this cut"
+            )
         given += [name for name in pairs.values() if name not in given]
-        return self.sessions.get(given, [*outputs, *(name for name in pairs if name not in outputs)]), tuple(outputs)
+        session = self.sessions.get(
+            given, [*outputs, *(name for name in pairs if name not in outputs)], batched=batched
+        )
+        feeds = widened(message, graph) if feeds is None else feeds
+        return _Asked(session, feeds, tuple(outputs), sequence, pairs, size if batched else 0)
 
     def run(self, tasks: Sequence[Task], progress: Callable[[int, int], None]) -> list[Any]:
         """Outputs, and the time in ONNX Runtime, s; a Refusal for one whose state is not here."""
-        return [self._one(task.payload) for task in tasks]
+        asked = [task.payload for task in tasks]
+        if asked[0].size:
+            return self.batches.run(asked[0].session, [each.feeds for each in asked], [each.size for each in asked])
+        return [self._one(each) for each in asked]
 
     def _one(self, asked: "_Asked") -> Any:
         missing = [name for name in asked.pairs.values() if name not in asked.feeds]
