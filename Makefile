@@ -53,7 +53,10 @@ ctest: $(c_tests:%=build/ctest/%) | system-packages
 ctest-sanitize: $(c_tests:%=build/ctest-sanitize/%) | system-packages
 	@set -e; for test in $^; do echo "$$test"; "$$test"; done
 
-# Every C test takes the same objects of the core, compiled once.
+# Every C test takes the same objects of the core, compiled once and kept.
+ctest_objects := $(c_sources:csrc/edgeinfer/%.c=build/ctest/core/%.o)
+sanitized_objects := $(c_sources:csrc/edgeinfer/%.c=build/ctest-sanitize/core/%.o)
+.SECONDARY: $(ctest_objects) $(sanitized_objects)
 plain := -O2
 sanitized := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
@@ -65,10 +68,10 @@ build/ctest-sanitize/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
 	@mkdir -p $(@D)
 	$(CC) $(c_flags) $(sanitized) $(shell pkg-config --cflags gsl) -c $< -o $@
 
-build/ctest/%: csrc/tests/%.c $(c_sources:csrc/edgeinfer/%.c=build/ctest/core/%.o) csrc/tests/failing_malloc.c $(c_headers)
+build/ctest/%: csrc/tests/%.c $(ctest_objects) csrc/tests/failing_malloc.c $(c_headers)
 	$(CC) $(c_flags) $(plain) $< $(filter %.o,$^) $(wrap) -o $@ $(gsl) -lm -pthread
 
-build/ctest-sanitize/%: csrc/tests/%.c $(c_sources:csrc/edgeinfer/%.c=build/ctest-sanitize/core/%.o) csrc/tests/failing_malloc.c $(c_headers)
+build/ctest-sanitize/%: csrc/tests/%.c $(sanitized_objects) csrc/tests/failing_malloc.c $(c_headers)
 	$(CC) $(c_flags) $(sanitized) $< $(filter %.o,$^) $(wrap) -o $@ $(gsl) -lm -pthread
 
 pytest: $(VENV)/.test

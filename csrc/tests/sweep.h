@@ -1,4 +1,5 @@
-/* Every allocation of a call failing in turn: no leak, and EI_ERR_NO_MEMORY or the full answer. */
+/* The allocations of a call failing in turn, each of the first and ever fewer of those that follow, which are
+ * the same ones again: no leak, and EI_ERR_NO_MEMORY or the full answer. */
 #ifndef EDGEINFER_SWEEP_H
 #define EDGEINFER_SWEEP_H
 
@@ -8,12 +9,14 @@
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
 
+enum { SWEEP_ALL = 24 };
+
 typedef int (*sweep_call)(const ei_service *stages, size_t count);
 
 static inline void sweep_allocations(sweep_call target, const char *name, const ei_service *stages,
                                      size_t count) {
     long before = failing_malloc_alive(), k = 1;
-    for (; k < 2000; k++) {
+    for (; k < 2000; k += 1 + k / SWEEP_ALL) {
         failing_malloc_arm(k);
         int status = target(stages, count);
         int fired = failing_malloc_fired();

@@ -84,9 +84,9 @@ static void test_exact(void) {
     ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.8};
     ei_added_stage stage = {&service, 0, 0};
     ei_upper_law empty = {.decay = 0}, law;
-    CHECK(ei_add_stage_poisson(&law, &empty, &stage, 0.7, 0.001, 30000, quiet) == EI_OK);
-    for (double time = 0.5; time < 20; time += 0.5) {
-        double exact = exp(-(1 / 0.8 - 0.7) * time);
+    CHECK(ei_add_stage_poisson(&law, &empty, &stage, 0.25, 0.0025, 8000, quiet) == EI_OK);
+    for (double time = 0.5; time < 12; time += 0.5) {
+        double exact = exp(-(1 / 0.8 - 0.25) * time);
         CHECK(ei_upper_law_sf(&law, time) >= exact);
         CHECK(ei_upper_law_sf(&law, time) <= exact * 1.03);
     }
@@ -94,9 +94,9 @@ static void test_exact(void) {
     /* sigma = e^{-(1 - sigma) period / mean} */
     double sigma = 0.5;
     for (int i = 0; i < 200; i++)
-        sigma = exp(-(1 - sigma) * 1.2 / 0.8);
-    CHECK(ei_add_stage_periodic(&law, &empty, &stage, 1.2, 600, 20000, quiet) == EI_OK);
-    for (double time = 0.5; time < 12; time += 0.5) {
+        sigma = exp(-(1 - sigma) * 2.4 / 0.8);
+    CHECK(ei_add_stage_periodic(&law, &empty, &stage, 2.4, 800, 6000, quiet) == EI_OK);
+    for (double time = 0.5; time < 9; time += 0.5) {
         double exact = exp(-(1 - sigma) / 0.8 * time);
         CHECK(ei_upper_law_sf(&law, time) >= exact);
         CHECK(ei_upper_law_sf(&law, time) <= exact * 1.03);
