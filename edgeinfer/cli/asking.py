@@ -50,13 +50,16 @@ _CONNECTING = together(
 _EDGE = ("patience", "fallback", "ca", "certificate", "key")
 
 
-def _connect(edge: str, ca: str | None, certificate: str | None, key: str | None, **options: Any) -> Any:
+def _connect(
+    edge: str, ca: str | None, certificate: str | None, key: str | None, *, message_bytes: int | None = None
+) -> Any:
     """A connection to HOST:PORT, with TLS where files are given."""
     from edgeinfer.bridge.device.connection import Connection
     from edgeinfer.bridge.wire import address, security
 
     host, port = address.parse("edge", edge)
     credentials = security.channel_credentials(ca, certificate, key)
+    options = {} if message_bytes is None else {"message_bytes": message_bytes}
     return Connection(address.join(host, port), credentials=credentials, **options)
 
 
@@ -103,7 +106,7 @@ def generate_command(
     output: str,
     threads: int | None,
     trace: str | None,
-    **security: str | None,
+    **security: Any,
 ) -> None:
     """An image from a caption, with an edge's help or alone.
 
@@ -213,7 +216,7 @@ def infer_command(
     level: str,
     threads: int | None,
     trace: str | None,
-    **security: str | None,
+    **security: Any,
 ) -> None:
     """Run a network with an edge's help: the device's half of a cut here, the rest where `edgeinfer serve` runs.
 
@@ -227,40 +230,25 @@ def infer_command(
     from edgeinfer.bridge.wire.trace import Trace
     from edgeinfer.bridge.work.network import CutDevice
 
-    if source is not None:
-        refuse("is of a random input, not with --input", "seed")
-    if where != "auto":
-        refuse("chooses the cut, with --cut auto only", "stored", "slowdown")
-    if where == "device":
-        refuse("not with --cut device, which needs no edge", "edge", "wire", "tolerance", *_EDGE)
-    if wire != "auto":
-        refuse("is what --wire auto keeps to", "tolerance")
+    _refuse_unused(source, where, wire)
     target = None if output is None else _checked_output(output)
     stream = _Stream(model, read_feeds(model, source), requests)
-    network = bridge.CutSessions(
-        model, read_sizes(shapes), feeds=stream.first if stream.given else None, level=level, threads=threads or 1
-    )
+    known = stream.first if stream.given else None
+    network = bridge.CutSessions(model, read_sizes(shapes), feeds=known, level=level, threads=threads or 1)
     network.graph = network.graph.with_state(read_state(network.graph, pairs))
     operations = len(network.graph.operations)
-    count = _on_device(where, operations)
-    if edge is None and count < operations:
-        raise click.UsageError(f"--cut {where}: needs --edge HOST:PORT")
+    count = _on_device(where, operations, edge)
     with ExitStack() as stack:
         log = stack.enter_context(Trace(trace, "device"))
-        options: dict[str, Any] = {**security, "message_bytes": network.message_bytes}
-        connection = None if edge is None else stack.enter_context(_connect(edge, **options))
+        size = network.message_bytes
+        connection = None if edge is None else stack.enter_context(_connect(edge, **security, message_bytes=size))
         device = stack.enter_context(CutDevice(network, connection, trace=log))
         if not stream.given:
-            # State that is made up would be none that the network has been in.
-            made = network.feeds(seed)
-            stream.first = {name: made[name] for name in made if name not in network.graph.state.values()}
+            stream.make_up(network, seed)
         network.check(stream.first)
         profile = bridge.NetworkProfile.load(stored) if stored else None
         if where != "auto":
-            division = bridge.divide(network.graph, [0] * count + [1] * (operations - count))
-            effect = bridge.WireEffect(network) if wire == "auto" else None
-            chosen = bridge.choose_wire(network.graph, lambda _: [division], effect, wire, tolerance)
-            device.use(division, chosen.wire)
+            _use(device, network, count, wire, tolerance)
         waiting = _Waiting(device, where, fallback, profile=profile, slowdown=slowdown, wire=wire, tolerance=tolerance)
         show = Rows(form, stack, stream.requests)
         outputs: list[dict[str, Any]] = []
@@ -273,8 +261,27 @@ def infer_command(
             outputs = [*outputs, done.outputs] if stream.streamed and target else [done.outputs]
         show.end()
     if target is not None:
-        found = {name: np.stack([given[name] for given in outputs]) for name in outputs[0]}
-        _write_outputs(target, found if stream.streamed else outputs[0])
+        _write_outputs(target, outputs, stream.streamed)
+
+
+def _refuse_unused(source: str | None, where: str, wire: str) -> None:
+    if source is not None:
+        refuse("is of a random input, not with --input", "seed")
+    if where != "auto":
+        refuse("chooses the cut, with --cut auto only", "stored", "slowdown")
+    if where == "device":
+        refuse("not with --cut device, which needs no edge", "edge", "wire", "tolerance", *_EDGE)
+    if wire != "auto":
+        refuse("is what --wire auto keeps to", "tolerance")
+
+
+def _use(device: Any, network: Any, count: int, wire: str, tolerance: float) -> None:
+    """The division after `count` operations, its tensors crossing in as few bits as --wire allows."""
+    from edgeinfer import bridge
+
+    division = bridge.divide(network.graph, [0] * count + [1] * (len(network.graph.operations) - count))
+    effect = bridge.WireEffect(network) if wire == "auto" else None
+    device.use(division, bridge.choose_wire(network.graph, lambda _: [division], effect, wire, tolerance).wire)
 
 
 class _Stream:
@@ -309,6 +316,11 @@ class _Stream:
     def _at(self, number: int) -> dict[str, Any]:
         return {name: array[number] if name in self.streamed else array for name, array in self._all.items()}
 
+    def make_up(self, network: Any, seed: int) -> None:
+        """Random inputs, without state: made up, it would be none that the network has been in."""
+        made = network.feeds(seed)
+        self.first = {name: made[name] for name in made if name not in network.graph.state.values()}
+
     def feeds(self, state: set[str]) -> Iterator[dict[str, Any]]:
         """Of each request; state that is no stream is given with the first one only."""
         yield self.first
@@ -317,11 +329,16 @@ class _Stream:
             yield {name: array for name, array in feeds.items() if name in self.streamed or name not in state}
 
 
-def _on_device(where: str, operations: int) -> int:
-    """How many operations --cut leaves to the device, before the cut is chosen where it is auto."""
+def _on_device(where: str, operations: int, edge: str | None) -> int:
+    """How many operations --cut leaves to the device, before the cut is chosen where it is auto; UsageError where the
+    others have no edge.
+    """
     if where not in ("auto", "device", "edge") and not (where.isdecimal() and int(where) <= operations):
         raise click.UsageError(f"--cut {where}: must be auto, device, edge or in 0 .. {operations}")
-    return operations if where == "device" else int(where) if where.isdecimal() else 0
+    count = operations if where == "device" else int(where) if where.isdecimal() else 0
+    if edge is None and count < operations:
+        raise click.UsageError(f"--cut {where}: needs --edge HOST:PORT")
+    return count
 
 
 def _checked_output(output: str) -> Path:
@@ -333,9 +350,11 @@ def _checked_output(output: str) -> Path:
     return path
 
 
-def _write_outputs(path: Path, outputs: dict[str, Any]) -> None:
+def _write_outputs(path: Path, outputs: list[dict[str, Any]], streamed: list[str]) -> None:
+    """The outputs of the last request, or those of all, stacked, where inputs were streams."""
+    found = {name: np.stack([given[name] for given in outputs]) for name in outputs[0]} if streamed else outputs[0]
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **outputs)
+        np.savez(stream, allow_pickle=False, **found)
 
 
 def _infer_row(done: Any, reason: str) -> dict[str, Any]:

@@ -99,17 +99,7 @@ def cut_command(
     """
     from edgeinfer import bridge
 
-    used = LINK_PARAMETERS | {"device_flops", "edge_flops"}
-    if objective == "violation":
-        if deadline is None:
-            raise click.UsageError("--objective violation: needs --deadline")
-        one_rate(settings)
-        used |= {"arrival_rate"}
-    else:
-        refuse("needs --objective violation", "deadline", "arrival_rate")
-    if wire != "auto":
-        refuse("is what --wire auto keeps to", "tolerance")
-    only_set(settings, used, f"the cut by {objective}")
+    _refuse_unused(objective, deadline, settings, wire)
     scenario = read_scenario(settings, base)
     network, graph = _cut_network(model, read_sizes(shapes), measure, source, level, threads, stored)
     state = read_state(graph, pairs)
@@ -138,14 +128,32 @@ def cut_command(
         network = bridge.choose_wire(network, found, effect, wire, tolerance)
     cuts = best, *_ = found(network)
     show([_cut_row(cut, objective if cut is best else "", effect) for cut in cuts], form)
-    if out is not None and state:
-        raise click.UsageError("--out: not with state, which the parts would not keep; --state none: as plain inputs")
     if out is not None:
+        if state:
+            raise click.UsageError("--out: not with state, which parts do not keep; --state none: as plain inputs")
         bridge.write_parts(model, best, out, {name: graph.tensors[name].shape for name in graph.inputs})
     if drawing is not None:
-        from edgeinfer.paper.drawing import network as picture
+        _draw(best, drawing)
 
-        picture.draw(best).savefig(drawing)
+
+def _draw(cut: Any, path: str) -> None:
+    from edgeinfer.paper.drawing import network
+
+    network.draw(cut).savefig(path)
+
+
+def _refuse_unused(objective: str, deadline: float | None, settings: tuple[str, ...], wire: str) -> None:
+    used = LINK_PARAMETERS | {"device_flops", "edge_flops"}
+    if objective == "violation":
+        if deadline is None:
+            raise click.UsageError("--objective violation: needs --deadline")
+        one_rate(settings)
+        used |= {"arrival_rate"}
+    else:
+        refuse("needs --objective violation", "deadline", "arrival_rate")
+    if wire != "auto":
+        refuse("is what --wire auto keeps to", "tolerance")
+    only_set(settings, used, f"the cut by {objective}")
 
 
 def _nodes(scenario: Any, network: Any, given: set[str], slowdown: float) -> tuple[Any, Any]:

@@ -235,21 +235,9 @@ def profile(
     times: dict[str, list[float]] = defaultdict(list)
     for number in range(warmup + repetitions):
         text, seeds = [captions[number % len(captions)]], [seed + number]
-        spent: list[tuple[str, float]] = []
-
-        def observe(part: str, start: float, end: float, spent: list[tuple[str, float]] = spent) -> None:
-            spent.append((part, end - start))
-
-        start = perf_counter()
-        latent = cascade.prior(text, prior_steps, seeds, observe=observe, **chosen["prior"])
-        packed = pack(latent, dtype, manifest.wire.range)
-        middle = perf_counter()
-        first = sum(time for _, time in spent)
-        latent = unpack(packed, manifest.wire.range)
-        cascade.decode(text, latent, decode_steps, seeds, observe=observe, **chosen["decode"])
-        end = perf_counter()
+        row, spent = _timed(cascade, text, (prior_steps, decode_steps), seeds, dtype, chosen)
         if number >= warmup:
-            rows.append((middle - start, end - middle, first, sum(time for _, time in spent) - first))
+            rows.append(row)
             for part, time in spent:
                 times[part].append(time)
         if progress is not None:
@@ -265,17 +253,39 @@ def profile(
         "sampler": manifest.sampler if sampler is None else sampler,
         "seed": seed,
     }
-    prior, decode, prior_inference, decode_inference = np.array(rows).T
     return Profile(
         manifest.name,
         prior_steps,
         decode_steps,
         costs,
-        prior,
-        decode,
-        prior_inference,
-        decode_inference,
-        passes,
-        step_times,
-        machine() | settings,
+        **dict(zip(_ARRAYS, np.array(rows).T, strict=True)),
+        passes=passes,
+        step_times=step_times,
+        provenance=machine() | settings,
     )
+
+
+def _timed(
+    cascade: GenerativeCascade,
+    text: list[str],
+    steps: tuple[int, int],
+    seeds: list[int],
+    dtype: str,
+    chosen: Mapping[str, dict[str, Any]],
+) -> tuple[tuple[float, ...], list[tuple[str, float]]]:
+    """Times of both stages and of ONNX Runtime in each, s, and of each pass of a part."""
+    spent: list[tuple[str, float]] = []
+
+    def observe(part: str, start: float, end: float) -> None:
+        spent.append((part, end - start))
+
+    span = cascade.manifest.wire.range
+    start = perf_counter()
+    latent = cascade.prior(text, steps[0], seeds, observe=observe, **chosen["prior"])
+    packed = pack(latent, dtype, span)
+    middle = perf_counter()
+    first = sum(time for _, time in spent)
+    latent = unpack(packed, span)
+    cascade.decode(text, latent, steps[1], seeds, observe=observe, **chosen["decode"])
+    end = perf_counter()
+    return (middle - start, end - middle, first, sum(time for _, time in spent) - first), spent

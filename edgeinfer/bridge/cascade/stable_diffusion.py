@@ -49,18 +49,8 @@ def read_stable_diffusion(root: Path) -> Manifest:
         raise ValueError(
             f"unet/model.onnx: inputs = {listed(unet.inputs)}: must be sample, time step and context alone"
         )
-    unet_config = JsonObject("unet/config.json", read_json(root, "unet/config.json"))
     vae_config = JsonObject("vae_decoder/config.json", read_json(root, "vae_decoder/config.json"))
-    size = unet_config.get("sample_size")
-    sides = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(is_whole(side) and side > 0 for side in sides):
-        raise unet_config.fail("sample_size", "a whole number > 0, or two")
-    latent = (unet_config.whole("in_channels"), *sides)
-    blocks = vae_config.get("block_out_channels")
-    if not isinstance(blocks, list) or not blocks:
-        raise vae_config.fail("block_out_channels", "a list")
-    scale = 2 ** (len(blocks) - 1)
-    image = (3, sides[0] * scale, sides[1] * scale)
+    latent, image = _shapes(JsonObject("unet/config.json", read_json(root, "unet/config.json")), vae_config)
     scaling = vae_config.number("scaling_factor", _STABLE_DIFFUSION_SCALING)
     if scaling == 0:
         raise vae_config.fail("scaling_factor", "a finite number, not 0")
@@ -91,6 +81,19 @@ def read_stable_diffusion(root: Path) -> Manifest:
         wire=Wire("latent", latent, "float32", None, MappingProxyType(bits)),
         image=Image(image, (-1.0, 1.0), math.prod(image) * 8),
     )
+
+
+def _shapes(unet: JsonObject, decoder: JsonObject) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Of latent and image: each block of the decoder but one doubles the sides."""
+    size = unet.get("sample_size")
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(is_whole(side) and side > 0 for side in sides):
+        raise unet.fail("sample_size", "a whole number > 0, or two")
+    blocks = decoder.get("block_out_channels")
+    if not isinstance(blocks, list) or not blocks:
+        raise decoder.fail("block_out_channels", "a list")
+    scale = 2 ** (len(blocks) - 1)
+    return (unet.whole("in_channels"), *sides), (3, sides[0] * scale, sides[1] * scale)
 
 
 def _only(part: Part, kind: str, ports: Mapping[str, Port], ranks: tuple[int, ...]) -> str:

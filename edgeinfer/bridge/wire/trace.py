@@ -213,14 +213,7 @@ def draw_trace(records: Sequence[dict[str, Any]], request: str | None = None) ->
     figure = Figure(figsize=(10, 1.6 + 1.1 * len(lanes)), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    notes = []
-    for record in mine:
-        if record["kind"] != "stage":
-            continue
-        left, width, y = 1e3 * (record["time"] - begin), 1e3 * record["duration"], height[record["process"]]
-        colour = "#cccccc" if record["name"] == "queue" else _COLOURS.get(record["process"], "#3f7f3f")
-        axes.barh(y, width, left=left, height=0.3, color=colour, alpha=0.85)
-        notes.append((record["time"], f"   {record['name']} on the {record['process']}: {width:.3g} ms"))
+    notes = _draw_stages(axes, mine, height, begin)
     for record in chunks:
         axes.barh(
             height["link"],
@@ -231,20 +224,7 @@ def draw_trace(records: Sequence[dict[str, Any]], request: str | None = None) ->
             hatch="//" if record["direction"] == "up" else None,
             alpha=0.6,
         )
-    for number, (sent, received) in enumerate(_pairs(mine), 1):
-        start, stop = (1e3 * (r["time"] - begin) for r in (sent, received))
-        low, high = height[sent["process"]], height[received["process"]]
-        axes.annotate("", (stop, high), (start, low), arrowprops={"arrowstyle": "->", "color": "0.25", "lw": 0.9})
-        share = (0.15, 0.27, 0.39)[number % 3]
-        axes.annotate(
-            str(number),
-            (start + share * (stop - start), low + share * (high - low)),
-            fontsize=6.5,
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": "0.25", "lw": 0.6},
-        )
-        notes.append((sent["time"], f"{number:2d} {sent['name']}: {sent['bytes']} B, {stop - start:.3g} ms"))
+    notes += _draw_messages(axes, mine, height, begin)
     axes.text(
         1.02,
         1.0,
@@ -259,6 +239,43 @@ def draw_trace(records: Sequence[dict[str, Any]], request: str | None = None) ->
     axes.set_ylim(-0.5, len(lanes) - 0.5)
     axes.set_xlabel(f"time since the request's first record (ms); request {request}")
     return figure
+
+
+def _draw_stages(
+    axes: Any, records: Sequence[dict[str, Any]], height: dict[str, float], begin: float
+) -> list[tuple[float, str]]:
+    """Bars; what to say of each, by its time."""
+    notes = []
+    for record in records:
+        if record["kind"] != "stage":
+            continue
+        left, width, y = 1e3 * (record["time"] - begin), 1e3 * record["duration"], height[record["process"]]
+        colour = "#cccccc" if record["name"] == "queue" else _COLOURS.get(record["process"], "#3f7f3f")
+        axes.barh(y, width, left=left, height=0.3, color=colour, alpha=0.85)
+        notes.append((record["time"], f"   {record['name']} on the {record['process']}: {width:.3g} ms"))
+    return notes
+
+
+def _draw_messages(
+    axes: Any, records: Sequence[dict[str, Any]], height: dict[str, float], begin: float
+) -> list[tuple[float, str]]:
+    """Numbered arrows; what to say of each, by its time."""
+    notes = []
+    for number, (sent, received) in enumerate(_pairs(records), 1):
+        start, stop = (1e3 * (r["time"] - begin) for r in (sent, received))
+        low, high = height[sent["process"]], height[received["process"]]
+        axes.annotate("", (stop, high), (start, low), arrowprops={"arrowstyle": "->", "color": "0.25", "lw": 0.9})
+        share = (0.15, 0.27, 0.39)[number % 3]
+        axes.annotate(
+            str(number),
+            (start + share * (stop - start), low + share * (high - low)),
+            fontsize=6.5,
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": "0.25", "lw": 0.6},
+        )
+        notes.append((sent["time"], f"{number:2d} {sent['name']}: {sent['bytes']} B, {stop - start:.3g} ms"))
+    return notes
 
 
 def _pairs(records: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
