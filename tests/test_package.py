@@ -112,6 +112,32 @@ def test_no_room_names_the_command_line():
             assert "edgeinfer.cli" not in path.read_text(), path
 
 
+def functions():
+    """Each function of the package, and its lines without those of its docstring, which have no limit."""
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[0]
+                documented = ast.get_docstring(node, clean=False) is not None
+                docstring = first.end_lineno - first.lineno + 1 if documented else 0
+                yield f"{path.relative_to(ROOT)}: {node.name}", node.end_lineno - node.lineno + 1 - docstring
+
+
+def test_files_and_functions_are_short():
+    assert {name: lines for name, lines in functions() if lines > 60} == {}
+    lengths = {path: len(path.read_text().splitlines()) for path in ROOT.rglob("*.py")}
+    # The messages' code is generated.
+    assert {p: n for p, n in lengths.items() if n > 500 and not p.name.endswith("_pb2.py")} == {}
+
+
+def test_functions_of_the_core_are_short():
+    """From the line that names one, at the left edge, to the brace that ends it, there too."""
+    for path in (ROOT.parent / "csrc").rglob("*.c"):
+        for found in re.finditer(r"^\w[^\n;]*\([^;{}]*\)\s*\{\n.*?^\}", path.read_text(), re.DOTALL | re.MULTILINE):
+            name = re.search(r"(\w+)\(", found[0])
+            assert len(found[0].splitlines()) <= 80, f"{path.name}: {name[1]}"
+
+
 @pytest.mark.process
 def test_import_is_light():
     script = (
