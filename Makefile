@@ -16,13 +16,14 @@ gsl = $(shell pkg-config --cflags --libs gsl)
 # The allocation-failure tests stand between the core and these functions.
 wrap := csrc/tests/failing_malloc.c -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free
 
-.PHONY: help reproduce test train bench wheel lint ctest ctest-sanitize pytest pytest-sanitize docs install-core setup clean signalling
+.PHONY: help reproduce test train bench bench-history wheel lint ctest ctest-sanitize pytest pytest-sanitize docs install-core setup clean signalling
 
 help:
 	@echo "make reproduce   draw every figure and table of the paper into $(OUT)"
 	@echo "make test        C tests, Python tests, doctests and notebooks"
 	@echo "make train       train the shipped text-to-image cascade again, from nothing to ONNX, into $(TRAIN_OUT)"
 	@echo "make bench       benchmarks, each beside its rival and its floor"
+	@echo "make bench-history RANGE=A..B   ratios to rivals, commit by commit"
 	@echo "make lint        ruff, mypy, clang-format, exported symbols"
 	@echo "make docs        the documentation site into build/docs; every page's code runs"
 	@echo "make install-core PREFIX=DIR   the C core as a library: headers, libedgeinfer.a and .so, a pkg-config file"
@@ -102,6 +103,12 @@ install-core: $(core_objects)
 
 bench: $(VENV)/.benchmarks
 	@set -e; for benchmark in benchmarks/bench_*.py; do echo; echo "== $$benchmark"; $(python) $$benchmark; done
+
+# Ratios to rivals over commits, RANGE as git has it; build/asv/html shows them.
+RANGE ?= HEAD^!
+bench-history: $(VENV)/.history
+	cd benchmarks/history && $(abspath $(VENV))/bin/asv machine --yes && $(abspath $(VENV))/bin/asv run "$(RANGE)"
+	cd benchmarks/history && $(abspath $(VENV))/bin/asv publish
 
 lint: $(VENV)/.lint $(VENV)/.test
 	$(VENV)/bin/ruff check .
