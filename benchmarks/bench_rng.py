@@ -23,7 +23,7 @@ def main() -> None:
     entropy = np.random.SeedSequence(1).generate_state(4, np.uint64)
 
     def core_rates() -> np.ndarray:
-        return _core.sample_rate(COUNT, link.bandwidth, link.snr, entropy)
+        return _core.sample_rate(COUNT, link.bandwidth, link.snr, (1.0, 0.0, 1.0, 1.0), entropy)
 
     ours = core_rates()
     for sample in (ours, numpy_rates()):

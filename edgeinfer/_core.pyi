@@ -18,9 +18,11 @@ class Stages:
 class CoreError(RuntimeError): ...
 
 class Transfer:
-    """Exact law of the transfer time of `bits` over a Rayleigh link of effective `bandwidth` (1-xi)B."""
+    """Exact law of the transfer time of `bits` over a fading link of effective `bandwidth` (1-xi)B."""
 
-    def __new__(cls, bits: float, bandwidth: float, mean_snr: float, slot: float) -> Transfer: ...
+    def __new__(
+        cls, bits: float, bandwidth: float, mean_snr: float, slot: float, gain: tuple[float, ...] = ...
+    ) -> Transfer: ...
     bits: float
     bandwidth: float
     mean_snr: float
@@ -34,9 +36,9 @@ class Transfer:
     def cdf(self, time: ArrayLike, /) -> Floats: ...
     def log_mgf(self, theta: ArrayLike, /) -> tuple[Floats, Floats]: ...
 
-#: ufunc (bandwidth, mean_snr) -> (bit/s, status)
-ergodic_rate: np.ufunc
-#: ufunc (a, mean_snr) -> (log E[(1 + s g)^-a], status)
+#: ufunc (bandwidth, mean_snr, shape, mixing, scale, users) -> (bit/s, status); csrc/edgeinfer/gain.h
+mean_rate: np.ufunc
+#: ufunc (a, mean_snr, shape, mixing, scale, users) -> (log E[(1 + s g)^-a], status)
 log_slot_mgf: np.ufunc
 
 #: ufunc (probability, degrees of freedom) -> quantile of Student's t
@@ -47,8 +49,10 @@ beta_quantile: np.ufunc
 def service_moments(stages: Stages | list[Stage], /) -> tuple[Floats, Floats]:
     """Mean and variance of each stage's service time."""
 
-def sample_rate(count: int, bandwidth: float, mean_snr: float, entropy: NDArray[np.uint64], /) -> Floats:
-    """Rayleigh slot rates, bit/s; `entropy` is 4 words of SeedSequence.generate_state(4, uint64)."""
+def sample_rate(
+    count: int, bandwidth: float, mean_snr: float, gain: tuple[float, ...], entropy: NDArray[np.uint64], /
+) -> Floats:
+    """Rates of fading slots, bit/s; `entropy` is 4 words of SeedSequence.generate_state(4, uint64)."""
 
 def sample_service(
     stage: Stage, count: int, link: Literal["table", "slots"], entropy: NDArray[np.uint64], /

@@ -170,7 +170,7 @@ import edgeinfer
 link = edgeinfer.RayleighLink(10e6, 31, -100, [30.0, 128.1, 260.0], 0.01)
 link.mean_rate()
 from edgeinfer import _core
-_core.ergodic_rate(np.array([0.0, np.nan, 1.0]), np.array([1e-300, 1.0, 1e300]))
+_core.mean_rate(np.array([0.0, np.nan, 1.0]), np.array([1e-300, 1.0, 1e300]), 1.0, 0.0, 1.0, 1.0)
 edgeinfer.violation_bracket(edgeinfer.paper.scenario().pipelines()["split"], 0.35, 6.0)
 assert calls == [], calls  # the core does not lean on a handler, and leaves the one that is set
 assert gsl.gsl_set_error_handler(None) == ctypes.cast(mine, ctypes.c_void_p).value

@@ -1,5 +1,7 @@
 #include "edgeinfer/fading.h"
 
+#include "edgeinfer/rate.h"
+
 #include <gsl/gsl_math.h>
 #include <gsl/gsl_sf_expint.h>
 #include <math.h>
@@ -46,5 +48,29 @@ int ei_log_slot_mgf(double exponent, double mean_snr, double *value, double *slo
         *value = log(sum * step / mean_snr);
     if (slope != NULL)
         *slope = -moment / sum;
+    return EI_OK;
+}
+
+int ei_faded_rate(double bandwidth, double mean_snr, const ei_gain *gain, double *rate) {
+    ei_rate law;
+    double mean, spread;
+    *rate = NAN;
+    if (!(bandwidth > 0) || !isfinite(bandwidth) || ei_rate_init(&law, mean_snr, gain) != EI_OK)
+        return EI_ERR_DOMAIN;
+    if (law.rayleigh)
+        return ei_ergodic_rate(bandwidth, mean_snr, rate);
+    ei_rate_moments(&law, &mean, &spread);
+    *rate = bandwidth * mean;
+    return EI_OK;
+}
+
+int ei_faded_log_slot_mgf(double exponent, double mean_snr, const ei_gain *gain, double *value) {
+    ei_rate law;
+    *value = NAN;
+    if (!(exponent >= 0) || !isfinite(exponent) || ei_rate_init(&law, mean_snr, gain) != EI_OK)
+        return EI_ERR_DOMAIN;
+    if (law.rayleigh)
+        return ei_log_slot_mgf(exponent, mean_snr, value, NULL);
+    *value = ei_rate_log_mgf(&law, exponent);
     return EI_OK;
 }

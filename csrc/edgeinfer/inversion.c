@@ -44,10 +44,14 @@ int ei_inversion_new(ei_inversion **result, const ei_rate *rate, double carry) {
     if (self == NULL)
         return EI_ERR_NO_MEMORY;
     self->carry = carry;
-    ei_gauss_legendre(NODES, self->rate, self->mass);
+    if (rate->power > 0)
+        ei_flattened_legendre(NODES, rate->power, self->rate, self->mass);
+    else
+        ei_gauss_legendre(NODES, self->rate, self->mass);
     double total = 0, variance;
     for (size_t q = 0; q < NODES; q++) {
-        self->rate[q] = rate->range * (1 - self->rate[q]) / 2;
+        self->rate[q] = rate->power > 0 ? rate->range * self->rate[q]
+                                        : rate->low + (rate->range - rate->low) * (1 - self->rate[q]) / 2;
         self->mass[q] *= ei_rate_density(rate, self->rate[q]);
         total += self->mass[q];
     }

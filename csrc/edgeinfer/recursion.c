@@ -1,5 +1,6 @@
 #include "edgeinfer/recursion.h"
 
+#include <gsl/gsl_sf_zeta.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,12 +16,16 @@ enum {
     SHORT = 2 * GREGORY, /* intervals of fewer steps have no room for both ends */
     STENCIL = 10,        /* points of local Lagrange interpolation */
     RATE_NODES = 96,     /* Gauss-Legendre nodes over the range of one slot's rate */
-    WIDE_NODES = 256 /* the same where it is wide: near its end densities change within a fifth of a bit */
+    WIDE_NODES = 256, /* the same where it is wide: near its end densities change within a fifth of a bit */
+    NEAR = 32,        /* grid points near 0 where G is read over its power of x */
+    START_NODES = 64  /* for the integrals of the first grid points */
 };
 
 static const double WIDE_RANGE = 17;     /* bits */
 static const double STEP_MAXIMUM = 0.18; /* of the grid: the density falls as exp(-2^r / s) at its far end */
-static const double NEGLIGIBLE = 1e-34;  /* of G and H: far below the tables' end, even times the slots */
+static const double STEP_OF_SPREAD = 0.05; /* of the grid, over a slot's standard deviation */
+static const double SMOOTH = 12; /* a power of x that Gregory's weights, exact to degree 7, do not notice */
+static const double NEGLIGIBLE = 1e-34; /* of G and H: far below the tables' end, even times the slots */
 
 static void gregory_weights(double weight[GREGORY]) {
     static const double coefficient[GREGORY - 1] = {1.0 / 12,      1.0 / 24,      19.0 / 720,       3.0 / 160,
@@ -35,6 +40,28 @@ static void gregory_weights(double weight[GREGORY]) {
         }
         weight[j] = sum;
     }
+}
+
+/* Navot's end weights (J. Math. Phys. 40, 1961) in place of Gregory's: int_0^m x^a q(x) dx is the sum of x^a
+ * q(x) over x = 1, 2, .. and of weight[j] q(j), exact where q is a polynomial of degree 7. The
+ * Euler-Maclaurin series of such a sum is that of zeta(-a - k) q^(k)(0) / k!, here fitted with the powers
+ * j^k. */
+static void navot_weights(double power, double weight[GREGORY]) {
+    double moment[GREGORY];
+    for (int k = 0; k < GREGORY; k++)
+        moment[k] = -gsl_sf_zeta(-power - k);
+    /* Vandermonde's system at 0, 1, .., 7 by Newton's divided differences of the moments (Bjorck, Pereyra).
+     */
+    for (int k = 0; k < GREGORY - 1; k++)
+        for (int j = GREGORY - 1; j > k; j--)
+            moment[j] -= k * moment[j - 1];
+    for (int k = GREGORY - 2; k >= 0; k--) {
+        for (int j = k + 1; j < GREGORY; j++)
+            moment[j] /= k + 1;
+        for (int j = k; j < GREGORY - 1; j++)
+            moment[j] -= moment[j + 1];
+    }
+    memcpy(weight, moment, sizeof moment);
 }
 
 /* Lagrange weights of the STENCIL grid points from `first` at position x (grid units). */
@@ -71,6 +98,7 @@ struct ei_recursion {
     double step;           /* of the grid, in units of r */
     size_t count, band;    /* grid points over [0, c]; points of one slot's density */
     double *density;       /* p(y_j) step */
+    double *beyond;        /* P(r >= y_j), [count] */
     double *kernel;        /* the same with Gregory's weights at y = 0 */
     double end[GREGORY];   /* Gregory's weights at the other end */
     double *start;         /* [SHORT][SHORT]: the rule for the first grid points */
@@ -79,7 +107,12 @@ struct ei_recursion {
     double *next_below, *next_above;
     double *log_above; /* at the last grid points, which one slot's rate reaches back from c */
     int with_above;    /* H is still needed */
-    size_t low, high;  /* G is negligible below low and H from high on */
+    /* Where the density is a broken power of x near 0, G_n / x^(n power) there, x in grid steps: */
+    double power, slots; /* 0 where it is smooth; n */
+    double near[NEAR];
+    double near_end[GREGORY]; /* Navot's weights for G_n */
+    double start_node[START_NODES], start_weight[START_NODES];
+    size_t low, high; /* G is negligible below low and H from high on */
     size_t nodes;
     double rate_node[WIDE_NODES], rate_weight[WIDE_NODES]; /* over [0, 1] */
     double range_mass[WIDE_NODES];                         /* weight times density over the range */
@@ -89,6 +122,7 @@ void ei_recursion_free(ei_recursion *self) {
     if (self == NULL)
         return;
     free(self->density);
+    free(self->beyond);
     free(self->kernel);
     free(self->start);
     free(self->memory);
@@ -97,7 +131,7 @@ void ei_recursion_free(ei_recursion *self) {
 
 /* Grid points over [0, c], about. */
 static double grid_points(const ei_rate *rate, double carry) {
-    double scale = rate->mean_snr / M_LN2;
+    double scale = rate->rayleigh ? rate->mean_snr / M_LN2 : rate->spread * GRID_PER_SCALE * STEP_OF_SPREAD;
     double step = fmin(fmin(rate->range / GRID_PER_RANGE, scale / GRID_PER_SCALE), STEP_MAXIMUM);
     return fmax(ceil(carry / step), GRID_MINIMUM);
 }
@@ -113,10 +147,11 @@ double ei_recursion_work(const ei_rate *rate, double carry, double slots, double
 static int reserve(ei_recursion *self) {
     size_t length = self->band + self->count;
     self->density = malloc(self->band * sizeof *self->density);
+    self->beyond = malloc(self->count * sizeof *self->beyond);
     self->kernel = malloc(self->band * sizeof *self->kernel);
     self->start = calloc(SHORT * SHORT, sizeof *self->start);
     self->memory = calloc(4 * length + self->count, sizeof *self->memory);
-    if (!self->density || !self->kernel || !self->start || !self->memory)
+    if (!self->density || !self->beyond || !self->kernel || !self->start || !self->memory)
         return EI_ERR_NO_MEMORY;
     self->below = self->memory + self->band;
     self->next_below = self->below + length;
@@ -136,6 +171,90 @@ static void take_logarithm(ei_recursion *self) {
                                  : 2 * self->log_above[i - 1] - self->log_above[i - 2];
 }
 
+/* x^power at whole x, x^0 = 1. */
+static double raised(size_t x, double power) {
+    return x == 0 ? power == 0 : pow((double)x, power);
+}
+
+static void take_density(ei_recursion *self) {
+    const ei_rate *rate = &self->rate;
+    double start[GREGORY];
+    gregory_weights(self->end);
+    if (self->power > 0)
+        navot_weights(self->power - 1, start);
+    for (size_t j = 0; j < self->band; j++) {
+        if (self->power == 0) {
+            self->density[j] = ei_rate_density(rate, (double)j * self->step) * self->step;
+            self->kernel[j] = self->density[j] * (j < GREGORY ? self->end[j] : 1);
+            continue;
+        }
+        double power = raised(j, self->power - 1),
+               smooth = j == 0 ? ei_rate_start(rate) * pow(self->step, self->power)
+                               : ei_rate_density(rate, (double)j * self->step) * self->step / power;
+        self->density[j] = j == 0 ? 0 : smooth * power;
+        self->kernel[j] = self->density[j] + (j < GREGORY ? start[j] * smooth : 0);
+    }
+}
+
+/* Nodes over [0, 1], of integrals over a slot's rate from its least on. */
+static void take_nodes(ei_recursion *self) {
+    double range = self->rate.range, low = self->rate.low;
+    self->nodes = range > WIDE_RANGE || self->power > 0 ? WIDE_NODES : RATE_NODES;
+    if (self->power > 0) {
+        ei_flattened_legendre(self->nodes, self->power, self->rate_node, self->rate_weight);
+    } else {
+        ei_gauss_legendre(self->nodes, self->rate_node, self->rate_weight);
+        for (size_t q = 0; q < self->nodes; q++) {
+            self->rate_node[q] = (1 + self->rate_node[q]) / 2;
+            self->rate_weight[q] /= 2;
+        }
+    }
+    for (size_t q = 0; q < self->nodes; q++)
+        self->range_mass[q] = self->rate_weight[q] * (range - low) *
+                              ei_rate_density(&self->rate, low + (range - low) * self->rate_node[q]);
+}
+
+/* The rule for the first grid points, where there is no room for both ends. */
+static void take_start(ei_recursion *self) {
+    if (self->power > 0) {
+        ei_flattened_legendre(START_NODES, self->power, self->start_node, self->start_weight);
+        return;
+    }
+    double node[RATE_NODES], rate_weight[RATE_NODES];
+    ei_gauss_legendre(RATE_NODES, node, rate_weight);
+    for (size_t i = 1; i < SHORT; i++) {
+        double width = (double)i;
+        for (size_t q = 0; q < RATE_NODES; q++) {
+            double y = width * ((1 + node[q]) / 2), weight[STENCIL];
+            double factor =
+                rate_weight[q] / 2 * width * self->step * ei_rate_density(&self->rate, y * self->step);
+            double x = width - y, first = fmin(fmax(floor(x) - STENCIL / 2 + 1, 0), SHORT - STENCIL);
+            lagrange(x, first, weight);
+            for (int j = 0; j < STENCIL; j++)
+                self->start[i * SHORT + (size_t)first + (size_t)j] += factor * weight[j];
+        }
+    }
+}
+
+/* G over its power of x, once it has been found at n slots. */
+static void take_power(ei_recursion *self) {
+    double exponent = self->slots * self->power;
+    if (!(self->power > 0))
+        return;
+    self->near[0] = exp(self->slots * (log(ei_rate_start(&self->rate)) + lgamma(self->power) +
+                                       self->power * log(self->step)) -
+                        lgamma(exponent + 1));
+    for (size_t i = 1; i < NEAR; i++)
+        self->near[i] = exponent < 200 ? self->below[i] / raised(i, exponent) : 0;
+    if (exponent < SMOOTH)
+        navot_weights(exponent, self->near_end);
+}
+
+/* Whether the ends of integrals over G want care. */
+static int is_broken(const ei_recursion *self) {
+    return self->power > 0 && self->slots * self->power < SMOOTH;
+}
+
 int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry) {
     int status = EI_ERR_TOO_LARGE;
     ei_recursion *self = NULL;
@@ -148,6 +267,8 @@ int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry) {
     if (self == NULL)
         goto out;
     self->rate = *rate;
+    self->power = rate->power;
+    self->slots = 1;
     self->carry = carry;
     size_t last = (size_t)points;
     self->count = last + 1;
@@ -155,37 +276,17 @@ int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry) {
     self->band = (size_t)fmin(ceil(range / self->step), (double)last) + 1;
     if ((status = reserve(self)) != EI_OK)
         goto out;
-    gregory_weights(self->end);
-    for (size_t j = 0; j < self->band; j++) {
-        self->density[j] = ei_rate_density(rate, (double)j * self->step) * self->step;
-        self->kernel[j] = self->density[j] * (j < GREGORY ? self->end[j] : 1);
-    }
-    self->nodes = range > WIDE_RANGE ? WIDE_NODES : RATE_NODES;
-    ei_gauss_legendre(self->nodes, self->rate_node, self->rate_weight);
-    for (size_t q = 0; q < self->nodes; q++) {
-        self->rate_node[q] = (1 + self->rate_node[q]) / 2;
-        self->rate_weight[q] /= 2;
-        self->range_mass[q] =
-            self->rate_weight[q] * range * ei_rate_density(rate, range * self->rate_node[q]);
-    }
-    for (size_t i = 1; i < SHORT; i++) {
-        double width = (double)i;
-        for (size_t q = 0; q < self->nodes; q++) {
-            double y = width * self->rate_node[q], lagrange_weight[STENCIL];
-            double factor = self->rate_weight[q] * width * self->step * ei_rate_density(rate, y * self->step);
-            double x = width - y, first = fmin(fmax(floor(x) - STENCIL / 2 + 1, 0), SHORT - STENCIL);
-            lagrange(x, first, lagrange_weight);
-            for (int j = 0; j < STENCIL; j++)
-                self->start[i * SHORT + (size_t)first + (size_t)j] += factor * lagrange_weight[j];
-        }
-    }
+    take_density(self);
+    take_nodes(self);
+    take_start(self);
     /* n = 1, and beyond `high` what the buffers keep. */
     for (size_t i = 0; i < self->count; i++) {
         self->below[i] = ei_rate_cdf(rate, (double)i * self->step);
-        self->above[i] = ei_rate_sf(rate, (double)i * self->step);
+        self->above[i] = self->beyond[i] = ei_rate_sf(rate, (double)i * self->step);
         self->next_below[i] = 1;
     }
     self->high = self->count;
+    take_power(self);
     self->with_above = ei_recursion_below(self) > 0.5;
     if (self->with_above)
         take_logarithm(self);
@@ -215,19 +316,44 @@ EI_MULTIVERSION static void convolve(const double *kernel, size_t full_band, con
     }
 }
 
-/* The integral of the recursion over [low, high) of the grid; old is 0 before `first` <= low. */
+/* G at the first grid points of n + 1 slots, from G / x^(n power) at n. */
+static void start_power(const ei_recursion *self, double *next, size_t low) {
+    double exponent = self->slots * self->power;
+    next[0] = 0;
+    for (size_t i = low > 1 ? low : 1; i < SHORT; i++) {
+        double sum = 0;
+        for (size_t q = 0; q < START_NODES; q++) {
+            double u = self->start_node[q], y = (double)i * u;
+            /* The density's own power is in ei_rate_density. */
+            sum += self->start_weight[q] * ei_rate_density(&self->rate, y * self->step) *
+                   pow(1 - u, exponent) * interpolate(self->near, NEAR, (double)i - y);
+        }
+        next[i] = exponent < 200 ? sum * self->step * raised(i, exponent + 1) : 0;
+    }
+}
+
+/* The integral of the recursion over [low, high) of the grid, of `old`, G or H of n slots, which is 0 before
+ * `first` <= low. */
 static void integrate(const ei_recursion *self, const double *old, double *next, size_t low, size_t high,
                       size_t first) {
     convolve(self->kernel, self->band, old, next, low, high, first);
-    for (size_t i = low; i < high && i < SHORT; i++) {
+    for (size_t i = low; i < high && i < SHORT && self->power == 0; i++) {
         next[i] = 0;
         for (size_t j = 0; j < SHORT; j++)
             next[i] += self->start[i * SHORT + j] * old[j];
     }
     /* Gregory's correction where the interval ends at x itself, not where the density has died out. */
+    double weight[GREGORY];
+    for (size_t j = 0; j < GREGORY; j++) {
+        weight[j] = (self->end[j] - 1) * old[j];
+        if (is_broken(self))
+            /* G goes like a broken power, H like 1 less that. */
+            weight[j] = old == self->below ? self->near_end[j] * self->near[j]
+                                           : self->end[j] - 1 - self->near_end[j] * self->near[j];
+    }
     for (size_t i = low > SHORT ? low : SHORT; i < high && i < self->band; i++)
         for (size_t j = 0; j < GREGORY; j++)
-            next[i] += (self->end[j] - 1) * self->density[i - j] * old[j];
+            next[i] += weight[j] * self->density[i - j];
 }
 
 void ei_recursion_advance(ei_recursion *self) {
@@ -236,6 +362,8 @@ void ei_recursion_advance(ei_recursion *self) {
     size_t high = self->high + self->band < self->count ? self->high + self->band : self->count;
     memset(below, 0, low * sizeof *below);
     integrate(self, self->below, below, low, high, low);
+    if (self->power > 0)
+        start_power(self, below, low);
     for (size_t i = low; i < high; i++)
         below[i] = fmin(below[i], 1);
     if (self->with_above) {
@@ -243,7 +371,7 @@ void ei_recursion_advance(ei_recursion *self) {
             above[i] = 1;
         integrate(self, self->above, above, low, high, 0);
         for (size_t i = low; i < high; i++)
-            above[i] = fmin(above[i] + ei_rate_sf(&self->rate, (double)i * self->step), 1);
+            above[i] = i < SHORT && self->power > 0 ? 1 - below[i] : fmin(above[i] + self->beyond[i], 1);
         for (; high > low && above[high - 1] < NEGLIGIBLE; high--) {
             above[high - 1] = 0;
             below[high - 1] = 1;
@@ -257,6 +385,8 @@ void ei_recursion_advance(ei_recursion *self) {
     self->next_above = self->above;
     self->below = below;
     self->above = above;
+    self->slots++;
+    take_power(self);
     self->with_above &= ei_recursion_below(self) > 0.5;
     if (self->with_above)
         take_logarithm(self);
@@ -266,22 +396,36 @@ double ei_recursion_below(const ei_recursion *self) {
     return self->below[self->count - 1];
 }
 
+/* G of n slots at x, in grid steps. */
+static double read_below(const ei_recursion *self, double x) {
+    if (is_broken(self) && x < NEAR - STENCIL)
+        return pow(fmax(x, 0), self->slots * self->power) * interpolate(self->near, NEAR, fmax(x, 0));
+    return interpolate(self->below, self->count, x);
+}
+
+static double read_above(const ei_recursion *self, double x) {
+    if (is_broken(self) && x < NEAR - STENCIL)
+        return 1 - read_below(self, x);
+    return exp(interpolate(self->log_above, self->count, x));
+}
+
 double ei_recursion_logit(const ei_recursion *self, double f) {
-    double last = (double)(self->count - 1), mass[WIDE_NODES];
-    double reach = f * self->rate.range < self->carry ? self->rate.range : self->carry / f;
+    double last = (double)(self->count - 1), low = self->rate.low, mass[WIDE_NODES], at[WIDE_NODES];
+    double reach = fmax(f * self->rate.range < self->carry ? self->rate.range : self->carry / f, low);
     double below = 0, above = 0;
+    for (size_t q = 0; q < self->nodes; q++) {
+        double rate = low + (reach - low) * self->rate_node[q];
+        mass[q] = reach == self->rate.range
+                      ? self->range_mass[q]
+                      : self->rate_weight[q] * (reach - low) * ei_rate_density(&self->rate, rate);
+        at[q] = last - f * rate / self->step;
+    }
     for (size_t q = 0; q < self->nodes; q++)
-        mass[q] = reach == self->rate.range ? self->range_mass[q]
-                                            : self->rate_weight[q] * reach *
-                                                  ei_rate_density(&self->rate, reach * self->rate_node[q]);
-    for (size_t q = 0; q < self->nodes; q++)
-        below += mass[q] *
-                 interpolate(self->below, self->count, last - f * reach * self->rate_node[q] / self->step);
+        below += mass[q] * read_below(self, at[q]);
     if (below < 0.5 || !self->with_above)
         return log(below) - log1p(-below);
     for (size_t q = 0; q < self->nodes; q++)
-        above += mass[q] * exp(interpolate(self->log_above, self->count,
-                                           last - f * reach * self->rate_node[q] / self->step));
+        above += mass[q] * read_above(self, at[q]);
     if (f > 0)
         above += ei_rate_sf(&self->rate, self->carry / f);
     return log1p(-above) - log(above);

@@ -37,6 +37,7 @@ int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mo
     double bits, bandwidth;
     ei_transfer_parameters(service->transfer, &bits, &bandwidth, &self->mean_snr, &self->slot);
     self->carry = bits / bandwidth / self->slot;
+    self->rate = ei_transfer_rate(service->transfer);
     if (mode != EI_LINK_TABLE)
         return EI_OK;
     self->quantile = malloc(4 * EI_QUANTILE_TABLE * sizeof *self->quantile);
@@ -82,7 +83,7 @@ void ei_sampler_free(ei_sampler *self) {
 static double draw_slots(const ei_sampler *self, ei_rng *rng) {
     double left = self->carry, slots = 0;
     for (;;) {
-        double rate = ei_sample_slot(self->mean_snr, rng);
+        double rate = ei_sample_rate_of(self->rate, rng);
         if (rate >= left)
             return self->slot * (slots + left / rate);
         left -= rate;
@@ -106,11 +107,21 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
     }
 }
 
-int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const uint64_t entropy[4], double *rate) {
-    if (!(bandwidth > 0) || !isfinite(bandwidth) || !(mean_snr > 0) || !isfinite(mean_snr))
+int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const ei_gain *gain,
+                   const uint64_t entropy[4], double *rate) {
+    ei_rate law;
+    int status = ei_rate_init(&law, mean_snr, gain);
+    if (status != EI_OK || !(bandwidth > 0) || !isfinite(bandwidth))
         return EI_ERR_DOMAIN;
-    ei_lanes streams;
-    ei_lanes_init(&streams, entropy, 0);
-    ei_lane_loops_of(0)->rates(&streams, count, mean_snr, bandwidth, rate);
+    if (law.rayleigh) {
+        ei_lanes streams;
+        ei_lanes_init(&streams, entropy, 0);
+        ei_lane_loops_of(0)->rates(&streams, count, mean_snr, bandwidth, rate);
+    } else {
+        ei_rng rng;
+        ei_rng_init(&rng, entropy, 0);
+        for (size_t i = 0; i < count; i++)
+            rate[i] = bandwidth * ei_sample_rate_of(&law, &rng);
+    }
     return EI_OK;
 }

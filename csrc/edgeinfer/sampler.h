@@ -54,6 +54,7 @@ typedef struct {
     ei_service service; /* what it points to is not owned */
     double *quantile;   /* the table, owned; NULL unless a link drawn from it */
     double carry, mean_snr, slot;
+    const ei_rate *rate; /* a link's; not owned */
 } ei_sampler;
 
 EI_WARN_UNUSED int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mode);
@@ -66,9 +67,16 @@ static inline double ei_sample_slot(double mean_snr, ei_rng *rng) {
     return ei_log2(1 + -EI_LN2 * mean_snr * ei_log2(ei_rng_uniform(rng)));
 }
 
-/* Rates of independent slots, sample i from stream i modulo EI_LANES.
- * Given: count, bandwidth (Hz, > 0), mean_snr (linear, > 0), entropy. Returned: rate[count], bit/s. */
-EI_WARN_UNUSED int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const uint64_t entropy[4],
-                                  double *rate);
+/* The same of any fading. */
+static inline double ei_sample_rate_of(const ei_rate *rate, ei_rng *rng) {
+    return rate->rayleigh ? ei_sample_slot(rate->mean_snr, rng)
+                          : ei_log2(1 + rate->mean_snr * ei_gain_draw(&rate->gain, rng));
+}
+
+/* Rates of independent slots, of Rayleigh fading sample i from stream i modulo EI_LANES.
+ * Given: count, bandwidth (Hz, > 0), mean_snr (linear, > 0), gain, entropy.
+ * Returned: rate[count], bit/s. */
+EI_WARN_UNUSED int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const ei_gain *gain,
+                                  const uint64_t entropy[4], double *rate);
 
 #endif

@@ -20,7 +20,8 @@ typedef struct {
     int has_link;
     const ei_group *random;
     double slot;
-    double exponent, mean_snr; /* printed: of the slot MGF at theta = 1 */
+    double exponent; /* printed: of the slot MGF at theta = 1 */
+    const ei_rate *rate;
 } slot_view;
 
 static int slot_view_init(slot_view *self, const ei_groups *list, double slot, int printed) {
@@ -40,8 +41,9 @@ static int slot_view_init(slot_view *self, const ei_groups *list, double slot, i
             self->has_link = 1;
             self->random = part;
         } else if (part->service->kind == EI_SERVICE_TRANSFER && !self->has_link) {
-            double bits, bandwidth, link_slot;
-            ei_transfer_parameters(part->service->transfer, &bits, &bandwidth, &self->mean_snr, &link_slot);
+            double bits, bandwidth, mean_snr, link_slot;
+            ei_transfer_parameters(part->service->transfer, &bits, &bandwidth, &mean_snr, &link_slot);
+            self->rate = ei_transfer_rate(part->service->transfer);
             if (!(fabs(link_slot - slot) <= 1e-9 * slot))
                 return EI_ERR_DOMAIN;
             self->has_link = 1;
@@ -172,10 +174,9 @@ static int corrected_value(const slot_view *self, double theta, double arrivals,
 
 /* log of E e^{-theta floor(R slot / J)}. */
 static double printed_link(const slot_view *self, double theta) {
-    /* P(R slot / J >= k) = exp(-(2^(k J / (W slot)) - 1) / s). */
     double sum = 1, unit = 1 / (self->exponent * M_LN2);
     for (int k = 1; k < 100000; k++) {
-        double above = exp(-expm1(M_LN2 * unit * k) / self->mean_snr);
+        double above = ei_rate_sf(self->rate, unit * k);
         if (above == 0)
             break;
         sum -= above * -expm1(-theta) * exp(-theta * (k - 1));

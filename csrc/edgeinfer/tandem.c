@@ -60,7 +60,7 @@ static double wall_clock_draw(const ei_sampler *sampler, ei_wall_clock *clock, d
     double slot = sampler->slot, passed = floor((start - clock->into) / slot);
     if (passed > 0) {
         clock->into += passed * slot;
-        clock->rate = ei_sample_slot(sampler->mean_snr, rng);
+        clock->rate = ei_sample_rate_of(sampler->rate, rng);
     }
     double left = sampler->carry * slot, now = start;
     for (;;) {
@@ -70,7 +70,7 @@ static double wall_clock_draw(const ei_sampler *sampler, ei_wall_clock *clock, d
         left -= can;
         now = end;
         clock->into = end;
-        clock->rate = ei_sample_slot(sampler->mean_snr, rng);
+        clock->rate = ei_sample_rate_of(sampler->rate, rng);
     }
 }
 
@@ -223,7 +223,7 @@ static int replicate(void *context, size_t group, ei_parallel *run) {
             for (int l = 0; l < EI_LANES; l++) {
                 ei_rng rng = ei_lanes_take(&lanes.streams, l);
                 lanes.stages[k].clock[l].into = -self->samplers[k].slot * (1 - ei_rng_uniform(&rng));
-                lanes.stages[k].clock[l].rate = ei_sample_slot(self->samplers[k].mean_snr, &rng);
+                lanes.stages[k].clock[l].rate = ei_sample_rate_of(self->samplers[k].rate, &rng);
                 ei_lanes_put(&lanes.streams, l, &rng);
             }
     }

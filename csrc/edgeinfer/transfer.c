@@ -127,6 +127,9 @@ static int sample_panel(builder *self, const panel *part, size_t rows, double (*
         *flat = !(value[0][0] < -log(TAIL_END));
         for (int k = 1; k < DEGREE && !*flat; k++)
             value[0][k] = ei_recursion_logit(self->recursion, fraction[k]);
+        /* A narrow law goes within a slot from one end of the tables to far beyond the other. */
+        for (int k = 0; k < DEGREE && !*flat && !self->law->rate.rayleigh; k++)
+            value[0][k] = fmin(fmax(value[0][k], 2 * log(TAIL_END)), -2 * log(TAIL_END));
         return EI_OK;
     }
     slots[0] = (double)part->slot;
@@ -275,7 +278,8 @@ out:
 
 /* Panels of the rate, descending, where a transfer ends within the first slot. */
 static double next_rate(const ei_transfer *self, double high) {
-    return fmax(fmax(high / FIRST_SLOT_RATIO, high - FIRST_SLOT_WIDTH), self->carry);
+    double width = self->rate.rayleigh ? FIRST_SLOT_WIDTH : fmin(FIRST_SLOT_WIDTH, self->rate.spread);
+    return fmax(fmax(high / FIRST_SLOT_RATIO, high - width), self->carry);
 }
 
 static void add_node(ei_transfer *self, double time, double weight) {
@@ -345,13 +349,13 @@ static int add_quadrature(ei_transfer *self) {
     return EI_OK;
 }
 
-int ei_transfer_new(ei_transfer **result, double bits, double bandwidth, double mean_snr, double slot,
-                    ei_monitor monitor) {
+static int build(ei_transfer **result, double bits, double bandwidth, const ei_rate *rate, double slot,
+                 ei_monitor monitor) {
     int status = EI_ERR_DOMAIN;
     ei_transfer *self = NULL;
     *result = NULL;
-    if (!(bits > 0) || !(bandwidth > 0) || !(mean_snr > 0) || !(slot > 0) || !isfinite(bits) ||
-        !isfinite(bandwidth) || !isfinite(mean_snr) || !isfinite(slot))
+    if (!(bits > 0) || !(bandwidth > 0) || !(rate->mean_snr > 0) || !(slot > 0) || !isfinite(bits) ||
+        !isfinite(bandwidth) || !isfinite(rate->mean_snr) || !isfinite(slot))
         goto out;
     self = calloc(1, sizeof *self);
     if (self == NULL) {
@@ -360,7 +364,7 @@ int ei_transfer_new(ei_transfer **result, double bits, double bandwidth, double 
     }
     self->bits = bits;
     self->bandwidth = bandwidth;
-    self->rate = ei_rate_of(mean_snr);
+    self->rate = *rate;
     self->slot = slot;
     self->carry = bits / bandwidth / slot;
     if (!(self->carry > 0) || !isfinite(self->carry) || !(self->rate.range > 0) ||
@@ -374,6 +378,20 @@ int ei_transfer_new(ei_transfer **result, double bits, double bandwidth, double 
 out:
     ei_transfer_free(self);
     return status;
+}
+
+int ei_transfer_new(ei_transfer **self, double bits, double bandwidth, double mean_snr, double slot,
+                    ei_monitor monitor) {
+    const ei_rate rate = ei_rate_of(mean_snr);
+    return build(self, bits, bandwidth, &rate, slot, monitor);
+}
+
+int ei_transfer_new_faded(ei_transfer **self, double bits, double bandwidth, double mean_snr,
+                          const ei_gain *gain, double slot, ei_monitor monitor) {
+    ei_rate rate;
+    int status = ei_rate_init(&rate, mean_snr, gain);
+    *self = NULL;
+    return status != EI_OK ? status : build(self, bits, bandwidth, &rate, slot, monitor);
 }
 
 void ei_transfer_free(ei_transfer *self) {
@@ -392,6 +410,10 @@ void ei_transfer_parameters(const ei_transfer *self, double *bits, double *bandw
     *bandwidth = self->bandwidth;
     *mean_snr = self->rate.mean_snr;
     *slot = self->slot;
+}
+
+const ei_rate *ei_transfer_rate(const ei_transfer *self) {
+    return &self->rate;
 }
 
 /* log(sf / cdf) at a position of at least one slot, before the tables end. */

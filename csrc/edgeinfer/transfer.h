@@ -1,5 +1,5 @@
-/* Exact law of the transfer time X of J bits over a Rayleigh-fading link with independent slots.
- *   slot rate R = W log2(1 + s g), g ~ Exp(1), W = (1 - xi) B the effective bandwidth
+/* Exact law of the transfer time X of J bits over a fading link with independent slots.
+ *   slot rate R = W log2(1 + s g), g the gain, W = (1 - xi) B the effective bandwidth
  *   P(X > (n + f) slot) = P(R_1 + .. + R_n + f R_{n+1} < J / slot)
  * X has a density on (0, inf); time is in seconds throughout. */
 #ifndef EDGEINFER_TRANSFER_H
@@ -7,22 +7,29 @@
 
 #include <stddef.h>
 
+#include "edgeinfer/rate.h"
 #include "edgeinfer/status.h"
 
 typedef struct ei_transfer ei_transfer;
 
-/* Builds the law. Given: bits J > 0 (bit), bandwidth W > 0 (Hz, control overhead already taken off),
- * mean_snr s > 0 (linear), slot > 0 (s); monitor, polled. On success *self is owned by the caller, immutable,
- * and may be read from any number of threads; free with ei_transfer_free (NULL is legal). On error *self is
- * NULL. Tested from -40 to 90 dB, and from 1e-12 to 1e7 slots a transfer: some 0.1 s at most, and below 1 MB
- * kept. Status: EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_ACCURACY (beyond 1e8 slots). */
+/* Builds the law of Rayleigh fading, g ~ Exp(1). Given: bits J > 0 (bit), bandwidth W > 0 (Hz, control
+ * overhead already taken off), mean_snr s > 0 (linear), slot > 0 (s); monitor, polled. On success *self is
+ * owned by the caller, immutable, and may be read from any number of threads; free with ei_transfer_free
+ * (NULL is legal). On error *self is NULL. Tested from -40 to 90 dB, and from 1e-12 to 1e7 slots a transfer:
+ * some 0.1 s at most, and below 1 MB kept. Status: EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED,
+ * EI_ERR_ACCURACY (beyond 1e8 slots). */
 EI_WARN_UNUSED int ei_transfer_new(ei_transfer **self, double bits, double bandwidth, double mean_snr,
                                    double slot, ei_monitor monitor);
+/* The same of any fading; a law that is narrow, or a broken power near 0, takes a few times longer. */
+EI_WARN_UNUSED int ei_transfer_new_faded(ei_transfer **self, double bits, double bandwidth, double mean_snr,
+                                         const ei_gain *gain, double slot, ei_monitor monitor);
 void ei_transfer_free(ei_transfer *self);
 
 /* What the law was built from: bit, Hz, linear, s. */
 void ei_transfer_parameters(const ei_transfer *self, double *bits, double *bandwidth, double *mean_snr,
                             double *slot);
+/* The law of a slot's rate, which lives as long as the transfer's. */
+const ei_rate *ei_transfer_rate(const ei_transfer *self);
 
 /* P(X > time) and P(X <= time), each to 1e-6 relative down to 1e-12 and below, monotone in time to 1e-9
  * relative. After the first slot either is cut off near 1e-20. time < 0 counts as 0; +inf gives 0 and 1; NaN

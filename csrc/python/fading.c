@@ -5,23 +5,23 @@
 
 #include <fenv.h>
 
-static void ergodic_rate_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps,
-                              void *data) {
+#define ARGUMENT(i) (*(double *)(arguments[i] + k * steps[i]))
+#define GAIN(i) (&(ei_gain){ARGUMENT(i), ARGUMENT(i + 1), ARGUMENT(i + 2), ARGUMENT(i + 3)})
+
+static void mean_rate_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps, void *data) {
     (void)data;
-    for (npy_intp i = 0; i < dimensions[0]; i++)
-        *(npy_int *)(arguments[3] + i * steps[3]) = ei_ergodic_rate(*(double *)(arguments[0] + i * steps[0]),
-                                                                    *(double *)(arguments[1] + i * steps[1]),
-                                                                    (double *)(arguments[2] + i * steps[2]));
+    for (npy_intp k = 0; k < dimensions[0]; k++)
+        *(npy_int *)(arguments[7] + k * steps[7]) =
+            ei_faded_rate(ARGUMENT(0), ARGUMENT(1), GAIN(2), (double *)(arguments[6] + k * steps[6]));
     feclearexcept(FE_ALL_EXCEPT); /* the status says it; NumPy need not warn */
 }
 
 static void log_slot_mgf_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps,
                               void *data) {
     (void)data;
-    for (npy_intp i = 0; i < dimensions[0]; i++)
-        *(npy_int *)(arguments[3] + i * steps[3]) = ei_log_slot_mgf(
-            *(double *)(arguments[0] + i * steps[0]), *(double *)(arguments[1] + i * steps[1]),
-            (double *)(arguments[2] + i * steps[2]), NULL);
+    for (npy_intp k = 0; k < dimensions[0]; k++)
+        *(npy_int *)(arguments[7] + k * steps[7]) =
+            ei_faded_log_slot_mgf(ARGUMENT(0), ARGUMENT(1), GAIN(2), (double *)(arguments[6] + k * steps[6]));
     feclearexcept(FE_ALL_EXCEPT); /* the status says it; NumPy need not warn */
 }
 
@@ -55,16 +55,17 @@ static int add_ufunc(PyObject *module, const char *name, PyUFuncGenericFunction 
 }
 
 int ei_add_fading(PyObject *module) {
-    static const char with_status[] = {NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_INT};
+    static const char faded[] = {NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE,
+                                 NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_INT};
     static const char reals[] = {NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE};
-    static PyUFuncGenericFunction ergodic_rate[] = {ergodic_rate_loop};
+    static PyUFuncGenericFunction mean_rate[] = {mean_rate_loop};
     static PyUFuncGenericFunction log_slot_mgf[] = {log_slot_mgf_loop};
     static PyUFuncGenericFunction student_quantile[] = {student_quantile_loop};
     static PyUFuncGenericFunction beta_quantile[] = {beta_quantile_loop};
-    if (add_ufunc(module, "ergodic_rate", ergodic_rate, with_status, 2, 2,
-                  "(bandwidth, mean_snr) -> (bit/s, status)") < 0 ||
-        add_ufunc(module, "log_slot_mgf", log_slot_mgf, with_status, 2, 2,
-                  "(a, mean_snr) -> (log E[(1 + s g)^-a], status)") < 0 ||
+    if (add_ufunc(module, "mean_rate", mean_rate, faded, 6, 2,
+                  "(bandwidth, mean_snr, shape, mixing, scale, users) -> (bit/s, status)") < 0 ||
+        add_ufunc(module, "log_slot_mgf", log_slot_mgf, faded, 6, 2,
+                  "(a, mean_snr, shape, mixing, scale, users) -> (log E[(1 + s g)^-a], status)") < 0 ||
         add_ufunc(module, "student_quantile", student_quantile, reals, 2, 1,
                   "(probability, degrees of freedom) -> quantile of Student's t") < 0)
         return -1;

@@ -168,9 +168,11 @@ static PyObject *sample_rate(PyObject *module, PyObject *arguments) {
     (void)module;
     npy_intp count;
     double bandwidth, mean_snr;
+    ei_gain gain;
     PyObject *entropy_object;
     uint64_t entropy[4];
-    if (!PyArg_ParseTuple(arguments, "nddO:sample_rate", &count, &bandwidth, &mean_snr, &entropy_object) ||
+    if (!PyArg_ParseTuple(arguments, "ndd(dddd)O:sample_rate", &count, &bandwidth, &mean_snr, &gain.shape,
+                          &gain.mixing, &gain.scale, &gain.users, &entropy_object) ||
         ei_read_entropy(entropy_object, entropy) < 0)
         return NULL;
     if (count < 0) {
@@ -182,7 +184,7 @@ static PyObject *sample_rate(PyObject *module, PyObject *arguments) {
         return NULL;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_sample_rate((size_t)count, bandwidth, mean_snr, entropy, PyArray_DATA(rates));
+    status = ei_sample_rate((size_t)count, bandwidth, mean_snr, &gain, entropy, PyArray_DATA(rates));
     Py_END_ALLOW_THREADS;
     if (status != EI_OK) {
         Py_DECREF(rates);
@@ -241,7 +243,7 @@ static PyObject *sample_service(PyObject *module, PyObject *arguments) {
 static PyMethodDef methods[] = {
     {"simulate", simulate, METH_VARARGS, "Forward simulation of a tandem or serial path."},
     {"rare_violation", rare_violation, METH_VARARGS, "Importance sampling of a small violation probability."},
-    {"sample_rate", sample_rate, METH_VARARGS, "Rayleigh slot rates, bit/s."},
+    {"sample_rate", sample_rate, METH_VARARGS, "Slot rates of a fading link, bit/s."},
     {"sample_service", sample_service, METH_VARARGS, "Service times of a stage, s."},
     {NULL, NULL, 0, NULL}};
 

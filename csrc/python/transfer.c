@@ -5,6 +5,7 @@
 typedef struct {
     PyObject_HEAD ei_transfer *law;
     double bits, bandwidth, mean_snr, slot, mean, variance, abscissa, accuracy, extent;
+    ei_gain gain;
 } TransferObject;
 
 static PyTypeObject transfer_type;
@@ -18,15 +19,16 @@ const ei_transfer *ei_transfer_of(PyObject *object) {
 }
 
 static PyObject *transfer_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    static char *names[] = {"bits", "bandwidth", "mean_snr", "slot", NULL};
+    static char *names[] = {"bits", "bandwidth", "mean_snr", "slot", "gain", NULL};
     double bits, bandwidth, mean_snr, slot;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "dddd:Transfer", names, &bits, &bandwidth,
-                                     &mean_snr, &slot))
+    ei_gain gain = ei_gain_rayleigh();
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "dddd|(dddd):Transfer", names, &bits, &bandwidth,
+                                     &mean_snr, &slot, &gain.shape, &gain.mixing, &gain.scale, &gain.users))
         return NULL;
     ei_transfer *law;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_transfer_new(&law, bits, bandwidth, mean_snr, slot, ei_python_monitor());
+    status = ei_transfer_new_faded(&law, bits, bandwidth, mean_snr, &gain, slot, ei_python_monitor());
     Py_END_ALLOW_THREADS;
     if (status != EI_OK)
         return ei_raise("Transfer", status);
@@ -36,6 +38,7 @@ static PyObject *transfer_new(PyTypeObject *type, PyObject *arguments, PyObject 
         return NULL;
     }
     self->law = law;
+    self->gain = gain;
     self->bits = bits;
     self->bandwidth = bandwidth;
     self->mean_snr = mean_snr;
@@ -114,8 +117,9 @@ out:
 static PyObject *transfer_reduce(PyObject *self, PyObject *nothing) {
     const TransferObject *object = (const TransferObject *)self;
     (void)nothing;
-    return Py_BuildValue("O(dddd)", Py_TYPE(self), object->bits, object->bandwidth, object->mean_snr,
-                         object->slot);
+    return Py_BuildValue("O(dddd(dddd))", Py_TYPE(self), object->bits, object->bandwidth, object->mean_snr,
+                         object->slot, object->gain.shape, object->gain.mixing, object->gain.scale,
+                         object->gain.users);
 }
 
 static PyObject *transfer_sizeof(PyObject *self, PyObject *nothing) {
@@ -156,7 +160,7 @@ static PyMethodDef methods[] = {
 static PyTypeObject transfer_type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "edgeinfer._core.Transfer",
                                      .tp_basicsize = sizeof(TransferObject),
                                      .tp_flags = Py_TPFLAGS_DEFAULT,
-                                     .tp_doc = "Exact law of the transfer time over a Rayleigh link.",
+                                     .tp_doc = "Exact law of the transfer time over a fading link.",
                                      .tp_new = transfer_new,
                                      .tp_dealloc = transfer_dealloc,
                                      .tp_members = members,

@@ -7,7 +7,7 @@ import numpy as np
 from edgeinfer import _core
 from edgeinfer.cell.model import Band, Cell, EdgeNode, Terminals
 from edgeinfer.delay.simulation import squared_variation
-from edgeinfer.model import RayleighLink, Transfer
+from edgeinfer.model import FadingLink, Rayleigh, RayleighLink, Transfer
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def moments(stage: object) -> tuple[float, float]:
     return float(mean[0]), float(variance[0])
 
 
-def band_link(cell: Cell, kind: Terminals, place: int) -> RayleighLink:
+def band_link(cell: Cell, kind: Terminals, place: int) -> FadingLink:
     """The link of a transfer over its band, as if the band were its own; dedicated: over its part."""
     stage, band = kind.pipeline[place], cell.band(kind, place)
     assert isinstance(stage, Transfer)
@@ -66,6 +66,11 @@ def band_link(cell: Cell, kind: Terminals, place: int) -> RayleighLink:
     part = band.bandwidth
     if band.scheduler == "dedicated":
         part /= band_terminals(cell, kind, place)
+    if stage.link.fading != Rayleigh():
+        raise ValueError(
+            f"fading = {stage.link.fading!r} of stage {stage.name!r}: must be Rayleigh() on a shared band; "
+            "a link of its own may have any"
+        )
     return RayleighLink.from_snr(stage.link.snr, part, band.slot, stage.link.control_overhead)
 
 

@@ -99,7 +99,7 @@ def set_names(settings: tuple[str, ...]) -> set[str]:
 
 
 #: What of a scenario a link is made of.
-LINK_PARAMETERS = {field.name for field in fields(edgeinfer.RayleighLink)} - {"mean_snr"}
+LINK_PARAMETERS = {field.name for field in fields(edgeinfer.RayleighLink)} - {"mean_snr", "fading"}
 
 
 def only_set(settings: tuple[str, ...], allowed: set[str], what: str, option: str = "--set") -> None:

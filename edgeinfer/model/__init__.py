@@ -1,7 +1,8 @@
 """What the system is: links, nodes, cascades, pipelines and paradigms."""
 
 from edgeinfer.model.cascades import Cascade
-from edgeinfer.model.links import RayleighLink, TransferTime
+from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Rician
+from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
 from edgeinfer.model.nodes import Node
 from edgeinfer.model.pipelines import (
     Compute,
@@ -16,14 +17,20 @@ from edgeinfer.model.pipelines import (
 )
 
 __all__ = [
+    "BestOf",
     "Cascade",
     "Compute",
     "Constant",
     "Exponential",
+    "FadingLink",
+    "MaximalRatio",
     "Measured",
+    "Nakagami",
     "Node",
     "Pipeline",
+    "Rayleigh",
     "RayleighLink",
+    "Rician",
     "Transfer",
     "TransferTime",
     "device_only",

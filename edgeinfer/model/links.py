@@ -1,20 +1,21 @@
-"""Rayleigh-fading links and the time a transfer over one takes."""
+"""Fading links and the time a transfer over one takes."""
 
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _random, _validate
+from edgeinfer.model.fading import RAYLEIGH, Fading
 
 
 @dataclass(frozen=True, eq=False)
-class RayleighLink(_validate.Value):
-    """A link of independent Rayleigh-fading slots, R = (1 - xi) B log2(1 + s g), g ~ Exp(1).
+class FadingLink(_validate.Value):
+    """A link of independent fading slots, R = (1 - xi) B log2(1 + s g), g the slot's gain.
 
     Every parameter may be an array; shapes broadcast.
 
@@ -25,13 +26,16 @@ class RayleighLink(_validate.Value):
     tx_power_dbm, noise_dbm : (...,) array_like, dBm
         Transmit power, and noise power over the whole band. None where `mean_snr` is given.
     path_loss_db : (...,) array_like, dB
-        None where `mean_snr` is given.
+        None where `mean_snr` is given. `edgeinfer.path_loss` has the 3GPP's models of it.
     slot : (...,) array_like, s
         Coherence time: the fading gain is constant within a slot and independent between slots. > 0.
     control_overhead : (...,) array_like, optional
         xi, the share of the rate that signalling takes. In [0, 1).
     mean_snr : (...,) array_like, optional
-        The mean signal-to-noise ratio itself, linear, > 0, in place of a power budget: see `from_snr`.
+        The mean signal-to-noise ratio itself, linear, > 0, in place of a power budget: see `from_snr`. Of one branch
+        and one user, where there are several.
+    fading : Rayleigh, Nakagami, Rician, MaximalRatio or BestOf, optional
+        Law of the gain g.
 
     Raises
     ------
@@ -40,9 +44,10 @@ class RayleighLink(_validate.Value):
 
     Examples
     --------
-    >>> link = RayleighLink(10e6, 31, -100, 128.1, 0.01)
+    >>> from edgeinfer import Rician
+    >>> link = FadingLink(10e6, 31, -100, 128.1, 0.01, fading=Rician(5.0))
     >>> round(link.snr, 3), round(link.mean_rate() / 1e6, 3)
-    (1.95, 13.118)
+    (1.95, 14.668)
     """
 
     bandwidth: Any
@@ -52,8 +57,13 @@ class RayleighLink(_validate.Value):
     slot: Any
     control_overhead: Any = 0.0
     mean_snr: Any = None
+    fading: Fading = RAYLEIGH
 
     def __post_init__(self) -> None:
+        if not isinstance(self.fading, Fading):
+            raise ValueError(
+                f"fading = {self.fading!r}: must be a Rayleigh, Nakagami, Rician, MaximalRatio or BestOf value"
+            )
         values = {"bandwidth": _validate.positive("bandwidth", self.bandwidth, "Hz")}
         if self.mean_snr is None:
             values["tx_power_dbm"] = _validate.real("tx_power_dbm", self.tx_power_dbm, unit="dBm")
@@ -67,7 +77,9 @@ class RayleighLink(_validate.Value):
             )
         values["slot"] = _validate.positive("slot", self.slot, "s")
         values["control_overhead"] = _validate.real("control_overhead", self.control_overhead, 0, 1, high_open=True)
-        _validate.broadcast_shapes(**{name: np.shape(value) for name, value in values.items()})
+        _validate.broadcast_shapes(
+            fading=self.fading.shape, **{name: np.shape(value) for name, value in values.items()}
+        )
         for name, value in values.items():
             object.__setattr__(self, name, value)
         if self.mean_snr is not None:
@@ -78,8 +90,8 @@ class RayleighLink(_validate.Value):
 
     @classmethod
     def from_snr(
-        cls, snr: ArrayLike, bandwidth: ArrayLike, slot: ArrayLike, control_overhead: Any = 0.0
-    ) -> "RayleighLink":
+        cls, snr: ArrayLike, bandwidth: ArrayLike, slot: ArrayLike, control_overhead: Any = 0.0, **fading: Fading
+    ) -> Self:
         """A link of a given mean signal-to-noise ratio, whatever powers and losses make it.
 
         Parameters
@@ -89,10 +101,12 @@ class RayleighLink(_validate.Value):
         bandwidth : (...,) array_like, Hz
         slot : (...,) array_like, s
         control_overhead : (...,) array_like, optional
+        fading : optional
+            As of `FadingLink`; a `RayleighLink` takes none.
 
         Returns
         -------
-        RayleighLink
+        FadingLink or RayleighLink
             Its `tx_power_dbm`, `noise_dbm` and `path_loss_db` are None.
 
         Examples
@@ -101,9 +115,9 @@ class RayleighLink(_validate.Value):
         >>> link.snr, round(link.mean_rate() / 1e6, 2)
         (1.95, 13.12)
         """
-        return cls(bandwidth, None, None, None, slot, control_overhead, snr)
+        return cls(bandwidth, None, None, None, slot, control_overhead, snr, **fading)
 
-    def at_rate(self, mean_rate: ArrayLike) -> "RayleighLink":
+    def at_rate(self, mean_rate: ArrayLike) -> Self:
         """This link with the bandwidth that gives a mean rate; mean SNR, slot and overhead stay.
 
         Parameters
@@ -123,7 +137,8 @@ class RayleighLink(_validate.Value):
     @property
     def shape(self) -> tuple[int, ...]:
         """Common shape of the parameters."""
-        return np.broadcast_shapes(*(np.shape(value) for value in vars(self).values()))
+        own = (np.shape(value) for name, value in vars(self).items() if name != "fading")
+        return np.broadcast_shapes(self.fading.shape, *own)
 
     @property
     def snr(self) -> Any:
@@ -138,7 +153,7 @@ class RayleighLink(_validate.Value):
         Raises
         ------
         ValueError
-            For a link of a given mean SNR, which has no power budget.
+            For a link of a given mean SNR, which has no power budget, or of another fading than Rayleigh's.
 
         Examples
         --------
@@ -150,7 +165,11 @@ class RayleighLink(_validate.Value):
                 f"mean_snr = {self.mean_snr!r}: must be given as tx_power_dbm, noise_dbm and path_loss_db "
                 "for a link that is shaped by a process of its own"
             )
-        return {name: value for name, value in vars(self).items() if name != "mean_snr"}
+        if self.fading != RAYLEIGH:
+            raise ValueError(
+                f"fading = {self.fading!r}: must be Rayleigh() for a link that is shaped by a process of its own"
+            )
+        return {name: value for name, value in vars(self).items() if name not in ("mean_snr", "fading")}
 
     @property
     def effective_bandwidth(self) -> Any:
@@ -158,7 +177,9 @@ class RayleighLink(_validate.Value):
         return (1 - self.control_overhead) * self.bandwidth
 
     def mean_rate(self) -> Any:
-        """Ergodic rate E[R] = ((1 - xi) B / ln 2) e^{1/s} E1(1/s), bit/s.
+        """Ergodic rate E[R], bit/s; ((1 - xi) B / ln 2) e^{1/s} E1(1/s) of Rayleigh fading.
+
+        To 1e-11 relative, of every fading.
 
         Returns
         -------
@@ -169,9 +190,11 @@ class RayleighLink(_validate.Value):
         >>> bool(RayleighLink([5e6, 10e6], 31, -100, 128.1, 0.01).mean_rate()[1] > 13e6)
         True
         """
-        rate, status = _core.ergodic_rate(self.effective_bandwidth, self.snr)
+        rate, status = _core.mean_rate(self.effective_bandwidth, self.snr, *self.fading.gain())
         if np.any(status):
-            raise ValueError(f"mean SNR = {self.snr!r}: must be in (0, inf)")
+            raise ValueError(
+                f"mean SNR = {self.snr!r}: must be in (0, inf), and large enough that a rate differs from 0"
+            )
         return float(rate) if np.ndim(rate) == 0 else rate
 
     def sample_rate(self, size: int | tuple[int, ...], rng: Any = None) -> NDArray[np.float64]:
@@ -199,7 +222,8 @@ class RayleighLink(_validate.Value):
         shape = _validate.sizes("size", size)
         count = int(np.prod(shape))
         entropy = _random.entropy_words(_random.seed_sequence(rng))
-        return _core.sample_rate(count, self.effective_bandwidth, self.snr, entropy).reshape(shape)
+        gain = tuple(map(float, self.fading.gain()))
+        return _core.sample_rate(count, self.effective_bandwidth, self.snr, gain, entropy).reshape(shape)
 
     def transfer(self, bits: ArrayLike) -> "TransferTime":
         """Law of the time that `bits` take over this link, from a fresh slot on.
@@ -218,6 +242,22 @@ class RayleighLink(_validate.Value):
         return TransferTime(bits, self)
 
 
+@dataclass(frozen=True, eq=False)
+class RayleighLink(FadingLink):
+    """A link of independent Rayleigh-fading slots, R = (1 - xi) B log2(1 + s g), g ~ Exp(1).
+
+    Every parameter may be an array; shapes broadcast. Parameters and errors are those of `FadingLink` without `fading`.
+
+    Examples
+    --------
+    >>> link = RayleighLink(10e6, 31, -100, 128.1, 0.01)
+    >>> round(link.snr, 3), round(link.mean_rate() / 1e6, 3)
+    (1.95, 13.118)
+    """
+
+    fading: Fading = field(default=RAYLEIGH, init=False, repr=False)
+
+
 class _Laws:
     """Laws that were built, the most recently used ones up to `capacity` bytes: some 8,000 of ordinary links."""
 
@@ -227,14 +267,14 @@ class _Laws:
         self._kept: OrderedDict[tuple[float, ...], _core.Transfer] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, bits: float, bandwidth: float, mean_snr: float, slot: float) -> _core.Transfer:
-        key = (bits, bandwidth, mean_snr, slot)
+    def get(self, bits: float, bandwidth: float, mean_snr: float, slot: float, *gain: float) -> _core.Transfer:
+        key = (bits, bandwidth, mean_snr, slot, *(gain or (1.0, 0.0, 1.0, 1.0)))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         try:
-            law = _core.Transfer(*key)
+            law = _core.Transfer(bits, bandwidth, mean_snr, slot, key[4:])
         except _core.CoreError as error:
             raise ValueError(
                 f"bits = {bits:g}: over a link of {bandwidth:g} Hz, mean SNR {mean_snr:g} and slots of {slot:g} s: "
@@ -262,20 +302,19 @@ class TransferTime:
     ----------
     bits : (...,) array_like, bit
         J > 0.
-    link : RayleighLink
+    link : FadingLink
         Its parameters broadcast with `bits`.
     """
 
-    def __init__(self, bits: ArrayLike, link: RayleighLink) -> None:
+    def __init__(self, bits: ArrayLike, link: FadingLink) -> None:
         self.bits = _validate.positive("bits", bits, "bit")
         self.link = link
         self.shape = _validate.broadcast_shapes(bits=np.shape(self.bits), link=link.shape)
-        parameters = [
-            _validate.flat(value, self.shape) for value in (self.bits, link.effective_bandwidth, link.snr, link.slot)
-        ]
+        values = (self.bits, link.effective_bandwidth, link.snr, link.slot, *link.fading.gain())
+        parameters = [_validate.flat(value, self.shape) for value in values]
         self.laws = [_laws.get(*map(float, element)) for element in zip(*parameters, strict=True)]
 
-    def __reduce__(self) -> tuple[type["TransferTime"], tuple[Any, RayleighLink]]:
+    def __reduce__(self) -> tuple[type["TransferTime"], tuple[Any, FadingLink]]:
         return TransferTime, (self.bits, self.link)
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeinfer import _core, _validate
 from edgeinfer.model.cascades import Cascade
-from edgeinfer.model.links import RayleighLink, TransferTime
+from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.nodes import Node
 
 #: A stage with a service law as the core takes it.
@@ -98,12 +98,12 @@ class Transfer(_validate.Value):
     ----------
     bits : (...,) array_like, bit
         > 0.
-    link : RayleighLink
+    link : FadingLink
     name : str
     """
 
     bits: Any
-    link: RayleighLink
+    link: FadingLink
     name: str
 
     def __post_init__(self) -> None:
@@ -216,6 +216,7 @@ class Pipeline(_validate.Value):
 
     Examples
     --------
+    >>> from edgeinfer import RayleighLink
     >>> edge, link = Node("edge", 150e12), RayleighLink(10e6, 31, -100, 128.1, 0.01)
     >>> pipeline = Pipeline([Compute(97.65e12, edge, "prior"), Transfer(1.0486e6, link, "downlink")])
     >>> pipeline.names, pipeline[:1].names
@@ -317,13 +318,13 @@ def _pick(value: Any, shape: tuple[int, ...], index: int) -> Any:
     if isinstance(value, np.ndarray):
         return float(np.broadcast_to(value, shape).reshape(-1)[index])
     if is_dataclass(value):
-        parts = {part.name: _pick(getattr(value, part.name), shape, index) for part in fields(value)}
+        parts = {part.name: _pick(getattr(value, part.name), shape, index) for part in fields(value) if part.init}
         return replace(value, **parts)  # type: ignore[type-var]
     return value
 
 
 def split(
-    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: RayleighLink
+    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: FadingLink
 ) -> Pipeline:
     """Device-edge collaboration: prior on the edge, latent over the downlink, decoding on the device.
 
@@ -333,7 +334,7 @@ def split(
     prior_steps, decode_steps : (...,) array_like
         L_prior, L_dec, >= 0.
     edge, device : Node
-    link : RayleighLink
+    link : FadingLink
 
     Returns
     -------
@@ -357,7 +358,7 @@ def split(
 
 
 def edge_only(
-    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: RayleighLink
+    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: FadingLink
 ) -> Pipeline:
     """All computing on the edge, the image over the downlink. Arguments as for `split`.
 
@@ -371,7 +372,7 @@ def edge_only(
 
 
 def device_only(
-    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: RayleighLink
+    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: FadingLink
 ) -> Pipeline:
     """All computing on the device. Arguments as for `split`.
 

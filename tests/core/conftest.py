@@ -4,6 +4,8 @@ import pytest
 from edgeinfer import _core
 
 SNR = 10**0.1
+#: Of a gain: shape, mixing, scale, users.
+RAYLEIGH = (1.0, 0.0, 1.0, 1.0)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from scipy import integrate, optimize
 
 from edgeinfer import _core
 
-from .conftest import SNR
+from .conftest import RAYLEIGH, SNR
 
 
 def bromwich(bits, bandwidth, snr, slot, time):
@@ -175,7 +175,7 @@ def test_two_slots_equal_quadrature(snr_db):
 def test_strong_links_of_two_slots_equal_quadrature(snr_db, slots):
     # Within the second slot the law goes from one end of its tables to the other, double exponentially.
     snr = 10 ** (snr_db / 10)
-    carry = slots * _core.ergodic_rate(1.0, snr)[0]
+    carry = slots * _core.mean_rate(1.0, snr, *RAYLEIGH)[0]
     law = law_of(carry, snr_db)
     for fraction in np.linspace(0.02, 0.98, 25):
         time = np.float64((1 + fraction) * 0.01)
@@ -331,7 +331,7 @@ def test_many_slots_equal_an_inversion_in_30_digits(snr_db, slots):
 @pytest.mark.parametrize(("snr_db", "slots"), [(-40, 72.5), (-30, 1e3), (0, 500.0), (30, 1e5), (60, 400.0), (90, 1e6)])
 def test_moments_and_mgf_of_long_transfers_equal_integrals_of_sf(snr_db, slots):
     snr = 10 ** (snr_db / 10)
-    law = law_of(slots * _core.ergodic_rate(1.0, snr)[0], snr_db)
+    law = law_of(slots * _core.mean_rate(1.0, snr, *RAYLEIGH)[0], snr_db)
     deviation = np.sqrt(law.variance)
     # sf is 1 below these slots.
     low, high = np.floor((law.mean - 11 * deviation) / 0.01), np.ceil(law.extent / 0.01)
@@ -355,7 +355,7 @@ def test_moments_and_mgf_of_long_transfers_equal_integrals_of_sf(snr_db, slots):
 @pytest.mark.parametrize("snr_db", SNRS_DB)
 def test_every_number_of_slots_has_a_law(snr_db):
     # Both routes, and where one gives way to the other.
-    rate = _core.ergodic_rate(1.0, 10 ** (snr_db / 10))[0]
+    rate = _core.mean_rate(1.0, 10 ** (snr_db / 10), *RAYLEIGH)[0]
     for slots in [1e-30, 1e-12, 1e-3, 1.0, 30.0, 66.0, 69.0, 71.0, 80.0, 300.0, 500.0, 2e3, 1e5, 1e6, 1e7]:
         law = law_of(slots * rate, snr_db)
         assert law.mean < law.extent and law.variance > 0

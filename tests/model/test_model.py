@@ -100,6 +100,31 @@ def test_families_equal_their_members():
     assert pipeline.shape == (2, 3) and pipeline.moments()[0].shape == (2, 3, 2)
 
 
+def test_links_of_any_fading_broadcast_and_agree_everywhere():
+    base = (10e6, 31, -100, 128.1, 0.01)
+    assert ei.FadingLink(*base).mean_rate() == LINK.mean_rate()
+    assert ei.FadingLink(*base).transfer(1e6).mean() == LINK.transfer(1e6).mean()
+    fading = ei.BestOf(np.array([[1], [4]]), ei.MaximalRatio([1, 2, 3], ei.Nakagami(1.5)))
+    family = ei.FadingLink(*base, fading=fading)
+    assert family.shape == (2, 3) and family.mean_rate().shape == (2, 3)
+    pipeline = ei.Pipeline([ei.Transfer([1e6, 2e6, 3e6], family, "up"), ei.Constant(0.05, "edge")])
+    one = pipeline.element(5)
+    assert one[0].link == ei.FadingLink(*base, fading=ei.BestOf(4, ei.MaximalRatio(3, ei.Nakagami(1.5))))
+    assert one.moments()[0][0] == pipeline.moments()[0][1, 2, 0]
+    # False alarms of an interval at 1 - 1e-6: below 1e-5 in all.
+    stages = [ei.Transfer(2e6, ei.FadingLink(*base, fading=ei.Rician(4.0)), "up"), ei.Constant(0.1, "edge")]
+    mixed = ei.Pipeline([*stages, ei.Transfer(1e6, ei.FadingLink(*base, fading=ei.Nakagami(0.5)), "down")])
+    bracket = ei.violation_bracket(mixed, 3.0, 1.0)
+    assert 0 < bracket.lower <= bracket.upper < 1
+    rare = ei.rare_violation(mixed, 3.0, 1.0, rng=1, relative_error=0.02, confidence=1 - 1e-6)
+    assert rare.low <= bracket.upper and rare.high >= bracket.lower
+    for link in ("table", "slots"):
+        run = ei.simulate(mixed, 3.0, 1.0, rng=2, jobs=5000, replications=16, link=link, confidence=1 - 1e-6)
+        assert run.violation.low[-1] <= bracket.upper and run.violation.high[-1] >= bracket.lower
+    for method in ("union", "lundberg"):
+        assert ei.violation_bound(mixed, 3.0, 1.0, method) >= bracket.lower
+
+
 def test_equality_and_hash():
     assert ei.Node("a", 1.0) == ei.Node("a", 1.0) != ei.Node("a", 2.0)
     assert ei.Node("a", [1.0, 2.0]) == ei.Node("a", [1.0, 2.0])
@@ -139,6 +164,15 @@ def test_samples_are_seeded():
         (lambda: ei.Measured([-1.0], "x"), r"samples\[0\] = -1"),
         (lambda: ei.Cascade(1, 1, 1, 1, 0, 1), "latent_bits = 0"),
         (lambda: ei.Exponential(0.0, "x"), "mean_time = 0"),
+        (lambda: ei.Nakagami(0.4), r"m = 0.4.*: must be in \[0.5, 10000\]"),
+        (lambda: ei.Rician(-1.0), "k_factor = -1"),
+        (lambda: ei.MaximalRatio(1.5), r"branches = 1.5: must be whole numbers"),
+        (lambda: ei.MaximalRatio(2, ei.BestOf(2)), "must be Rayleigh, Nakagami or Rician for each branch"),
+        (lambda: ei.MaximalRatio(200, ei.Nakagami(100.0)), "m times branches = 20000"),
+        (lambda: ei.BestOf(0), "users = 0"),
+        (lambda: ei.BestOf(2, ei.BestOf(2)), "of each user"),
+        (lambda: ei.FadingLink(1e6, 31, -100, 100, 0.01, fading=2.0), "fading = 2.0: must be a Rayleigh, Nakagami"),
+        (lambda: ei.FadingLink([1e6, 2e6], 1, -100, 100, 0.01, fading=ei.Rician([1, 2, 3])), r"fading \(3,\)"),
     ],
 )
 def test_bad_input_is_named(build, text):

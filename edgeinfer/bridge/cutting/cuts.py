@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer.model import Compute, Measured, Node, Pipeline, RayleighLink, Transfer
+from edgeinfer.model import Compute, FadingLink, Measured, Node, Pipeline, Transfer
 from edgeinfer.network.graphs import Graph
 from edgeinfer.network.profiles import NetworkProfile
 
@@ -26,9 +26,9 @@ class Cut(_validate.Frozen):
     network : Graph or NetworkProfile
     nodes : tuple of Node
         Along the chain.
-    links : tuple of RayleighLink
+    links : tuple of FadingLink
         From each node to the next.
-    downlinks : tuple of RayleighLink
+    downlinks : tuple of FadingLink
         From each node back to the one before; empty where results stay where they arise.
     places : tuple of int
         For each operation the position of its node in the chain; never less than that of what it reads.
@@ -41,8 +41,8 @@ class Cut(_validate.Frozen):
 
     network: Graph | NetworkProfile
     nodes: tuple[Node, ...]
-    links: tuple[RayleighLink, ...]
-    downlinks: tuple[RayleighLink, ...]
+    links: tuple[FadingLink, ...]
+    downlinks: tuple[FadingLink, ...]
     places: tuple[int, ...]
     objective: str = "latency"
     value: float = np.nan

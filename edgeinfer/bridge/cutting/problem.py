@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import _REPETITIONS, Cut, node_times
 from edgeinfer.bridge.cutting.mincut import minimum_cut
-from edgeinfer.model import Node, RayleighLink
+from edgeinfer.model import FadingLink, Node
 from edgeinfer.network.graphs import Graph, read_graph
 from edgeinfer.network.profiles import NetworkProfile, profile_network
 
@@ -23,8 +23,8 @@ class Problem:
 
     network: Graph | NetworkProfile
     nodes: tuple[Node, ...]
-    links: tuple[RayleighLink, ...]
-    downlinks: tuple[RayleighLink, ...]
+    links: tuple[FadingLink, ...]
+    downlinks: tuple[FadingLink, ...]
     times: NDArray[np.float64]
     rates: tuple[float, ...]
     back_rates: tuple[float, ...]
@@ -233,6 +233,6 @@ def read_problem(model: Any, device: Any, edge: Any, link: Any, downlink: Any, s
 
 
 def _rate(name: str, link: Any) -> float:
-    if not isinstance(link, RayleighLink) or link.shape != ():
-        raise ValueError(f"{name} = {link!r}: must be a single RayleighLink")
+    if not isinstance(link, FadingLink) or link.shape != ():
+        raise ValueError(f"{name} = {link!r}: must be a single FadingLink")
     return _validate.scalar(f"mean rate of {name}", link.mean_rate(), 0, low_open=True)

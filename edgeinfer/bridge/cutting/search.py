@@ -12,7 +12,7 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.bridge.cutting.cuts import Cut
 from edgeinfer.bridge.cutting.problem import Problem, read_problem
-from edgeinfer.model import Node, Pipeline, RayleighLink
+from edgeinfer.model import FadingLink, Node, Pipeline
 
 OBJECTIVES = ("latency", "throughput", "violation")
 
@@ -34,8 +34,8 @@ def cut(
     *,
     device: Node,
     edge: Node | Sequence[Node],
-    link: RayleighLink | Sequence[RayleighLink],
-    downlink: RayleighLink | Sequence[RayleighLink] | None = None,
+    link: FadingLink | Sequence[FadingLink],
+    downlink: FadingLink | Sequence[FadingLink] | None = None,
     objective: str = "latency",
     deadline: float | None = None,
     arrival_rate: float | None = None,
@@ -75,7 +75,7 @@ def cut(
     device : Node
     edge : Node or sequence of Node
         Several: a chain, the nearest first.
-    link : RayleighLink or sequence of RayleighLink
+    link : FadingLink or sequence of FadingLink
         To each edge node from the node before.
     downlink : as link, optional
         Where the outputs must come back to the device: from each edge node to the node before.
@@ -166,8 +166,8 @@ def candidates(
     *,
     device: Node,
     edge: Node | Sequence[Node],
-    link: RayleighLink | Sequence[RayleighLink],
-    downlink: RayleighLink | Sequence[RayleighLink] | None = None,
+    link: FadingLink | Sequence[FadingLink],
+    downlink: FadingLink | Sequence[FadingLink] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[Cut, ...]:
     """Cuts worth comparing by what is not a sum of stages, ascending by latency (b / E[R] for transfers).
@@ -209,8 +209,8 @@ def best_cuts(
     *,
     device: Node,
     edge: Node | Sequence[Node],
-    link: RayleighLink | Sequence[RayleighLink],
-    downlink: RayleighLink | Sequence[RayleighLink] | None = None,
+    link: FadingLink | Sequence[FadingLink],
+    downlink: FadingLink | Sequence[FadingLink] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     among: Sequence[Sequence[int]] | None = None,
 ) -> BestCuts:
@@ -302,8 +302,8 @@ def chain_cuts(
     *,
     device: Node,
     edge: Node,
-    link: RayleighLink,
-    downlink: RayleighLink | None = None,
+    link: FadingLink,
+    downlink: FadingLink | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     single: bool = False,
 ) -> tuple[Cut, ...]:

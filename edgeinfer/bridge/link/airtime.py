@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeinfer import _random, _validate
-from edgeinfer.model import RayleighLink
+from edgeinfer.model import FadingLink
 
 SLOTS = ("fresh", "grid")
 _BLOCK = 1024
@@ -18,7 +18,7 @@ class Airtime:
 
     Parameters
     ----------
-    link : RayleighLink
+    link : FadingLink
         A single one; its control overhead lowers every slot's rate.
     slots : {"fresh", "grid"}
         "fresh": a link that is idle begins a new slot when bits come, as `RayleighLink.transfer` assumes.
@@ -41,7 +41,7 @@ class Airtime:
 
     def __init__(
         self,
-        link: RayleighLink,
+        link: FadingLink,
         *,
         slots: str = "fresh",
         seed: Any = None,
@@ -95,7 +95,7 @@ class Airtime:
         self._on_slot(origin + index * self.link.slot, self._rate)
 
 
-def _rates(link: RayleighLink, sequence: np.random.SeedSequence) -> Iterator[float]:
+def _rates(link: FadingLink, sequence: np.random.SeedSequence) -> Iterator[float]:
     block = 0
     while True:
         key = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, block))

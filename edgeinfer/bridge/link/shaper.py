@@ -15,7 +15,7 @@ from edgeinfer import _random, _validate
 from edgeinfer.bridge.link.airtime import Airtime
 from edgeinfer.bridge.wire import address, processes
 from edgeinfer.bridge.wire.trace import Trace
-from edgeinfer.model import RayleighLink
+from edgeinfer.model import FadingLink
 
 #: Bytes that leave together; their time is that of the last of them.
 CHUNK = 16384
@@ -80,7 +80,7 @@ class Shaper:
     ----------
     listen, to : (host, port)
         Port 0 listens on a free one, see `port`.
-    down, up : RayleighLink or None
+    down, up : FadingLink or None
         From `to` back to whoever connects, and the other way; None forwards at once.
     slots : {"fresh", "grid"}
         See `Airtime`.
@@ -103,8 +103,8 @@ class Shaper:
         self,
         listen: tuple[str, int],
         to: tuple[str, int],
-        down: RayleighLink | None,
-        up: RayleighLink | None = None,
+        down: FadingLink | None,
+        up: FadingLink | None = None,
         *,
         slots: str = "fresh",
         seed: Any = None,
@@ -126,7 +126,7 @@ class Shaper:
         self.host = listen[0]
         self.port: int = self._listener.getsockname()[1]
 
-    def _direction(self, way: str, link: RayleighLink | None, free: float = -math.inf) -> Airtime | None:
+    def _direction(self, way: str, link: FadingLink | None, free: float = -math.inf) -> Airtime | None:
         if link is None:
             return None
 
@@ -138,7 +138,7 @@ class Shaper:
         made.free = free
         return made
 
-    def change(self, down: RayleighLink | None, up: RayleighLink | None = None) -> None:
+    def change(self, down: FadingLink | None, up: FadingLink | None = None) -> None:
         """Other links from now on; bytes that are on the link already keep their time, and later ones wait for them.
 
         The rates are drawn from the beginning of the same streams.

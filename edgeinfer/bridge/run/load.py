@@ -18,7 +18,7 @@ from edgeinfer.bridge.run.testbed import Testbed
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.bridge.work.orders import PARADIGMS
-from edgeinfer.model import Pipeline, RayleighLink, Transfer
+from edgeinfer.model import FadingLink, Pipeline, Transfer
 
 _LAST = 120.0
 #: Stages of each paradigm, as the pipelines of `edgeinfer.split` and its companions name them.
@@ -53,7 +53,7 @@ def load_test(
     caption: str | None = None,
     prior_steps: int = 16,
     decode_steps: int = 8,
-    link: RayleighLink | None = None,
+    link: FadingLink | None = None,
     seed: int = 0,
     slowdown: float = 1.0,
     slots: str = "fresh",
@@ -84,7 +84,7 @@ def load_test(
     caption : str, optional
         Of every request; by default the shortest that the cascade takes.
     prior_steps, decode_steps : int
-    link : RayleighLink, optional
+    link : FadingLink, optional
         Of the downlink, instead of a pipeline's; without one bytes pass at once.
     seed : int
         Of the arrivals, the fading and the images.
@@ -146,7 +146,7 @@ def load_test(
     return _measured(rows, records, paradigm, rate, slowdown, asked | settings | about | kept)
 
 
-def _paradigm(what: str | Pipeline, link: RayleighLink | None) -> tuple[str, RayleighLink | None]:
+def _paradigm(what: str | Pipeline, link: FadingLink | None) -> tuple[str, FadingLink | None]:
     if isinstance(what, str):
         return _validate.choice("what", what, PARADIGMS), link
     for paradigm, stages in STAGES.items():

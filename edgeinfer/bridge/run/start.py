@@ -17,7 +17,7 @@ from edgeinfer.bridge.run import user
 from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import Trace
-from edgeinfer.model import RayleighLink
+from edgeinfer.model import FadingLink, RayleighLink
 
 _LOOPBACK = "127.0.0.1"
 #: The kinds of work of this package, as processes name them.
@@ -61,7 +61,7 @@ def start(role: str, **settings: Any) -> Process:
     return process
 
 
-def link_settings(link: RayleighLink | None) -> dict[str, float] | None:
+def link_settings(link: FadingLink | None) -> dict[str, float] | None:
     """A link's parameters as values of JSON; None stays None."""
     return None if link is None else {name: float(value) for name, value in link.power_budget().items()}
 

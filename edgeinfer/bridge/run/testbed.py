@@ -14,7 +14,7 @@ from edgeinfer.bridge.run.start import CASCADE, link_settings, start
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
-from edgeinfer.model import RayleighLink
+from edgeinfer.model import FadingLink
 
 _START = 120.0
 
@@ -26,9 +26,9 @@ class Testbed:
     ----------
     model : path
         The cascade's folder, or what else the kind of work takes.
-    link : RayleighLink, optional
+    link : FadingLink, optional
         Shapes the downlink; where neither way is shaped, the device talks to the edge directly.
-    uplink : RayleighLink, optional
+    uplink : FadingLink, optional
         Shapes the uplink.
     slots, seed
         As for `Shaper`.
@@ -53,9 +53,9 @@ class Testbed:
     def __init__(
         self,
         model: str | os.PathLike[str],
-        link: RayleighLink | None = None,
+        link: FadingLink | None = None,
         *,
-        uplink: RayleighLink | None = None,
+        uplink: FadingLink | None = None,
         slots: str = "fresh",
         seed: int = 0,
         capacity: int = 64,
