@@ -84,7 +84,10 @@ def check_state(graph: Any, state: Mapping[str, str]) -> dict[str, str]:
         one, other = graph.tensors[given], graph.tensors[taken]
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             shown = [f"{tensor.dtype} {list(tensor.shape)}" for tensor in (one, other)]
-            raise ValueError(f"{pair}: output of {shown[0]}: must be of the input's type and sizes, {shown[1]}")
+            raise ValueError(
+                f"{pair}: output of {shown[0]}: must be of the input's type and sizes, {shown[1]}: a cache must have a "
+                "fixed length, such as a window"
+            )
     if len(set(state.values())) < len(state):
         raise ValueError(f"state = {dict(state)!r}: must name each input once")
     if state and set(graph.outputs) <= set(state):

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from bridge import system
+from bridge import networks, system
 from edgeinfer import Node, RayleighLink, bridge, cli
 from edgeinfer.bridge.edge.server import serve
 from edgeinfer.bridge.wire import tensors
@@ -199,6 +199,56 @@ def test_state_on_the_command_line(tmp_path):
     assert cut("--measure", "--profile", profile).exit_code == 0
     read = cut("--profile", profile)
     assert json.loads(read.stdout)[0]["state"] == "edge"
+
+
+def windowed(layers=2, width=8, window=5):
+    """A language model's decoder of one head, whose caches hold the keys and values of the latest tokens."""
+    rng = np.random.default_rng(4)
+    nodes, weights = [], {"one": np.int64([1]), "end": np.int64([window]), "axis": np.int64([1])}
+    inputs, outputs, x = {"x": (1, 1, width)}, {}, "x"
+    for layer in range(layers):
+        for kind in ("query", "key", "value"):
+            weights[f"w{kind}{layer}"] = (rng.standard_normal((width, width)) / np.sqrt(width)).astype(np.float32)
+            nodes.append(helper.make_node("MatMul", [x, f"w{kind}{layer}"], [f"{kind}{layer}"]))
+        for kind in ("key", "value"):
+            past, present = f"past_key_values.{layer}.{kind}", f"present.{layer}.{kind}"
+            inputs[past] = outputs[present] = (1, window, width)
+            nodes.append(helper.make_node("Slice", [past, "one", "end", "axis"], [f"late{kind}{layer}"]))
+            nodes.append(helper.make_node("Concat", [f"late{kind}{layer}", f"{kind}{layer}"], [present], axis=1))
+        nodes.append(helper.make_node("Transpose", [f"present.{layer}.key"], [f"k{layer}"], perm=[0, 2, 1]))
+        nodes.append(helper.make_node("MatMul", [f"query{layer}", f"k{layer}"], [f"s{layer}"]))
+        nodes.append(helper.make_node("Softmax", [f"s{layer}"], [f"p{layer}"], axis=-1))
+        nodes.append(helper.make_node("MatMul", [f"p{layer}", f"present.{layer}.value"], [f"a{layer}"]))
+        nodes.append(helper.make_node("Add", [x, f"a{layer}"], [f"y{layer}"]))
+        x = f"y{layer}"
+    outputs[x] = (1, 1, width)
+    return networks.model(nodes, inputs, outputs, weights)
+
+
+@pytest.mark.process
+def test_a_decoder_keeps_the_caches_of_its_layers_where_they_run():
+    model = windowed()
+    state = find_state(read_graph(model))
+    assert len(state) == 4 and state["present.1.value"] == "past_key_values.1.value"
+    sessions = bridge.CutSessions(model, state=state)
+    graph, tokens = sessions.graph, np.random.default_rng(3).standard_normal((8, 1, 1, 8)).astype(np.float32)
+    run, caches = bridge.CutSessions(model).get(graph.inputs, graph.outputs).run, {}
+    caches = {name: np.zeros((1, 5, 8), np.float32) for name in state.values()}
+    expected = []
+    for token in tokens:
+        given = run({"x": token, **caches})[0]
+        caches = {taken: given[name] for name, taken in state.items()}
+        expected.append(given["y1"])
+    count, half = len(graph.operations), graph.producer["y0"] + 1
+    middle = bridge.divide(graph, [0] * half + [1] * (count - half))
+    # A layer's caches stay where the layer runs: only the hidden state crosses.
+    assert middle.crossing == ("y0",) and middle.returned == ("y1",) and len(middle.remembered) == 2
+    with edge(bridge.CutSessions(model)) as (connection, _), bridge.CutDevice(sessions, connection) as device:
+        for first in range(0, count + 1, 2):
+            device.use(bridge.divide(graph, [0] * first + [1] * (count - first)))
+            device.restart()
+            found = [device.infer({"x": token}).outputs["y1"] for token in tokens]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
