@@ -48,6 +48,17 @@ class Cut(_validate.Frozen):
     value: float = np.nan
     bound: float = np.nan
 
+    def __str__(self) -> str:
+        """What each node computes and what crosses, in a line each."""
+        counts = np.bincount(self.places, minlength=len(self.nodes))
+        lines = [f"{self.graph.name} cut for {self.objective}: {self.value:.4g}"]
+        for place, (node, time) in enumerate(zip(self.nodes, self.times, strict=True)):
+            lines.append(f"  {node.name}: {counts[place]} operations, {time:.4g} s")
+            if place < len(self.links):
+                names = ", ".join(self.crossing[place]) or "nothing"
+                lines.append(f"  link: {names}, {self.bits[place]} bit")
+        return "\n".join(lines)
+
     @property
     def graph(self) -> Graph:
         """The network's graph."""
