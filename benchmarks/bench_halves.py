@@ -44,7 +44,7 @@ def main() -> None:
                 f"{predicted * 1e3:.1f} ms predicted, {whole.latency * 1e3:.1f} by the whole network's profile"
             )
             direct = bridge.measure_cut(model, cut, requests=chosen.requests, shapes=shapes, shaped=False)
-            bits = message_bits(cut.graph, bridge.divide(cut.graph, cut.places))
+            bits = message_bits(cut.graph, cut.division)
             floor = echo([(bits[0] // 8, bits[1] // 8)], lambda: sleep(PAUSE))
             report(
                 f"{name}, outside ONNX Runtime on loopback, {bits[0] / 8e3:.0f} kB up, median",

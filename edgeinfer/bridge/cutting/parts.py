@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -91,11 +92,86 @@ def _described(tensor: Tensor) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Part:
-    file: str | None
+class PartsFile:
+    """What `parts.json` says: of the network, of each link's tensors, and of each node's part.
+
+    Attributes
+    ----------
+    name, digest : str
+        Of the network.
+    inputs, outputs : tuple of str
+        Of the network.
+    links : tuple of tuple of str
+        Tensors that each link carries.
+    parts : tuple of (node, file or None, inputs, outputs)
+    """
+
+    name: str
+    digest: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    session: Any
+    links: tuple[tuple[str, ...], ...]
+    parts: tuple[tuple[str, str | None, tuple[str, ...], tuple[str, ...]], ...]
+
+
+def read_parts(folder: str | Path) -> PartsFile:
+    """What `write_parts` wrote; ValueError naming the file and what is wrong with it."""
+    data = read_json(Path(folder).resolve(), MANIFEST)
+    try:
+        if data["format"] != FORMAT:
+            raise ValueError(f"format = {data['format']!r}: must be {FORMAT}")
+        links = tuple(tuple(tensor["name"] for tensor in tensors) for tensors in data["links"])
+        parts = tuple((p["node"], p["file"], tuple(p.get("inputs", ())), tuple(p["outputs"])) for p in data["parts"])
+        if len(parts) != len(links) + 1:
+            raise ValueError(f"parts: {len(parts)}: must be one more than the {len(links)} links")
+        for _, file, _, _ in parts:
+            if file is not None and not (isinstance(file, str) and _FILE.fullmatch(file)):
+                raise ValueError(f"file = {file!r}: must be the name of an ONNX file beside it")
+        if not isinstance(data["digest"], str):
+            raise ValueError(f"digest = {data['digest']!r}: must be a text")
+        return PartsFile(data["name"], data["digest"], tuple(data["inputs"]), tuple(data["outputs"]), links, parts)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{MANIFEST}: not the parts of a cut: {error!r}") from error
+
+
+class Session:
+    """A part of a network, loaded to run.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The part, with its weights.
+    label : str
+        For messages.
+    outputs : tuple of str
+    level, threads
+        As for `CutSessions`.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+    """
+
+    def __init__(self, model: Any, label: str, outputs: tuple[str, ...], level: str, threads: int) -> None:
+        self._session, self._label = open_session(model, label, session_options(level, threads)), label
+        self.inputs = tuple(port.name for port in self._session.get_inputs())
+        self.outputs = outputs
+
+    def run(
+        self, tensors: Mapping[str, NDArray[Any]], seconds: float | None = None
+    ) -> tuple[dict[str, NDArray[Any]], float]:
+        """Outputs, and the time that ONNX Runtime took, s; other tensors than the inputs do not matter.
+
+        Raises
+        ------
+        TimeoutError
+            After `seconds`, between two operations.
+        """
+        feeds = {name: tensors[name] for name in self.inputs}
+        start = perf_counter()
+        values = run_session(self._session, feeds, self._label, self.outputs, seconds=seconds)
+        took = perf_counter() - start
+        return dict(zip(self.outputs, values, strict=True)), took
 
 
 class Parts:
@@ -122,33 +198,17 @@ class Parts:
     def __init__(self, folder: str | Path, *, only: int | None = None, level: str = "all", threads: int = 1) -> None:
         _validate.choice("level", level, tuple(LEVELS))
         threads = _validate.whole("threads", threads, 1)
-        root = Path(folder).resolve()
-        data = read_json(root, MANIFEST)
-        try:
-            if data["format"] != FORMAT:
-                raise ValueError(f"format = {data['format']!r}: must be {FORMAT}")
-            self.name: str = data["name"]
-            self.inputs: tuple[str, ...] = tuple(data["inputs"])
-            self.outputs: tuple[str, ...] = tuple(data["outputs"])
-            self.links = tuple(tuple(tensor["name"] for tensor in tensors) for tensors in data["links"])
-            entries = [(p["node"], p["file"], tuple(p.get("inputs", ())), tuple(p["outputs"])) for p in data["parts"]]
-            if len(entries) != len(self.links) + 1:
-                raise ValueError(f"parts: {len(entries)}: must be one more than the {len(self.links)} links")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{MANIFEST}: not the parts of a cut: {error!r}") from error
-        self.nodes = tuple(entry[0] for entry in entries)
-        parts = []
-        for place, (_, file, inputs, outputs) in enumerate(entries):
-            session = None
+        root, told = Path(folder).resolve(), read_parts(folder)
+        self.name, self.inputs, self.outputs, self.links = told.name, told.inputs, told.outputs, told.links
+        self.nodes = tuple(node for node, *_ in told.parts)
+        self._parts = told.parts
+        self._sessions: dict[int, Session] = {}
+        for place, (_, file, inputs, outputs) in enumerate(told.parts):
             if file is not None and only in (None, place):
-                if not isinstance(file, str) or not _FILE.fullmatch(file):
-                    raise ValueError(f"{MANIFEST}: file = {file!r}: must be the name of an ONNX file beside it")
-                model, _ = load_model(root / file)
-                session = open_session(model, file, session_options(level, threads))
-                if {port.name for port in session.get_inputs()} != set(inputs):
+                session = Session(load_model(root / file)[0], file, outputs, level, threads)
+                if set(session.inputs) != set(inputs):
                     raise ValueError(f"{file}: inputs: must be {', '.join(map(repr, inputs))} as in {MANIFEST}")
-            parts.append(_Part(file, inputs, outputs, session))
-        self.parts = tuple(parts)
+                self._sessions[place] = session
 
     def step(self, place: int, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run one part: what it gives.
@@ -160,17 +220,15 @@ class Parts:
         tensors : mapping of str to ndarray
             What has come over the link before it, or the network's inputs; more does not matter.
         """
-        part = self.parts[place]
-        if part.file is None:
+        _, file, inputs, _ = self._parts[place]
+        if file is None:
             return {}
-        if part.session is None:
+        if place not in self._sessions:
             raise ValueError(f"place = {place}: must be the part that was loaded")
-        missing = [name for name in part.inputs if name not in tensors]
+        missing = [name for name in inputs if name not in tensors]
         if missing:
             raise ValueError(f"tensors: must have {', '.join(map(repr, missing))}")
-        feeds = {name: tensors[name] for name in part.inputs}
-        values = run_session(part.session, feeds, part.file, list(part.outputs))
-        return dict(zip(part.outputs, values, strict=True))
+        return self._sessions[place].run(tensors)[0]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All parts here, one after another, each given only what its link carries: the network's outputs."""
@@ -179,7 +237,7 @@ class Parts:
             raise ValueError(f"feeds: must have {', '.join(map(repr, missing))}")
         carried = {name: np.asarray(feeds[name]) for name in self.inputs}
         results: dict[str, NDArray[Any]] = {name: value for name, value in carried.items() if name in self.outputs}
-        for place in range(len(self.parts)):
+        for place in range(len(self.nodes)):
             given = self.step(place, carried)
             results |= {name: value for name, value in given.items() if name in self.outputs}
             if place < len(self.links):

@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import Division, between
-from edgeinfer.bridge.cutting.parts import MANIFEST
+from edgeinfer.bridge.cutting.parts import MANIFEST, Session, read_parts
 from edgeinfer.network.elements import CROSSING
 from edgeinfer.network.feeds import feeds_that_run
-from edgeinfer.network.files import read_json
 from edgeinfer.network.graphs import Graph, extract, read_graph
 from edgeinfer.network.loading import load_model
 from edgeinfer.network.profiles import NetworkProfile, profile_network
-from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
+from edgeinfer.network.sessions import LEVELS
 
 #: What a message holds besides its tensors, at most, bytes.
 HEADER_BYTES = 2**16
@@ -36,36 +34,6 @@ def name_cut(message: Any, graph: Graph, division: Division) -> None:
     if division.returned != graph.outputs:
         for name in division.returned:
             message.outputs.add(name=name)
-
-
-class Session:
-    """A part of a network, loaded to run.
-
-    Attributes
-    ----------
-    inputs, outputs : tuple of str
-    """
-
-    def __init__(self, session: Any, label: str, outputs: tuple[str, ...]) -> None:
-        self._session, self._label = session, label
-        self.inputs = tuple(port.name for port in session.get_inputs())
-        self.outputs = outputs
-
-    def run(
-        self, tensors: Mapping[str, NDArray[Any]], seconds: float | None = None
-    ) -> tuple[dict[str, NDArray[Any]], float]:
-        """Outputs, and the time that ONNX Runtime took, s; other tensors than the inputs do not matter.
-
-        Raises
-        ------
-        TimeoutError
-            After `seconds`, between two operations.
-        """
-        feeds = {name: tensors[name] for name in self.inputs}
-        start = perf_counter()
-        values = run_session(self._session, feeds, self._label, self.outputs, seconds=seconds)
-        took = perf_counter() - start
-        return dict(zip(self.outputs, values, strict=True)), took
 
 
 class CutSessions:
@@ -248,8 +216,7 @@ class CutSessions:
 
     def _make(self, positions: Sequence[int], outputs: tuple[str, ...], batched: Collection[str]) -> Session:
         part = extract(self._model, self.graph, positions, outputs, batched)
-        options = session_options(self._level, self._threads)
-        return Session(open_session(part, self._label, options), self._label, outputs)
+        return Session(part, self._label, outputs, self._level, self._threads)
 
 
 def whole_file(model: str | Path) -> Path:
@@ -260,12 +227,8 @@ def whole_file(model: str | Path) -> Path:
 
 def _last_part(folder: Path) -> tuple[Path, str]:
     """The file of the last node in a folder of parts, and the digest of the whole network."""
-    root = folder.resolve()
-    data = read_json(root, MANIFEST)
-    try:
-        file, digest = data["parts"][-1]["file"], data["digest"]
-        if not isinstance(file, str) or not isinstance(digest, str) or Path(file).name != file:
-            raise ValueError(f"file = {file!r}, digest = {digest!r}: must be the name of a file beside it, and a text")
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"{MANIFEST}: not the parts of a cut with an edge node: {error!r}") from error
-    return root / file, digest
+    told = read_parts(folder)
+    file = told.parts[-1][1]
+    if file is None:
+        raise ValueError(f"{MANIFEST}: not the parts of a cut with an edge node: {told.parts[-1][0]!r} has no file")
+    return folder.resolve() / file, told.digest

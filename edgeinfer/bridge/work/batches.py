@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer.bridge.cutting.sessions import CutSessions, Session
+from edgeinfer.bridge.cutting.parts import Session
+from edgeinfer.bridge.cutting.sessions import CutSessions
 
 # Rows that run together may be rounded otherwise than alone, by sums in another order.
 _TOLERANCE = 1e-3

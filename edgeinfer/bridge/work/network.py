@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.bridge.cutting.cuts import Cut, Division, divide
+from edgeinfer.bridge.cutting.parts import Session
 from edgeinfer.bridge.cutting.search import BestCuts
-from edgeinfer.bridge.cutting.sessions import CutSessions, Session
+from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.bridge.device.client import LOST, Client, Compute, Exchange, Limits, Script, StreamExchange, limits
 from edgeinfer.bridge.device.connection import Connection, EdgeError, EdgeStream
 from edgeinfer.bridge.edge.server import Server

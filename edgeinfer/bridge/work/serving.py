@@ -6,7 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgeinfer.bridge.cutting.sessions import CutSessions, Session
+from edgeinfer.bridge.cutting.parts import Session
+from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.bridge.edge.server import Refusal, Server, Task
 from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.jobs import Job
