@@ -23,9 +23,8 @@ class Work:
     def edge(self, **options):
         return Server(self, **options)
 
-    def user(self, connection, *, first, limit=20, patience=60.0):
+    def connect(self, connection, *, first, limit=20, patience=60.0):
         self.client, self.first, self.limit, self.patience = Client(connection), first, limit, patience
-        return self
 
     # On the edge.
 

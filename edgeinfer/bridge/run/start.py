@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Any
 
 from edgeinfer.bridge.device.connection import Connection
 from edgeinfer.bridge.edge import server
@@ -22,24 +22,6 @@ from edgeinfer.model import FadingLink, RayleighLink
 _LOOPBACK = "127.0.0.1"
 #: The kinds of work of this package, as processes name them.
 CASCADE, NETWORK = "edgeinfer.bridge.work.cascade:Work", "edgeinfer.bridge.work.network:Work"
-
-
-class Work(Protocol):
-    """A kind of work: a class that a process makes from its settings, on an edge as on a device.
-
-    Attributes
-    ----------
-    message_bytes : int
-        Longest message.
-    """
-
-    message_bytes: int
-
-    def edge(self, **options: Any) -> server.Server:
-        """A server, with options as `Server` takes them."""
-
-    def user(self, connection: Connection | None, **asked: Any) -> user.Asking:
-        """What asks, with settings of JSON."""
 
 
 def start(role: str, **settings: Any) -> Process:
@@ -68,7 +50,7 @@ def link_settings(link: FadingLink | None) -> dict[str, float] | None:
 
 def edge(work: str, settings: Mapping[str, Any], options: Mapping[str, Any], trace: str | None) -> None:
     """Serve a kind of work, MODULE:CLASS, made with the settings, with the server's options."""
-    made: Work = resolve_name(work)(**settings)
+    made: user.Work = resolve_name(work)(**settings)
     with Trace(trace, "edge") as log:
         serving = made.edge(trace=log, **options)
         server.run(serving, _LOOPBACK, 0, watch_stdin=True, message_bytes=made.message_bytes)
@@ -98,9 +80,10 @@ def device(
     trace: str | None,
 ) -> None:
     """A user's device: a kind of work, its edge's HOST:PORT or "", what it asks, and the `Load` of requests."""
-    made: Work = resolve_name(work)(**settings)
+    made: user.Work = resolve_name(work)(**settings)
     connection = Connection(edge, message_bytes=made.message_bytes) if edge else None
-    user.run(made.user(connection, **asked), user.Load(**load), connection, trace)
+    made.connect(connection, **asked)
+    user.run(made, user.Load(**load), connection, trace)
 
 
 _ROLES: dict[str, Callable[..., None]] = {"edge": edge, "link": link, "device": device}

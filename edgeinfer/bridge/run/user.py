@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from edgeinfer.bridge.device.client import Client, Compute, Exchange, Script
 from edgeinfer.bridge.device.connection import Connection, EdgeError
+from edgeinfer.bridge.edge.server import Server
 from edgeinfer.bridge.wire import processes
 from edgeinfer.bridge.wire.trace import Trace
 
@@ -23,21 +24,31 @@ _WARM_UP = 5
 _OVERDUE = 0.1
 
 
-class Asking(Protocol):
-    """What a kind of work is for a user's device.
+class Work(Protocol):
+    """A kind of work: a class that a process makes from settings, for an edge that serves or a user's device that asks.
 
     Attributes
     ----------
+    message_bytes : int
+        Longest message.
     client : Client
+        The device, from `connect` on.
     """
 
+    message_bytes: int
     client: Client
+
+    def edge(self, **options: Any) -> Server:
+        """A server with the kind's `Service`; options as for `Server`."""
+
+    def connect(self, connection: Connection | None, **asked: Any) -> None:
+        """Be a device with that way to an edge; `asked`, of JSON, says what for."""
 
     def warm_up(self) -> None:
         """What is due once, before any request."""
 
     def script(self, number: int, request: str) -> Script[Any]:
-        """The steps of a request."""
+        """The steps of a request, of that number and id."""
 
     def row(self, done: Any) -> dict[str, Any]:
         """What its row says of a request besides the steps' times; values of JSON."""
@@ -80,7 +91,7 @@ class Request:
         self.row: dict[str, Any] = {"arrival": arrival, "done": None, "failure": None, "steps": []}
         self.step: Compute | Exchange | None = None
 
-    def advance(self, outcome: Any, work: Asking) -> Compute | Exchange | None:
+    def advance(self, outcome: Any, work: Work) -> Compute | Exchange | None:
         """Hand the script what its step came to: its next step, or None where it has ended."""
         try:
             if isinstance(outcome, Exception):
@@ -109,11 +120,11 @@ class User:
 
     Parameters
     ----------
-    work : Asking
+    work : Work
     load : Load
     """
 
-    def __init__(self, work: Asking, load: Load) -> None:
+    def __init__(self, work: Work, load: Load) -> None:
         self.work, self.load = work, load
         self.requests: list[Request] = []
         self._extra = 0.0
@@ -221,7 +232,7 @@ class User:
                 self._due.put(None)
 
 
-def run(work: Asking, load: Load, connection: Connection | None, trace: str | None) -> None:
+def run(work: Work, load: Load, connection: Connection | None, trace: str | None) -> None:
     """What the process does: warm up, say so, wait for a line, and go through all requests."""
     user = User(work, load)
     user.warm_up()

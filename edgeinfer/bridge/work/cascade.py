@@ -397,24 +397,33 @@ class Device(Negotiator):
         return result
 
 
-class Orderer:
-    """A user of a cascade, as `Asking`: the same order again and again, with another seed each time.
+class Work:
+    """Cascades for processes: see `run.user.Work`.
 
     Parameters
     ----------
-    client : Device
-    deadline : float, s
-        For the edge's part of each request.
-    negotiate : bool
-        Whether each request begins with signalling.
-    seed : int
-        Of the first image; they count up.
-    **order
-        Of `Order`, besides its seed.
+    model : str
+        Folder.
+    threads : int, optional
+        Of one network pass.
     """
 
-    def __init__(self, client: Device, *, deadline: float, negotiate: bool, seed: int, **order: Any) -> None:
-        self.client, self._deadline, self._negotiate, self._seed, self._order = client, deadline, negotiate, seed, order
+    message_bytes = security.MESSAGE_BYTES
+    client: Device
+
+    def __init__(self, model: str, threads: int | None = None) -> None:
+        self._cascade = runtime.load(model, threads=threads)
+
+    def edge(self, **options: Any) -> Edge:
+        """An edge; options as for `Edge`."""
+        return Edge(self._cascade, **options)
+
+    def connect(
+        self, connection: Connection | None, *, deadline: float, negotiate: bool = True, seed: int = 0, **order: Any
+    ) -> None:
+        """Ask for one `Order` again and again, its seed counting up; the edge has `deadline` s for each."""
+        self.client = Device(self._cascade, connection)
+        self._deadline, self._negotiate, self._seed, self._order = deadline, negotiate, seed, order
 
     def warm_up(self) -> None:
         """Time a step, which the edge is told."""
@@ -430,28 +439,3 @@ class Orderer:
     def row(self, done: Generation) -> dict[str, Any]:
         """Nothing besides the steps' times."""
         return {}
-
-
-class Work:
-    """Cascades for processes: `start` names it by `WORK`, with these settings.
-
-    Parameters
-    ----------
-    model : str
-        Folder.
-    threads : int, optional
-        Of one network pass.
-    """
-
-    message_bytes = security.MESSAGE_BYTES
-
-    def __init__(self, model: str, threads: int | None = None) -> None:
-        self._cascade = runtime.load(model, threads=threads)
-
-    def edge(self, **options: Any) -> Edge:
-        """An edge; options as for `Edge`."""
-        return Edge(self._cascade, **options)
-
-    def user(self, connection: Connection | None, **order: Any) -> Orderer:
-        """A user; order as for `Orderer`."""
-        return Orderer(Device(self._cascade, connection), **order)

@@ -13,16 +13,14 @@ from edgeinfer.bridge.cutting.search import BestCuts, best_cuts
 from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.bridge.cutting.wires import WireEffect, choose_wire
 from edgeinfer.bridge.device.client import Client
-from edgeinfer.bridge.device.connection import EdgeError
+from edgeinfer.bridge.device.connection import Connection, EdgeError
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.tensors import NETWORK
+from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.bridge.work.sequences import request
 from edgeinfer.model import Node, RayleighLink
-from edgeinfer.network.graphs import Graph, Tensor
+from edgeinfer.network.graphs import Tensor
 from edgeinfer.network.profiles import NetworkProfile
-
-# Of what an edge is asked in planning, s.
-_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +87,35 @@ class Halves:
         self.tail = sessions.get(division.needed, division.given) if division.returned else None
 
 
-class RemoteNetwork:
-    """The edge's network, as the device may ask about it; the public names are `CutDevice`'s.
+class RemoteNetwork(Client):
+    """A device whose edge has a network, and may be asked about it.
 
     Parameters
     ----------
-    client : Client
-    graph : Graph
-        Of the network that the edge should have.
+    sessions : CutSessions
+        The same network as the edge's.
+    connection : Connection, optional
+    trace : Trace, optional
     """
 
-    def __init__(self, client: Client, graph: Graph) -> None:
-        self._client, self._graph = client, graph
+    def __init__(
+        self, sessions: CutSessions, connection: Connection | None = None, *, trace: Trace | None = None
+    ) -> None:
+        super().__init__(connection, trace=trace)
+        self.sessions = sessions
 
-    def prepare(self, division: Division, *, timeout: float, padding: int = 0) -> float:
-        """As `CutDevice.prepare`."""
-        connection, graph = self._client.connection, self._graph
+    def prepare(self, cut: Cut | Division, *, timeout: float = 60.0, padding: int = 0) -> float:
+        """Have the edge load its half of a cut, `padding` bytes along: the time of the network it serves, s, on the
+        edge.
+
+        Raises
+        ------
+        EdgeError
+        """
+        connection, graph = self.connection, self.sessions.graph
         timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
         padding = _validate.whole("padding", padding, 0)
+        division = cut.division if isinstance(cut, Cut) else cut
         told = {"prepare": True, "padding": " " * padding}
         message = request(graph, division, "prepare", {}, told, sequence="prepare")
         for name in division.crossing:
@@ -114,9 +123,15 @@ class RemoteNetwork:
             message.inputs.add(name=name, datatype=tensors.datatype(tensor.dtype), shape=tensor.shape)
         return told_seconds(tensors.parameters(connection.ask(connection.infer, message, timeout)), "network_ns")
 
-    def cut(self, *, timeout: float) -> Division:
-        """As `CutDevice.edge_cut`."""
-        connection, graph = self._client.connection, self._graph
+    def edge_cut(self, *, timeout: float = 60.0) -> Division:
+        """The cut that leaves the edge all that it serves: the whole network, or the part of a cut that it was given.
+
+        Raises
+        ------
+        EdgeError
+            Also where it serves another network.
+        """
+        connection, graph = self.connection, self.sessions.graph
         timeout = _validate.scalar("timeout", timeout, 0, low_open=True, unit="s")
         answer = connection.ask(connection.metadata, tensors.service().ModelMetadataRequest(name=NETWORK), timeout)
         if list(answer.versions) != [graph.digest]:
@@ -137,38 +152,43 @@ class RemoteNetwork:
             raise EdgeError("DATA_LOSS", str(error)) from None
         return divide(graph, [int(i in on_edge) for i in range(len(graph.operations))])
 
-    def node(self, profile: NetworkProfile, *, timeout: float) -> Node:
-        """As `CutDevice.edge_node`."""
-        division = self.cut(timeout=timeout)
+    def edge_node(self, profile: NetworkProfile, *, timeout: float = 60.0) -> Node:
+        """The edge as a node, by the time that it says its network takes, and by the profile of this machine.
+
+        Raises
+        ------
+        EdgeError
+        """
+        division = self.edge_cut(timeout=timeout)
         seconds = self.prepare(division, timeout=timeout)
-        whole = division.places == furthest(self._graph)
+        whole = division.places == furthest(self.sessions.graph)
         here = float(profile.times.sum() if whole else profile.times[np.array(division.places) == 1].sum())
         if not seconds > 0 or not here > 0:
             raise EdgeError("DATA_LOSS", f"time of its network = {seconds:g} s: must be > 0")
         return profile.node("edge", seconds / here)
 
-    def best_cuts(
-        self, sessions: CutSessions, profile: NetworkProfile | None, slowdown: float, wire: str, tolerance: float
-    ) -> BestCuts:
+    def _best_cuts(self, profile: NetworkProfile | None, slowdown: float, wire: str, tolerance: float) -> BestCuts:
         """The best cuts for the edge as it says it is; see `CutDevice.plan`."""
-        served = self.cut(timeout=_TIMEOUT)
+        served = self.edge_cut()
         if profile is None:
-            profile = sessions.profile(repetitions=5, warmup=1)
-        if not profile.graph.fits(self._graph):
+            profile = self.sessions.profile(repetitions=5, warmup=1)
+        if not profile.graph.fits(self.sessions.graph):
             name = profile.graph.name
             raise ValueError(f"profile: of {name!r}: must be of the network that runs, with the same shapes")
         # The rate is what the device measures; of the link here only the mean rate counts, as a unit.
         unit = RayleighLink.from_snr(1.0, 1e6, 1e-3)
         # Where it serves a part, that is its only cut.
-        among = None if served.places == furthest(self._graph) else [(0,) * len(served.places), served.places]
-        device, edge = profile.node("device", slowdown), self.node(profile, timeout=_TIMEOUT)
-        profile = profile.with_state(self._graph.state)
+        among = None if served.places == furthest(self.sessions.graph) else [(0,) * len(served.places), served.places]
+        device, edge = profile.node("device", slowdown), self.edge_node(profile)
+        profile = profile.with_state(self.sessions.graph.state)
 
         def find(network: Any) -> BestCuts:
             return best_cuts(network, device=device, edge=edge, link=unit, downlink=unit, among=among)
 
         if wire != "float32":
-            profile = choose_wire(profile, lambda network: find(network).cuts, WireEffect(sessions), wire, tolerance)
+            profile = choose_wire(
+                profile, lambda network: find(network).cuts, WireEffect(self.sessions), wire, tolerance
+            )
         return find(profile)
 
 

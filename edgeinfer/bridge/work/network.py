@@ -16,7 +16,7 @@ from edgeinfer.bridge.cutting.cuts import Cut, Division, divide
 from edgeinfer.bridge.cutting.parts import Session
 from edgeinfer.bridge.cutting.search import BestCuts
 from edgeinfer.bridge.cutting.sessions import CutSessions
-from edgeinfer.bridge.device.client import LOST, Client, Compute, Exchange, Limits, Script, StreamExchange, limits
+from edgeinfer.bridge.device.client import LOST, Compute, Exchange, Limits, Script, StreamExchange, limits
 from edgeinfer.bridge.device.connection import Connection, EdgeError, EdgeStream
 from edgeinfer.bridge.edge.server import Server
 from edgeinfer.bridge.wire import tensors
@@ -25,7 +25,6 @@ from edgeinfer.bridge.work.adaptation import Adaptation
 from edgeinfer.bridge.work.halves import EdgeAnswer, Halves, Inference, RemoteNetwork, fits, told_seconds
 from edgeinfer.bridge.work.sequences import CarriedState, request
 from edgeinfer.bridge.work.serving import NetworkService
-from edgeinfer.model import Node
 from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.profiles import NetworkProfile
 
@@ -55,7 +54,7 @@ class CutEdge(Server):
         self.sessions, self.batches = sessions, service.batches
 
 
-class CutDevice(Client):
+class CutDevice(RemoteNetwork):
     """Runs a network's requests up to a cut, and the rest on the edge; several threads may ask at once.
 
     Parameters
@@ -90,9 +89,7 @@ class CutDevice(Client):
     def __init__(
         self, sessions: CutSessions, connection: Connection | None = None, *, trace: Trace | None = None
     ) -> None:
-        super().__init__(connection, trace=trace)
-        self.sessions = sessions
-        self._remote = RemoteNetwork(self, sessions.graph)
+        super().__init__(sessions, connection, trace=trace)
         self._stream = None if connection is None else EdgeStream(connection)
         self._state = CarriedState(sessions.graph) if sessions.graph.state else None
         # The next request needs the state that this one gives.
@@ -146,35 +143,6 @@ class CutDevice(Client):
         if self._state is not None:
             self._state.begin()
 
-    def prepare(self, cut: Cut | Division, *, timeout: float = 60.0, padding: int = 0) -> float:
-        """Have the edge load its half of a cut, `padding` bytes along: the time of the network it serves, s, on the
-        edge.
-
-        Raises
-        ------
-        EdgeError
-        """
-        return self._remote.prepare(cut.division if isinstance(cut, Cut) else cut, timeout=timeout, padding=padding)
-
-    def edge_cut(self, *, timeout: float = 60.0) -> Division:
-        """The cut that leaves the edge all that it serves: the whole network, or the part of a cut that it was given.
-
-        Raises
-        ------
-        EdgeError
-            Also where it serves another network.
-        """
-        return self._remote.cut(timeout=timeout)
-
-    def edge_node(self, profile: NetworkProfile, *, timeout: float = 60.0) -> Node:
-        """The edge as a node, by the time that it says its network takes, and by the profile of this machine.
-
-        Raises
-        ------
-        EdgeError
-        """
-        return self._remote.node(profile, timeout=timeout)
-
     def plan(
         self,
         profile: NetworkProfile | None = None,
@@ -203,7 +171,7 @@ class CutDevice(Client):
         EdgeError
             No edge is reached, or it serves another network.
         """
-        cuts = self._remote.best_cuts(self.sessions, profile, slowdown, wire, tolerance)
+        cuts = self._best_cuts(profile, slowdown, wire, tolerance)
         self.adapt(cuts, factor=factor, probe=probe)
 
     def adapt(self, cuts: BestCuts, *, factor: float = 2.0, probe: float = 5.0) -> None:
@@ -410,36 +378,56 @@ class CutDevice(Client):
         return EdgeAnswer(found, told_seconds(told, "queue_ns"), told_seconds(told, "compute_ns"), received, bits)
 
 
-class Asker:
-    """A user of a cut network, as `Asking`: the same input again and again.
+class Work:
+    """Cut networks for processes: see `run.user.Work`.
 
     Parameters
     ----------
-    client : CutDevice
-    places : sequence of int
-        Of the cut.
-    deadline : float, s
-        For each request's answer from the edge.
-    seed : int
-        Of the input.
-    wire : mapping of str to str, optional
-        As for `CutDevice.use`.
+    model : str
+        ONNX file.
+    shapes : mapping of str to sequence of int
+        As for `read_graph`.
+    level, threads
+        Of ONNX Runtime.
+    state : mapping of str to str, optional
+        As for `read_graph`.
     """
+
+    client: CutDevice
 
     def __init__(
         self,
-        client: CutDevice,
+        model: str,
+        shapes: Mapping[str, Sequence[int]],
+        level: str,
+        threads: int,
+        state: Mapping[str, str] | None = None,
+    ) -> None:
+        sizes = {name: tuple(shape) for name, shape in shapes.items()}
+        self._sessions = CutSessions(model, sizes, state=state, level=level, threads=threads)
+        self.message_bytes = self._sessions.message_bytes
+
+    def edge(self, **options: Any) -> CutEdge:
+        """An edge; options as for `CutEdge`."""
+        return CutEdge(self._sessions, **options)
+
+    def connect(
+        self,
+        connection: Connection | None,
         *,
         places: Sequence[int],
         deadline: float,
-        seed: int,
+        seed: int = 0,
         wire: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        graph = client.sessions.graph
+        """Cut at `places`, its tensors crossing as `wire` says, and ask with one input made from `seed`; the edge has
+        `deadline` s for each request.
+        """
+        graph = self._sessions.graph
         state = set(graph.state.values())
-        self.client, self._deadline = client, deadline
+        self.client, self._deadline = CutDevice(self._sessions, connection), deadline
         self._feeds = {name: value for name, value in random_feeds(graph, seed).items() if name not in state}
-        client.use(divide(graph, places), wire)
+        self.client.use(divide(graph, places), wire)
 
     def warm_up(self) -> None:
         """Have the edge load its half."""
@@ -459,39 +447,3 @@ class Asker:
             "edge": done.edge_seconds,
             "transfer": done.transfer_seconds,
         }
-
-
-class Work:
-    """Cut networks for processes: `start` names it by `WORK`, with these settings.
-
-    Parameters
-    ----------
-    model : str
-        ONNX file.
-    shapes : mapping of str to sequence of int
-        As for `read_graph`.
-    level, threads
-        Of ONNX Runtime.
-    state : mapping of str to str, optional
-        As for `read_graph`.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        shapes: Mapping[str, Sequence[int]],
-        level: str,
-        threads: int,
-        state: Mapping[str, str] | None = None,
-    ) -> None:
-        sizes = {name: tuple(shape) for name, shape in shapes.items()}
-        self._sessions = CutSessions(model, sizes, state=state, level=level, threads=threads)
-        self.message_bytes = self._sessions.message_bytes
-
-    def edge(self, **options: Any) -> CutEdge:
-        """An edge; options as for `CutEdge`."""
-        return CutEdge(self._sessions, **options)
-
-    def user(self, connection: Connection | None, **asked: Any) -> Asker:
-        """A user; `asked` as for `Asker`."""
-        return Asker(CutDevice(self._sessions, connection), **asked)
