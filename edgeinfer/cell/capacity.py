@@ -16,7 +16,7 @@ from edgeinfer.cell.bracket import cell_bracket
 from edgeinfer.cell.model import Band, Batch, Cell
 from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.delay import UnstableError
-from edgeinfer.delay.results import Estimate
+from edgeinfer.estimates.estimate import Estimate
 
 METHODS = ("bracket", "simulation")
 #: Simulated requests at most, as a multiple of the first trial's.

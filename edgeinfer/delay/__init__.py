@@ -5,8 +5,9 @@ from edgeinfer.delay.errors import AccuracyWarning, LongRunWarning, UnstableErro
 from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
 from edgeinfer.delay.latency import latency, mean_sojourn
 from edgeinfer.delay.rare import rare_violation
-from edgeinfer.delay.results import Bracket, Estimate, Latency, Simulation
+from edgeinfer.delay.results import Bracket, Latency, Simulation
 from edgeinfer.delay.simulation import simulate
+from edgeinfer.estimates.estimate import Estimate
 
 __all__ = [
     "AccuracyWarning",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import elements, finish
@@ -25,7 +25,9 @@ def _probability(value: ArrayLike) -> Any:
     return _validate.real("probability", value, 0, 1, low_open=True, high_open=True)
 
 
-def _smallest(holds: Callable[[np.ndarray], np.ndarray], low: float, high: float, tolerance: float) -> float:
+def _smallest(
+    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], low: float, high: float, tolerance: float
+) -> float:
     """Smallest x in (low, high] that a monotone predicate accepts; `high` is known to be accepted."""
     while high - low > tolerance * high:
         grid = np.linspace(low, high, _SECTIONS + 1)
@@ -129,7 +131,12 @@ def deadline_at(
         if element_rate * mean.max() >= 1:
             continue
 
-        def holds(deadlines: np.ndarray, single=single, rate=element_rate, target=element_target) -> np.ndarray:
+        def holds(
+            deadlines: NDArray[np.float64],
+            single: Pipeline = single,
+            rate: float = element_rate,
+            target: float = element_target,
+        ) -> NDArray[np.bool_]:
             return np.asarray(violation_bound(single, rate, deadlines, method)) <= target
 
         low, high = _enclose(holds, 2 * float(mean.sum()), method)
@@ -163,12 +170,16 @@ def _sampled_deadline(pipeline: Pipeline, rate: Any, target: Any, options: dict[
             rows.append((safe, safe, safe, 0, 0.0))
             continue
 
-        def is_late(deadline: float, single=single, rate=element_rate, target=element_target) -> bool:
+        def is_late(
+            deadline: float, single: Pipeline = single, rate: float = element_rate, target: float = element_target
+        ) -> bool:
             return bool(violation_bracket(single, rate, deadline).lower > target)
 
         sampler = Sampler(element_target, options)
 
-        def sample(deadline: float, single=single, rate=element_rate, sampler=sampler) -> tuple[float, float]:
+        def sample(
+            deadline: float, single: Pipeline = single, rate: float = element_rate, sampler: Sampler = sampler
+        ) -> tuple[float, float]:
             return sampler(single, rate, deadline)
 
         found = crossing(sample, _between(is_late, 0.0, safe), safe)
@@ -176,7 +187,9 @@ def _sampled_deadline(pipeline: Pipeline, rate: Any, target: Any, options: dict[
     return collect(rows, shape, options["confidence"])
 
 
-def _enclose(holds: Callable[[np.ndarray], np.ndarray], first: float, method: str) -> tuple[float, float]:
+def _enclose(
+    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], first: float, method: str
+) -> tuple[float, float]:
     """A deadline that does not hold, or 0, and the next of `first` times the powers of two, which does, or inf."""
     if holds(np.zeros(1))[0]:
         return 0.0, 0.0
@@ -184,7 +197,7 @@ def _enclose(holds: Callable[[np.ndarray], np.ndarray], first: float, method: st
     many, furthest = (1, 1e6 * first) if method in _SLOTTED else (16, _FURTHEST)
     low, high = 0.0, first
     while high < furthest:
-        grid = high * 2.0 ** np.arange(many)
+        grid = np.asarray(high * 2.0 ** np.arange(many), np.float64)
         accepted = holds(grid)
         if accepted.any():
             found = int(np.argmax(accepted))
@@ -257,7 +270,9 @@ def _sampled_rate(pipeline: Pipeline, limit: Any, target: Any, options: dict[str
     rows = []
     for _, single, element_limit, element_target in walk:
 
-        def is_late(rate: float, single=single, limit=element_limit, target=element_target) -> bool:
+        def is_late(
+            rate: float, single: Pipeline = single, limit: float = element_limit, target: float = element_target
+        ) -> bool:
             return bool(violation_bracket(single, rate, limit).lower > target)
 
         safe = max_arrival_rate(single, element_limit, element_target, tolerance=tolerance)
@@ -270,7 +285,9 @@ def _sampled_rate(pipeline: Pipeline, limit: Any, target: Any, options: dict[str
         late = _between(is_late, full, floor)
         sampler = Sampler(element_target, options)
 
-        def sample(rate: float, single=single, limit=element_limit, sampler=sampler) -> tuple[float, float]:
+        def sample(
+            rate: float, single: Pipeline = single, limit: float = element_limit, sampler: Sampler = sampler
+        ) -> tuple[float, float]:
             return sampler(single, rate, limit)
 
         found = crossing(sample, late, floor, logarithmic=True)
@@ -338,7 +355,11 @@ def min_bandwidth(
             continue
 
         def holds(
-            bandwidth: float, single=single, rate=element_rate, limit=element_limit, target=element_target
+            bandwidth: float,
+            single: Pipeline = single,
+            rate: float = element_rate,
+            limit: float = element_limit,
+            target: float = element_target,
         ) -> bool:
             tried = _with_bandwidth(single, bandwidth)
             if any(rate * stage.bits >= stage.link.mean_rate() for stage in tried if isinstance(stage, Transfer)):
@@ -372,7 +393,13 @@ def _sampled_bandwidth(
             rows.append((safe, safe, safe, 0, 0.0))
             continue
 
-        def is_late(bandwidth: float, one=single, r=element_rate, t=element_limit, p=element_target) -> bool:
+        def is_late(
+            bandwidth: float,
+            one: Pipeline = single,
+            r: float = element_rate,
+            t: float = element_limit,
+            p: float = element_target,
+        ) -> bool:
             return bool(violation_bracket(_with_bandwidth(one, bandwidth), r, t).lower > p)
 
         late = safe / 2
@@ -381,7 +408,13 @@ def _sampled_bandwidth(
         late = _between(is_late, late, safe)
         sampler = Sampler(element_target, options)
 
-        def sample(bandwidth: float, one=single, r=element_rate, t=element_limit, s=sampler) -> tuple[float, float]:
+        def sample(
+            bandwidth: float,
+            one: Pipeline = single,
+            r: float = element_rate,
+            t: float = element_limit,
+            s: Sampler = sampler,
+        ) -> tuple[float, float]:
             return s(_with_bandwidth(one, bandwidth), r, t)
 
         found = crossing(sample, late, safe, logarithmic=True)

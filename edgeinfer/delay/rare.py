@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from edgeinfer import _core, _random, _validate
 from edgeinfer.delay._elements import elements, finish
 from edgeinfer.delay.errors import AccuracyWarning
-from edgeinfer.delay.results import Estimate
 from edgeinfer.delay.simulation import _check_loads, worker_threads
+from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import Pipeline
 
 

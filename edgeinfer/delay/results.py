@@ -219,21 +219,3 @@ class Simulation(_validate.Frozen):
         cumulative = np.cumsum(counts, axis=-1) / counts.sum(axis=-1, keepdims=True)
         at = np.argmax(cumulative > probability[..., None], axis=-1)
         return at, np.take_along_axis(cumulative, at[..., None], axis=-1)[..., 0]
-
-
-def interval(samples: NDArray[np.float64], confidence: float) -> Estimate:
-    """Student's t interval of a mean over independent replications (first axis), for values >= 0.
-
-    With one replication the interval is [0, inf).
-    """
-    count = samples.shape[0]
-    mean = samples.mean(axis=0)
-    alpha = (1 - confidence) / 2
-    if count > 1:
-        error = samples.std(axis=0, ddof=1) / np.sqrt(count)
-        half = float(_core.student_quantile(1 - alpha, count - 1.0)) * error
-    else:
-        half = np.full_like(mean, np.inf)
-    return Estimate(
-        mean, np.maximum(mean - half, 0), mean + half, confidence, np.full(mean.shape, count, dtype=np.int64)
-    )

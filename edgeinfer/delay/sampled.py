@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeinfer.delay._elements import finish
 from edgeinfer.delay.rare import rare_violation
-from edgeinfer.delay.results import Estimate
+from edgeinfer.estimates.estimate import Estimate
 
 #: Evaluations of the probability in one search, at most.
 _TRIALS = 24
@@ -60,9 +60,11 @@ def crossing(
     there: Callable[[float], float] = np.log if logarithmic else float
     back: Callable[[float], float] = np.exp if logarithmic else float
     ends = [there(late), there(safe)]
-    excess = [sample(late)[0], sample(safe)[0]]
+    sampled = [sample(late), sample(safe)]
+    excess = [found[0] for found in sampled]
     seen = list(zip(ends, excess, strict=True))
-    at, value, half = (ends[0], excess[0], sample(late)[1]) if excess[0] <= 0 else (ends[1], excess[1], sample(safe)[1])
+    side = 0 if excess[0] <= 0 else 1
+    at, (value, half) = ends[side], sampled[side]
     weight = [1.0, 1.0]
     for _ in range(_TRIALS if excess[0] > 0 > excess[1] else 0):
         left, right = excess[0] * weight[0], excess[1] * weight[1]

@@ -14,7 +14,8 @@ from edgeinfer import _core, _random, _validate
 from edgeinfer.delay._elements import elements
 from edgeinfer.delay.errors import LongRunWarning, UnstableError
 from edgeinfer.delay.intervals import batches, dispersion, positive_mean, proportion
-from edgeinfer.delay.results import Estimate, Simulation
+from edgeinfer.delay.results import Simulation
+from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import Pipeline
 
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")

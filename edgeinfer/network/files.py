@@ -88,7 +88,7 @@ class JsonObject:
         value = self.get(key)
         if not is_whole(value) or value < low:
             raise self.fail(key, f"a whole number >= {low}")
-        return value
+        return int(value)
 
     def shape(self, key: str) -> tuple[int, ...]:
         value = self.get(key)
@@ -149,7 +149,8 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: not JSON: {error}") from error
-    return JsonObject(name, value).value
+    found: dict[str, Any] = JsonObject(name, value).value
+    return found
 
 
 def read_part(root: Path, name: str, file: str = "cascade.json", where: str = "part") -> Part:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from edgeinfer.delay import mean_sojourn, violation_bracket
-from edgeinfer.delay.results import interval
+from edgeinfer.estimates.replications import student_mean
 from edgeinfer.model import Measured, Pipeline
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.items.early_exit import COLOURS, LABELS
@@ -44,7 +44,7 @@ def data() -> Any:
     answer = table.drop_dims(["round", "predicted"])
     for name in ("sojourn", "service", "backlog", "accuracy", "violation"):
         rounds = table[name].transpose("round", ...)
-        estimate = interval(rounds.values, 0.95)
+        estimate = student_mean(rounds.values, 0.95)
         high = np.minimum(estimate.high, 1) if name in ("accuracy", "violation") else estimate.high
         for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", high)):
             answer[name + suffix] = (rounds.dims[1:], value, table[name].attrs)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer.delay.results import interval
+from edgeinfer.estimates.replications import student_mean
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
 
@@ -33,7 +33,7 @@ def data() -> Any:
     """
     table = store.load("tiles", COMMAND)
     answer = table.drop_dims("round")
-    estimate = interval((table["whole_time"] / table["time"]).transpose("round", ...).values, 0.95)
+    estimate = student_mean((table["whole_time"] / table["time"]).transpose("round", ...).values, 0.95)
     measured, derived = ({"units": "1", "provenance": kind} for kind in ("measured", "derived"))
     for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
         answer[f"speed_up{suffix}"] = ("division", value, measured)
