@@ -25,7 +25,6 @@ from edgeinfer.model import __all__ as _model
 _LATER = {
     "allocate_steps": "plan",
     "Band": "cell",
-    "Batch": "cell",
     "Cell": "cell",
     "EdgeNode": "cell",
     "Terminals": "cell",

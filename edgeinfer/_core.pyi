@@ -72,7 +72,7 @@ def violation_bracket(
 
 def simulate(
     stages: Stages | list[Stage],
-    arrival: tuple[Literal["poisson", "deterministic", "erlang", "hyperexponential"], tuple[float, ...]],
+    arrival: tuple[str, tuple[Any, ...]],
     deadlines: Floats,
     jobs: int,
     warmup: int,

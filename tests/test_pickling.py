@@ -71,6 +71,16 @@ def values():
         bridge.LinkRate(),
         bridge.Generation(np.zeros((1, 1, 3), np.uint8), "r", "split", 1, 2, 0.5, ""),
         *bridge_values(),
+        *(
+            ei.Poisson([0.5, 1.0]),
+            ei.Periodic(1.0),
+            ei.Erlang(0.5, [2, 3]),
+            ei.Hyperexponential(0.5, 3.0),
+            ei.Gamma(0.5, 2.0),
+            ei.MarkovModulated([0.5, 1.0], [[-1.0, 1.0], [2.0, -2.0]]),
+            ei.Batch(ei.Periodic([1.0, 2.0]), [0.5, 0.5]),
+            ei.Recorded([0.0, 1.0, 3.0]),
+        ),
     ]
 
 

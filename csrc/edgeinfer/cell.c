@@ -400,8 +400,8 @@ static int verify(const ei_cell *self) {
         const ei_cell_class *class = &self->classes[c];
         if (class->count == 0 || class->stage_count == 0)
             return EI_ERR_EMPTY;
-        if (!(ei_arrival_mean(&class->arrival) > 0) || isnan(class->priority) || !(class->weight > 0) ||
-            isnan(class->deadline))
+        if (!(ei_arrival_mean(&class->arrival) > 0) || !ei_arrival_is_renewal(&class->arrival) ||
+            isnan(class->priority) || !(class->weight > 0) || isnan(class->deadline))
             return EI_ERR_DOMAIN;
         for (size_t k = 0; k < class->stage_count + class->fallback_count; k++)
             if (!verify_stage(self, class, &class->stages[k], k >= class->stage_count))

@@ -56,6 +56,7 @@ typedef struct {
 /* EI_LANES replications at once. */
 typedef struct {
     ei_lanes streams;
+    ei_arrival_state arrival[EI_LANES];
     ei_row elapsed;
     ei_lane_stage *stages;
     ei_row *interval;    /* [EI_BLOCK] */

@@ -5,6 +5,7 @@
 #ifndef EDGEINFER_RNG_H
 #define EDGEINFER_RNG_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -96,6 +97,18 @@ EI_DEFINE_LOG2(ei_real_log2, double, uint64_t, 1)
 static inline double ei_log2(double x) {
     ei_real_log2(&x, &x);
     return x;
+}
+
+/* 2^x for x <= 0, relative error <= 1e-15, with the same bits everywhere: the exponential series of what is
+ * left of x beside a whole number. */
+static inline double ei_exp2(double x) {
+    if (!(x > -1080))
+        return 0;
+    int whole = (int)(x - 0.5);
+    double rest = (x - whole) * EI_LN2, sum = 1;
+    for (int n = 13; n > 0; n--)
+        sum = 1 + sum * rest / n;
+    return ldexp(sum, whole);
 }
 
 static inline double ei_rng_exponential(ei_rng *self) {

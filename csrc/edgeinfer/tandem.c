@@ -11,43 +11,6 @@
 /* Jobs between two looks at the monitor. */
 enum { BLOCK = EI_BLOCK, CHUNK = 4096 };
 
-double ei_arrival_mean(const ei_arrival *self) {
-    const double *p = self->parameter;
-    switch (self->kind) {
-    case EI_ARRIVAL_HYPEREXPONENTIAL:
-        if (!(p[0] >= 0) || !(p[0] <= 1) || !(p[1] > 0) || !(p[2] > 0) || !isfinite(p[1]) || !isfinite(p[2]))
-            return NAN;
-        return p[0] / p[1] + (1 - p[0]) / p[2];
-    case EI_ARRIVAL_ERLANG:
-        if (!(p[1] >= 1) || !(p[1] <= 1000) || p[1] != floor(p[1]))
-            return NAN;
-        break;
-    default:
-        break;
-    }
-    return p[0] > 0 && isfinite(p[0]) ? 1 / p[0] : NAN;
-}
-
-double ei_arrival_draw(const ei_arrival *self, ei_rng *rng) {
-    const double *p = self->parameter;
-    switch (self->kind) {
-    case EI_ARRIVAL_DETERMINISTIC:
-        return 1 / p[0];
-    case EI_ARRIVAL_ERLANG: {
-        double sum = 0;
-        for (int phase = 0; phase < (int)p[1]; phase++)
-            sum += ei_rng_exponential(rng);
-        return sum / (p[0] * p[1]);
-    }
-    case EI_ARRIVAL_HYPEREXPONENTIAL: {
-        double rate = ei_rng_uniform(rng) <= p[0] ? p[1] : p[2];
-        return ei_rng_exponential(rng) / rate;
-    }
-    default:
-        return ei_rng_exponential(rng) * (1 / p[0]);
-    }
-}
-
 typedef struct {
     const ei_tandem *model;
     const ei_tandem_result *result;
@@ -74,17 +37,17 @@ static double wall_clock_draw(const ei_sampler *sampler, ei_wall_clock *clock, d
     }
 }
 
-static void draw_arrivals(const ei_lane_loops *loops, const ei_arrival *arrival, ei_lanes *streams,
-                          size_t count, ei_row *restrict interval) {
-    if (arrival->kind == EI_ARRIVAL_POISSON) {
-        loops->exponentials(streams, count, -EI_LN2 / arrival->parameter[0], interval);
+static void draw_arrivals(const ei_lane_loops *loops, const ei_arrival *arrival, ei_lane_state *lanes,
+                          size_t count) {
+    if (arrival->kind == EI_ARRIVAL_POISSON && arrival->batch_limit == 0) {
+        loops->exponentials(&lanes->streams, count, -EI_LN2 / arrival->parameter[0], lanes->interval);
         return;
     }
     for (int l = 0; l < EI_LANES; l++) {
-        ei_rng rng = ei_lanes_take(streams, l);
+        ei_rng rng = ei_lanes_take(&lanes->streams, l);
         for (size_t j = 0; j < count; j++)
-            interval[j].lane[l] = ei_arrival_draw(arrival, &rng);
-        ei_lanes_put(streams, l, &rng);
+            lanes->interval[j].lane[l] = ei_arrival_next(arrival, &lanes->arrival[l], &rng);
+        ei_lanes_put(&lanes->streams, l, &rng);
     }
 }
 
@@ -125,7 +88,7 @@ static void follow_wall_clock(const run_context *self, ei_lane_state *lanes, siz
 static void simulate_block(const run_context *self, ei_lane_state *lanes, uint64_t first, uint64_t last) {
     const ei_tandem *model = self->model;
     const size_t count = (size_t)(last - first);
-    draw_arrivals(self->loops, &model->arrival, &lanes->streams, count, lanes->interval);
+    draw_arrivals(self->loops, &model->arrival, lanes, count);
     if (model->link == EI_LINK_WALL_CLOCK)
         follow_wall_clock(self, lanes, count);
     else
@@ -212,6 +175,11 @@ static int replicate(void *context, size_t group, ei_parallel *run) {
     memset(lanes.interval, 0, rows * sizeof *lanes.interval);
     lanes.violations = lanes.interval + BLOCK + stages * 3 * BLOCK;
     ei_lanes_init(&lanes.streams, model->entropy, first);
+    for (int l = 0; l < EI_LANES; l++) {
+        ei_rng rng = ei_lanes_take(&lanes.streams, l);
+        lanes.arrival[l] = ei_arrival_start(&model->arrival, &rng);
+        ei_lanes_put(&lanes.streams, l, &rng);
+    }
     for (size_t k = 0; k < stages; k++) {
         lanes.stages[k].time = lanes.interval + BLOCK + k * 3 * BLOCK;
         lanes.stages[k].service = lanes.stages[k].time + BLOCK;

@@ -7,25 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/sampler.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
-
-typedef enum {
-    EI_ARRIVAL_POISSON,         /* parameter[0]: rate, 1/s */
-    EI_ARRIVAL_DETERMINISTIC,   /* parameter[0]: rate */
-    EI_ARRIVAL_ERLANG,          /* parameter[0]: rate, [1]: phases, a whole number >= 1 */
-    EI_ARRIVAL_HYPEREXPONENTIAL /* parameter[0]: probability of phase one, [1], [2]: the phases' rates */
-} ei_arrival_kind;
-
-typedef struct {
-    ei_arrival_kind kind;
-    double parameter[3];
-} ei_arrival;
-
-/* Mean interarrival time, s; NaN for parameters outside their range. */
-double ei_arrival_mean(const ei_arrival *self);
-double ei_arrival_draw(const ei_arrival *self, ei_rng *rng);
 
 /* Bins of the histogram of sojourn times, 64 an octave over all doubles >= 0, so that a quantile's relative
  * resolution is 1/64: bin i holds the times whose bits, shifted right by EI_HISTOGRAM_SHIFT, are i. Every

@@ -48,8 +48,9 @@ typedef struct {
 int ei_stage_list_init(ei_stage_list *self, PyObject *stages);
 void ei_stage_list_free(ei_stage_list *self);
 
-/* Four words of uint64; the place of a name among `choices`; ("poisson", (rate,)) and so on: each 0 or more,
- * or -1 with an exception set. */
+/* Four words of uint64; the place of a name among `choices`; ("poisson", (rate,)) and so on,
+ * ("markov_modulated", (rates, generator, stationary law)), ("recorded", (intervals,)), ("batch", (arrival,
+ * P(size > 0), ..)) with float64 arrays, which are borrowed: each 0 or more, or -1 with an exception set. */
 int ei_read_entropy(PyObject *object, uint64_t entropy[4]);
 int ei_read_choice(const char *name, const char *value, const char *const choices[], int count);
 int ei_read_arrival(PyObject *object, ei_arrival *arrival);

@@ -27,23 +27,63 @@ int ei_read_choice(const char *name, const char *value, const char *const choice
     return -1;
 }
 
+/* The numbers of a float64 array, which are borrowed, and how many; NULL with an exception set. */
+static const double *read_numbers(PyObject *object, size_t *count) {
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (!PyArray_Check(object) || PyArray_TYPE(array) != NPY_FLOAT64 || !PyArray_ISCARRAY_RO(array)) {
+        PyErr_SetString(PyExc_TypeError, "arrival: arrays must be float64 and contiguous");
+        return NULL;
+    }
+    *count = (size_t)PyArray_SIZE(array);
+    return PyArray_DATA(array);
+}
+
+static int read_modulated(PyObject *parameters, ei_arrival *arrival) {
+    PyObject *rates, *generator, *stationary;
+    size_t square, law;
+    if (!PyArg_ParseTuple(parameters, "OOO", &rates, &generator, &stationary) ||
+        (arrival->rates = read_numbers(rates, &arrival->count)) == NULL ||
+        (arrival->generator = read_numbers(generator, &square)) == NULL ||
+        (arrival->stationary = read_numbers(stationary, &law)) == NULL)
+        return -1;
+    if (square == arrival->count * arrival->count && law == arrival->count)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "arrival: rates, generator and stationary law must go together");
+    return -1;
+}
+
 int ei_read_arrival(PyObject *object, ei_arrival *arrival) {
-    static const char *const kinds[] = {"poisson", "deterministic", "erlang", "hyperexponential"};
+    static const char *const kinds[] = {"poisson", "deterministic",    "erlang",   "hyperexponential",
+                                        "gamma",   "markov_modulated", "recorded", "batch"};
+    enum { BATCH = 7 };
     const char *kind;
-    PyObject *parameters;
+    PyObject *parameters, *inner;
     if (!PyTuple_Check(object)) {
         PyErr_SetString(PyExc_TypeError, "arrival must be a tuple (kind, parameters)");
         return -1;
     }
     if (!PyArg_ParseTuple(object, "sO!", &kind, &PyTuple_Type, &parameters))
         return -1;
-    int choice = ei_read_choice("arrival", kind, kinds, 4);
+    int choice = ei_read_choice("arrival", kind, kinds, BATCH + 1), failed = 0;
     if (choice < 0)
         return -1;
-    arrival->kind = (ei_arrival_kind)choice;
-    arrival->parameter[0] = arrival->parameter[1] = arrival->parameter[2] = 0;
-    if (!PyArg_ParseTuple(parameters, "d|dd", &arrival->parameter[0], &arrival->parameter[1],
-                          &arrival->parameter[2]))
+    if (choice == BATCH) {
+        PyObject *above;
+        if (!PyArg_ParseTuple(parameters, "OO", &inner, &above) || ei_read_arrival(inner, arrival) < 0 ||
+            (arrival->batch_above = read_numbers(above, &arrival->batch_limit)) == NULL)
+            return -1;
+    } else {
+        *arrival = (ei_arrival){.kind = (ei_arrival_kind)choice};
+        if (arrival->kind == EI_ARRIVAL_MARKOV_MODULATED)
+            failed = read_modulated(parameters, arrival);
+        else if (arrival->kind == EI_ARRIVAL_RECORDED)
+            failed = !PyArg_ParseTuple(parameters, "O", &inner) ||
+                     (arrival->intervals = read_numbers(inner, &arrival->count)) == NULL;
+        else
+            failed = !PyArg_ParseTuple(parameters, "d|dd", &arrival->parameter[0], &arrival->parameter[1],
+                                       &arrival->parameter[2]);
+    }
+    if (failed)
         return -1;
     if (!(ei_arrival_mean(arrival) > 0)) {
         PyErr_Format(PyExc_ValueError, "arrival: parameters of '%s' outside their range", kind);

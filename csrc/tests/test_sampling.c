@@ -129,6 +129,64 @@ static void test_transfers_are_streams(void) {
     ei_transfer_free(law);
 }
 
+static void test_exp2(void) {
+    double worst = 0;
+    for (int i = 0; i < 100000; i++)
+        worst = fmax(worst, fabs(ei_exp2(-i / 100.0) / exp2(-i / 100.0) - 1));
+    CHECK(worst <= 1e-15);
+    CHECK(ei_exp2(-1e4) == 0 && ei_exp2(0) == 1);
+}
+
+/* Mean and variance of gamma intervals, each off by more than 6 standard deviations with probability 2e-9. */
+static void test_gamma_intervals(void) {
+    static const double square[] = {1e-3, 0.3, 1, 2.5, 20};
+    enum { COUNT = 1 << 18 };
+    for (int k = 0; k < 5; k++) {
+        const ei_arrival arrival = {.kind = EI_ARRIVAL_GAMMA, .parameter = {2, square[k]}};
+        double sum = 0, squares = 0, fourth = 3 * square[k] * square[k] * (1 + 2 * square[k]);
+        ei_rng rng;
+        ei_rng_init(&rng, entropy, 100 + (uint64_t)k);
+        for (int i = 0; i < COUNT; i++) {
+            double x = 2 * ei_arrival_draw(&arrival, &rng) - 1;
+            sum += x;
+            squares += x * x;
+        }
+        CHECK(fabs(sum / COUNT) < 6 * sqrt(square[k] / COUNT));
+        CHECK(fabs(squares / COUNT - square[k]) < 6 * sqrt((fourth - square[k] * square[k]) / COUNT));
+    }
+}
+
+static void test_arrivals_out_of_range(void) {
+    const double rates[] = {0, 3}, generator[] = {-1, 1, 2, -2}, law[] = {2.0 / 3, 1.0 / 3},
+                 wrong[] = {0.5, 0.5}, intervals[] = {0, 1, 0.5}, above[] = {1, 0.5}, rising[] = {0.5, 1};
+    ei_arrival good = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+                       .count = 2,
+                       .rates = rates,
+                       .generator = generator,
+                       .stationary = law};
+    CHECK_RELATIVE(ei_arrival_mean(&good), 1, 1e-15);
+    CHECK(!ei_arrival_is_renewal(&good));
+    ei_arrival bad = good;
+    bad.stationary = wrong;
+    CHECK(isnan(ei_arrival_mean(&bad)));
+    bad = good;
+    bad.generator = rates;
+    CHECK(isnan(ei_arrival_mean(&bad)));
+    bad = good;
+    bad.count = 0;
+    CHECK(isnan(ei_arrival_mean(&bad)));
+    good = (ei_arrival){.kind = EI_ARRIVAL_RECORDED, .count = 3, .intervals = intervals};
+    CHECK_RELATIVE(ei_arrival_mean(&good), 0.5, 1e-15);
+    good.count = 1;
+    CHECK(isnan(ei_arrival_mean(&good)));
+    good = (ei_arrival){.kind = EI_ARRIVAL_POISSON, .parameter = {2}, .batch_limit = 2, .batch_above = above};
+    CHECK_RELATIVE(ei_arrival_mean(&good), 0.5 / 1.5, 1e-15);
+    good.batch_above = rising;
+    CHECK(isnan(ei_arrival_mean(&good)));
+    good = (ei_arrival){.kind = EI_ARRIVAL_GAMMA, .parameter = {2, 1e4}};
+    CHECK(isnan(ei_arrival_mean(&good)));
+}
+
 static uint64_t digest(uint64_t hash, const void *data, size_t size) {
     for (size_t i = 0; i < size; i++)
         hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
@@ -229,6 +287,9 @@ static void test_table_is_the_quantile(void) {
 int main(void) {
     test_table_is_the_quantile();
     test_log2();
+    test_exp2();
+    test_gamma_intervals();
+    test_arrivals_out_of_range();
     test_bits_are_even();
     test_uniforms_fill_the_square();
     test_lanes_are_streams();

@@ -4,16 +4,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.model import Pipeline
+from edgeinfer.model import ArrivalProcess, Pipeline, Poisson
 
 
 def check_pipeline(pipeline: Any) -> Pipeline:
     if not isinstance(pipeline, Pipeline):
         raise ValueError(f"pipeline = {pipeline!r}: must be a Pipeline")
     return pipeline
+
+
+def poisson_rate(arrival_rate: ArrayLike | ArrivalProcess) -> Any:
+    """The rate of Poisson arrivals, as a number or a process; ValueError for another process."""
+    if isinstance(arrival_rate, ArrivalProcess) and not isinstance(arrival_rate, Poisson):
+        raise ValueError(
+            f"arrival_rate = {type(arrival_rate).__name__}(..): must be a rate or Poisson(rate): what is computed here "
+            "is proved for Poisson arrivals only; `simulate` takes every process"
+        )
+    rate = arrival_rate.rate if isinstance(arrival_rate, Poisson) else arrival_rate
+    return _validate.positive("arrival_rate", rate, "1/s")
 
 
 def elements(

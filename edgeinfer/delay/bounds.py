@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _validate
-from edgeinfer.delay._elements import elements, finish
+from edgeinfer.delay._elements import elements, finish, poisson_rate
 from edgeinfer.delay.results import Bracket
-from edgeinfer.model import Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Pipeline, Transfer
 
 MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
 
 
-def _arguments(arrival_rate: ArrayLike, deadline: ArrayLike) -> dict[str, Any]:
+def _arguments(arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike) -> dict[str, Any]:
     return {
-        "arrival_rate": _validate.positive("arrival_rate", arrival_rate, "1/s"),
+        "arrival_rate": poisson_rate(arrival_rate),
         "deadline": _validate.real("deadline", deadline, 0, infinite=True, unit="s"),
     }
 
@@ -43,7 +43,7 @@ def _grid(pipeline: Pipeline, method: str, slot: float | None, deadline: Any) ->
 
 def violation_bound(
     pipeline: Pipeline,
-    arrival_rate: ArrayLike,
+    arrival_rate: ArrayLike | ArrivalProcess,
     deadline: ArrayLike,
     method: str = "bracket",
     *,
@@ -104,7 +104,7 @@ def violation_bound(
     return finish(result, shape)
 
 
-def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike, deadline: ArrayLike) -> Bracket:
+def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike) -> Bracket:
     """Certified two-sided bracket of the probability that the sojourn time exceeds a deadline.
 
     Parameters

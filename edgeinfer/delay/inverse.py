@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _random, _validate
-from edgeinfer.delay._elements import elements, finish
+from edgeinfer.delay._elements import elements, finish, poisson_rate
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.sampled import Sampler, collect, crossing
-from edgeinfer.model import Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Pipeline, Transfer
 
 _SECTIONS = 16
 _SLOTTED = ("corrected", "printed")
@@ -73,7 +73,7 @@ def _singles(pipeline: Pipeline, **arguments: Any) -> Any:
 
 def deadline_at(
     pipeline: Pipeline,
-    arrival_rate: ArrayLike,
+    arrival_rate: ArrayLike | ArrivalProcess,
     probability: ArrayLike,
     *,
     method: str = "bracket",
@@ -119,7 +119,7 @@ def deadline_at(
     >>> bool(violation_bound(pipeline, 0.2, deadline) <= 1e-3)
     True
     """
-    rate, target = _validate.positive("arrival_rate", arrival_rate, "1/s"), _probability(probability)
+    rate, target = poisson_rate(arrival_rate), _probability(probability)
     options = _sampling(method, sampling)
     if options is not None:
         return _sampled_deadline(pipeline, rate, target, options, tolerance)
@@ -297,7 +297,7 @@ def _sampled_rate(pipeline: Pipeline, limit: Any, target: Any, options: dict[str
 
 def min_bandwidth(
     pipeline: Pipeline,
-    arrival_rate: ArrayLike,
+    arrival_rate: ArrayLike | ArrivalProcess,
     deadline: ArrayLike,
     probability: ArrayLike,
     *,
@@ -338,7 +338,7 @@ def min_bandwidth(
     >>> 1e5 < bandwidth < 1e8
     True
     """
-    rate, limit = _validate.positive("arrival_rate", arrival_rate, "1/s"), _validate.positive("deadline", deadline, "s")
+    rate, limit = poisson_rate(arrival_rate), _validate.positive("deadline", deadline, "s")
     target = _probability(probability)
     options = _sampling(method, sampling)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
-from edgeinfer.delay._elements import check_pipeline, finish
+from edgeinfer.delay._elements import check_pipeline, finish, poisson_rate
 from edgeinfer.delay.results import Bracket, Latency
 from edgeinfer.delay.tandem import tandem_mean
-from edgeinfer.model import Constant, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Constant, Pipeline, Transfer
 
 
 def _means(pipeline: Pipeline, transfer: str) -> tuple[Any, Any]:
@@ -54,7 +54,7 @@ def latency(pipeline: Pipeline, transfer: str = "exact") -> Latency:
 
 
 def mean_sojourn(
-    pipeline: Pipeline, arrival_rate: ArrayLike, transfer: str = "exact", *, service: str = "serial"
+    pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, transfer: str = "exact", *, service: str = "serial"
 ) -> Any:
     """Mean sojourn time, of the serial path or of the tandem.
 
@@ -98,7 +98,7 @@ def mean_sojourn(
     >>> ends.lower_method, bool(1.7 < ends.lower < ends.upper < 1.001 * ends.lower)
     ('queue', True)
     """
-    rate = _validate.positive("arrival_rate", arrival_rate, "1/s")
+    rate = poisson_rate(arrival_rate)
     _validate.choice("service", service, ("serial", "tandem"))
     mean, variance = _means(pipeline, transfer)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _random, _validate
-from edgeinfer.delay._elements import elements, finish
+from edgeinfer.delay._elements import elements, finish, poisson_rate
 from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.simulation import _check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.model import Pipeline
+from edgeinfer.model import ArrivalProcess, Pipeline
 
 
 def _doubt(answer: dict[str, Any], target: float) -> str:
@@ -34,7 +34,7 @@ def _doubt(answer: dict[str, Any], target: float) -> str:
 
 def rare_violation(
     pipeline: Pipeline,
-    arrival_rate: ArrayLike,
+    arrival_rate: ArrayLike | ArrivalProcess,
     deadline: ArrayLike,
     *,
     relative_error: float = 0.01,
@@ -93,7 +93,7 @@ def rare_violation(
     >>> bool(estimate.low < estimate.value < estimate.high < 1e-9)
     True
     """
-    rate = _validate.positive("arrival_rate", arrival_rate, "1/s")
+    rate = poisson_rate(arrival_rate)
     limit = _validate.real("deadline", deadline, 0, unit="s")
     target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)

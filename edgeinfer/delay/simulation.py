@@ -16,7 +16,8 @@ from edgeinfer.delay.errors import LongRunWarning, UnstableError
 from edgeinfer.delay.intervals import batches, dispersion, positive_mean, proportion
 from edgeinfer.delay.results import Simulation
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.model import Pipeline
+from edgeinfer.model import ArrivalProcess, Erlang, Hyperexponential, Periodic, Pipeline, Poisson
+from edgeinfer.model.arrivals import CoreArrival, arrival_process
 
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
 #: From this load on a run that takes longer than LONG seconds is announced.
@@ -27,15 +28,33 @@ def worker_threads(threads: int | None) -> int:
     return len(os.sched_getaffinity(0)) if threads is None else _validate.whole("threads", threads, 1)
 
 
-def core_arrival(kind: str, rate: float, shape: float | None) -> tuple[Any, tuple[float, ...]]:
+def core_arrival(kind: str, rate: float, shape: float | None) -> CoreArrival:
+    """The arrivals that keywords name, as the core takes them."""
+    process = _named(kind, rate, shape)
+    return process._core(process._rows()[0])
+
+
+def _named(kind: str, rate: Any, shape: float | None) -> ArrivalProcess:
+    if kind == "deterministic":
+        return Periodic(1 / np.asarray(rate))
     if kind == "erlang":
-        return kind, (rate, float(_validate.whole("arrival_shape", 2 if shape is None else shape, 1)))
+        return Erlang(rate, _validate.whole("arrival_shape", 2 if shape is None else shape, 1))
     if kind == "hyperexponential":
-        square = _validate.scalar("arrival_shape", 4.0 if shape is None else shape, 1)
-        # Balanced means: each phase carries half of the mean interarrival time.
-        first = (1 + np.sqrt((square - 1) / (square + 1))) / 2
-        return kind, (first, 2 * first * rate, 2 * (1 - first) * rate)
-    return kind, (rate,)
+        return Hyperexponential(rate, _validate.scalar("arrival_shape", 4.0 if shape is None else shape, 1))
+    return Poisson(rate)
+
+
+def _process(arrival_rate: ArrayLike | ArrivalProcess, kind: str, shape: float | None) -> ArrivalProcess:
+    _validate.choice("arrival", kind, ARRIVALS)
+    process = arrival_process(arrival_rate)
+    if not isinstance(arrival_rate, ArrivalProcess):
+        return _named(kind, process.mean_rate, shape)
+    if kind != "poisson" or shape is not None:
+        raise ValueError(
+            f"arrival = {kind!r}, arrival_shape = {shape!r}: must be left out where arrival_rate is a process; "
+            f"arrival_rate = {type(arrival_rate).__name__}(..) says it all"
+        )
+    return process
 
 
 def _check_loads(function: str, pipeline: Pipeline, stages: _core.Stages, rates: Any, serial: bool) -> float:
@@ -63,12 +82,11 @@ class _Theory:
 
 def squared_variation(arrival: str, shape: float | None) -> float:
     """Squared coefficient of variation of the interarrival times of one of `ARRIVALS`."""
-    return {"poisson": 1.0, "deterministic": 0.0, "erlang": 1 / (shape or 2), "hyperexponential": shape or 4.0}[arrival]
+    return float(_named(arrival, 1.0, shape).index_of_dispersion)
 
 
-def _theory(stages: _core.Stages, rate: float, serial: bool, arrival: str, shape: float | None) -> _Theory:
+def _theory(stages: _core.Stages, rate: float, serial: bool, square: float) -> _Theory:
     means, variances = _core.service_moments(stages)
-    square = squared_variation(arrival, shape)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         service = np.where(means > 0, variances / means**2, 0)
         whole = variances.sum() / means.sum() ** 2 if means.any() else 0.0
@@ -235,7 +253,7 @@ class _Results:
 
 def simulate(
     pipeline: Pipeline,
-    arrival_rate: ArrayLike,
+    arrival_rate: ArrayLike | ArrivalProcess,
     deadlines: ArrayLike,
     *,
     jobs: int = 100_000,
@@ -254,8 +272,9 @@ def simulate(
     Parameters
     ----------
     pipeline : Pipeline
-    arrival_rate : (...,) array_like, 1/s
-        Mean rate of the arrivals, > 0.
+    arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
+        Mean rate of Poisson arrivals, > 0; or any other process: `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`,
+        `MarkovModulated`, `Batch`, `Recorded`.
     deadlines : (...,) array_like, s
         >= 0. Deadlines of one pipeline and rate share one run.
     jobs, replications : int
@@ -267,7 +286,7 @@ def simulate(
     threads : int, optional
         By default the cores that the process may use.
     arrival : {"poisson", "deterministic", "erlang", "hyperexponential"}
-        Renewal process of the arrivals.
+        Renewal process of the arrivals, where `arrival_rate` is a rate.
     arrival_shape : float, optional
         Phases of "erlang" (2 by default), or squared coefficient of variation >= 1 of "hyperexponential"
         with balanced means (4 by default).
@@ -317,33 +336,36 @@ def simulate(
     >>> bool(run.mean.low[0, 2] < run.mean.value[0, 2] < run.mean.high[0, 2])
     True
     """
-    rate = _validate.positive("arrival_rate", arrival_rate, "1/s")
+    process = _process(arrival_rate, arrival, arrival_shape)
     limit = _validate.real("deadlines", deadlines, 0, infinite=True, unit="s")
     jobs, replications = _validate.whole("jobs", jobs, 1), _validate.whole("replications", replications, 1)
     _validate.choice("service", service, ("tandem", "serial"))
-    _validate.choice("arrival", arrival, ARRIVALS)
     _validate.choice("link", link, ("table", "slots", "wall_clock"))
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     workers = worker_threads(threads)
     if warmup is not None:
         warmup = _validate.whole("warmup", warmup, 0)
-    shape, walk = elements(pipeline, arrival_rate=rate, deadlines=limit)
+    # Elements of one process share a run.
+    rows, place = np.unique(process._rows(), axis=0, return_inverse=True)
+    rate_of = np.array([process._rate(row) for row in rows])
+    shape, walk = elements(pipeline, arrival_rate=place.reshape(process.shape), deadlines=limit)
     width = len(pipeline)
     results = _Results(int(np.prod(shape)), width, jobs, replications, confidence)
     sequence = _random.seed_sequence(rng)
-    for stages, where, (rates, limits) in walk:
+    for stages, where, (places, limits) in walk:
+        rates = rate_of[places.astype(np.intp)]
         largest = _check_loads("simulate", pipeline, stages, rates, service == "serial")
-        for value in np.unique(rates):
-            at = where[rates == value]
-            load = float(value) * largest
+        for value in np.unique(places):
+            at, row, rate = where[places == value], rows[int(value)], float(rate_of[int(value)])
+            load = rate * largest
             skipped = _default_warmup(load) if warmup is None else warmup
             with np.errstate(all="ignore"):  # rates and times near the ends of the range of double
-                theory = _theory(stages, float(value), service == "serial", arrival, arrival_shape)
+                theory = _theory(stages, rate, service == "serial", process._dispersion(row))
             run = partial(
                 _run,
                 stages,
-                core_arrival(arrival, float(value), arrival_shape),
-                limits[rates == value],
+                process._core(row),
+                limits[places == value],
                 service,
                 link,
                 _random.entropy_words(sequence, len(results.parts)),

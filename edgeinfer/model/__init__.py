@@ -1,5 +1,16 @@
-"""What the system is: links, nodes, cascades, pipelines and paradigms."""
+"""What the system is: arrivals, links, nodes, cascades, pipelines and paradigms."""
 
+from edgeinfer.model.arrivals import (
+    ArrivalProcess,
+    Batch,
+    Erlang,
+    Gamma,
+    Hyperexponential,
+    MarkovModulated,
+    Periodic,
+    Poisson,
+    Recorded,
+)
 from edgeinfer.model.cascades import Cascade
 from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Rician
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
@@ -17,19 +28,28 @@ from edgeinfer.model.pipelines import (
 )
 
 __all__ = [
+    "ArrivalProcess",
+    "Batch",
     "BestOf",
     "Cascade",
     "Compute",
     "Constant",
+    "Erlang",
     "Exponential",
     "FadingLink",
+    "Gamma",
+    "Hyperexponential",
+    "MarkovModulated",
     "MaximalRatio",
     "Measured",
     "Nakagami",
     "Node",
+    "Periodic",
     "Pipeline",
+    "Poisson",
     "Rayleigh",
     "RayleighLink",
+    "Recorded",
     "Rician",
     "Transfer",
     "TransferTime",
