@@ -82,7 +82,8 @@ static void count_class(ei_cell_state *self, uint32_t terminal, double time, siz
 /* The answer is there. */
 static void finish(ei_cell_state *self, const ei_request *request, double time) {
     ei_terminal *terminal = &self->terminals[request->terminal];
-    count(self, at_stage(self, request)->row, time, time - request->born, 0);
+    if (self->model->classes[terminal->class_index].fallback_count > 0)
+        count(self, at_stage(self, request)->row, time, time - request->born, 0);
     if (ei_cell_batch(self, time) < self->model->batches) {
         terminal->answers += 1;
         terminal->sojourns += time - request->born;
@@ -286,7 +287,9 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
                             .free_request = EI_NOBODY,
                             .start = model->warmup,
                             .end = model->warmup + model->duration,
+                            .length = model->duration / (double)model->batches,
                             .per_batch = (double)model->batches / model->duration,
+                            .batch_from = INFINITY,
                             .row_width = EI_SUMS + model->deadline_count};
     self->batch_width = context->rows * self->row_width;
     self->rows = result->rows + at * self->batch_width;
@@ -343,6 +346,23 @@ static void sum_fairness(const ei_cell_state *self, double *fairness) {
     }
 }
 
+/* Where there is no fallback, the end is the last stage's. */
+static void copy_ends(ei_cell_state *self) {
+    for (size_t c = 0, row = 0; c < self->model->class_count; c++) {
+        const ei_cell_class *class = &self->model->classes[c];
+        row += class->stage_count + class->fallback_count;
+        for (size_t b = 0; class->fallback_count == 0 && b < self->model->batches; b++) {
+            double *end = self->rows + b * self->batch_width + row * self->row_width;
+            memcpy(end, end - self->row_width, self->row_width * sizeof *end);
+            end[EI_SUM_WAITING] = end[EI_SUM_BUSY] = 0;
+        }
+        uint64_t *bins = self->histogram + row * EI_CELL_BINS;
+        if (class->fallback_count == 0)
+            memcpy(bins, bins - EI_CELL_BINS, EI_CELL_BINS * sizeof *bins);
+        row++;
+    }
+}
+
 static int replicate(void *argument, size_t replication, ei_parallel *run) {
     const run_context *context = argument;
     const ei_cell *model = context->model;
@@ -351,6 +371,7 @@ static int replicate(void *argument, size_t replication, ei_parallel *run) {
     if (status == EI_OK)
         status = follow(&state, run);
     if (status == EI_OK) {
+        copy_ends(&state);
         sum_fairness(&state, context->result->fairness + replication * model->class_count * EI_FAIR_SUMS);
         for (size_t i = 0; i < context->rows * EI_CELL_BINS; i++)
             if (state.histogram[i] > 0)

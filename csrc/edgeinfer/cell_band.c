@@ -63,13 +63,13 @@ static double *band_sums(const ei_cell_state *cell, const ei_band_state *band) {
     return cell->band_sums + (size_t)(band - cell->bands) * EI_BAND_SUMS;
 }
 
-static void count_slot(const ei_cell_state *cell, const ei_band_state *band, double time) {
+static void count_slot(ei_cell_state *cell, const ei_band_state *band, double time) {
     const size_t batch = ei_cell_batch(cell, time);
     if (batch < cell->model->batches)
         band_sums(cell, band)[batch * cell->model->band_count * EI_BAND_SUMS + EI_BAND_SLOTS]++;
 }
 
-static void count_use(const ei_cell_state *cell, const ei_band_state *band, double from, double to) {
+static void count_use(ei_cell_state *cell, const ei_band_state *band, double from, double to) {
     ei_cell_add_busy(cell, band_sums(cell, band) + EI_BAND_BUSY, cell->model->band_count * EI_BAND_SUMS, from,
                      to, 1);
 }

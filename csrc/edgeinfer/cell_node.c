@@ -37,7 +37,7 @@ static double *node_sums(const ei_cell_state *cell, size_t index) {
 }
 
 /* A batch of `size` requests serves from `from` to `to` on one server. */
-static void count_batch(const ei_cell_state *cell, size_t index, size_t size, double from, double to) {
+static void count_batch(ei_cell_state *cell, size_t index, size_t size, double from, double to) {
     const size_t stride = cell->model->node_count * EI_NODE_SUMS, batch = ei_cell_batch(cell, to);
     double *sums = node_sums(cell, index);
     ei_cell_add_busy(cell, sums + EI_NODE_BUSY, stride, from, to, 1);

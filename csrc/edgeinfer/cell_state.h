@@ -87,38 +87,47 @@ typedef struct {
     size_t capacity, present;
     uint32_t free_request;
     uint64_t order;
-    double now, start, end, per_batch;              /* the window, and 1 / length of a batch */
+    double now, start, end;      /* the window */
+    double length, per_batch;    /* of a batch, s, and 1 / that */
+    double batch_from, batch_to; /* of the batch that times were last in */
+    size_t batch;
     size_t row_width, batch_width;                  /* numbers of a row, and of all rows in a batch */
     double *rows, *classes, *node_sums, *band_sums; /* of this replication */
     uint64_t *histogram;
 } ei_cell_state;
 
 /* Batch of a time, or the number of batches outside the window. */
-static inline size_t ei_cell_batch(const ei_cell_state *self, double time) {
+static inline size_t ei_cell_batch(ei_cell_state *self, double time) {
+    if (time >= self->batch_from && time < self->batch_to)
+        return self->batch;
     if (!(time >= self->start && time < self->end))
         return self->model->batches;
     size_t batch = (size_t)((time - self->start) * self->per_batch);
-    return batch < self->model->batches ? batch : self->model->batches - 1;
+    batch = batch < self->model->batches ? batch : self->model->batches - 1;
+    self->batch = batch;
+    self->batch_from = self->start + (double)batch * self->length;
+    self->batch_to =
+        self->batch_from + self->length < self->end ? self->batch_from + self->length : self->end;
+    return batch;
 }
 
 /* Adds `amount` a second of [from, to] to sum[batch * stride]. */
-static inline void ei_cell_add_busy(const ei_cell_state *self, double *sum, size_t stride, double from,
-                                    double to, double amount) {
+static inline void ei_cell_add_busy(ei_cell_state *self, double *sum, size_t stride, double from, double to,
+                                    double amount) {
+    if (from >= self->batch_from && to < self->batch_to) {
+        sum[self->batch * stride] += (to - from) * amount;
+        return;
+    }
     from = from > self->start ? from : self->start;
     to = to < self->end ? to : self->end;
-    if (!(to > from))
-        return;
-    size_t batch = ei_cell_batch(self, from);
-    for (;; batch++) {
-        double edge = self->start + (double)(batch + 1) / self->per_batch;
-        if (edge >= to || batch + 1 >= self->model->batches) {
-            sum[batch * stride] += (to - from) * amount;
-            return;
-        }
-        if (edge > from) {
-            sum[batch * stride] += (edge - from) * amount;
-            from = edge;
-        }
+    while (to > from) {
+        const size_t batch = ei_cell_batch(self, from);
+        /* By rounding, a time may lie a hair behind the end of its batch. */
+        double edge =
+            batch + 1 < self->model->batches ? self->start + (double)(batch + 1) * self->length : to;
+        edge = edge > from && edge < to ? edge : to;
+        sum[batch * stride] += (edge - from) * amount;
+        from = edge;
     }
 }
 

@@ -26,7 +26,7 @@ static inline void ei_heap_free(ei_heap *self) {
 }
 
 static inline int ei_heap_before(const ei_heap_entry *a, const ei_heap_entry *b) {
-    return a->key < b->key || (a->key == b->key && a->order < b->order);
+    return (a->key < b->key) | ((a->key == b->key) & (a->order < b->order));
 }
 
 /* Sinks `entry` from the first place. */
@@ -35,12 +35,19 @@ static inline void ei_heap_sink(ei_heap *self, ei_heap_entry entry) {
     const size_t count = self->count;
     size_t at = 0;
     for (;;) {
-        size_t child = 4 * at + 1, least = child;
-        if (child >= count)
+        const size_t child = 4 * at + 1;
+        size_t least = child;
+        if (child + 4 <= count) {
+            /* In pairs, so that the comparisons do not wait for each other. */
+            const size_t left = child + (size_t)ei_heap_before(&entries[child + 1], &entries[child]),
+                         right = child + 2 + (size_t)ei_heap_before(&entries[child + 3], &entries[child + 2]);
+            least = ei_heap_before(&entries[right], &entries[left]) ? right : left;
+        } else if (child < count) {
+            for (size_t i = child + 1; i < count; i++)
+                least = ei_heap_before(&entries[i], &entries[least]) ? i : least;
+        } else {
             break;
-        const size_t end = child + 4 < count ? child + 4 : count;
-        for (size_t i = child + 1; i < end; i++)
-            least = ei_heap_before(&entries[i], &entries[least]) ? i : least;
+        }
         if (!ei_heap_before(&entries[least], &entry))
             break;
         entries[at] = entries[least];
