@@ -12,15 +12,9 @@ static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
                           &deadline_object) ||
         ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
-    rates = (PyArrayObject *)PyArray_FROMANY(rate_object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
-    deadlines = (PyArrayObject *)PyArray_FROMANY(deadline_object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
-    if (rates == NULL || deadlines == NULL)
+    if (ei_read_elements(rate_object, deadline_object, &rates, &deadlines) < 0)
         goto out;
     npy_intp count = PyArray_SIZE(rates);
-    if (count != PyArray_SIZE(deadlines)) {
-        PyErr_SetString(PyExc_ValueError, "arrival_rate and deadline must have one length");
-        goto out;
-    }
     lower = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
     upper = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
     lower_method = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_UINT8);

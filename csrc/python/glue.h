@@ -55,6 +55,11 @@ int ei_read_entropy(PyObject *object, uint64_t entropy[4]);
 int ei_read_choice(const char *name, const char *value, const char *const choices[], int count);
 int ei_read_arrival(PyObject *object, ei_arrival *arrival);
 
+/* Two arrays of float64 of one length: 0, or -1 with an exception set; new references or NULL, the caller's.
+ */
+int ei_read_elements(PyObject *rate_object, PyObject *deadline_object, PyArrayObject **rates,
+                     PyArrayObject **deadlines);
+
 /* The law inside a _core.Transfer object (borrowed), or NULL with TypeError set. */
 const ei_transfer *ei_transfer_of(PyObject *object);
 

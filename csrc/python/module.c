@@ -32,6 +32,19 @@ ei_monitor ei_python_monitor(void) {
     return (ei_monitor){.poll = poll_signals, .context = NULL};
 }
 
+int ei_read_elements(PyObject *rate_object, PyObject *deadline_object, PyArrayObject **rates,
+                     PyArrayObject **deadlines) {
+    *rates = (PyArrayObject *)PyArray_FROMANY(rate_object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
+    *deadlines = (PyArrayObject *)PyArray_FROMANY(deadline_object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
+    if (*rates == NULL || *deadlines == NULL)
+        return -1;
+    if (PyArray_SIZE(*rates) != PyArray_SIZE(*deadlines)) {
+        PyErr_SetString(PyExc_ValueError, "arrival_rate and deadline must have one length");
+        return -1;
+    }
+    return 0;
+}
+
 static int execute(PyObject *module) {
     static int (*const topics[])(PyObject *) = {ei_add_fading, ei_add_transfer, ei_add_service,
                                                 ei_add_bound,  ei_add_bracket,  ei_add_simulation,

@@ -103,7 +103,7 @@ def feeds_that_run(
     run : callable
         Of feeds; ValueError where the network does not run.
     inputs, given, seed, fills
-        As for `made_up`.
+        They are as for `made_up`.
 
     Raises
     ------

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -249,3 +250,17 @@ def _tensors(holder: Any) -> Iterator[Any]:
             yield from (sparse.values, sparse.indices)
         for body in (attribute.g, *attribute.graphs):
             yield from _tensors(body)
+
+
+@contextmanager
+def stored_data(path: str | Path, form: Any, what: str) -> Iterator[dict[str, Any]]:
+    """What a JSON file of this format holds; ValueError with its name for all that is wrong with it, also within the
+    block: it is not `what` it should be.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if data["format"] != form:
+            raise ValueError(f"format = {data['format']!r}: must be {form}")
+        yield data
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise ValueError(f"{path}: not {what}: {error!r}") from error

@@ -20,6 +20,7 @@ from edgeinfer._files import replacing
 from edgeinfer.model import Node
 from edgeinfer.network.bodies import within
 from edgeinfer.network.feeds import feeds_that_run
+from edgeinfer.network.files import stored_data
 from edgeinfer.network.graphs import Graph, Operation, Tensor, read_graph
 from edgeinfer.network.loading import load_model, save_model
 from edgeinfer.network.machine import machine
@@ -149,10 +150,7 @@ class NetworkProfile(_validate.Frozen):
         ValueError
             Naming the file and what is wrong with it.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if data["format"] != FORMAT:
-                raise ValueError(f"format = {data['format']!r}: must be {FORMAT}")
+        with stored_data(path, FORMAT, "a network's profile") as data:
             stored = data.pop("graph")
             tensors = [Tensor(**tensor | {"shape": tuple(tensor["shape"])}) for tensor in stored["tensors"]]
             operations = [
@@ -177,8 +175,6 @@ class NetworkProfile(_validate.Frozen):
                 raise ValueError("tensors: must be those of the operations and the inputs")
             graph = graph.with_state(stored.get("state", {})).with_wire(stored.get("wire", {}))
             return cls(graph, **{name: data[name] for name in cls.__dataclass_fields__ if name != "graph"})
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise ValueError(f"{path}: not a network's profile: {error!r}") from error
 
 
 def profile_network(

@@ -17,6 +17,7 @@ from edgeinfer._files import replacing
 from edgeinfer.bridge.cascade.packing import pack, unpack
 from edgeinfer.bridge.cascade.runtime import GenerativeCascade
 from edgeinfer.model import Cascade, Measured, Node, Pipeline, RayleighLink, Transfer
+from edgeinfer.network.files import stored_data
 from edgeinfer.network.machine import machine
 from edgeinfer.network.sessions import Progress
 
@@ -159,14 +160,9 @@ class Profile(_validate.Frozen):
         ValueError
             Naming the file and what is wrong with it.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if data["format"] != FORMAT:
-                raise ValueError(f"format = {data['format']!r}: must be {FORMAT}")
+        with stored_data(path, FORMAT, "a profile") as data:
             values = {name: data[name] for name in cls.__dataclass_fields__}
             return cls(**values | {"costs": Cascade(**values["costs"])})
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise ValueError(f"{path}: not a profile: {error!r}") from error
 
 
 _ARRAYS = ("prior", "decode", "prior_inference", "decode_inference")
@@ -211,7 +207,7 @@ def profile(
     seed : int
         Of the first request; the next ones count up.
     wire, guidance, sampler : optional
-        As for `GenerativeCascade.generate`.
+        They are as for `GenerativeCascade.generate`.
     progress : callable, optional
         progress(done, total) after each request, warm-up included.
 

@@ -32,6 +32,7 @@ class Airtime:
 
     Examples
     --------
+    >>> from edgeinfer import RayleighLink
     >>> link = RayleighLink(10e6, 31, -100, 128.1, 0.01)
     >>> airtime = Airtime(link, seed=1)
     >>> first = airtime.finish(1.0486e6, now=5.0)

@@ -93,6 +93,7 @@ class Shaper:
 
     Examples
     --------
+    >>> from edgeinfer import RayleighLink
     >>> shaper = Shaper(("127.0.0.1", 0), ("127.0.0.1", 9), RayleighLink(10e6, 31, -100, 128.1, 0.01))
     >>> shaper.port > 0
     True
