@@ -202,7 +202,7 @@ def min_servers(
     Parameters
     ----------
     cell, deadline, probability, method, options
-        As for `max_terminals`.
+        They are as for `max_terminals`.
     edge : int
         Which of the cell's edges.
     most : int
@@ -262,7 +262,7 @@ def min_bandwidth(
     Parameters
     ----------
     cell, deadline, probability, method, options
-        As for `max_terminals`.
+        They are as for `max_terminals`.
     band : {"uplink", "downlink"}
         Which the cell must have.
     tolerance : float

@@ -164,7 +164,7 @@ class Terminals(_validate.Value):
     arrival : {"poisson", "deterministic", "erlang", "hyperexponential"}
         Of each terminal, independent of the others'; "deterministic" ones at random phases.
     arrival_shape : float, optional
-        As for `simulate`.
+        It is as for `simulate`.
     priority : float
         The lower the sooner, at "priority" nodes.
     weight : float

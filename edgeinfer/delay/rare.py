@@ -60,7 +60,7 @@ def rare_violation(
     relative_error : float
         Standard error over value at which to stop, in (0, 1).
     rng, threads : optional
-        As for `simulate`.
+        They are as for `simulate`.
     confidence : float
         Of the interval, in (0, 1).
     max_replications : float

@@ -86,7 +86,7 @@ def criterion_values(
     deadline : (...,) array_like, s
         For "violation".
     method : str
-        As for `violation_bound`.
+        It is as for `violation_bound`.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def best_paradigm(scenario: Any, criterion: str = "latency", *, deadline: Any = 
     ----------
     scenario : Scenario
     criterion, deadline, method
-        As for `criterion_values`.
+        They are as for `criterion_values`.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def dominance(
         Scenario fields and their values.
     deadline : float, s
     method : str
-        As for `violation_bound`.
+        It is as for `violation_bound`.
 
     Returns
     -------

@@ -147,7 +147,7 @@ def kid(
         The value is the mean over that many random subsets of that size, drawn without replacement; n, m >=
         subset_size. With subsets = 0 it is the estimate from all samples at once, to which that mean converges.
     groups, confidence, resamples, rng
-        As for `fid`.
+        They are as for `fid`.
 
     Returns
     -------

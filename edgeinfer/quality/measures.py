@@ -49,7 +49,7 @@ class SetMeasure:
     Attributes
     ----------
     name, units, better, identity
-        As for `ImageMeasure`.
+        They are as for `ImageMeasure`.
     features : callable
         features(images) -> (n, d) array.
     distance : callable

@@ -33,7 +33,7 @@ def clip_score(
     groups : (n,) array_like, optional
         Labels of pairs that are drawn together, such as the caption.
     confidence, resamples, rng
-        As for `fid`.
+        They are as for `fid`.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def lpips(
         Whether the norm is sqrt(sum u^2 + epsilon), as in torchmetrics (epsilon 1e-8), or sqrt(sum u^2) + epsilon, as
         in lpips and torch-fidelity (epsilon 1e-10).
     groups, confidence, resamples, rng
-        As for `clip_score`.
+        They are as for `clip_score`.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def mean_score(
     scores : (n,) array_like
         Finite.
     groups, confidence, resamples, rng
-        As for `clip_score`.
+        They are as for `clip_score`.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def psnr(
     data_range : float
         > 0: between the least and the greatest value a pixel may have.
     groups, confidence, resamples, rng
-        As for `clip_score`.
+        They are as for `clip_score`.
 
     Returns
     -------
@@ -259,7 +259,7 @@ def attribute_accuracy(
     labels : mapping of str to (n,) array_like of int
         Class of each head, or -1 where the caption leaves it open.
     groups, confidence, resamples, rng
-        As for `clip_score`.
+        They are as for `clip_score`.
 
     Returns
     -------

@@ -113,7 +113,7 @@ def lloyd_max(samples: ArrayLike, bits: int) -> Quantiser:
     Parameters
     ----------
     samples, bits
-        As for `uniform`.
+        They are as for `uniform`.
 
     Examples
     --------

@@ -60,7 +60,7 @@ class AdaptiveCut:
     factor : float
         Of the band: from rate / factor to rate * factor. > 1.
     weight : float
-        As for `LinkRate`.
+        It is as for `LinkRate`.
 
     Attributes
     ----------

@@ -171,7 +171,7 @@ def spatial_tiles(
     rows, columns : int
         Of the grid, >= 1 and at most the output's sizes.
     shapes : mapping, optional
-        As for `read_graph`.
+        It is as for `read_graph`.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def channel_tiles(
     parts : int
         In [1, channels], or [1, groups] where there are groups.
     shapes : mapping, optional
-        As for `read_graph`.
+        It is as for `read_graph`.
 
     Returns
     -------
@@ -278,13 +278,13 @@ def best_tiling(
     Parameters
     ----------
     model, operations, shapes
-        As for `spatial_tiles`.
+        They are as for `spatial_tiles`.
     workers : int
         >= 1.
     node : Node
         Each of them.
     rate : float, bit/s
-        As for `Tiling.time`.
+        It is as for `Tiling.time`.
 
     Returns
     -------

@@ -51,7 +51,7 @@ def measure_load(
     Parameters
     ----------
     folder, out
-        As for `measure`.
+        They are as for `measure`.
     requests, profile_requests : int
         Of each run, >= 2.
     loads : sequence of float

@@ -27,7 +27,7 @@ def record_trace(
     Parameters
     ----------
     folder, out
-        As for `measure`.
+        They are as for `measure`.
     caption : str
     prior_steps, decode_steps : int
         Asked of the edge.
@@ -71,7 +71,7 @@ def record_profile(
     Parameters
     ----------
     folder, out
-        As for `measure`.
+        They are as for `measure`.
     prior_steps, decode_steps : int
 
     Returns
