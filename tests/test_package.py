@@ -219,3 +219,17 @@ def test_an_unbuilt_checkout_says_so(tmp_path):
         last = run.stderr.strip().splitlines()[-1]
         assert run.returncode == 1 and last.startswith("ImportError: edgeinfer: "), run.stderr
         assert str(tmp_path) in last and "not built" in last and f"pip install --editable {tmp_path}" in last
+
+
+@pytest.mark.process
+def test_the_map_names_commits_that_are_there():
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=ROOT.parent, capture_output=True, text=True).stdout
+
+    if shutil.which("git") is None or git("rev-parse", "--is-shallow-repository").strip() != "false":
+        pytest.skip("no history")
+    subjects = git("log", "--format=%s").splitlines()
+    rows = re.findall(r'^\|.*\| "(.*)" \|$', (ROOT.parent / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert len(rows) > 8
+    for row in rows:
+        assert any(subject.startswith(row) for subject in subjects), row
