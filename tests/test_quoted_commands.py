@@ -96,7 +96,7 @@ def check(arguments, whole):
 def folder(tmp_path, monkeypatch):
     """Where the files are that commands name."""
     monkeypatch.chdir(tmp_path)
-    for name in ("model.onnx", "profile.json"):
+    for name in ("model.onnx", "profile.json", "chunks.npz"):
         Path(name).touch()
 
 
