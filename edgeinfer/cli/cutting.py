@@ -129,8 +129,6 @@ def cut_command(
     cuts = best, *_ = found(network)
     show([_cut_row(cut, objective if cut is best else "", effect) for cut in cuts], form)
     if out is not None:
-        if state:
-            raise click.UsageError("--out: not with state, which parts do not keep; --state none: as plain inputs")
         bridge.write_parts(model, best, out, {name: graph.tensors[name].shape for name in graph.inputs})
     if drawing is not None:
         _draw(best, drawing)

@@ -85,6 +85,20 @@ def widen(packed: NDArray[Any], scale: float, offset: float, dtype: str) -> NDAr
     return np.asarray(values, dtype)
 
 
+def crossed(values: NDArray[Any], wire: str) -> NDArray[Any]:
+    """What arrives of a tensor that is sent in a type of `WIRES`: as it is where that type cannot hold it.
+
+    Examples
+    --------
+    >>> crossed(np.float32([2049, 1e5]), "float16"), crossed(np.float32([2049]), "float16")
+    (array([  2049., 100000.], dtype=float32), array([2048.], dtype=float32))
+    """
+    try:
+        return widen(*narrow(values, wire), str(values.dtype))
+    except ValueError:
+        return values
+
+
 def check_wire(tensors: Mapping[str, Any], wire: Mapping[str, str]) -> dict[str, str]:
     """Wire types by tensor; ValueError for what is no tensor or no type."""
     for name, kind in wire.items():

@@ -195,6 +195,8 @@ def test_state_on_the_command_line(tmp_path):
     for pair, text in [("hn", "must be OUT=IN"), ("hn=z", "'z' must be an input: 'x', 'h'")]:
         failed = cut("--state", pair)
         assert failed.exit_code and text in (failed.output + str(failed.exception))
+    assert cut("--out", str(tmp_path / "parts")).exit_code == 0
+    assert bridge.Parts(tmp_path / "parts").state == {"hn": "h"}
     profile = str(tmp_path / "profile.json")
     assert cut("--measure", "--profile", profile).exit_code == 0
     read = cut("--profile", profile)
@@ -487,3 +489,35 @@ def test_a_device_that_goes_away_leaves_the_others_their_state(stream, expected)
                 goes.use(bridge.divide(sessions.graph, (1,) * 5))
                 goes.infer({"x": 2 * x})
             np.testing.assert_allclose(stays.infer({"x": x}).outputs["y"], y, rtol=1e-6)
+
+
+@pytest.mark.parametrize("places", [*CUTS, (0, 1, 1, 2, 2), (0, 0, 0, 1, 2), (0, 0, 2, 2, 2)])
+def test_parts_keep_state(places, stream, expected, tmp_path):
+    graph = read_graph(recurrent(), state={"hn": "h"})
+    nodes = tuple(Node(name, 1e9) for name in ("device", "near", "far")[: max(places) + 1 if max(places) else 2])
+    link = RayleighLink.from_snr(1.0, 1e6, 1e-3)
+    links = (link,) * (len(nodes) - 1)
+    bridge.write_parts(recurrent(), bridge.Cut(graph, nodes, links, links, places), tmp_path)
+    parts = bridge.Parts(tmp_path)
+    for _ in range(2):
+        for x, y in zip(stream, expected, strict=True):
+            found = parts.run({"x": x})
+            assert set(found) == {"y"}
+            np.testing.assert_allclose(found["y"], y, rtol=1e-6)
+        parts.restart()
+
+
+def test_a_part_alone_keeps_its_state(stream, expected, tmp_path):
+    graph = read_graph(recurrent(), state={"hn": "h"})
+    nodes, link = (Node("device", 1e9), Node("edge", 1e9)), RayleighLink.from_snr(1.0, 1e6, 1e-3)
+    bridge.write_parts(recurrent(), bridge.Cut(graph, nodes, (link,), (link,), (0, 1, 1, 1, 1)), tmp_path)
+    device, far = bridge.Parts(tmp_path, only=0), bridge.Parts(tmp_path, only=1)
+    for x, y in zip(stream, expected, strict=True):
+        np.testing.assert_allclose(far.step(1, device.step(0, {"x": x}))["y"], y, rtol=1e-6)
+    # What another machine makes has to come.
+    bridge.write_parts(recurrent(), bridge.Cut(graph, nodes, (link,), (link,), (0, 0, 0, 1, 1)), tmp_path)
+    with pytest.raises(ValueError, match="tensors: must have 'h'"):
+        bridge.Parts(tmp_path, only=0).step(0, {"x": stream[0]})
+    far = bridge.Parts(tmp_path, only=1)
+    with pytest.raises(ValueError, match="tensors: must have"):
+        far.step(1, {})

@@ -179,3 +179,21 @@ def test_narrow_tensors_over_the_protocol(wire):
                 connection.ask(connection.infer, message, 10)
     listening.stop(0).wait()
     server.jobs.close()
+
+
+def test_parts_carry_tensors_in_their_types(tmp_path):
+    model = layered(np.random.default_rng(5), [1.0, 2.0])
+    graph = read_graph(model).with_wire({"t1": "int8"})
+    nodes, link = (Node("device", 1e9), Node("edge", 1e9)), RayleighLink.from_snr(1.0, 1e6, 1e-3)
+    bridge.write_parts(model, bridge.Cut(graph, nodes, (link,), (), (0, 0, 1, 1)), tmp_path)
+    (told,) = json.loads((tmp_path / "parts.json").read_text())["links"][0]
+    assert (told["wire"], told["bits"]) == ("int8", 64 * 8 + 64)
+    x = np.random.default_rng(5).standard_normal((1, 64)).astype(np.float32)
+    sessions = bridge.CutSessions(model)
+    middle = sessions.get(("t0",), ("t1",)).run({"t0": x})[0]["t1"]
+    rounded = widen(*narrow(middle, "int8"), "float32")
+    expected = sessions.get(("t1",), ("t2",)).run({"t1": rounded})[0]["t2"]
+    np.testing.assert_allclose(bridge.Parts(tmp_path).run({"t0": x})["t2"], expected, rtol=1e-6)
+    (tmp_path / "parts.json").write_text((tmp_path / "parts.json").read_text().replace('"int8"', '"int7"'))
+    with pytest.raises(ValueError, match="int7"):
+        bridge.Parts(tmp_path)

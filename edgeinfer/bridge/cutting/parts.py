@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer._files import replacing
 from edgeinfer.bridge.cutting.cuts import Cut
+from edgeinfer.network.crossing import WIRES, crossed
 from edgeinfer.network.files import read_json
-from edgeinfer.network.graphs import Tensor, extract, read_graph
+from edgeinfer.network.graphs import Graph, Tensor, extract, read_graph
 from edgeinfer.network.loading import load_model, save_model
 from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
 
@@ -50,6 +51,7 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
     graph = read_graph(model, shapes)
     if not graph.fits(cut.graph):
         raise ValueError(f"model = {graph.name!r}: must be the network that was cut, with the same shapes")
+    graph = cut.graph
     loaded, _ = load_model(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,8 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
         "inputs": list(graph.inputs),
         "outputs": list(graph.outputs),
         "parts": parts,
-        "links": [[_described(graph.tensors[name]) for name in names] for names in cut.crossing],
+        "state": [_described(graph.tensors[taken]) | {"output": given} for given, taken in graph.state.items()],
+        "links": [[_described(graph.tensors[n]) | _wire(graph, n) for n in names] for names in cut.crossing],
         "predicted": {"kind": "derived", "objective": cut.objective, "value": cut.value, "times": list(cut.times)},
     }
     with replacing(folder / MANIFEST) as temporary:
@@ -89,6 +92,11 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
 
 def _described(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "bits": tensor.bits}
+
+
+def _wire(graph: Graph, name: str) -> dict[str, Any]:
+    """The type that a tensor crosses in, where that is not its own."""
+    return {"wire": graph.wire[name], "bits": graph.uplink_bits[name]} if name in graph.wire else {}
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,10 @@ class PartsFile:
     links : tuple of tuple of str
         Tensors that each link carries.
     parts : tuple of (node, file or None, inputs, outputs)
+    state : mapping of str to Tensor
+        Of an output to the input of the next request that it becomes.
+    wire : mapping of str to str
+        Types that tensors cross in, where these are not their own.
     """
 
     name: str
@@ -112,6 +124,8 @@ class PartsFile:
     outputs: tuple[str, ...]
     links: tuple[tuple[str, ...], ...]
     parts: tuple[tuple[str, str | None, tuple[str, ...], tuple[str, ...]], ...]
+    state: Mapping[str, Tensor]
+    wire: Mapping[str, str]
 
 
 def read_parts(folder: str | Path) -> PartsFile:
@@ -129,7 +143,17 @@ def read_parts(folder: str | Path) -> PartsFile:
                 raise ValueError(f"file = {file!r}: must be the name of an ONNX file beside it")
         if not isinstance(data["digest"], str):
             raise ValueError(f"digest = {data['digest']!r}: must be a text")
-        return PartsFile(data["name"], data["digest"], tuple(data["inputs"]), tuple(data["outputs"]), links, parts)
+        state = {
+            told["output"]: Tensor(
+                told["name"], str(np.dtype(told["dtype"])), tuple(map(int, told["shape"])), told["bits"]
+            )
+            for told in data.get("state", ())
+        }
+        wire = {
+            t["name"]: _validate.choice("wire", t["wire"], WIRES) for ts in data["links"] for t in ts if "wire" in t
+        }
+        ends = tuple(data["inputs"]), tuple(data["outputs"])
+        return PartsFile(data["name"], data["digest"], *ends, links, parts, state, wire)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{MANIFEST}: not the parts of a cut: {error!r}") from error
 
@@ -201,7 +225,12 @@ class Parts:
         root, told = Path(folder).resolve(), read_parts(folder)
         self.name, self.inputs, self.outputs, self.links = told.name, told.inputs, told.outputs, told.links
         self.nodes = tuple(node for node, *_ in told.parts)
+        self.state = {given: tensor.name for given, tensor in told.state.items()}
+        self.wire = told.wire
         self._parts = told.parts
+        here = {name for place, part in enumerate(told.parts) if only in (None, place) for name in part[3]}
+        self._zeros = {t.name: np.zeros(t.shape, t.dtype) for given, t in told.state.items() if given in here}
+        self.restart()
         self._sessions: dict[int, Session] = {}
         for place, (_, file, inputs, outputs) in enumerate(told.parts):
             if file is not None and only in (None, place):
@@ -210,36 +239,50 @@ class Parts:
                     raise ValueError(f"{file}: inputs: must be {', '.join(map(repr, inputs))} as in {MANIFEST}")
                 self._sessions[place] = session
 
+    def restart(self) -> None:
+        """Begin anew: state is zeros."""
+        self._kept = dict(self._zeros)
+
     def step(self, place: int, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run one part: what it gives.
+        """Run one part: what it gives, with state that the link behind it carries.
 
         Parameters
         ----------
         place : int
             Of the node in the chain.
         tensors : mapping of str to ndarray
-            What has come over the link before it, or the network's inputs; more does not matter.
+            What has come over the link before it, or the network's inputs; more does not matter. State that a part
+            which is loaded here makes may be left out: it is kept.
         """
         _, file, inputs, _ = self._parts[place]
         if file is None:
             return {}
         if place not in self._sessions:
             raise ValueError(f"place = {place}: must be the part that was loaded")
-        missing = [name for name in inputs if name not in tensors]
+        known = self._kept | dict(tensors)
+        missing = [name for name in inputs if name not in known]
         if missing:
             raise ValueError(f"tensors: must have {', '.join(map(repr, missing))}")
-        return self._sessions[place].run(tensors)[0]
+        given = self._sessions[place].run(known)[0]
+        carried = self.links[place] if place < len(self.links) else ()
+        going = {taken: known[taken] for taken in self.state.values() if taken in carried and taken in known}
+        self._kept |= {taken: given[name] for name, taken in self.state.items() if name in given}
+        return given | going
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """All parts here, one after another, each given only what its link carries: the network's outputs."""
-        missing = [name for name in self.inputs if name not in feeds]
+        """All parts here, one after another, each given only what its link carries: the network's outputs, state apart,
+        which goes from one call to the next unless it is given.
+        """
+        missing = [name for name in self.inputs if name not in feeds and name not in self._kept]
         if missing:
             raise ValueError(f"feeds: must have {', '.join(map(repr, missing))}")
-        carried = {name: np.asarray(feeds[name]) for name in self.inputs}
+        carried = {name: np.asarray(feeds[name]) for name in self.inputs if name in feeds}
+        self._kept |= {name: value for name, value in carried.items() if name in self._kept}
         results: dict[str, NDArray[Any]] = {name: value for name, value in carried.items() if name in self.outputs}
         for place in range(len(self.nodes)):
             given = self.step(place, carried)
             results |= {name: value for name, value in given.items() if name in self.outputs}
             if place < len(self.links):
-                carried = {name: (carried | given)[name] for name in self.links[place]}
-        return {name: results[name] for name in self.outputs}
+                here = self._kept | carried | given
+                carried = {name: crossed(here[name], self.wire.get(name, "float32")) for name in self.links[place]}
+        return {name: results[name] for name in self.outputs if name not in self.state}
