@@ -91,13 +91,13 @@ class NetworkService:
     def check(self, message: Any, stream: bool) -> Task:
         """The session that a cut needs, and its tensors; of a request to prepare, the session and how fast this is."""
         identifier, digest = message.id, self.sessions.graph.digest
-        prepare = tensors.parameters(message).get("prepare")
+        told = tensors.parameters(message)
+        prepare = told.get("prepare")
         if len(identifier) > signalling.IDENTIFIER_LENGTH and not prepare:
             raise ValueError(f"id: {len(identifier)} characters: must be <= {signalling.IDENTIFIER_LENGTH}")
         if message.model_version not in ("", digest):
             text = f"version = {message.model_version[:80]!r}: this edge serves the network of digest {digest!r}"
             raise Refusal("FAILED_PRECONDITION", text)
-        told = tensors.parameters(message)
         sequence, pairs = told_state(told, self.sessions.graph)
         if pairs and told.get("sequence_end"):
             values = self._kept.get(sequence, list(pairs.values()))
