@@ -1,6 +1,7 @@
 """Fails the build where a public name is on no page."""
 
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from sphinx.errors import ExtensionError
@@ -17,6 +18,9 @@ def _check(app: Any, error: Exception | None) -> None:
         module = import_module(f"edgeinfer.{room}")
         for name in module.__all__:
             value = getattr(module, name)
+            if isinstance(value, ModuleType):
+                missing += [f"{value.__name__}.{n}" for n in value.__all__ if f"{value.__name__}.{n}" not in documented]
+                continue
             places = {f"edgeinfer.{room}.{name}", f"{getattr(value, '__module__', '')}.{name}", f"edgeinfer.{name}"}
             places |= {f"edgeinfer.{other}.{name}" for other in ROOMS}
             if places.isdisjoint(documented):

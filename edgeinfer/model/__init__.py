@@ -1,5 +1,6 @@
 """What the system is: arrivals, links, nodes, cascades, pipelines and paradigms."""
 
+from edgeinfer.model import path_loss
 from edgeinfer.model.arrivals import (
     ArrivalProcess,
     Batch,
@@ -55,5 +56,6 @@ __all__ = [
     "TransferTime",
     "device_only",
     "edge_only",
+    "path_loss",
     "split",
 ]
