@@ -43,6 +43,8 @@ def values():
             *PIPELINE,
             ei.Exponential([0.1, 0.2], "e"),
             ei.Constant([0.1, 0.2], "c"),
+            *(ei.Rayleigh(), ei.Nakagami([0.5, 2.0]), ei.Rician([1.0, 2.0]), ei.MaximalRatio([1, 2])),
+            *(ei.BestOf([1, 2]), ei.FadingLink.from_snr([1.0, 2.0], 1e6, 0.01, fading=ei.Rician([1.0, 2.0]))),
             ei.Measured([0.2, 0.1], "m"),
         ),
         paper.scenario().cascade,

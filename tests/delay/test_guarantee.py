@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+
+
+def covered(samples, confidence):
+    """Whether the uniform law on [0, 1] lies between the slowest and the fastest law of the band."""
+    stage = ei.Measured(samples, "x", confidence=confidence, longest=1.0)
+    n = len(samples)
+    slow, fast = stage.slowest().samples, stage.fastest().samples
+    below, upto = np.arange(n) / n, np.arange(1, n + 1) / n
+    # At each jump, the cdf of the slow law is the larger after it, that of the fast one the smaller before it.
+    return bool((upto[slow < 1] <= slow[slow < 1] + 1e-12).all() and (below >= fast - 1e-12).all())
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_a_thousand_studies_are_covered_as_often_as_is_said(confidence):
+    rng = np.random.default_rng(7)
+    sizes = np.rint(10 ** rng.uniform(2, 5, 1000)).astype(int)
+    hits = sum(covered(rng.random(n), confidence) for n in sizes)
+    # At exactly the stated coverage, fewer hits than that by 4 standard deviations have probability below 1e-4.
+    assert hits >= 1000 * confidence - 4 * np.sqrt(1000 * confidence * (1 - confidence))
+
+
+def test_violation_probabilities_are_covered():
+    # The law behind the samples is known, and with it the truth: an M/G/1 queue.
+    law = np.linspace(0.05, 0.2, 64)
+    truth = ei.violation_bracket(ei.Pipeline([ei.Measured(law, "x")]), 3.0, 0.6)
+    rng, hits = np.random.default_rng(3), 0
+    for _ in range(40):
+        stage = ei.Measured(rng.choice(law, 200), "x", confidence=0.8, longest=0.25)
+        found = ei.violation_bracket(ei.Pipeline([stage]), 3.0, 0.6)
+        hits += bool(found.lower <= truth.upper and found.upper >= truth.lower)
+    # As above: 32 expected at least, a standard deviation of 2.6.
+    assert hits >= 22
+
+
+def test_a_guarantee_says_its_confidence_and_is_wider_than_a_bracket():
+    times = np.random.default_rng(1).gamma(50, 0.002, 2000)
+    safe = ei.Measured(times, "decode", confidence=0.95, longest=0.3)
+    other = ei.Measured(times / 2, "edge", confidence=0.99, longest=0.2)
+    link = ei.Transfer(1e6, ei.RayleighLink(10e6, 31, -100, 128.1, 0.01), "down")
+    pipeline = ei.Pipeline([other, link, safe])
+    found = ei.violation_bracket(pipeline, 2.0, [1.0, 2.0])
+    plain = ei.violation_bracket(
+        ei.Pipeline([ei.Measured(times / 2, "edge"), link, ei.Measured(times, "decode")]), 2.0, [1.0, 2.0]
+    )
+    assert isinstance(found, ei.Guarantee) and found.confidence == pytest.approx(0.94)
+    assert not isinstance(plain, ei.Guarantee)
+    assert (found.lower < plain.lower).all() and (found.upper > plain.upper).all()
+    assert (ei.violation_bound(pipeline, 2.0, [1.0, 2.0]) == found.upper).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"confidence": 0.9}, "must be given together"),
+        ({"longest": 0.9}, "must be given together"),
+        ({"confidence": 0.4, "longest": 1.0}, r"confidence = 0.4.*: must be in \[0.5, 1\)"),
+        ({"confidence": 0.9, "longest": 0.1}, r"longest = 0.1.*: must be in \[0.2, inf\)"),
+        ({"confidence": 0.999999, "longest": 1.0}, "samples: 2 of them: must be at least 9"),
+    ],
+)
+def test_bad_input_is_named(options, text):
+    with pytest.raises(ValueError, match=text):
+        ei.Measured([0.1, 0.2], "x", **options)
