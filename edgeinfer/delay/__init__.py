@@ -5,7 +5,7 @@ from edgeinfer.delay.errors import AccuracyWarning, LongRunWarning, UnstableErro
 from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
 from edgeinfer.delay.latency import latency, mean_sojourn
 from edgeinfer.delay.rare import rare_violation
-from edgeinfer.delay.results import Bracket, Latency, Simulation
+from edgeinfer.delay.results import Bracket, Guarantee, Latency, Simulation
 from edgeinfer.delay.simulation import simulate
 from edgeinfer.estimates.estimate import Estimate
 
@@ -13,6 +13,7 @@ __all__ = [
     "AccuracyWarning",
     "Bracket",
     "Estimate",
+    "Guarantee",
     "Latency",
     "LongRunWarning",
     "Simulation",

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _validate
 from edgeinfer.delay._elements import elements, finish, poisson_rate
-from edgeinfer.delay.results import Bracket
-from edgeinfer.model import ArrivalProcess, Pipeline, Transfer
+from edgeinfer.delay.results import Bracket, Guarantee
+from edgeinfer.model import ArrivalProcess, Measured, Pipeline, Transfer
 
 MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
@@ -120,7 +120,8 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
     -------
     Bracket
         lower <= P(W > deadline) <= upper; both 1 where a stage's load is >= 1. Each element depends on its own
-        pipeline, rate and deadline only, and falls with the deadline.
+        pipeline, rate and deadline only, and falls with the deadline. Where a stage is `Measured` with a confidence,
+        a `Guarantee`: the lower end of the fastest laws of the bands, the upper end of the slowest ones.
 
     Examples
     --------
@@ -129,6 +130,20 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
     >>> bool((bracket.lower <= bracket.upper).all()), bool((bracket.upper / bracket.lower < 1.1).all())
     (True, True)
     """
+    if isinstance(pipeline, Pipeline) and pipeline.confidence < 1:
+        # Sojourn times grow with every service, so that laws in order give probabilities in order.
+        banded = [isinstance(stage, Measured) and stage.confidence is not None for stage in pipeline]
+        fast, slow = (
+            violation_bracket(
+                Pipeline(
+                    getattr(stage, end)() if inside else stage for stage, inside in zip(pipeline, banded, strict=True)
+                ),
+                arrival_rate,
+                deadline,
+            )
+            for end in ("fastest", "slowest")
+        )
+        return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
     shape, walk = elements(pipeline, **_arguments(arrival_rate, deadline))
     size = int(np.prod(shape))
     lower, upper = np.empty(size), np.empty(size)

@@ -46,6 +46,22 @@ class Bracket(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
+class Guarantee(Bracket):
+    """A pair of ends that measured samples guarantee with a confidence: lower <= truth <= upper.
+
+    Unlike a certified `Bracket`, it may fail: with probability at most 1 - confidence over the samples, on the
+    assumption that they are independent draws of the law behind them.
+
+    Attributes
+    ----------
+    confidence : float
+        Of both ends, all deadlines and all arrival rates at once.
+    """
+
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
 class Simulation(_validate.Frozen):
     """Outcome of `simulate`; the last axis is the stage, before it the broadcast of the arguments.
 
