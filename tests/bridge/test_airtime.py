@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeinfer import RayleighLink
+from edgeinfer import FadingLink, Nakagami, RayleighLink, Rician
 from edgeinfer.bridge.link.airtime import Airtime
 
 LINK = RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -24,6 +24,18 @@ def test_fresh_transfers_follow_the_law(bits):
         now = end + 0.001
     # Exceeded with probability 1e-4.
     assert kolmogorov(np.array(times), LINK.transfer(bits)) < 2.23
+
+
+@pytest.mark.parametrize("fading", [Rician(6.0), Nakagami(0.6)])
+def test_links_of_any_fading_are_played(fading):
+    link = FadingLink(10e6, 31, -100, 128.1, 0.01, fading=fading)
+    airtime, now, times = Airtime(link, seed=8), 0.0, []
+    for _ in range(5_000):
+        end = airtime.finish(4e5, now)
+        times.append(end - now)
+        now = end + 0.001
+    # Exceeded with probability 1e-4.
+    assert kolmogorov(np.array(times), link.transfer(4e5)) < 2.23
 
 
 def test_pieces_take_as_long_as_the_whole():
