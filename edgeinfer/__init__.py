@@ -25,6 +25,7 @@ from edgeinfer.model import __all__ as _model
 _LATER = {
     "allocate_steps": "plan",
     "Band": "cell",
+    "Batching": "cell",
     "Cell": "cell",
     "EdgeNode": "cell",
     "Terminals": "cell",

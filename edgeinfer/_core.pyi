@@ -87,8 +87,8 @@ def simulate(
     """violations, waiting, busy, elapsed, histogram, shapes in csrc/edgeinfer/tandem.h; ends, the jobs up to the end of
     each batch."""
 
-#: place ("own", "delay", "node", "band"), server or band, service, bits over bandwidth times slot, mean SNR
-CellStage: TypeAlias = tuple[str, int, int, float, float]
+#: place ("own", "delay", "node", "band"), server or band, service
+CellStage: TypeAlias = tuple[str, int, int]
 
 def simulate_cell(
     services: Stages | list[Stage],

@@ -16,7 +16,7 @@ import edgeinfer
 ROOT = Path(edgeinfer.__file__).parent
 PUBLIC = """RayleighLink TransferTime Node Cascade Compute Transfer Measured Pipeline split edge_only device_only paper
 latency mean_sojourn violation_bound violation_bracket simulate rare_violation Estimate deadline_at max_arrival_rate
-min_bandwidth Terminals EdgeNode Band Batch Cell simulate_cell cell_bracket
+min_bandwidth Terminals EdgeNode Band Batching Cell simulate_cell cell_bracket
 max_terminals min_servers cell
 study plan UnstableError quality allocate_steps""".split()
 #: What every room of the bridge may import.

@@ -391,8 +391,8 @@ static int verify_stage(const ei_cell *self, const ei_cell_class *class, const e
     case EI_PLACE_NODE:
         return !fallback && self->node_count > 0 && stage->service + self->node_count <= self->service_count;
     case EI_PLACE_BAND:
-        return !fallback && stage->server < self->band_count && stage->carry > 0 && isfinite(stage->carry) &&
-               stage->mean_snr > 0 && isfinite(stage->mean_snr);
+        return !fallback && stage->server < self->band_count && stage->service < self->service_count &&
+               self->services[stage->service].kind == EI_SERVICE_TRANSFER;
     }
     return 0;
 }

@@ -30,10 +30,9 @@ typedef enum {
 
 typedef struct {
     ei_place place;
-    size_t server;   /* own: which of the terminal's servers; band: which band */
-    size_t service;  /* own, delay: index of its law; node: of the law at node 0, the next nodes' follow */
-    double carry;    /* band: bits over bandwidth times slot, > 0 */
-    double mean_snr; /* band: linear, > 0 */
+    size_t server;  /* own: which of the terminal's servers; band: which band */
+    size_t service; /* index of its law; node: of the law at node 0, the next nodes' follow; band: of the
+                       transfer's law over all of the band */
 } ei_cell_stage;
 
 typedef struct {

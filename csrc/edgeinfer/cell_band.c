@@ -18,8 +18,12 @@ static const ei_cell_stage *stage_of(const ei_cell_state *cell, const ei_band_st
     return &class_of(cell, terminal)->stages[request->stage];
 }
 
+static const ei_sampler *law_of(const ei_cell_state *cell, const ei_band_state *band, uint32_t terminal) {
+    return &cell->samplers[stage_of(cell, band, terminal)->service];
+}
+
 static double draw_rate(ei_cell_state *cell, const ei_band_state *band, uint32_t terminal) {
-    return ei_sample_slot(stage_of(cell, band, terminal)->mean_snr, &cell->rng);
+    return ei_sample_rate_of(law_of(cell, band, terminal)->rate, &cell->rng);
 }
 
 /* A scheduler of one terminal a slot that looks at all the active: the rates are drawn, and the terminal
@@ -78,7 +82,7 @@ static void count_use(ei_cell_state *cell, const ei_band_state *band, double fro
  */
 static int activate(ei_cell_state *cell, ei_band_state *band, uint32_t terminal) {
     ei_band_terminal *own = &band->terminals[terminal];
-    own->left = stage_of(cell, band, terminal)->carry;
+    own->left = law_of(cell, band, terminal)->carry;
     own->place = (uint32_t)band->active_count;
     band->active[band->active_count++] = terminal;
     switch (band->model->scheduler) {

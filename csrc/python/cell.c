@@ -28,7 +28,7 @@ static int read_stage(PyObject *item, ei_cell_stage *stage) {
     static const char *const places[] = {"own", "delay", "node", "band"};
     const char *place;
     Py_ssize_t server, service;
-    if (!PyArg_ParseTuple(item, "snndd", &place, &server, &service, &stage->carry, &stage->mean_snr))
+    if (!PyArg_ParseTuple(item, "snn", &place, &server, &service))
         return -1;
     int choice = ei_read_choice("place", place, places, 4);
     if (choice < 0)

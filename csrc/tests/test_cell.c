@@ -16,10 +16,9 @@ static const double deadlines[] = {0.5, 2};
 
 /* Uplink, one of two nodes, downlink, device; the device alone where a node is full; and a class of its own.
  */
-static const ei_cell_stage route[] = {{EI_PLACE_BAND, 0, 0, 2, 1.5}, {EI_PLACE_NODE, 0, 0, 0, 0},
-                                      {EI_PLACE_BAND, 1, 0, 3, 2.5}, {EI_PLACE_DELAY, 0, 2, 0, 0},
-                                      {EI_PLACE_OWN, 0, 2, 0, 0},    {EI_PLACE_OWN, 0, 3, 0, 0}};
-static const ei_cell_stage plain[] = {{EI_PLACE_OWN, 0, 2, 0, 0}, {EI_PLACE_NODE, 0, 0, 0, 0}};
+static const ei_cell_stage route[] = {{EI_PLACE_BAND, 0, 4},  {EI_PLACE_NODE, 0, 0}, {EI_PLACE_BAND, 1, 5},
+                                      {EI_PLACE_DELAY, 0, 2}, {EI_PLACE_OWN, 0, 2},  {EI_PLACE_OWN, 0, 3}};
+static const ei_cell_stage plain[] = {{EI_PLACE_OWN, 0, 2}, {EI_PLACE_NODE, 0, 0}};
 static const ei_cell_class classes[] = {{.count = 4,
                                          .arrival = {EI_ARRIVAL_POISSON, {0.4, 0, 0}},
                                          .stages = route,
@@ -177,15 +176,22 @@ static void test_heap(void) {
 
 int main(void) {
     static const double samples[] = {0.1, 0.3};
+    ei_transfer *laws[2];
+    CHECK(ei_transfer_new(&laws[0], 1e6, 1e7, 1.5, 0.05, quiet) == EI_OK);
+    CHECK(ei_transfer_new(&laws[1], 1.5e6, 1e7, 2.5, 0.05, quiet) == EI_OK);
     const ei_service services[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
                                    {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.2},
                                    {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 2},
-                                   {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5}};
+                                   {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5},
+                                   {.kind = EI_SERVICE_TRANSFER, .transfer = laws[0]},
+                                   {.kind = EI_SERVICE_TRANSFER, .transfer = laws[1]}};
     test_heap();
-    test_threads(services, 4);
-    test_wrong_cells(services, 4);
-    test_endings(services, 4);
-    sweep_allocations(call_cell, "cell", services, 4);
+    test_threads(services, 6);
+    test_wrong_cells(services, 6);
+    test_endings(services, 6);
+    sweep_allocations(call_cell, "cell", services, 6);
+    ei_transfer_free(laws[0]);
+    ei_transfer_free(laws[1]);
     CHECK(failing_malloc_alive() == 0);
     return check_report();
 }

@@ -2,7 +2,7 @@
 
 from edgeinfer.cell.bracket import cell_bracket
 from edgeinfer.cell.capacity import Carried, best_batch, max_terminals, min_bandwidth, min_servers
-from edgeinfer.cell.model import Band, Batch, Cell, EdgeNode, Terminals
+from edgeinfer.cell.model import Band, Batching, Cell, EdgeNode, Terminals
 from edgeinfer.cell.results import BandSimulation, CellSimulation, ClassSimulation, EdgeSimulation, Energy
 from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.cell.stations import loads
@@ -10,7 +10,7 @@ from edgeinfer.cell.stations import loads
 __all__ = [
     "Band",
     "BandSimulation",
-    "Batch",
+    "Batching",
     "Carried",
     "Cell",
     "CellSimulation",

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeinfer import _random, _validate
 from edgeinfer.cell.bracket import cell_bracket
-from edgeinfer.cell.model import Band, Batch, Cell
+from edgeinfer.cell.model import Band, Batching, Cell
 from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.delay import UnstableError
 from edgeinfer.estimates.estimate import Estimate
@@ -307,13 +307,13 @@ def min_bandwidth(
 
 def best_batch(
     cell: Cell, deadline: float, limits: Any, waits: Any = (0.0,), *, edge: int = 0, **options: Any
-) -> tuple[Batch, dict[tuple[int, float], Estimate]]:
+) -> tuple[Batching, dict[tuple[int, float], Estimate]]:
     """The batch limit and wait with the least P(late) in the class that is late most, by simulation.
 
     Parameters
     ----------
     cell : Cell
-        The edge must have a `Batch`, whose other values stay.
+        The edge must have a `Batching`, whose other values stay.
     deadline : float, s
     limits : sequence of int
     waits : sequence of float, s
@@ -323,14 +323,14 @@ def best_batch(
 
     Returns
     -------
-    Batch, dict
+    Batching, dict
         The best one, and P(late) for each (limit, wait); 1 where a cell is unstable.
     """
     _check(cell)
     place = _validate.whole("edge", edge, 0)
     batch = cell.edges[place].batch if place < len(cell.edges) else None
     if batch is None:
-        raise ValueError(f"edge = {place}: must be an edge with a Batch")
+        raise ValueError(f"edge = {place}: must be an edge with a Batching")
     sequence = _random.seed_sequence(options.pop("rng", None))
     found: dict[tuple[int, float], Estimate] = {}
     for limit in limits:

@@ -17,7 +17,7 @@ ASSIGNMENTS = ("nearest", "random", "least_loaded")
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batching:
     """Requests that a server takes at once.
 
     A server that is free takes what waits, in the scheduler's order, up to `limit`. While fewer wait, it holds back
@@ -36,7 +36,7 @@ class Batch:
 
     Examples
     --------
-    >>> batch = Batch(8, fixed=0.02, each=0.005)
+    >>> batch = Batching(8, fixed=0.02, each=0.005)
     >>> round(batch.fixed + 8 * batch.each, 3)
     0.06
     """
@@ -66,7 +66,7 @@ class EdgeNode:
         First come first served; the lowest `Terminals.priority` first; the earliest arrival plus
         `Terminals.deadline` first, the three without preemption; or every request gets an equal share of the servers,
         at most one server's worth.
-    batch : Batch, optional
+    batch : Batching, optional
         Not with "processor_sharing".
     flops : float, FLOP/s, optional
         Of each server, > 0: in place of the node that a `Compute` stage names. Edge stages must then be `Compute`.
@@ -84,7 +84,7 @@ class EdgeNode:
 
     servers: int = 1
     scheduler: str = "fifo"
-    batch: Batch | None = None
+    batch: Batching | None = None
     flops: float | None = None
     capacity: int | None = None
     busy_power: float = 0.0
@@ -93,8 +93,8 @@ class EdgeNode:
     def __post_init__(self) -> None:
         object.__setattr__(self, "servers", _validate.whole("servers", self.servers, 1))
         _validate.choice("scheduler", self.scheduler, NODE_SCHEDULERS)
-        if self.batch is not None and not isinstance(self.batch, Batch):
-            raise ValueError(f"batch = {self.batch!r}: must be a Batch or None")
+        if self.batch is not None and not isinstance(self.batch, Batching):
+            raise ValueError(f"batch = {self.batch!r}: must be a Batching or None")
         if self.batch is not None and self.scheduler == "processor_sharing":
             raise ValueError("batch: must be None with scheduler 'processor_sharing', which serves all at once")
         if self.flops is not None:
@@ -109,7 +109,7 @@ class EdgeNode:
 class Band:
     """A band that terminals share for what they send, or for what is sent to them.
 
-    The mean SNR of each terminal's link is kept; its bandwidth and slot are the band's. Gains are independent from
+    Mean SNR and fading of each terminal's link are kept; its bandwidth and slot are the band's. Gains are independent from
     slot to slot and from terminal to terminal.
 
     Parameters

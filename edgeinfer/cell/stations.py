@@ -7,7 +7,7 @@ import numpy as np
 from edgeinfer import _core
 from edgeinfer.cell.model import Band, Cell, EdgeNode, Terminals
 from edgeinfer.delay.simulation import squared_variation
-from edgeinfer.model import FadingLink, Rayleigh, RayleighLink, Transfer
+from edgeinfer.model import FadingLink, Transfer
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,7 @@ def band_link(cell: Cell, kind: Terminals, place: int) -> FadingLink:
     part = band.bandwidth
     if band.scheduler == "dedicated":
         part /= band_terminals(cell, kind, place)
-    if stage.link.fading != Rayleigh():
-        raise ValueError(
-            f"fading = {stage.link.fading!r} of stage {stage.name!r}: must be Rayleigh() on a shared band; "
-            "a link of its own may have any"
-        )
-    return RayleighLink.from_snr(stage.link.snr, part, band.slot, stage.link.control_overhead)
+    return FadingLink.from_snr(stage.link.snr, part, band.slot, stage.link.control_overhead, fading=stage.link.fading)
 
 
 def band_terminals(cell: Cell, kind: Terminals, place: int) -> int:

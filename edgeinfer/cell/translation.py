@@ -10,8 +10,8 @@ from edgeinfer.cell.stations import band_link, nearest
 from edgeinfer.delay.simulation import core_arrival
 from edgeinfer.model import Compute, Transfer
 
-#: (place, server or band, service, bits over bandwidth times slot, mean SNR)
-CoreStage = tuple[str, int, int, float, float]
+#: (place, server or band, service)
+CoreStage = tuple[str, int, int]
 
 
 class Translation:
@@ -52,23 +52,22 @@ class Translation:
     def _own(self, stage: Any, link: Any, servers: list[int]) -> CoreStage:
         services = stage.core_stages() if link is None else Transfer(stage.bits, link, stage.name).core_stages()
         servers.append(max(servers, default=-1) + 1)
-        return "own", servers[-1], self._service(services), 0.0, 0.0
+        return "own", servers[-1], self._service(services)
 
     def _stage(self, kind: Terminals, place: int, servers: list[int]) -> CoreStage:
         cell, stage = self.cell, kind.pipeline[place]
         if place == kind.edge_index:
             servers.append(-1)
             laws = [cell.edge_stage(kind, edge).core_stages()[0] for edge in cell.edges]
-            return "node", 0, self._service(laws), 0.0, 0.0
+            return "node", 0, self._service(laws)
         band = cell.band(kind, place)
         if band is None or band.scheduler == "dedicated":
             return self._own(stage, band_link(cell, kind, place) if isinstance(stage, Transfer) else None, servers)
         assert isinstance(stage, Transfer)
         servers.append(-1)
-        link = band_link(cell, kind, place)
-        carry = stage.bits / (link.effective_bandwidth * link.slot)
+        law = Transfer(stage.bits, band_link(cell, kind, place), stage.name).core_stages()
         name = "uplink" if place < (kind.edge_index or 0) else "downlink"
-        return "band", self.band_names.index(name), 0, float(carry), float(link.snr)
+        return "band", self.band_names.index(name), self._service(law)
 
     def _class(self, kind: Terminals) -> tuple[Any, ...]:
         servers: list[int] = []
@@ -85,7 +84,7 @@ class Translation:
                 fallback.append(self._own(stage, stage.link if isinstance(stage, Transfer) else None, servers))
                 continue
             servers.append(shared)
-            fallback.append(("own", shared, self._service(stage.core_stages()), 0.0, 0.0))
+            fallback.append(("own", shared, self._service(stage.core_stages())))
         labels = [
             *kind.pipeline.labels,
             *(f"fallback {name}" for name in (kind.fallback.labels if kind.fallback else ())),

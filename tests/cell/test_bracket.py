@@ -89,7 +89,7 @@ def test_the_papers_cell_at_any_number_of_terminals(count):
         (ei.EdgeNode(1), [ei.Constant(0.1, "gpu"), ei.Transfer(5e5, LINK, "down")], ei.Band(40e6, "round_robin")),
         (ei.EdgeNode(1), [ei.Transfer(5e5, LINK, "up"), ei.Constant(0.1, "gpu")], ei.Band(40e6, "max_rate")),
         (ei.EdgeNode(1, "processor_sharing"), [ei.Constant(0.1, "gpu"), ei.Constant(0.1, "c")], None),
-        (ei.EdgeNode(2, batch=ei.cell.Batch(4, fixed=0.05)), [ei.Constant(0.1, "gpu")], None),
+        (ei.EdgeNode(2, batch=ei.Batching(4, fixed=0.05)), [ei.Constant(0.1, "gpu")], None),
     ],
 )
 def test_other_cells_are_bracketed(edge, stages, band):

@@ -51,7 +51,7 @@ def test_servers_and_bandwidth():
 
 def test_batches_are_compared():
     stage = ei.Pipeline([ei.Constant(0.1, "gpu")])
-    cell = ei.Cell(ei.Terminals(10, 2.0, stage, edge="gpu"), ei.EdgeNode(batch=ei.cell.Batch(1, fixed=0.08, each=0.01)))
+    cell = ei.Cell(ei.Terminals(10, 2.0, stage, edge="gpu"), ei.EdgeNode(batch=ei.Batching(1, fixed=0.08, each=0.01)))
     best, found = best_batch(cell, 0.5, [1, 4, 16], [0.0, 0.2], jobs=5_000, replications=4, rng=1, threads=1)
     assert found[1, 0.0].value == 1  # 20 requests a second of 0.09 s each
     assert best.limit > 1 and best.wait == 0 and best.fixed == 0.08

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import edgeinfer as ei
-from edgeinfer.cell import Band, Batch, Cell, EdgeNode, Terminals, loads, simulate_cell
+from edgeinfer.cell import Band, Batching, Cell, EdgeNode, Terminals, loads, simulate_cell
 
 EXPONENTIAL = ei.Pipeline([ei.Exponential(0.5, "gpu")])
 CONSTANT = ei.Pipeline([ei.Constant(0.5, "gpu")])
@@ -133,6 +133,17 @@ def test_one_terminal_is_the_pipeline(scheduler):
     assert np.array_equal(answer.violation.value[..., 2], answer.violation.value[..., 3])
 
 
+def test_a_band_keeps_the_fading_of_its_links():
+    link = ei.FadingLink.from_snr(2.0, 10e6, 0.01, fading=ei.Rician(20.0))
+    way = ei.Pipeline([ei.Constant(0.05, "gpu"), ei.Transfer(2e6, link, "down")])
+    cell = Cell(Terminals(1, 2.0, way, edge="gpu"), EdgeNode(), downlink=Band(10e6, "round_robin", 0.01))
+    answer = run(cell, [0.25], jobs=20_000)["terminals"]
+    pipeline = ei.simulate(way, 2.0, [0.25], jobs=50_000, rng=2, threads=1, confidence=0.999)
+    assert (answer.mean.low[:2] <= pipeline.mean.high).all() and (pipeline.mean.low <= answer.mean.high[:2]).all()
+    steady, faded = loads(cell)["downlink"], loads(Cell(kind(WAY, 1, 2.0), EdgeNode(), None, cell.downlink))["downlink"]
+    assert steady < 0.95 * faded
+
+
 def test_one_terminal_with_other_arrivals_and_six_stages():
     stages = [ei.Constant(0.1, "a"), ei.Exponential(0.2, "b"), ei.Constant(0.25, "gpu"), ei.Exponential(0.1, "c")]
     chain = ei.Pipeline([*stages, ei.Measured([0.1, 0.3], "d"), ei.Constant(0.2, "e")])
@@ -175,7 +186,7 @@ def test_fair_and_greedy_bands_differ_where_links_do():
 
 
 def test_batches_serve_more_than_one_by_one_could():
-    cell = Cell(kind(CONSTANT, 10, 40.0), EdgeNode(batch=Batch(32, fixed=0.1, each=0.01)))
+    cell = Cell(kind(CONSTANT, 10, 40.0), EdgeNode(batch=Batching(32, fixed=0.1, each=0.01)))
     answer = run(cell)
     # Inoue (arXiv 1912.06322), (28): an upper bound of the mean sojourn for any batch size, near it at these loads.
     rate, each, fixed = 40.0, 0.01, 0.1
@@ -190,12 +201,12 @@ def test_batches_serve_more_than_one_by_one_could():
 
 def test_waiting_for_full_batches():
     """Held back without end, a batch is full: its last request waits for the server alone."""
-    wait = Cell(kind(CONSTANT, 10, 10.0), EdgeNode(batch=Batch(4, wait=1e6, fixed=0.0, each=0.01)))
+    wait = Cell(kind(CONSTANT, 10, 10.0), EdgeNode(batch=Batching(4, wait=1e6, fixed=0.0, each=0.01)))
     answer = run(wait)
     assert float(answer.edges[0].batch_size.value) == 4
     # At low load the wait is that for the others: 3, 2, 1 and 0 interarrival times.
     assert abs(float(answer["terminals"].stage_waiting.value[0]) - 0.15) < 0.005
-    short = Cell(kind(CONSTANT, 10, 0.1), EdgeNode(batch=Batch(4, wait=0.2, fixed=0.0, each=0.01)))
+    short = Cell(kind(CONSTANT, 10, 0.1), EdgeNode(batch=Batching(4, wait=0.2, fixed=0.0, each=0.01)))
     assert abs(float(run(short, jobs=5_000)["terminals"].stage_waiting.value[0]) - 0.2) < 0.005
 
 
@@ -237,7 +248,7 @@ def test_energy_is_conserved_and_age_is_that_of_updates():
 def test_equal_bits_for_any_number_of_threads():
     cell = Cell(
         [kind(WAY, 5, 4.0), Terminals(3, 0.1, CONSTANT, name="alone")],
-        [EdgeNode(2, "edf"), EdgeNode(1, "priority", Batch(3, 0.01, 0.02))],
+        [EdgeNode(2, "edf"), EdgeNode(1, "priority", Batching(3, 0.01, 0.02))],
         Band(10e6, "round_robin"),
         Band(10e6, "equal_share"),
         "random",
