@@ -9,7 +9,7 @@
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
 
-enum { SWEEP_ALL = 24 };
+enum { SWEEP_ALL = 12 };
 
 typedef int (*sweep_call)(const ei_service *stages, size_t count);
 

@@ -1,0 +1,46 @@
+/* What the tests of the core share: wrong numbers, monitors, and a pipeline with a link. */
+#ifndef EDGEINFER_INPUTS_H
+#define EDGEINFER_INPUTS_H
+
+#include "check.h"
+#include "sweep.h"
+
+#include "edgeinfer/service.h"
+#include "edgeinfer/transfer.h"
+
+static const double bad[] = {0, -1, NAN, INFINITY, -INFINITY};
+enum { BAD = sizeof bad / sizeof *bad };
+static const ei_monitor quiet = {NULL, NULL};
+
+/* A poll that asks to stop, and counts in *context. */
+static inline int stop(void *context) {
+    ++*(int *)context;
+    return 1;
+}
+
+/* D 0.3 s, a transfer, D 0.4 s; *law is the caller's. */
+static inline void make_link(ei_service stages[3], ei_transfer **law) {
+    CHECK(ei_transfer_new(law, 2e5, 1e7, 1.26, 0.05, quiet) == EI_OK);
+    stages[0] = (ei_service){.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3};
+    stages[1] = (ei_service){.kind = EI_SERVICE_TRANSFER, .transfer = *law};
+    stages[2] = (ei_service){.kind = EI_SERVICE_DETERMINISTIC, .time = 0.4};
+}
+
+/* A call refuses each wrong stage. */
+static inline void check_bad_stages(sweep_call call) {
+    ei_service stage = {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.1};
+    CHECK(call(&stage, 0) == EI_ERR_EMPTY);
+    for (int j = 1; j < BAD; j++) {
+        stage.time = bad[j];
+        CHECK(call(&stage, 1) == EI_ERR_DOMAIN);
+    }
+    static const double samples[] = {2, 1};
+    stage = (ei_service){.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 0};
+    CHECK(call(&stage, 1) == EI_ERR_EMPTY);
+    stage.sample_count = 2;
+    CHECK(call(&stage, 1) == EI_ERR_DOMAIN);
+    stage = (ei_service){.kind = EI_SERVICE_TRANSFER};
+    CHECK(call(&stage, 1) == EI_ERR_DOMAIN);
+}
+
+#endif

@@ -1,0 +1,20 @@
+/* Means and transforms of a fading slot: wrong inputs, and a mean in closed form. */
+#include "inputs.h"
+
+#include "edgeinfer/fading.h"
+
+int main(void) {
+    double rate, value, slope;
+    for (int i = 0; i < BAD; i++) {
+        CHECK(ei_ergodic_rate(bad[i], 1, &rate) == EI_ERR_DOMAIN && isnan(rate));
+        CHECK(ei_ergodic_rate(1, bad[i], &rate) == EI_ERR_DOMAIN && isnan(rate));
+        CHECK(ei_log_slot_mgf(1, bad[i], &value, &slope) == EI_ERR_DOMAIN && isnan(value) && isnan(slope));
+    }
+    CHECK(ei_log_slot_mgf(-1, 1, &value, NULL) == EI_ERR_DOMAIN);
+    CHECK(ei_log_slot_mgf(NAN, 1, NULL, &slope) == EI_ERR_DOMAIN);
+    CHECK(ei_log_slot_mgf(0, 1, &value, NULL) == EI_OK && fabs(value) < 1e-12);
+    /* E[log2(1 + g)] = e E1(1) / ln 2 */
+    CHECK(ei_ergodic_rate(1, 1, &rate) == EI_OK);
+    CHECK_RELATIVE(rate, 0.8599, 2e-3);
+    return check_report();
+}

@@ -1,0 +1,91 @@
+/* The law of a transfer: wrong inputs, extremes, interruption, every allocation failing in turn. */
+#include "inputs.h"
+
+#include "edgeinfer/transfer.h"
+
+static void test_transfer(void) {
+    ei_transfer *law;
+    for (int i = 0; i < BAD; i++) {
+        CHECK(ei_transfer_new(&law, bad[i], 1e7, 1, 0.01, quiet) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, bad[i], 1, 0.01, quiet) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, 1e7, bad[i], 0.01, quiet) == EI_ERR_DOMAIN && law == NULL);
+        CHECK(ei_transfer_new(&law, 1e6, 1e7, 1, bad[i], quiet) == EI_ERR_DOMAIN && law == NULL);
+    }
+    ei_gain gain = ei_gain_rayleigh();
+    double *field[] = {&gain.shape, &gain.scale, &gain.users};
+    for (int i = 0; i < BAD; i++)
+        for (int k = 0; k < 3; k++) {
+            gain = ei_gain_rayleigh();
+            *field[k] = bad[i];
+            CHECK(ei_transfer_new_faded(&law, 1e6, 1e7, 1, &gain, 0.01, quiet) == EI_ERR_DOMAIN &&
+                  law == NULL);
+        }
+    gain = (ei_gain){1.5, 1, 1, 1}; /* a line of sight with a broken number of branches */
+    CHECK(ei_transfer_new_faded(&law, 1e6, 1e7, 1, &gain, 0.01, quiet) == EI_ERR_DOMAIN && law == NULL);
+    /* P(g > x) = 1 - (1 - e^-x)^3, and both of its tails far out. */
+    double below, above;
+    gain = (ei_gain){1, 0, 1, 3};
+    ei_gain_tails(&gain, 50, &below, &above);
+    CHECK_RELATIVE(above, 3 * exp(-50.0), 1e-12);
+    ei_gain_tails(&gain, 1e-9, &below, &above);
+    CHECK_RELATIVE(below, 1e-27, 1e-8);
+    ei_transfer_free(NULL);
+    CHECK(ei_transfer_new(&law, 3e5, 1e7, 1.26, 0.01, quiet) == EI_OK);
+    double value;
+    CHECK(ei_transfer_log_mgf(law, NAN, &value, NULL) == EI_ERR_DOMAIN);
+    CHECK(isnan(ei_transfer_sf(law, NAN)) && isnan(ei_transfer_cdf(law, NAN)));
+    ei_transfer_free(law);
+    /* P(X > 1 slot) = 1 - exp(-(2^c - 1) / s) where all but a 1e-6th of a slot is to spare, and on a weak
+     * link. */
+    CHECK(ei_transfer_new(&law, 1, 1e8, 1e3, 0.01, quiet) == EI_OK);
+    CHECK_RELATIVE(ei_transfer_sf(law, 0.01), 6.931474e-10, 1e-6);
+    CHECK(ei_transfer_sf(law, 0.01 + 1e-15) <= ei_transfer_sf(law, 0.01) * (1 + 1e-9));
+    ei_transfer_free(law);
+    CHECK(ei_transfer_new(&law, 1e5, 1e7, 1e-2, 0.01, quiet) == EI_OK);
+    CHECK(ei_transfer_cdf(law, 0.2) > 0 && ei_transfer_cdf(law, 0.2) < 1e-9);
+    ei_transfer_free(law);
+    /* 7e7 slots are too many, 1e-8 of a slot and 7e5 slots are not. */
+    CHECK(ei_transfer_new(&law, 1e10, 1e7, 1e-3, 0.01, quiet) == EI_ERR_ACCURACY && law == NULL);
+    CHECK(ei_transfer_new(&law, 1e-3, 1e7, 1, 0.01, quiet) == EI_OK);
+    CHECK_RELATIVE(ei_transfer_sf(law, 0.01), 6.931471805599453e-9, 1e-7);
+    ei_transfer_free(law);
+    CHECK(ei_transfer_new(&law, 1e8, 1e7, 1e-3, 0.01, quiet) == EI_OK);
+    CHECK(ei_transfer_size(law) < 1000000 && ei_transfer_sf(law, 1e3) == 1 && ei_transfer_sf(law, 1e5) == 0);
+    CHECK_RELATIVE(ei_transfer_sf(law, ei_transfer_mean(law)), 0.5, 1e-3);
+    ei_transfer_free(law);
+    int polled = 0;
+    CHECK(ei_transfer_new(&law, 1e8, 1e7, 1e-3, 0.01, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(ei_transfer_new(&law, 3e5, 1e7, 1.26, 0.01, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(law == NULL && polled == 2);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        int status = ei_transfer_new(&law, 1e5, 1e7, pow(10, sign * 300), 0.01, quiet);
+        CHECK(status == EI_OK || status == EI_ERR_ACCURACY);
+        ei_transfer_free(law);
+    }
+}
+
+static int call_many_slots(const ei_service *stages, size_t count) {
+    (void)stages;
+    (void)count;
+    ei_transfer *law;
+    int status = ei_transfer_new(&law, 2e8, 1e7, 1.26, 0.01, quiet);
+    ei_transfer_free(law);
+    return status;
+}
+
+static int call_transfer(const ei_service *stages, size_t count) {
+    (void)stages;
+    (void)count;
+    ei_transfer *law;
+    int status = ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.01, quiet);
+    ei_transfer_free(law);
+    return status;
+}
+
+int main(void) {
+    test_transfer();
+    sweep_allocations(call_transfer, "transfer", NULL, 0);
+    sweep_allocations(call_many_slots, "transfer of many slots", NULL, 0);
+    CHECK(failing_malloc_alive() == 0);
+    return check_report();
+}
