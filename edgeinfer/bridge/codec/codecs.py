@@ -16,7 +16,7 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.bridge.codec.quantisers import Quantiser
-from edgeinfer.bridge.codec.steps import PCA, Autoencoder, Channels, Step, finite_array
+from edgeinfer.bridge.codec.steps import PCA, Autoencoder, Channels, CodecStep, finite_array
 
 FORMAT = 1
 #: Of one member of a codec's file.
@@ -53,7 +53,7 @@ class Codec(_validate.Value):
     """
 
     shape: tuple[int, ...]
-    steps: Sequence[Step] = ()
+    steps: Sequence[CodecStep] = ()
     quantiser: Quantiser | None = None
     entropy: bool = False
 
@@ -64,7 +64,7 @@ class Codec(_validate.Value):
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "steps", tuple(self.steps))
         for number, step in enumerate(self.steps):
-            if not isinstance(step, Step):
+            if not isinstance(step, CodecStep):
                 raise ValueError(f"steps[{number}] = {step!r}: must be a Channels, PCA or Autoencoder")
             if step.input != shape:
                 raise ValueError(f"steps[{number}]: takes {step.input}: must take {shape}, what comes before it")
@@ -186,7 +186,7 @@ class Codec(_validate.Value):
             raise ValueError(f"{path}: not a codec: {error!r}") from error
 
 
-def _step(number: int, entry: Any, arrays: Mapping[str, Any], archive: zipfile.ZipFile) -> Step:
+def _step(number: int, entry: Any, arrays: Mapping[str, Any], archive: zipfile.ZipFile) -> CodecStep:
     kind = entry["kind"]
     if kind == "channels":
         return Channels(arrays[f"{number}_kept"], arrays[f"{number}_fill"])
@@ -242,7 +242,7 @@ def _decompress(message: bytes, size: int) -> bytes:
 
 def fit_codec(
     features: ArrayLike,
-    steps: Sequence[Step] = (),
+    steps: Sequence[CodecStep] = (),
     quantiser: Callable[[ArrayLike, int], Quantiser] | None = None,
     bits: int = 8,
     *,

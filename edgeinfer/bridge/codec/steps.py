@@ -241,4 +241,4 @@ def read_autoencoder(encoder: Part, decoder: Part) -> Autoencoder:
     return Autoencoder(shapes[0], shapes[1], encoder.path.read_bytes(), decoder.path.read_bytes())
 
 
-Step = Channels | PCA | Autoencoder
+CodecStep = Channels | PCA | Autoencoder

@@ -18,7 +18,7 @@ OBJECTIVES = ("latency", "throughput", "violation")
 
 
 #: (pipeline, arrival rate, deadline) -> an upper bound on the violation probability, or an object with `upper`.
-Bracket = Callable[[Pipeline, float, float], Any]
+UpperBound = Callable[[Pipeline, float, float], Any]
 
 
 # A branch whose bound is this close to the best cut, relatively, is not followed.
@@ -39,7 +39,7 @@ def cut(
     objective: str = "latency",
     deadline: float | None = None,
     arrival_rate: float | None = None,
-    bracket: Bracket | None = None,
+    bracket: UpperBound | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     transfer: str = "ergodic",
     solves: int | None = None,

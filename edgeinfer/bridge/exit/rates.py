@@ -14,7 +14,7 @@ from edgeinfer._extras import need
 from edgeinfer.bridge.codec.channels import IMPORTANCES, importance
 from edgeinfer.bridge.codec.codecs import Codec, fit_codec
 from edgeinfer.bridge.codec.quantisers import lloyd_max, uniform
-from edgeinfer.bridge.codec.steps import PCA, Step, fit_pca, read_autoencoder, select_channels
+from edgeinfer.bridge.codec.steps import PCA, CodecStep, fit_pca, read_autoencoder, select_channels
 from edgeinfer.bridge.exit.network import ExitNetwork
 from edgeinfer.estimates import Estimate, proportions
 
@@ -182,7 +182,7 @@ def standard_codecs(
     x = network.features(images, cut)
     gates = network.gates(images, cut)
     channels = x.shape[1]
-    transforms: dict[str, list[Step]] = {f"plain {x[0].size}": []}
+    transforms: dict[str, list[CodecStep]] = {f"plain {x[0].size}": []}
     for method in IMPORTANCES:
         weights = importance(x, method, labels=labels, gates=gates)
         for keep in sorted({max(1, channels * eighths // 8) for eighths in (2, 4, 6, 7)}):

@@ -35,7 +35,7 @@ _TRANSFER = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class MeasuredNetwork:
     """A network to measure.
 
     Parameters
@@ -50,11 +50,11 @@ class Network:
     shapes: Mapping[str, tuple[int, ...]]
 
 
-def network(name: str) -> Network:
+def network(name: str) -> MeasuredNetwork:
     """The classifier of digits, or one of the light models."""
     if name == "digits":
-        return Network(digits.network, {"x": (1, 1, 8, 8)})
-    return Network(lambda: bridge.light_model(name), {})
+        return MeasuredNetwork(digits.network, {"x": (1, 1, 8, 8)})
+    return MeasuredNetwork(lambda: bridge.light_model(name), {})
 
 
 def measure(
@@ -134,7 +134,7 @@ def _stored(path: Path, settings: Mapping[str, Any]) -> Any:
         return None
 
 
-def _measured(chosen: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(chosen: MeasuredNetwork, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about one network, as JSON takes it; what is not a number is None."""
     model = chosen.model()
     timing = {"shapes": chosen.shapes, "repetitions": settings["repetitions"], "threads": settings["threads"]}
