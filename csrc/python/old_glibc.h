@@ -1,5 +1,5 @@
-/* Included before every source of the wheel, GSL's as well: functions that newer C libraries gave a second version keep
- * the first one, so that the wheel loads with glibc 2.17 and later. */
+/* Included before every source of the wheel, GSL's as well: functions that newer C libraries gave a second
+ * version keep the first one, so that the wheel loads with glibc 2.17 and later. */
 #ifndef EDGEINFER_OLD_GLIBC_H
 #define EDGEINFER_OLD_GLIBC_H
 

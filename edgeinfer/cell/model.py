@@ -109,8 +109,8 @@ class EdgeNode:
 class Band:
     """A band that terminals share for what they send, or for what is sent to them.
 
-    Mean SNR and fading of each terminal's link are kept; its bandwidth and slot are the band's. Gains are independent from
-    slot to slot and from terminal to terminal.
+    Mean SNR and fading of each terminal's link are kept; its bandwidth and slot are the band's. Gains are independent
+    from slot to slot and from terminal to terminal.
 
     Parameters
     ----------
