@@ -219,9 +219,9 @@ class _Answer:
         with np.errstate(all="ignore"):
             wait = np.cumsum(sums[..., WAITING].sum(axis=0)) / sums[..., SOJOURN].sum(axis=0)
         part = np.where(np.isfinite(wait), np.minimum(wait, 1), 1) ** 2
-        load = np.clip([self._load(c, k) for k in range(len(spread))], 0.01, 0.99)
+        waits = np.clip([self._queueing(c, k) for k in range(len(spread))], 0.01, 0.99)
         correlated = np.minimum(spread, number) / number
-        square = (2 - load) / load
+        square = (2 - waits) / waits
         violations = [self._share(sums[:, k, SUMS:], jobs[:, k], spread[k]) for k in range(len(spread))]
         counts = self.sums["histogram"][rows]
         used = np.flatnonzero(counts.any(axis=0))
@@ -231,7 +231,10 @@ class _Answer:
         )
         fair = self.sums["fairness"][:, c]
         return ClassSimulation(
-            mean=self._ratio(sums[..., SOJOURN], jobs, part * square * correlated + 1 / number),
+            # Long services make long waits: their errors add up at worst.
+            mean=self._ratio(
+                sums[..., SOJOURN], jobs, (np.sqrt(part * square * correlated) + np.sqrt(1 / number)) ** 2
+            ),
             violation=_stacked(violations, self.shape),
             stage_waiting=self._ratio(sums[..., WAITING], jobs, square * correlated),
             utilisation=self._utilisation(c, sums, number, correlated),
@@ -250,8 +253,8 @@ class _Answer:
             energy=self._energy(c, sums),
         )
 
-    def _load(self, c: int, k: int) -> float:
-        return max((s.load for s in self.found for (d, place) in s.uses if d == c and place <= k), default=0.5)
+    def _queueing(self, c: int, k: int) -> float:
+        return max((s.queueing for s in self.found for (d, place) in s.uses if d == c and place <= k), default=0.5)
 
     def _utilisation(self, c: int, sums: Floats, number: Floats, correlated: Floats) -> Estimate:
         kind = self.cell.terminals[c]

@@ -45,6 +45,11 @@ class Station:
         return self.mean * max(1.0, 1 / (self.servers * (1 - np.sqrt(load)) ** 2))
 
     @property
+    def queueing(self) -> float:
+        """About the probability of a wait, rho^(sqrt(2 c + 2) - 1) (Sakasegawa, Ann. Inst. Statist. Math. 29, 1977)."""
+        return float(self.load ** (np.sqrt(2 * self.servers + 2) - 1))
+
+    @property
     def correlation(self) -> float:
         """As `edgeinfer.delay.intervals.dispersion` has it, without the 1, for all requests of the station."""
         load = min(self.load, 0.99)
