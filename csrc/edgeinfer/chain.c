@@ -9,11 +9,12 @@
 #include <string.h>
 
 enum {
-    DELAY_POINTS = 8192,   /* lattice of a first deterministic stage's waiting time */
-    WALK_POINTS = 131072,  /* of the walk at the bottleneck */
-    SHORT_WALK = 32768,    /* of one before it */
-    PERIODIC_POINTS = 512, /* over the services beside the bottleneck */
-    SUM_POINTS = 4096      /* lattice of the sum of the other stages' services */
+    DELAY_POINTS = 8192,    /* lattice of a first deterministic stage's waiting time */
+    WALK_POINTS = 131072,   /* of the walk at the bottleneck */
+    SHORT_WALK = 32768,     /* of one before it */
+    PERIODIC_POINTS = 512,  /* over the services beside the bottleneck */
+    PERIODIC_FINEST = 2048, /* and over those of a chain with periodic arrivals */
+    SUM_POINTS = 4096       /* lattice of the sum of the other stages' services */
 };
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
@@ -237,7 +238,8 @@ static int up_to(const chain *self, size_t b, ei_upper_law *law) {
 }
 
 /* The sojourn time in the parts from `first` to `last`, upwards or downwards, fed every `period`. */
-static int fed_periodically(const chain *self, size_t first, size_t last, double period, ei_upper_law *law) {
+static int fed_periodically(const chain *self, size_t first, size_t last, double period, size_t finest,
+                            ei_upper_law *law) {
     size_t count = first < last ? last - first + 1 : first - last + 1;
     double reach = period;
     int status = EI_OK;
@@ -248,13 +250,12 @@ static int fed_periodically(const chain *self, size_t first, size_t last, double
     }
     if (!(period > 0))
         return EI_ERR_UNSTABLE;
-    size_t points = (size_t)fmax(ceil(period * PERIODIC_POINTS / reach), 1);
+    size_t points = (size_t)fmax(ceil(period * (double)finest / reach), 1);
     for (size_t i = 0; i < count && status == EI_OK; i++) {
         const part *one = &self->parts[first < last ? first + i : first - i];
         ei_upper_law next;
         ei_added_stage stage = {one->service, 0, one->again};
-        status = ei_add_stage_periodic(&next, law, &stage, period, points, 8 * PERIODIC_POINTS,
-                                       self->batch->monitor);
+        status = ei_add_stage_periodic(&next, law, &stage, period, points, 8 * finest, self->batch->monitor);
         ei_upper_law_free(law);
         *law = next;
     }
@@ -291,9 +292,10 @@ static int upper_ends(const chain *self, size_t b, double floor, int periodic) {
     ei_upper_law before = {.decay = 0}, after = {.decay = 0};
     int status = EI_OK;
     if (b < last)
-        status = fed_periodically(self, b + 1, last, period, &after);
+        status = fed_periodically(self, b + 1, last, period, PERIODIC_POINTS, &after);
     if (b > 0 && status == EI_OK)
-        status = periodic ? fed_periodically(self, b - 1, 0, period, &before) : up_to(self, b, &before);
+        status = periodic ? fed_periodically(self, b - 1, 0, period, PERIODIC_POINTS, &before)
+                          : up_to(self, b, &before);
     if (status == EI_OK)
         status = b > 0 ? add_part(self, b, floor, horizon, WALK_POINTS, &before)
                        : first_law(self, floor, horizon, &before);
@@ -374,5 +376,118 @@ int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_c
 out:
     free(used);
     free(all.parts);
+    return status;
+}
+
+/* ---- periodic arrivals */
+
+/* One service of every random part from `first` to before `last`, rounded down; empty: 0. */
+static int sum_of_parts(const chain *self, size_t first, size_t last, ei_lattice *sum) {
+    chain some = *self;
+    some.parts += first;
+    some.count = last - first;
+    return sum_of_others(&some, some.count, sum);
+}
+
+/* A path that stays on part b: the parts before it at the job where it begins, b's shortest service at each
+ * job after that, and from job 0 on b and the parts behind it. */
+static int periodic_lower(const chain *self, size_t b, double interval) {
+    const ei_batch *batch = self->batch;
+    const part *one = &self->parts[b];
+    double fall = interval - (one->service != NULL ? ei_service_minimum(one->service) : one->again);
+    ei_lattice before = {.sf = NULL}, rest = {.sf = NULL};
+    int status = sum_of_parts(self, 0, b, &before);
+    if (status == EI_OK)
+        status = sum_of_parts(self, b, self->count, &rest);
+    if (status == EI_OK && before.sf != NULL)
+        ei_lattice_supremum_lower(&before, fall);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        double time = batch->deadline[batch->index[i]] - self->constant, value = time < 0;
+        if (before.sf != NULL)
+            value = ei_lattice_plus_lower(&before, &rest, time);
+        else if (rest.sf != NULL)
+            value = ei_lattice_lower(&rest, time);
+        ei_raise_lower(batch, batch->index[i], value, EI_BRACKET_QUEUE);
+    }
+    ei_lattice_free(&before);
+    ei_lattice_free(&rest);
+    return status;
+}
+
+/* One part's own queue, and one service of every other. */
+static int periodic_queue_lower(const chain *self, size_t b, double interval) {
+    const ei_batch *batch = self->batch;
+    ei_lattice sojourn = {.sf = NULL}, others = {.sf = NULL};
+    int status = EI_OK;
+    if (self->parts[b].service == NULL || !(ei_service_sf(self->parts[b].service, interval) > 1e-15))
+        return EI_OK;
+    if ((status = ei_periodic_sojourn_lower(&sojourn, self->parts[b].service, interval)) == EI_OK)
+        status = sum_of_others(self, b, &others);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        size_t at = batch->index[i];
+        ei_raise_lower(batch, at,
+                       ei_lattice_plus_lower(&sojourn, &others, batch->deadline[at] - self->constant),
+                       EI_BRACKET_LINK);
+    }
+    ei_lattice_free(&sojourn);
+    ei_lattice_free(&others);
+    return status;
+}
+
+static int periodic_ends(const ei_batch *batch, const ei_service *stages, size_t stage_count) {
+    chain all = {.parts = NULL};
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    double interval = 1 / batch->arrival_rate;
+    int status = chain_init(&all, batch, stages, stage_count);
+    for (size_t b = 0; b < all.count && status == EI_OK; b++)
+        if ((status = periodic_lower(&all, b, interval)) == EI_OK)
+            status = periodic_queue_lower(&all, b, interval);
+    if (status == EI_OK && all.count > 0)
+        status = fed_periodically(&all, 0, all.count - 1, interval, PERIODIC_FINEST, &law);
+    if (status == EI_OK)
+        cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
+    ei_upper_law_free(&law);
+    free(all.parts);
+    return no_bound(status) ? EI_OK : status;
+}
+
+int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t count,
+                        const double *arrival_rate, const double *deadline, double *lower, double *upper,
+                        uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor) {
+    double slowest = 0;
+    int status = stage_count > 0 ? EI_OK : EI_ERR_EMPTY;
+    for (size_t k = 0; k < stage_count && status == EI_OK; k++) {
+        status = ei_service_verify(&stages[k]);
+        slowest = status == EI_OK ? fmax(slowest, ei_service_mean(&stages[k])) : 0;
+    }
+    size_t *index = malloc(count * sizeof *index + 1);
+    if (index == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t i = 0; i < count && status == EI_OK; i++) {
+        if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))
+            status = EI_ERR_DOMAIN;
+        int unstable = arrival_rate[i] * slowest >= 1;
+        index[i] = i;
+        lower[i] = unstable;
+        upper[i] = 1;
+        if (!unstable && isinf(deadline[i]))
+            lower[i] = upper[i] = deadline[i] < 0;
+        lower_method[i] = upper_method[i] = unstable ? EI_BRACKET_UNSTABLE : EI_BRACKET_TRIVIAL;
+    }
+    for (size_t from = 0, to; from < count && status == EI_OK; from = to) {
+        ei_batch batch = {.arrival_rate = arrival_rate[from],
+                          .index = index + from,
+                          .deadline = deadline,
+                          .lower = lower,
+                          .upper = upper,
+                          .lower_method = lower_method,
+                          .upper_method = upper_method,
+                          .monitor = monitor};
+        for (to = from; to < count && arrival_rate[to] == batch.arrival_rate; to++)
+            batch.count++;
+        if (batch.arrival_rate * slowest < 1)
+            status = periodic_ends(&batch, stages, stage_count);
+    }
+    free(index);
     return status;
 }

@@ -24,4 +24,15 @@
  * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
+/* The bracket for a job every 1 / arrival_rate seconds; arguments and status as for ei_violation_bracket.
+ * Upper: all parts added to each other as in walk.h, for any renewal arrivals. Lower: a path that begins at
+ * job -i, takes the random parts before part b there, stays on b for the jobs that follow, and takes b and
+ * what is behind it at job 0 is as long as C_i - i (interval - m), m the shortest service of b, C_i
+ * independent and of one law, and a service of every part from b on, independent of them. Constant stages
+ * alone never let a job wait: both ends are the truth. */
+EI_WARN_UNUSED int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t count,
+                                       const double *arrival_rate, const double *deadline, double *lower,
+                                       double *upper, uint8_t *lower_method, uint8_t *upper_method,
+                                       ei_monitor monitor);
+
 #endif

@@ -115,6 +115,20 @@ double ei_lattice_plus_lower(const ei_lattice *self, const ei_lattice *other, do
     return sum;
 }
 
+void ei_lattice_supremum_lower(ei_lattice *law, double fall) {
+    /* Upwards: what is still read lies further on. */
+    for (size_t j = 0; j < law->count; j++) {
+        double sum = 0;
+        double late = law->sf[j];
+        for (double time = (double)j * law->step; late >= 1e-25;) {
+            sum += late < 1 ? log1p(-late) : -INFINITY;
+            time += fall;
+            late = ei_lattice_lower(law, time * (1 + 1e-12));
+        }
+        law->sf[j] = fmin(-expm1(sum) * (1 - 1e-9), 1);
+    }
+}
+
 EI_MULTIVERSION
 double ei_dot(const double *restrict left, const double *restrict right, size_t count) {
     enum { LANES = 16 };

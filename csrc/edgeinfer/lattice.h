@@ -37,6 +37,10 @@ EI_WARN_UNUSED int ei_lattice_sum_lower(ei_lattice *self, const ei_lattice *left
 /* The same at any time, on any two lattices; `other` may be empty: Z = 0. */
 double ei_lattice_plus_lower(const ei_lattice *self, const ei_lattice *other, double time);
 
+/* From lower bounds of the law of C, in its place, those of P(sup_i [C_i - i fall] > x), C_0, C_1, ..
+ * independent and of that law, fall > 0 s. */
+void ei_lattice_supremum_lower(ei_lattice *law, double fall);
+
 /* Sum of products, the same bits whatever the vectors' width: the lanes are summed in one order. */
 double ei_dot(const double *restrict left, const double *restrict right, size_t count);
 

@@ -7,6 +7,8 @@
 enum { POISSON_TERMS = 64, SETTLING = 128 };
 /* Beyond these the law is geometric to rounding. */
 static const double LEVELS_LIMIT = 65536;
+enum { LINDLEY_POINTS = 1024, LINDLEY_REACH = 4096, LINDLEY_JOBS = 100 };
+static const double LINDLEY_SETTLED = 1e-4;
 
 int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double horizon) {
     int status = EI_OK;
@@ -157,5 +159,39 @@ int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_r
 out:
     free(kernel);
     free(above);
+    return status;
+}
+
+int ei_periodic_sojourn_lower(ei_lattice *sojourn, const ei_service *law, double interval) {
+    double reach = ei_service_reach(law);
+    size_t points = (size_t)fmax(ceil(interval * LINDLEY_POINTS / fmax(reach, interval)), 1);
+    double step = interval / (double)points;
+    ei_lattice service = {.sf = NULL}, wait = {step, 1, calloc(1, sizeof(double))};
+    int status = wait.sf == NULL
+                     ? EI_ERR_NO_MEMORY
+                     : ei_lattice_service(&service, law, 0, step, (size_t)(reach / step) + 2, EI_LOWER);
+    for (int job = 0, settled = 0; status == EI_OK && job < LINDLEY_JOBS && !settled; job++) {
+        ei_lattice_free(sojourn);
+        if ((status = ei_lattice_sum_lower(sojourn, &wait, &service)) != EI_OK ||
+            sojourn->count <= points + 1)
+            break;
+        ei_lattice next = {step, sojourn->count - points, NULL};
+        next.count = next.count < LINDLEY_REACH ? next.count : LINDLEY_REACH;
+        next.sf = malloc(next.count * sizeof *next.sf);
+        if (next.sf == NULL) {
+            status = EI_ERR_NO_MEMORY;
+            break;
+        }
+        settled = 1;
+        for (size_t j = 0; j < next.count; j++) {
+            double before = j < wait.count ? wait.sf[j] : 0;
+            next.sf[j] = sojourn->sf[j + points] * (1 - 1e-12);
+            settled &= next.sf[j] <= before * (1 + LINDLEY_SETTLED) + 1e-20;
+        }
+        ei_lattice_free(&wait);
+        wait = next;
+    }
+    ei_lattice_free(&wait);
+    ei_lattice_free(&service);
     return status;
 }

@@ -1,4 +1,5 @@
-/* Stationary waiting times of single-server FIFO queues with Poisson arrivals. Seconds; rates in 1/s. */
+/* Stationary waiting times of single-server FIFO queues with Poisson or periodic arrivals. Seconds; rates in
+ * 1/s. */
 #ifndef EDGEINFER_QUEUE_H
 #define EDGEINFER_QUEUE_H
 
@@ -33,5 +34,11 @@ double ei_md1_waiting_sf(const ei_md1 *self, double time);
 enum { EI_MG1_FINE = 8 };
 EI_WARN_UNUSED int ei_mg1_sojourn(ei_lattice *self, const ei_lattice *service, double arrival_rate,
                                   size_t count, ei_end end, ei_monitor monitor);
+
+/* Lower bounds of the law of the sojourn time with a job every `interval` seconds, from Lindley's recursion:
+ * the laws of successive jobs that begin with an empty queue grow, so that any of them is one. Services are
+ * rounded down, the interval is a whole number of steps. *self is the caller's to free, also after an error.
+ */
+EI_WARN_UNUSED int ei_periodic_sojourn_lower(ei_lattice *self, const ei_service *law, double interval);
 
 #endif

@@ -1,8 +1,10 @@
 /* Stages added to a chain, against the same walk iterated job by job; every allocation failing in turn. */
 #include "check.h"
 #include "failing_malloc.h"
+#include "sweep.h"
 
 #include "edgeinfer/bracket.h"
+#include "edgeinfer/chain.h"
 #include "edgeinfer/walk.h"
 
 #include <stdlib.h>
@@ -145,10 +147,40 @@ static void test_failures(void) {
     CHECK(k > 20 && k < 2000);
 }
 
+static int periodic(const ei_service *stages, size_t count) {
+    const double rate = 1, deadline = 1.5;
+    double lower, upper;
+    uint8_t lower_method, upper_method;
+    return ei_periodic_bracket(stages, count, 1, &rate, &deadline, &lower, &upper, &lower_method,
+                               &upper_method, quiet);
+}
+
+static void test_periodic_arrivals(void) {
+    const double samples[] = {0.2, 0.4, 1.1}, rate[] = {1, 2}, deadline[] = {1, 1};
+    const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 0.6},
+                                 {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3},
+                                 {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3}};
+    double lower[2], upper[2];
+    uint8_t method[2][2];
+    sweep_allocations(periodic, "ei_periodic_bracket", stages, 3);
+    CHECK(ei_periodic_bracket(stages, 3, 2, rate, deadline, lower, upper, method[0], method[1], quiet) ==
+          EI_OK);
+    CHECK(lower[0] > 0.9 && lower[0] <= upper[0] && lower[1] == 1 && upper[1] == 1);
+    CHECK(method[0][1] == EI_BRACKET_UNSTABLE && method[1][1] == EI_BRACKET_UNSTABLE);
+    CHECK(ei_periodic_bracket(stages, 0, 1, rate, deadline, lower, upper, method[0], method[1], quiet) ==
+          EI_ERR_EMPTY);
+    const double never = NAN;
+    CHECK(ei_periodic_bracket(stages, 3, 1, rate, &never, lower, upper, method[0], method[1], quiet) ==
+          EI_ERR_DOMAIN);
+    CHECK(ei_periodic_bracket(stages, 3, 1, &never, deadline, lower, upper, method[0], method[1], quiet) ==
+          EI_ERR_DOMAIN);
+}
+
 int main(void) {
     test_against_iteration();
     test_exact();
     test_failures();
     CHECK(failing_malloc_alive() == 0);
+    test_periodic_arrivals();
     return check_report();
 }

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from edgeinfer import _core, _validate
 from edgeinfer.delay._elements import elements, finish, poisson_rate
 from edgeinfer.delay.results import Bracket, Guarantee
-from edgeinfer.model import ArrivalProcess, Measured, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Measured, Periodic, Pipeline, Transfer
 
 MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
@@ -111,8 +111,8 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
     ----------
     pipeline : Pipeline
         Any; each shape gets the best pair known for it, and `.method` says which formulas gave the ends.
-    arrival_rate : (...,) array_like, 1/s
-        Of Poisson arrivals, > 0.
+    arrival_rate : (...,) array_like, 1/s, or Poisson, or Periodic
+        Of Poisson arrivals, > 0; or periodic ones.
     deadline : (...,) array_like, s
         >= 0, may be inf.
 
@@ -144,12 +144,14 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
             for end in ("fastest", "slowest")
         )
         return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
-    shape, walk = elements(pipeline, **_arguments(arrival_rate, deadline))
+    periodic = isinstance(arrival_rate, Periodic)
+    rates = arrival_rate.mean_rate if isinstance(arrival_rate, Periodic) else arrival_rate
+    shape, walk = elements(pipeline, **_arguments(rates, deadline))
     size = int(np.prod(shape))
     lower, upper = np.empty(size), np.empty(size)
     lower_method, upper_method = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
     for stages, where, (rate, limit) in walk:
-        answer = _core.violation_bracket(stages, rate, limit)
+        answer = _core.violation_bracket(stages, rate, limit, "deterministic" if periodic else "poisson")
         lower[where], upper[where], lower_method[where], upper_method[where] = answer
     names = np.array(_core.BRACKET_METHODS)
     return Bracket(
