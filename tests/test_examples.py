@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import bridge
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.network import open_session, session_options
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -67,7 +67,7 @@ def test_speech_is_heard_wherever_the_network_is_cut():
     assert (whole[speech < 0.9] < 0.5).all() and (whole[(speech > 1.3) & (speech < 2.9)] > 0.5).all()
     sessions = bridge.CutSessions(voice.MODEL, voice.SHAPES, state={"stateN": "state"})
     edge = bridge.CutEdge(bridge.CutSessions(voice.MODEL, voice.SHAPES))
-    server, port = serve(edge, "127.0.0.1", 0)
+    server, port = listen(edge, "127.0.0.1", 0)
     with bridge.Connection(f"127.0.0.1:{port}") as connection, bridge.CutDevice(sessions, connection) as device:
         for share in (0.0, 0.4, 0.8, 1.0):
             count = int(share * len(sessions.graph.operations))

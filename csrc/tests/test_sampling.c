@@ -158,7 +158,8 @@ static void test_gamma_intervals(void) {
 
 static void test_arrivals_out_of_range(void) {
     const double rates[] = {0, 3}, generator[] = {-1, 1, 2, -2}, law[] = {2.0 / 3, 1.0 / 3},
-                 wrong[] = {0.5, 0.5}, intervals[] = {0, 1, 0.5}, above[] = {1, 0.5}, rising[] = {0.5, 1};
+                 wrong[] = {0.5, 0.5}, leaking[] = {0, 3, 2, -2}, intervals[] = {0, 1, 0.5},
+                 above[] = {1, 0.5}, rising[] = {0.5, 1};
     ei_arrival good = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
                        .count = 2,
                        .rates = rates,
@@ -170,7 +171,7 @@ static void test_arrivals_out_of_range(void) {
     bad.stationary = wrong;
     CHECK(isnan(ei_arrival_mean(&bad)));
     bad = good;
-    bad.generator = rates;
+    bad.generator = leaking;
     CHECK(isnan(ei_arrival_mean(&bad)));
     bad = good;
     bad.count = 0;

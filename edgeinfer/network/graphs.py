@@ -109,8 +109,8 @@ class Graph(_validate.Value):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     feeds: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    state: Mapping[str, str] = field(default_factory=dict, compare=False)
-    wire: Mapping[str, str] = field(default_factory=dict, compare=False)
+    state: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    wire: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     @cached_property
     def producer(self) -> Mapping[str, int]:

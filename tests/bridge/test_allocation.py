@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from edgeinfer.bridge.cascade.choices import DEFAULT, Allocation, allocate, read_allocations
+from edgeinfer.bridge.cascade.choices import DEFAULT, StepChoice, allocate, read_allocations
 
-TABLE = (Allocation(4, 16, 20.0), Allocation(16, 4, 24.0), Allocation(32, 16, 25.0))
+TABLE = (StepChoice(4, 16, 20.0), StepChoice(16, 4, 24.0), StepChoice(32, 16, 25.0))
 
 
 def choose(choices=TABLE, deadline=10.0, quality=None, prior=0.1, decode=0.2, waiting=0.0):
@@ -32,14 +32,14 @@ def test_best_within_the_deadline():
     assert choose(deadline=7.0) == TABLE[2]
     assert choose(deadline=7.0, waiting=4.0) == TABLE[1]
     assert choose(deadline=1.0) == TABLE[1]  # none is in time: the fastest
-    assert choose(DEFAULT, deadline=3.3) == Allocation(16, 8)
+    assert choose(DEFAULT, deadline=3.3) == StepChoice(16, 8)
     assert choose(DEFAULT, prior=0.0, decode=0.0) == DEFAULT[-1]
 
 
 def test_file(tmp_path):
     path = tmp_path / "table.json"
     path.write_text(json.dumps([{"prior_steps": 4, "decode_steps": 2, "quality": 1.5}]))
-    assert read_allocations(path) == (Allocation(4, 2, 1.5),)
+    assert read_allocations(path) == (StepChoice(4, 2, 1.5),)
     for text, reason in [
         ("[]", "at least one"),
         ("[{}]", "prior_steps"),

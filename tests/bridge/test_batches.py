@@ -11,7 +11,7 @@ from onnx import helper
 
 from bridge import networks
 from edgeinfer import bridge
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.work.batches import Batches
 
@@ -43,7 +43,7 @@ def serving(made, batch):
         return run(tasks, progress)
 
     edge.work.run = slow
-    server, port = serve(edge, "127.0.0.1", 0)
+    server, port = listen(edge, "127.0.0.1", 0)
     try:
         yield edge, f"127.0.0.1:{port}", ran
     finally:

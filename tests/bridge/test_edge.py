@@ -13,7 +13,7 @@ from bridge import system
 from bridge.system import CAPTION, SOON, inference
 from edgeinfer.bridge import load, pack, unpack
 from edgeinfer.bridge.device.connection import Connection, EdgeError
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.wire import signalling, tensors
 from edgeinfer.bridge.wire.trace import Trace, read_trace
 from edgeinfer.bridge.work.cascade import Device, Edge, Order
@@ -342,7 +342,7 @@ def test_an_edge_that_lies_is_found_out(cascade, answer, wire, text):
 def test_what_breaks_on_the_edge_is_told_without_its_secrets(tiny_folder):
     broken = load(tiny_folder, threads=1)
     edge = Edge(broken)
-    server, port = serve(edge, "127.0.0.1", 0)
+    server, port = listen(edge, "127.0.0.1", 0)
     try:
         with system.stub(f"127.0.0.1:{port}") as calls:
             original, broken.prior = broken.prior, lambda *arguments, **options: 1 / 0
@@ -361,7 +361,7 @@ def test_what_breaks_on_the_edge_is_told_without_its_secrets(tiny_folder):
 def test_no_request_and_no_stream_lasts_for_ever(tiny_folder, monkeypatch):
     monkeypatch.setattr("edgeinfer.bridge.work.cascade.CascadeService.idle", 0.2)
     edge = Edge(load(tiny_folder, threads=1), limit=0.3)
-    server, port = serve(edge, "127.0.0.1", 0)
+    server, port = listen(edge, "127.0.0.1", 0)
     hold = threading.Event()
 
     def silence():

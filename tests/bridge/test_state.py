@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bridge import networks, system
 from edgeinfer import Node, RayleighLink, bridge, cli
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.work import sequences
@@ -275,7 +275,7 @@ def edge(sessions=None):
     """An edge in this process, and a connection to it."""
     server = bridge.CutEdge(sessions or bridge.CutSessions(recurrent()))
     server.warm_up()
-    listening, port = serve(server, "127.0.0.1", 0)
+    listening, port = listen(server, "127.0.0.1", 0)
     server.address = f"127.0.0.1:{port}"
     with bridge.Connection(server.address) as connection:
         yield connection, server

@@ -13,7 +13,7 @@ from onnx import helper
 
 from bridge import networks
 from edgeinfer import Node, RayleighLink, bridge, cli
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.network import Graph, Operation, Tensor, narrow, read_graph, widen
 from edgeinfer.network.crossing import wire_bits
@@ -156,7 +156,7 @@ def test_narrow_tensors_over_the_protocol(wire):
     model = layered(np.random.default_rng(5), [1.0, 2.0])
     sessions = bridge.CutSessions(model)
     server = bridge.CutEdge(bridge.CutSessions(model))
-    listening, port = serve(server, "127.0.0.1", 0)
+    listening, port = listen(server, "127.0.0.1", 0)
     x = np.random.default_rng(5).standard_normal((1, 64)).astype(np.float32)
     division = bridge.divide(sessions.graph, (0, 0, 1, 1))
     middle = sessions.get(("t0",), ("t1",)).run({"t0": x})[0]["t1"]

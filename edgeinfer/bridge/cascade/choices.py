@@ -10,7 +10,7 @@ from edgeinfer import _validate
 
 
 @dataclass(frozen=True)
-class Allocation:
+class StepChoice:
     """A choice that the edge may make.
 
     Parameters
@@ -33,14 +33,14 @@ class Allocation:
 
 
 #: Used where no measured table is given: more steps are taken to be better, two on the edge for one on the device.
-DEFAULT = (Allocation(4, 2), Allocation(8, 4), Allocation(16, 8), Allocation(32, 16))
+DEFAULT = (StepChoice(4, 2), StepChoice(8, 4), StepChoice(16, 8), StepChoice(32, 16))
 
 
-def read_allocations(path: str | os.PathLike[str]) -> tuple[Allocation, ...]:
+def read_allocations(path: str | os.PathLike[str]) -> tuple[StepChoice, ...]:
     """Choices from a JSON file: a list of {"prior_steps": .., "decode_steps": .., "quality": ..}, quality optional."""
     try:
         with open(path, encoding="utf-8") as file:
-            choices = tuple(Allocation(**entry) for entry in json.load(file))
+            choices = tuple(StepChoice(**entry) for entry in json.load(file))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
     if not choices:
@@ -49,14 +49,14 @@ def read_allocations(path: str | os.PathLike[str]) -> tuple[Allocation, ...]:
 
 
 def allocate(
-    choices: Sequence[Allocation],
+    choices: Sequence[StepChoice],
     *,
     deadline: float,
     quality: float | None,
     prior_step_seconds: float,
     decode_step_seconds: float,
     waiting_seconds: float,
-) -> Allocation:
+) -> StepChoice:
     """The edge's decision.
 
     With a wish for quality: the fastest choice that yields it. Without: the best one whose expected time is within the
@@ -64,7 +64,7 @@ def allocate(
 
     Parameters
     ----------
-    choices : sequence of Allocation
+    choices : sequence of StepChoice
     deadline : float, s
         From now to the image on the device; the transfer is not in the estimate.
     quality : float or None
@@ -82,7 +82,7 @@ def allocate(
     --------
     >>> common = dict(quality=None, prior_step_seconds=0.1, decode_step_seconds=0.2, waiting_seconds=0.5)
     >>> allocate(DEFAULT, deadline=4.0, **common)
-    Allocation(prior_steps=16, decode_steps=8, quality=None)
+    StepChoice(prior_steps=16, decode_steps=8, quality=None)
     >>> allocate(DEFAULT, deadline=1.0, **common).prior_steps
     4
     """
@@ -93,11 +93,11 @@ def allocate(
     waiting_seconds = _validate.scalar("waiting_seconds", waiting_seconds, 0, unit="s")
     quality = None if quality is None else _validate.scalar("quality", quality)
 
-    def seconds(choice: Allocation) -> float:
+    def seconds(choice: StepChoice) -> float:
         own = choice.prior_steps * prior_step_seconds + choice.decode_steps * decode_step_seconds
         return waiting_seconds + own
 
-    def cost(choice: Allocation) -> tuple[float, int]:
+    def cost(choice: StepChoice) -> tuple[float, int]:
         return seconds(choice), choice.prior_steps + choice.decode_steps
 
     if quality is not None:

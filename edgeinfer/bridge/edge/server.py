@@ -369,7 +369,7 @@ class _Stream:
         return tensors.service().ModelStreamInferResponse(error_message=error.reason, infer_response=answer)
 
 
-def serve(
+def listen(
     edge: Server,
     host: str,
     port: int,
@@ -378,7 +378,7 @@ def serve(
     insecure: bool = False,
     message_bytes: int = security.MESSAGE_BYTES,
 ) -> tuple[Any, int]:
-    """Listen.
+    """Answer on an address, in threads of its own.
 
     Parameters
     ----------
@@ -416,10 +416,10 @@ def serve(
 
 
 def run(edge: Server, host: str, port: int, *, watch_stdin: bool = False, **options: Any) -> None:
-    """Warm up, say where it listens, and serve as `serve` until SIGTERM or SIGINT, in the main thread."""
+    """Warm up, say where it listens, and serve as `listen` does until SIGTERM or SIGINT, in the main thread."""
     commands = processes.Commands({}, watch_stdin=watch_stdin)
     edge.warm_up()
-    server, bound = serve(edge, host, port, **options)
+    server, bound = listen(edge, host, port, **options)
     print(f"listening on {address.join(host, bound)}", flush=True)
     commands.obey()
     edge.jobs.close()

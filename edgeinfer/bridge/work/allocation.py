@@ -51,11 +51,11 @@ class Allocator:
     Parameters
     ----------
     cascade : GenerativeCascade
-    allocations : sequence of Allocation
+    allocations : sequence of StepChoice
         What it chooses from.
     """
 
-    def __init__(self, cascade: GenerativeCascade, allocations: Sequence[allocation.Allocation]) -> None:
+    def __init__(self, cascade: GenerativeCascade, allocations: Sequence[allocation.StepChoice]) -> None:
         self.cascade, self.speed, self.fingerprint = cascade, Speed(), name_of(cascade)
         self._allocations = tuple(allocations)
 

@@ -22,7 +22,7 @@ from edgeinfer.bridge.wire import security, signalling, tensors
 from edgeinfer.bridge.wire.jobs import Job
 from edgeinfer.bridge.wire.tensors import BATCH, GENERATE, PRIOR, STEPS
 from edgeinfer.bridge.work.allocation import Allocator, Negotiator
-from edgeinfer.bridge.work.orders import Generation, Order, Progress
+from edgeinfer.bridge.work.orders import Generation, Order, StageProgress
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CascadeService:
     idle = 60.0
 
     def __init__(
-        self, cascade: GenerativeCascade, allocations: Sequence[allocation.Allocation] = allocation.DEFAULT
+        self, cascade: GenerativeCascade, allocations: Sequence[allocation.StepChoice] = allocation.DEFAULT
     ) -> None:
         self.cascade, self._allocator = cascade, Allocator(cascade, allocations)
         wire = cascade.manifest.wire
@@ -158,7 +158,7 @@ class Edge(Server):
     Parameters
     ----------
     cascade : GenerativeCascade
-    allocations : sequence of Allocation
+    allocations : sequence of StepChoice
         What it chooses from when a device leaves the steps to it.
     **options
         Of `Server`: capacity, batch, limit, trace and report.
@@ -168,7 +168,7 @@ class Edge(Server):
         self,
         cascade: GenerativeCascade,
         *,
-        allocations: Sequence[allocation.Allocation] = allocation.DEFAULT,
+        allocations: Sequence[allocation.StepChoice] = allocation.DEFAULT,
         **options: Any,
     ) -> None:
         super().__init__(CascadeService(cascade, allocations), **options)
@@ -193,7 +193,7 @@ class Device(Negotiator):
         deadline: float = 60.0,
         patience: float | None = None,
         fallback: bool = False,
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
     ) -> Generation:
         """An image for an order.
 
@@ -235,7 +235,7 @@ class Device(Negotiator):
         *,
         deadline: float,
         fallback: bool = False,
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
         negotiate: bool = True,
     ) -> Script[Generation]:
         """The steps of an order: the edge's part, then the device's; parameters as for `generate` and `fetch`."""
@@ -269,7 +269,7 @@ class Device(Negotiator):
         end: float,
         *,
         deadline: float,
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
         negotiate: bool = True,
     ) -> tuple[int, int, NDArray[Any]]:
         """The edge's part of an order: the steps, and the packed latent or the image.
@@ -311,7 +311,7 @@ class Device(Negotiator):
         request: str,
         steps: tuple[int, int],
         end: float,
-        progress: Progress | None,
+        progress: StageProgress | None,
     ) -> NDArray[Any]:
         model = GENERATE if order.paradigm == "edge" else PRIOR
         inputs = {
@@ -357,7 +357,9 @@ class Device(Negotiator):
             raise EdgeError("DATA_LOSS", f"answer {name}: must be finite")
         return array[0]
 
-    def _prior(self, order: Order, request: str, steps: int, end: float, progress: Progress | None) -> NDArray[Any]:
+    def _prior(
+        self, order: Order, request: str, steps: int, end: float, progress: StageProgress | None
+    ) -> NDArray[Any]:
         """The edge's part, run here: the packed latent."""
         wire = self.cascade.manifest.wire
 
@@ -368,7 +370,7 @@ class Device(Negotiator):
         return self._stage("prior", request, run, end, progress)
 
     def _decode(
-        self, order: Order, request: str, packed: NDArray[Any], steps: int, end: float, progress: Progress | None
+        self, order: Order, request: str, packed: NDArray[Any], steps: int, end: float, progress: StageProgress | None
     ) -> NDArray[np.uint8]:
         """The device's part: the image from a packed latent."""
 
@@ -379,7 +381,7 @@ class Device(Negotiator):
 
         return self._stage("decode", request, run, end, progress)
 
-    def _stage(self, name: str, request: str, run: Any, end: float, progress: Progress | None) -> NDArray[Any]:
+    def _stage(self, name: str, request: str, run: Any, end: float, progress: StageProgress | None) -> NDArray[Any]:
         networks: list[float] = []
 
         def report(done: int, total: int) -> None:

@@ -12,7 +12,7 @@ from edgeinfer.bridge.wire.tensors import STEPS
 PARADIGMS = ("split", "edge", "device")
 
 #: progress(stage, steps done, steps in all)
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
