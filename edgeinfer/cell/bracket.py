@@ -369,7 +369,7 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     deadline : (...,) array_like, s
         >= 0, may be inf.
     name : str, optional
-        Of the class; may be left out where there is one.
+        The name of the class; may be left out where there is one.
 
     Returns
     -------

@@ -153,7 +153,7 @@ def max_terminals(
     probability : float
         In (0, 1). A lost request counts as late.
     name : str, optional
-        Of the class whose number is searched; may be left out where there is one.
+        The name of the class whose number is searched; may be left out where there is one.
     method : {"bracket", "simulation"}
         By certified ends alone; or, where these do not decide, by simulation.
     most : int

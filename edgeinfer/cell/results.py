@@ -36,7 +36,7 @@ class ClassSimulation(Simulation):
     Attributes
     ----------
     names : tuple of str
-        Of the stages.
+        The names of the stages.
     throughput : Estimate
         Answers a second of all terminals of the class.
     loss, redirection : Estimate

@@ -69,7 +69,7 @@ def simulate_cell(
         Left out at the start of a replication, which begins empty; by default 20 relaxation times of the slowest
         station.
     confidence : float
-        Of the intervals, in (0, 1).
+        The confidence of the intervals, in (0, 1).
 
     Returns
     -------

@@ -90,7 +90,7 @@ def deadline_at(
     probability : (...,) array_like
         In (0, 1).
     method : str
-        As for `violation_bound`; or "sampling", the deadline at which the probability itself is as given.
+        A method of `violation_bound`; or "sampling", the deadline at which the probability itself is as given.
     tolerance : float
         Relative, > 0; the answer is rounded up by at most this.
     **sampling
@@ -225,7 +225,7 @@ def max_arrival_rate(
     probability : (...,) array_like
         In (0, 1).
     method, tolerance, **sampling
-        As for `deadline_at`; the answer is rounded down.
+        They are as for `deadline_at`; the answer is rounded down.
 
     Returns
     -------
@@ -316,7 +316,7 @@ def min_bandwidth(
     arrival_rate, deadline, probability : (...,) array_like
         1/s, s, and in (0, 1).
     method, tolerance, **sampling
-        As for `deadline_at`; the answer is rounded up.
+        They are as for `deadline_at`; the answer is rounded up.
 
     Returns
     -------

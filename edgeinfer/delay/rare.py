@@ -62,7 +62,7 @@ def rare_violation(
     rng, threads : optional
         They are as for `simulate`.
     confidence : float
-        Of the interval, in (0, 1).
+        The confidence of the interval, in (0, 1).
     max_replications : float
         Most replications, >= 1; kept to exactly.
 

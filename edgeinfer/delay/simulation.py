@@ -296,7 +296,7 @@ def simulate(
     warmup : int, optional
         Jobs left out at the start of a replication; by default 20 / (1 - sqrt(load))^2, 20 relaxation times.
     confidence : float
-        Of the intervals, in (0, 1).
+        The confidence of the intervals, in (0, 1).
 
     Returns
     -------

@@ -95,7 +95,7 @@ def tandem_mean(stages: list[tuple[str, Any]], rate: float) -> tuple[float, floa
     Parameters
     ----------
     stages : list of tuple
-        As the core takes them.
+        They are as the core takes them.
     rate : float, 1/s
         Of Poisson arrivals.
 

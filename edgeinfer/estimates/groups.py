@@ -56,7 +56,7 @@ def shares(
     resamples : int
         >= 1.
     seed : int or SeedSequence
-        Of the resampling.
+        The seed of the resampling.
 
     Returns
     -------

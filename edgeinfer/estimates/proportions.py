@@ -79,7 +79,7 @@ def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, 
     resamples : int
         >= 1.
     seed : int
-        Of the resampling.
+        The seed of the resampling.
 
     Examples
     --------

@@ -40,7 +40,7 @@ class ArrivalProcess(_validate.Value):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the parameters, broadcast."""
+        """The common shape of the parameters."""
         return _validate.broadcast_shapes(**{name: np.shape(value) for name, value in self._arrays().items()})
 
     def _arrays(self) -> dict[str, Any]:
@@ -251,7 +251,7 @@ class MarkovModulated(ArrivalProcess):
     Parameters
     ----------
     rates : (n,) array_like, 1/s
-        Of arrivals in each phase, n <= 1000, >= 0, at least one > 0.
+        The rate of arrivals in each phase, n <= 1000, >= 0, at least one > 0.
     generator : (n, n) array_like, 1/s
         Rates of leaving one phase (row) for another (column); rows add up to 0 with the diagonal. Every phase must be
         reached from every other.
@@ -328,7 +328,7 @@ class Batch(ArrivalProcess):
     Parameters
     ----------
     process : Poisson, Periodic, Erlang, Hyperexponential, Gamma, MarkovModulated, Recorded
-        Of the batches; its rate is that of batches.
+        The process by which batches come; its rate is that of batches.
     sizes : int or (n,) array_like
         Every batch's size, >= 1; or the probabilities of the sizes 1, 2, .., n, which add up to 1. n <= 1e6.
 
@@ -428,7 +428,7 @@ class Recorded(ArrivalProcess):
         column : str
             Its name in the header line.
         unit : float, s
-            Of the numbers in the file: 1e-3 for milliseconds. > 0.
+            What one is in the file: 1e-3 for milliseconds. > 0.
 
         Raises
         ------

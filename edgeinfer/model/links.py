@@ -102,7 +102,7 @@ class FadingLink(_validate.Value):
         slot : (...,) array_like, s
         control_overhead : (...,) array_like, optional
         fading : optional
-            As of `FadingLink`; a `RayleighLink` takes none.
+            The `fading` of a `FadingLink`; a `RayleighLink` takes none.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class FadingLink(_validate.Value):
         return 10 ** ((self.tx_power_dbm - self.path_loss_db - self.noise_dbm) / 10)
 
     def power_budget(self) -> dict[str, Any]:
-        """The parameters by their names, for a process of its own that shapes this link.
+        """The parameters of a Rayleigh link by their names.
 
         Raises
         ------
@@ -163,12 +163,10 @@ class FadingLink(_validate.Value):
         if self.mean_snr is not None:
             raise ValueError(
                 f"mean_snr = {self.mean_snr!r}: must be given as tx_power_dbm, noise_dbm and path_loss_db "
-                "for a link that is shaped by a process of its own"
+                "to have a power budget"
             )
         if self.fading != RAYLEIGH:
-            raise ValueError(
-                f"fading = {self.fading!r}: must be Rayleigh() for a link that is shaped by a process of its own"
-            )
+            raise ValueError(f"fading = {self.fading!r}: must be Rayleigh() for a power budget alone to say all")
         return {name: value for name, value in vars(self).items() if name not in ("mean_snr", "fading")}
 
     @property

@@ -133,7 +133,7 @@ def umi(distance: ArrayLike, carrier: ArrayLike, *, base_height: Any = 10.0, ter
     Parameters
     ----------
     distance, carrier, base_height : (...,) array_like
-        As for `uma`; the base station is 10 m high in the report.
+        They are as for `uma`; the base station is 10 m high in the report.
     terminal_height : (...,) array_like, m
         In [1.5, 22.5].
 

@@ -49,7 +49,7 @@ def made_up(
     given : mapping of str to array, optional
         What need not be made up.
     seed : int
-        Of the floats, >= 0.
+        The seed of the floats, >= 0.
     fills : sequence of int
         What integers are to be.
 

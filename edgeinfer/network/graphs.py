@@ -33,7 +33,7 @@ class Tensor:
     shape : tuple of int
         Where the size depends on the data, that of one pass; () for what is no tensor.
     bits : int
-        As it crosses a link, uncompressed.
+        Its size as it crosses a link, uncompressed.
     stays : str
         Why it cannot cross a link; empty where it can.
     """
@@ -57,7 +57,7 @@ class Operation:
     Attributes
     ----------
     index : int
-        Of the node in the ONNX file.
+        The position of the node in the ONNX file.
     name, kind : str
         The node's name (its first output where it has none) and operator.
     inputs, outputs : tuple of str
@@ -66,7 +66,7 @@ class Operation:
     flops : int or None
         Two a multiply-add of convolutions and matrix products, as `count_flops`; None where they cannot be counted.
     weight_bytes : int
-        Of the weights that it reads.
+        The bytes of the weights that it reads.
     """
 
     index: int
@@ -153,7 +153,7 @@ class Graph(_validate.Value):
         Parameters
         ----------
         state : mapping of str to str
-            Of an output to an input of the same type and size; `find_state` finds pairs by their names.
+            An output's name to that of an input of the same type and size; `find_state` finds pairs by their names.
 
         Raises
         ------
@@ -253,7 +253,7 @@ def read_graph(
     feeds : mapping of str to ndarray, optional
         Data of inputs, which say their sizes, too; made up where ONNX Runtime runs and none are given.
     state : mapping of str to str, optional
-        As for `Graph.with_state`; nothing is taken for state by itself.
+        It is as for `Graph.with_state`; nothing is taken for state by itself.
 
     Returns
     -------

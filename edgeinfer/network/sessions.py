@@ -36,7 +36,7 @@ def session_options(level: str = "all", threads: int | None = 1, *, extra: str =
     threads : int, optional
         That one pass uses, >= 1; ONNX Runtime's choice where None.
     extra : str
-        Of the package, to be named where onnxruntime is missing.
+        The extra to be named where onnxruntime is missing.
 
     Returns
     -------
@@ -62,9 +62,9 @@ def open_session(model: Any, label: str, options: Any) -> Any:
     model : path, bytes or onnx.ModelProto
         An ONNX file, what it holds, or the model, of any size.
     label : str
-        Of the network, for the error.
+        The name of the network, for the error.
     options : onnxruntime.SessionOptions
-        As `session_options` makes them.
+        What `session_options` makes.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def run_session(
     session : onnxruntime.InferenceSession
     feeds : mapping of str to ndarray
     label : str
-        Of the network, for the error.
+        The name of the network, for the error.
     outputs : list of str, optional
         All by default.
     seconds : float, optional

@@ -35,7 +35,7 @@ class Size:
 
     @property
     def bits(self) -> int:
-        """Of all elements; 0 for what has no fixed number, such as strings."""
+        """The bits of all elements; 0 for what has no fixed number, such as strings."""
         return math.prod(self.shape) * element_bits(self.dtype)
 
 
@@ -163,13 +163,13 @@ def infer_sizes(
     Parameters
     ----------
     model : onnx.ModelProto
-        As `load_model` gives it.
+        What `load_model` gives.
     inputs : mapping of str to onnx.ValueInfoProto
-        As `fixed_inputs` gives them.
+        What `fixed_inputs` gives.
     feeds : mapping of str to ndarray
         Data of inputs; those that are left out are made up.
     label : str
-        Of the model, for errors.
+        The name of the model, for errors.
 
     Raises
     ------

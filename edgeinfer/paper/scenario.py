@@ -36,7 +36,7 @@ class Scenario(_validate.Value):
     Attributes
     ----------
     tx_power_dbm, bandwidth, noise_dbm, path_loss_db, slot, control_overhead
-        Of the downlink: dBm, Hz, dBm, dB, s, share.
+        Parameters of the downlink: dBm, Hz, dBm, dB, s, share.
     encoder, prior_step, feature, decode_step : FLOP
     image_bits, latent_bits : bit
     prior_steps, decode_steps
@@ -180,7 +180,7 @@ def measured_scenario(profile: str | Path | None = None, *, slowdown: float = 2.
     Parameters
     ----------
     profile : path, optional
-        As `bridge.Profile.save` writes it; the shipped one by default.
+        What `bridge.Profile.save` writes; the shipped one by default.
     slowdown : float
         How many times slower the device is than the machine that was measured, > 0.
 

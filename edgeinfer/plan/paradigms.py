@@ -52,7 +52,7 @@ def gains(scenario: Any, transfer: str = "ergodic") -> tuple[Any, Any]:
     ----------
     scenario : Scenario
     transfer : {"ergodic", "exact"}
-        As for `latency`; the paper uses J / E[R].
+        It is as for `latency`; the paper uses J / E[R].
 
     Returns
     -------

@@ -21,7 +21,7 @@ class ImageMeasure:
     Attributes
     ----------
     name : str
-        Of the surface's variable.
+        The name of the surface's variable.
     score : callable
         score(images, index) -> (n,) array: images (n, height, width, 3) uint8, index (n,) the number of each one's
         caption.

@@ -68,9 +68,9 @@ def surface(
     workers : int
         Calls that run at once, each in a thread of its own, >= 1; the cascade and the metrics must bear it.
     confidence, resamples
-        Of the intervals; captions are drawn whole, with all their images.
+        The confidence and the number of resamples of each interval; captions are drawn whole, with all their images.
     rng : seed
-        Of the resampling: an int or a sequence of int.
+        The seed of the resampling: an int or a sequence of int.
     store : path, optional
         A folder. Finished cells are kept in it, and the same call takes up from there, however the last one ended; of
         two at once one waits for the other.

@@ -1,3 +1,4 @@
+import json
 import socket
 import threading
 import time
@@ -6,9 +7,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+import edgeinfer as ei
 from edgeinfer import RayleighLink
 from edgeinfer.bridge.link.airtime import Airtime
 from edgeinfer.bridge.link.shaper import Shaper
+from edgeinfer.bridge.run import start
 from edgeinfer.bridge.wire.trace import Trace, read_trace
 
 LINK = RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -178,3 +181,22 @@ def test_a_link_that_changes(slots):
         receive(near, 100_000)
         # At the old rate they would take 5 s.
         assert time.monotonic() - begin < 4
+
+
+def test_links_of_every_fading_go_to_a_process_and_are_made_again():
+    laws = (
+        ei.Rayleigh(),
+        ei.Nakagami(0.7),
+        ei.Rician(6.0),
+        ei.MaximalRatio(3, ei.Rician(2.0)),
+        ei.BestOf(4, ei.MaximalRatio(2, ei.Nakagami(1.5))),
+    )
+    for law in laws:
+        for link in (
+            ei.FadingLink(1e6, 31, -100, 128.1, 0.01, 0.1, fading=law),
+            ei.FadingLink.from_snr(2.5, 1e6, 0.01, fading=law),
+        ):
+            assert start.link_of(json.loads(json.dumps(start.link_settings(link)))) == link
+    assert start.link_of(start.link_settings(None)) is None
+    with pytest.raises(ValueError, match=r"link of shape \(2,\): must be a single link"):
+        start.link_settings(ei.RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01))

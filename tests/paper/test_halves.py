@@ -23,7 +23,7 @@ def test_the_digits_measured_predicted_and_drawn(profile, tmp_path, monkeypatch)
     # A faster link than measured with, whatever the machine does meanwhile, so that requests take milliseconds.
     assert halves.assumed_link(profile).mean_rate() <= 2048 / halves._TRANSFER * (1 + 1e-9)
     monkeypatch.setattr(
-        halves, "assumed_link", lambda profile: RayleighLink(1e6, 31, -100, halves.PATH_LOSS_DB, halves.SLOT)
+        halves, "assumed_link", lambda profile: RayleighLink.from_snr(halves.MEAN_SNR, 1e6, halves.SLOT)
     )
     settings = {"networks": ["digits"], "cuts": 3, "requests": 3, "arrivals": 40, "repetitions": 3}
     path = halves.measure(tmp_path, progress=False, **settings)

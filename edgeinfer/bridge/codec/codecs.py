@@ -75,7 +75,7 @@ class Codec(_validate.Value):
 
     @property
     def fixed_bits(self) -> int:
-        """Of a message without entropy coding: the most one may take, bit."""
+        """The bits of a message without entropy coding: the most one may take."""
         width = 32 if self.quantiser is None else self.quantiser.bits
         return 8 * math.ceil(math.prod(self.code) * width / 8)  # type: ignore[attr-defined]
 
@@ -259,7 +259,7 @@ def fit_codec(
     bits : int
         Of one value, 1 .. 8.
     entropy : bool
-        As in `Codec`.
+        It is as in `Codec`.
 
     Examples
     --------

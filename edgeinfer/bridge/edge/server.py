@@ -37,7 +37,7 @@ class Task:
     Attributes
     ----------
     model, request : str
-        As asked for.
+        The names that were asked for.
     payload : object
         What the kind of work makes of it.
     key : hashable

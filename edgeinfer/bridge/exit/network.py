@@ -197,7 +197,7 @@ def load_exits(folder: str | Path | None = None, *, threads: int = 1) -> ExitNet
     Parameters
     ----------
     folder : path, optional
-        As `read_exits` takes it; the shipped digits where left out.
+        What `read_exits` takes; the shipped digits where left out.
     threads : int
         That one pass uses, >= 1.
     """

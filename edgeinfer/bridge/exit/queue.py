@@ -79,7 +79,7 @@ def deadline_policy(
         With costs in seconds.
     rule : ExitRule
     deadline, share : float
-        As in `DeadlinePolicy`.
+        They are as in `DeadlinePolicy`.
     levels : int
         >= 1.
     """
@@ -208,7 +208,7 @@ def serve(
     images, labels : (n, channels, height, width) and (n,) array_like
         Requests draw from them.
     policy, arrivals, rng
-        As for `replay`; without early exits is a rule of infinite thresholds.
+        They are as for `replay`; without early exits is a rule of infinite thresholds.
     """
     arrived = _arrivals(arrivals)
     x, y = _validate.plain("images", images).astype(np.float32, copy=False), _validate.plain("labels", labels)

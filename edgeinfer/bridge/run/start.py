@@ -17,7 +17,7 @@ from edgeinfer.bridge.run import user
 from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import Trace
-from edgeinfer.model import FadingLink, RayleighLink
+from edgeinfer.model import FadingLink, fading
 
 _LOOPBACK = "127.0.0.1"
 #: The kinds of work of this package, as processes name them.
@@ -43,9 +43,39 @@ def start(role: str, **settings: Any) -> Process:
     return process
 
 
-def link_settings(link: FadingLink | None) -> dict[str, float] | None:
-    """A link's parameters as values of JSON; None stays None."""
-    return None if link is None else {name: float(value) for name, value in link.power_budget().items()}
+def link_settings(link: FadingLink | None) -> dict[str, Any] | None:
+    """A single link's parameters as values of JSON, of which `link_of` makes it again; None stays None."""
+    if link is None:
+        return None
+    if link.shape != ():
+        raise ValueError(f"link of shape {link.shape}: must be a single link")
+    values = {name: None if value is None else float(value) for name, value in vars(link).items() if name != "fading"}
+    return values | {"fading": _fading_settings(link.fading)}
+
+
+def _fading_settings(law: Any) -> dict[str, Any]:
+    """A fading law by its name and its parameters, which may hold another law."""
+    parameters = {
+        name: _fading_settings(value) if isinstance(value, fading.Fading) else float(value)
+        for name, value in vars(law).items()
+    }
+    return {"law": type(law).__name__} | parameters
+
+
+def link_of(settings: Mapping[str, Any] | None) -> FadingLink | None:
+    """The link of `link_settings`."""
+    if settings is None:
+        return None
+    return FadingLink(**{**settings, "fading": _fading_of(settings["fading"])})
+
+
+def _fading_of(settings: Mapping[str, Any]) -> Any:
+    parameters = {
+        name: _fading_of(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name != "law"
+    }
+    return getattr(fading, settings["law"])(**parameters)
 
 
 def edge(work: str, settings: Mapping[str, Any], options: Mapping[str, Any], trace: str | None) -> None:
@@ -58,14 +88,14 @@ def edge(work: str, settings: Mapping[str, Any], options: Mapping[str, Any], tra
 
 def link(
     to: str,
-    downlink: dict[str, float] | None,
-    uplink: dict[str, float] | None,
+    downlink: dict[str, Any] | None,
+    uplink: dict[str, Any] | None,
     slots: str,
     seed: int,
     trace: str | None,
 ) -> None:
     """Shape what passes to the edge at HOST:PORT; None shapes nothing."""
-    down, up = (None if each is None else RayleighLink(**each) for each in (downlink, uplink))
+    down, up = map(link_of, (downlink, uplink))
     with Trace(trace, "link") as log:
         made = shaper.Shaper((_LOOPBACK, 0), address.parse("to", to), down, up, slots=slots, seed=seed, trace=log)
         shaper.run(made, watch_stdin=True)

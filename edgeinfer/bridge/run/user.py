@@ -66,7 +66,7 @@ class Load:
     pause : float, s
         Before each request, where they come one after the other.
     slowdown : float
-        Of the device, >= 1.
+        How many times slower the device is, >= 1.
     extra : float, s, optional
         What that adds to each computing step, asleep; by default `slowdown` - 1 times the median of the steps while
         warming up.

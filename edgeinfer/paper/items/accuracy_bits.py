@@ -39,7 +39,7 @@ def data(
     scenario : Scenario
         Its link but for the bandwidth.
     bits, qualities : tuple of int
-        Of a value behind Lloyd-Max's quantiser, zstd where it is shorter; of JPEG.
+        The bits of a value behind Lloyd-Max's quantiser, zstd where it is shorter; the quality of JPEG.
 
     Returns
     -------

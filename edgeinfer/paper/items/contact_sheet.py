@@ -21,7 +21,7 @@ def data(*, images: Any = None) -> Any:
     Parameters
     ----------
     images : xarray.Dataset, optional
-        As `measurement.measure` writes it; the shipped one by default.
+        What `measurement.measure` writes; the shipped one by default.
 
     Returns
     -------

@@ -53,7 +53,7 @@ def data(
     device_flops : float, FLOP/s
         > 0.
     ratios : (m,) array_like
-        Of the edge node's FLOP/s to the device's, >= 1.
+        The ratio of the edge node's FLOP/s to the device's, >= 1.
     rates, heavy_rates : (n,) and (k,) array_like, bit/s
         Mean rates of the link for latency and for throughput, > 0.
 

@@ -31,7 +31,7 @@ def data(*, seed: int = 11, points: int = 12, requests: int = 20_000, runs: int 
     Parameters
     ----------
     seed, points, requests, runs : int
-        Of the replay, rates, and its effort.
+        The seed of the replay, the number of rates, and the replay's effort.
 
     Returns
     -------

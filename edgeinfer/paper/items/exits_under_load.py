@@ -78,7 +78,7 @@ def agreement(table: Any) -> tuple[int, int]:
     Parameters
     ----------
     table : xarray.Dataset
-        As `data` gives it.
+        What `data` gives.
     """
     rows = table.sel(policy=list(PREDICTED)).where(np.isfinite(table["predicted_sojourn"]))
     counted = rows["violation_upper"] >= _RARE

@@ -31,7 +31,7 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
     scenario : Scenario
         A single one (scalars).
     surface : xarray.Dataset, optional
-        As `measurement.measure` writes it, at its best guidance; the shipped one by default.
+        What `measurement.measure` writes, taken at its best guidance; the shipped one by default.
     deadline : float, s, optional
         The paper gives none; by default what the scenario's own steps take in split inference without load.
     points : int

@@ -23,7 +23,7 @@ def data(*, folder: str | Path | None = None) -> Any:
     Parameters
     ----------
     folder : path, optional
-        Of a cascade; the shipped one by default.
+        The folder of a cascade; the shipped one by default.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def data(*, surface: Any = None) -> Any:
     Parameters
     ----------
     surface : xarray.Dataset, optional
-        As `measurement.measure` writes it; the shipped one by default.
+        What `measurement.measure` writes; the shipped one by default.
 
     Returns
     -------

@@ -39,7 +39,7 @@ def data(*, load: Any = None, deadlines: int = 10, jobs: int = 50_000, replicati
     Parameters
     ----------
     load : xarray.Dataset, optional
-        As `measurement.measure_load` writes it; the shipped one by default.
+        What `measurement.measure_load` writes; the shipped one by default.
     deadlines : int
         Of each paradigm and load.
     jobs, replications : int

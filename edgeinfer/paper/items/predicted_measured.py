@@ -27,7 +27,7 @@ def data(*, measured: Any = None) -> Any:
     Parameters
     ----------
     measured : xarray.Dataset, optional
-        As `halves.measure` writes it; the one that ships by default.
+        What `halves.measure` writes; the one that ships by default.
 
     Returns
     -------

@@ -67,7 +67,7 @@ def data(*, surface: Any = None, stage: Any = None) -> Any:
     Parameters
     ----------
     surface, stage : xarray.Dataset, optional
-        As `measurement.measure` writes them; the shipped ones by default.
+        What `measurement.measure` writes; the shipped ones by default.
 
     Returns
     -------

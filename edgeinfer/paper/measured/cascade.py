@@ -50,13 +50,13 @@ def measure(
     Parameters
     ----------
     folder : path, optional
-        Of a cascade with the scenes' networks for quality; the shipped one by default.
+        The folder of a cascade with the scenes' networks for quality; the shipped one by default.
     out : path
         Folder of the files; each is replaced as a whole.
     only : sequence of str
         Which of `PARTS`.
     captions, seeds : int
-        Of the surface: captions (even, >= 4), and images of each.
+        The surface's captions (even, >= 4), and the images of each.
     stage_captions, stage_seeds : int
         Where the decode stage is compared with upsampling, at the manifest's guidance.
     prior_steps, decode_steps : sequence of int
@@ -70,7 +70,7 @@ def measure(
     workers : int, optional
         Batches that run at once, >= 1; as many as there are cores by default.
     resamples : int
-        Of the bootstrap.
+        The resamples of the bootstrap.
     store : path, optional
         Folder of stores, from which the same call takes up; `out`/.measure by default.
     progress : bool

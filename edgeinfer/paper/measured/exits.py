@@ -63,7 +63,7 @@ def measure(
     loads : sequence of float
         > 0.
     seed : int
-        Of arrivals and images.
+        The seed of arrivals and images.
     progress : bool
         A bar, on a terminal only.
 

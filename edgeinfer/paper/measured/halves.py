@@ -23,7 +23,7 @@ from edgeinfer.paper.measured.store import FOLDER, write
 #: Networks that are measured where none are chosen.
 NETWORKS = ("digits", "squeezenet", "shufflenet", "inception_v1", "resnet50")
 #: Assumed: how many times slower than this machine the device is, the mean SNR as in a good cell, and the slot.
-SLOWDOWN, PATH_LOSS_DB, SLOT = 4.0, 111.0, 5e-3
+SLOWDOWN, MEAN_SNR, SLOT = 4.0, 100.0, 5e-3
 #: Violation probabilities, simulated, at whose deadlines the load tests are compared.
 PROBABILITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 #: Load of the busiest stage, and the share of requests at the start that do not count, while the queue fills.
@@ -224,8 +224,7 @@ def assumed_link(profile: Any) -> RayleighLink:
     """A link that carries the input in the time that the device would take for the whole network."""
     bits = sum(profile.graph.tensors[name].bits for name in profile.graph.inputs)
     rate = bits / max(SLOWDOWN * float(profile.totals.mean()), _TRANSFER)
-    # A process shapes the link, which takes a power budget.
-    return RayleighLink(1.0, 31, -100, PATH_LOSS_DB, SLOT).at_rate(rate)
+    return RayleighLink.from_snr(MEAN_SNR, 1.0, SLOT).at_rate(rate)
 
 
 def _numbers(values: Any) -> list[float | None]:

@@ -57,12 +57,12 @@ def measure_load(
     loads : sequence of float
         In (0, 1).
     steps : (int, int)
-        Of the prior and of decoding.
+        The steps of the prior and of decoding.
     slowdown : float
-        Of the device, >= 1.
+        How many times slower the device is, >= 1.
     link : RayleighLink
     seed : int
-        Of arrivals, fading and images.
+        The seed of arrivals, fading and images.
     store : path, optional
         A folder of finished runs, from which the same call takes up.
     progress : bool
@@ -194,7 +194,7 @@ def _slowest_guessed(root: Path, steps: tuple[int, int], slowdown: float) -> dic
 
 
 def _variables(found: dict[tuple[int, ...], dict[str, Value]], paradigms: int, loads: int) -> dict[str, Any]:
-    """Of the runs under load, in columns 1 .. loads, and of the profiles, in column 0."""
+    """Arrays of the runs under load, in columns 1 .. loads, and of the profiles, in column 0."""
     units = {"rate": "1/s", "bits": "bit"}
     table = {}
     for prefix, dims in (("", ("paradigm", "load")), ("profile_", ("paradigm",))):

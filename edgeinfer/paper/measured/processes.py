@@ -32,7 +32,7 @@ def record_trace(
     prior_steps, decode_steps : int
         Asked of the edge.
     seed : int
-        Of the image, and of the link.
+        The seeds of the image and of the link.
 
     Returns
     -------

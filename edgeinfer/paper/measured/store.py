@@ -17,7 +17,7 @@ def load(name: str, command: str = "edgeinfer measure") -> Any:
     Parameters
     ----------
     name : str
-        Of the file, without ".nc".
+        The name of the file, without ".nc".
     command : str
         That makes it.
 
