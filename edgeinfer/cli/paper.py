@@ -2,7 +2,7 @@
 
 import click
 
-from edgeinfer.cli.options import BASE, read_scenario, refuse
+from edgeinfer.cli.options import BASE, Real, read_scenario, refuse
 
 
 @click.command("reproduce")
@@ -11,7 +11,7 @@ from edgeinfer.cli.options import BASE, read_scenario, refuse
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A scenario parameter, SI units.")
 @click.option("--item", "items", multiple=True, help="Only this item; may be repeated.")
 @click.option("--format", "formats", default="png,svg", show_default=True, help="Of figures: png, svg, pdf, pgf.")
-@click.option("--width", type=float, help="Of figures, inches; heights go along.")
+@click.option("--width", type=Real(0, min_open=True), help="Of figures, inches; heights go along.")
 def reproduce_command(
     out: str, base: str, settings: tuple[str, ...], items: tuple[str, ...], formats: str, width: float | None
 ) -> None:

@@ -242,7 +242,7 @@ def test_violation_picks_among_the_candidates():
         ({"edge": Node("edge", [1.0, 2.0])}, "edge = .*: must be a Node of one rate"),
         ({"edge": Node("device", 1.0)}, "must have names that differ"),
         ({"link": ()}, "link: 0 given: must be 1"),
-        ({"link": RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01)}, "must be a single RayleighLink"),
+        ({"link": RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01)}, "must be a single FadingLink"),
         ({"link": RayleighLink(1e-300, 0, 0, 3000, 0.01)}, "mean rate of link = 0"),
         ({"downlink": (link(1.0), link(1.0))}, "downlink: 2 given: must be 1"),
         ({"objective": "cost"}, "objective = 'cost': must be one of"),

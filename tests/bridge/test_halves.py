@@ -21,7 +21,7 @@ from bridge.system import SOON
 from edgeinfer import Node, RayleighLink, cli
 from edgeinfer.bridge import CutSessions, EdgeError, best_cuts, cut, divide, write_parts
 from edgeinfer.bridge.device.connection import Connection
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.link.shaper import Shaper
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.processes import Process
@@ -86,7 +86,7 @@ def serving_here(model):
     """An edge in this process; yields where."""
     edge = CutEdge(CutSessions(model))
     edge.warm_up()
-    server, port = serve(edge, "127.0.0.1", 0, message_bytes=edge.sessions.message_bytes)
+    server, port = listen(edge, "127.0.0.1", 0, message_bytes=edge.sessions.message_bytes)
     try:
         yield f"127.0.0.1:{port}"
     finally:

@@ -19,7 +19,7 @@ from edgeinfer import cli
 from edgeinfer.bridge import CutSessions, EdgeError
 from edgeinfer.bridge.cutting.cuts import divide, furthest
 from edgeinfer.bridge.device.connection import Connection
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.work.network import CutDevice, CutEdge
@@ -231,7 +231,7 @@ def answering():
     def start(sessions):
         edge = CutEdge(sessions)
         edge.warm_up()
-        server, port = serve(edge, "127.0.0.1", 0, message_bytes=sessions.message_bytes)
+        server, port = listen(edge, "127.0.0.1", 0, message_bytes=sessions.message_bytes)
         servers.append((server, edge))
         return Connection(f"127.0.0.1:{port}", message_bytes=sessions.message_bytes)
 

@@ -16,7 +16,7 @@ from bridge import system, tally
 from bridge.system import SOON
 from edgeinfer import RayleighLink
 from edgeinfer.bridge import Testbed, read_trace
-from edgeinfer.bridge.edge.server import serve
+from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import tensors
 
@@ -84,7 +84,7 @@ def test_kill_of_the_edge_between_rounds(tmp_path):
 @contextmanager
 def served(**settings):
     edge = tally.Work(**settings).edge(capacity=3, limit=SOON)
-    server, port = serve(edge, "127.0.0.1", 0)
+    server, port = listen(edge, "127.0.0.1", 0)
     try:
         with system.stub(f"127.0.0.1:{port}") as calls:
             yield calls
