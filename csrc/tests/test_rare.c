@@ -1,4 +1,4 @@
-/* Importance sampling and its tilted laws: one wrong input at a time, every allocation failing in turn, the
+/* Importance sampling: one wrong input at a time, every allocation failing in turn, the
  * same bits on any number of threads. */
 #include "check.h"
 #include "failing_malloc.h"
@@ -6,7 +6,6 @@
 
 #include "edgeinfer/rare.h"
 #include "edgeinfer/rng.h"
-#include "edgeinfer/tilt.h"
 
 #include <string.h>
 
@@ -23,20 +22,6 @@ static int stop(void *context) {
 static int call_rare(const ei_service *stages, size_t count) {
     ei_rare_result result;
     return ei_rare_violation(stages, count, 1, 4, 0.2, 1e6, entropy, 2, &result, quiet);
-}
-
-static int call_tilts(const ei_service *stages, size_t count) {
-    int status = EI_OK;
-    for (size_t k = 0; status == EI_OK && k < count; k++) {
-        ei_tilted_law law;
-        ei_tilt tilt = {.tilt = 0};
-        status = ei_tilted_law_init(&law, &stages[k]);
-        if (status == EI_OK)
-            status = ei_tilt_init(&tilt, &law, 0.5);
-        ei_tilt_free(&tilt);
-        ei_tilted_law_free(&law);
-    }
-    return status;
 }
 
 static void test_bad_numbers(void) {
@@ -121,41 +106,6 @@ static void test_edges(void) {
     CHECK(polled >= 1);
 }
 
-/* Under a tilt the likelihood ratios add up to 1 and give the plain mean back; the tilted mean is the slope.
- * Five standard errors, 12 times: a chance of 7e-6, and the entropy is fixed. */
-static void test_tilted_draws(const ei_service *stages, size_t count) {
-    enum { DRAWS = 200000 };
-    for (size_t k = 0; k < count; k++) {
-        ei_tilted_law law;
-        ei_tilt tilt;
-        CHECK(ei_tilted_law_init(&law, &stages[k]) == EI_OK);
-        CHECK(ei_tilt_init(&tilt, &law, 0.8) == EI_OK);
-        ei_rng rng;
-        ei_rng_init(&rng, entropy, k);
-        double mass = 0, mean = 0, mass_square = 0, mean_square = 0, plain = 0, plain_square = 0;
-        for (int i = 0; i < DRAWS; i++) {
-            double middle, time = ei_tilted_draw(&law, &tilt, &rng, &middle);
-            double weight = exp(tilt.log_mgf - tilt.tilt * middle), back = weight * time;
-            mass += weight;
-            mass_square += weight * weight;
-            mean += middle;
-            mean_square += middle * middle;
-            plain += back;
-            plain_square += back * back;
-        }
-        const double sums[3][3] = {{mass, mass_square, 1},
-                                   {mean, mean_square, tilt.slope},
-                                   {plain, plain_square, ei_service_mean(&stages[k])}};
-        for (int i = 0; i < 3; i++) {
-            double average = sums[i][0] / DRAWS;
-            double error = sqrt(fmax(sums[i][1] / DRAWS - average * average, 0) / DRAWS);
-            CHECK(fabs(average - sums[i][2]) <= 5 * error + 1e-9 * sums[i][2]);
-        }
-        ei_tilt_free(&tilt);
-        ei_tilted_law_free(&law);
-    }
-}
-
 int main(void) {
     ei_transfer *law;
     CHECK(ei_transfer_new(&law, 2e5, 1e7, 1.26, 0.05, quiet) == EI_OK);
@@ -168,9 +118,7 @@ int main(void) {
     test_threads(stages, 4);
     test_few_replications(stages, 4);
     test_edges();
-    test_tilted_draws(stages, 4);
     sweep_allocations(call_rare, "rare", stages, 4);
-    sweep_allocations(call_tilts, "tilts", stages, 4);
     ei_transfer_free(law);
     CHECK(failing_malloc_alive() == 0);
     return check_report();

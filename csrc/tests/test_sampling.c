@@ -11,24 +11,6 @@
 static const uint64_t entropy[4] = {1, 2, 3, 4};
 static const ei_monitor quiet = {NULL, NULL};
 
-static void test_log2(void) {
-    ei_rng rng;
-    ei_rng_init(&rng, entropy, 0);
-    double worst = 0;
-    for (int i = 0; i < 200000; i++) {
-        /* Over all binades, and close to 1, where the logarithm cancels. */
-        double x = ldexp(ei_rng_uniform(&rng), i % 2 ? i % 2000 - 1000 : 0);
-        if (i % 4 == 0)
-            x = 1 + (x - 0.5) * ldexp(1, -(i % 48));
-        double exact = log2(x);
-        if (exact != 0)
-            worst = fmax(worst, fabs(ei_log2(x) / exact - 1));
-        else
-            CHECK(ei_log2(x) == 0);
-    }
-    CHECK(worst <= 5e-12);
-}
-
 static void test_lanes_are_streams(void) {
     enum { ROWS = EI_BLOCK + 7 };
     ei_row rows[ROWS];
@@ -51,51 +33,6 @@ static void test_lanes_are_streams(void) {
         CHECK(equal);
     }
     CHECK(ei_lane_loops_of(2) != NULL && ei_lane_loops_of(0) != NULL && ei_lane_loops_of(3) == NULL);
-}
-
-/* Each bit of a word, and of a word xor the next of the stream and of the next stream, is one half the time:
- * 192 counts, each off by more than 5.5 standard deviations with probability 4e-8. */
-static void test_bits_are_even(void) {
-    enum { WORDS = 1 << 18 };
-    static int count[3][64];
-    ei_rng one, other;
-    ei_rng_init(&one, entropy, 7);
-    ei_rng_init(&other, entropy, 8);
-    uint64_t before = ei_rng_next(&one);
-    for (int i = 0; i < WORDS; i++) {
-        uint64_t now = ei_rng_next(&one), seen[3] = {now, now ^ before, now ^ ei_rng_next(&other)};
-        for (int kind = 0; kind < 3; kind++)
-            for (int bit = 0; bit < 64; bit++)
-                count[kind][bit] += (int)(seen[kind] >> bit & 1);
-        before = now;
-    }
-    for (int kind = 0; kind < 3; kind++)
-        for (int bit = 0; bit < 64; bit++)
-            CHECK(fabs(count[kind][bit] - WORDS / 2.0) < 5.5 * sqrt(WORDS) / 2);
-}
-
-/* Pairs of uniforms, of one stream and of neighbouring ones, in a grid of 32 x 32: chi-square with 1023
- * degrees of freedom, above its mean by 5 standard deviations with probability below 1e-5. */
-static void test_uniforms_fill_the_square(void) {
-    enum { SIDE = 32, PAIRS = 1 << 19 };
-    static int cell[2][SIDE][SIDE];
-    ei_rng one, other;
-    ei_rng_init(&one, entropy, 9);
-    ei_rng_init(&other, entropy, 10);
-    for (int i = 0; i < PAIRS; i++) {
-        double u = ei_rng_uniform(&one), next = ei_rng_uniform(&one), beside = ei_rng_uniform(&other);
-        int row = (int)((1 - u) * SIDE);
-        cell[0][row][(int)((1 - next) * SIDE)]++;
-        cell[1][row][(int)((1 - beside) * SIDE)]++;
-    }
-    for (int kind = 0; kind < 2; kind++) {
-        const double expected = (double)PAIRS / (SIDE * SIDE), freedom = SIDE * SIDE - 1;
-        double square = 0;
-        for (int i = 0; i < SIDE; i++)
-            for (int j = 0; j < SIDE; j++)
-                square += (cell[kind][i][j] - expected) * (cell[kind][i][j] - expected) / expected;
-        CHECK(fabs(square - freedom) < 5 * sqrt(2 * freedom));
-    }
 }
 
 /* A transfer drawn over lanes takes the slots that its stream has next, however the other lanes fare. */
@@ -127,65 +64,6 @@ static void test_transfers_are_streams(void) {
     }
     ei_sampler_free(&sampler);
     ei_transfer_free(law);
-}
-
-static void test_exp2(void) {
-    double worst = 0;
-    for (int i = 0; i < 100000; i++)
-        worst = fmax(worst, fabs(ei_exp2(-i / 100.0) / exp2(-i / 100.0) - 1));
-    CHECK(worst <= 1e-15);
-    CHECK(ei_exp2(-1e4) == 0 && ei_exp2(0) == 1);
-}
-
-/* Mean and variance of gamma intervals, each off by more than 6 standard deviations with probability 2e-9. */
-static void test_gamma_intervals(void) {
-    static const double square[] = {1e-3, 0.3, 1, 2.5, 20};
-    enum { COUNT = 1 << 18 };
-    for (int k = 0; k < 5; k++) {
-        const ei_arrival arrival = {.kind = EI_ARRIVAL_GAMMA, .parameter = {2, square[k]}};
-        double sum = 0, squares = 0, fourth = 3 * square[k] * square[k] * (1 + 2 * square[k]);
-        ei_rng rng;
-        ei_rng_init(&rng, entropy, 100 + (uint64_t)k);
-        for (int i = 0; i < COUNT; i++) {
-            double x = 2 * ei_arrival_draw(&arrival, &rng) - 1;
-            sum += x;
-            squares += x * x;
-        }
-        CHECK(fabs(sum / COUNT) < 6 * sqrt(square[k] / COUNT));
-        CHECK(fabs(squares / COUNT - square[k]) < 6 * sqrt((fourth - square[k] * square[k]) / COUNT));
-    }
-}
-
-static void test_arrivals_out_of_range(void) {
-    const double rates[] = {0, 3}, generator[] = {-1, 1, 2, -2}, law[] = {2.0 / 3, 1.0 / 3},
-                 wrong[] = {0.5, 0.5}, leaking[] = {0, 3, 2, -2}, intervals[] = {0, 1, 0.5},
-                 above[] = {1, 0.5}, rising[] = {0.5, 1};
-    ei_arrival good = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
-                       .count = 2,
-                       .rates = rates,
-                       .generator = generator,
-                       .stationary = law};
-    CHECK_RELATIVE(ei_arrival_mean(&good), 1, 1e-15);
-    CHECK(!ei_arrival_is_renewal(&good));
-    ei_arrival bad = good;
-    bad.stationary = wrong;
-    CHECK(isnan(ei_arrival_mean(&bad)));
-    bad = good;
-    bad.generator = leaking;
-    CHECK(isnan(ei_arrival_mean(&bad)));
-    bad = good;
-    bad.count = 0;
-    CHECK(isnan(ei_arrival_mean(&bad)));
-    good = (ei_arrival){.kind = EI_ARRIVAL_RECORDED, .count = 3, .intervals = intervals};
-    CHECK_RELATIVE(ei_arrival_mean(&good), 0.5, 1e-15);
-    good.count = 1;
-    CHECK(isnan(ei_arrival_mean(&good)));
-    good = (ei_arrival){.kind = EI_ARRIVAL_POISSON, .parameter = {2}, .batch_limit = 2, .batch_above = above};
-    CHECK_RELATIVE(ei_arrival_mean(&good), 0.5 / 1.5, 1e-15);
-    good.batch_above = rising;
-    CHECK(isnan(ei_arrival_mean(&good)));
-    good = (ei_arrival){.kind = EI_ARRIVAL_GAMMA, .parameter = {2, 1e4}};
-    CHECK(isnan(ei_arrival_mean(&good)));
 }
 
 static uint64_t digest(uint64_t hash, const void *data, size_t size) {
@@ -287,12 +165,6 @@ static void test_table_is_the_quantile(void) {
 
 int main(void) {
     test_table_is_the_quantile();
-    test_log2();
-    test_exp2();
-    test_gamma_intervals();
-    test_arrivals_out_of_range();
-    test_bits_are_even();
-    test_uniforms_fill_the_square();
     test_lanes_are_streams();
     test_transfers_are_streams();
     for (int width = 0; width <= 8; width += 2)
