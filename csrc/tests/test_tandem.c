@@ -7,37 +7,29 @@
 
 static const uint64_t entropy[4] = {1, 2, 3, 4};
 
-static int call_tandem(const ei_service *stages, size_t count) {
+static int run_tandem(const ei_service *stages, size_t count, uint64_t jobs, ei_monitor monitor) {
     double violations[9], waiting[9], busy[9], elapsed[3], deadline = 3;
     ei_tandem model = {.stages = stages,
                        .stage_count = count,
                        .arrival = {EI_ARRIVAL_POISSON, {1, 0, 0}},
                        .deadlines = &deadline,
                        .deadline_count = 1,
-                       .jobs = 100,
+                       .jobs = jobs,
                        .replications = 3,
                        .batches = 1,
                        .threads = 2};
     memcpy(model.entropy, entropy, sizeof entropy);
     ei_tandem_result result = {violations, waiting, busy, elapsed, NULL};
-    return ei_tandem_run(&model, &result, quiet);
+    return ei_tandem_run(&model, &result, monitor);
+}
+
+static int call_tandem(const ei_service *stages, size_t count) {
+    return run_tandem(stages, count, 100, quiet);
 }
 
 static void test_interruption(const ei_service *stages, size_t count) {
     int polled = 0;
-    double violations[9], waiting[9], busy[9], elapsed[3], deadline = 3;
-    ei_tandem model = {.stages = stages,
-                       .stage_count = count,
-                       .arrival = {EI_ARRIVAL_POISSON, {1, 0, 0}},
-                       .deadlines = &deadline,
-                       .deadline_count = 1,
-                       .jobs = 100000000,
-                       .replications = 3,
-                       .batches = 1,
-                       .threads = 2};
-    memcpy(model.entropy, entropy, sizeof entropy);
-    ei_tandem_result result = {violations, waiting, busy, elapsed, NULL};
-    CHECK(ei_tandem_run(&model, &result, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(run_tandem(stages, count, 100000000, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(polled >= 1);
 }
 

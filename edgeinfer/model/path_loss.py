@@ -5,7 +5,7 @@ neither changes from slot to slot. Find what one terminal sees, and mix over ter
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -92,6 +92,27 @@ def _line_of_sight(distance: Any, decay: float) -> Any:
     return 18 / d + np.exp(-d / decay) * (1 - 18 / d)
 
 
+class _Outdoor(NamedTuple):
+    """What the report's outdoor cells differ in."""
+
+    highest: float  # terminal, m
+    first: tuple[float, float]  # line of sight, before the turn: dB, dB a decade
+    bend: float
+    behind: tuple[float, float, float, float]  # no line of sight: dB, dB a decade of distance and of frequency, dB/m
+    decay: float  # of the line of sight's probability, m
+    shadowing: float  # without a line of sight, dB
+
+
+def _outdoor(law: _Outdoor, distance: Any, carrier: Any, base_height: Any, terminal_height: Any) -> PathLoss:
+    space, frequency, turn = _heights(distance, carrier, base_height, terminal_height, law.highest)
+    distance, height = np.asarray(distance, float), np.asarray(terminal_height, float)
+    los = _dual_slope(distance, space, frequency, turn, np.asarray(base_height, float) - height, law.first, law.bend)
+    base, slope, by_frequency, by_height = law.behind
+    nlos = base + slope * np.log10(space) + by_frequency * np.log10(frequency) - by_height * (height - 1.5)
+    seen = _line_of_sight(distance, law.decay)
+    return PathLoss(_plain(los), _plain(np.maximum(los, nlos)), _plain(seen), 4.0, law.shadowing)
+
+
 def uma(distance: ArrayLike, carrier: ArrayLike, *, base_height: Any = 25.0, terminal_height: Any = 1.5) -> PathLoss:
     """Urban macro cell (UMa).
 
@@ -120,11 +141,8 @@ def uma(distance: ArrayLike, carrier: ArrayLike, *, base_height: Any = 25.0, ter
     >>> [round(loss, 1) for loss in uma([100.0, 1000.0], 2e9).nlos.tolist()]
     [98.2, 136.8]
     """
-    space, frequency, turn = _heights(distance, carrier, base_height, terminal_height, 13)
-    distance, rise = np.asarray(distance, float), np.asarray(base_height, float) - np.asarray(terminal_height, float)
-    los = _dual_slope(distance, space, frequency, turn, rise, (28.0, 22.0), 9.0)
-    nlos = 13.54 + 39.08 * np.log10(space) + 20 * np.log10(frequency) - 0.6 * (np.asarray(terminal_height, float) - 1.5)
-    return PathLoss(_plain(los), _plain(np.maximum(los, nlos)), _plain(_line_of_sight(distance, 63.0)), 4.0, 6.0)
+    law = _Outdoor(13.0, (28.0, 22.0), 9.0, (13.54, 39.08, 20.0, 0.6), 63.0, 6.0)
+    return _outdoor(law, distance, carrier, base_height, terminal_height)
 
 
 def umi(distance: ArrayLike, carrier: ArrayLike, *, base_height: Any = 10.0, terminal_height: Any = 1.5) -> PathLoss:
@@ -151,11 +169,8 @@ def umi(distance: ArrayLike, carrier: ArrayLike, *, base_height: Any = 10.0, ter
     >>> round(umi(100.0, 3.5e9).los_probability, 3)
     0.231
     """
-    space, frequency, turn = _heights(distance, carrier, base_height, terminal_height, 22.5)
-    distance, rise = np.asarray(distance, float), np.asarray(base_height, float) - np.asarray(terminal_height, float)
-    los = _dual_slope(distance, space, frequency, turn, rise, (32.4, 21.0), 9.5)
-    nlos = 22.4 + 35.3 * np.log10(space) + 21.3 * np.log10(frequency) - 0.3 * (np.asarray(terminal_height, float) - 1.5)
-    return PathLoss(_plain(los), _plain(np.maximum(los, nlos)), _plain(_line_of_sight(distance, 36.0)), 4.0, 7.82)
+    law = _Outdoor(22.5, (32.4, 21.0), 9.5, (22.4, 35.3, 21.3, 0.3), 36.0, 7.82)
+    return _outdoor(law, distance, carrier, base_height, terminal_height)
 
 
 def inh(

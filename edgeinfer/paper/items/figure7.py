@@ -135,15 +135,20 @@ def verdict(low: float, high: float) -> str:
     return VERDICTS[0 if low > 0 else 1 if high < 0 else 2]
 
 
+def _verdicts(table: Any) -> dict[str, dict[str, int]]:
+    """How many comparisons of each world, over metrics, guidance and prices, the claim has each verdict in."""
+    counts = {world: dict.fromkeys(VERDICTS, 0) for world in measurement.WORLDS}
+    for metric in METRICS:
+        for world, count in counts.items():
+            low, high = (table[f"{metric}_advantage{end}"].sel(world=world).values.flat for end in ("_low", "_high"))
+            for ends in zip(low, high, strict=True):
+                count[verdict(*ends)] += 1
+    return counts
+
+
 def point(table: Any) -> str:
     """How often the paper's claim holds in each world, in one sentence."""
-    said = {world: dict.fromkeys(VERDICTS, 0) for world in measurement.WORLDS}
-    ends = [table[f"{metric}_advantage{end}"] for metric in METRICS for end in ("_low", "_high")]
-    for low, high in zip(ends[::2], ends[1::2], strict=True):
-        for world, count in said.items():
-            pairs = zip(low.sel(world=world).values.flat, high.sel(world=world).values.flat, strict=True)
-            for one in pairs:
-                count[verdict(*one)] += 1
+    said = _verdicts(table)
     total = sum(said["free"].values())
     return (
         f"That prior steps matter more than decoding steps holds in {said['free']['holds']} of {total} comparisons "
@@ -153,7 +158,7 @@ def point(table: Any) -> str:
 
 def tell(table: Any) -> str:
     """The paper's claim on `data`'s table, in plain words: Markdown, a row a metric, guidance and price."""
-    rows, counts = [], {world: dict.fromkeys(VERDICTS, 0) for world in measurement.WORLDS}
+    rows, counts = [], _verdicts(table)
     for metric in METRICS:
         for guidance in table["guidance"].values:
             for price in table["price"].values:
@@ -162,7 +167,6 @@ def tell(table: Any) -> str:
                     cell = table.sel(guidance=guidance, world=world, price=price)
                     low, mean, high = (float(cell[f"{metric}_advantage{end}"]) for end in ("_low", "", "_high"))
                     found.append(verdict(low, high))
-                    counts[world][found[-1]] += 1
                     cells.append(f"{mean:+.3g} ({low:+.3g} to {high:+.3g})")
                 fixed, free = found
                 so = (
