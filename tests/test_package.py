@@ -26,6 +26,7 @@ BRIDGE = ("cascade", "cutting", "tile", "codec", "wire", "exit", "link", "edge",
 BELOW = {
     "model": set(),
     "estimates": set(),
+    "scenes": set(),
     "network": {"model"},
     "delay": {"model", "estimates"},
     "quality": {"model", "estimates", "network"},
@@ -47,6 +48,7 @@ BELOW = {
     "paper": {
         "model",
         "estimates",
+        "scenes",
         "delay",
         "cell",
         "network",

@@ -6,7 +6,7 @@ from typing import Any
 
 from sphinx.errors import ExtensionError
 
-ROOMS = ("model", "estimates", "delay", "cell", "plan", "study", "paper", "quality", "network", "bridge")
+ROOMS = ("model", "estimates", "scenes", "delay", "cell", "plan", "study", "paper", "quality", "network", "bridge")
 
 
 def _check(app: Any, error: Exception | None) -> None:

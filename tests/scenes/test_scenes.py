@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import scenes
+from edgeinfer.scenes import drawing
 
 LAYOUTS = ("fixed", "free", "mixed")
 
@@ -133,7 +134,7 @@ def test_held_out_sets_never_meet_the_others():
     seen, held = names(scenes.draw(4000, 1)), names(scenes.draw(1000, 2, held=True))
     assert not seen & held
     # The hash is even: of 80 + 80 * 70 / 2 sets one in twenty, within 4.5 standard deviations of a binomial.
-    table = scenes._held_out_table()
+    table = drawing._held_out_table()
     share = np.triu(table[:, :-1]).sum() + table[:, -1].sum()
     sets = 80 * 81 / 2 + 80
     assert abs(share - sets / 20) < 4.5 * np.sqrt(sets / 20 * 0.95)
