@@ -17,8 +17,8 @@ from edgeinfer.network.crossing import check_wire, wire_bits
 from edgeinfer.network.elements import CROSSING
 from edgeinfer.network.flops import node_flops
 from edgeinfer.network.loading import load_model
-from edgeinfer.network.sizes import fixed_inputs, infer_sizes, stored
-from edgeinfer.network.state import check_state
+from edgeinfer.network.sizes import fixed_inputs, free_axes, infer_sizes, stored
+from edgeinfer.network.state import check_state, growing_axes
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ class Graph(_validate.Value):
         Outputs that are inputs of the next request, with these inputs: see `with_state`.
     wire : mapping of str to str
         Tensors that cross to the edge in fewer bits: see `with_wire`.
+    free : mapping of str to tuple of int
+        Axes of the inputs whose sizes the file leaves free.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Graph(_validate.Value):
     feeds: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     state: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     wire: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    free: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     @cached_property
     def producer(self) -> Mapping[str, int]:
@@ -154,6 +157,8 @@ class Graph(_validate.Value):
         ----------
         state : mapping of str to str
             An output's name to that of an input of the same type and size; `find_state` finds pairs by their names.
+            An output may be longer than its input along axes that the file leaves free, as a cache of keys and values
+            is: the state then begins empty and grows, and costs are those at the sizes that were read.
 
         Raises
         ------
@@ -161,6 +166,20 @@ class Graph(_validate.Value):
             Naming a pair that does not fit, or where no output is left that is not state.
         """
         return replace(self, state=MappingProxyType(check_state(self, state)))
+
+    @cached_property
+    def grows(self) -> bool:
+        """Whether state grows from one request to the next, so that sizes are those of one of the requests only."""
+        return any(growing_axes(self, given, taken) for given, taken in self.state.items())
+
+    @cached_property
+    def first_state(self) -> Mapping[str, tuple[int, ...]]:
+        """Sizes of each input that is state in the first request: 0 along the axes that it grows along."""
+        first = {}
+        for given, taken in self.state.items():
+            grows = growing_axes(self, given, taken)
+            first[taken] = tuple(0 if axis in grows else n for axis, n in enumerate(self.tensors[taken].shape))
+        return MappingProxyType(first)
 
     def with_wire(self, wire: str | Mapping[str, str]) -> "Graph":
         """The same network with tensors that cross from the device to the edge in fewer bits.
@@ -306,6 +325,7 @@ def read_graph(
         tuple(inputs),
         outputs,
         MappingProxyType(taken),
+        free=MappingProxyType(free_axes(loaded, inputs)),
     )
     return read.with_state(state) if state else read
 
@@ -384,7 +404,12 @@ def _digest(model: Any) -> str:
 
 
 def extract(
-    model: Any, graph: Graph, positions: Sequence[int], outputs: Sequence[str], batched: Collection[str] = ()
+    model: Any,
+    graph: Graph,
+    positions: Sequence[int],
+    outputs: Sequence[str],
+    batched: Collection[str] = (),
+    free: bool = False,
 ) -> Any:
     """The operations at `positions` as a model of its own, with the weights they need.
 
@@ -403,6 +428,8 @@ def extract(
         Tensors to give, each from one of the operations, an input of the network, or one that depends on none.
     batched : collection of str, optional
         Tensors whose first size is left free.
+    free : bool
+        Whether all sizes are that the file leaves free, for state that grows.
 
     Returns
     -------
@@ -441,7 +468,7 @@ def extract(
     part.graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in needed)
     described = {value.name: value for value in model.graph.input}
     # ONNX Runtime holds sizes against every branch, also against those that are not taken at these sizes.
-    free = any(True for node in part.graph.node for _ in bodies(node))
+    free = free or any(True for node in part.graph.node for _ in bodies(node))
     part.graph.input.extend(_value(onnx, graph.tensors[name], free, described.get(name)) for name in read)
     part.graph.output.extend(_value(onnx, graph.tensors[name], free) for name in outputs)
     for value in (*part.graph.input, *part.graph.output):

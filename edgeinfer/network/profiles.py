@@ -135,6 +135,8 @@ class NetworkProfile(_validate.Frozen):
         for name in ("state", "wire"):
             if pairs := getattr(self.graph, name):
                 graph[name] = dict(pairs)
+        if self.graph.free:
+            graph["free"] = {name: list(axes) for name, axes in self.graph.free.items()}
         data: dict[str, Any] = {"format": FORMAT, "graph": graph}
         data |= {name: getattr(self, name).tolist() for name in ("times", "low", "high", "totals")}
         data |= {"memory": dict(self.memory), "provenance": dict(self.provenance)}
@@ -164,6 +166,7 @@ class NetworkProfile(_validate.Frozen):
                 MappingProxyType({tensor.name: tensor for tensor in tensors}),
                 tuple(stored["inputs"]),
                 tuple(stored["outputs"]),
+                free=MappingProxyType({name: tuple(axes) for name, axes in stored.get("free", {}).items()}),
             )
             known = {*graph.inputs}
             for operation in graph.operations:

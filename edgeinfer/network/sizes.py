@@ -98,6 +98,17 @@ def fixed_inputs(
     return {name: _fixed(value, given[name], named, label) for name, value in values.items()}
 
 
+def free_axes(model: Any, inputs: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Axes of inputs whose sizes the file leaves free; inputs without any are left out."""
+    found = {}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        axes = tuple(axis for axis, dim in enumerate(dims) if not (dim.HasField("dim_value") and dim.dim_value >= 0))
+        if value.name in inputs and axes:
+            found[value.name] = axes
+    return found
+
+
 def _given(value: Any, shape: Any, label: str, argument: str = "shapes") -> tuple[int, ...] | None:
     """Sizes that were given for an input, checked against the file."""
     name = f"{argument}[{value.name!r}]"

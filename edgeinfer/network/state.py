@@ -13,7 +13,8 @@ _PLURAL = {"states": "state", "hn": "h n", "cn": "c n", "memories": "memory"}
 
 
 def find_state(graph: Any) -> dict[str, str]:
-    """Pairs of an output and the input that it becomes, where their names say so and type and size agree.
+    """Pairs of an output and the input that it becomes, where their names say so and type and size agree, or the size
+    may grow.
 
     Names are compared without what says before or after: past_key_values.0.key and present.0.key, state and stateN,
     h0 and hn, cache_in and cache_out. What is called neither a state nor past and present is not taken for one.
@@ -48,8 +49,7 @@ def find_state(graph: Any) -> dict[str, str]:
         cached = "past" in taken and "present" in given
         marked = _AFTER.intersection(given) or _BEFORE.intersection(taken)
         named = cached or (marked and _STATE.intersection(stem))
-        one, other = graph.tensors[outputs[0]], graph.tensors[inputs[0]]
-        if named and (one.dtype, one.shape) == (other.dtype, other.shape):
+        if named and becomes(graph, outputs[0], inputs[0]):
             pairs[outputs[0]] = inputs[0]
     return pairs
 
@@ -68,8 +68,27 @@ def _stem(name: str, marks: frozenset[str]) -> tuple[str, ...]:
     return tuple(word for word in words if word not in marks)
 
 
+def growing_axes(graph: Any, given: str, taken: str) -> tuple[int, ...]:
+    """Axes along which an output is longer than the input that it becomes: a cache grows there."""
+    one, other = graph.tensors[given].shape, graph.tensors[taken].shape
+    return tuple(axis for axis, (after, before) in enumerate(zip(one, other, strict=False)) if after > before)
+
+
+def becomes(graph: Any, given: str, taken: str) -> bool:
+    """Whether an output may be an input of the next request: of one type, and of the same size or of one that grows
+    along axes whose size the file leaves free.
+    """
+    one, other = graph.tensors[given], graph.tensors[taken]
+    if one.dtype != other.dtype or len(one.shape) != len(other.shape):
+        return False
+    grows = growing_axes(graph, given, taken)
+    same = all(a == b for axis, (a, b) in enumerate(zip(one.shape, other.shape, strict=True)) if axis not in grows)
+    return same and set(grows) <= set(graph.free.get(taken, ()))
+
+
 def check_state(graph: Any, state: Mapping[str, str]) -> dict[str, str]:
-    """The pairs as a dict, if they are an output and an input of the network each, of one type and size.
+    """The pairs as a dict, if they are an output and an input of the network each, of one type, and of one size or of
+    one that may grow.
 
     Raises
     ------
@@ -82,11 +101,11 @@ def check_state(graph: Any, state: Mapping[str, str]) -> dict[str, str]:
             if name not in names:
                 raise ValueError(f"{pair}: {name!r} must be {what}: {', '.join(map(repr, names))}")
         one, other = graph.tensors[given], graph.tensors[taken]
-        if (one.dtype, one.shape) != (other.dtype, other.shape):
+        if not becomes(graph, given, taken):
             shown = [f"{tensor.dtype} {list(tensor.shape)}" for tensor in (one, other)]
             raise ValueError(
-                f"{pair}: output of {shown[0]}: must be of the input's type and sizes, {shown[1]}: a cache must have a "
-                "fixed length, such as a window"
+                f"{pair}: output of {shown[0]}: must be of the input's type and sizes, {shown[1]}, or longer along "
+                "an axis whose size the file leaves free"
             )
     if len(set(state.values())) < len(state):
         raise ValueError(f"state = {dict(state)!r}: must name each input once")

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
@@ -84,7 +85,8 @@ def test_pairs_that_do_not_fit():
         [*ports("y"), *ports("hn", shape=(4,))],
     )
     with pytest.raises(
-        ValueError, match=r"output of float32 \[4\]: must be of the input's type and sizes, float32 \[2\]"
+        ValueError,
+        match=r"float32 \[4\]: must be of the input's type and sizes, float32 \[2\], or longer along an axis",
     ):
         read_graph(helper.make_model(wide, ir_version=8), state={"hn": "h"})
 
@@ -251,6 +253,122 @@ def test_a_decoder_keeps_the_caches_of_its_layers_where_they_run():
             device.restart()
             found = [device.infer({"x": token}).outputs["y1"] for token in tokens]
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def growing(layers=2, width=8, masked=False):
+    """A language model's decoder of one head: tokens (1, n, width) attend to caches that grow by n, and to themselves.
+
+    `masked` adds to the scores what an input of sizes (1, past + n) holds, as decoders with padding do.
+    """
+    rng = np.random.default_rng(4)
+    nodes, weights, x = [], {"scale": np.float32(width**-0.5)}, "x"
+    inputs, outputs = {"x": (1, "n", width)}, {}
+    if masked:
+        inputs["mask"] = (1, "total")
+    for layer in range(layers):
+        for kind in ("query", "key", "value"):
+            weights[f"w{kind}{layer}"] = (rng.standard_normal((width, width)) / np.sqrt(width)).astype(np.float32)
+            nodes.append(helper.make_node("MatMul", [x, f"w{kind}{layer}"], [f"{kind}{layer}"]))
+        for kind in ("key", "value"):
+            past, present = f"past_key_values.{layer}.{kind}", f"present.{layer}.{kind}"
+            inputs[past], outputs[present] = (1, "past", width), (1, "total", width)
+            nodes.append(helper.make_node("Concat", [past, f"{kind}{layer}"], [present], axis=1))
+        nodes.append(helper.make_node("Transpose", [f"present.{layer}.key"], [f"k{layer}"], perm=[0, 2, 1]))
+        nodes.append(helper.make_node("MatMul", [f"query{layer}", f"k{layer}"], [f"raw{layer}"]))
+        nodes.append(helper.make_node("Mul", [f"raw{layer}", "scale"], [f"s{layer}"]))
+        scores = f"s{layer}"
+        if masked:
+            nodes.append(helper.make_node("Add", [scores, "mask"], [f"m{layer}"]))
+            scores = f"m{layer}"
+        nodes.append(helper.make_node("Softmax", [scores], [f"p{layer}"], axis=-1))
+        nodes.append(helper.make_node("MatMul", [f"p{layer}", f"present.{layer}.value"], [f"a{layer}"]))
+        nodes.append(helper.make_node("Add", [x, f"a{layer}"], [f"y{layer}"]))
+        x = f"y{layer}"
+    outputs[x] = (1, "n", width)
+    return networks.model(nodes, inputs, outputs, weights)
+
+
+def decoded(model, chunks, **more):
+    """The last output of each chunk of tokens by ONNX Runtime alone, each cache put back by hand."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_outputs()]
+    caches = {p.name: np.zeros((1, 0, 8), np.float32) for p in session.get_inputs() if p.name.startswith("past")}
+    found, total = [], 0
+    for chunk in chunks:
+        total += chunk.shape[1]
+        mask = {"mask": more["mask"][:, :total]} if more else {}
+        given = dict(zip(names, session.run(None, {"x": chunk, **mask, **caches}), strict=True))
+        caches = {name: given[name.replace("past_key_values", "present")] for name in caches}
+        found.append(given["y1"])
+    return found
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("masked", [False, True])
+def test_caches_that_grow_stay_where_their_layers_run(masked, tmp_path):
+    model, rng = growing(masked=masked), np.random.default_rng(3)
+    # A prompt of five tokens, then one after the other.
+    chunks = [rng.standard_normal((1, n, 8)).astype(np.float32) for n in (5, 1, 1, 1, 2)]
+    totals = np.cumsum([chunk.shape[1] for chunk in chunks])
+    mask = rng.standard_normal((1, 10)).astype(np.float32)
+    masks = [{"mask": mask[:, :total]} if masked else {} for total in totals]
+    expected = decoded(model, chunks, **({"mask": mask} if masked else {}))
+    sizes = {"past": 16, "n": 1} | ({"total": 17} if masked else {})
+    state = find_state(read_graph(model, sizes))
+    assert len(state) == 4 and state["present.1.value"] == "past_key_values.1.value"
+    sessions = bridge.CutSessions(model, sizes, state=state)
+    graph = sessions.graph
+    assert graph.grows and graph.first_state["past_key_values.0.key"] == (1, 0, 8)
+    count, half = len(graph.operations), graph.producer["y0"] + 1
+    middle = bridge.divide(graph, [0] * half + [1] * (count - half))
+    assert middle.returned == ("y1",) and len(middle.remembered) == 2
+    with (
+        edge(bridge.CutSessions(model, sizes)) as (connection, _),
+        bridge.CutDevice(sessions, connection) as device,
+    ):
+        for first in range(0, count + 1, 3):
+            device.use(bridge.divide(graph, [0] * first + [1] * (count - first)))
+            device.restart()
+            for chunk, more, y in zip(chunks, masks, expected, strict=True):
+                found = device.infer({"x": chunk, **more}).outputs["y1"]
+                np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-6)
+        # Caches that the edge keeps come home with the cut, at the length that they have by then.
+        device.use(middle)
+        device.restart()
+        for number, (chunk, more, y) in enumerate(zip(chunks, masks, expected, strict=True)):
+            device.use(middle if number % 2 else bridge.divide(graph, [number // 2 % 2] * count))
+            np.testing.assert_allclose(device.infer({"x": chunk, **more}).outputs["y1"], y, rtol=1e-4, atol=1e-6)
+        with pytest.raises(ValueError, match=r"input 'x' = float32 \[1, 1, 7\]: must be float32 \[1, any, 8\]"):
+            device.infer({"x": np.zeros((1, 1, 7), np.float32), **masks[0]})
+    cut = bridge.Cut(
+        graph, (Node("device", 1e3), Node("edge", 1e9)), (RayleighLink.from_snr(1.0, 1e6, 1e-3),), None, middle.places
+    )
+    bridge.write_parts(model, cut, tmp_path, sizes)
+    parts = bridge.Parts(tmp_path)
+    for chunk, more, y in zip(chunks, masks, expected, strict=True):
+        np.testing.assert_allclose(parts.run({"x": chunk, **more})["y1"], y, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.process
+def test_a_cache_that_grows_on_the_command_line(tmp_path):
+    path, inputs, outputs = tmp_path / "decoder.onnx", tmp_path / "tokens.npz", tmp_path / "out.npz"
+    onnx.save(growing(), path)
+    tokens = np.random.default_rng(3).standard_normal((6, 1, 1, 8)).astype(np.float32)
+    np.savez(inputs, x=tokens)
+    sizes = ["--shape", "past=16"]
+    with edge(bridge.CutSessions(growing(), {"past": 16, "n": 1})) as (_, server):
+        for where in ("device", "edge", "8"):
+            there = [] if where == "device" else ["--edge", server.address]
+            arguments = [str(path), *sizes, "--input", str(inputs), "--cut", where, *there, "-o", str(outputs)]
+            done = CliRunner().invoke(cli.group, ["infer", *arguments])
+            assert done.exit_code == 0, done.output
+            with np.load(outputs) as found:
+                np.testing.assert_allclose(found["y1"], decoded(growing(), tokens), rtol=1e-4, atol=1e-6)
+    profile = str(tmp_path / "profile.json")
+    command = ["cut", str(path), *sizes, "--shape", "n=1", "--measure", "--profile", profile, "--json"]
+    assert CliRunner().invoke(cli.group, command).exit_code == 0
+    graph = bridge.NetworkProfile.load(profile).graph
+    assert graph.with_state(find_state(graph)).grows
 
 
 @pytest.fixture(scope="module")

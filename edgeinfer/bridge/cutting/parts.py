@@ -70,7 +70,7 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
             entry["file"] = f"{node.name}.onnx"
             if not _FILE.fullmatch(entry["file"]):
                 raise ValueError(f"name of node = {node.name!r}: must be letters, digits, _ and -")
-            part = extract(loaded, graph, positions, outputs)
+            part = extract(loaded, graph, positions, outputs, free=graph.grows)
             entry["inputs"] = [value.name for value in part.graph.input]
             save_model(part, folder / entry["file"])
         parts.append(entry)
@@ -81,7 +81,10 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
         "inputs": list(graph.inputs),
         "outputs": list(graph.outputs),
         "parts": parts,
-        "state": [_described(graph.tensors[taken]) | {"output": given} for given, taken in graph.state.items()],
+        "state": [
+            _described(graph.tensors[taken]) | {"output": given, "shape": list(graph.first_state[taken])}
+            for given, taken in graph.state.items()
+        ],
         "links": [[_described(graph.tensors[n]) | _wire(graph, n) for n in names] for names in cut.crossing],
         "predicted": {"kind": "derived", "objective": cut.objective, "value": cut.value, "times": list(cut.times)},
     }
@@ -240,7 +243,7 @@ class Parts:
                 self._sessions[place] = session
 
     def restart(self) -> None:
-        """Begin anew: state is zeros."""
+        """Begin anew: state is zeros, empty where it grows."""
         self._kept = dict(self._zeros)
 
     def step(self, place: int, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from edgeinfer.network.sessions import LEVELS
 
 #: What a message holds besides its tensors, at most, bytes.
 HEADER_BYTES = 2**16
-# What outputs of sizes that depend on the data may take beyond those that were seen.
+# What tensors of sizes that depend on the data, or that the file leaves free, may take beyond those that were seen.
 _UNKNOWN_BYTES = 2**26
-# Inputs, outputs, and whether for any number of rows.
-_Key = tuple[frozenset[str], tuple[str, ...], bool]
+# Inputs, outputs, and whether for any number of rows, and for any size that the file leaves free.
+_Key = tuple[frozenset[str], tuple[str, ...], bool, bool]
 
 
 def name_cut(message: Any, graph: Graph, division: Division) -> None:
@@ -106,7 +106,9 @@ class CutSessions:
         return feeds_that_run(self.get(graph.inputs, graph.outputs).run, inputs, self._feeds or graph.feeds, seed)[0]
 
     def check(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """ValueError unless `feeds` are the network's inputs, in type and shape; state may be left out."""
+        """ValueError unless `feeds` are the network's inputs, in type and shape; state may be left out, and where it
+        grows all may have other sizes along the axes that the file leaves free.
+        """
         graph = self.graph
         if not set(graph.inputs) - set(graph.state.values()) <= set(feeds) <= set(graph.inputs):
             raise ValueError(f"inputs = {', '.join(map(repr, feeds))}: must be {', '.join(map(repr, graph.inputs))}")
@@ -114,9 +116,16 @@ class CutSessions:
             known = graph.tensors[name]
             if known.dtype not in CROSSING:
                 continue
-            if str(value.dtype) != known.dtype or value.shape != known.shape:
+            free = graph.free.get(name, ()) if graph.grows else ()
+            same = len(value.shape) == len(known.shape) and all(
+                axis in free or one == other
+                for axis, (one, other) in enumerate(zip(value.shape, known.shape, strict=True))
+            )
+            if str(value.dtype) != known.dtype or not same:
                 shown = f"{value.dtype} {list(value.shape)}"
-                raise ValueError(f"input {name!r} = {shown}: must be {known.dtype} {list(known.shape)}")
+                sizes = ["any" if axis in free else size for axis, size in enumerate(known.shape)]
+                text = ", ".join(map(str, sizes))
+                raise ValueError(f"input {name!r} = {shown}: must be {known.dtype} [{text}]")
 
     @property
     def largest_bits(self) -> int:
@@ -132,7 +141,7 @@ class CutSessions:
     def message_bytes(self) -> int:
         """Longest message that either half needs to take."""
         graph = self.graph
-        unknown = _UNKNOWN_BYTES if any(graph.tensors[name].stays for name in graph.results) else 0
+        unknown = _UNKNOWN_BYTES if graph.free or any(graph.tensors[name].stays for name in graph.results) else 0
         return self.largest_bits // 8 + HEADER_BYTES + unknown
 
     def profile(self, *, repetitions: int = 30, warmup: int = 3) -> NetworkProfile:
@@ -169,22 +178,26 @@ class CutSessions:
             and double.tensors[name].shape == (2 * tensor.shape[0], *tensor.shape[1:])
         )
 
-    def get(self, inputs: Sequence[str], outputs: Sequence[str], *, batched: bool = False) -> Session:
-        """The session that leads from tensors to outputs of the network; `batched`: for any number of rows.
+    def get(
+        self, inputs: Sequence[str], outputs: Sequence[str], *, batched: bool = False, free: bool = False
+    ) -> Session:
+        """The session that leads from tensors to outputs of the network; `batched`: for any number of rows; `free`, or
+        where state grows: for any size that the file leaves free.
 
         Raises
         ------
         ValueError
             Naming what does not belong to the network, is missing, or is not needed.
         """
-        key = frozenset(inputs), tuple(outputs), batched
+        key = frozenset(inputs), tuple(outputs), batched, free or self.graph.grows
         if (found := self._known(key)) is not None:
             return found
         positions = self._positions(inputs, outputs)
         with self._making:
             if (found := self._known(key)) is not None:
                 return found
-            made = self._make(positions, key[1], {*inputs, *outputs} if batched else ())
+            part = extract(self._model, self.graph, positions, outputs, {*inputs, *outputs} if batched else (), key[3])
+            made = Session(part, self._label, key[1], self._level, self._threads)
             with self._lock:
                 self._sessions[key] = made
                 while len(self._sessions) > self._capacity:
@@ -213,10 +226,6 @@ class CutSessions:
             name = spare[0]
             raise ValueError(f"input {name[:80]!r}: must be needed for the outputs")
         return positions
-
-    def _make(self, positions: Sequence[int], outputs: tuple[str, ...], batched: Collection[str]) -> Session:
-        part = extract(self._model, self.graph, positions, outputs, batched)
-        return Session(part, self._label, outputs, self._level, self._threads)
 
 
 def whole_file(model: str | Path) -> Path:

@@ -19,7 +19,6 @@ from edgeinfer.bridge.wire.tensors import NETWORK
 from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.bridge.work.sequences import request
 from edgeinfer.model import Node, RayleighLink
-from edgeinfer.network.graphs import Tensor
 from edgeinfer.network.profiles import NetworkProfile
 
 
@@ -196,9 +195,3 @@ def told_seconds(parameters: Mapping[str, Any], name: str) -> float:
     """What the edge says something took; 0 where it says nothing, or no number."""
     told = parameters.get(name)
     return told * 1e-9 if isinstance(told, int) else 0.0
-
-
-def fits(tensor: Tensor, value: NDArray[Any]) -> bool:
-    """Whether a value has the tensor's type and sizes; a size that depends on the data is any."""
-    same = len(value.shape) == len(tensor.shape) if tensor.stays else value.shape == tensor.shape
-    return same and str(value.dtype) == tensor.dtype

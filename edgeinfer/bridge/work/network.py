@@ -22,8 +22,8 @@ from edgeinfer.bridge.edge.server import Server
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.bridge.work.adaptation import Adaptation
-from edgeinfer.bridge.work.halves import EdgeAnswer, Halves, Inference, RemoteNetwork, fits, told_seconds
-from edgeinfer.bridge.work.sequences import CarriedState, request
+from edgeinfer.bridge.work.halves import EdgeAnswer, Halves, Inference, RemoteNetwork, told_seconds
+from edgeinfer.bridge.work.sequences import CarriedState, fits, request
 from edgeinfer.bridge.work.serving import NetworkService
 from edgeinfer.network.feeds import random_feeds
 from edgeinfer.network.profiles import NetworkProfile
@@ -368,9 +368,7 @@ class CutDevice(RemoteNetwork):
             found = tensors.arrays(answer.outputs, answer.raw_output_contents)
         except ValueError as error:
             raise EdgeError("DATA_LOSS", str(error)) from None
-        if found.keys() != set(division.returned) or not all(
-            fits(graph.tensors[name], value) for name, value in found.items()
-        ):
+        if found.keys() != set(division.returned) or not all(fits(graph, name, value) for name, value in found.items()):
             expected = {name: (graph.tensors[name].dtype, graph.tensors[name].shape) for name in division.returned}
             shown = {name: (str(value.dtype), value.shape) for name, value in found.items()}
             raise EdgeError("DATA_LOSS", f"answer = {shown}: must be {expected}")

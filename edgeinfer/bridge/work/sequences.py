@@ -21,6 +21,8 @@ from edgeinfer.network.state import check_state
 
 #: Sequences whose state an edge keeps, the latest ones.
 SEQUENCES = 64
+#: What they may take together, where state grows.
+KEPT_BYTES = 2**30
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -37,7 +39,8 @@ def request(
     """The ModelInferRequest of a cut.
 
     Floats cross in the types of `wire` where they can; of int8 the tensor's parameters say scale and offset. Where the
-    edge keeps state, parameters of the request name the sequence that it belongs to, and the pairs.
+    edge keeps state, parameters of the request name the sequence that it belongs to, and the pairs; where state grows,
+    one says that sizes are those of the message.
     """
     packed, scales = {}, {}
     for name, value in arrays.items():
@@ -47,7 +50,7 @@ def request(
                 packed[name], *scales[name] = narrow(value, wire[name])
             except ValueError:
                 continue
-    told = dict(parameters)
+    told = dict(parameters) | ({"grows": True} if graph.grows else {})
     if division.remembered:
         told |= {"sequence_id": sequence, "state": json.dumps(dict(division.remembered))}
     message = tensors.request(NETWORK, identifier, packed, told)
@@ -75,6 +78,14 @@ def widened(message: Any, graph: Graph) -> dict[str, NDArray[Any]]:
     return found
 
 
+def fits(graph: Graph, name: str, value: NDArray[Any]) -> bool:
+    """Whether a value has the tensor's type and sizes; a size that depends on the data, or grows with state, is any."""
+    tensor = graph.tensors[name]
+    free = tensor.stays or graph.grows
+    same = len(value.shape) == len(tensor.shape) if free else value.shape == tensor.shape
+    return same and str(value.dtype) == tensor.dtype
+
+
 def narrows(dtype: str, datatype: str) -> bool:
     """Whether a tensor of NumPy's type may come in that one of the protocol's."""
     return dtype.startswith("float") and datatype in ("FP16", "INT8")
@@ -95,9 +106,9 @@ class CarriedState:
         self.begin()
 
     def begin(self) -> None:
-        """Forget all: zeros, and a new sequence."""
+        """Forget all: zeros, empty where state grows, and a new sequence."""
         tensors = self._graph.tensors
-        self.values = {n: np.zeros(tensors[n].shape, tensors[n].dtype) for n in self._graph.state.values()}
+        self.values = {n: np.zeros(shape, tensors[n].dtype) for n, shape in self._graph.first_state.items()}
         self.away: tuple[tuple[str, str], ...] = ()
         self.sequence = secrets.token_hex(8)
 
@@ -130,14 +141,16 @@ class CarriedState:
         found = tensors.arrays(answer.outputs, answer.raw_output_contents)
         for _, name in self.away:
             known = self._graph.tensors[name]
-            if name not in found or (str(found[name].dtype), found[name].shape) != (known.dtype, known.shape):
+            if name not in found or not fits(self._graph, name, found[name]):
                 raise ValueError(f"state {name!r}: must come as {known.dtype} {list(known.shape)}")
         self.values |= {name: found[name] for _, name in self.away}
         self.away = ()
 
 
 class KeptState:
-    """State that an edge keeps, by sequence: the latest `SEQUENCES`, none that was not asked for within `IDLE`."""
+    """State that an edge keeps, by sequence: the latest `SEQUENCES`, `KEPT_BYTES` in all besides the latest one's, none
+    that was not asked for within `IDLE`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -157,7 +170,11 @@ class KeptState:
         with self._lock:
             self._kept[sequence] = now, values
             self._kept.move_to_end(sequence)
-            while len(self._kept) > SEQUENCES or now - next(iter(self._kept.values()))[0] > IDLE:
+            while len(self._kept) > 1 and (
+                len(self._kept) > SEQUENCES
+                or now - next(iter(self._kept.values()))[0] > IDLE
+                or sum(v.nbytes for _, kept in self._kept.values() for v in kept.values()) > KEPT_BYTES
+            ):
                 self._kept.popitem(last=False)
 
     def end(self, sequence: str) -> None:

@@ -105,15 +105,19 @@ class NetworkService:
             return Task(NETWORK, identifier, answer=tensors.response(NETWORK, identifier, values, {}, digest))
         if prepare:
             if message.inputs:
-                self._asked(message, sequence, pairs, {})
+                self._asked(message, sequence, pairs, {}, told.get("grows") is True)
             told = {"network_ns": int(self.seconds * 1e9)}
             identifier = identifier[: signalling.IDENTIFIER_LENGTH]
             return Task(NETWORK, identifier, answer=tensors.response(NETWORK, identifier, {}, told, digest))
-        asked = self._asked(message, sequence, pairs, None)
+        asked = self._asked(message, sequence, pairs, None, told.get("grows") is True)
         return Task(NETWORK, identifier, asked, key=asked.session if asked.size else object())
 
-    def _asked(self, message: Any, sequence: str, pairs: Mapping[str, str], feeds: Tensors | None) -> _Asked:
-        """What a request that keeps these pairs of state asks for; its tensors, too, where none are given here."""
+    def _asked(
+        self, message: Any, sequence: str, pairs: Mapping[str, str], feeds: Tensors | None, grows: bool
+    ) -> _Asked:
+        """What a request that keeps these pairs of state asks for; its tensors, too, where none are given here. Of a
+        request that `grows` the sizes are not those that were read, and ONNX Runtime holds them against the file.
+        """
         graph = self.sessions.graph
         for tensor in message.inputs:
             known = graph.tensors.get(tensor.name)
@@ -125,7 +129,8 @@ class NetworkService:
             fits = tensor.datatype == kind or narrows(known.dtype, tensor.datatype)
             # Rows are counted below.
             free = not pairs and tensor.name in self.batches.rows
-            if not fits or not (free or tuple(tensor.shape) == known.shape):
+            any_size = grows and len(tensor.shape) == len(known.shape)
+            if not fits or not (free or any_size or tuple(tensor.shape) == known.shape):
                 shown = f"{tensor.datatype[:10]} {list(tensor.shape)[:8]}"
                 raise ValueError(f"input {tensor.name!r} = {shown}: must be {kind} {list(known.shape)}")
         outputs = [port.name for port in message.outputs] or [n for n in graph.outputs if graph.tensors[n].returns]
@@ -135,16 +140,16 @@ class NetworkService:
             if not graph.tensors[name].returns:
                 raise ValueError(f"output {name!r}: cannot be sent: {graph.tensors[name].stays}")
         given = [tensor.name for tensor in message.inputs]
-        ports = [] if pairs else [port for port in message.inputs if port.name in self.batches.rows]
+        ports = [] if pairs or grows else [port for port in message.inputs if port.name in self.batches.rows]
         size = 1 if not ports else self.batches.size([p.name for p in ports], [tuple(p.shape) for p in ports])
-        batched = not pairs and self.batches.allow([*given, *outputs])
+        batched = not (pairs or grows) and self.batches.allow([*given, *outputs])
         if size > 1 and not batched:
             raise ValueError(
                 f"inputs of {size} times the rows: must be those that the network was read with, at this cut"
             )
         given += [name for name in pairs.values() if name not in given]
         session = self.sessions.get(
-            given, [*outputs, *(name for name in pairs if name not in outputs)], batched=batched
+            given, [*outputs, *(name for name in pairs if name not in outputs)], batched=batched, free=grows
         )
         feeds = widened(message, graph) if feeds is None else feeds
         return _Asked(session, feeds, tuple(outputs), sequence, pairs, size if batched else 0)
