@@ -21,7 +21,7 @@ from edgeinfer.scenes.drawing import Scenes, draw, held_out
 from edgeinfer.scenes.grammar import captions, encode, labels, request
 from edgeinfer.scenes.judging import judge, verdicts
 from edgeinfer.scenes.referee import Measurements, measure, score
-from edgeinfer.scenes.rendering import render, share
+from edgeinfer.scenes.rendering import outside, render, share
 from edgeinfer.scenes.words import (
     BACKGROUNDS,
     COLOURS,
@@ -61,6 +61,7 @@ __all__ = [
     "judge",
     "labels",
     "measure",
+    "outside",
     "render",
     "request",
     "score",

@@ -14,8 +14,15 @@ from edgeinfer.scenes.words import BACKGROUNDS, COLOURS, SHAPES, SIDE
 Numbers = npt.NDArray[np.floating[Any]]
 
 
-def _distance(shape: int, x: Numbers, y: Numbers, width: Numbers) -> Numbers:
-    """How far outside an object each point lies, px (negative inside), up to the corners' rounding."""
+def outside(shape: int, x: Numbers, y: Numbers, width: Numbers) -> Numbers:
+    """How far outside an object each point lies, px (negative inside), up to the corners' rounding.
+
+    Parameters
+    ----------
+    shape : index into `SHAPES`
+    x, y : points from the object's centre, px
+    width : the object's extent, px
+    """
     half = width / 2
     match SHAPES[shape]:
         case "circle":
@@ -44,7 +51,7 @@ def share(shape: int, x: Numbers, y: Numbers, width: Numbers) -> Numbers:
     x, y : middles of pixels from the object's centre, px
     width : the object's extent, px
     """
-    return np.clip(0.5 - _distance(shape, x, y, width), 0, 1)
+    return np.clip(0.5 - outside(shape, x, y, width), 0, 1)
 
 
 def render(scenes: Scenes) -> npt.NDArray[np.uint8]:
