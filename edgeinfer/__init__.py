@@ -34,7 +34,7 @@ _LATER = {
     "min_servers": "cell",
     "simulate_cell": "cell",
 }
-_ROOMS = ("model", "estimates", "delay", "cell", "network", "quality", "bridge", "plan", "study", "paper")
+_ROOMS = ("model", "estimates", "delay", "cell", "network", "quality", "bridge", "strategies", "plan", "study", "paper")
 __all__ = [*_model, *_delay, *_ROOMS, *_LATER, "__version__"]
 
 

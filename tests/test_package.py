@@ -42,6 +42,7 @@ BELOW = {
     },
     # Its face hands on what the rooms within have.
     "bridge": {*GROUND, *(f"bridge.{room}" for room in BRIDGE)},
+    "strategies": {*GROUND, "scenes", "quality", "bridge", *(f"bridge.{room}" for room in BRIDGE)},
     "cell": {"model", "estimates", "delay"},
     "plan": {"model", "delay", "cell"},
     "study": {"model", "delay", "cell", "plan"},
@@ -55,6 +56,7 @@ BELOW = {
         "quality",
         "bridge",
         *(f"bridge.{room}" for room in BRIDGE),
+        "strategies",
         "plan",
         "study",
     },

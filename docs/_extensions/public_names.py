@@ -6,7 +6,8 @@ from typing import Any
 
 from sphinx.errors import ExtensionError
 
-ROOMS = ("model", "estimates", "scenes", "delay", "cell", "plan", "study", "paper", "quality", "network", "bridge")
+_ROOMS = "model estimates scenes delay cell plan study paper quality network bridge strategies"
+ROOMS = tuple(_ROOMS.split())
 
 
 def _check(app: Any, error: Exception | None) -> None:

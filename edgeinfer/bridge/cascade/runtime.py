@@ -15,6 +15,7 @@ from edgeinfer.bridge.cascade.folder import read_manifest
 from edgeinfer.bridge.cascade.manifest import Flops, Manifest, Network, Stage
 from edgeinfer.bridge.cascade.packing import float32_array, pack, unpack
 from edgeinfer.bridge.cascade.schedulers import Step, advance
+from edgeinfer.bridge.cascade.section import Section
 from edgeinfer.model import Cascade
 from edgeinfer.network.files import Part
 from edgeinfer.network.graphs import count_flops
@@ -126,6 +127,7 @@ class GenerativeCascade:
         *,
         guidance: float | None = None,
         sampler: str | None = None,
+        section: Section | None = None,
         progress: Progress | None = None,
         observe: Observe | None = None,
     ) -> NDArray[np.float32]:
@@ -142,6 +144,8 @@ class GenerativeCascade:
             GS, in [0, 1e6]; the manifest's where left out. Only where the stage has a null condition.
         sampler : "ddim" or "ddpm", optional
             The manifest's where left out.
+        section : Section, optional
+            Some of its networks, or another beginning than noise; all of them from noise by default.
         progress : callable, optional
             progress(done, total) after each step of each network; an exception it raises ends the run.
         observe : callable, optional
@@ -150,8 +154,9 @@ class GenerativeCascade:
         Returns
         -------
         (B, *wire shape) ndarray, float32
+            Of a section, of its last network's shape.
         """
-        return self._run_stage(0, captions, None, steps, seeds, guidance, sampler, progress, observe)
+        return self._run_stage(0, captions, None, steps, seeds, guidance, sampler, progress, observe, section)
 
     def decode(
         self,
@@ -351,9 +356,10 @@ class GenerativeCascade:
         sampler: str | None,
         progress: Progress | None,
         observe: Observe | None,
+        section: Section | None = None,
     ) -> NDArray[np.float32]:
-        stage = self.manifest.stages[index]
-        total = self._count(stage, steps)
+        stage, section = self.manifest.stages[index], section or Section()
+        self._count(stage, steps)
         guidance = _validate.scalar("guidance", stage.guidance if guidance is None else guidance, 0, _GUIDANCE)
         if guidance != 1 and not stage.guided:
             raise ValueError(f"guidance = {guidance:g}: must be 1, the {stage.name} stage has no null condition")
@@ -373,8 +379,13 @@ class GenerativeCascade:
             context = self._context(ids, observe)
             if passes == 2:
                 context = self._with_null(context, stage.null.get("context"), observe)
-        done = _counter(total, progress)
-        for number, network in enumerate(stage.networks):
+        chosen = section.choose(stage, len(captions))
+        previous = section.previous if previous is None else previous
+        begin = section.path(path, self.manifest.scheduler.num_train_timesteps)
+        paths = [begin, *[path] * (len(chosen) - 1)]
+        lengths = (len(its) if network.iterative else 1 for its, (_, network) in zip(paths, chosen, strict=True))
+        done = _counter(sum(lengths), progress)
+        for its, (number, network) in zip(paths, chosen, strict=True):
             image = previous
             if image is not None and (network.scale, network.shift) != (1.0, 0.0):
                 image = image * np.float32(network.scale) + np.float32(network.shift)
@@ -384,7 +395,8 @@ class GenerativeCascade:
                 noises = [
                     np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, number))) for seed in seeds
                 ]
-                previous = self._denoise(network, path, context, image, noises, guidance, passes, done, observe)
+                start = section.start if its is begin else None
+                previous = self._denoise(network, its, context, image, start, noises, guidance, passes, done, observe)
             else:
                 given = None if context is None else context[: len(captions)]
                 previous = self._run(network.part, _feeds(network, given, image), network.output, observe)
@@ -407,6 +419,7 @@ class GenerativeCascade:
         path: Sequence[Step],
         context: NDArray[np.float32] | None,
         image: NDArray[np.float32] | None,
+        start: NDArray[np.float32] | None,
         noises: list[np.random.Generator],
         guidance: float,
         passes: int,
@@ -419,6 +432,10 @@ class GenerativeCascade:
         scratch = np.empty_like(sample)
         noise = np.empty_like(sample)
         _draw(noises, sample)
+        if start is not None:
+            product = self.manifest.scheduler.alphas_cumprod[path[0].timestep]
+            sample *= np.float32((1 - product) ** 0.5)
+            sample += np.float32(product**0.5) * start
         feeds = _feeds(network, context, image)
         port = network.part.inputs[network.ports["sample"]]
         feeds[port.name] = fed = twice.astype(port.dtype, copy=False)

@@ -1,0 +1,40 @@
+"""One subject, three ways: device and edge work on the same picture and send each other seeds instead of pictures."""
+
+from __future__ import annotations
+
+from edgeinfer.strategies.bodies import Findings, Latent, Picture, Plan, Seed
+from edgeinfer.strategies.result import Collaboration
+from edgeinfer.strategies.session import Session, Steps
+
+
+def device_side(session: Session) -> Steps[Collaboration]:
+    """The device reads the request and sends a seed up, the edge paints, the picture comes down."""
+    session.begin_round()
+    seed = yield from session.ask("device", "interpreter", Seed, session.request, sender="user@device")
+    picture = yield from session.ask("edge", "painter", Picture, seed)
+    return (yield from _checked(session, picture, "painter@edge", seed))
+
+
+def edge_side(session: Session) -> Steps[Collaboration]:
+    """The request goes up, the edge reads it and sends a seed down, the device paints."""
+    session.begin_round()
+    seed = yield from session.ask("edge", "interpreter", Seed, session.request, sender="user@device")
+    picture = yield from session.ask("device", "painter", Picture, seed, sender="interpreter@edge")
+    return (yield from _checked(session, picture, "painter@device", seed))
+
+
+def collaborative(session: Session) -> Steps[Collaboration]:
+    """The device's task seed goes up, the edge maps it to a latent that comes down, the device paints from that."""
+    session.begin_round()
+    seed = yield from session.ask("device", "interpreter", Seed, session.request, sender="user@device")
+    latent = yield from session.ask("edge", "mapper", Latent, seed)
+    picture = yield from session.ask("device", "painter", Picture, seed, latent, sender="mapper@edge")
+    return (yield from _checked(session, picture, "painter@device", seed))
+
+
+def _checked(session: Session, picture: Picture, painter: str, seed: Seed) -> Steps[Collaboration]:
+    """The round trip: whether the picture, read again, shows the table it was asked for."""
+    number = session.propose(picture, painter, seed=seed)
+    findings = yield from session.ask("device", "checker", Findings, picture, Plan((seed.table,)), sender=painter)
+    session.judged(number, findings)
+    return session.finish("round limit" if findings.found else "right")

@@ -1,0 +1,126 @@
+"""Agents of one place: what each role does there, every one a network or a stated rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinfer import _validate
+from edgeinfer.bridge.cascade import runtime
+from edgeinfer.bridge.cascade.runtime import GenerativeCascade
+from edgeinfer.bridge.cascade.section import Section
+from edgeinfer.network.sessions import Progress
+from edgeinfer.strategies.bodies import Body, Latent, Picture, Plan, Request, Seed
+from edgeinfer.strategies.messages import ROLES
+from edgeinfer.strategies.readers import Checker, Reader, RuleReader, interpret
+
+#: agent(*contents, progress) gives the content of its answer; progress(done, total) may raise to stop it.
+Agent = Callable[..., Body]
+#: How far the first network's walk is shortened where a seed has places: it then starts from their rendering.
+STRENGTH = 0.25
+
+
+class Team(Mapping[str, Agent]):
+    """The agents of a place by role.
+
+    Parameters
+    ----------
+    agents : mapping of str to Agent
+        Keys of `messages.ROLES`.
+    """
+
+    def __init__(self, agents: Mapping[str, Agent]) -> None:
+        for role in agents:
+            _validate.choice("role", role, ROLES)
+        self._agents = dict(agents)
+
+    def __getitem__(self, role: str) -> Agent:
+        if role not in self._agents:
+            raise ValueError(f"role = {role!r}: must be one of {', '.join(map(repr, self._agents))}")
+        return self._agents[role]
+
+    def __iter__(self) -> Any:
+        return iter(self._agents)
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+
+class Painter:
+    """Makes pictures of seeds, or the latents that another painter goes on from.
+
+    A seed without places is painted as its caption asks; one with places starts the first network from their rendering,
+    noised, so that objects stand where they should.
+
+    Parameters
+    ----------
+    cascade : GenerativeCascade
+    """
+
+    def __init__(self, cascade: GenerativeCascade) -> None:
+        self.cascade = cascade
+        self._first, *self._later = [network.part.name for network in cascade.manifest.prior.networks]
+        self._side = cascade.manifest.prior.networks[0].shape[-1]
+
+    def map(self, seed: Seed, *, bits: int = 6, progress: Progress | None = None) -> Latent:
+        """The first network's latent: the generation seed."""
+        start, strength = None, 1.0
+        if seed.table.places is not None and seed.table.heads["background"] >= 0:
+            start, strength = self._rendering(seed), STRENGTH
+        section = Section([self._first], start=start, strength=strength)
+        return Latent(self._prior(seed, section, progress)[0], bits)
+
+    def paint(self, seed: Seed, latent: Latent | None = None, *, progress: Progress | None = None) -> Picture:
+        """The picture of a seed, from its latent where that is there already."""
+        values = self.map(seed, progress=progress).values if latent is None else latent.values
+        values = values[None]
+        if self._later:
+            values = self._prior(seed, Section(self._later, previous=values), progress)
+        caption = [seed.table.caption]
+        return Picture(self.cascade.decode(caption, values, seed.decode_steps, [seed.noise], progress=progress)[0])
+
+    def _prior(self, seed: Seed, section: Section, progress: Progress | None) -> Any:
+        caption = [seed.table.caption]
+        return self.cascade.prior(caption, seed.prior_steps, [seed.noise], section=section, progress=progress)
+
+    def _rendering(self, seed: Seed) -> Any:
+        """The scene of a seed as the first network would have it, by means of squares of pixels."""
+        image = seed.table.render().astype(np.float32) / np.float32(127.5) - np.float32(1)
+        each = image.shape[0] // self._side
+        small = image.reshape(self._side, each, self._side, each, 3).mean((1, 3))
+        return np.ascontiguousarray(small.transpose(2, 0, 1))[None]
+
+
+def standard_team(model: str | Path | None = None, *, threads: int | None = None, reader: Reader | None = None) -> Team:
+    """Interpreter, mapper, painter and checker of a model folder.
+
+    Parameters
+    ----------
+    model : path, optional
+        With a cascade of scenes and a "checker"; the shipped one by default.
+    threads : int, optional
+        Of one network pass.
+    reader : Reader, optional
+        Of captions; by the rules of the grammar by default.
+
+    Returns
+    -------
+    Team
+        The interpreter turns a Request into a Seed, the mapper a Seed into a Latent, the painter a Seed, or a Seed and
+        a Latent, into a Picture, and the checker a Picture and a Plan of one table into Findings.
+    """
+    cascade = runtime.load(model, threads=threads)
+    painter, captions = Painter(cascade), reader or RuleReader()
+    checker = Checker(cascade.manifest.folder / "checker" / "model.onnx", threads=threads)
+
+    def read(request: Request, *, progress: Progress | None = None) -> Seed:
+        table = interpret(request.text, request.image, captions, checker)
+        return Seed(table, request.noise, request.prior_steps, request.decode_steps)
+
+    def check(picture: Picture, plan: Plan, *, progress: Progress | None = None) -> Body:
+        return checker.look(picture.pixels).findings(plan.tables[0])
+
+    return Team({"interpreter": read, "mapper": painter.map, "painter": painter.paint, "checker": check})
