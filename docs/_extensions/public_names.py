@@ -6,8 +6,7 @@ from typing import Any
 
 from sphinx.errors import ExtensionError
 
-_ROOMS = "model estimates scenes delay cell plan study paper quality network bridge strategies"
-ROOMS = tuple(_ROOMS.split())
+ROOMS = tuple("model estimates scenes delay cell plan study paper quality network bridge strategies".split())
 
 
 def _check(app: Any, error: Exception | None) -> None:
