@@ -6,11 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
-#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array)
-Stage: TypeAlias = tuple[str, Any]
+#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array); with a
+#: third item the delay in seconds behind the stage, which keeps no server
+Stage: TypeAlias = tuple[str, Any] | tuple[str, Any, float]
 
 class Stages:
-    """A pipeline's stages, converted once: stands where a list of `Stage` may stand."""
+    """A pipeline's stages, converted once: stands where a list of `Stage` may stand.
+
+    `simulate` adds the delays; whoever gives a deadline to the other functions takes them off it.
+    """
+
+    delays: Floats
 
     def __new__(cls, stages: list[Stage] | Stages) -> Stages: ...
     def __len__(self) -> int: ...

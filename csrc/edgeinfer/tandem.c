@@ -75,8 +75,10 @@ static void follow_wall_clock(const run_context *self, ei_lane_state *lanes, siz
                                      : ei_sampler_draw(sampler, &rng);
                 stage->waiting.lane[l] += start - x;
                 stage->busy.lane[l] += service;
-                x = start + service;
-                stage->backlog.lane[l] = x;
+                stage->backlog.lane[l] = start + service;
+                x = start + service + (self->model->delays == NULL ? 0 : self->model->delays[k]);
+                if (self->model->serial)
+                    stage->backlog.lane[l] = x;
                 stage->time[j].lane[l] = x;
             }
         }
@@ -232,8 +234,13 @@ int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_moni
     for (size_t k = 0; k < self->stage_count; k++) {
         if ((status = ei_sampler_init(&context.samplers[k], &self->stages[k], self->link)) != EI_OK)
             goto out;
-        double load = ei_service_mean(&self->stages[k]) / interval;
-        serial_load += load;
+        double load = ei_service_mean(&self->stages[k]) / interval,
+               delay = self->delays == NULL ? 0 : self->delays[k];
+        serial_load += load + delay / interval;
+        if (!(delay >= 0) || !isfinite(delay)) {
+            status = EI_ERR_DOMAIN;
+            goto out;
+        }
         if (!(load < 1)) {
             status = EI_ERR_UNSTABLE;
             goto out;

@@ -1,6 +1,7 @@
 /* Forward simulation of a tandem of FIFO stages, or of the serial path. Times are kept relative to the last
  * arrival, so that precision does not fall with the number of jobs: backlog_k -= t; x = 0; x = max(x,
- * backlog_k) + S_k = backlog_k, the sojourn time up to and with stage k. Memory does not grow with jobs. */
+ * backlog_k) + S_k = backlog_k, the sojourn time up to and with stage k; x += delay_k. Memory does not grow
+ * with jobs. */
 #ifndef EDGEINFER_TANDEM_H
 #define EDGEINFER_TANDEM_H
 
@@ -24,6 +25,8 @@ enum {
 typedef struct {
     const ei_service *stages; /* [stage_count], not owned */
     size_t stage_count;
+    const double *delays; /* [stage_count], s, >= 0, that every job takes after a stage and that keep no
+                             server; NULL: none; not owned. Serial: the path is kept. */
     ei_arrival arrival;
     const double *deadlines; /* [deadline_count], s, not owned */
     size_t deadline_count;

@@ -9,13 +9,14 @@ typedef struct {
 
 static PyTypeObject stages_type;
 
-static int read_stage(PyObject *item, ei_service *stage, PyObject *owners) {
+static int read_stage(PyObject *item, ei_service *stage, double *delay, PyObject *owners) {
     const char *kind;
     PyObject *value;
     if (!PyTuple_Check(item) ||
-        !PyArg_ParseTuple(item, "sO;a stage is a tuple (kind, value)", &kind, &value)) {
+        !PyArg_ParseTuple(item, "sO|d;a stage is a tuple (kind, value) or (kind, value, delay)", &kind,
+                          &value, delay)) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "a stage is a tuple (kind, value)");
+            PyErr_SetString(PyExc_TypeError, "a stage is a tuple (kind, value) or (kind, value, delay)");
         return -1;
     }
     if (strcmp(kind, "deterministic") == 0 || strcmp(kind, "exponential") == 0) {
@@ -70,13 +71,15 @@ int ei_stage_list_init(ei_stage_list *self, PyObject *stages) {
     }
     self->owners = PyList_New(0);
     self->stages = PyMem_Calloc((size_t)count, sizeof *self->stages);
-    if (self->owners == NULL || self->stages == NULL) {
+    self->delays = PyMem_Calloc((size_t)count, sizeof *self->delays);
+    if (self->owners == NULL || self->stages == NULL || self->delays == NULL) {
         PyErr_NoMemory();
         goto out;
     }
     self->count = (size_t)count;
     for (Py_ssize_t i = 0; i < count; i++)
-        if (read_stage(PySequence_Fast_GET_ITEM(items, i), &self->stages[i], self->owners) < 0)
+        if (read_stage(PySequence_Fast_GET_ITEM(items, i), &self->stages[i], &self->delays[i], self->owners) <
+            0)
             goto out;
     result = 0;
 out:
@@ -87,8 +90,10 @@ out:
 }
 
 void ei_stage_list_free(ei_stage_list *self) {
-    if (!self->borrowed)
+    if (!self->borrowed) {
         PyMem_Free(self->stages);
+        PyMem_Free(self->delays);
+    }
     Py_CLEAR(self->owners);
     memset(self, 0, sizeof *self);
 }
@@ -135,6 +140,19 @@ static Py_ssize_t stages_count(PyObject *object) {
     return (Py_ssize_t)((stages_object *)object)->list.count;
 }
 
+static PyObject *stages_delays(PyObject *object, void *closure) {
+    (void)closure;
+    const ei_stage_list *list = &((stages_object *)object)->list;
+    npy_intp count = (npy_intp)list->count;
+    PyObject *delays = PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    if (delays != NULL)
+        memcpy(PyArray_DATA((PyArrayObject *)delays), list->delays, list->count * sizeof *list->delays);
+    return delays;
+}
+
+static PyGetSetDef stages_fields[] = {{"delays", stages_delays, NULL, "Delays behind the stages, s.", NULL},
+                                      {NULL, NULL, NULL, NULL, NULL}};
+
 static PySequenceMethods stages_as_sequence = {.sq_length = stages_count};
 
 static PyTypeObject stages_type = {
@@ -145,6 +163,7 @@ static PyTypeObject stages_type = {
     .tp_new = stages_new,
     .tp_dealloc = stages_free,
     .tp_as_sequence = &stages_as_sequence,
+    .tp_getset = stages_fields,
 };
 
 static PyMethodDef methods[] = {

@@ -133,6 +133,7 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
         goto out;
     model.stages = list.stages;
     model.stage_count = list.count;
+    model.delays = list.delays;
     model.deadlines = PyArray_DATA(deadlines);
     model.deadline_count = (size_t)PyArray_SIZE(deadlines);
     model.jobs = (uint64_t)jobs;

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer.delay.simulation import ARRIVALS
-from edgeinfer.model import Compute, Constant, Node, Pipeline, Transfer
+from edgeinfer.model import Compute, Constant, FadingLink, Node, Pipeline, Transfer
 
 NODE_SCHEDULERS = ("fifo", "priority", "edf", "processor_sharing")
 BAND_SCHEDULERS = ("dedicated", "equal_share", "round_robin", "edf", "proportional_fair", "max_rate")
@@ -210,8 +210,8 @@ class Terminals(_validate.Value):
         for name in ("pipeline", "fallback"):
             value = getattr(self, name)
             if isinstance(value, Pipeline) and value.shape == ():
-                continue
-            if name == "pipeline" or value is not None:
+                _check_links(name, value)
+            elif name == "pipeline" or value is not None:
                 raise ValueError(f"{name} = {value!r}: must be a Pipeline of shape ()")
         values["edge_index"] = _edge_index(self.pipeline, self.edge)
         if self.fallback is not None and self.edge is None:
@@ -226,6 +226,15 @@ class Terminals(_validate.Value):
         for name, value in values.items():
             object.__setattr__(self, name, value)
         _validate.freeze(self)
+
+
+def _check_links(name: str, pipeline: Pipeline) -> None:
+    for stage in pipeline:
+        if isinstance(stage, Transfer) and np.any(stage.propagation > 0):
+            raise ValueError(
+                f"{name}: stage {stage.name!r} goes over a link of latency = {stage.propagation!r}: must be 0 in a "
+                "cell; take it off the deadline"
+            )
 
 
 def _edge_index(pipeline: Pipeline, edge: Any) -> int | None:
@@ -305,6 +314,13 @@ class Cell(_validate.Value):
                 raise ValueError(f"nearest of {kind.name!r}: must be < {len(edges)}, the number of edges")
             for edge in edges:
                 self.edge_stage(kind, edge)
+            for k, stage in enumerate(kind.pipeline):
+                link = stage.link if isinstance(stage, Transfer) else None
+                if self.band(kind, k) is not None and not isinstance(link, FadingLink):
+                    raise ValueError(
+                        f"terminals {kind.name!r}: stage {stage.name!r} shares a band: must go over a FadingLink, not "
+                        f"a {type(link).__name__}"
+                    )
 
     def replace(self, **changes: Any) -> "Cell":
         """A cell with some of the fields changed."""

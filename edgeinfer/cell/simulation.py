@@ -272,7 +272,7 @@ class _Answer:
         transmit, busy, devices = 0.0, 0.0, set()
         for k, stage in enumerate(stages):
             if isinstance(stage, Transfer):
-                watt = stage.link.tx_power_dbm
+                watt = getattr(stage.link, "tx_power_dbm", None)
                 transmit += 0.0 if watt is None else 10 ** ((watt - 30) / 10) * power[k]
             elif servers[k] >= 0:
                 busy += power[k]

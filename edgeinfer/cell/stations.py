@@ -1,6 +1,7 @@
 """The stations of a cell with their loads: what they need, how long they take to forget, how correlated jobs are."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -62,12 +63,13 @@ def moments(stage: object) -> tuple[float, float]:
     return float(mean[0]), float(variance[0])
 
 
-def band_link(cell: Cell, kind: Terminals, place: int) -> FadingLink:
+def band_link(cell: Cell, kind: Terminals, place: int) -> Any:
     """The link of a transfer over its band, as if the band were its own; dedicated: over its part."""
     stage, band = kind.pipeline[place], cell.band(kind, place)
     assert isinstance(stage, Transfer)
     if band is None:
         return stage.link
+    assert isinstance(stage.link, FadingLink), "the cell checks it"
     part = band.bandwidth
     if band.scheduler == "dedicated":
         part /= band_terminals(cell, kind, place)

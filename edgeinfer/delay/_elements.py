@@ -27,6 +27,15 @@ def poisson_rate(arrival_rate: ArrayLike | ArrivalProcess) -> Any:
     return _validate.positive("arrival_rate", rate, "1/s")
 
 
+def remaining(pipeline: Pipeline, deadline: Any) -> tuple[Any, Any]:
+    """What the propagation of a pipeline's links leaves of a deadline, >= 0, and where it leaves nothing.
+
+    Constant delays move all that follows by themselves, and hold nobody up: P(W > T) = P(W - delays > T - delays).
+    """
+    left = np.asarray(deadline) - check_pipeline(pipeline).propagation().sum(axis=-1)
+    return np.maximum(left, 0.0), left < 0
+
+
 def elements(
     pipeline: Pipeline, **arguments: Any
 ) -> tuple[tuple[int, ...], Iterator[tuple[_core.Stages, NDArray[np.intp], list[NDArray[np.float64]]]]]:

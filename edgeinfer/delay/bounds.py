@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _validate
-from edgeinfer.delay._elements import elements, finish, poisson_rate
+from edgeinfer.delay._elements import elements, finish, poisson_rate, remaining
 from edgeinfer.delay.results import Bracket, Guarantee
-from edgeinfer.model import ArrivalProcess, Measured, Periodic, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Periodic, Pipeline, Transfer
 
 MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
@@ -24,7 +24,8 @@ def _arguments(arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike) ->
 def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
     if slot is not None:
         return _validate.scalar("slot", slot, 0, low_open=True, unit="s")
-    slots = {float(value) for stage in pipeline if isinstance(stage, Transfer) for value in np.ravel(stage.link.slot)}
+    links = [stage.link for stage in pipeline if isinstance(stage, Transfer)]
+    slots = {float(value) for link in links if isinstance(link, FadingLink) for value in np.ravel(link.slot)}
     if len(slots) > 1:
         raise ValueError(f"slot = None: links have the slots {sorted(slots)} s; method {method!r} needs one")
     return slots.pop() if slots else 0.01
@@ -91,14 +92,17 @@ def violation_bound(
         upper = violation_bracket(pipeline, arrival_rate, deadline).upper
         with np.errstate(divide="ignore"):
             return np.log(upper) if log else upper
-    shape, walk = elements(pipeline, **_arguments(arrival_rate, deadline))
-    slot = _grid(pipeline, method, slot, deadline) if method in ("corrected", "printed") else 1.0
+    arguments = _arguments(arrival_rate, deadline)
+    arguments["deadline"], late = remaining(pipeline, arguments["deadline"])
+    shape, walk = elements(pipeline, **arguments)
+    slot = _grid(pipeline, method, slot, arguments["deadline"]) if method in ("corrected", "printed") else 1.0
     result = np.empty(int(np.prod(shape)))
     for stages, where, (rate, limit) in walk:
         never = np.isinf(limit)
         value, _ = _core.violation_bound(stages, rate, np.where(never, 0.0, limit), method, slot)
         load = rate * _core.service_moments(stages)[0].max()
         result[where] = np.where(never & (load < 1), -np.inf, value)
+    result[np.broadcast_to(late, shape).ravel()] = 0.0
     if not log:
         result = np.exp(result)
     return finish(result, shape)
@@ -146,13 +150,16 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
         return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
     periodic = isinstance(arrival_rate, Periodic)
     rates = arrival_rate.mean_rate if isinstance(arrival_rate, Periodic) else arrival_rate
-    shape, walk = elements(pipeline, **_arguments(rates, deadline))
+    arguments = _arguments(rates, deadline)
+    arguments["deadline"], late = remaining(pipeline, arguments["deadline"])
+    shape, walk = elements(pipeline, **arguments)
     size = int(np.prod(shape))
     lower, upper = np.empty(size), np.empty(size)
     lower_method, upper_method = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
     for stages, where, (rate, limit) in walk:
         answer = _core.violation_bracket(stages, rate, limit, "deterministic" if periodic else "poisson")
         lower[where], upper[where], lower_method[where], upper_method[where] = answer
+    lower[np.broadcast_to(late, shape).ravel()] = upper[np.broadcast_to(late, shape).ravel()] = 1.0
     names = np.array(_core.BRACKET_METHODS)
     return Bracket(
         finish(lower, shape),

@@ -11,7 +11,7 @@ from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import elements, finish, poisson_rate
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.sampled import Sampler, collect, crossing
-from edgeinfer.model import ArrivalProcess, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, FadingLink, Pipeline, Transfer
 
 _SECTIONS = 16
 _SLOTTED = ("corrected", "printed")
@@ -139,7 +139,7 @@ def deadline_at(
         ) -> NDArray[np.bool_]:
             return np.asarray(violation_bound(single, rate, deadlines, method)) <= target
 
-        low, high = _enclose(holds, 2 * float(mean.sum()), method)
+        low, high = _enclose(holds, 2 * float(mean.sum() + single.propagation().sum()), method)
         if high == np.inf and method not in _SLOTTED:
             raise ValueError(
                 f"probability = {element_target:g}: at a load of {element_rate * mean.max():.15g} the bound "
@@ -327,7 +327,7 @@ def min_bandwidth(
     Raises
     ------
     ValueError
-        For arguments outside their range, and a pipeline without a Transfer.
+        For arguments outside their range, a pipeline without a Transfer, and one over a link without a bandwidth.
     RuntimeError
         Where the law of a transfer time cannot be computed at a bandwidth that has to be tried.
 
@@ -344,6 +344,12 @@ def min_bandwidth(
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     if not any(isinstance(stage, Transfer) for stage in pipeline):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
+    for stage in pipeline:
+        if isinstance(stage, Transfer) and not isinstance(stage.link, FadingLink):
+            raise ValueError(
+                f"pipeline: stage {stage.name!r} goes over a {type(stage.link).__name__}, which has no bandwidth to "
+                "choose: must be a FadingLink; vary the link's own rate instead"
+            )
     if options is not None:
         return _sampled_bandwidth(pipeline, rate, limit, target, options, tolerance)
     shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
@@ -366,8 +372,8 @@ def min_bandwidth(
                 return False
             return bool(violation_bound(tried, rate, limit, method) <= target)
 
-        bandwidths = [stage.link.bandwidth for stage in single if isinstance(stage, Transfer)]
-        high = float(max(bandwidths))
+        links: list[Any] = [stage.link for stage in single if isinstance(stage, Transfer)]
+        high = float(max(link.bandwidth for link in links))
         while not (accepted := holds(high)) and high < 1e12:
             high *= 4
         if not accepted:
@@ -425,7 +431,9 @@ def _sampled_bandwidth(
 def _with_bandwidth(pipeline: Pipeline, bandwidth: float) -> Pipeline:
     return Pipeline(
         [
-            replace(stage, link=replace(stage.link, bandwidth=bandwidth)) if isinstance(stage, Transfer) else stage
+            replace(stage, link=replace(stage.link, bandwidth=bandwidth))
+            if isinstance(stage, Transfer) and isinstance(stage.link, FadingLink)
+            else stage
             for stage in pipeline
         ]
     )

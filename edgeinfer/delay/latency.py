@@ -9,7 +9,7 @@ from edgeinfer import _validate
 from edgeinfer.delay._elements import check_pipeline, finish, poisson_rate
 from edgeinfer.delay.results import Bracket, Latency
 from edgeinfer.delay.tandem import tandem_mean
-from edgeinfer.model import ArrivalProcess, Constant, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
 
 
 def _means(pipeline: Pipeline, transfer: str) -> tuple[Any, Any]:
@@ -35,7 +35,8 @@ def latency(pipeline: Pipeline, transfer: str = "exact") -> Latency:
     ----------
     pipeline : Pipeline
     transfer : {"exact", "ergodic"}
-        E[X] of the exact law of the transfer time, or the paper's J / E[R], which is below it.
+        E[X] of the exact law of the transfer time, or the paper's J / E[R], which is below it; to either a link's
+        propagation latency is added.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def latency(pipeline: Pipeline, transfer: str = "exact") -> Latency:
     >>> round(latency(paper.scenario().pipelines()["split"], transfer="ergodic").total, 4)
     1.5055
     """
-    mean, _ = _means(pipeline, transfer)
+    mean = _means(pipeline, transfer)[0] + pipeline.propagation()
     total = mean.sum(axis=-1)
     return Latency(mean, float(total) if total.ndim == 0 else total)
 
@@ -58,6 +59,7 @@ def mean_sojourn(
 ) -> Any:
     """Mean sojourn time, of the serial path or of the tandem.
 
+    Links' propagation latencies are in it: a serial path is kept for them, too, those of a tandem keep no server.
     Serial: E[W] = lambda E[S^2] / (2 (1 - lambda E[S])) + E[S], Pollaczek-Khinchine; (4) and (5) of the paper. Tandem:
     a certified pair of ends, equal where the mean is known exactly (`edgeinfer.delay.tandem` derives them): for a
     single stage, for exponential stages (the sum of 1 / (mu - lambda)), and, behind such, for stages of which one is
@@ -104,7 +106,7 @@ def mean_sojourn(
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))
     if service == "tandem":
         return _tandem(pipeline, rate, shape, transfer)
-    first, spread = mean.sum(axis=-1), variance.sum(axis=-1)
+    first, spread = (mean + pipeline.propagation()).sum(axis=-1), variance.sum(axis=-1)
     load = rate * first
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(load < 1, rate * (spread + first**2) / (2 * (1 - load)) + first, np.inf)
@@ -114,7 +116,9 @@ def mean_sojourn(
 def _tandem(pipeline: Pipeline, rate: Any, shape: tuple[int, ...], transfer: str) -> Bracket:
     if transfer == "ergodic":
         pipeline = Pipeline(
-            Constant(stage.bits / stage.link.mean_rate(), stage.name) if isinstance(stage, Transfer) else stage
+            Constant(stage.bits / stage.link.mean_rate(), stage.name)
+            if isinstance(stage, Transfer) and isinstance(stage.link, FadingLink)
+            else stage
             for stage in pipeline
         )
     owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
@@ -123,4 +127,8 @@ def _tandem(pipeline: Pipeline, rate: Any, shape: tuple[int, ...], transfer: str
         stages = [stage.core_stages()[0] for stage in pipeline.element(int(place))]
         answers.append(tandem_mean(stages, float(value)))
     columns = zip(*answers, strict=True) if answers else ([], [], [], [])
-    return Bracket(*(finish(np.array(column), shape) for column in columns))
+    lower, upper, lower_method, upper_method = (np.array(column).reshape(shape) for column in columns)
+    behind = pipeline.propagation().sum(axis=-1)
+    return Bracket(
+        *(finish(np.asarray(part), shape) for part in (lower + behind, upper + behind, lower_method, upper_method))
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _random, _validate
-from edgeinfer.delay._elements import elements, finish, poisson_rate
+from edgeinfer.delay._elements import elements, finish, poisson_rate, remaining
 from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.simulation import _check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
@@ -94,19 +94,22 @@ def rare_violation(
     True
     """
     rate = poisson_rate(arrival_rate)
-    limit = _validate.real("deadline", deadline, 0, unit="s")
+    limit, late = remaining(pipeline, _validate.real("deadline", deadline, 0, unit="s"))
     target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     budget = _validate.scalar("max_replications", max_replications, 1)
     workers = worker_threads(threads)
     shape, walk = elements(pipeline, arrival_rate=rate, deadline=limit)
     size = int(np.prod(shape))
-    value, error, effective = np.empty(size), np.empty(size), np.empty(size)
-    replications = np.empty(size, dtype=np.int64)
+    certain = np.broadcast_to(late, shape).ravel()
+    value, error, effective = np.ones(size), np.zeros(size), np.zeros(size)
+    replications = np.zeros(size, dtype=np.int64)
     sequence = _random.seed_sequence(rng)
     for stages, where, (rates, limits) in walk:
         _check_loads("rare_violation", pipeline, stages, rates, False)
         for at, element_rate, element_limit in zip(where, rates, limits, strict=True):
+            if certain[at]:
+                continue
             answer = _core.rare_violation(
                 stages,
                 float(element_rate),

@@ -60,7 +60,7 @@ def _process(arrival_rate: ArrayLike | ArrivalProcess, kind: str, shape: float |
 def _check_loads(function: str, pipeline: Pipeline, stages: _core.Stages, rates: Any, serial: bool) -> float:
     means = _core.service_moments(stages)[0]
     names = ("serial path",) if serial else pipeline.labels
-    means = means.sum(keepdims=True) if serial else means
+    means = (means + stages.delays).sum(keepdims=True) if serial else means
     largest = float(means.max())
     if (rates * largest >= 1).any():
         rate = float(rates[rates * largest >= 1][0])
@@ -73,6 +73,7 @@ class _Theory:
     """What is known of the queues before they are simulated, (stages,) each; serial: one queue for all stages."""
 
     means: NDArray[np.float64]
+    delays: NDArray[np.float64]
     loads: NDArray[np.float64]
     service: NDArray[np.float64]
     dispersion: NDArray[np.float64]
@@ -87,18 +88,19 @@ def squared_variation(arrival: str, shape: float | None) -> float:
 
 def _theory(stages: _core.Stages, rate: float, serial: bool, square: float) -> _Theory:
     means, variances = _core.service_moments(stages)
+    path = (means + stages.delays).sum()
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         service = np.where(means > 0, variances / means**2, 0)
-        whole = variances.sum() / means.sum() ** 2 if means.any() else 0.0
+        whole = variances.sum() / path**2 if path > 0 else 0.0
     # Squares of times beyond 1e154 s, or below 1e-154 s, are no numbers: as if exponential.
     service, whole = np.where(np.isfinite(service), service, 1), whole if np.isfinite(whole) else 1.0
     if serial:
-        loads = np.full(means.shape, rate * means.sum())
+        loads = np.full(means.shape, rate * path)
         spread = np.full(means.shape, dispersion(loads[:1], np.array([whole]), square)[0])
     else:
         loads = rate * means
         spread = dispersion(loads, service, square)
-    return _Theory(means, loads, service, spread, square, serial)
+    return _Theory(means, stages.delays, loads, service, spread, square, serial)
 
 
 def _intervals(
@@ -111,7 +113,7 @@ def _intervals(
         for name in ("violations", "waiting", "busy", "elapsed")
     }
     total = number.sum()
-    sojourn = np.cumsum(steps["waiting"] + steps["busy"], axis=-1)
+    sojourn = np.cumsum(steps["waiting"] + steps["busy"] + number[:, None] * theory.delays, axis=-1)
     waits, means = steps["waiting"].sum(axis=0) / total, sojourn.sum(axis=0) / total
     with np.errstate(invalid="ignore", divide="ignore"):
         # Squared coefficient of variation of a wait that is 0 with probability 1 - load and else exponential.
@@ -214,7 +216,8 @@ class _Results:
         whole = {name: answer[name][:, -1] for name in ("violations", "waiting", "busy")}
         self.samples["violations"][:, at] = whole["violations"] / self.jobs
         self.samples["waiting"][:, at] = whole["waiting"][:, None] / self.jobs
-        self.samples["sojourn"][:, at] = np.cumsum(whole["waiting"] + whole["busy"], axis=-1)[:, None] / self.jobs
+        sojourn = np.cumsum((whole["waiting"] + whole["busy"]) / self.jobs + theory.delays, axis=-1)
+        self.samples["sojourn"][:, at] = sojourn[:, None]
         self.samples["busy"][:, at] = (whole["busy"] / answer["elapsed"][:, -1:])[:, None]
         with np.errstate(all="ignore"):
             found = _intervals(answer, theory, self.jobs, self.replications, self.confidence)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _core
+from edgeinfer.model.pipelines import CoreStage
 
 #: Relative width that the grid may add, and its most points.
 GRID, POINTS = 2e-3, 1024
@@ -26,9 +27,9 @@ GRID, POINTS = 2e-3, 1024
 TAIL = 1e-5
 
 
-def _span(stage: tuple[str, Any], mean: float) -> tuple[float, float]:
+def _span(stage: CoreStage, mean: float) -> tuple[float, float]:
     """Least and longest service that are known for sure."""
-    kind, value = stage
+    kind, value = stage[:2]
     if kind == "deterministic":
         return mean, mean
     return (float(value[0]), float(value[-1])) if kind == "samples" else (0.0, np.inf)
@@ -89,13 +90,13 @@ def _wait(rate: float, mean: Any, variance: Any) -> Any:
         return np.where(load < 1, rate * (variance + mean**2) / (2 * (1 - load)), np.inf)
 
 
-def tandem_mean(stages: list[tuple[str, Any]], rate: float) -> tuple[float, float, str, str]:
+def tandem_mean(stages: list[CoreStage], rate: float) -> tuple[float, float, str, str]:
     """Both ends of the mean sojourn time, s, with the formula of each.
 
     Parameters
     ----------
     stages : list of tuple
-        They are as the core takes them.
+        They are as the core takes them; delays behind them are left out.
     rate : float, 1/s
         Of Poisson arrivals.
 

@@ -13,6 +13,7 @@ from edgeinfer.model.arrivals import (
     Recorded,
 )
 from edgeinfer.model.cascades import Cascade
+from edgeinfer.model.channels import ConstantLink, TransferMixture
 from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Rician
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
 from edgeinfer.model.nodes import Node
@@ -35,6 +36,7 @@ __all__ = [
     "Cascade",
     "Compute",
     "Constant",
+    "ConstantLink",
     "Erlang",
     "Exponential",
     "FadingLink",
@@ -53,6 +55,7 @@ __all__ = [
     "Recorded",
     "Rician",
     "Transfer",
+    "TransferMixture",
     "TransferTime",
     "device_only",
     "edge_only",

@@ -170,6 +170,15 @@ class FadingLink(_validate.Value):
         return {name: value for name, value in vars(self).items() if name not in ("mean_snr", "fading")}
 
     @property
+    def latency(self) -> float:
+        """Always 0: a propagation latency is that of a `ConstantLink`."""
+        return 0.0
+
+    def core_stages(self, bits: ArrayLike) -> list[tuple[str, Any] | tuple[str, Any, float]]:
+        """The service of `bits` as the core takes it, one for each element."""
+        return [("transfer", law) for law in self.transfer(bits).laws]
+
+    @property
     def effective_bandwidth(self) -> Any:
         """(1 - xi) B, Hz."""
         return (1 - self.control_overhead) * self.bandwidth

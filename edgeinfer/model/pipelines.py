@@ -8,11 +8,15 @@ import numpy as np
 
 from edgeinfer import _core, _validate
 from edgeinfer.model.cascades import Cascade
+from edgeinfer.model.channels import ConstantLink, TransferMixture
 from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.nodes import Node
 
-#: A stage with a service law as the core takes it.
-CoreStage = tuple[str, Any]
+#: A stage with a service law as the core takes it, and the delay behind it, s, where there is one.
+CoreStage = tuple[str, Any] | tuple[str, Any, float]
+
+#: What a transfer may go over.
+Link = FadingLink | ConstantLink
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,21 +96,24 @@ class Constant(_validate.Value):
 
 @dataclass(frozen=True, eq=False)
 class Transfer(_validate.Value):
-    """`bits` over `link`: a random service time, `link.transfer(bits)`.
+    """`bits` over `link`, which they hold for a time of the law `link.transfer(bits)`.
 
     Parameters
     ----------
     bits : (...,) array_like, bit
         > 0.
-    link : FadingLink
+    link : FadingLink or ConstantLink
+        What its `latency` adds behind the service holds up nobody else.
     name : str
     """
 
     bits: Any
-    link: FadingLink
+    link: Link
     name: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.link, Link):
+            raise ValueError(f"link = {self.link!r}: must be a FadingLink or ConstantLink")
         object.__setattr__(self, "bits", _validate.positive("bits", self.bits, "bit"))
         _validate.broadcast_shapes(bits=np.shape(self.bits), link=self.link.shape)
 
@@ -115,7 +122,12 @@ class Transfer(_validate.Value):
         """Broadcast shape of the stage's parameters."""
         return np.broadcast_shapes(np.shape(self.bits), self.link.shape)
 
-    def law(self) -> TransferTime:
+    @property
+    def propagation(self) -> Any:
+        """Time from the end of the service to the other end of the link, s."""
+        return self.link.latency
+
+    def law(self) -> TransferTime | TransferMixture:
         """Law of the service time."""
         return self.link.transfer(self.bits)
 
@@ -125,7 +137,7 @@ class Transfer(_validate.Value):
 
     def core_stages(self) -> list[CoreStage]:
         """The stage as the core takes it, one for each element of `shape`."""
-        return [("transfer", law) for law in self.law().laws]
+        return self.link.core_stages(self.bits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,6 +373,19 @@ class Pipeline(_validate.Value):
             columns.append([core_stages[i] for i in index])
         return [_core.Stages([column[i] for column in columns]) for i in range(size)]
 
+    def propagation(self) -> np.ndarray:
+        """Time that the links add behind each stage without holding a server, s, shape (..., stages).
+
+        Examples
+        --------
+        >>> from edgeinfer import ConstantLink
+        >>> Pipeline([Transfer(1e6, ConstantLink(1e8, [0.01, 0.02]), "backhaul"), Constant(0.1, "gpu")]).propagation()
+        array([[0.01, 0.  ],
+               [0.02, 0.  ]])
+        """
+        parts = [stage.propagation if isinstance(stage, Transfer) else 0.0 for stage in self.stages]
+        return np.stack([np.broadcast_to(part, self.shape) for part in parts], axis=-1)
+
     @property
     def confidence(self) -> float:
         """Probability that all stages' laws lie in their bands (Bonferroni); 1 where no stage has a confidence."""
@@ -378,7 +403,7 @@ def _pick(value: Any, shape: tuple[int, ...], index: int) -> Any:
     """A value of a family's stage with every array in it replaced by its element."""
     if isinstance(value, np.ndarray):
         return float(np.broadcast_to(value, shape).reshape(-1)[index])
-    if is_dataclass(value):
+    if is_dataclass(value) and getattr(value, "shape", None) != ():
         parts = {part.name: _pick(getattr(value, part.name), shape, index) for part in fields(value) if part.init}
         return replace(value, **parts)  # type: ignore[type-var]
     return value

@@ -49,6 +49,8 @@ class Airtime:
         origin: float = 0.0,
         on_slot: Callable[[float, float], None] | None = None,
     ) -> None:
+        if not isinstance(link, FadingLink):
+            raise ValueError(f"link = {link!r}: must be a FadingLink")
         if link.shape != ():
             raise ValueError(f"link of shape {link.shape}: must be a single link")
         self.link = link

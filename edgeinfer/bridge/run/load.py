@@ -18,7 +18,8 @@ from edgeinfer.bridge.run.testbed import Testbed
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.bridge.work.orders import PARADIGMS
-from edgeinfer.model import FadingLink, Pipeline, Transfer
+from edgeinfer.model import Pipeline, Transfer
+from edgeinfer.model.pipelines import Link
 
 _LAST = 120.0
 #: Stages of each paradigm, as the pipelines of `edgeinfer.split` and its companions name them.
@@ -53,7 +54,7 @@ def load_test(
     caption: str | None = None,
     prior_steps: int = 16,
     decode_steps: int = 8,
-    link: FadingLink | None = None,
+    link: Link | None = None,
     seed: int = 0,
     slowdown: float = 1.0,
     slots: str = "fresh",
@@ -146,7 +147,7 @@ def load_test(
     return _measured(rows, records, paradigm, rate, slowdown, asked | settings | about | kept)
 
 
-def _paradigm(what: str | Pipeline, link: FadingLink | None) -> tuple[str, FadingLink | None]:
+def _paradigm(what: str | Pipeline, link: Link | None) -> tuple[str, Link | None]:
     if isinstance(what, str):
         return _validate.choice("what", what, PARADIGMS), link
     for paradigm, stages in STAGES.items():

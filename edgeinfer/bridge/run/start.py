@@ -18,6 +18,7 @@ from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import Trace
 from edgeinfer.model import FadingLink, fading
+from edgeinfer.model.pipelines import Link
 
 _LOOPBACK = "127.0.0.1"
 #: The kinds of work of this package, as processes name them.
@@ -43,10 +44,12 @@ def start(role: str, **settings: Any) -> Process:
     return process
 
 
-def link_settings(link: FadingLink | None) -> dict[str, Any] | None:
+def link_settings(link: Link | None) -> dict[str, Any] | None:
     """A single link's parameters as values of JSON, of which `link_of` makes it again; None stays None."""
     if link is None:
         return None
+    if not isinstance(link, FadingLink):
+        raise ValueError(f"link = {link!r}: must be a FadingLink")
     if link.shape != ():
         raise ValueError(f"link of shape {link.shape}: must be a single link")
     values = {name: None if value is None else float(value) for name, value in vars(link).items() if name != "fading"}

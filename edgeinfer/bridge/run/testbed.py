@@ -14,7 +14,7 @@ from edgeinfer.bridge.run.start import CASCADE, link_settings, start
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
-from edgeinfer.model import FadingLink
+from edgeinfer.model.pipelines import Link
 
 _START = 120.0
 
@@ -53,9 +53,9 @@ class Testbed:
     def __init__(
         self,
         model: str | os.PathLike[str],
-        link: FadingLink | None = None,
+        link: Link | None = None,
         *,
-        uplink: FadingLink | None = None,
+        uplink: Link | None = None,
         slots: str = "fresh",
         seed: int = 0,
         capacity: int = 64,

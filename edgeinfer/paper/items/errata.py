@@ -60,7 +60,7 @@ def data(scenario: Scenario, *, seed: int = 11) -> Any:
         for method in ("printed", "corrected")
     }
     # What (8) gives a slot of each length: the probability that it serves a request at all.
-    ideal = real.stages[1].link  # type: ignore[union-attr]
+    ideal: Any = real.stages[1].link  # type: ignore[union-attr]
     served = [
         float(np.exp(-np.expm1(np.log(2) * scenario.latent_bits / (ideal.bandwidth * s)) / ideal.snr)) for s in slots
     ]
