@@ -8,6 +8,7 @@ from edgeinfer.strategies.run import collaborate, collaborative, device_side, ed
 from edgeinfer.strategies.session import AgentError, LimitReached, Session
 from edgeinfer.strategies.tables import Place, Table
 from edgeinfer.strategies.team import Painter, Team, standard_team
+from edgeinfer.strategies.work import StrategyService, Work, work_load
 
 __all__ = [
     "AgentError",
@@ -30,13 +31,16 @@ __all__ = [
     "Seed",
     "Session",
     "Sight",
+    "StrategyService",
     "Table",
     "Team",
     "Verdict",
+    "Work",
     "Worked",
     "collaborate",
     "collaborative",
     "device_side",
     "edge_side",
     "standard_team",
+    "work_load",
 ]

@@ -67,6 +67,10 @@ class Message:
     left: float = LONGEST
 
     def __post_init__(self) -> None:
+        if type(self.body) not in BODIES:
+            raise ValueError(
+                f"body = {type(self.body).__name__}: must be {', '.join(each.__name__ for each in BODIES)}"
+            )
         _validate.choice("role", self.role, ROLES)
         _validate.choice("place", self.place, PLACES)
         if not 1 <= _validate.whole("rounds", self.rounds, 1) <= ROUNDS:

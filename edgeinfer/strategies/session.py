@@ -181,6 +181,10 @@ class Session:
                     answers[n] = error
         return answers
 
+    def at(self, role: str, place: str) -> str:
+        """A role and its place, "painter@edge": the device for the edge once that is lost."""
+        return f"{role}@{'device' if self._lost else place}"
+
     def propose(
         self,
         picture: Picture,

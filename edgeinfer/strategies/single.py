@@ -12,14 +12,14 @@ def device_side(session: Session) -> Steps[Collaboration]:
     session.begin_round()
     seed = yield from session.ask("device", "interpreter", Seed, session.request, sender="user@device")
     picture = yield from session.ask("edge", "painter", Picture, seed)
-    return (yield from _checked(session, picture, "painter@edge", seed))
+    return (yield from _checked(session, picture, session.at("painter", "edge"), seed))
 
 
 def edge_side(session: Session) -> Steps[Collaboration]:
     """The request goes up, the edge reads it and sends a seed down, the device paints."""
     session.begin_round()
     seed = yield from session.ask("edge", "interpreter", Seed, session.request, sender="user@device")
-    picture = yield from session.ask("device", "painter", Picture, seed, sender="interpreter@edge")
+    picture = yield from session.ask("device", "painter", Picture, seed, sender=session.at("interpreter", "edge"))
     return (yield from _checked(session, picture, "painter@device", seed))
 
 
@@ -28,7 +28,7 @@ def collaborative(session: Session) -> Steps[Collaboration]:
     session.begin_round()
     seed = yield from session.ask("device", "interpreter", Seed, session.request, sender="user@device")
     latent = yield from session.ask("edge", "mapper", Latent, seed)
-    picture = yield from session.ask("device", "painter", Picture, seed, latent, sender="mapper@edge")
+    picture = yield from session.ask("device", "painter", Picture, seed, latent, sender=session.at("mapper", "edge"))
     return (yield from _checked(session, picture, "painter@device", seed))
 
 

@@ -1,11 +1,12 @@
-"""Poisson arrivals for a cascade through real processes on loopback, and the sojourn times."""
+"""Poisson arrivals for a cascade or another kind of work through real processes on loopback, and the sojourn times."""
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from edgeinfer import _validate
 from edgeinfer.bridge.cascade import runtime
 from edgeinfer.bridge.exit.queue import poisson
 from edgeinfer.bridge.run.runs import Run
+from edgeinfer.bridge.run.start import CASCADE
 from edgeinfer.bridge.run.testbed import Testbed
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire.trace import read_trace
@@ -26,27 +28,55 @@ _LAST = 120.0
 STAGES = {"split": ("prior", "downlink", "decode"), "edge": ("inference", "downlink"), "device": ("inference",)}
 
 
+@dataclass(frozen=True)
+class WorkLoad:
+    """Requests of a kind of work that is no cascade.
+
+    Parameters
+    ----------
+    name : str
+        What a `LoadTest` calls it; none of the paradigms of a cascade.
+    work : str
+        The kind of work, MODULE:CLASS, as for `Testbed`.
+    asked : mapping
+        What its user takes; values of JSON.
+    settings : mapping
+        What it is made with, besides `model` and `threads`; values of JSON.
+    model : str
+    """
+
+    name: str
+    work: str
+    asked: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    model: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class LoadTest(Run):
     """What a load test measured: a `Run`, whose stages are those of the pipelines.
 
     Attributes
     ----------
-    paradigm : {"split", "edge", "device"}
-        Its stages are prior, downlink, decode; inference, downlink; or inference.
+    paradigm : {"split", "edge", "device"} or str
+        Its stages are prior, downlink, decode; inference, downlink; or inference. Of another kind of work its name; its
+        one stage is the request.
     downlink_bits : float
         Mean bits a request, of all that crossed the downlink: tensor, signalling, framing. NaN without a link.
     slowdown : float
         How many times slower the device was made; 1: as it is.
+    rows : tuple of mapping
+        What the user wrote of each request, as `user.Request` has it.
     """
 
     paradigm: str
     downlink_bits: float
     slowdown: float
+    rows: tuple[Mapping[str, Any], ...] = ()
 
 
 def load_test(
-    what: str | Pipeline,
+    what: str | Pipeline | WorkLoad,
     arrival_rate: float,
     requests: int,
     *,
@@ -55,6 +85,7 @@ def load_test(
     prior_steps: int = 16,
     decode_steps: int = 8,
     link: Link | None = None,
+    uplink: Link | None = None,
     seed: int = 0,
     slowdown: float = 1.0,
     slots: str = "fresh",
@@ -67,17 +98,19 @@ def load_test(
 ) -> LoadTest:
     """Poisson arrivals through real processes on loopback.
 
-    Every request is a device's: it negotiates, has the edge infer, and queues for the device's one decoder, FIFO. Edge
-    and device share this machine, so that its cores have to be enough for both not to slow each other.
+    Every request of a cascade is a device's: it negotiates, has the edge infer, and queues for the device's one
+    decoder, FIFO. Edge and device share this machine, so that its cores have to be enough for both not to slow each
+    other.
 
     Step allocations take the downlink as the tensors do: the pipelines of the analysis have no such message, except as
     the share xi of the rate. `negotiate=False` leaves them out.
 
     Parameters
     ----------
-    what : {"split", "edge", "device"} or Pipeline
+    what : {"split", "edge", "device"}, Pipeline or WorkLoad
         The paradigm; a pipeline as `edgeinfer.split` and its companions make it names the paradigm by its stages, and
-        gives the link. Its times are not used: they are what the measurement is held against.
+        gives the link. Its times are not used: they are what the measurement is held against. A `WorkLoad` asks another
+        kind of work, to which the parameters `model` to `decode_steps` and `negotiate` do not apply.
     arrival_rate : float, 1/s
     requests : int
     model : path, optional
@@ -87,11 +120,13 @@ def load_test(
     prior_steps, decode_steps : int
     link : FadingLink, optional
         Of the downlink, instead of a pipeline's; without one bytes pass at once.
+    uplink : FadingLink, optional
     seed : int
         Of the arrivals, the fading and the images.
     slowdown : float
         Makes the device that many times as slow: each request's stages there are followed by `slowdown` - 1 times their
-        median time without load, asleep, so that what disturbs the computing is not multiplied. >= 1.
+        median time without load, asleep, so that what disturbs the computing is not multiplied. >= 1. Of another kind
+        of work each step on the device is, by the median of them all.
     slots : {"fresh", "grid"}
     capacity : int, optional
         Requests that may wait on the edge; all of them by default.
@@ -100,7 +135,7 @@ def load_test(
     negotiate : bool
         Whether signalling comes before each inference; False: the steps are known to both.
     deadline : float, s
-        Until when the edge must have answered a request.
+        Until when the edge must have answered a request; a `WorkLoad` says that itself in what it asks.
     folder : path, optional
         Keeps the traces there.
 
@@ -113,38 +148,52 @@ def load_test(
     OSError
         If a process does not start or dies; one that dies under load fails its requests instead.
     """
-    paradigm, link = _paradigm(what, link)
     rate = _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True, unit="1/s")
     requests = _validate.whole("requests", requests, 1)
     slowdown = _validate.scalar("slowdown", slowdown, 1)
     deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
-    cascade = runtime.load(model)
-    asked: dict[str, Any] = {
-        "paradigm": paradigm,
-        "caption": caption or cascade.shortest_caption,
-        "prior_steps": prior_steps,
-        "decode_steps": decode_steps,
-        "seed": seed,
-        "deadline": deadline,
-        "negotiate": negotiate,
-    }
-    settings = {"model": str(cascade.manifest.folder), "threads": threads}
+    if isinstance(what, WorkLoad):
+        steps = None if (prior_steps, decode_steps) == (16, 8) else (prior_steps, decode_steps)
+        given = {"model": model, "caption": caption, "prior_steps, decode_steps": steps}
+        given["negotiate"] = None if negotiate else str(negotiate)
+        _check_no_cascade(what, given)
+        load = what
+    else:
+        paradigm, link = _paradigm(what, link)
+        cascade = runtime.load(model)
+        asked = {
+            "paradigm": paradigm,
+            "caption": caption or cascade.shortest_caption,
+            "prior_steps": prior_steps,
+            "decode_steps": decode_steps,
+            "seed": seed,
+            "deadline": deadline,
+            "negotiate": negotiate,
+        }
+        load = WorkLoad(paradigm, CASCADE, asked, model=str(cascade.manifest.folder))
     times = poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,)))
     options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity or requests + 1, "batch": batch}
     with ExitStack() as stack:
         where = Path(folder or stack.enter_context(tempfile.TemporaryDirectory()))
-        bed = Testbed(
-            cascade.manifest.folder, link, folder=where, threads=threads, edge=paradigm != "device", **options
-        )
+        options |= {"work": load.work, "settings": load.settings, "edge": load.name != "device"}
+        bed = Testbed(load.model, link, uplink=uplink, folder=where, threads=threads, **options)
         stack.enter_context(bed)
         # Each request is answered or fails by its deadline, after which all of them may wait for the decoder.
         last = times[-1] + deadline + _LAST + 10.0 * slowdown * requests
-        rows = bed.ask(Load(requests, times.tolist(), slowdown=slowdown), asked, last, traced=True)
+        rows = bed.ask(Load(requests, times.tolist(), slowdown=slowdown), load.asked, last, traced=True)
         traces = [path for path in map(bed.trace, ("device", "edge", "link")) if path.exists()]
         records = read_trace(*traces)
-    about = {"link": repr(link), "slots": slots, "batch": batch, "slowdown": slowdown}
+    about: dict[str, Any] = {"model": load.model, "threads": threads, "link": repr(link), "uplink": repr(uplink)}
+    about |= {"slots": slots, "batch": batch, "slowdown": slowdown, "work": load.work}
     kept = {"traces": [str(path) for path in traces] if folder is not None else []}
-    return _measured(rows, records, paradigm, rate, slowdown, asked | settings | about | kept)
+    return _measured(rows, records, load.name, rate, slowdown, dict(load.asked) | about | kept)
+
+
+def _check_no_cascade(what: WorkLoad, given: Mapping[str, Any]) -> None:
+    if what.name in STAGES:
+        raise ValueError(f"name = {what.name!r}: must be none of {', '.join(STAGES)}, the paradigms of a cascade")
+    if wrong := [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"{', '.join(wrong)}: must be left out, {what.name} is no cascade")
 
 
 def _paradigm(what: str | Pipeline, link: Link | None) -> tuple[str, Link | None]:
@@ -170,7 +219,7 @@ def _measured(
     clocks = {record["clock"] for record in records if record["kind"] == "process"}
     if len(clocks) != 1:
         raise OSError(f"the processes' clocks differ: {', '.join(sorted(clocks))}")
-    stages = STAGES[paradigm]
+    stages = STAGES.get(paradigm, ("request",))
     ends, service = np.full((2, len(rows), len(stages)), np.nan)
     column = {
         ("edge", "stage", "prior"): 0,
@@ -180,14 +229,17 @@ def _measured(
     }
     for record in records:
         stage = column.get((record["process"], record["kind"], record["name"]))
-        if stage is not None and record["request"].isdecimal():
+        if paradigm in STAGES and stage is not None and record["request"].isdecimal():
             number = int(record["request"])
             ends[number, stage] = record["time"] + record.get("duration", 0.0)
             service[number, stage] = record.get("duration", np.nan)
     arrivals = np.array([row["arrival"] for row in rows])
+    if paradigm not in STAGES:
+        ends[:, 0] = [np.nan if row["done"] is None else row["done"] for row in rows]
     begin = arrivals.min()
     chunks = [r for r in records if r["kind"] == "chunk" and r["direction"] == "down" and r["time"] >= begin]
     bits = 8 * sum(r["bytes"] for r in chunks) / len(rows) if chunks else np.nan
     failures = {number: row["failure"] for number, row in enumerate(rows) if row["failure"]}
     times = ends - arrivals[:, None]
-    return LoadTest(rate, arrivals - begin, stages, times, service, failures, provenance, paradigm, bits, slowdown)
+    run = rate, arrivals - begin, stages, times, service, failures, provenance
+    return LoadTest(*run, paradigm, bits, slowdown, tuple(rows))
