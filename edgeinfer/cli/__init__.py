@@ -6,7 +6,7 @@ import sys
 import click
 
 import edgeinfer
-from edgeinfer.cli import analysis, asking, cutting, paper, serving
+from edgeinfer.cli import analysis, asking, collaborating, cutting, paper, serving
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,7 +19,7 @@ def group() -> None:
     """
 
 
-for _room in (analysis, asking, cutting, paper, serving):
+for _room in (analysis, asking, collaborating, cutting, paper, serving):
     for _command in vars(_room).values():
         if isinstance(_command, click.Command):
             group.add_command(_command)

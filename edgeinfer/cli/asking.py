@@ -32,7 +32,7 @@ from edgeinfer.cli.options import (
 )
 from edgeinfer.cli.rows import Rows
 
-_CONNECTING = together(
+CONNECTING = together(
     click.option(
         "--ca",
         default=None,
@@ -50,7 +50,7 @@ _CONNECTING = together(
 _EDGE = ("patience", "fallback", "ca", "certificate", "key")
 
 
-def _connect(
+def connect(
     edge: str, ca: str | None, certificate: str | None, key: str | None, *, message_bytes: int | None = None
 ) -> Any:
     """A connection to HOST:PORT, with TLS where files are given."""
@@ -87,7 +87,7 @@ def _connect(
 )
 @DEADLINE
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, writable=True), help="A PNG.")
-@_CONNECTING
+@CONNECTING
 @THREADS
 @TRACE
 def generate_command(
@@ -129,7 +129,7 @@ def generate_command(
         raise click.UsageError(f"--paradigm {paradigm}: needs --edge HOST:PORT")
     with ExitStack() as stack:
         log = stack.enter_context(Trace(trace, "device"))
-        connection = None if edge is None else stack.enter_context(_connect(edge, **security))
+        connection = None if edge is None else stack.enter_context(connect(edge, **security))
         device = Device(bridge.load(model, threads=threads), connection, trace=log)
         save = picture.writer(output)
         device.cascade.prepare("decode")
@@ -191,7 +191,7 @@ def generate_command(
     help="The last outputs as .npz; of a stream those of every request, along a first axis.",
 )
 @FORM
-@_CONNECTING
+@CONNECTING
 @LEVEL
 @THREADS
 @TRACE
@@ -241,7 +241,7 @@ def infer_command(
     with ExitStack() as stack:
         log = stack.enter_context(Trace(trace, "device"))
         size = network.message_bytes
-        connection = None if edge is None else stack.enter_context(_connect(edge, **security, message_bytes=size))
+        connection = None if edge is None else stack.enter_context(connect(edge, **security, message_bytes=size))
         device = stack.enter_context(CutDevice(network, connection, trace=log))
         if not stream.given:
             stream.make_up(network, seed)

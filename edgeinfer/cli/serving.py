@@ -1,5 +1,7 @@
 """Commands that serve or stand between: edge, serve, link."""
 
+from typing import Any
+
 import click
 
 from edgeinfer.cli.options import (
@@ -69,6 +71,9 @@ _LISTENING = together(
     type=click.Path(exists=True, dir_okay=False),
     help="JSON list of prior_steps, decode_steps, quality to choose from.",
 )
+@click.option(
+    "--agents", is_flag=True, help="Serve the agents of `edgeinfer collaborate` in place of the cascade's stages."
+)
 @THREADS
 @TRACE
 @STDIN
@@ -80,6 +85,7 @@ def edge_command(
     batch: int,
     limit: float,
     allocations: str | None,
+    agents: bool,
     certificate: str | None,
     key: str | None,
     client_ca: str | None,
@@ -100,17 +106,19 @@ def edge_command(
     from edgeinfer.bridge.wire.trace import Trace
     from edgeinfer.bridge.work.cascade import Edge
 
+    if agents:
+        refuse("is of the cascade's stages, not with --agents", "batch", "allocations")
     security.check_listen(host, certificate is not None, insecure)
     credentials = security.server_credentials(certificate, key, client_ca)
     with Trace(trace, "edge") as log:
-        server = Edge(
-            bridge.load(model, threads=threads),
-            capacity=capacity,
-            batch=batch,
-            limit=limit,
-            allocations=allocation.read_allocations(allocations) if allocations else allocation.DEFAULT,
-            trace=log,
-        )
+        options: dict[str, Any] = {"capacity": capacity, "limit": limit, "trace": log}
+        if agents:
+            from edgeinfer.strategies import Work
+
+            server = Work(model or "", threads).edge(**options)
+        else:
+            choices = allocation.read_allocations(allocations) if allocations else allocation.DEFAULT
+            server = Edge(bridge.load(model, threads=threads), batch=batch, allocations=choices, **options)
         run(server, host, port, credentials=credentials, insecure=insecure, watch_stdin=watch)
 
 

@@ -420,9 +420,9 @@ def describe(body: Body) -> str:
             where = "" if table.places is None else " ".join(f"({p.x:g}, {p.y:g}, {p.width:g})" for p in table.places)
             return f"{table.caption}{' at ' if where else ''}{where}, noise {noise}"
         case Latent(values=values, bits=bits):
-            return f"latent {values.shape[-1]} x {values.shape[-1]} of {bits} bits"
+            return f"{values.shape[-1]} x {values.shape[-1]} values of {bits} bits"
         case Picture(pixels=pixels):
-            return f"picture {pixels.shape[1]} x {pixels.shape[0]}"
+            return f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
         case Findings(found=found, margin=margin):
             names = ", ".join(f"{f.head} {_class(f.head, f.seen)}, not {_class(f.head, f.wanted)}" for f in found)
             return f"{names or 'right'}, margin {margin:.2f}"

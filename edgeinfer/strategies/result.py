@@ -17,14 +17,14 @@ REASONS = ("right", "round limit", "deadline", "context limit", "edge lost")
 
 @dataclass(frozen=True)
 class Said:
-    """A message that was sent.
+    """A message that was sent; one that its place has already is not said again when it is handed on there.
 
     Attributes
     ----------
     kind : str
         As in `bodies.BODIES`.
     sender, receiver : str
-        Role and place, "interpreter@device" say.
+        Role and place, "interpreter@device" say; the receiver of an answer is the "device", where the strategy runs.
     round : int
     bytes : int
         Header and body.

@@ -28,7 +28,7 @@ Steps = Generator[Compute | Exchange, Any, Content]
 Remote = Callable[[str, Sequence[bytes], float], tuple[bytes, tuple[int, int], float]]
 
 
-class LimitReached(Exception):
+class LimitReached(ValueError):
     """A limit of the session was met before a round, or by what was to be said.
 
     Attributes
@@ -98,6 +98,7 @@ class Session:
         self._said: list[Said] = []
         self._worked: list[Worked] = []
         self._context: set[bytes] = set()
+        self._known: dict[int, Body] = {}
         self._lock = threading.Lock()
 
     @property
@@ -273,11 +274,11 @@ class Session:
         try:
             answer = Message(body, role, place, max(self.round, 1), self.rounds, max(self.left, 0))
             data = answer.to_bytes()
-            body = Message.from_bytes(data).body if place == "edge" else body
+            answer = Message.from_bytes(data) if place == "edge" else answer
         except ValueError as error:
             raise AgentError(f"{role} on {place}: {error}") from None
         self._record(place, role, messages, answer, (sent, worked), worked - sent)
-        return body
+        return answer.body
 
     def _there(self, remote: Remote, role: str, expect: type[Any], messages: Sequence[Message]) -> Any:
         """An agent beyond the link."""
@@ -309,12 +310,16 @@ class Session:
         here = f"{role}@{place}"
         with self._lock:
             for message in messages:
-                way = "up" if (message.place, place) == ("device", "edge") else ""
+                way = "up" if place == "edge" else ""
+                if not way and id(message.body) in self._known:
+                    # The device has it already: it was said when it was answered.
+                    continue
+                self._known[id(message.body)] = message.body
                 size = wire[0] if wire and message is messages[0] else 0
                 self._said.append(_said(message, f"{message.role}@{message.place}", here, way, sent, size))
             way = "down" if place == "edge" else ""
-            to, size = f"{messages[0].role}@{messages[0].place}", wire[1] if wire else 0
-            self._said.append(_said(answer, here, to, way, received, size))
+            self._said.append(_said(answer, here, "device", way, received, wire[1] if wire else 0))
+            self._known[id(answer.body)] = answer.body
             self._worked.append(Worked(role, place, max(self.round, 1), sent, received, seconds))
             self._share([answer])
 
