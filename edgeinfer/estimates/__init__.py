@@ -8,6 +8,6 @@ whole groups, and is the one way in which this package tells how sure a share of
 
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.estimates.groups import cycles, shares
-from edgeinfer.estimates.proportions import mean, paired_difference, proportion
+from edgeinfer.estimates.proportions import largest_share, mean, paired_difference, proportion
 
-__all__ = ["Estimate", "cycles", "mean", "paired_difference", "proportion", "shares"]
+__all__ = ["Estimate", "cycles", "largest_share", "mean", "paired_difference", "proportion", "shares"]

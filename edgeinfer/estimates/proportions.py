@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgeinfer import _validate
+from edgeinfer import _core, _validate
 from edgeinfer.estimates import bootstrap
 from edgeinfer.estimates.estimate import Estimate
 
@@ -29,6 +29,28 @@ def proportion(hits: ArrayLike, confidence: float = 0.95) -> Estimate:
     """
     hit = _flags("hits", hits)
     return _wilson(float(hit.mean()), hit.size, confidence)
+
+
+def largest_share(hits: int, total: int, confidence: float = 0.95) -> float:
+    """One-sided upper end of Clopper and Pearson's interval: at most this share hits, with at least that confidence.
+
+    Parameters
+    ----------
+    hits, total : int
+        Of `total` >= 1 independent trials, 0 <= hits <= total.
+    confidence : float
+        In (0, 1).
+
+    Examples
+    --------
+    >>> round(largest_share(0, 299), 4), largest_share(3, 3)
+    (0.01, 1.0)
+    """
+    total, hits = _validate.whole("total", total, 1), _validate.whole("hits", hits, 0)
+    if hits > total:
+        raise ValueError(f"hits = {hits}: must be at most total = {total}")
+    confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
+    return 1.0 if hits == total else float(_core.beta_quantile(confidence, hits + 1.0, float(total - hits)))
 
 
 def _wilson(share: float, n: int, confidence: float) -> Estimate:

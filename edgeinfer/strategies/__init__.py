@@ -1,10 +1,22 @@
 """Several generative models on one request: device and edge share one subject, or take parts of their own."""
 
+from edgeinfer.strategies.agents import Attempt, Embedder, HeadReader, Reading
 from edgeinfer.strategies.bodies import Finding, Findings, Latent, Picture, Plan, Request, Seed, Verdict
 from edgeinfer.strategies.messages import Message
 from edgeinfer.strategies.readers import Checker, Reader, RuleReader, Sight
 from edgeinfer.strategies.result import Collaboration, Proposal, Said, Worked
-from edgeinfer.strategies.run import collaborate, collaborative, device_side, edge_side
+from edgeinfer.strategies.rules import Rules, Spreads
+from edgeinfer.strategies.run import (
+    collaborate,
+    collaborative,
+    competitive,
+    cooperative,
+    device_side,
+    edge_side,
+    ensemble,
+    race,
+    review,
+)
 from edgeinfer.strategies.session import AgentError, LimitReached, Session
 from edgeinfer.strategies.tables import Place, Table
 from edgeinfer.strategies.team import Painter, Team, standard_team
@@ -12,10 +24,13 @@ from edgeinfer.strategies.work import StrategyService, Work, work_load
 
 __all__ = [
     "AgentError",
+    "Attempt",
     "Checker",
     "Collaboration",
+    "Embedder",
     "Finding",
     "Findings",
+    "HeadReader",
     "Latent",
     "LimitReached",
     "Message",
@@ -25,12 +40,15 @@ __all__ = [
     "Plan",
     "Proposal",
     "Reader",
+    "Reading",
     "Request",
     "RuleReader",
+    "Rules",
     "Said",
     "Seed",
     "Session",
     "Sight",
+    "Spreads",
     "StrategyService",
     "Table",
     "Team",
@@ -39,8 +57,13 @@ __all__ = [
     "Worked",
     "collaborate",
     "collaborative",
+    "competitive",
+    "cooperative",
     "device_side",
     "edge_side",
+    "ensemble",
+    "race",
+    "review",
     "standard_team",
     "work_load",
 ]

@@ -20,6 +20,8 @@ from edgeinfer.strategies.tables import GEOMETRY_BYTES, TABLE_BYTES, Table
 FRAMES, SCORES = 8, 16
 _LAST = 255
 _NOISE_BYTES = 7
+#: Seeds of noise are below.
+NOISES = 2 ** (8 * _NOISE_BYTES)
 _STEPS = 255
 _SIDE = 64
 _PNG_BYTES = 3 * _SIDE**2 + 1024
@@ -56,7 +58,7 @@ def _exactly(what: str, data: bytes, *lengths: int) -> None:
 
 
 def _check_noise(asked: Request | Seed) -> None:
-    if _validate.whole("noise", asked.noise, 0) >= 2 ** (8 * _NOISE_BYTES):
+    if _validate.whole("noise", asked.noise, 0) >= NOISES:
         raise ValueError(f"noise = {asked.noise}: must be in [0, 2**{8 * _NOISE_BYTES})")
     for name in ("prior_steps", "decode_steps"):
         if _validate.whole(name, getattr(asked, name), 1) > _STEPS:

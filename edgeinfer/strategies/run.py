@@ -13,17 +13,22 @@ from edgeinfer import _validate
 from edgeinfer.bridge.device.client import Client
 from edgeinfer.bridge.device.connection import Connection, EdgeError
 from edgeinfer.bridge.wire import tensors
-from edgeinfer.strategies import single
+from edgeinfer.strategies import competing, cooperating, reviewing, single, voting
 from edgeinfer.strategies.bodies import Request
 from edgeinfer.strategies.result import Collaboration
 from edgeinfer.strategies.session import LimitReached, Remote, Session, Steps
 from edgeinfer.strategies.team import Team, standard_team
 
 #: Strategies by name: each is the script of a session.
-SCRIPTS: dict[str, Callable[[Session], Steps[Collaboration]]] = {
+SCRIPTS: dict[str, Callable[..., Steps[Collaboration]]] = {
     "device_side": single.device_side,
     "edge_side": single.edge_side,
     "collaborative": single.collaborative,
+    "cooperative": cooperating.cooperative,
+    "competitive": competing.competitive,
+    "race": competing.race,
+    "ensemble": voting.ensemble,
+    "review": reviewing.review,
 }
 
 
@@ -32,10 +37,10 @@ def _shipped() -> Team:
     return standard_team()
 
 
-def script(session: Session) -> Steps[Collaboration]:
+def script(session: Session, **settings: Any) -> Steps[Collaboration]:
     """The steps of a session by its strategy; where a limit is met after a picture was made, the best so far."""
     try:
-        return (yield from SCRIPTS[session.strategy](session))
+        return (yield from SCRIPTS[session.strategy](session, **settings))
     except (LimitReached, TimeoutError, EdgeError) as error:
         if not session.proposals:
             raise
@@ -73,6 +78,7 @@ def collaborate(
     deadline: float = 60.0,
     fallback: bool = False,
     progress: Callable[[str, str, int, int], None] | None = None,
+    **settings: Any,
 ) -> Collaboration:
     """Have the models of a device and an edge work on a request together.
 
@@ -94,6 +100,8 @@ def collaborate(
     fallback : bool
         Whether the device does the edge's part itself when the edge is lost or late.
     progress : callable (role, place, done, total), optional
+    **settings
+        Of the strategy of several subjects: `rules` and `attempts`, see `cooperative`.
 
     Returns
     -------
@@ -126,7 +134,7 @@ def collaborate(
         session = Session(
             strategy, asked, device, beyond, rounds=rounds, deadline=deadline, fallback=fallback, progress=progress
         )
-        return Client(connection).run(script(session))
+        return Client(connection).run(script(session, **settings))
     finally:
         if own is not None:
             own.close()
@@ -169,3 +177,61 @@ def collaborative(request: str | Request, **options: Any) -> Collaboration:
     [('seed', 'up'), ('latent', 'down')]
     """
     return collaborate(request, "collaborative", **options)
+
+
+def cooperative(request: str | Request, **options: Any) -> Collaboration:
+    """The device paints and checks; what is found wrong is painted again, with new noise, at last on the edge.
+
+    Parameters
+    ----------
+    request : str or Request
+    **options
+        As for `collaborate`; and `rules`, a `Rules` (that of the shipped networks by default), and `attempts`, a
+        sequence of `Attempt`: where each round paints, with how many steps, the last one also for the rounds after it.
+
+    Returns
+    -------
+    Collaboration
+        Its reason is "right" where both checkers pass the picture, else the limit at which the best so far was taken.
+        Margins of its proposals are leads, in spreads of faultless pictures.
+
+    Examples
+    --------
+    >>> done = cooperative("a red circle above a small blue square on white")
+    >>> done.reason, done.rounds, done.up_bytes
+    ('right', 1, 0)
+    """
+    return collaborate(request, "cooperative", **options)
+
+
+def competitive(request: str | Request, **options: Any) -> Collaboration:
+    """Device and edge paint several hypotheses at once, and a judge picks one.
+
+    Parameters, result and errors as for `cooperative`; every attempt is painted once.
+    """
+    return collaborate(request, "competitive", **options)
+
+
+def race(request: str | Request, **options: Any) -> Collaboration:
+    """Device and edge paint hypotheses, and the first that both checkers pass is taken.
+
+    Parameters, result and errors as for `cooperative`.
+    """
+    return collaborate(request, "race", **options)
+
+
+def ensemble(request: str | Request, **options: Any) -> Collaboration:
+    """Device and edge paint several pictures, and the one that shows most of what most show is taken.
+
+    A text of several lines is one caption in as many copies, on which the parsers vote. Parameters, result and errors
+    as for `cooperative`.
+    """
+    return collaborate(request, "ensemble", **options)
+
+
+def review(request: str | Request, **options: Any) -> Collaboration:
+    """The device paints; where the checkers' margins are small the edge paints another, and the judge keeps the better.
+
+    Parameters, result and errors as for `cooperative`.
+    """
+    return collaborate(request, "review", **options)

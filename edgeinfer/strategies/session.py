@@ -7,10 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from edgeinfer import _validate
 from edgeinfer.bridge.device.client import LOST, Compute, Exchange
@@ -182,9 +182,27 @@ class Session:
                     answers[n] = error
         return answers
 
+    def has(self, role: str) -> bool:
+        """Whether the device has an agent of that role."""
+        return role in self._device
+
     def at(self, role: str, place: str) -> str:
         """A role and its place, "painter@edge": the device for the edge once that is lost."""
         return f"{role}@{'device' if self._lost else place}"
+
+    def start(
+        self, place: str, role: str, expect: type[Content], *bodies: Body, sender: str = "interpreter@device"
+    ) -> Pending[Content]:
+        """Have an agent begin while the session goes on; arguments and errors, when it is asked for, as for `ask`.
+
+        An agent of this process begins when its answer is asked for, since it would only share the processor.
+        """
+        if place == "edge" and callable(self._edge) and not self._lost:
+            step = self._step(place, role, expect, bodies, sender)
+            future = Future[Content]()
+            step.start(lambda answer, _: _settle(future, answer))  # type: ignore[union-attr]
+            return Pending(future, None)
+        return Pending(None, partial(self.ask, place, role, expect, *bodies, sender=sender))
 
     def propose(
         self,
@@ -322,6 +340,41 @@ class Session:
             self._known[id(answer.body)] = answer.body
             self._worked.append(Worked(role, place, max(self.round, 1), sent, received, seconds))
             self._share([answer])
+
+
+class Pending(Generic[Content]):
+    """An answer that an agent has begun with.
+
+    Parameters
+    ----------
+    future : Future, optional
+        Of an agent beyond the link.
+    ask : callable, optional
+        Asks one of this process.
+    """
+
+    def __init__(self, future: Future[Content] | None, ask: Callable[[], Steps[Content]] | None) -> None:
+        self._future, self._ask = future, ask
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer, or its failure, is there."""
+        return self._future is not None and self._future.done()
+
+    def answer(self) -> Steps[Content]:
+        """Wait for the answer; errors as of `Session.ask`."""
+        if self._future is None:
+            assert self._ask is not None
+            return (yield from self._ask())
+        content: Content = yield Exchange(self._future.result)
+        return content
+
+
+def _settle(future: Future[Any], answer: Any) -> None:
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def bounded(call: Callable[[], Content], seconds: float, what: str) -> Content:

@@ -13,6 +13,7 @@ from edgeinfer.bridge.cascade import runtime
 from edgeinfer.bridge.cascade.runtime import GenerativeCascade
 from edgeinfer.bridge.cascade.section import Section
 from edgeinfer.network.sessions import Progress
+from edgeinfer.strategies.agents import critics
 from edgeinfer.strategies.bodies import Body, Latent, Picture, Plan, Request, Seed
 from edgeinfer.strategies.messages import ROLES
 from edgeinfer.strategies.readers import Checker, Reader, RuleReader, interpret
@@ -41,6 +42,9 @@ class Team(Mapping[str, Agent]):
         if role not in self._agents:
             raise ValueError(f"role = {role!r}: must be one of {', '.join(map(repr, self._agents))}")
         return self._agents[role]
+
+    def __contains__(self, role: object) -> bool:
+        return role in self._agents
 
     def __iter__(self) -> Any:
         return iter(self._agents)
@@ -79,8 +83,10 @@ class Painter:
         values = values[None]
         if self._later:
             values = self._prior(seed, Section(self._later, previous=values), progress)
-        caption = [seed.table.caption]
-        return Picture(self.cascade.decode(caption, values, seed.decode_steps, [seed.noise], progress=progress)[0])
+        # Guidance doubles a decoding step; where there is one alone, nothing was seen to come of it.
+        guidance = 1.0 if seed.decode_steps == 1 else None
+        told: dict[str, Any] = {"guidance": guidance, "progress": progress}
+        return Picture(self.cascade.decode([seed.table.caption], values, seed.decode_steps, [seed.noise], **told)[0])
 
     def _prior(self, seed: Seed, section: Section, progress: Progress | None) -> Any:
         caption = [seed.table.caption]
@@ -110,7 +116,9 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
     -------
     Team
         The interpreter turns a Request into a Seed, the mapper a Seed into a Latent, the painter a Seed, or a Seed and
-        a Latent, into a Picture, and the checker a Picture and a Plan of one table into Findings.
+        a Latent, into a Picture, and the checker a Picture and a Plan of one table into Findings. So does the reviewer,
+        a checker of other training, and the judge turns several Pictures and a Plan into a Verdict, where the folder
+        has their networks.
     """
     cascade = runtime.load(model, threads=threads)
     painter, captions = Painter(cascade), reader or RuleReader()
@@ -123,4 +131,5 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
     def check(picture: Picture, plan: Plan, *, progress: Progress | None = None) -> Body:
         return checker.look(picture.pixels).findings(plan.tables[0])
 
-    return Team({"interpreter": read, "mapper": painter.map, "painter": painter.paint, "checker": check})
+    agents: dict[str, Agent] = {"interpreter": read, "mapper": painter.map, "painter": painter.paint, "checker": check}
+    return Team(agents | critics(cascade.manifest.folder, threads))

@@ -11,6 +11,7 @@ MEASURED = MappingProxyType(
         "exits_under_load": "exits",
         "tiles": "tiles",
         "halves": "halves",
+        "subjects": "subjects",
     }
 )
 #: The parts that `cascade.measure` makes, in its order.
