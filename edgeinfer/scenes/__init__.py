@@ -17,6 +17,7 @@ Positions and widths are in pixels of the 64 x 64 image, x to the right, y downw
 called a and b: a is the left or the upper one, whichever the caption names first.
 """
 
+from edgeinfer.scenes import storyboards
 from edgeinfer.scenes.drawing import Scenes, draw, held_out
 from edgeinfer.scenes.grammar import captions, encode, labels, request
 from edgeinfer.scenes.judging import judge, verdicts
@@ -66,5 +67,6 @@ __all__ = [
     "request",
     "score",
     "share",
+    "storyboards",
     "verdicts",
 ]

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from edgeinfer.scenes.words import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIDE, SIZES, WIDTHS
 
-_JITTER = 1.5
-_GAP = 2.0
+#: How far an object may lie from the middle of its named place, on each axis, and the least gap of a pair, px.
+JITTER = 1.5
+GAP = 2.0
 
 Layout = Literal["fixed", "free", "mixed"]
 Ints = npt.NDArray[np.int64]
@@ -98,12 +99,12 @@ def _draw(n: int, rng: np.random.Generator, layout: Layout) -> Scenes:
 
     shared = rng.uniform(PLACES[0], PLACES[2], (n, 2))
     shared = np.where(place >= 0, np.array(PLACES)[place], shared)
-    centre = shared[:, None, :] + rng.uniform(-_JITTER, _JITTER, (n, 2, 2))
+    centre = shared[:, None, :] + rng.uniform(-JITTER, JITTER, (n, 2, 2))
     # Along the axis of a pair what is left of the side is shared out between the margins and the gap.
-    slack = SIDE - _GAP - width.sum(1)
+    slack = SIDE - GAP - width.sum(1)
     cuts = np.sort(rng.random((n, 2)), axis=1) * slack[:, None]
     along_a = cuts[:, 0] + width[:, 0] / 2
-    along_b = cuts[:, 1] + width[:, 0] + _GAP + width[:, 1] / 2
+    along_b = cuts[:, 1] + width[:, 0] + GAP + width[:, 1] / 2
     for axis in (0, 1):
         here = kind == axis + 1
         centre[here, 0, axis], centre[here, 1, axis] = along_a[here], along_b[here]
