@@ -3,6 +3,7 @@
 from edgeinfer.strategies.agents import Attempt, Embedder, HeadReader, Reading
 from edgeinfer.strategies.bodies import Finding, Findings, Latent, Picture, Plan, Request, Seed, Verdict
 from edgeinfer.strategies.messages import Message
+from edgeinfer.strategies.planner import Planner, Storyline
 from edgeinfer.strategies.readers import Checker, Reader, RuleReader, Sight
 from edgeinfer.strategies.result import Collaboration, Proposal, Said, Worked
 from edgeinfer.strategies.rules import Rules, Spreads
@@ -38,6 +39,7 @@ __all__ = [
     "Picture",
     "Place",
     "Plan",
+    "Planner",
     "Proposal",
     "Reader",
     "Reading",
@@ -49,6 +51,7 @@ __all__ = [
     "Session",
     "Sight",
     "Spreads",
+    "Storyline",
     "StrategyService",
     "Table",
     "Team",

@@ -16,6 +16,7 @@ from edgeinfer.network.sessions import Progress
 from edgeinfer.strategies.agents import critics
 from edgeinfer.strategies.bodies import Body, Latent, Picture, Plan, Request, Seed
 from edgeinfer.strategies.messages import ROLES
+from edgeinfer.strategies.planner import planners
 from edgeinfer.strategies.readers import Checker, Reader, RuleReader, interpret
 
 #: agent(*contents, progress) gives the content of its answer; progress(done, total) may raise to stop it.
@@ -117,8 +118,8 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
     Team
         The interpreter turns a Request into a Seed, the mapper a Seed into a Latent, the painter a Seed, or a Seed and
         a Latent, into a Picture, and the checker a Picture and a Plan of one table into Findings. So does the reviewer,
-        a checker of other training, and the judge turns several Pictures and a Plan into a Verdict, where the folder
-        has their networks.
+        a checker of other training, the judge turns several Pictures and a Plan into a Verdict, and the planner a
+        Request that is a storyboard into a Plan, where the folder has their networks.
     """
     cascade = runtime.load(model, threads=threads)
     painter, captions = Painter(cascade), reader or RuleReader()
@@ -132,4 +133,5 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
         return checker.look(picture.pixels).findings(plan.tables[0])
 
     agents: dict[str, Agent] = {"interpreter": read, "mapper": painter.map, "painter": painter.paint, "checker": check}
-    return Team(agents | critics(cascade.manifest.folder, threads))
+    folder = cascade.manifest.folder
+    return Team(agents | critics(folder, threads) | planners(folder, threads))

@@ -17,7 +17,7 @@ from edgeinfer.scenes.storyboards.edits import KINDS, Edit, Reference
 from edgeinfer.scenes.storyboards.forms import FORMS, Form
 from edgeinfer.scenes.storyboards.frames import TABLE, Frame, Thing, held_out, read_table, table
 from edgeinfer.scenes.storyboards.pictures import describe, to_scenes
-from edgeinfer.scenes.storyboards.reading import follow, split
+from edgeinfer.scenes.storyboards.reading import checked, follow, split
 from edgeinfer.scenes.storyboards.tokens import WORDS, answer, prompt, read_answer
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Storyboard",
     "Thing",
     "answer",
+    "checked",
     "describe",
     "draw",
     "follow",
