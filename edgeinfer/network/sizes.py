@@ -21,6 +21,8 @@ from edgeinfer.network.sessions import open_session, run_session, session_option
 _SMALL_WEIGHT = 4096
 # Operators whose sizes static inference is known to give otherwise than ONNX Runtime, and when.
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
+_TERM = rb"[A-Za-z ]*(?:\.\.\.)?[A-Za-z ]*"
+_EQUATION = re.compile(rb"%b(?:,%b)*(?:->%b)?" % (_TERM, _TERM, _TERM))
 # Longest a pass may take, s.
 _LONGEST = 300.0
 
@@ -188,6 +190,7 @@ def infer_sizes(
         What ONNX Runtime says where it does not run the network.
     """
     onnx = need("onnx", "bridge")
+    _check_equations(model, label)
     weights = stored(model)
     used = {name for node in model.graph.node for name in read_by(node)} | {value.name for value in model.graph.output}
     wanted = {name for node in model.graph.node for name in node.output if name in used}
@@ -205,6 +208,18 @@ def infer_sizes(
         found, taken = _passes(onnx, model, described, feeds, unknown, known, label)
         sizes |= found
     return {name: _crossing(size) for name, size in sizes.items()}, taken
+
+
+def _check_equations(model: Any, label: str) -> None:
+    """Both static inference and ONNX Runtime read some equations of Einsum that are none for ever."""
+    for node in within(model.graph.node, model.functions):
+        for attribute in node.attribute if node.op_type == "Einsum" and node.domain in OWN else ():
+            if attribute.name == "equation" and attribute.s and not _EQUATION.fullmatch(attribute.s):
+                shown = attribute.s[:80].decode("ascii", "backslashreplace")
+                raise ValueError(
+                    f"{label}: node {node.name or next(filter(None, node.output), node.op_type)!r} = Einsum: equation = "
+                    f"{shown!r}: must be terms of letters and '...', joined by commas, and '->' before that of the result"
+                )
 
 
 def _crossing(size: Size) -> Size:

@@ -115,6 +115,7 @@ def hostile():
         [head, node("Shape", "h", "s"), node("Mul", "s,big", "t"), node("Expand", "h,t", "y")], big=np.int64([2**30, 1])
     )
     yield model([node("Neg", "h", "y"), node("Neg", "y", "h")])
+    yield model([head, node("Einsum", "h,W", "y", equation="ij,j.k->ik")])
     yield model([node("Relu", "x", "x"), node("Relu", "x", "y")])
     deep = helper.make_graph([node("Identity", "h", "e")], "b0", [], [value("e", None)])
     for _ in range(7):
@@ -183,7 +184,7 @@ def test_sound_files_are_read(number, tmp_path):
     assert check(SOUND[number], tmp_path / "sound.onnx") == "read"
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(8))
 def test_hostile_files_end_in_an_error(number, tmp_path, monkeypatch):
     monkeypatch.setattr("edgeinfer.network.sizes._LONGEST", 1.0)
     made = list(hostile())[number]
