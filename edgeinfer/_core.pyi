@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
-#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array); with a
-#: third item the delay in seconds behind the stage, which keeps no server
+#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array), ("channel",
+#: (bits, rates, start or None, jumps or None, slot, offset, mean rate, spread)) of csrc/edgeinfer/channel.h, which only
+#: `simulate` and `service_moments` take; with a third item the delay in seconds behind the stage, which keeps no server
 Stage: TypeAlias = tuple[str, Any] | tuple[str, Any, float]
 
 class Stages:

@@ -104,7 +104,7 @@ int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_me
     if (!(slot > 0) || !isfinite(slot))
         return EI_ERR_DOMAIN;
     for (size_t k = 0; k < stage_count; k++)
-        if ((status = ei_service_verify(&stages[k])) != EI_OK)
+        if ((status = ei_service_verify_independent(&stages[k])) != EI_OK)
             return status;
     for (size_t i = 0; i < count; i++)
         if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))

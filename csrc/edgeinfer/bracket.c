@@ -216,7 +216,7 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, size_t co
     if (stage_count == 0)
         return EI_ERR_EMPTY;
     for (size_t k = 0; k < stage_count; k++) {
-        if ((status = ei_service_verify(&stages[k])) != EI_OK)
+        if ((status = ei_service_verify_independent(&stages[k])) != EI_OK)
             return status;
         slowest = fmax(slowest, ei_service_mean(&stages[k]));
     }

@@ -481,7 +481,8 @@ int ei_cell_run(const ei_cell *self, const ei_cell_result *result, ei_monitor mo
     if (context.samplers == NULL || context.routes == NULL || context.histogram == NULL)
         goto out;
     for (size_t i = 0; i < self->service_count; i++)
-        if ((status = ei_sampler_init(&context.samplers[i], &self->services[i], EI_LINK_TABLE)) != EI_OK)
+        if ((status = ei_service_verify_independent(&self->services[i])) != EI_OK ||
+            (status = ei_sampler_init(&context.samplers[i], &self->services[i], EI_LINK_TABLE)) != EI_OK)
             goto out;
     for (size_t c = 0; c < self->class_count; c++) {
         if ((status = build_route(&context.routes[c], &self->classes[c], &row)) != EI_OK)

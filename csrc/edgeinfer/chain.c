@@ -457,7 +457,7 @@ int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t cou
     double slowest = 0;
     int status = stage_count > 0 ? EI_OK : EI_ERR_EMPTY;
     for (size_t k = 0; k < stage_count && status == EI_OK; k++) {
-        status = ei_service_verify(&stages[k]);
+        status = ei_service_verify_independent(&stages[k]);
         slowest = status == EI_OK ? fmax(slowest, ei_service_mean(&stages[k])) : 0;
     }
     size_t *index = malloc(count * sizeof *index + 1);

@@ -40,12 +40,6 @@ EI_INLINE void ei_lanes_put(ei_lanes *self, int lane, const ei_rng *rng) {
         self->lane[i][lane] = rng->state[i];
 }
 
-/* A link on the wall clock: the rate of the slot that the last transfer ended in, and when that slot began,
- * relative to the last arrival, s. */
-typedef struct {
-    double into, rate;
-} ei_wall_clock;
-
 typedef struct {
     ei_row backlog, waiting, busy;
     ei_row *service; /* [2 EI_BLOCK], one more used than EI_BLOCK; a deterministic stage's stay as they are */

@@ -345,7 +345,7 @@ static int init_stages(rare_context *self, const ei_service *stages, size_t stag
     if (self->stages == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t k = 0; k < stage_count; k++) {
-        int status = ei_service_verify(&stages[k]);
+        int status = ei_service_verify_independent(&stages[k]);
         if (status != EI_OK)
             return status;
         double mean = ei_service_mean(&stages[k]);

@@ -19,8 +19,14 @@ int ei_service_verify(const ei_service *self) {
             if (!(self->samples[i] >= (i == 0 ? 0 : self->samples[i - 1])) || !isfinite(self->samples[i]))
                 return EI_ERR_DOMAIN;
         return EI_OK;
+    case EI_SERVICE_CHANNEL:
+        return self->bits > 0 && isfinite(self->bits) ? ei_channel_verify(&self->channel) : EI_ERR_DOMAIN;
     }
     return EI_ERR_DOMAIN;
+}
+
+int ei_service_verify_independent(const ei_service *self) {
+    return self->kind == EI_SERVICE_CHANNEL ? EI_ERR_DOMAIN : ei_service_verify(self);
 }
 
 double ei_service_mean(const ei_service *self) {
@@ -32,6 +38,8 @@ double ei_service_mean(const ei_service *self) {
         for (size_t i = 0; i < self->sample_count; i++)
             sum += self->samples[i];
         return sum / (double)self->sample_count;
+    case EI_SERVICE_CHANNEL:
+        return self->bits / self->channel.mean_rate;
     default:
         return self->time;
     }
@@ -49,6 +57,9 @@ double ei_service_variance(const ei_service *self) {
         for (size_t i = 0; i < self->sample_count; i++)
             sum += (self->samples[i] - mean) * (self->samples[i] - mean);
         return sum / (double)self->sample_count;
+    case EI_SERVICE_CHANNEL:
+        return self->bits / self->channel.mean_rate * self->channel.spread / self->channel.mean_rate /
+               self->channel.mean_rate;
     default:
         return 0;
     }

@@ -1,9 +1,10 @@
-/* A stage's service time: independent from job to job and from the other stages. */
+/* A stage's service time: independent from job to job and from the other stages, but on a channel. */
 #ifndef EDGEINFER_SERVICE_H
 #define EDGEINFER_SERVICE_H
 
 #include <stddef.h>
 
+#include "edgeinfer/channel.h"
 #include "edgeinfer/status.h"
 #include "edgeinfer/transfer.h"
 
@@ -11,7 +12,8 @@ typedef enum {
     EI_SERVICE_DETERMINISTIC, /* `time`, >= 0 */
     EI_SERVICE_EXPONENTIAL,   /* mean `time`, > 0 */
     EI_SERVICE_TRANSFER,      /* the law `transfer` */
-    EI_SERVICE_SAMPLES        /* the empirical law of `samples` */
+    EI_SERVICE_SAMPLES,       /* the empirical law of `samples` */
+    EI_SERVICE_CHANNEL        /* `bits` over `channel` on the wall clock, dependent from job to job */
 } ei_service_kind;
 
 typedef struct {
@@ -20,12 +22,19 @@ typedef struct {
     const ei_transfer *transfer; /* not owned */
     const double *samples;       /* s, ascending, finite, >= 0; not owned */
     size_t sample_count;
+    double bits; /* > 0 */
+    ei_channel channel;
 } ei_service;
 
-/* Checks the fields that `kind` uses: EI_ERR_DOMAIN, EI_ERR_EMPTY (no samples). */
+/* Checks the fields that `kind` uses: EI_ERR_DOMAIN, EI_ERR_EMPTY (no samples, no states). */
 EI_WARN_UNUSED int ei_service_verify(const ei_service *self);
-double ei_service_mean(const ei_service *self);     /* s */
-double ei_service_variance(const ei_service *self); /* s^2 */
+/* The same for what is proved for independent services: EI_ERR_DOMAIN for a channel, too, to which none of
+ * the functions below but mean and variance applies. */
+EI_WARN_UNUSED int ei_service_verify_independent(const ei_service *self);
+/* s and s^2. Of a channel, those of J bits within many: the mean J / E[R], which decides whether a queue is
+ * stable, and the variance J v / E[R]^3 that its share of the sum has, v the channel's spread. */
+double ei_service_mean(const ei_service *self);
+double ei_service_variance(const ei_service *self);
 double ei_service_sf(const ei_service *self, double time);
 double ei_service_minimum(const ei_service *self); /* infimum of the support, s */
 double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e-20, s */

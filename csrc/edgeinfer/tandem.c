@@ -16,6 +16,7 @@ typedef struct {
     const ei_tandem_result *result;
     const ei_lane_loops *loops;
     ei_sampler *samplers;
+    int clocked; /* some stage is followed on the wall clock */
     _Atomic uint64_t *histogram;
 } run_context;
 
@@ -35,6 +36,16 @@ static double wall_clock_draw(const ei_sampler *sampler, ei_wall_clock *clock, d
         clock->into = end;
         clock->rate = ei_sample_rate_of(sampler->rate, rng);
     }
+}
+
+static double clocked_draw(const ei_tandem *model, const ei_sampler *sampler, ei_wall_clock *clock,
+                           double start, ei_rng *rng) {
+    const ei_service *service = &sampler->service;
+    if (service->kind == EI_SERVICE_CHANNEL)
+        return ei_channel_serve(&service->channel, service->bits, start, clock, rng);
+    if (service->kind == EI_SERVICE_TRANSFER && model->link == EI_LINK_WALL_CLOCK)
+        return wall_clock_draw(sampler, clock, start, rng);
+    return ei_sampler_draw(sampler, rng);
 }
 
 static void draw_arrivals(const ei_lane_loops *loops, const ei_arrival *arrival, ei_lane_state *lanes,
@@ -70,9 +81,7 @@ static void follow_wall_clock(const run_context *self, ei_lane_state *lanes, siz
                 if (self->model->serial)
                     start = k == 0 ? lanes->stages[stages - 1].backlog.lane[l] : x;
                 start = x > start ? x : start;
-                double service = sampler->service.kind == EI_SERVICE_TRANSFER
-                                     ? wall_clock_draw(sampler, &stage->clock[l], start, &rng)
-                                     : ei_sampler_draw(sampler, &rng);
+                double service = clocked_draw(self->model, sampler, &stage->clock[l], start, &rng);
                 stage->waiting.lane[l] += start - x;
                 stage->busy.lane[l] += service;
                 stage->backlog.lane[l] = start + service;
@@ -91,7 +100,7 @@ static void simulate_block(const run_context *self, ei_lane_state *lanes, uint64
     const ei_tandem *model = self->model;
     const size_t count = (size_t)(last - first);
     draw_arrivals(self->loops, &model->arrival, lanes, count);
-    if (model->link == EI_LINK_WALL_CLOCK)
+    if (self->clocked)
         follow_wall_clock(self, lanes, count);
     else
         self->loops->follow(model, self->samplers, lanes, count);
@@ -154,6 +163,25 @@ static int simulate_chunks(const run_context *self, ei_lane_state *lanes, size_t
     return EI_OK;
 }
 
+static void start_clocks(const run_context *self, size_t stage, ei_lane_state *lanes) {
+    const ei_sampler *sampler = &self->samplers[stage];
+    const ei_service_kind kind = sampler->service.kind;
+    if (kind != EI_SERVICE_CHANNEL &&
+        (kind != EI_SERVICE_TRANSFER || self->model->link != EI_LINK_WALL_CLOCK))
+        return;
+    for (int l = 0; l < EI_LANES; l++) {
+        ei_rng rng = ei_lanes_take(&lanes->streams, l);
+        ei_wall_clock *clock = &lanes->stages[stage].clock[l];
+        if (kind == EI_SERVICE_CHANNEL) {
+            *clock = ei_channel_start(&sampler->service.channel, &rng);
+        } else {
+            clock->into = -sampler->slot * (1 - ei_rng_uniform(&rng));
+            clock->rate = ei_sample_rate_of(sampler->rate, &rng);
+        }
+        ei_lanes_put(&lanes->streams, l, &rng);
+    }
+}
+
 /* Replications group EI_LANES to group EI_LANES + EI_LANES - 1; those beyond the last are simulated and
  * dropped, so that a replication's bits do not depend on its neighbours. */
 static int replicate(void *context, size_t group, ei_parallel *run) {
@@ -189,13 +217,7 @@ static int replicate(void *context, size_t group, ei_parallel *run) {
             for (size_t j = 0; j < BLOCK; j++)
                 for (int l = 0; l < EI_LANES; l++)
                     lanes.stages[k].service[j].lane[l] = model->stages[k].time;
-        if (model->link == EI_LINK_WALL_CLOCK && model->stages[k].kind == EI_SERVICE_TRANSFER)
-            for (int l = 0; l < EI_LANES; l++) {
-                ei_rng rng = ei_lanes_take(&lanes.streams, l);
-                lanes.stages[k].clock[l].into = -self->samplers[k].slot * (1 - ei_rng_uniform(&rng));
-                lanes.stages[k].clock[l].rate = ei_sample_rate_of(self->samplers[k].rate, &rng);
-                ei_lanes_put(&lanes.streams, l, &rng);
-            }
+        start_clocks(self, k, &lanes);
     }
     if ((status = simulate_chunks(self, &lanes, first, run)) != EI_OK)
         goto out;
@@ -216,7 +238,8 @@ out:
 int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_monitor monitor) {
     int status = EI_ERR_EMPTY;
     double serial_load = 0, interval = ei_arrival_mean(&self->arrival);
-    run_context context = {.model = self, .result = result, .samplers = NULL, .histogram = NULL};
+    run_context context = {
+        .model = self, .result = result, .samplers = NULL, .clocked = 0, .histogram = NULL};
     if (self->stage_count == 0 || self->replications == 0 || self->jobs == 0)
         goto out;
     status = EI_ERR_DOMAIN;
@@ -234,6 +257,7 @@ int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_moni
     for (size_t k = 0; k < self->stage_count; k++) {
         if ((status = ei_sampler_init(&context.samplers[k], &self->stages[k], self->link)) != EI_OK)
             goto out;
+        context.clocked |= self->link == EI_LINK_WALL_CLOCK || self->stages[k].kind == EI_SERVICE_CHANNEL;
         double load = ei_service_mean(&self->stages[k]) / interval,
                delay = self->delays == NULL ? 0 : self->delays[k];
         serial_load += load + delay / interval;

@@ -32,9 +32,9 @@ typedef struct {
     size_t deadline_count;
     uint64_t jobs, warmup; /* per replication; warmup jobs come first and are not counted */
     size_t replications;
-    size_t batches; /* consecutive parts of a replication: 1 .. jobs / 32, rounded up */
-    int serial;     /* one job occupies the whole path at a time */
-    ei_link_mode link;
+    size_t batches;    /* consecutive parts of a replication: 1 .. jobs / 32, rounded up */
+    int serial;        /* one job occupies the whole path at a time */
+    ei_link_mode link; /* of fading links; a channel is always followed on the wall clock */
     uint64_t entropy[4];
     size_t threads;
     int width; /* doubles a vector, 2, 4 or 8 as far as the processor has them; 0: the widest; all give the

@@ -37,7 +37,8 @@ ei_monitor ei_python_monitor(void);
 
 /* The stages of a pipeline as the core sees them. From a _core.Stages object, whose stages are borrowed, or
  * from a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean), ("transfer",
- * Transfer), ("samples", float64 array), each with a delay in seconds as a third item where it is not 0.
+ * Transfer), ("samples", float64 array), ("channel", (bits, rates, start, jumps, slot, offset, mean rate,
+ * spread)), each with a delay in seconds as a third item where it is not 0.
  * `owners` keeps alive what `stages` points into or is borrowed from. init: 0, or -1 with an exception set;
  * free is legal after a failed init. */
 typedef struct {

@@ -9,6 +9,41 @@ typedef struct {
 
 static PyTypeObject stages_type;
 
+/* (bits, rates, start or None, jumps or None, slot, offset, mean rate, spread). */
+static int read_channel(PyObject *value, ei_service *stage, PyObject *owners) {
+    PyObject *items[3];
+    const double *numbers[3] = {NULL, NULL, NULL};
+    size_t sizes[3] = {0, 0, 0};
+    ei_channel *channel = &stage->channel;
+    if (!PyArg_ParseTuple(value, "dOOOdddd", &stage->bits, &items[0], &items[1], &items[2], &channel->slot,
+                          &channel->offset, &channel->mean_rate, &channel->spread))
+        return -1;
+    for (int i = 0; i < 3; i++) {
+        if (items[i] == Py_None)
+            continue;
+        PyObject *array = PyArray_FROMANY(items[i], NPY_FLOAT64, 1, 3, NPY_ARRAY_IN_ARRAY);
+        if (array == NULL)
+            return -1;
+        int failed = PyList_Append(owners, array);
+        Py_DECREF(array);
+        if (failed < 0)
+            return -1;
+        numbers[i] = PyArray_DATA((PyArrayObject *)array);
+        sizes[i] = (size_t)PyArray_SIZE((PyArrayObject *)array);
+    }
+    channel->rates = numbers[0];
+    channel->count = sizes[0];
+    channel->start = numbers[1];
+    channel->jumps = numbers[2];
+    channel->levels = sizes[0] > 0 ? sizes[2] / sizes[0] / sizes[0] : 0;
+    if (numbers[1] != NULL && (sizes[1] != sizes[0] || channel->levels * sizes[0] * sizes[0] != sizes[2])) {
+        PyErr_SetString(PyExc_ValueError, "channel: rates, start and jumps must go together");
+        return -1;
+    }
+    stage->kind = EI_SERVICE_CHANNEL;
+    return 0;
+}
+
 static int read_stage(PyObject *item, ei_service *stage, double *delay, PyObject *owners) {
     const char *kind;
     PyObject *value;
@@ -40,6 +75,9 @@ static int read_stage(PyObject *item, ei_service *stage, double *delay, PyObject
         stage->kind = EI_SERVICE_SAMPLES;
         stage->samples = PyArray_DATA((PyArrayObject *)array);
         stage->sample_count = (size_t)PyArray_SIZE((PyArrayObject *)array);
+    } else if (strcmp(kind, "channel") == 0) {
+        if (read_channel(value, stage, owners) < 0)
+            return -1;
     } else {
         PyErr_Format(PyExc_ValueError, "unknown kind of stage: %s", kind);
         return -1;

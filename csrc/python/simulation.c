@@ -267,7 +267,9 @@ static PyObject *sample_service(PyObject *module, PyObject *arguments) {
         ei_rng rng;
         ei_rng_init(&rng, entropy, 0);
         Py_BEGIN_ALLOW_THREADS;
-        status = ei_sampler_init(&sampler, &list.stages[0], (ei_link_mode)mode);
+        status = ei_service_verify_independent(&list.stages[0]);
+        if (status == EI_OK)
+            status = ei_sampler_init(&sampler, &list.stages[0], (ei_link_mode)mode);
         for (npy_intp i = 0; i < count && status == EI_OK; i++)
             time[i] = ei_sampler_draw(&sampler, &rng);
         Py_END_ALLOW_THREADS;

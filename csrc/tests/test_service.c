@@ -49,6 +49,19 @@ static void test_samples(void) {
     CHECK_RELATIVE(slope, 0.7, 1e-15);
 }
 
+/* A channel has no law of one service: it is refused where services must be independent. */
+static void test_channel(void) {
+    static const double rates[2] = {1, 3};
+    ei_service service = {
+        .kind = EI_SERVICE_CHANNEL,
+        .bits = 6,
+        .channel = {.rates = rates, .count = 2, .slot = 1, .offset = NAN, .mean_rate = 2, .spread = 4}};
+    CHECK(ei_service_verify(&service) == EI_OK && ei_service_verify_independent(&service) == EI_ERR_DOMAIN);
+    CHECK(ei_service_mean(&service) == 3 && ei_service_variance(&service) == 3);
+    service.bits = 0;
+    CHECK(ei_service_verify(&service) == EI_ERR_DOMAIN);
+}
+
 int main(void) {
     ei_transfer *law;
     ei_service stages[3];
@@ -58,6 +71,7 @@ int main(void) {
     CHECK(ei_service_verify(&(ei_service){.kind = EI_SERVICE_DETERMINISTIC, .time = 0}) == EI_OK);
     test_exponential();
     test_samples();
+    test_channel();
     /* A fixed time, and a transfer, which has one slot at least. */
     double value, slope;
     CHECK(ei_service_sf(&stages[0], 0.3) == 0 && ei_service_sf(&stages[0], 0.29) == 1);

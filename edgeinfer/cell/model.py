@@ -230,6 +230,11 @@ class Terminals(_validate.Value):
 
 def _check_links(name: str, pipeline: Pipeline) -> None:
     for stage in pipeline:
+        if isinstance(stage, Transfer) and stage.dependent:
+            raise ValueError(
+                f"{name}: stage {stage.name!r} goes over a {type(stage.link).__name__}: must be a FadingLink or "
+                "ConstantLink in a cell; `simulate` takes it"
+            )
         if isinstance(stage, Transfer) and np.any(stage.propagation > 0):
             raise ValueError(
                 f"{name}: stage {stage.name!r} goes over a link of latency = {stage.propagation!r}: must be 0 in a "

@@ -7,13 +7,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.model import ArrivalProcess, Pipeline, Poisson
+from edgeinfer.model import ArrivalProcess, Pipeline, Poisson, Transfer
 
 
 def check_pipeline(pipeline: Any) -> Pipeline:
     if not isinstance(pipeline, Pipeline):
         raise ValueError(f"pipeline = {pipeline!r}: must be a Pipeline")
     return pipeline
+
+
+def check_independent(function: str, pipeline: Any) -> None:
+    """ValueError where services that follow each other depend on each other, as those over a channel do."""
+    for stage in check_pipeline(pipeline):
+        if isinstance(stage, Transfer) and stage.dependent:
+            raise ValueError(
+                f"{function}: stage {stage.name!r} goes over a {type(stage.link).__name__}, whose transfers depend on "
+                "each other: what is computed here is proved for independent services only; `simulate` takes it"
+            )
 
 
 def poisson_rate(arrival_rate: ArrayLike | ArrivalProcess) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _validate
-from edgeinfer.delay._elements import elements, finish, poisson_rate, remaining
+from edgeinfer.delay._elements import check_independent, elements, finish, poisson_rate, remaining
 from edgeinfer.delay.results import Bracket, Guarantee
 from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Periodic, Pipeline, Transfer
 
@@ -88,6 +88,7 @@ def violation_bound(
     True
     """
     _validate.choice("method", method, METHODS)
+    check_independent("violation_bound", pipeline)
     if method == "bracket":
         upper = violation_bracket(pipeline, arrival_rate, deadline).upper
         with np.errstate(divide="ignore"):
@@ -134,7 +135,8 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
     >>> bool((bracket.lower <= bracket.upper).all()), bool((bracket.upper / bracket.lower < 1.1).all())
     (True, True)
     """
-    if isinstance(pipeline, Pipeline) and pipeline.confidence < 1:
+    check_independent("violation_bracket", pipeline)
+    if pipeline.confidence < 1:
         # Sojourn times grow with every service, so that laws in order give probabilities in order.
         banded = [isinstance(stage, Measured) and stage.confidence is not None for stage in pipeline]
         fast, slow = (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _random, _validate
-from edgeinfer.delay._elements import elements, finish, poisson_rate
+from edgeinfer.delay._elements import check_independent, elements, finish, poisson_rate
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.sampled import Sampler, collect, crossing
 from edgeinfer.model import ArrivalProcess, FadingLink, Pipeline, Transfer
@@ -119,6 +119,7 @@ def deadline_at(
     >>> bool(violation_bound(pipeline, 0.2, deadline) <= 1e-3)
     True
     """
+    check_independent("deadline_at", pipeline)
     rate, target = poisson_rate(arrival_rate), _probability(probability)
     options = _sampling(method, sampling)
     if options is not None:
@@ -241,6 +242,7 @@ def max_arrival_rate(
     >>> bool(violation_bound(pipeline, rate, 10.0) <= 1e-3 < violation_bound(pipeline, 1.001 * rate, 10.0))
     True
     """
+    check_independent("max_arrival_rate", pipeline)
     limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
     options = _sampling(method, sampling)
     if options is not None:
@@ -342,6 +344,7 @@ def min_bandwidth(
     target = _probability(probability)
     options = _sampling(method, sampling)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
+    check_independent("min_bandwidth", pipeline)
     if not any(isinstance(stage, Transfer) for stage in pipeline):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
     for stage in pipeline:

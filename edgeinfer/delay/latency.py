@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
-from edgeinfer.delay._elements import check_pipeline, finish, poisson_rate
+from edgeinfer.delay._elements import check_independent, check_pipeline, finish, poisson_rate
 from edgeinfer.delay.results import Bracket, Latency
 from edgeinfer.delay.tandem import tandem_mean
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
@@ -100,6 +100,7 @@ def mean_sojourn(
     >>> ends.lower_method, bool(1.7 < ends.lower < ends.upper < 1.001 * ends.lower)
     ('queue', True)
     """
+    check_independent("mean_sojourn", pipeline)
     rate = poisson_rate(arrival_rate)
     _validate.choice("service", service, ("serial", "tandem"))
     mean, variance = _means(pipeline, transfer)

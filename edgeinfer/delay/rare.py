@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _random, _validate
-from edgeinfer.delay._elements import elements, finish, poisson_rate, remaining
+from edgeinfer.delay._elements import check_independent, elements, finish, poisson_rate, remaining
 from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.simulation import _check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
@@ -93,13 +93,13 @@ def rare_violation(
     >>> bool(estimate.low < estimate.value < estimate.high < 1e-9)
     True
     """
-    rate = poisson_rate(arrival_rate)
+    check_independent("rare_violation", pipeline)
     limit, late = remaining(pipeline, _validate.real("deadline", deadline, 0, unit="s"))
     target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     budget = _validate.scalar("max_replications", max_replications, 1)
     workers = worker_threads(threads)
-    shape, walk = elements(pipeline, arrival_rate=rate, deadline=limit)
+    shape, walk = elements(pipeline, arrival_rate=poisson_rate(arrival_rate), deadline=limit)
     size = int(np.prod(shape))
     certain = np.broadcast_to(late, shape).ravel()
     value, error, effective = np.ones(size), np.zeros(size), np.zeros(size)

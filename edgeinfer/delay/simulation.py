@@ -16,7 +16,7 @@ from edgeinfer.delay.errors import LongRunWarning, UnstableError
 from edgeinfer.delay.intervals import batches, dispersion, positive_mean, proportion
 from edgeinfer.delay.results import Simulation
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.model import ArrivalProcess, Erlang, Hyperexponential, Periodic, Pipeline, Poisson
+from edgeinfer.model import ArrivalProcess, Erlang, Hyperexponential, Periodic, Pipeline, Poisson, Transfer
 from edgeinfer.model.arrivals import CoreArrival, arrival_process
 
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
@@ -155,8 +155,9 @@ def _run(
     return _core.simulate(stages, arrival, deadlines, jobs, warmup, replications, cut, service, link, words, workers)
 
 
-def _default_warmup(load: float) -> int:
-    jobs = float(np.ceil(20 / (1 - np.sqrt(load)) ** 2)) if load < 1 else np.inf
+def _default_warmup(load: float, unevenness: float = 1.0) -> int:
+    """Relaxation times grow with how uneven a service is that depends on the ones before it."""
+    jobs = float(np.ceil(20 / (1 - np.sqrt(load)) ** 2) * max(unevenness, 1.0)) if load < 1 else np.inf
     if not jobs < 2**62:
         raise ValueError(
             f"warmup = None: must be given at load = {load:.17g}, for which 20 relaxation times are endless"
@@ -295,9 +296,10 @@ def simulate(
         with balanced means (4 by default).
     link : {"table", "slots", "wall_clock"}
         Transfer times from their tabulated exact law; slot by slot, each transfer from a fresh slot on; or
-        slot by slot on one wall-clock grid of slots.
+        slot by slot on one wall-clock grid of slots. A `MarkovLink` is always followed on the wall clock.
     warmup : int, optional
-        Jobs left out at the start of a replication; by default 20 / (1 - sqrt(load))^2, 20 relaxation times.
+        Jobs left out at the start of a replication; by default 20 / (1 - sqrt(load))^2, 20 relaxation times, and more
+        where a channel's memory makes the services uneven.
     confidence : float
         The confidence of the intervals, in (0, 1).
 
@@ -313,7 +315,8 @@ def simulate(
     Raises
     ------
     UnstableError
-        Where a stage's load (serial: the path's) is >= 1.
+        Where a stage's load (serial: the path's) is >= 1; of a channel that is the bits that come over those that it
+        carries in a long time.
     ValueError
 
     Notes
@@ -355,15 +358,17 @@ def simulate(
     width = len(pipeline)
     results = _Results(int(np.prod(shape)), width, jobs, replications, confidence)
     sequence = _random.seed_sequence(rng)
+    channels = [isinstance(stage, Transfer) and stage.dependent for stage in pipeline]
     for stages, where, (places, limits) in walk:
         rates = rate_of[places.astype(np.intp)]
         largest = _check_loads("simulate", pipeline, stages, rates, service == "serial")
         for value in np.unique(places):
             at, row, rate = where[places == value], rows[int(value)], float(rate_of[int(value)])
             load = rate * largest
-            skipped = _default_warmup(load) if warmup is None else warmup
             with np.errstate(all="ignore"):  # rates and times near the ends of the range of double
                 theory = _theory(stages, rate, service == "serial", process._dispersion(row))
+            uneven = float(theory.service[channels].max(initial=1.0))
+            skipped = _default_warmup(load, uneven) if warmup is None else warmup
             run = partial(
                 _run,
                 stages,

@@ -13,9 +13,10 @@ from edgeinfer.model.arrivals import (
     Recorded,
 )
 from edgeinfer.model.cascades import Cascade
-from edgeinfer.model.channels import ConstantLink, TransferMixture
+from edgeinfer.model.channels import ConstantLink, MarkovLink
 from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Rician
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
+from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
 from edgeinfer.model.pipelines import (
     Compute,
@@ -42,6 +43,7 @@ __all__ = [
     "FadingLink",
     "Gamma",
     "Hyperexponential",
+    "MarkovLink",
     "MarkovModulated",
     "MaximalRatio",
     "Measured",

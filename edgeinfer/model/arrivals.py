@@ -286,7 +286,7 @@ class MarkovModulated(ArrivalProcess):
         if not np.allclose(generator.sum(axis=1), 0, rtol=0, atol=1e-9 * max(float(np.abs(generator).max()), 1e-300)):
             raise ValueError(f"generator: rows add up to {generator.sum(axis=1).tolist()}: each must add up to 0")
         np.fill_diagonal(away, -away.sum(axis=1))
-        for name, value in (("rates", rates), ("generator", away), ("stationary", _stationary(away))):
+        for name, value in (("rates", rates), ("generator", away), ("stationary", stationary_law(away))):
             object.__setattr__(self, name, np.ascontiguousarray(value))
             getattr(self, name).flags.writeable = False
 
@@ -303,21 +303,27 @@ class MarkovModulated(ArrivalProcess):
         return float(1 + 2 * (law * (self.rates - mean)) @ ahead / mean)
 
 
-def _stationary(generator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The stationary law, by elimination without subtraction (Grassmann, Taksar and Heyman)."""
+def stationary_law(
+    generator: NDArray[np.float64], name: str = "generator", place: str = "phase"
+) -> NDArray[np.float64]:
+    """The stationary law of a chain of rates or probabilities of leaving one `place` (row) for another (column).
+
+    By elimination without subtraction (Grassmann, Taksar and Heyman), so that small shares keep their digits; the
+    diagonal is not looked at.
+    """
     work = generator.copy()
     count = len(work)
     for last in range(count - 1, 0, -1):
         leave = work[last, :last].sum()
         if not leave > 0:
-            raise ValueError("generator: must let every phase be reached from every other")
+            raise ValueError(f"{name}: must let every {place} be reached from every other")
         work[:last, last] /= leave
         work[:last, :last] += np.outer(work[:last, last], work[last, :last])
     law = np.ones(count)
     for phase in range(1, count):
         law[phase] = law[:phase] @ work[:phase, phase]
     if not (law > 0).all():
-        raise ValueError("generator: must let every phase be reached from every other")
+        raise ValueError(f"{name}: must let every {place} be reached from every other")
     return np.asarray(law / law.sum())
 
 

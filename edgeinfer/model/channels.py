@@ -1,121 +1,20 @@
-"""Links whose rate is no fading gain's: constant ones."""
+"""Links whose rate is no independent fading gain's: constant ones, Markov chains, recorded ones."""
 
-from dataclasses import dataclass
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from edgeinfer import _random, _validate
-
-Floats = NDArray[np.float64]
-#: Times that a law is asked for at once.
-_CHUNK = 1 << 20
-
-
-class _Mixture:
-    """Uniform laws on [low, high] with weights that sum to 1; a point where both are equal."""
-
-    def __init__(self, low: Floats, high: Floats, weight: Floats) -> None:
-        order = np.argsort(low, kind="stable")
-        self.low, self.high, self.weight = low[order], high[order], weight[order] / weight.sum()
-        point = self.low == self.high
-        self.wide = np.flatnonzero(~point)
-        self.points, weights = self.low[point], self.weight[point]
-        # From the last on, so that small tails keep their digits; and those before, for the other end.
-        self.above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
-        self.below = np.append(0.0, np.cumsum(weights))
-
-    def tail(self, t: Floats, upper: bool) -> Floats:
-        """P(X > t), or P(X <= t)."""
-        at = np.searchsorted(self.points, t, side="right")
-        result = self.above[at] if upper else self.below[at]
-        low, high, weight = self.low[self.wide], self.high[self.wide], self.weight[self.wide]
-        for part in np.array_split(np.arange(t.size), 1 + t.size * self.wide.size // _CHUNK):
-            time = np.clip(t[part, None], low, high)
-            result[part] += ((high - time if upper else time - low) / (high - low)) @ weight
-        return np.asarray(np.minimum(result, 1.0))
-
-    def moment(self, center: float, power: int) -> float:
-        """E[(X - center)^power]."""
-        a, b = self.low - center, self.high - center
-        return float(self.weight @ sum(a**i * b ** (power - i) for i in range(power + 1))) / (power + 1)
-
-    def mgf(self, theta: Floats) -> Floats:
-        result = np.empty(theta.size)
-        width = self.high - self.low
-        for i, value in enumerate(theta):
-            end, span = np.maximum(value * self.low, value * self.high), abs(value) * width
-            mean = np.where(span > 0, -np.expm1(-span) / np.where(span > 0, span, 1), 1)
-            result[i] = self.weight @ (np.exp(end) * mean)
-        return result
-
-    def sample(self, count: int, rng: np.random.Generator) -> Floats:
-        at = np.searchsorted(np.cumsum(self.weight), rng.random(count), side="right")
-        at = np.minimum(at, self.weight.size - 1)
-        return np.asarray(self.low[at] + rng.random(count) * (self.high[at] - self.low[at]))
-
-
-class TransferMixture:
-    """Exact law of a transfer time that takes one of many values, or lies in one of many intervals, evenly.
-
-    What `transfer` of a link answers whose rate is not a fading gain's. The times are those for which bits hold the
-    link; a propagation latency is not in them.
-
-    Examples
-    --------
-    >>> from edgeinfer import ConstantLink
-    >>> law = ConstantLink(1e6, latency=0.2).transfer([1e5, 2e5])
-    >>> law.mean()
-    array([0.1, 0.2])
-    >>> law.sf(0.15)
-    array([0., 1.])
-    """
-
-    def __init__(self, parts: list[tuple[Floats, Floats, Floats]], shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self._mixtures = [_Mixture(*part) for part in parts]
-
-    def _scalars(self, function: Any) -> Any:
-        values = np.array([function(mixture) for mixture in self._mixtures]).reshape(self.shape)
-        return float(values) if values.ndim == 0 else values
-
-    def _over(self, name: str, argument: Any, unit: str, function: Any) -> Any:
-        argument = np.asarray(_validate.real(name, argument, infinite=True, unit=unit))
-        shape = _validate.broadcast_shapes(law=self.shape, **{name: argument.shape})
-        index = np.broadcast_to(np.arange(len(self._mixtures)).reshape(self.shape), shape).ravel()
-        values, result = _validate.flat(argument, shape), np.empty(index.size)
-        for i, mixture in enumerate(self._mixtures):
-            result[index == i] = function(mixture, values[index == i])
-        return float(result[0]) if shape == () else result.reshape(shape)
-
-    def mean(self) -> Any:
-        """E[X], s."""
-        return self._scalars(lambda mixture: mixture.moment(0.0, 1))
-
-    def var(self) -> Any:
-        """Var[X], s^2."""
-        return self._scalars(lambda mixture: mixture.moment(mixture.moment(0.0, 1), 2))
-
-    def cdf(self, t: ArrayLike) -> Any:
-        """P(X <= t), `t` in s, broadcast with the law's shape."""
-        return self._over("t", t, "s", lambda mixture, value: mixture.tail(value, False))
-
-    def sf(self, t: ArrayLike) -> Any:
-        """P(X > t), `t` in s, broadcast with the law's shape."""
-        return self._over("t", t, "s", lambda mixture, value: mixture.tail(value, True))
-
-    def mgf(self, theta: ArrayLike) -> Any:
-        """E[e^{theta X}], `theta` in 1/s, of either sign."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._over("theta", theta, "1/s", lambda mixture, value: mixture.mgf(value))
-
-    def sample(self, size: int | tuple[int, ...], rng: Any = None) -> Floats:
-        """Independent transfer times; shape `size` before the law's shape."""
-        shape = _validate.sizes("size", size)
-        count, generator = int(np.prod(shape)), np.random.default_rng(_random.seed_sequence(rng))
-        columns = [mixture.sample(count, generator) for mixture in self._mixtures]
-        return np.stack(columns, axis=-1).reshape(shape + self.shape)
+from edgeinfer.model.arrivals import stationary_law
+from edgeinfer.model.chains import transfer_parts
+from edgeinfer.model.fading import RAYLEIGH
+from edgeinfer.model.links import FadingLink
+from edgeinfer.model.mixtures import Floats, TransferMixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,3 +91,243 @@ class ConstantLink(_validate.Value):
         times, shape = self._times(bits)
         pairs = zip(times.tolist(), _validate.flat(self.latency, shape).tolist(), strict=True)
         return [("deterministic", time, delay) if delay else ("deterministic", time) for time, delay in pairs]
+
+
+#: States of a chain, at most.
+MOST_STATES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class MarkovLink(_validate.Value):
+    """A link whose rate follows a Markov chain from slot to slot: fading with a memory.
+
+    Successive transfers see successive slots, and so depend on each other. `simulate` follows the chain on the wall
+    clock, whether bits come or not; what is proved for independent services refuses such a link by name.
+
+    Parameters
+    ----------
+    rates : (n,) array_like, bit/s
+        Rate of each state, n <= 256, >= 0, at least one > 0.
+    transition : (n, n) array_like
+        Probability that the state of a row is followed by that of a column; rows add up to 1. Every state must be
+        reached from every other.
+    slot : float, s
+        > 0.
+
+    Attributes
+    ----------
+    stationary : (n,) ndarray
+        Share of slots in each state.
+
+    Raises
+    ------
+    ValueError
+        For values outside their range.
+
+    Examples
+    --------
+    >>> link = MarkovLink([20e6, 1e6], [[0.9, 0.1], [0.3, 0.7]], 0.01)
+    >>> round(link.mean_rate())
+    15250000
+    >>> round(link.transfer(1e6).mean(), 4)
+    0.0706
+    """
+
+    rates: Any
+    transition: Any
+    slot: float
+    stationary: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rates = np.atleast_1d(np.asarray(_validate.real("rates", self.rates, 0, unit="bit/s")))
+        count = rates.size
+        if rates.ndim != 1 or not 1 <= count <= MOST_STATES or not rates.any():
+            raise ValueError(f"rates = {self.rates!r}: must be 1 to {MOST_STATES} numbers, one at least > 0")
+        transition = np.atleast_2d(np.asarray(_validate.real("transition", self.transition, 0, 1)))
+        if transition.shape != (count, count):
+            raise ValueError(f"transition: shape {transition.shape}: must be {(count, count)}, a row for each rate")
+        total = transition.sum(axis=1)
+        if not np.allclose(total, 1, rtol=0, atol=1e-9):
+            raise ValueError(f"transition: rows add up to {total.tolist()}: each must add up to 1")
+        law = stationary_law(transition, "transition", "state")
+        slot = _validate.scalar("slot", self.slot, 0, low_open=True, unit="s")
+        values = {"rates": rates, "transition": transition / total[:, None], "stationary": law}
+        for name, value in values.items():
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "slot", slot)
+
+    @classmethod
+    def gilbert_elliott(
+        cls, good_rate: float, bad_rate: float, good_to_bad: float, bad_to_good: float, slot: float
+    ) -> Self:
+        """The chain of Gilbert and Elliott: a good state and a bad one.
+
+        Parameters
+        ----------
+        good_rate, bad_rate : float, bit/s
+            >= 0, one at least > 0.
+        good_to_bad, bad_to_good : float
+            Probabilities, in (0, 1], of leaving each state from a slot to the next: its mean stay is 1 / that.
+        slot : float, s
+
+        Examples
+        --------
+        >>> MarkovLink.gilbert_elliott(10e6, 0.0, 0.1, 0.4, 0.01).stationary
+        array([0.8, 0.2])
+        """
+        down = _validate.scalar("good_to_bad", good_to_bad, 0, 1, low_open=True)
+        up = _validate.scalar("bad_to_good", bad_to_good, 0, 1, low_open=True)
+        rates = [_validate.scalar("good_rate", good_rate, 0), _validate.scalar("bad_rate", bad_rate, 0)]
+        return cls(rates, [[1 - down, down], [up, 1 - up]], slot)
+
+    @classmethod
+    def from_doppler(cls, link: FadingLink, doppler: float, states: int = 8, slot: float | None = None) -> Self:
+        """The finite-state chain of a Rayleigh link whose gain changes at a Doppler frequency.
+
+        The gain is cut into states of equal probability, each with its mean rate; from a slot to the next it goes to a
+        neighbouring state or stays, as often as Rayleigh fading with Jakes' spectrum crosses the level between them,
+        N(g) = sqrt(2 pi g) f e^-g (Wang and Moayeri, IEEE Trans. Veh. Technol. 44, 1995). An approximation: it keeps
+        the law and the mean rate of a slot, and how often levels are crossed, but not more of the memory.
+
+        Parameters
+        ----------
+        link : FadingLink
+            A single one, of Rayleigh fading.
+        doppler : float, Hz
+            Largest Doppler shift f, speed over wavelength, > 0.
+        states : int
+            In [2, 256].
+        slot : float, s, optional
+            By default the link's. So short that no state is left with a probability above 1.
+
+        Examples
+        --------
+        >>> from edgeinfer import RayleighLink
+        >>> link = RayleighLink(10e6, 31, -100, 128.1, 0.01)
+        >>> slow = MarkovLink.from_doppler(link, 5.0, 4)
+        >>> round(slow.mean_rate() / link.mean_rate(), 12), slow.stationary
+        (1.0, array([0.25, 0.25, 0.25, 0.25]))
+        """
+        if not isinstance(link, FadingLink) or link.shape != () or link.fading != RAYLEIGH:
+            raise ValueError(f"link = {link!r}: must be a single link of Rayleigh fading")
+        count = _validate.whole("states", states, 2)
+        if count > MOST_STATES:
+            raise ValueError(f"states = {count}: must be in [2, {MOST_STATES}]")
+        frequency = _validate.scalar("doppler", doppler, 0, low_open=True, unit="Hz")
+        length = _validate.scalar("slot", link.slot if slot is None else slot, 0, low_open=True, unit="s")
+        levels = -np.log1p(-np.arange(1, count) / count)
+        crossed = np.sqrt(2 * np.pi * levels) * frequency * np.exp(-levels) * length * count
+        transition = np.diag(crossed, 1) + np.diag(crossed, -1)
+        leave = transition.sum(axis=1)
+        if leave.max() > 1:
+            raise ValueError(
+                f"slot = {length:g}: must be at most {length / leave.max():.3g} s for {count} states at a Doppler "
+                f"frequency of {frequency:g} Hz; fewer states allow a longer one"
+            )
+        return cls(_mean_rates(link, levels), transition + np.diag(1 - leave), length)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Always ()."""
+        return ()
+
+    @property
+    def latency(self) -> float:
+        """Always 0."""
+        return 0.0
+
+    def mean_rate(self) -> float:
+        """Mean rate over a long time, bit/s."""
+        return float(self.stationary @ self.rates)
+
+    def spread(self) -> float:
+        """Variance of the bits that a long time carries, over that time, bit^2/s."""
+        law, excess = self.stationary, self.rates - self.mean_rate()
+        ahead = np.linalg.solve(np.eye(law.size) - self.transition + law, excess)
+        return max(float(self.slot * (law * excess) @ (2 * ahead - excess)), 0.0)
+
+    def path(self, rng: Any = None) -> Iterator[float]:
+        """Rates of the slots from a stationary one on, bit/s, without an end.
+
+        Examples
+        --------
+        >>> from itertools import islice
+        >>> list(islice(MarkovLink.gilbert_elliott(2e6, 1e6, 1.0, 1.0, 0.01).path(rng=1), 3))
+        [2000000.0, 1000000.0, 2000000.0]
+        """
+        generator = np.random.default_rng(_random.seed_sequence(rng))
+        laws, rates = _cumulative(self.transition).tolist(), self.rates.tolist()
+        state = bisect_left(_cumulative(self.stationary).tolist(), 1 - generator.random())
+        while True:
+            for uniform in (1 - generator.random(1024)).tolist():
+                yield rates[state]
+                state = bisect_left(laws[state], uniform)
+
+    def transfer(self, bits: ArrayLike) -> TransferMixture:
+        """Law of the time that `bits` take from the beginning of a stationary slot on.
+
+        A transfer that begins within a slot, as those of `simulate` do, has another. Exact where the sums of the
+        rates have at most 16384 values, as with two states, or rates of a common measure; else on a lattice of as
+        many, to 1e-6 or so.
+
+        Parameters
+        ----------
+        bits : (...,) array_like, bit
+            > 0.
+        """
+        array = np.asarray(_validate.positive("bits", bits, "bit"))
+        return TransferMixture([_markov_parts(self, float(one)) for one in array.ravel()], array.shape)
+
+    def core_stages(self, bits: ArrayLike) -> list[tuple[str, Any] | tuple[str, Any, float]]:
+        """The service of `bits` as the core takes it, one for each element."""
+        start, jumps = _jumps(self)
+        rest = (self.rates, start, jumps, self.slot, np.nan, self.mean_rate(), self.spread())
+        return [("channel", (float(one), *rest)) for one in np.ravel(_validate.positive("bits", bits, "bit"))]
+
+
+def _mean_rates(link: FadingLink, levels: Floats) -> Floats:
+    """Mean rate between the levels of the gain; the first one's makes the mean of all that of the link."""
+    from_, to = np.append(0.0, levels), np.append(levels, np.inf)
+    node, weight = np.polynomial.legendre.leggauss(32)
+    edges = np.linspace(0, 1, 9)
+    rates = np.empty(to.size)
+    for i, (low, high) in enumerate(zip(from_, to, strict=True)):
+        if np.isinf(high):
+            gain, share = np.polynomial.laguerre.laggauss(64)
+            gain = gain + low
+        else:
+            part = low + (high - low) * (edges[:-1, None] + np.diff(edges)[:, None] * (1 + node) / 2)
+            gain, share = part.ravel(), np.tile(weight, 8) * np.exp(-(part.ravel() - low))
+            share = share / share.sum()
+        rates[i] = link.effective_bandwidth * (share @ np.log2(1 + link.snr * gain))
+    rates[0] = max(to.size * link.mean_rate() - rates[1:].sum(), 0.0)
+    return rates
+
+
+def _cumulative(law: Floats) -> Floats:
+    """Partial sums along the last axis, of which the last is 1."""
+    sums = np.cumsum(law, axis=-1)
+    return np.asarray(sums / sums[..., -1:])
+
+
+@lru_cache(maxsize=64)
+def _jumps(link: MarkovLink) -> tuple[Floats, Floats]:
+    """The stationary law, and the laws 1, 2, 4, .. slots on until any start is forgotten, all cumulative."""
+    ahead, levels = link.transition, []
+    for _ in range(53):
+        levels.append(_cumulative(ahead))
+        if np.abs(ahead - link.stationary).max() < 1e-14:
+            break
+        ahead = ahead @ ahead
+        ahead = ahead / ahead.sum(axis=1, keepdims=True)
+    return _cumulative(link.stationary), np.array(levels)
+
+
+@lru_cache(maxsize=256)
+def _markov_parts(link: MarkovLink, bits: float) -> tuple[Floats, Floats, Floats]:
+    try:
+        low, high, weight = transfer_parts(link.rates, link.transition, link.stationary, bits / link.slot)
+    except ValueError as error:
+        raise ValueError(f"bits = {bits:g}: {error}") from None
+    return low * link.slot, high * link.slot, weight

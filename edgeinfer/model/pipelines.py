@@ -8,15 +8,16 @@ import numpy as np
 
 from edgeinfer import _core, _validate
 from edgeinfer.model.cascades import Cascade
-from edgeinfer.model.channels import ConstantLink, TransferMixture
+from edgeinfer.model.channels import ConstantLink, MarkovLink
 from edgeinfer.model.links import FadingLink, TransferTime
+from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
 
 #: A stage with a service law as the core takes it, and the delay behind it, s, where there is one.
 CoreStage = tuple[str, Any] | tuple[str, Any, float]
 
 #: What a transfer may go over.
-Link = FadingLink | ConstantLink
+Link = FadingLink | ConstantLink | MarkovLink
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class Transfer(_validate.Value):
     ----------
     bits : (...,) array_like, bit
         > 0.
-    link : FadingLink or ConstantLink
+    link : FadingLink, ConstantLink or MarkovLink
         What its `latency` adds behind the service holds up nobody else.
     name : str
     """
@@ -113,7 +114,7 @@ class Transfer(_validate.Value):
 
     def __post_init__(self) -> None:
         if not isinstance(self.link, Link):
-            raise ValueError(f"link = {self.link!r}: must be a FadingLink or ConstantLink")
+            raise ValueError(f"link = {self.link!r}: must be a FadingLink, ConstantLink or MarkovLink")
         object.__setattr__(self, "bits", _validate.positive("bits", self.bits, "bit"))
         _validate.broadcast_shapes(bits=np.shape(self.bits), link=self.link.shape)
 
@@ -121,6 +122,11 @@ class Transfer(_validate.Value):
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of the stage's parameters."""
         return np.broadcast_shapes(np.shape(self.bits), self.link.shape)
+
+    @property
+    def dependent(self) -> bool:
+        """Whether transfers that follow each other depend on each other."""
+        return isinstance(self.link, MarkovLink)
 
     @property
     def propagation(self) -> Any:
@@ -396,7 +402,13 @@ class Pipeline(_validate.Value):
         """Mean (s) and variance (s^2) of each stage's service time, shape (..., stages)."""
         pairs = [_core.service_moments(stages) for stages in self.elements()]
         shape = (*self.shape, len(self))
-        return np.array([p[0] for p in pairs]).reshape(shape), np.array([p[1] for p in pairs]).reshape(shape)
+        mean, variance = (np.array([pair[i] for pair in pairs]).reshape(shape) for i in (0, 1))
+        for k, stage in enumerate(self.stages):
+            if isinstance(stage, Transfer) and stage.dependent:
+                # The core has those of a long time; a lone transfer's are its law's.
+                law = stage.law()
+                mean[..., k], variance[..., k] = law.mean(), law.var()
+        return mean, variance
 
 
 def _pick(value: Any, shape: tuple[int, ...], index: int) -> Any:
