@@ -215,10 +215,11 @@ def _check_equations(model: Any, label: str) -> None:
     for node in within(model.graph.node, model.functions):
         for attribute in node.attribute if node.op_type == "Einsum" and node.domain in OWN else ():
             if attribute.name == "equation" and attribute.s and not _EQUATION.fullmatch(attribute.s):
+                name = node.name or next(filter(None, node.output), node.op_type)
                 shown = attribute.s[:80].decode("ascii", "backslashreplace")
                 raise ValueError(
-                    f"{label}: node {node.name or next(filter(None, node.output), node.op_type)!r} = Einsum: equation = "
-                    f"{shown!r}: must be terms of letters and '...', joined by commas, and '->' before that of the result"
+                    f"{label}: node {name!r} = Einsum: equation = {shown!r}: must be terms of letters and '...' joined "
+                    "by commas, and '->' before that of the result"
                 )
 
 
