@@ -21,8 +21,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from networks import TEXT_WIDTH, TRAIN_TIMESTEPS, Embedder, TextReader, UNet, build
+from networks import CHECKED, READ, TEXT_WIDTH, TRAIN_TIMESTEPS, Embedder, TextReader, UNet, build
 from onnx import TensorProto, helper, numpy_helper
+from stages import STAGES
 from torch import Tensor, nn
 
 from edgeinfer import bridge, scenes
@@ -30,7 +31,8 @@ from edgeinfer import bridge, scenes
 PRIORS = {"prior_16": 16, "prior_32": 32}
 DECODER_SIDE = 64
 GUIDANCE = 1.1
-QUALITY = ("checker", "feature")
+#: The heads of each network that tells what an image shows or a caption asks for.
+CLASSES = {"checker": scenes.HEADS, "checker_2": CHECKED, "text_reader": READ}
 OPSET = 18
 
 
@@ -124,7 +126,9 @@ def examples(batch: int = 2) -> dict[str, tuple[dict[str, Tensor], str]]:
         "prior_32": denoise(32, 16),
         "decoder": denoise(64, 32),
         "checker": ({"image": image(64)}, "logits"),
+        "checker_2": ({"image": image(64)}, "logits"),
         "feature": ({"image": image(64)}, "features"),
+        "text_reader": ({"input_ids": ids}, "logits"),
         "embedder_image": ({"image": image(64)}, "embedding"),
         "embedder_text": ({"input_ids": ids}, "embedding"),
     }
@@ -135,8 +139,7 @@ def modules(nets: dict[str, nn.Module]) -> dict[str, nn.Module]:
     parts = {name: net for name, net in nets.items() if isinstance(net, UNet)}
     if isinstance(reader := nets.get("text_encoder"), TextReader):
         parts["text_encoder"] = reader.encoder
-    if "checker" in nets:
-        parts["checker"] = nets["checker"]
+    parts |= {name: nets[name] for name in CLASSES if name in nets}
     if "feature" in nets:
         parts["feature"] = Features(nets["feature"])
     if isinstance(embedder := nets.get("embedder"), Embedder):
@@ -147,8 +150,8 @@ def modules(nets: dict[str, nn.Module]) -> dict[str, nn.Module]:
 def config(part: str, net: nn.Module) -> dict[str, Any]:
     parameters = sum(value.numel() for value in net.parameters())
     common = {"_class_name": type(net).__name__, "parameters": parameters}
-    if part == "checker":
-        return common | {"heads": {head: list(values) for head, values in scenes.HEADS.items()}}
+    if part in CLASSES:
+        return common | {"heads": {head: list(values) for head, values in CLASSES[part].items()}}
     return common
 
 
@@ -288,11 +291,11 @@ def save_json(path: Path, value: Any) -> None:
 def export(checkpoints: Path, folder: Path, precision: str = "float16") -> dict[str, Any]:
     """Export the checkpoints of a run, finished or not; how far each part came is in the provenance."""
     nets, parts = {}, {}
-    for part in ("text_encoder", *PRIORS, "decoder", "checker", "embedder", "feature"):
+    for part in STAGES:
         path = checkpoints / f"{part}.pt"
         if not path.exists():
             continue
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         nets[part] = build(part)
         nets[part].load_state_dict(state["average"])
         parts[part] = {key: state[key] for key in ("step", "steps", "batch", "seed")}

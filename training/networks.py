@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -14,6 +16,13 @@ from edgeinfer import scenes
 TEXT_WIDTH = 128
 TRAIN_TIMESTEPS = 1000
 IMAGE_SPREAD = 0.8
+#: The heads of the second checker: those of the captions, and classes for pictures that no caption asks for.
+CHECKED = {
+    head: values + {"layout": ("none", "other"), "shape_a": ("other",), "shape_b": ("other",)}.get(head, ())
+    for head, values in scenes.HEADS.items()
+}
+#: What the caption reader tells: the classes of each head, and that the caption does not say.
+READ = {head: (*values, "not said") for head, values in scenes.HEADS.items()}
 
 
 def classes() -> int:
@@ -268,6 +277,80 @@ class Checker(nn.Module):
         return self.heads(F.silu(self.trunk(image)))
 
 
+class Pooling(nn.Module):
+    """One learned query a head, which picks what it reads from the tokens, (B, n, width) -> (B, heads, width)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(heads, width))
+        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        weights = (self.queries @ self.key(tokens).transpose(1, 2) / tokens.shape[-1] ** 0.5).softmax(-1)
+        return weights.to(tokens.dtype) @ self.value(tokens)
+
+
+class Heads(nn.Module):
+    """A pooling and a small network for each head; all logits side by side."""
+
+    def __init__(self, width: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.pooling = Pooling(width, len(sizes))
+        self.outs = nn.ModuleList(nn.Sequential(nn.Linear(width, 32), nn.SiLU(), nn.Linear(32, size)) for size in sizes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        pooled = self.pooling(tokens)
+        return torch.cat([out(pooled[:, k]) for k, out in enumerate(self.outs)], dim=1)
+
+
+class SecondChecker(nn.Module):
+    """A checker built otherwise: residual convolutions, attention over places and a query for each head.
+
+    Its heads have classes more for what no caption asks for: no object, other numbers than one or two, other shapes.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 6, stride=2, padding=2)]
+        for inputs, width in itertools.pairwise(widths):
+            layers += [nn.GroupNorm(4, inputs), nn.GELU(), nn.Conv2d(inputs, width, 3, stride=2, padding=1)]
+            layers += [Residual(width)]
+        self.layers = nn.Sequential(*layers)
+        width, side = widths[-1], scenes.SIDE >> len(widths)
+        self.places = nn.Parameter(0.1 * torch.randn(side**2, width))
+        self.norm, self.attention, self.norm_out = nn.LayerNorm(width), Attention(width), nn.LayerNorm(width)
+        self.heads = Heads(width, [len(values) for values in CHECKED.values()])
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.layers(image).flatten(2).transpose(1, 2) + self.places
+        tokens = tokens + self.attention(self.norm(tokens))
+        return self.heads(self.norm_out(tokens))
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        parts = [
+            part for _ in range(2) for part in (nn.GroupNorm(4, width), nn.GELU(), nn.Conv2d(width, width, 3, 1, 1))
+        ]
+        self.layers = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class CaptionReader(nn.Module):
+    """Captions, whole or damaged, to the logits of what they ask for; each head's last class is "not said"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = TextEncoder()
+        self.heads = Heads(TEXT_WIDTH, [len(values) for values in READ.values()])
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.heads(self.encoder(input_ids))
+
+
 class Embedder(nn.Module):
     """Images and captions to unit vectors whose product is high where they fit."""
 
@@ -301,6 +384,10 @@ def build(part: str) -> nn.Module:
             return Embedder()
         case "checker":
             return Checker()
+        case "checker_2":
+            return SecondChecker()
+        case "text_reader":
+            return CaptionReader()
         case "feature":
             return Checker(measures=6)
     raise ValueError(f"part = {part!r} is unknown")

@@ -1,7 +1,8 @@
 """Train the scenes cascade from nothing and export it: `python training/train.py --out build/scenes`.
 
-Two processes of one thread each work through the parts; each part is a function of the seed and of step counts alone.
-A run that was killed goes on from its last checkpoints when it is started again.
+Two processes of one thread each work through the parts, on an accelerator where torch finds one; each part is a
+function of the seed and of step counts alone. A run that was killed goes on from its last checkpoints when it is
+started again.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from torch import nn
 
 SEED = 1
 EVERY = 100
-WORKERS = (("text_encoder", "prior_16", "embedder", "feature"), ("checker", "prior_32", "decoder"))
+WORKERS = (
+    ("text_encoder", "prior_16", "embedder", "feature", "text_reader"),
+    ("checker", "prior_32", "decoder", "checker_2"),
+)
 NEEDS_TEXT = ("prior_16", "prior_32", "decoder")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def checkpoint(folder: Path, part: str) -> Path:
@@ -30,7 +35,7 @@ def checkpoint(folder: Path, part: str) -> Path:
 
 def trained(folder: Path, part: str, *, finished: bool = True) -> nn.Module:
     """A part with its averaged weights; `finished` False takes those of a run under way."""
-    state = torch.load(checkpoint(folder, part), weights_only=True)
+    state = torch.load(checkpoint(folder, part), weights_only=True, map_location="cpu")
     if finished and state["step"] < state["steps"]:
         raise RuntimeError(f"{part} is trained for {state['step']} of {state['steps']} steps only")
     net = build(part)
@@ -47,7 +52,7 @@ def wait_for_text(folder: Path) -> Encode:
         except (FileNotFoundError, RuntimeError):
             time.sleep(2)
     assert isinstance(reader, TextReader)
-    return torch.no_grad()(reader.encoder)
+    return torch.no_grad()(reader.encoder.to(DEVICE))
 
 
 def train(folder: Path, part: str, seed: int = SEED, steps: int | None = None, batch: int | None = None) -> None:
@@ -55,13 +60,13 @@ def train(folder: Path, part: str, seed: int = SEED, steps: int | None = None, b
     stage = STAGES[part]
     limit, batch = steps or stage.steps, batch or stage.batch
     torch.manual_seed(seed)
-    net = build(part).to(memory_format=torch.channels_last)
+    net = build(part).to(DEVICE, memory_format=torch.channels_last)
     average = {name: value.clone() for name, value in net.state_dict().items()}
     optimizer = torch.optim.AdamW(net.parameters(), lr=stage.rate, betas=(0.9, 0.99), weight_decay=0.01)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
     path = checkpoint(folder, part)
     if path.exists():
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=DEVICE)
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         average = state["average"]
@@ -70,7 +75,7 @@ def train(folder: Path, part: str, seed: int = SEED, steps: int | None = None, b
     for step in range(state["step"], limit):
         for group in optimizer.param_groups:
             group["lr"] = stage.rate_at(step)
-        loss = stage.loss(net, Draw(seed, part, step, batch), encode)
+        loss = stage.loss(net, Draw(seed, part, step, batch, DEVICE), encode)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -13,7 +13,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from edgeinfer import bridge, scenes  # noqa: E402
 
-PARTS = ("text_encoder", "prior_16", "prior_32", "decoder", "checker", "embedder", "feature")
+PARTS = ("text_encoder", "prior_16", "prior_32", "decoder", "checker", "embedder", "feature", "checker_2", "text_reader")
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,14 @@ def training():
     torch.set_num_threads(1)
     import evaluate
     import export
+    import spoiled
     import stages
     import train
 
-    yield {"evaluate": evaluate, "export": export, "stages": stages, "train": train}
+    yield {"evaluate": evaluate, "export": export, "spoiled": spoiled, "stages": stages, "train": train}
     torch.set_num_threads(threads)
     sys.path.remove(folder)
-    for name in ("evaluate", "export", "networks", "stages", "train"):
+    for name in ("evaluate", "export", "networks", "spoiled", "stages", "train"):
         sys.modules.pop(name, None)
 
 
@@ -79,6 +80,43 @@ def test_each_loss_falls_when_one_batch_is_repeated(training):
         assert losses[-1] < losses[0], part
 
 
+def test_spoiled_pictures_are_what_their_classes_say(training):
+    rng = np.random.default_rng(7)
+    batch = scenes.draw(300, rng)
+    images, truth = training["spoiled"].pictures(batch, rng)
+    seen, drawn = scenes.measure(images), scenes.labels(batch)
+    layout = truth["layout"]
+    assert (seen.count[layout == 3] == 0).all()
+    # The referee sees the object too many, unless it touches its like.
+    other = layout == 4
+    alone = other & (batch.layout == 0)
+    assert (seen.count[other & ~alone] == 3).mean() > 0.8 and (seen.count[alone] == 2).mean() > 0.8
+    whole = layout < 3
+    plain = whole & (truth["shape_a"] < len(scenes.SHAPES)) & (truth["shape_b"] < len(scenes.SHAPES))
+    # Bent a little, shapes keep their names.
+    read = seen.labels()
+    assert all((read[head] == drawn[head])[plain].mean() > 0.97 for head in ("shape_a", "colour_a", "layout"))
+    between = whole & ~plain
+    rendered = np.minimum(seen.overlap[:, 0], np.where(np.isnan(seen.overlap[:, 1]), 1, seen.overlap[:, 1]))
+    assert np.median(rendered[between]) < np.median(rendered[plain]) - 0.05
+    for head, values in truth.items():
+        assert (values[whole & plain] == drawn[head][whole & plain]).all()
+        assert head in ("layout", "background") or (values[~whole] == -1).all()
+    assert min(len(np.unique(layout)), other.sum(), (layout == 3).sum(), between.sum()) >= 5
+
+
+def test_damage_loses_and_replaces_words_as_often_as_asked(training):
+    rng = np.random.default_rng(8)
+    sentences = scenes.captions(scenes.draw(400, rng))
+    damaged = training["spoiled"].damaged(sentences, np.full(400, 0.3), rng)
+    words = sum(len(sentence.split()) for sentence in sentences)
+    lost = words - sum(len(sentence.split()) for sentence in damaged)
+    # Of some 4,000 words 0.15 are lost: five standard deviations are 0.03.
+    assert abs(lost / words - 0.15) < 0.03
+    assert training["spoiled"].damaged(sentences, np.zeros(400), rng) == sentences
+    assert all(sentence for sentence in training["spoiled"].damaged(sentences, np.ones(400), rng))
+
+
 def test_the_schedule_of_noise_is_that_of_diffusers(training):
     diffusers = pytest.importorskip("diffusers")
     reference = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2")
@@ -92,7 +130,7 @@ def test_the_export_is_complete_and_runs(training, run):
     index = json.loads((folder / "model_index.json").read_text())
     vocabulary = json.loads((folder / "tokenizer" / "vocab.json").read_text())
     assert vocabulary == {"words": {w: i for i, w in enumerate(scenes.WORDS)}, "length": scenes.LENGTH, "pad": 0}
-    for part in {"text_encoder", "prior_16", "prior_32", "decoder", "checker", "feature"}:
+    for part in set(PARTS) - {"embedder"}:
         assert part in index
         assert (folder / part / "config.json").exists()
     captions = scenes.captions(scenes.draw(3, 0, held=True))

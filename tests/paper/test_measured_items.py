@@ -1,12 +1,14 @@
 """What is measured on a cascade, on a tiny random one; and the items that are drawn from it."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray
 from bridge import tiny
 from scipy import interpolate
 
-from edgeinfer import paper, quality, scenes
+from edgeinfer import bridge, paper, quality, scenes
 from edgeinfer.paper import reproduction
 from edgeinfer.paper.items import contact_sheet, figure5, figure6, figure7, figure10, table1
 from edgeinfer.paper.measured import cascade, enlargement, store
@@ -68,6 +70,19 @@ def test_what_is_written(measured, folder):
     assert stage["psnr_gain"].sel(enlargement="decode") == 0
     gain = stage["psnr"].sel(enlargement="decode") - stage["psnr"].sel(enlargement="bicubic")
     assert float(stage["psnr_gain"].sel(enlargement="bicubic")) == pytest.approx(float(gain), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["surface", "decode_stage", "images", "load"])
+def test_the_tables_that_ship_are_of_the_weights_that_ship(name):
+    assert store.load(name).attrs["weights_sha256"] == store.digest(bridge.shipped("scenes"))
+
+
+def test_networks_that_neither_paint_nor_score_do_not_count(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    shutil.copytree(other / "checker", other / "checker_2")
+    assert store.digest(other) == store.digest(folder)
+    shutil.copy(other / "feature" / "model.onnx", other / "checker" / "model.onnx")
+    assert store.digest(other) != store.digest(folder)
 
 
 def test_measuring_again_takes_up_what_is_there(measured, folder, monkeypatch):

@@ -4,11 +4,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from edgeinfer import bridge
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
 
 #: Where the measured files are shipped.
 FOLDER = Path(__file__).parents[1] / "data"
+#: Networks that score images, where a folder has them.
+SCORING = ("checker", "feature", "embedder_image", "embedder_text")
 
 
 def load(name: str, command: str = "edgeinfer measure") -> Any:
@@ -36,10 +39,13 @@ def load(name: str, command: str = "edgeinfer measure") -> Any:
 
 
 def digest(root: Path) -> str:
-    """SHA-256 over the cascade's files, by name and content."""
+    """SHA-256 over a cascade's networks and those that score it, by name and content; others there are no part of it."""
+    manifest = bridge.read_manifest(root)
+    painters = {network.part.name for stage in manifest.stages for network in stage.networks}
     total = hashlib.sha256()
     for path in sorted(root.rglob("*.onnx")):
-        total.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
+        if path.parent.name in {manifest.text.part.name, *painters, *SCORING}:
+            total.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 
 
