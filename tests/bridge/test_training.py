@@ -13,7 +13,17 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from edgeinfer import bridge, scenes  # noqa: E402
 
-PARTS = ("text_encoder", "prior_16", "prior_32", "decoder", "checker", "embedder", "feature", "checker_2", "text_reader")
+PARTS = (
+    "text_encoder",
+    "prior_16",
+    "prior_32",
+    "decoder",
+    "checker",
+    "embedder",
+    "feature",
+    "checker_2",
+    "text_reader",
+)
 
 
 @pytest.fixture(scope="module")

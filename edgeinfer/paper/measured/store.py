@@ -39,7 +39,7 @@ def load(name: str, command: str = "edgeinfer measure") -> Any:
 
 
 def digest(root: Path) -> str:
-    """SHA-256 over a cascade's networks and those that score it, by name and content; others there are no part of it."""
+    """SHA-256 over a cascade's networks and those that score it, by name and content; no others count."""
     manifest = bridge.read_manifest(root)
     painters = {network.part.name for stage in manifest.stages for network in stage.networks}
     total = hashlib.sha256()
