@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeinfer import scenes
-from edgeinfer.scenes.rendering import _distance
 
 #: Shares of pictures without an object, with one too many, with a shape between two, and with a slightly bent one.
 SHARES = {"none": 0.06, "other": 0.14, "between": 0.15, "bent": 0.2}
@@ -60,7 +59,7 @@ def _paint(image: Array, outline: dict[Any, float], colour: int, centre: Array, 
     """An object whose signed distance is the weighted mean of the shapes' ones, on one image in place."""
     grid = np.arange(scenes.SIDE) + 0.5
     x, y = grid[None, :] - centre[0], grid[:, None] - centre[1]
-    distance = sum(weight * _distance(int(shape), x, y, width) for shape, weight in outline.items())
+    distance = sum(weight * scenes.outside(int(shape), x, y, width) for shape, weight in outline.items())
     share = np.clip(0.5 - distance, 0, 1)[..., None]
     image += share * (np.array(list(scenes.COLOURS.values())[colour]) - image)
 
