@@ -21,7 +21,7 @@ wrap := csrc/tests/failing_malloc.c -Wl,--wrap=malloc,--wrap=calloc,--wrap=reall
 help:
 	@echo "make reproduce   draw every figure and table of the paper into $(OUT)"
 	@echo "make test        C tests, Python tests, doctests and notebooks"
-	@echo "make train       train the shipped text-to-image cascade again, from nothing to ONNX, into $(TRAIN_OUT)"
+	@echo "make train       train the shipped text-to-image cascade and the planner again, from nothing to ONNX, into $(TRAIN_OUT)"
 	@echo "make bench       benchmarks, each beside its rival and its floor"
 	@echo "make bench-history RANGE=A..B   ratios to rivals, commit by commit"
 	@echo "make lint        ruff, mypy, clang-format, exported symbols"
@@ -86,6 +86,7 @@ pytest-sanitize: $(VENV)/.test
 train: $(VENV)/.train
 	$(python) training/train.py --out $(TRAIN_OUT)
 	$(python) training/evaluate.py $(TRAIN_OUT)/model --out $(TRAIN_OUT)/evaluation.json --sheet $(TRAIN_OUT)/sheet.png
+	$(python) training/planner.py --out $(TRAIN_OUT)/planner_small
 
 docs: $(VENV)/.docs
 	$(python) -m sphinx -q -W --keep-going -j $(WORKERS) -b html docs build/docs
