@@ -181,6 +181,15 @@ double ei_arrival_draw(const ei_arrival *self, ei_rng *rng) {
     }
 }
 
+/* The requests of the batch that came, but the first. */
+static void draw_batch(const ei_arrival *self, ei_arrival_state *state, ei_rng *rng) {
+    if (self->batch_limit > 0) {
+        double u = ei_rng_uniform(rng);
+        while (state->waiting + 1 < self->batch_limit && u <= self->batch_above[state->waiting + 1])
+            state->waiting++;
+    }
+}
+
 double ei_arrival_next(const ei_arrival *self, ei_arrival_state *state, ei_rng *rng) {
     double time;
     if (state->waiting > 0) {
@@ -195,10 +204,49 @@ double ei_arrival_next(const ei_arrival *self, ei_arrival_state *state, ei_rng *
     } else {
         time = ei_arrival_draw(self, rng);
     }
-    if (self->batch_limit > 0) {
-        double u = ei_rng_uniform(rng);
-        while (state->waiting + 1 < self->batch_limit && u <= self->batch_above[state->waiting + 1])
-            state->waiting++;
+    draw_batch(self, state, rng);
+    return time;
+}
+
+double ei_arrival_longest(const ei_arrival *self) {
+    double longest = 0;
+    for (size_t i = 0; self->kind == EI_ARRIVAL_RECORDED && i < self->count; i++)
+        longest = self->intervals[i] > longest ? self->intervals[i] : longest;
+    return longest;
+}
+
+/* What is left, at an arbitrary instant, of the interval of a renewal process or a record. */
+static double draw_rest(const ei_arrival *self, double longest, ei_arrival_state *state, ei_rng *rng) {
+    const double *p = self->parameter;
+    double length;
+    switch (self->kind) {
+    case EI_ARRIVAL_DETERMINISTIC:
+        return (1 - ei_rng_uniform(rng)) / p[0];
+    case EI_ARRIVAL_ERLANG: /* one phase more */
+        length = ei_rng_exponential(rng) / (p[0] * p[1]) + ei_arrival_draw(self, rng);
+        break;
+    case EI_ARRIVAL_HYPEREXPONENTIAL: { /* phases by their share of time; what is left of one is like it */
+        const double first = p[0] / p[1], second = (1 - p[0]) / p[2];
+        return ei_rng_exponential(rng) / (ei_rng_uniform(rng) * (first + second) <= first ? p[1] : p[2]);
     }
+    case EI_ARRIVAL_GAMMA:
+        length = draw_gamma(1 / p[1] + 1, rng) * p[1] / p[0];
+        break;
+    case EI_ARRIVAL_RECORDED:
+        while (ei_rng_uniform(rng) * longest > (length = self->intervals[state->place]))
+            *state = ei_arrival_start(self, rng);
+        state->place = state->place + 1 < self->count ? state->place + 1 : 0;
+        break;
+    default:
+        return ei_arrival_draw(self, rng);
+    }
+    return length * (1 - ei_rng_uniform(rng));
+}
+
+double ei_arrival_first(const ei_arrival *self, double longest, ei_arrival_state *state, ei_rng *rng) {
+    *state = ei_arrival_start(self, rng);
+    double time = self->kind == EI_ARRIVAL_MARKOV_MODULATED ? next_modulated(self, state, rng)
+                                                            : draw_rest(self, longest, state, rng);
+    draw_batch(self, state, rng);
     return time;
 }

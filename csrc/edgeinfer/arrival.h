@@ -43,6 +43,12 @@ int ei_arrival_is_renewal(const ei_arrival *self);
 
 /* In the stationary phase, or at any interval of the record. Renewal processes draw nothing. */
 ei_arrival_state ei_arrival_start(const ei_arrival *self, ei_rng *rng);
+/* The longest recorded interval, s; 0 without a record. */
+double ei_arrival_longest(const ei_arrival *self);
+/* The time from an arbitrary instant of the stationary process to its next request, s, with `state` behind
+ * that. `longest` is what ei_arrival_longest gives. Renewal processes: U X, U uniform and X an interval drawn
+ * in proportion to its length; records: likewise, by rejection, longest / mean trials on average. */
+double ei_arrival_first(const ei_arrival *self, double longest, ei_arrival_state *state, ei_rng *rng);
 /* The time to the next request, s. */
 double ei_arrival_next(const ei_arrival *self, ei_arrival_state *state, ei_rng *rng);
 /* The same of a renewal process. */

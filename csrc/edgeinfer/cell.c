@@ -188,13 +188,14 @@ static double next_source(ei_cell_state *self, uint32_t index, double born) {
 
 static int source_event(ei_cell_state *self) {
     const uint32_t index = (uint32_t)self->sources.entries[0].item;
-    const ei_terminal *terminal = &self->terminals[index];
+    ei_terminal *terminal = &self->terminals[index];
     ei_request request = {.born = terminal->born,
                           .entered = self->now,
                           .terminal = index,
                           .stage = self->routes[terminal->class_index].source};
     int status = travel(self, &request, self->now, 1);
-    double interval = ei_arrival_draw(&self->model->classes[terminal->class_index].arrival, &self->rng);
+    const ei_arrival *arrival = &self->model->classes[terminal->class_index].arrival;
+    double interval = ei_arrival_next(arrival, &terminal->arrival, &self->rng);
     double time = next_source(self, index, terminal->born + interval);
     ei_heap_replace(&self->sources, time, index, index);
     return status;
@@ -251,14 +252,14 @@ static int build_terminals(ei_cell_state *self, const run_context *context) {
     size_t own = 0;
     for (size_t c = 0; c < model->class_count; c++) {
         const ei_cell_class *class = &model->classes[c];
+        const double longest = ei_arrival_longest(&class->arrival);
         for (size_t i = 0; i < class->count; i++, index++, own += class->server_count) {
             self->terminals[index] = (ei_terminal){.latest = NAN,
                                                    .class_index = (uint32_t)c,
                                                    .node = class->nearest != NULL ? class->nearest[i] : 0,
                                                    .own = own};
-            double born = ei_arrival_draw(&class->arrival, &self->rng);
-            if (class->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
-                born *= 1 - ei_rng_uniform(&self->rng);
+            double born =
+                ei_arrival_first(&class->arrival, longest, &self->terminals[index].arrival, &self->rng);
             int status = ei_heap_push(&self->sources, next_source(self, index, born), index, index);
             if (status != EI_OK)
                 return status;
@@ -421,8 +422,8 @@ static int verify(const ei_cell *self) {
         const ei_cell_class *class = &self->classes[c];
         if (class->count == 0 || class->stage_count == 0)
             return EI_ERR_EMPTY;
-        if (!(ei_arrival_mean(&class->arrival) > 0) || !ei_arrival_is_renewal(&class->arrival) ||
-            isnan(class->priority) || !(class->weight > 0) || isnan(class->deadline))
+        if (!(ei_arrival_mean(&class->arrival) > 0) || isnan(class->priority) || !(class->weight > 0) ||
+            isnan(class->deadline))
             return EI_ERR_DOMAIN;
         for (size_t k = 0; k < class->stage_count + class->fallback_count; k++)
             if (!verify_stage(self, class, &class->stages[k], k >= class->stage_count))

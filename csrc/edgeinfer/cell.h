@@ -37,7 +37,7 @@ typedef struct {
 
 typedef struct {
     size_t count;                /* terminals */
-    ei_arrival arrival;          /* of each terminal; deterministic ones start at a random phase */
+    ei_arrival arrival;          /* of each terminal, stationary from the start */
     const ei_cell_stage *stages; /* [stage_count + fallback_count], not owned; the fallback's stages follow:
                                     own or delay, for requests that a full node refuses */
     size_t stage_count, fallback_count, server_count;

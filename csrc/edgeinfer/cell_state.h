@@ -23,6 +23,7 @@ typedef struct {
     double latest;            /* when the request of the latest answer was born, s; NAN: none yet */
     double born;              /* of the request that comes next, s */
     double answers, sojourns; /* in the window: number, sum in s */
+    ei_arrival_state arrival;
     uint32_t class_index, node;
     size_t own; /* index of the terminal's first server in `free_at` */
 } ei_terminal;

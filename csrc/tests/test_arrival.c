@@ -164,7 +164,55 @@ static void test_order(void) {
     }
 }
 
+/* What is left of an interval X at an arbitrary instant has mean E[X^2] / 2 E[X] and second moment
+ * E[X^3] / 3 E[X]; off by more than 6 of the mean's standard errors with probability 2e-9. */
+static void check_first(const ei_arrival *arrival, uint64_t stream, const double moment[3]) {
+    enum { COUNT = 1 << 18 };
+    const double mean = moment[1] / (2 * moment[0]), square = moment[2] / (3 * moment[0]);
+    const double longest = ei_arrival_longest(arrival);
+    double sum = 0;
+    ei_rng rng;
+    ei_rng_init(&rng, entropy, stream);
+    for (int i = 0; i < COUNT; i++) {
+        ei_arrival_state state;
+        double x = ei_arrival_first(arrival, longest, &state, &rng);
+        CHECK(x >= 0 && (arrival->count == 0 || state.place < arrival->count));
+        sum += x;
+    }
+    CHECK(fabs(sum / COUNT - mean) <= 6 * sqrt((square - mean * mean) / COUNT));
+}
+
+static void test_first_intervals(void) {
+    const double intervals[] = {0.5, 0, 2, 1}, above[] = {1, 1};
+    const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {0.5}},
+                     erlang = {.kind = EI_ARRIVAL_ERLANG, .parameter = {0.5, 3}},
+                     mixed = {.kind = EI_ARRIVAL_HYPEREXPONENTIAL, .parameter = {0.25, 0.5, 2}},
+                     periodic = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {4}},
+                     gamma = {.kind = EI_ARRIVAL_GAMMA, .parameter = {2, 2.5}},
+                     record = {.kind = EI_ARRIVAL_RECORDED, .count = 4, .intervals = intervals},
+                     batch = {.kind = EI_ARRIVAL_DETERMINISTIC,
+                              .parameter = {4},
+                              .batch_limit = 2,
+                              .batch_above = above};
+    const double phase = 2.0 / 3, scale = 1.25, shape = 0.4;
+    check_first(&poisson, 30, (double[]){2, 8, 48});
+    check_first(&erlang, 31, (double[]){2, 12 * pow(phase, 2), 60 * pow(phase, 3)});
+    check_first(&mixed, 32, (double[]){0.875, 2 * (1 + 0.1875), 6 * (2 + 0.09375)});
+    check_first(&periodic, 33, (double[]){0.25, 0.0625, 0.015625});
+    check_first(&gamma, 34,
+                (double[]){0.5, scale * scale * shape * (shape + 1),
+                           pow(scale, 3) * shape * (shape + 1) * (shape + 2)});
+    check_first(&record, 35, (double[]){0.875, 5.25 / 4, 9.125 / 4});
+    ei_arrival_state state;
+    ei_rng rng;
+    ei_rng_init(&rng, entropy, 36);
+    CHECK(ei_arrival_first(&batch, 0, &state, &rng) <= 0.25 && state.waiting == 1);
+    CHECK(ei_arrival_next(&batch, &state, &rng) == 0 && ei_arrival_next(&batch, &state, &rng) == 0.25);
+    CHECK(ei_arrival_longest(&record) == 2 && ei_arrival_longest(&gamma) == 0);
+}
+
 int main(void) {
+    test_first_intervals();
     test_gamma_intervals();
     test_arrivals_out_of_range();
     test_renewal_moments();

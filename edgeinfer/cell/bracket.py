@@ -35,7 +35,7 @@ from edgeinfer.cell.queues import md_c_decay, md_c_wait, mg_1_wait
 from edgeinfer.cell.stations import band_link, band_terminals, stations
 from edgeinfer.delay import Bracket, violation_bracket
 from edgeinfer.delay._elements import finish
-from edgeinfer.model import Constant, Pipeline, Transfer
+from edgeinfer.model import Constant, Pipeline, Poisson, Transfer
 
 Floats = NDArray[np.float64]
 Tail = Callable[[Floats], Floats]
@@ -235,9 +235,10 @@ def _constant_wait(rate: float, service: float, servers: int) -> _Shared:
 def _edge_wait(cell: Cell, edge: EdgeNode, deadline: float) -> tuple[_Shared, str] | None:
     """The wait at the edge where it is known, and how."""
     kinds = [kind for kind in cell.terminals if kind.edge_index is not None]
-    if edge.scheduler != "fifo" or edge.batch is not None or any(k.edge_index or k.arrival != "poisson" for k in kinds):
+    known = all(not kind.edge_index and isinstance(kind.process, Poisson) for kind in kinds)
+    if edge.scheduler != "fifo" or edge.batch is not None or not known:
         return None
-    rates = np.array([kind.count * kind.arrival_rate for kind in kinds])
+    rates = np.array([kind.count * kind.mean_rate for kind in kinds])
     stages = [cell.edge_stage(kind, edge) for kind in kinds]
     laws = [stage_law(stage) for stage in stages]
     means = np.array([float(stage.mean()) for stage in stages])
@@ -324,7 +325,7 @@ def _one(cell: Cell, kind: Terminals, deadline: float) -> tuple[float, float, st
     fronts = [law for law in above if law is not None]
     wait = lattice.add(lattice.start(shared.wait.upper), own, True)
     high = _served(
-        lattice, wait, fronts, _Feed(rate=kind.arrival_rate), lambda t: shared.moment(t) * own.moment(t), shared.decay
+        lattice, wait, fronts, _Feed(rate=kind.mean_rate), lambda t: shared.moment(t) * own.moment(t), shared.decay
     )
     method = name
     least = _least(cell.edge_stage(kind, edge)) if edge is not None and edge.servers == 1 else 0.0
@@ -404,7 +405,7 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     if unstable:
         rows = [(1.0, 1.0, "unstable", "unstable")] * limits.size
     elif pipeline is not None:
-        ends = violation_bracket(pipeline, kind.arrival_rate, limits.ravel())
+        ends = violation_bracket(pipeline, kind.mean_rate, limits.ravel())
         rows = [(low, high, "pipeline", "pipeline") for low, high in zip(ends.lower, ends.upper, strict=True)]
     else:
         rows = [_one(cell, kind, float(limit)) for limit in limits.ravel()]
@@ -414,7 +415,7 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
 
 def _private(cell: Cell, kind: Terminals) -> Pipeline | None:
     """The pipeline that each terminal of a class is, where it shares nothing with others."""
-    if kind.arrival != "poisson" or any(
+    if not isinstance(kind.process, Poisson) or any(
         (band := cell.band(kind, k)) is not None and band.scheduler != "dedicated" for k in range(len(kind.pipeline))
     ):
         return None

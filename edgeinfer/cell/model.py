@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer.delay.simulation import ARRIVALS
-from edgeinfer.model import Compute, Constant, FadingLink, Node, Pipeline, Transfer
+from edgeinfer.delay.simulation import process_of
+from edgeinfer.model import ArrivalProcess, Compute, Constant, FadingLink, Node, Pipeline, Transfer
 
 NODE_SCHEDULERS = ("fifo", "priority", "edf", "processor_sharing")
 BAND_SCHEDULERS = ("dedicated", "equal_share", "round_robin", "edf", "proportional_fair", "max_rate")
@@ -153,8 +153,10 @@ class Terminals(_validate.Value):
     ----------
     count : int
         >= 1.
-    arrival_rate : float, 1/s
-        Of each terminal, > 0.
+    arrival_rate : float, 1/s, or ArrivalProcess
+        Of each terminal: the mean rate of Poisson arrivals, > 0; or any other process of one element, `Periodic`,
+        `Erlang`, `Hyperexponential`, `Gamma`, `MarkovModulated`, `Batch`, `Recorded`. Terminals follow it independently
+        of each other, stationary from the start: periodic ones at random phases, records from random points in time.
     pipeline : Pipeline
         Stages of a request, of shape (). What is not on the edge is a FIFO server that each terminal has for itself.
     edge : str or int, optional
@@ -162,7 +164,7 @@ class Terminals(_validate.Value):
         Transfers before it are uplinks, those behind it downlinks.
     name : str
     arrival : {"poisson", "deterministic", "erlang", "hyperexponential"}
-        Of each terminal, independent of the others'; "deterministic" ones at random phases.
+        The process, where `arrival_rate` is a rate.
     arrival_shape : float, optional
         It is as for `simulate`.
     priority : float
@@ -179,16 +181,25 @@ class Terminals(_validate.Value):
     busy_power, idle_power : float, W
         Of each of the terminal's compute servers, >= 0.
 
+    Attributes
+    ----------
+    process : ArrivalProcess
+        The arrivals of each terminal.
+    edge_index : int or None
+        Place of the stage that the edge serves.
+
     Examples
     --------
-    >>> from edgeinfer import paper
+    >>> from edgeinfer import model, paper
     >>> split = paper.scenario().pipelines()["split"]
     >>> Terminals(4, 0.2, split, edge="prior").edge_index
     0
+    >>> Terminals(4, model.Gamma(0.2, burstiness=5.0), split, edge="prior").mean_rate
+    0.2
     """
 
     count: int
-    arrival_rate: float
+    arrival_rate: float | ArrivalProcess
     pipeline: Pipeline
     edge: str | int | None = None
     name: str = "terminals"
@@ -201,12 +212,20 @@ class Terminals(_validate.Value):
     nearest: Any = None
     busy_power: float = 0.0
     idle_power: float = 0.0
+    process: ArrivalProcess = field(init=False, repr=False, compare=False)
     edge_index: int | None = field(init=False, default=None, compare=False)
 
     def __post_init__(self) -> None:
-        rate = _validate.scalar("arrival_rate", self.arrival_rate, 0, low_open=True, unit="1/s")
-        values: dict[str, Any] = {"count": _validate.whole("count", self.count, 1), "arrival_rate": rate}
-        _validate.choice("arrival", self.arrival, ARRIVALS)
+        values: dict[str, Any] = {"count": _validate.whole("count", self.count, 1)}
+        rate = self.arrival_rate
+        if not isinstance(rate, ArrivalProcess):
+            values["arrival_rate"] = rate = _validate.scalar("arrival_rate", rate, 0, low_open=True, unit="1/s")
+        elif rate.shape != ():
+            raise ValueError(
+                f"arrival_rate = {type(rate).__name__}(..) of shape {rate.shape}: must be one process, of shape (); "
+                "make a class of each"
+            )
+        values["process"] = process_of(rate, self.arrival, self.arrival_shape)
         for name in ("pipeline", "fallback"):
             value = getattr(self, name)
             if isinstance(value, Pipeline) and value.shape == ():
@@ -226,6 +245,11 @@ class Terminals(_validate.Value):
         for name, value in values.items():
             object.__setattr__(self, name, value)
         _validate.freeze(self)
+
+    @property
+    def mean_rate(self) -> float:
+        """Mean requests a second of each terminal."""
+        return float(self.process.mean_rate)
 
 
 def _check_links(name: str, pipeline: Pipeline) -> None:

@@ -25,17 +25,16 @@ OFFERED, LOST, REDIRECTED, PEAKS, PEAK_AGE = range(5)
 def check_stable(function: str, cell: Cell, found: list[Station]) -> None:
     """UnstableError where a load is not below 1, though nothing is refused."""
     if any(station.load >= 1 and not station.limited for station in found):
-        rate = sum(kind.count * kind.arrival_rate for kind in cell.terminals)
+        rate = sum(kind.count * kind.mean_rate for kind in cell.terminals)
         raise UnstableError(function, rate, {station.name: station.load for station in found})
 
 
 def default_warmup(cell: Cell, found: list[Station]) -> float:
-    """20 relaxation times of the slowest station, and 5 interarrival times of arrivals that are not Poisson, s."""
+    """20 relaxation times of the slowest station, s."""
     slowest = max((station.relaxation for station in found), default=0.0)
     waits = sum(edge.batch.wait + edge.batch.fixed for edge in cell.edges if edge.batch is not None)
     full = [(e.capacity or 0) * s.mean / s.servers for e, s in zip(cell.edges, found, strict=False) if e.capacity]
-    others = [5 / kind.arrival_rate for kind in cell.terminals if kind.arrival not in ("poisson", "deterministic")]
-    return 20 * slowest + waits + 2 * max(full, default=0.0) + max(others, default=0.0)
+    return 20 * slowest + waits + 2 * max(full, default=0.0)
 
 
 def simulate_cell(
@@ -105,7 +104,7 @@ def simulate_cell(
     found = stations(cell)
     check_stable("simulate_cell", cell, found)
     skipped = default_warmup(cell, found) if warmup is None else _validate.scalar("warmup", warmup, 0, unit="s")
-    rates = [kind.count * kind.arrival_rate for kind in cell.terminals]
+    rates = [kind.count * kind.mean_rate for kind in cell.terminals]
     duration = jobs / sum(rates)
     translation = Translation(cell)
     spread = [_dispersions(found, c, len(labels)) for c, labels in enumerate(translation.labels)]
@@ -240,7 +239,7 @@ class _Answer:
             violation=_stacked(violations, self.shape),
             stage_waiting=self._ratio(sums[..., WAITING], jobs, square * correlated),
             utilisation=self._utilisation(c, sums, number, correlated),
-            warmup=np.asarray(round(warmup * kind.count * kind.arrival_rate)),
+            warmup=np.asarray(round(warmup * kind.count * kind.mean_rate)),
             jobs=int(answers.sum() // self.replications),
             histogram=counts[:, low:high],
             bin_edges=_edges(low, high),

@@ -7,7 +7,6 @@ import numpy as np
 
 from edgeinfer import _core
 from edgeinfer.cell.model import Band, Cell, EdgeNode, Terminals
-from edgeinfer.delay.simulation import squared_variation
 from edgeinfer.model import FadingLink, Transfer
 
 
@@ -23,7 +22,7 @@ class Station:
         Mean service time (s), and squared coefficient of variation.
     servers : int
     arrival : float
-        Squared coefficient of variation of its interarrival times, about.
+        Index of dispersion of the requests that come.
     uses : dict of (int, int) to float
         The class and its stage, and the class's share of the station's requests (of a terminal's own: 1).
     limited : bool
@@ -43,7 +42,8 @@ class Station:
     def relaxation(self) -> float:
         """About how long the queue remembers, s."""
         load = min(self.load, 0.9999 if not self.limited else 0.95)
-        return self.mean * max(1.0, 1 / (self.servers * (1 - np.sqrt(load)) ** 2))
+        burst = max(1.0, (self.arrival + self.square) / 2)
+        return self.mean * max(1.0, burst / (self.servers * (1 - np.sqrt(load)) ** 2))
 
     @property
     def queueing(self) -> float:
@@ -142,7 +142,7 @@ def _edges(cell: Cell) -> list[Station]:
         for c, kind in enumerate(cell.terminals):
             if kind.edge_index is None:
                 continue
-            rate = kind.count * kind.arrival_rate * float(edge_shares(cell, kind)[i])
+            rate = kind.count * kind.mean_rate * float(edge_shares(cell, kind)[i])
             mean, variance = moments(cell.edge_stage(kind, edge))
             rates[c, kind.edge_index] = rate
             first, second = first + rate * mean, second + rate * (variance + mean**2)
@@ -157,12 +157,18 @@ def _edges(cell: Cell) -> list[Station]:
                 mean,
                 square,
                 edge.servers,
-                1.0,
+                _together(cell, rates),
                 {use: rate / total for use, rate in rates.items()},
                 edge.capacity is not None,
             )
         )
     return answer
+
+
+def _together(cell: Cell, rates: dict[tuple[int, int], float]) -> float:
+    """Index of dispersion of independent streams together, their mean by rate; at least 1, which holds for a while."""
+    mean = sum(rate * float(cell.terminals[c].process.index_of_dispersion) for (c, _), rate in rates.items())
+    return max(1.0, mean / sum(rates.values()))
 
 
 def _batched(edge: EdgeNode, mean: float, second: float) -> tuple[float, float]:
@@ -190,7 +196,7 @@ def _bands(cell: Cell) -> list[Station]:
                 mean, variance = law.mean(), law.var()
                 if band.scheduler == "equal_share":
                     mean = stage.bits / link.mean_rate()
-                rate = kind.count * kind.arrival_rate
+                rate = kind.count * kind.mean_rate
                 rates[c, k] = rate
                 first, second = first + rate * mean, second + rate * (variance + mean**2)
         if not rates:
@@ -199,7 +205,7 @@ def _bands(cell: Cell) -> list[Station]:
         mean = first / total
         best = band.scheduler in ("max_rate", "proportional_fair")
         shares = {use: rate / total for use, rate in rates.items()}
-        answer.append(Station(name, first, mean, second / total / mean**2 - 1, 1, 1.0, shares, best))
+        answer.append(Station(name, first, mean, second / total / mean**2 - 1, 1, _together(cell, rates), shares, best))
     return answer
 
 
@@ -218,7 +224,7 @@ def _own(cell: Cell) -> list[Station]:
                 mean, variance = moments(stage)
             square = variance / mean**2 if mean > 0 else 0.0
             name = f"{kind.name}: {kind.pipeline.labels[k]}"
-            load = kind.arrival_rate * mean
-            arrival = squared_variation(kind.arrival, kind.arrival_shape)
-            answer.append(Station(name, load, mean, square, 1, arrival, {(c, k): 1.0}, limited))
+            load = kind.mean_rate * mean
+            dispersion = float(kind.process.index_of_dispersion)
+            answer.append(Station(name, load, mean, square, 1, dispersion, {(c, k): 1.0}, limited))
     return answer

@@ -7,7 +7,6 @@ import numpy as np
 from edgeinfer import _core
 from edgeinfer.cell.model import Cell, EdgeNode, Terminals
 from edgeinfer.cell.stations import band_link, nearest
-from edgeinfer.delay.simulation import core_arrival
 from edgeinfer.model import Compute, Transfer
 
 #: (place, server or band, service)
@@ -96,7 +95,7 @@ class Translation:
             if len(self.cell.edges) > 1 and kind.edge_index is not None
             else None
         )
-        arrival = core_arrival(kind.arrival, kind.arrival_rate, kind.arrival_shape)
+        arrival = kind.process._core(kind.process._rows()[0])
         count = max(servers, default=-1) + 1
         return kind.count, arrival, main, tuple(fallback), count, kind.priority, kind.weight, kind.deadline, at
 

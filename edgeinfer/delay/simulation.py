@@ -17,7 +17,7 @@ from edgeinfer.delay.intervals import batches, dispersion, positive_mean, propor
 from edgeinfer.delay.results import Simulation
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import ArrivalProcess, Erlang, Hyperexponential, Periodic, Pipeline, Poisson, Transfer
-from edgeinfer.model.arrivals import CoreArrival, arrival_process
+from edgeinfer.model.arrivals import arrival_process
 
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
 #: From this load on a run that takes longer than LONG seconds is announced.
@@ -26,12 +26,6 @@ HEAVY, LONG = 0.99, 10.0
 
 def worker_threads(threads: int | None) -> int:
     return len(os.sched_getaffinity(0)) if threads is None else _validate.whole("threads", threads, 1)
-
-
-def core_arrival(kind: str, rate: float, shape: float | None) -> CoreArrival:
-    """The arrivals that keywords name, as the core takes them."""
-    process = _named(kind, rate, shape)
-    return process._core(process._rows()[0])
 
 
 def _named(kind: str, rate: Any, shape: float | None) -> ArrivalProcess:
@@ -44,7 +38,8 @@ def _named(kind: str, rate: Any, shape: float | None) -> ArrivalProcess:
     return Poisson(rate)
 
 
-def _process(arrival_rate: ArrayLike | ArrivalProcess, kind: str, shape: float | None) -> ArrivalProcess:
+def process_of(arrival_rate: ArrayLike | ArrivalProcess, kind: str, shape: float | None) -> ArrivalProcess:
+    """The process that stands in `arrival_rate`, or that keywords name at that rate."""
     _validate.choice("arrival", kind, ARRIVALS)
     process = arrival_process(arrival_rate)
     if not isinstance(arrival_rate, ArrivalProcess):
@@ -79,11 +74,6 @@ class _Theory:
     dispersion: NDArray[np.float64]
     arrival: float
     serial: bool
-
-
-def squared_variation(arrival: str, shape: float | None) -> float:
-    """Squared coefficient of variation of the interarrival times of one of `ARRIVALS`."""
-    return float(_named(arrival, 1.0, shape).index_of_dispersion)
 
 
 def _theory(stages: _core.Stages, rate: float, serial: bool, square: float) -> _Theory:
@@ -342,7 +332,7 @@ def simulate(
     >>> bool(run.mean.low[0, 2] < run.mean.value[0, 2] < run.mean.high[0, 2])
     True
     """
-    process = _process(arrival_rate, arrival, arrival_shape)
+    process = process_of(arrival_rate, arrival, arrival_shape)
     limit = _validate.real("deadlines", deadlines, 0, infinite=True, unit="s")
     jobs, replications = _validate.whole("jobs", jobs, 1), _validate.whole("replications", replications, 1)
     _validate.choice("service", service, ("tandem", "serial"))

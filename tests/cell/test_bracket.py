@@ -116,6 +116,15 @@ def test_classes_at_one_edge():
     assert bracket.method[0] == "pipeline / pipeline"
 
 
+def test_other_arrivals_have_what_holds_for_all():
+    chain = ei.Pipeline([ei.Constant(0.1, "gpu"), ei.Constant(0.2, "c")])
+    for count in (1, 5):
+        cell = ei.Cell(ei.Terminals(count, ei.model.Gamma(1.5, 4.0), chain, edge="gpu"), ei.EdgeNode())
+        bracket = ei.cell_bracket(cell, [0.2, 0.5])
+        assert bracket.lower == pytest.approx([1, 0], abs=1e-8) and list(bracket.upper) == [1, 1]
+        assert bracket.method[1] == "alone / trivial"
+
+
 def test_refusals_and_ends():
     cell = ei.Cell(ei.Terminals(4, 1.0, SPLIT, edge="prior"), ei.EdgeNode())
     assert ei.cell_bracket(cell, [1.0, np.inf]).method[0] == "unstable / unstable"

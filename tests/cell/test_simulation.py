@@ -13,11 +13,23 @@ import numpy as np
 import pytest
 
 import edgeinfer as ei
+from edgeinfer import model
 from edgeinfer.cell import Band, Batching, Cell, EdgeNode, Terminals, loads, simulate_cell
 
 EXPONENTIAL = ei.Pipeline([ei.Exponential(0.5, "gpu")])
 CONSTANT = ei.Pipeline([ei.Constant(0.5, "gpu")])
 LINK = ei.RayleighLink.from_snr(2.0, 10e6, 0.01)
+#: Two requests a second each.
+PROCESSES = {
+    "poisson": model.Poisson(2.0),
+    "periodic": model.Periodic(0.5),
+    "erlang": model.Erlang(2.0, 3),
+    "hyperexponential": model.Hyperexponential(2.0, 4.0),
+    "gamma": model.Gamma(2.0, burstiness=3.0),
+    "modulated": model.MarkovModulated([1.0, 4.0], [[-1.0, 1.0], [2.0, -2.0]]),
+    "batch": model.Batch(model.Erlang(1.0, 2), [0.5, 0.0, 0.5]),
+    "recorded": model.Recorded(np.cumsum([0.0, 0.1, 0.1, 1.3, 0.5, 0.0, 0.6, 0.9])),
+}
 WAY = ei.Pipeline([ei.Transfer(1e6, LINK, "up"), ei.Constant(0.05, "gpu"), ei.Transfer(2e6, LINK, "down")])
 
 
@@ -147,14 +159,49 @@ def test_a_band_keeps_the_fading_of_its_links():
 def test_one_terminal_with_other_arrivals_and_six_stages():
     stages = [ei.Constant(0.1, "a"), ei.Exponential(0.2, "b"), ei.Constant(0.25, "gpu"), ei.Exponential(0.1, "c")]
     chain = ei.Pipeline([*stages, ei.Measured([0.1, 0.3], "d"), ei.Constant(0.2, "e")])
-    for arrival, shape in (("deterministic", None), ("erlang", 3), ("hyperexponential", 4.0)):
-        kinds = Terminals(1, 2.0, chain, edge="gpu", arrival=arrival, arrival_shape=shape)
-        answer = run(Cell(kinds, EdgeNode()), [1.5])["terminals"]
-        other = ei.simulate(
-            chain, 2.0, 1.5, jobs=30_000, arrival=arrival, arrival_shape=shape, rng=2, threads=1, confidence=0.999
-        )
-        assert (answer.mean.low[:-1] <= other.mean.high).all() and (other.mean.low <= answer.mean.high[:-1]).all()
-        assert (answer.violation.low[0, :-1] <= other.violation.high).all()
+    for name, process in PROCESSES.items():
+        answer = run(Cell(Terminals(1, process, chain, edge="gpu"), EdgeNode()), [1.5])["terminals"]
+        other = ei.simulate(chain, process, 1.5, jobs=30_000, rng=2, threads=1, confidence=0.999)
+        assert (answer.mean.low[:-1] <= other.mean.high).all(), name
+        assert (other.mean.low <= answer.mean.high[:-1]).all(), name
+        assert (answer.violation.low[0, :-1] <= other.violation.high).all(), name
+        assert (other.violation.low <= answer.violation.high[0, :-1]).all(), name
+
+
+def test_arrivals_by_name_are_the_processes():
+    for options, process in (
+        ({"arrival": "deterministic"}, model.Periodic(1 / 0.2)),
+        ({"arrival": "erlang", "arrival_shape": 3}, model.Erlang(0.2, 3)),
+        ({"arrival": "hyperexponential"}, model.Hyperexponential(0.2, 4.0)),
+    ):
+        named = Terminals(5, 0.2, CONSTANT, edge="gpu", **options)
+        same = Terminals(5, process, CONSTANT, edge="gpu")
+        answers = [run(Cell(each, EdgeNode()), jobs=500) for each in (named, same)]
+        assert np.array_equal(*(answer["terminals"].mean.value for answer in answers))
+    with pytest.raises(ValueError, match="arrival = 'gamma': must be one of"):
+        Terminals(5, 0.2, CONSTANT, edge="gpu", arrival="gamma")
+    with pytest.raises(ValueError, match="arrival = 'erlang', arrival_shape = None: must be left out"):
+        Terminals(5, model.Poisson(0.2), CONSTANT, edge="gpu", arrival="erlang")
+    with pytest.raises(ValueError, match=r"arrival_rate = Poisson\(..\) of shape \(2,\): must be one process"):
+        Terminals(5, model.Poisson([0.2, 0.3]), CONSTANT, edge="gpu")
+
+
+def test_batches_of_arrivals_wait_for_each_other():
+    """M^X/D/1 of pairs: those ahead in the queue, and half of a request's own pair."""
+    cell = Cell(Terminals(8, model.Batch(model.Poisson(0.7 / 8), 2), CONSTANT, edge="gpu"), EdgeNode())
+    assert loads(cell)["edge"] == pytest.approx(0.7)
+    assert holds(run(cell)["terminals"].stage_waiting, (1.4 * 0.25 / 2 + 0.25) / 0.3, 0)
+
+
+def test_arrivals_are_stationary_from_the_start():
+    """Without a warm-up, as many come in the first eighth of a second as ever; dispersions are at most 4 for a while.
+
+    Off by more than 4.5 standard deviations with probability 7e-6.
+    """
+    for name, process in PROCESSES.items():
+        cell = Cell(Terminals(2_000, process, ei.Pipeline([ei.Constant(0.0, "a")])))
+        answer = simulate_cell(cell, jobs=500, replications=40, rng=3, threads=1, warmup=0.0)
+        assert abs(float(answer["terminals"].throughput.value) / 4_000 - 1) < 4.5 * np.sqrt(4 / 20_000), name
 
 
 def test_a_shared_band_carries_what_it_must():
@@ -202,7 +249,7 @@ def test_batches_serve_more_than_one_by_one_could():
 def test_waiting_for_full_batches():
     """Held back without end, a batch is full: its last request waits for the server alone."""
     wait = Cell(kind(CONSTANT, 10, 10.0), EdgeNode(batch=Batching(4, wait=1e6, fixed=0.0, each=0.01)))
-    answer = run(wait)
+    answer = run(wait, warmup=100.0)
     assert float(answer.edges[0].batch_size.value) == 4
     # At low load the wait is that for the others: 3, 2, 1 and 0 interarrival times.
     assert abs(float(answer["terminals"].stage_waiting.value[0]) - 0.15) < 0.005
