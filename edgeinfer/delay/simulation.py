@@ -286,7 +286,7 @@ def simulate(
         with balanced means (4 by default).
     link : {"table", "slots", "wall_clock"}
         Transfer times from their tabulated exact law; slot by slot, each transfer from a fresh slot on; or
-        slot by slot on one wall-clock grid of slots. A `MarkovLink` is always followed on the wall clock.
+        slot by slot on one wall-clock grid of slots. A `MarkovLink` or `TraceLink` is always on the wall clock.
     warmup : int, optional
         Jobs left out at the start of a replication; by default 20 / (1 - sqrt(load))^2, 20 relaxation times, and more
         where a channel's memory makes the services uneven.

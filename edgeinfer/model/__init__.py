@@ -29,6 +29,7 @@ from edgeinfer.model.pipelines import (
     edge_only,
     split,
 )
+from edgeinfer.model.traces import TraceLink
 
 __all__ = [
     "ArrivalProcess",
@@ -56,6 +57,7 @@ __all__ = [
     "RayleighLink",
     "Recorded",
     "Rician",
+    "TraceLink",
     "Transfer",
     "TransferMixture",
     "TransferTime",

@@ -12,12 +12,13 @@ from edgeinfer.model.channels import ConstantLink, MarkovLink
 from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
+from edgeinfer.model.traces import TraceLink
 
 #: A stage with a service law as the core takes it, and the delay behind it, s, where there is one.
 CoreStage = tuple[str, Any] | tuple[str, Any, float]
 
 #: What a transfer may go over.
-Link = FadingLink | ConstantLink | MarkovLink
+Link = FadingLink | ConstantLink | MarkovLink | TraceLink
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ class Transfer(_validate.Value):
     ----------
     bits : (...,) array_like, bit
         > 0.
-    link : FadingLink, ConstantLink or MarkovLink
+    link : FadingLink, ConstantLink, MarkovLink or TraceLink
         What its `latency` adds behind the service holds up nobody else.
     name : str
     """
@@ -114,7 +115,7 @@ class Transfer(_validate.Value):
 
     def __post_init__(self) -> None:
         if not isinstance(self.link, Link):
-            raise ValueError(f"link = {self.link!r}: must be a FadingLink, ConstantLink or MarkovLink")
+            raise ValueError(f"link = {self.link!r}: must be a FadingLink, ConstantLink, MarkovLink or TraceLink")
         object.__setattr__(self, "bits", _validate.positive("bits", self.bits, "bit"))
         _validate.broadcast_shapes(bits=np.shape(self.bits), link=self.link.shape)
 
@@ -126,7 +127,7 @@ class Transfer(_validate.Value):
     @property
     def dependent(self) -> bool:
         """Whether transfers that follow each other depend on each other."""
-        return isinstance(self.link, MarkovLink)
+        return isinstance(self.link, MarkovLink | TraceLink)
 
     @property
     def propagation(self) -> Any:

@@ -1,0 +1,238 @@
+"""Links whose rate was recorded."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgeinfer import _random, _validate
+from edgeinfer.model.mixtures import Floats, TransferMixture
+
+#: Bits of a delivery opportunity in Mahimahi's traces.
+PACKET = 8 * 1500
+
+
+@dataclass(frozen=True, eq=False)
+class TraceLink(_validate.Value):
+    """A link that plays recorded rates slot after slot, and begins again at their end.
+
+    Nothing but where a replication of `simulate` begins is random: at a place of its own, anywhere in the record, or at
+    `offset`. What is proved for independent services refuses such a link by name.
+
+    Parameters
+    ----------
+    rates : (n,) array_like, bit/s
+        Rate in each slot, >= 0, at least one > 0.
+    slot : float, s
+        > 0.
+    offset : float, s, optional
+        Place in the record at which every replication begins, >= 0; by default a random one for each.
+
+    Raises
+    ------
+    ValueError
+        For values outside their range.
+
+    Examples
+    --------
+    >>> link = TraceLink([8e6, 0.0, 4e6], slot=0.1)
+    >>> round(link.duration, 3), link.mean_rate()
+    (0.3, 4000000.0)
+    >>> round(link.transfer(4e5).mean(), 4)
+    0.1125
+    """
+
+    rates: Any
+    slot: float
+    offset: Any = None
+
+    def __post_init__(self) -> None:
+        rates = np.atleast_1d(np.asarray(_validate.real("rates", self.rates, 0, unit="bit/s")))
+        if rates.ndim != 1 or not rates.any():
+            raise ValueError(f"rates of shape {rates.shape}: must be one-dimensional, one at least > 0")
+        rates.flags.writeable = False
+        object.__setattr__(self, "rates", rates)
+        object.__setattr__(self, "slot", _validate.scalar("slot", self.slot, 0, low_open=True, unit="s"))
+        if self.offset is not None:
+            object.__setattr__(self, "offset", _validate.scalar("offset", self.offset, 0, unit="s"))
+
+    @classmethod
+    def from_mahimahi(cls, path: str | PathLike[str], slot: float = 0.001, offset: float | None = None) -> Self:
+        """Read a trace of Mahimahi's `mm-link`: each line the millisecond at which a packet of 1500 bytes may leave.
+
+        An opportunity at t ms counts for the slot that t ends or lies in; what a slot carries flows evenly. The record
+        lasts until its last line, as in Mahimahi.
+
+        Parameters
+        ----------
+        path : path-like
+        slot : float, s
+            Whole milliseconds; the last slot is filled up without further opportunities.
+        offset : float, s, optional
+
+        Raises
+        ------
+        ValueError
+            For a line that holds no whole number >= the one before, naming it, and a file without a time > 0.
+        """
+        width = _validate.scalar("slot", slot, 0, low_open=True, unit="s") * 1e3
+        if round(width) < 1 or abs(width - round(width)) > 1e-9 * width:
+            raise ValueError(f"slot = {slot:g}: must be whole milliseconds")
+        times: list[int] = []
+        with open(path, encoding="ascii", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.strip()
+                if not text:
+                    continue
+                if not text.isdigit() or int(text) < (times[-1] if times else 0):
+                    raise ValueError(
+                        f"{path}, line {number}: {text[:40]!r}: must be a whole number of ms, >= the one before"
+                    )
+                times.append(int(text))
+        if not times or times[-1] == 0:
+            raise ValueError(f"{path}: must have a line > 0")
+        place = np.maximum(np.array(times) - 1, 0) // round(width)
+        return cls(np.bincount(place) * PACKET / (round(width) / 1e3), round(width) / 1e3, offset)
+
+    @classmethod
+    def from_csv(
+        cls, path: str | PathLike[str], column: str, slot: float, unit: float = 1.0, offset: float | None = None
+    ) -> Self:
+        """Read rates from a column of a CSV file with a header line, one row a slot.
+
+        Parameters
+        ----------
+        path : path-like
+        column : str
+            Its name in the header line.
+        slot : float, s
+            Time from a row to the next.
+        unit : float, bit/s
+            What one is in the file: 1e6 for Mbit/s. > 0.
+        offset : float, s, optional
+
+        Raises
+        ------
+        ValueError
+            For a column that is not there, or a line that holds no number >= 0, naming it.
+        """
+        unit = _validate.scalar("unit", unit, 0, low_open=True, unit="bit/s")
+        rates = []
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if column not in (rows.fieldnames or ()):
+                raise ValueError(f"column = {column!r}: must be one of {list(rows.fieldnames or ())} in {path}")
+            for row in rows:
+                try:
+                    rate = float(row[column])
+                except (TypeError, ValueError):
+                    rate = np.nan
+                if not 0 <= rate < np.inf:
+                    raise ValueError(f"{path}, line {rows.line_num}: {column} = {row[column]!r}: must be a number >= 0")
+                rates.append(rate)
+        if not rates:
+            raise ValueError(f"{path}: must have a line behind its header")
+        return cls(np.array(rates) * unit, slot, offset)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Always ()."""
+        return ()
+
+    @property
+    def latency(self) -> float:
+        """Always 0."""
+        return 0.0
+
+    @property
+    def duration(self) -> float:
+        """How long the record is, s."""
+        return float(self.rates.size * self.slot)
+
+    def mean_rate(self) -> float:
+        """Mean rate of the record, bit/s."""
+        return float(self.rates.mean())
+
+    def spread(self) -> float:
+        """Variance of the bits that a time carries, over that time, bit^2/s: the largest up to half the record.
+
+        Examples
+        --------
+        >>> round(TraceLink([1.0, 3.0, 1.0, 3.0], 0.5).spread(), 6)
+        0.5
+        """
+        rates: Floats = self.rates
+        count, best, length = rates.size, 0.0, 1
+        sums = np.concatenate([[0.0], np.cumsum(np.concatenate([rates, rates]) - rates.mean())])
+        while length <= max(count // 2, 1):
+            part = sums[length : count + length] - sums[:count]
+            best = max(best, float((part**2).mean()) / length * self.slot)
+            length *= 2
+        return best
+
+    def path(self, rng: Any = None) -> Iterator[float]:
+        """Rates of the slots from the offset's, or a random one, on, bit/s, without an end."""
+        count = self.rates.size
+        if self.offset is None:
+            at = int(np.random.default_rng(_random.seed_sequence(rng)).integers(count))
+        else:
+            at = int(self.offset / self.slot) % count
+        while True:
+            yield float(self.rates[at])
+            at = (at + 1) % count
+
+    def transfer(self, bits: ArrayLike) -> TransferMixture:
+        """Law of the time that `bits` take from a time on that is anywhere in the record, evenly; exact.
+
+        Parameters
+        ----------
+        bits : (...,) array_like, bit
+            > 0.
+        """
+        array = np.asarray(_validate.positive("bits", bits, "bit"))
+        return TransferMixture([_parts(self, float(one)) for one in array.ravel()], array.shape)
+
+    def core_stages(self, bits: ArrayLike) -> list[tuple[str, Any] | tuple[str, Any, float]]:
+        """The service of `bits` as the core takes it, one for each element."""
+        offset = np.nan if self.offset is None else self.offset
+        rest = (self.rates, None, None, self.slot, offset, self.mean_rate(), self.spread())
+        return [("channel", (float(one), *rest)) for one in np.ravel(_validate.positive("bits", bits, "bit"))]
+
+
+@lru_cache(maxsize=64)
+def _parts(link: TraceLink, bits: float) -> tuple[Floats, Floats, Floats]:
+    """Intervals of the time, and their shares of the record.
+
+    Between the starts at which a slot begins, and those for which a slot ends with the last bit, the time is linear in
+    the start.
+    """
+    count, slot, rates = link.rates.size, link.slot, link.rates
+    twice = np.concatenate([rates, rates])
+    done = np.concatenate([[0.0], np.cumsum(twice) * slot])
+    total, ends = done[count], np.arange(2 * count + 1) * slot
+    whole = max(np.ceil(bits / total * (1 - 1e-13)) - 1, 0.0)
+    rest = bits - whole * total
+    level = np.mod(done[:count] - rest, total)
+    at = np.minimum(np.searchsorted(done[: count + 1], level, side="right") - 1, count - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = np.clip(np.where(rates[at] > 0, (level - done[at]) / rates[at], 0.0), 0.0, slot)
+    starts = np.unique(np.concatenate([ends[: count + 1], ends[at] + inside]))
+    starts = starts[np.append(np.diff(starts) > 1e-12 * slot, True)]
+    starts[0] = 0.0
+    first, last = starts[:-1], starts[1:]
+    middle = (first + last) / 2
+    begin = np.minimum((middle / slot).astype(int), count - 1)
+    target = done[begin] + rates[begin] * (middle - ends[begin]) + rest
+    # The earliest slot that reaches it, give or take rounding, which must not wait for the next that carries anything.
+    end = np.clip(np.searchsorted(done, target - 1e-12 * total) - 1, 0, 2 * count - 1)
+    times = []
+    for start in (first, last):
+        left = done[begin] + rates[begin] * (start - ends[begin]) + rest - done[end]
+        times.append(ends[end] + np.clip(left / twice[end], 0.0, slot) - start + whole * link.duration)
+    low, high = np.maximum(np.minimum(*times), 0.0), np.maximum(*times)
+    return low, high, (last - first) / link.duration
