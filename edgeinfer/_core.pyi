@@ -10,6 +10,8 @@ Floats: TypeAlias = NDArray[np.float64]
 #: (bits, rates, start or None, jumps or None, slot, offset, mean rate, spread)) of csrc/edgeinfer/channel.h, which only
 #: `simulate` and `service_moments` take; with a third item the delay in seconds behind the stage, which keeps no server
 Stage: TypeAlias = tuple[str, Any] | tuple[str, Any, float]
+#: kind and parameters, as `edgeinfer.model.arrivals` gives them
+Arrival: TypeAlias = tuple[str, tuple[Any, ...]]
 
 class Stages:
     """A pipeline's stages, converted once: stands where a list of `Stage` may stand.
@@ -65,21 +67,29 @@ def sample_service(
     stage: Stage, count: int, link: Literal["table", "slots"], entropy: NDArray[np.uint64], /
 ) -> Floats: ...
 def violation_bound(
-    stages: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, method: str, slot: float, /
+    stages: Stages | list[Stage],
+    arrival_rate: Floats,
+    deadline: Floats,
+    method: str,
+    slot: float,
+    arrival: Arrival = ...,
+    /,
 ) -> tuple[Floats, Floats]:
-    """(log bound, theta) elementwise over two 1-d arrays of one length; 0 where no log bound below 0 is."""
+    """`arrival` has the shape of the arrivals, whatever its rate; Poisson by default.
+
+    (log bound, theta) elementwise over two 1-d arrays of one length; 0 where no log bound below 0 is."""
 
 #: Names of the formulas that `violation_bracket` indexes.
 BRACKET_METHODS: tuple[str, ...]
 
 def violation_bracket(
-    stages: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, arrival: str = "poisson", /
+    stages: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, arrival: Arrival = ..., /
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
     """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length."""
 
 def simulate(
     stages: Stages | list[Stage],
-    arrival: tuple[str, tuple[Any, ...]],
+    arrival: Arrival,
     deadlines: Floats,
     jobs: int,
     warmup: int,
@@ -118,7 +128,7 @@ def simulate_cell(
 
 def rare_violation(
     stages: Stages | list[Stage],
-    arrival_rate: float,
+    arrival: Arrival,
     deadline: float,
     relative_error: float,
     max_replications: float,

@@ -190,6 +190,70 @@ static void draw_batch(const ei_arrival *self, ei_arrival_state *state, ei_rng *
     }
 }
 
+double ei_arrival_rate(const ei_arrival *self) {
+    return self->kind == EI_ARRIVAL_HYPEREXPONENTIAL ? 1 / ei_arrival_mean(self) : self->parameter[0];
+}
+
+ei_arrival ei_arrival_at_rate(const ei_arrival *self, double rate) {
+    ei_arrival scaled = *self;
+    if (self->kind == EI_ARRIVAL_HYPEREXPONENTIAL) {
+        double speed = rate * ei_arrival_mean(self);
+        scaled.parameter[1] *= speed;
+        scaled.parameter[2] *= speed;
+    } else {
+        scaled.parameter[0] = rate;
+    }
+    return scaled;
+}
+
+/* Shape of the gamma law that an interarrival time has, infinite for periodic ones. */
+static double gamma_shape(const ei_arrival *self) {
+    switch (self->kind) {
+    case EI_ARRIVAL_DETERMINISTIC:
+        return INFINITY;
+    case EI_ARRIVAL_ERLANG:
+        return self->parameter[1];
+    case EI_ARRIVAL_GAMMA:
+        return 1 / self->parameter[1];
+    default:
+        return 1;
+    }
+}
+
+double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope) {
+    const double *p = self->parameter, shape = gamma_shape(self);
+    if (self->kind == EI_ARRIVAL_HYPEREXPONENTIAL) {
+        /* 1 - E e^{-theta t}, which keeps small exponents accurate. */
+        double left[2] = {theta / (p[1] + theta), theta / (p[2] + theta)};
+        double lost = p[0] * left[0] + (1 - p[0]) * left[1];
+        double one = p[0] * (1 - left[0]), other = (1 - p[0]) * (1 - left[1]);
+        *slope = (one / (p[1] + theta) + other / (p[2] + theta)) / (one + other);
+        return -log1p(-lost);
+    }
+    if (isinf(shape)) {
+        *slope = 1 / p[0];
+        return theta / p[0];
+    }
+    *slope = 1 / (p[0] + theta / shape);
+    return shape * log1p(theta / (p[0] * shape));
+}
+
+double ei_arrival_draw_tilted(const ei_arrival *self, double theta, ei_rng *rng) {
+    const double *p = self->parameter, shape = gamma_shape(self);
+    ei_arrival tilted = *self;
+    if (self->kind == EI_ARRIVAL_POISSON)
+        return ei_rng_exponential(rng) / (p[0] + theta);
+    if (self->kind == EI_ARRIVAL_HYPEREXPONENTIAL) {
+        double one = p[0] * p[1] / (p[1] + theta), other = (1 - p[0]) * p[2] / (p[2] + theta);
+        tilted.parameter[0] = one / (one + other);
+        tilted.parameter[1] += theta;
+        tilted.parameter[2] += theta;
+    } else if (isfinite(shape)) {
+        tilted.parameter[0] += theta / shape;
+    }
+    return ei_arrival_draw(&tilted, rng);
+}
+
 double ei_arrival_next(const ei_arrival *self, ei_arrival_state *state, ei_rng *rng) {
     double time;
     if (state->waiting > 0) {

@@ -41,6 +41,15 @@ double ei_arrival_mean(const ei_arrival *self);
 /* Whether interarrival times are independent and of one law. */
 int ei_arrival_is_renewal(const ei_arrival *self);
 
+/* Of renewal processes; at_rate: the same process sped up or slowed down to a mean rate > 0, 1/s. */
+double ei_arrival_rate(const ei_arrival *self); /* mean, 1/s */
+ei_arrival ei_arrival_at_rate(const ei_arrival *self, double rate);
+/* -log E e^{-theta t} of an interarrival time t, theta >= 0 1/s, and its derivative, the mean of t (s) under
+ * the tilt e^{-theta t}. Concave in theta. */
+double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope);
+/* An interarrival time drawn under that tilt, s. */
+double ei_arrival_draw_tilted(const ei_arrival *self, double theta, ei_rng *rng);
+
 /* In the stationary phase, or at any interval of the record. Renewal processes draw nothing. */
 ei_arrival_state ei_arrival_start(const ei_arrival *self, ei_rng *rng);
 /* The longest recorded interval, s; 0 without a record. */

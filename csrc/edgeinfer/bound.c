@@ -7,13 +7,14 @@
 
 enum { SEARCH_STEPS = 32 };
 
+static const double FURTHEST = 1e9;   /* exponent times deadline that is tried */
 static const double ROUNDING = 1e-15; /* of 1 - e^kappa, which counts at loads near one */
 
 /* Derivative of the logarithm of the bound at theta, and with value the logarithm itself; +inf outside the
  * region of convergence. Exact with value, from the tables without. */
-static int evaluate(const ei_groups *list, double arrival_rate, double deadline, size_t skip, double theta,
-                    double *derivative, double *value) {
-    const double arrivals = log1p(theta / arrival_rate), arrivals_slope = 1 / (arrival_rate + theta);
+static int evaluate(const ei_groups *list, const ei_arrival *arrival, double deadline, size_t skip,
+                    double theta, double *derivative, double *value) {
+    double arrivals_slope, arrivals = ei_arrival_exponent(arrival, theta, &arrivals_slope);
     double sum = -theta * deadline;
     *derivative = -deadline;
     for (size_t k = 0; k < list->count; k++) {
@@ -44,7 +45,7 @@ static int evaluate(const ei_groups *list, double arrival_rate, double deadline,
 
 /* Any theta gives a bound: the minimum is flat, or at the end of the interval, and bisection is near enough.
  */
-static int least_by_jobs(const ei_groups *list, double arrival_rate, double deadline, size_t skip,
+static int least_by_jobs(const ei_groups *list, const ei_arrival *arrival, double deadline, size_t skip,
                          double limit, double *log_bound, double *theta) {
     double low = 0, high = limit, slope, value;
     int status;
@@ -55,16 +56,25 @@ static int least_by_jobs(const ei_groups *list, double arrival_rate, double dead
         *log_bound = -INFINITY;
         return EI_OK;
     }
+    /* Services that never exceed a period have no root. */
+    high = fmin(high, FURTHEST / deadline);
+    for (int halving = 0; limit > high && halving < 64; halving++) {
+        if ((status = evaluate(list, arrival, deadline, skip, high / 2, &slope, NULL)) != EI_OK)
+            return status;
+        if (slope < 0)
+            break;
+        high /= 2;
+    }
     for (int step = 0; step < SEARCH_STEPS; step++) {
         double middle = low + (high - low) / 2;
-        if ((status = evaluate(list, arrival_rate, deadline, skip, middle, &slope, NULL)) != EI_OK)
+        if ((status = evaluate(list, arrival, deadline, skip, middle, &slope, NULL)) != EI_OK)
             return status;
         if (slope < 0)
             low = middle;
         else
             high = middle;
     }
-    if ((status = evaluate(list, arrival_rate, deadline, skip, low, &slope, &value)) != EI_OK)
+    if ((status = evaluate(list, arrival, deadline, skip, low, &slope, &value)) != EI_OK)
         return status;
     if (value < 0) {
         *log_bound = value;
@@ -73,18 +83,22 @@ static int least_by_jobs(const ei_groups *list, double arrival_rate, double dead
     return EI_OK;
 }
 
-static int by_jobs(ei_groups *list, int lundberg, size_t count, const double *arrival_rate,
-                   const double *deadline, double *log_bound, double *theta, ei_monitor monitor) {
+static int by_jobs(ei_groups *list, int lundberg, const ei_arrival *shape, size_t count,
+                   const double *arrival_rate, const double *deadline, double *log_bound, double *theta,
+                   ei_monitor monitor) {
     int status = EI_OK;
     double limit = 0;
+    ei_arrival arrival = *shape;
     for (size_t k = 0; k < list->count; k++)
         if ((status = ei_group_tabulate(&list->groups[k])) != EI_OK)
             return status;
     for (size_t i = 0; i < count; i++) {
-        if (i == 0 || arrival_rate[i] != arrival_rate[i - 1])
-            status = ei_groups_decay_rate(list, arrival_rate[i], &limit);
+        if (i == 0 || arrival_rate[i] != arrival_rate[i - 1]) {
+            arrival = ei_arrival_at_rate(shape, arrival_rate[i]);
+            status = ei_groups_decay_rate(list, &arrival, &limit);
+        }
         if (status == EI_OK)
-            status = least_by_jobs(list, arrival_rate[i], deadline[i], lundberg ? 0 : list->count, limit,
+            status = least_by_jobs(list, &arrival, deadline[i], lundberg ? 0 : list->count, limit,
                                    &log_bound[i], &theta[i]);
         if (status != EI_OK)
             return status;
@@ -94,14 +108,19 @@ static int by_jobs(ei_groups *list, int lundberg, size_t count, const double *ar
     return EI_OK;
 }
 
-int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_method method, double slot,
-                       size_t count, const double *arrival_rate, const double *deadline, double *log_bound,
-                       double *theta, ei_monitor monitor) {
+int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_method method,
+                       const ei_arrival *arrival, double slot, size_t count, const double *arrival_rate,
+                       const double *deadline, double *log_bound, double *theta, ei_monitor monitor) {
     int status = EI_OK;
     ei_groups list = {NULL, 0};
+    const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
+    int by_moments = method == EI_BOUND_UNION || method == EI_BOUND_LUNDBERG;
+    if (arrival == NULL)
+        arrival = &poisson;
     if (stage_count == 0)
         return EI_ERR_EMPTY;
-    if (!(slot > 0) || !isfinite(slot))
+    if (!(slot > 0) || !isfinite(slot) || !(ei_arrival_mean(arrival) > 0) ||
+        !ei_arrival_is_renewal(arrival) || (!by_moments && arrival->kind != EI_ARRIVAL_POISSON))
         return EI_ERR_DOMAIN;
     for (size_t k = 0; k < stage_count; k++)
         if ((status = ei_service_verify_independent(&stages[k])) != EI_OK)
@@ -111,9 +130,9 @@ int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_me
             return EI_ERR_DOMAIN;
     if ((status = ei_groups_init(&list, stages, stage_count)) != EI_OK)
         goto out;
-    if (method == EI_BOUND_UNION || method == EI_BOUND_LUNDBERG)
-        status = by_jobs(&list, method == EI_BOUND_LUNDBERG, count, arrival_rate, deadline, log_bound, theta,
-                         monitor);
+    if (by_moments)
+        status = by_jobs(&list, method == EI_BOUND_LUNDBERG, arrival, count, arrival_rate, deadline,
+                         log_bound, theta, monitor);
     else
         status = ei_slotted_bound(&list, method == EI_BOUND_PRINTED, slot, count, arrival_rate, deadline,
                                   log_bound, theta, monitor);
@@ -122,11 +141,11 @@ out:
     return status;
 }
 
-int ei_decay_rate(const ei_service *stages, size_t stage_count, double arrival_rate, double *value) {
+int ei_decay_rate(const ei_service *stages, size_t stage_count, const ei_arrival *arrival, double *value) {
     ei_groups list = {NULL, 0};
     int status = ei_groups_init(&list, stages, stage_count);
     if (status == EI_OK)
-        status = ei_groups_decay_rate(&list, arrival_rate, value);
+        status = ei_groups_decay_rate(&list, arrival, value);
     ei_groups_free(&list);
     return status;
 }

@@ -1,7 +1,7 @@
-/* Upper bounds on the violation probability P(W > T) of a tandem of FIFO stages with Poisson arrivals, by
+/* Upper bounds on the violation probability P(W > T) of a tandem of FIFO stages with renewal arrivals, by
  * moment generating functions. All in the log domain, so that 1e-300 and below keep their accuracy; 0 where
- * no bound below one exists. kappa_k(theta) = log(M_k(theta) lambda / (lambda + theta)), M_k the MGF of stage
- * k's service time.
+ * no bound below one exists. kappa_k(theta) = log(M_k(theta) E e^{-theta t}), M_k the MGF of stage k's
+ * service time and t an interarrival time: E e^{-theta t} = lambda / (lambda + theta) for Poisson arrivals.
  *
  * Adjacent deterministic stages d, e are one stage first: (d + e) once and max(d, e) for every further job,
  * exactly. Deterministic stages with a random one between are not: with two jobs that arrive together, d X d
@@ -12,37 +12,39 @@
  * kappa_k), so P(W > T) <= inf e^{-theta T} prod_k M_k / (1 - e^{kappa_k}). lundberg: the first stage's part
  * of a path is its far end; with the rest of the path fixed it is a random walk whose exponential is a
  * supermartingale where kappa_1 <= 0, so Doob's maximal inequality bounds its supremum by its first term: the
- * factor 1 / (1 - e^{kappa_1}) goes, and theta may reach the root of kappa_1, Lundberg's exponent. corrected:
- * equations (6)-(10) of the paper on the slot grid, for deterministic stages and at most one random one. A
- * stage of time d has S(tau) >= floor(tau / d); for services of MGF M started afresh, E e^{-theta S(tau)} <=
- * min(1, e^{theta - eta tau}) where M(eta) = e^theta (Wald). (The paper's fluid link, E[e^{-theta R slot /
- * J}]^tau, lets transfers share a slot, and can be faster than transfers that start with a slot of their
- * own.) A violation means A - S >= 1 for integers, and an interval without arrivals violates nothing, so the
- * sum starts at tau = 1; T is a slot shorter, since arrivals count at the slot's end. printed: (7)-(12) to
- * the letter. NOT a bound; kept for the record. */
+ * factor 1 / (1 - e^{kappa_1}) goes, and theta may reach the root of kappa_1, Lundberg's exponent. corrected,
+ * for Poisson arrivals alone: equations (6)-(10) of the paper on the slot grid, for deterministic stages and
+ * at most one random one. A stage of time d has S(tau) >= floor(tau / d); for services of MGF M started
+ * afresh, E e^{-theta S(tau)} <= min(1, e^{theta - eta tau}) where M(eta) = e^theta (Wald). (The paper's
+ * fluid link, E[e^{-theta R slot / J}]^tau, lets transfers share a slot, and can be faster than transfers
+ * that start with a slot of their own.) A violation means A - S >= 1 for integers, and an interval without
+ * arrivals violates nothing, so the sum starts at tau = 1; T is a slot shorter, since arrivals count at the
+ * slot's end. printed: (7)-(12) to the letter. NOT a bound; kept for the record. */
 #ifndef EDGEINFER_BOUND_H
 #define EDGEINFER_BOUND_H
 
 #include <stddef.h>
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
 
 typedef enum { EI_BOUND_UNION, EI_BOUND_LUNDBERG, EI_BOUND_CORRECTED, EI_BOUND_PRINTED } ei_bound_method;
 
-/* Given:    stages[stage_count]; method; arrival_rate[count], 1/s, > 0; deadline[count], s (any sign);
- *           slot, s, > 0: the grid of `corrected` and `printed`
+/* Given:    stages[stage_count]; method; arrival: a renewal process, of which element i has the shape at the
+ * rate arrival_rate[i], NULL for Poisson arrivals, which `corrected` and `printed` need; arrival_rate[count],
+ *           1/s, > 0; deadline[count], s (any sign); slot, s, > 0: the grid of `corrected` and `printed`
  * Returned: log_bound[count] (<= 0), theta[count] that attains it (0 where the bound is 1)
  * Status:   EI_ERR_EMPTY, EI_ERR_DOMAIN (also a pipeline whose shape the method does not take),
  *           EI_ERR_TOO_LARGE, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED */
 EI_WARN_UNUSED int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_method method,
-                                      double slot, size_t count, const double *arrival_rate,
-                                      const double *deadline, double *log_bound, double *theta,
-                                      ei_monitor monitor);
+                                      const ei_arrival *arrival, double slot, size_t count,
+                                      const double *arrival_rate, const double *deadline, double *log_bound,
+                                      double *theta, ei_monitor monitor);
 
 /* The decay rate of P(W > T) that the bounds reach, 1/s: the least root of a kappa_k, or abscissa; 0 where a
  * stage is unstable. */
-EI_WARN_UNUSED int ei_decay_rate(const ei_service *stages, size_t stage_count, double arrival_rate,
+EI_WARN_UNUSED int ei_decay_rate(const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
                                  double *value);
 
 #endif

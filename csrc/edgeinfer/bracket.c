@@ -76,8 +76,8 @@ static int upper_moments(const ei_batch *self, const ei_service *stages, size_t 
         deadlines[i] = isfinite(deadline) ? deadline : 0;
     }
     for (size_t m = 0; m < 2 && status == EI_OK; m++) {
-        status = ei_violation_bound(stages, stage_count, methods[m], 1, self->count, rates, deadlines, bounds,
-                                    theta, self->monitor);
+        status = ei_violation_bound(stages, stage_count, methods[m], &self->arrival, 1, self->count, rates,
+                                    deadlines, bounds, theta, self->monitor);
         for (size_t i = 0; i < self->count && status == EI_OK; i++)
             ei_cut_upper(self, self->index[i],
                          isfinite(self->deadline[self->index[i]]) ? exp(bounds[i]) * (1 + 1e-6) : 0,
@@ -149,11 +149,11 @@ static ei_shape shape_of(const ei_service *stages, size_t stage_count, size_t *r
 }
 
 /* Where the lattices end and the probes lie: at `level` of the decay from the mean latency on. */
-static int place(const ei_service *stages, size_t stage_count, double arrival_rate, double *horizon,
+static int place(const ei_service *stages, size_t stage_count, const ei_arrival *arrival, double *horizon,
                  double probes[EI_PROBES]) {
     static const double levels[EI_PROBES] = {1e-1, 1e-3, 1e-6, 1e-10};
     double mean = 0, decay;
-    int status = ei_decay_rate(stages, stage_count, arrival_rate, &decay);
+    int status = ei_decay_rate(stages, stage_count, arrival, &decay);
     if (status != EI_OK)
         return status;
     for (size_t k = 0; k < stage_count; k++)
@@ -178,6 +178,8 @@ static int compare_keys(const void *left, const void *right) {
 /* The elements of one rate, the probes first. */
 static int bracket_rate(const ei_batch *self, const ei_service *stages, size_t stage_count,
                         size_t random_count) {
+    if (self->arrival.kind != EI_ARRIVAL_POISSON)
+        return upper_moments(self, stages, stage_count);
     if (random_count == 0)
         return exact_waiting(self);
     return random_count == 1 ? bracket_one(self, stages, stage_count)
@@ -205,24 +207,57 @@ static int raise_least(const ei_batch *self, const ei_service *stages, size_t st
     return EI_OK;
 }
 
-int ei_violation_bracket(const ei_service *stages, size_t stage_count, size_t count,
-                         const double *arrival_rate, const double *deadline, double *lower, double *upper,
-                         uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor) {
-    int status = EI_OK;
-    double slowest = 0, *ends = NULL;
-    key *keys = NULL;
-    size_t *index = NULL, random_count, all = count + EI_PROBES;
-    uint8_t *methods = NULL;
+/* One rate's elements and their probes, whose places in the arrays are `count` and after. */
+static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_count, size_t random_count,
+                        size_t *index, double *times, size_t count) {
+    for (size_t i = 0; i < EI_PROBES; i++) {
+        index[i] = count + i;
+        part->lower[count + i] = 0;
+        part->upper[count + i] = 1;
+    }
+    int status = place(stages, stage_count, &part->arrival, &part->horizon, times + count);
+    if (status != EI_OK || (status = bracket_rate(part, stages, stage_count, random_count)) != EI_OK)
+        return status;
+    part->index += EI_PROBES;
+    part->count -= EI_PROBES;
+    return raise_least(part, stages, stage_count);
+}
+
+/* *slowest: the longest mean service, s. */
+static int verify(const ei_service *stages, size_t stage_count, const ei_arrival *arrival, size_t count,
+                  const double *arrival_rate, const double *deadline, double *slowest) {
+    int status;
     if (stage_count == 0)
         return EI_ERR_EMPTY;
+    if (!(ei_arrival_mean(arrival) > 0) || !ei_arrival_is_renewal(arrival))
+        return EI_ERR_DOMAIN;
     for (size_t k = 0; k < stage_count; k++) {
         if ((status = ei_service_verify_independent(&stages[k])) != EI_OK)
             return status;
-        slowest = fmax(slowest, ei_service_mean(&stages[k]));
+        *slowest = fmax(*slowest, ei_service_mean(&stages[k]));
     }
     for (size_t i = 0; i < count; i++)
         if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))
             return EI_ERR_DOMAIN;
+    return EI_OK;
+}
+
+int ei_violation_bracket(const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
+                         size_t count, const double *arrival_rate, const double *deadline, double *lower,
+                         double *upper, uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor) {
+    int status = EI_OK;
+    double slowest = 0, *ends = NULL;
+    key *keys = NULL;
+    size_t *index = NULL, random_count, all = count + EI_PROBES;
+    const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
+    uint8_t *methods = NULL;
+    if (arrival == NULL)
+        arrival = &poisson;
+    if ((status = verify(stages, stage_count, arrival, count, arrival_rate, deadline, &slowest)) != EI_OK)
+        return status;
+    if (arrival->kind == EI_ARRIVAL_DETERMINISTIC)
+        return ei_periodic_bracket(stages, stage_count, count, arrival_rate, deadline, lower, upper,
+                                   lower_method, upper_method, monitor);
     keys = malloc(count * sizeof *keys + 1);
     index = malloc(all * sizeof *index);
     ends = malloc(3 * all * sizeof *ends);
@@ -245,9 +280,17 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, size_t co
     qsort(keys, count, sizeof *keys, compare_keys);
     ei_shape pipeline = shape_of(stages, stage_count, &random_count);
     for (size_t from = 0, to; from < count && status == EI_OK; from = to) {
-        ei_batch part = {
-            &pipeline, keys[from].arrival_rate, 0,      EI_PROBES, index, times, ends, ends + all,
-            methods,   methods + all,           monitor};
+        ei_batch part = {.pipeline = &pipeline,
+                         .arrival_rate = keys[from].arrival_rate,
+                         .arrival = ei_arrival_at_rate(arrival, keys[from].arrival_rate),
+                         .count = EI_PROBES,
+                         .index = index,
+                         .deadline = times,
+                         .lower = ends,
+                         .upper = ends + all,
+                         .lower_method = methods,
+                         .upper_method = methods + all,
+                         .monitor = monitor};
         for (to = from; to < count && keys[to].arrival_rate == part.arrival_rate; to++)
             index[part.count++] = keys[to].index;
         /* Without any work nobody waits; and who never comes to an end is always late. */
@@ -260,17 +303,7 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, size_t co
             }
             continue;
         }
-        for (size_t i = 0; i < EI_PROBES; i++) {
-            index[i] = count + i;
-            ends[count + i] = 0;
-            ends[all + count + i] = 1;
-        }
-        if ((status = place(stages, stage_count, part.arrival_rate, &part.horizon, times + count)) == EI_OK &&
-            (status = bracket_rate(&part, stages, stage_count, random_count)) == EI_OK) {
-            part.index += EI_PROBES;
-            part.count -= EI_PROBES;
-            status = raise_least(&part, stages, stage_count);
-        }
+        status = bracket_part(&part, stages, stage_count, random_count, index, times, count);
     }
     for (size_t i = 0; i < count && status == EI_OK; i++) {
         lower[i] = ends[i];

@@ -71,7 +71,7 @@ static int chain_init(chain *self, const ei_batch *batch, const ei_service *stag
         part *one = &self->parts[k];
         ei_service alone = {.kind = EI_SERVICE_DETERMINISTIC, .time = one->again};
         int status =
-            ei_decay_rate(one->service != NULL ? one->service : &alone, 1, batch->arrival_rate, &one->decay);
+            ei_decay_rate(one->service != NULL ? one->service : &alone, 1, &batch->arrival, &one->decay);
         if (status != EI_OK)
             return status;
     }
@@ -154,8 +154,8 @@ static int bound_tail(const chain *self, size_t k, ei_upper_law *law) {
         delay += self->parts[i].once;
     for (size_t m = 0; m < 2; m++) {
         double rate = self->batch->arrival_rate, deadline = end + delay, value, theta;
-        int status = ei_violation_bound(self->stages, self->parts[k].end, methods[m], 1, 1, &rate, &deadline,
-                                        &value, &theta, self->batch->monitor);
+        int status = ei_violation_bound(self->stages, self->parts[k].end, methods[m], &self->batch->arrival,
+                                        1, 1, &rate, &deadline, &value, &theta, self->batch->monitor);
         if (status != EI_OK)
             return status;
         if (value < best) {
@@ -476,6 +476,7 @@ int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t cou
     }
     for (size_t from = 0, to; from < count && status == EI_OK; from = to) {
         ei_batch batch = {.arrival_rate = arrival_rate[from],
+                          .arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {arrival_rate[from]}},
                           .index = index + from,
                           .deadline = deadline,
                           .lower = lower,

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/lattice.h"
 #include "edgeinfer/queue.h"
 #include "edgeinfer/service.h"
@@ -46,6 +47,7 @@ typedef struct {
 typedef struct {
     const ei_shape *pipeline;
     double arrival_rate, horizon; /* 1/s; s, where lattices may end */
+    ei_arrival arrival;           /* renewal, of that rate */
     size_t count;
     const size_t *index; /* [count], into the caller's arrays */
     const double *deadline;

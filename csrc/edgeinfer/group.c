@@ -78,13 +78,13 @@ int ei_group_quick_log_mgf(const ei_group *self, double theta, double *value, do
 }
 
 /* The root of kappa beyond 0, or the abscissa: theta must stay below. Infinite for no work at all. */
-static int exponent_limit(const ei_group *self, double arrival_rate, double *limit) {
+static int exponent_limit(const ei_group *self, const ei_arrival *arrival, double *limit) {
     double low = 0, value, slope, mean;
     *limit = 0;
     int status = ei_group_log_mgf(self, 0, &value, &mean);
     if (status != EI_OK)
         return status;
-    if (!(arrival_rate * mean < 1))
+    if (!(ei_arrival_rate(arrival) * mean < 1))
         return EI_OK;
     if (mean == 0)
         *limit = INFINITY;
@@ -94,7 +94,7 @@ static int exponent_limit(const ei_group *self, double arrival_rate, double *lim
             high = self->abscissa;
         if ((status = ei_group_log_mgf(self, high, &value, &slope)) != EI_OK)
             return status;
-        if (!(value < log1p(high / arrival_rate)) || high >= self->abscissa)
+        if (!(value < ei_arrival_exponent(arrival, high, &slope)) || high >= self->abscissa)
             break;
         low = high;
         high *= 2;
@@ -103,7 +103,7 @@ static int exponent_limit(const ei_group *self, double arrival_rate, double *lim
         double middle = low + (high - low) / 2;
         if ((status = ei_group_log_mgf(self, middle, &value, &slope)) != EI_OK)
             return status;
-        if (value < log1p(middle / arrival_rate))
+        if (value < ei_arrival_exponent(arrival, middle, &slope))
             low = middle;
         else
             high = middle;
@@ -121,11 +121,11 @@ int ei_group_tabulate(ei_group *self) {
 }
 
 /* The least of the limits of all groups. */
-int ei_groups_decay_rate(const ei_groups *list, double arrival_rate, double *value) {
+int ei_groups_decay_rate(const ei_groups *list, const ei_arrival *arrival, double *value) {
     *value = INFINITY;
     for (size_t k = 0; k < list->count; k++) {
         double limit;
-        int status = exponent_limit(&list->groups[k], arrival_rate, &limit);
+        int status = exponent_limit(&list->groups[k], arrival, &limit);
         if (status != EI_OK)
             return status;
         *value = fmin(*value, limit);

@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
 
@@ -32,7 +33,7 @@ EI_WARN_UNUSED int ei_group_tabulate(ei_group *self);
 EI_WARN_UNUSED int ei_group_quick_log_mgf(const ei_group *self, double theta, double *value, double *slope);
 
 /* The least root of a kappa, or abscissa, of all groups, 1/s: theta must stay below; 0 where one is unstable,
- * infinite without any work. */
-EI_WARN_UNUSED int ei_groups_decay_rate(const ei_groups *self, double arrival_rate, double *value);
+ * infinite without any work. arrival: a renewal process. */
+EI_WARN_UNUSED int ei_groups_decay_rate(const ei_groups *self, const ei_arrival *arrival, double *value);
 
 #endif

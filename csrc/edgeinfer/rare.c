@@ -4,6 +4,7 @@
 #include "edgeinfer/rng.h"
 #include "edgeinfer/tilt.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@ enum {
 static const double LARGEST_SHARE = 0.05; /* of one weight in the sum */
 static const double SKEWNESS_RULE = 100;  /* replications >= this times the skewness squared */
 static const double LOG_UNDERFLOW = -800; /* far below the logarithm of the least double, -744.4 */
+static const double FURTHEST = 600;       /* tilt times deadline of a stage without a root */
+static const double LOG_DROPPED = -30;    /* of what a lost replication may add */
 static const double START = 1e-200;       /* of the density ratio, which may reach e^800 */
 
 /* What a stage does at a gap. */
@@ -29,10 +32,11 @@ typedef struct {
 
 typedef struct {
     ei_tilted_law law;
-    double theta;            /* root of M(theta) lambda / (lambda + theta) = 1, 1/s */
+    double theta;            /* root of M(theta) L(theta) = 1, 1/s */
     double tau;              /* least theta of this stage and those before it, 1/s */
     ei_tilt tilt[LEVELS];    /* tables only of those that the policy uses */
-    double log_rate[LEVELS]; /* log((lambda + sigma) / lambda) */
+    double log_rate[LEVELS]; /* -log L(sigma) */
+    double ahead;            /* log of the product of M_i(tau) of the stages before it */
     double means[LEVELS];    /* sum of tilted means of this stage and those before it, s */
     policy at[GRID + 1];
 } stage;
@@ -40,7 +44,9 @@ typedef struct {
 typedef struct {
     stage *stages;
     size_t count;
-    double arrival_rate, deadline, cells_per_second;
+    const ei_arrival *arrival;
+    double deadline, cells_per_second;
+    int climbs;       /* whether a path climbs on every stage: all have a theta */
     double log_scale; /* of the weights */
     const uint64_t *entropy;
     uint64_t first, end; /* replications of this round */
@@ -88,10 +94,11 @@ static void linear_weights(double rate, double step, double weight[2]) {
 /* value[i] = e^{tau_k y} V_k(y) from entered[i] = e^{tau_{k-1} y} A_{k-1}(y); see rare.h. */
 static void add_stage(const rare_context *context, const stage *self, double tau_before,
                       double *restrict entered, double *restrict value) {
-    const double step = context->deadline / GRID, rate = context->arrival_rate;
-    double slope;
+    const double step = context->deadline / GRID, rate = ei_arrival_rate(context->arrival);
+    double slope, tilted;
     ei_tilted_log_mgf(&self->law, self->theta, &slope);
-    double climb = slope - 1 / (rate + self->theta), fall = 1 / rate - ei_service_mean(self->law.service);
+    ei_arrival_exponent(context->arrival, self->theta, &tilted);
+    double climb = slope - tilted, fall = 1 / rate - ei_service_mean(self->law.service);
     double weight[2], above = 0, decay = exp(-(self->theta - self->tau) * step);
     for (int i = 0; i <= GRID; i++)
         entered[i] *= exp(-(tau_before - self->tau) * step * i);
@@ -117,16 +124,19 @@ static void init_levels(const rare_context *context, stage *self, const stage *b
         double left = tau * pow(least / tau, (double)l / (LEVELS - 2));
         ei_tilt *tilt = &self->tilt[l];
         tilt->tilt = l == 0 ? 0 : l == LEVELS - 1 ? tau : tau - left;
-        self->log_rate[l] = log1p(tilt->tilt / context->arrival_rate);
+        double tilted;
+        self->log_rate[l] = ei_arrival_exponent(context->arrival, tilt->tilt, &tilted);
         tilt->log_mgf = ei_tilted_log_mgf(&self->law, tilt->tilt, &tilt->slope);
         self->means[l] = tilt->slope;
         if (before == NULL)
             continue;
         for (const stage *other = context->stages; other < self; other++) {
             double slope = other->tilt[l].slope;
+            double log_mgf = other->tilt[l].log_mgf;
             if (other->tau != tau)
-                ei_tilted_log_mgf(&other->law, tilt->tilt, &slope);
+                log_mgf = ei_tilted_log_mgf(&other->law, tilt->tilt, &slope);
             self->means[l] += slope;
+            self->ahead += l == LEVELS - 1 ? log_mgf : 0;
         }
     }
 }
@@ -228,10 +238,19 @@ static double serve(const rare_context *self, ei_rng *rng, size_t *hidden, int f
     return 0;
 }
 
+/* Whether paths can add next to nothing any more; see rare.h. */
+static int is_lost(const rare_context *self, const node *nodes) {
+    double density = 0, ahead = 0;
+    for (size_t k = 0; k < self->count; k++) {
+        density += nodes[k].density / START;
+        ahead += exp(self->stages[k].ahead - self->stages[k].tau * (self->deadline - nodes[k].path));
+    }
+    return log(ahead / density) - self->log_scale < LOG_DROPPED;
+}
+
 /* Weight over e^log_scale, or a negative status. */
 static double replicate(const rare_context *self, uint64_t index, node *nodes, uint64_t *jobs,
                         ei_parallel *run) {
-    const double rate = self->arrival_rate;
     size_t hidden = self->count - 1, alive = self->count;
     double density, interval = 0;
     ei_rng rng;
@@ -240,7 +259,9 @@ static double replicate(const rare_context *self, uint64_t index, node *nodes, u
         if (++*jobs % POLL_JOBS == 0 && ei_parallel_stopped(run))
             return EI_ERR_INTERRUPTED;
         const stage *one = &self->stages[hidden];
-        interval = ei_rng_exponential(&rng) / (rate + one->tilt[nodes[hidden].at->stay].tilt);
+        if (!self->climbs && is_lost(self, nodes))
+            return 0;
+        interval = ei_arrival_draw_tilted(self->arrival, one->tilt[nodes[hidden].at->stay].tilt, &rng);
         /* Densities that no longer matter, and that nothing flows into, are left out. */
         while (alive > hidden + 1 && nodes[alive - 1].density < 1e-20 * nodes[hidden].density)
             nodes[--alive].density = 0;
@@ -349,7 +370,7 @@ static int init_stages(rare_context *self, const ei_service *stages, size_t stag
         if (status != EI_OK)
             return status;
         double mean = ei_service_mean(&stages[k]);
-        if (!(self->arrival_rate * mean < 1))
+        if (!(ei_arrival_rate(self->arrival) * mean < 1))
             return EI_ERR_UNSTABLE;
         /* A service that is always 0 changes nothing. */
         if (!(mean > 0))
@@ -357,23 +378,27 @@ static int init_stages(rare_context *self, const ei_service *stages, size_t stag
         stage *one = &self->stages[self->count++];
         if ((status = ei_tilted_law_init(&one->law, &stages[k])) != EI_OK)
             return status;
-        one->theta = ei_tilted_root(&one->law, self->arrival_rate);
+        one->theta = ei_tilted_root(&one->law, self->arrival);
+        if (isinf(one->theta)) {
+            one->theta = FURTHEST / fmax(self->deadline, DBL_MIN);
+            self->climbs = 0;
+        }
     }
     return EI_OK;
 }
 
-int ei_rare_violation(const ei_service *stages, size_t stage_count, double arrival_rate, double deadline,
-                      double relative_error, double max_replications, const uint64_t entropy[4],
-                      size_t threads, ei_rare_result *result, ei_monitor monitor) {
-    rare_context context = {.arrival_rate = arrival_rate, .deadline = deadline, .entropy = entropy};
+int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
+                      double deadline, double relative_error, double max_replications,
+                      const uint64_t entropy[4], size_t threads, ei_rare_result *result, ei_monitor monitor) {
+    rare_context context = {.arrival = arrival, .deadline = deadline, .climbs = 1, .entropy = entropy};
     int status = EI_ERR_EMPTY;
     double least = 0;
     *result = (ei_rare_result){.value = 0};
     if (stage_count == 0)
         goto out;
     status = EI_ERR_DOMAIN;
-    if (!(arrival_rate > 0) || !isfinite(arrival_rate) || !isfinite(deadline) || !(relative_error > 0) ||
-        !(max_replications >= 1))
+    if (!(ei_arrival_mean(arrival) > 0) || !ei_arrival_is_renewal(arrival) || !isfinite(deadline) ||
+        !(relative_error > 0) || !(max_replications >= 1))
         goto out;
     if ((status = init_stages(&context, stages, stage_count)) != EI_OK)
         goto out;

@@ -94,27 +94,28 @@ double ei_tilted_log_mgf(const ei_tilted_law *self, double sigma, double *deriva
     return peak + log(sum);
 }
 
-double ei_tilted_root(const ei_tilted_law *self, double arrival_rate) {
+double ei_tilted_root(const ei_tilted_law *self, const ei_arrival *arrival) {
     const double mean = ei_service_mean(self->service);
     double limit = self->tail > 0    ? self->tail
                    : self->cells > 0 ? INFINITY
                                      : ei_service_abscissa(self->service);
-    if (!(mean > 0))
+    if (!(mean > 0) || (arrival->kind == EI_ARRIVAL_DETERMINISTIC &&
+                        ei_service_sf(self->service, ei_arrival_mean(arrival)) == 0))
         return INFINITY;
-    /* log M(theta) - log1p(theta / lambda) is convex, 0 with a negative slope at 0. */
-    double low = 0, high = fmin(arrival_rate, limit / 2), slope;
-    while (!(ei_tilted_log_mgf(self, high, &slope) > log1p(high / arrival_rate))) {
+    /* log M(theta) + log E e^{-theta t} is convex, 0 with a negative slope at 0. */
+    double low = 0, high = fmin(ei_arrival_rate(arrival), limit / 2), slope, fall;
+    while (!(ei_tilted_log_mgf(self, high, &slope) > ei_arrival_exponent(arrival, high, &fall))) {
         low = high;
         high = fmin(2 * high, high + (limit - high) / 2);
         if (!(high > low) || !(high < 1e300))
             return low;
     }
     for (int i = 0; i < 100 && high - low > 1e-15 * high; i++) {
-        double excess = ei_tilted_log_mgf(self, high, &slope) - log1p(high / arrival_rate);
-        double next = high - excess / (slope - 1 / (arrival_rate + high));
+        double excess = ei_tilted_log_mgf(self, high, &slope) - ei_arrival_exponent(arrival, high, &fall);
+        double next = high - excess / (slope - fall);
         if (!(next > low && next < high) || i % 8 == 7) {
             next = low + (high - low) / 2;
-            if (!(ei_tilted_log_mgf(self, next, &slope) > log1p(next / arrival_rate))) {
+            if (!(ei_tilted_log_mgf(self, next, &slope) > ei_arrival_exponent(arrival, next, &fall))) {
                 low = next;
                 continue;
             }

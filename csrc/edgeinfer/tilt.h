@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/rng.h"
 #include "edgeinfer/sampler.h"
 #include "edgeinfer/service.h"
@@ -41,9 +42,9 @@ void ei_tilted_law_free(ei_tilted_law *self);
 /* log M(sigma) and its derivative (s); +inf at and beyond the abscissa. */
 double ei_tilted_log_mgf(const ei_tilted_law *self, double sigma, double *derivative);
 
-/* The root theta > 0 of M(theta) lambda / (lambda + theta) = 1 for a stable stage, 1/s; +inf for a service
- * that is always 0. */
-double ei_tilted_root(const ei_tilted_law *self, double arrival_rate);
+/* The root theta > 0 of M(theta) E e^{-theta t} = 1, t an interarrival time, for a stable stage, 1/s; +inf
+ * for a service that is always 0, or never longer than a period. */
+double ei_tilted_root(const ei_tilted_law *self, const ei_arrival *arrival);
 
 /* *self owns its tables on EI_OK; free is legal after a failure and for a zeroed one. */
 EI_WARN_UNUSED int ei_tilt_init(ei_tilt *self, const ei_tilted_law *law, double sigma);

@@ -18,14 +18,16 @@ static int read_method(const char *name, ei_bound_method *method) {
 
 static PyObject *violation_bound(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *stage_objects, *rate_object, *deadline_object, *result = NULL;
+    PyObject *stage_objects, *rate_object, *deadline_object, *arrival_object = NULL, *result = NULL;
+    ei_arrival arrival;
     const char *name;
     double slot;
     ei_bound_method method;
     ei_stage_list list;
     PyArrayObject *rates = NULL, *deadlines = NULL, *bounds = NULL, *thetas = NULL;
-    if (!PyArg_ParseTuple(arguments, "OOOsd:violation_bound", &stage_objects, &rate_object, &deadline_object,
-                          &name, &slot) ||
+    if (!PyArg_ParseTuple(arguments, "OOOsd|O:violation_bound", &stage_objects, &rate_object,
+                          &deadline_object, &name, &slot, &arrival_object) ||
+        (arrival_object != NULL && ei_read_arrival(arrival_object, &arrival) < 0) ||
         read_method(name, &method) < 0 || ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
     if (ei_read_elements(rate_object, deadline_object, &rates, &deadlines) < 0)
@@ -37,9 +39,9 @@ static PyObject *violation_bound(PyObject *module, PyObject *arguments) {
         goto out;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_violation_bound(list.stages, list.count, method, slot, (size_t)count, PyArray_DATA(rates),
-                                PyArray_DATA(deadlines), PyArray_DATA(bounds), PyArray_DATA(thetas),
-                                ei_python_monitor());
+    status = ei_violation_bound(list.stages, list.count, method, arrival_object != NULL ? &arrival : NULL,
+                                slot, (size_t)count, PyArray_DATA(rates), PyArray_DATA(deadlines),
+                                PyArray_DATA(bounds), PyArray_DATA(thetas), ei_python_monitor());
     Py_END_ALLOW_THREADS;
     result = status == EI_OK ? PyTuple_Pack(2, bounds, thetas) : ei_raise("violation_bound", status);
 out:

@@ -1,21 +1,18 @@
 #include "glue.h"
 
 #include "edgeinfer/bracket.h"
-#include "edgeinfer/chain.h"
 
 static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
     (void)module;
-    static const char *const kinds[] = {"poisson", "deterministic"};
-    PyObject *stage_objects, *rate_object, *deadline_object, *result = NULL;
-    const char *arrival = kinds[0];
+    PyObject *stage_objects, *rate_object, *deadline_object, *arrival_object = NULL, *result = NULL;
+    ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
     ei_stage_list list;
     PyArrayObject *rates = NULL, *deadlines = NULL, *lower = NULL, *upper = NULL;
     PyArrayObject *lower_method = NULL, *upper_method = NULL;
-    if (!PyArg_ParseTuple(arguments, "OOO|s:violation_bracket", &stage_objects, &rate_object,
-                          &deadline_object, &arrival))
-        return NULL;
-    int kind = ei_read_choice("arrival", arrival, kinds, 2);
-    if (kind < 0 || ei_stage_list_init(&list, stage_objects) < 0)
+    if (!PyArg_ParseTuple(arguments, "OOO|O:violation_bracket", &stage_objects, &rate_object,
+                          &deadline_object, &arrival_object) ||
+        (arrival_object != NULL && ei_read_arrival(arrival_object, &arrival) < 0) ||
+        ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
     if (ei_read_elements(rate_object, deadline_object, &rates, &deadlines) < 0)
         goto out;
@@ -28,10 +25,10 @@ static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
         goto out;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = (kind == 0 ? ei_violation_bracket : ei_periodic_bracket)(
-        list.stages, list.count, (size_t)count, PyArray_DATA(rates), PyArray_DATA(deadlines),
-        PyArray_DATA(lower), PyArray_DATA(upper), PyArray_DATA(lower_method), PyArray_DATA(upper_method),
-        ei_python_monitor());
+    status =
+        ei_violation_bracket(list.stages, list.count, &arrival, (size_t)count, PyArray_DATA(rates),
+                             PyArray_DATA(deadlines), PyArray_DATA(lower), PyArray_DATA(upper),
+                             PyArray_DATA(lower_method), PyArray_DATA(upper_method), ei_python_monitor());
     Py_END_ALLOW_THREADS;
     result = status == EI_OK ? PyTuple_Pack(4, lower, upper, lower_method, upper_method)
                              : ei_raise("violation_bracket", status);

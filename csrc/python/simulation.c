@@ -172,14 +172,15 @@ out:
 
 static PyObject *rare_violation(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *stage_objects, *entropy_object, *result = NULL;
-    double arrival_rate, deadline, relative_error, max_replications;
+    PyObject *stage_objects, *arrival_object, *entropy_object, *result = NULL;
+    double deadline, relative_error, max_replications;
+    ei_arrival arrival;
     Py_ssize_t threads;
     uint64_t entropy[4];
     ei_stage_list list;
-    if (!PyArg_ParseTuple(arguments, "OddddOn:rare_violation", &stage_objects, &arrival_rate, &deadline,
+    if (!PyArg_ParseTuple(arguments, "OOdddOn:rare_violation", &stage_objects, &arrival_object, &deadline,
                           &relative_error, &max_replications, &entropy_object, &threads) ||
-        ei_read_entropy(entropy_object, entropy) < 0)
+        ei_read_arrival(arrival_object, &arrival) < 0 || ei_read_entropy(entropy_object, entropy) < 0)
         return NULL;
     if (threads < 1) {
         PyErr_SetString(PyExc_ValueError, "threads must be >= 1");
@@ -190,8 +191,8 @@ static PyObject *rare_violation(PyObject *module, PyObject *arguments) {
     int status;
     ei_rare_result answer = {.value = 0};
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_rare_violation(list.stages, list.count, arrival_rate, deadline, relative_error,
-                               max_replications, entropy, (size_t)threads, &answer, ei_python_monitor());
+    status = ei_rare_violation(list.stages, list.count, &arrival, deadline, relative_error, max_replications,
+                               entropy, (size_t)threads, &answer, ei_python_monitor());
     Py_END_ALLOW_THREADS;
     if (status != EI_OK && status != EI_ERR_ACCURACY)
         ei_raise("rare_violation", status);

@@ -9,7 +9,7 @@ static int call_bound(const ei_service *stages, size_t count) {
         rate[i] = 1;
         deadline[i] = 3 + i;
     }
-    return ei_violation_bound(stages, count, EI_BOUND_UNION, 0.01, 40, rate, deadline, log_bound, theta,
+    return ei_violation_bound(stages, count, EI_BOUND_UNION, NULL, 0.01, 40, rate, deadline, log_bound, theta,
                               quiet);
 }
 

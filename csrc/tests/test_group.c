@@ -29,13 +29,13 @@ int main(void) {
     /* M/M/1: mu - lambda; an unstable stage: 0; no work at all: infinite. */
     ei_service alone = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
     CHECK(ei_groups_init(&groups, &alone, 1) == EI_OK);
-    CHECK(ei_groups_decay_rate(&groups, 1.2, &value) == EI_OK);
+    CHECK(ei_groups_decay_rate(&groups, &(ei_arrival){.parameter = {1.2}}, &value) == EI_OK);
     CHECK_RELATIVE(value, 0.8, 1e-9);
-    CHECK(ei_groups_decay_rate(&groups, 2.5, &value) == EI_OK && value == 0);
+    CHECK(ei_groups_decay_rate(&groups, &(ei_arrival){.parameter = {2.5}}, &value) == EI_OK && value == 0);
     ei_groups_free(&groups);
     alone = (ei_service){.kind = EI_SERVICE_DETERMINISTIC, .time = 0};
     CHECK(ei_groups_init(&groups, &alone, 1) == EI_OK);
-    CHECK(ei_groups_decay_rate(&groups, 1, &value) == EI_OK && isinf(value));
+    CHECK(ei_groups_decay_rate(&groups, &(ei_arrival){.parameter = {1}}, &value) == EI_OK && isinf(value));
     ei_groups_free(&groups);
     ei_transfer_free(law);
     CHECK(failing_malloc_alive() == 0);

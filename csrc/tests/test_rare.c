@@ -19,9 +19,11 @@ static int stop(void *context) {
     return 1;
 }
 
+static const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
+
 static int call_rare(const ei_service *stages, size_t count) {
     ei_rare_result result;
-    return ei_rare_violation(stages, count, 1, 4, 0.2, 1e6, entropy, 2, &result, quiet);
+    return ei_rare_violation(stages, count, &poisson, 4, 0.2, 1e6, entropy, 2, &result, quiet);
 }
 
 static void test_bad_numbers(void) {
@@ -34,9 +36,9 @@ static void test_bad_numbers(void) {
                {1, 4, -1, 1e6},    {1, 4, NAN, 1e6},        {1, 4, 0.2, 0.5},         {1, 4, 0.2, -1},
                {1, 4, 0.2, NAN}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(ei_rare_violation(&stage, 1, bad[i].rate, bad[i].deadline, bad[i].error, bad[i].most, entropy,
-                                2, &result, quiet) == EI_ERR_DOMAIN);
-    CHECK(ei_rare_violation(&stage, 1, 1, -1, 0.2, 1e6, entropy, 1, &result, quiet) == EI_OK);
+        CHECK(ei_rare_violation(&stage, 1, &(ei_arrival){.parameter = {bad[i].rate}}, bad[i].deadline,
+                                bad[i].error, bad[i].most, entropy, 2, &result, quiet) == EI_ERR_DOMAIN);
+    CHECK(ei_rare_violation(&stage, 1, &poisson, -1, 0.2, 1e6, entropy, 1, &result, quiet) == EI_OK);
     CHECK(result.value == 1);
 }
 
@@ -67,8 +69,8 @@ static void test_threads(const ei_service *stages, size_t count) {
     ei_rare_result results[4];
     memset(results, 0, sizeof results);
     for (int i = 0; i < 4; i++)
-        CHECK(ei_rare_violation(stages, count, 1, 9, 0.05, 1e6, entropy, threads[i], &results[i], quiet) ==
-              EI_OK);
+        CHECK(ei_rare_violation(stages, count, &poisson, 9, 0.05, 1e6, entropy, threads[i], &results[i],
+                                quiet) == EI_OK);
     for (int i = 1; i < 4; i++)
         CHECK(memcmp(&results[0], &results[i], sizeof results[0]) == 0);
     CHECK(results[0].value > 0 && results[0].value < 1e-2 && results[0].relative_error <= 0.05);
@@ -79,7 +81,7 @@ static void test_few_replications(const ei_service *stages, size_t count) {
     static const double most[] = {1, 1.9, 2, 33, 100};
     for (int i = 0; i < 5; i++) {
         ei_rare_result result;
-        CHECK(ei_rare_violation(stages, count, 1, 9, 0.5, most[i], entropy, 2, &result, quiet) ==
+        CHECK(ei_rare_violation(stages, count, &poisson, 9, 0.5, most[i], entropy, 2, &result, quiet) ==
               EI_ERR_ACCURACY);
         CHECK(result.replications == floor(most[i]) && result.value > 0);
         CHECK(isinf(result.relative_error) == (most[i] < 2));
@@ -90,19 +92,19 @@ static void test_edges(void) {
     const ei_service nothing[2] = {{.kind = EI_SERVICE_DETERMINISTIC}, {.kind = EI_SERVICE_DETERMINISTIC}};
     const ei_service queue = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
     ei_rare_result result;
-    CHECK(ei_rare_violation(nothing, 2, 1, 0, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
+    CHECK(ei_rare_violation(nothing, 2, &poisson, 0, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
     CHECK(result.value == 0);
-    CHECK(ei_rare_violation(&queue, 1, 1, 0, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
+    CHECK(ei_rare_violation(&queue, 1, &poisson, 0, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
     CHECK_RELATIVE(result.value, 1, 1e-12);
-    CHECK(ei_rare_violation(&queue, 1, 1, 1e6, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
+    CHECK(ei_rare_violation(&queue, 1, &poisson, 1e6, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
     CHECK(result.value == 0);
     /* M/M/1: e^{-(mu - lambda) T}. */
-    CHECK(ei_rare_violation(&queue, 1, 1, 200, 0.02, 1e6, entropy, 1, &result, quiet) == EI_OK);
+    CHECK(ei_rare_violation(&queue, 1, &poisson, 200, 0.02, 1e6, entropy, 1, &result, quiet) == EI_OK);
     CHECK_RELATIVE(result.value, exp(-200), 5 * 0.02);
     int polled = 0;
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.9999};
-    CHECK(ei_rare_violation(&slow, 1, 1, 1e6, 0.01, 1e6, entropy, 2, &result, (ei_monitor){stop, &polled}) ==
-          EI_ERR_INTERRUPTED);
+    CHECK(ei_rare_violation(&slow, 1, &poisson, 1e6, 0.01, 1e6, entropy, 2, &result,
+                            (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(polled >= 1);
 }
 

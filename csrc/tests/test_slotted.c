@@ -5,14 +5,15 @@
 
 static int call_corrected(const ei_service *stages, size_t count) {
     double rate = 1, deadline = 5, log_bound, theta;
-    return ei_violation_bound(stages, count, EI_BOUND_CORRECTED, 0.05, 1, &rate, &deadline, &log_bound,
+    return ei_violation_bound(stages, count, EI_BOUND_CORRECTED, NULL, 0.05, 1, &rate, &deadline, &log_bound,
                               &theta, quiet);
 }
 
 static int call(const ei_service *stages, size_t count, ei_bound_method method, double deadline,
                 ei_monitor monitor) {
     double rate = 1, log_bound, theta;
-    return ei_violation_bound(stages, count, method, 0.05, 1, &rate, &deadline, &log_bound, &theta, monitor);
+    return ei_violation_bound(stages, count, method, NULL, 0.05, 1, &rate, &deadline, &log_bound, &theta,
+                              monitor);
 }
 
 int main(void) {

@@ -64,7 +64,7 @@ static void test_roots(const ei_service *stages, size_t count) {
         double slope, value;
         ei_tilted_law law;
         CHECK(ei_tilted_law_init(&law, &stages[k]) == EI_OK);
-        double root = ei_tilted_root(&law, rate);
+        double root = ei_tilted_root(&law, &(ei_arrival){.parameter = {rate}});
         CHECK(root > 0 && isfinite(root));
         CHECK(ei_service_log_mgf(&stages[k], root, &value, &slope) == EI_OK);
         /* As far as the table of quantiles has the law of a link. */
@@ -92,7 +92,8 @@ static void test_transforms(const ei_service *exponential) {
         CHECK_RELATIVE(slope, moment / sum, 1e-14);
     }
     ei_tilted_law_free(&law);
-    CHECK(ei_tilted_law_init(&law, &nothing) == EI_OK && isinf(ei_tilted_root(&law, 1)));
+    CHECK(ei_tilted_law_init(&law, &nothing) == EI_OK &&
+          isinf(ei_tilted_root(&law, &(ei_arrival){.parameter = {1}})));
     ei_tilted_law_free(&law);
     CHECK(ei_tilted_law_init(&law, exponential) == EI_OK);
     CHECK(isinf(ei_tilted_log_mgf(&law, 1 / exponential->time, &slope)) && isinf(slope));

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
 from edgeinfer.model import ArrivalProcess, Pipeline, Poisson, Transfer
+from edgeinfer.model.arrivals import CoreArrival, arrival_process
 
 
 def check_pipeline(pipeline: Any) -> Pipeline:
@@ -31,7 +32,7 @@ def poisson_rate(arrival_rate: ArrayLike | ArrivalProcess) -> Any:
     if isinstance(arrival_rate, ArrivalProcess) and not isinstance(arrival_rate, Poisson):
         raise ValueError(
             f"arrival_rate = {type(arrival_rate).__name__}(..): must be a rate or Poisson(rate): what is computed here "
-            "is proved for Poisson arrivals only; `violation_bracket` takes Periodic, too, and `simulate` every process"
+            "is proved for Poisson arrivals only; `violation_bracket` takes renewal processes, `simulate` all"
         )
     rate = arrival_rate.rate if isinstance(arrival_rate, Poisson) else arrival_rate
     return _validate.positive("arrival_rate", rate, "1/s")
@@ -67,6 +68,48 @@ def elements(
                 yield stages, where, [column[where] for column in columns]
 
     return shape, walk()
+
+
+def renewal_process(value: ArrayLike | ArrivalProcess, name: str = "arrival_rate") -> ArrivalProcess:
+    """The process that stands in `value`; ValueError where times between arrivals depend on each other."""
+    process = arrival_process(value, name)
+    if not process.renewal:
+        raise ValueError(
+            f"{name} = {type(process).__name__}(..): must be a rate or a renewal process, Poisson, Periodic, Erlang, "
+            "Hyperexponential or Gamma: the proofs need times between arrivals that do not depend on each other; "
+            "`simulate` takes every process"
+        )
+    return process
+
+
+def core_arrival(process: ArrivalProcess) -> CoreArrival:
+    """A single process as the core takes it."""
+    return process._core(process._rows()[0])
+
+
+def renewal_elements(
+    pipeline: Pipeline, process: ArrivalProcess, **arguments: Any
+) -> tuple[
+    tuple[int, ...],
+    Iterator[tuple[_core.Stages, ArrivalProcess, NDArray[np.intp], list[NDArray[np.float64]]]],
+]:
+    """As `elements`, for each shape of arrivals apart, which is given at any rate; the rates are the first argument."""
+    rows, place = np.unique(process._rows(), axis=0, return_inverse=True)
+    rates = np.array([process._rate(row) for row in rows])
+    # A family's first parameter is its rate or interval; the others are its shape.
+    _, first, kinds = np.unique(rows[:, 1:], axis=0, return_index=True, return_inverse=True)
+    shapes = [process.element(int(np.flatnonzero(place.ravel() == row)[0])) for row in first]
+    shape, walk = elements(pipeline, arrival_rate=place.reshape(process.shape), **arguments)
+
+    def split() -> Iterator[tuple[_core.Stages, ArrivalProcess, NDArray[np.intp], list[NDArray[np.float64]]]]:
+        for stages, where, (places, *columns) in walk:
+            index = places.astype(np.intp)
+            for kind in np.unique(kinds.ravel()[index]):
+                inside = kinds.ravel()[index] == kind
+                values = [rates[index[inside]], *(column[inside] for column in columns)]
+                yield stages, shapes[int(kind)], where[inside], values
+
+    return shape, split()
 
 
 def finish(values: NDArray[Any], shape: tuple[int, ...]) -> Any:

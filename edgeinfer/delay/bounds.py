@@ -6,19 +6,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _validate
-from edgeinfer.delay._elements import check_independent, elements, finish, poisson_rate, remaining
+from edgeinfer.delay._elements import (
+    check_independent,
+    core_arrival,
+    finish,
+    remaining,
+    renewal_elements,
+    renewal_process,
+)
 from edgeinfer.delay.results import Bracket, Guarantee
-from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Periodic, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Pipeline, Poisson, Transfer
 
 MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
 
 
-def _arguments(arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike) -> dict[str, Any]:
-    return {
-        "arrival_rate": poisson_rate(arrival_rate),
-        "deadline": _validate.real("deadline", deadline, 0, infinite=True, unit="s"),
-    }
+def _remaining(pipeline: Pipeline, deadline: ArrayLike) -> tuple[Any, Any]:
+    return remaining(pipeline, _validate.real("deadline", deadline, 0, infinite=True, unit="s"))
 
 
 def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
@@ -56,8 +60,9 @@ def violation_bound(
     Parameters
     ----------
     pipeline : Pipeline
-    arrival_rate : (...,) array_like, 1/s
-        Of Poisson arrivals, > 0.
+    arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
+        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
+        "corrected" and "printed" take Poisson arrivals only.
     deadline : (...,) array_like, s
         >= 0, may be inf.
     method : {"bracket", "union", "lundberg", "corrected", "printed"}
@@ -77,7 +82,7 @@ def violation_bound(
     Raises
     ------
     ValueError
-        For arguments outside their range, or a pipeline whose shape `method` does not take.
+        For arguments outside their range, or a pipeline or arrivals that `method` does not take.
 
     Examples
     --------
@@ -93,14 +98,18 @@ def violation_bound(
         upper = violation_bracket(pipeline, arrival_rate, deadline).upper
         with np.errstate(divide="ignore"):
             return np.log(upper) if log else upper
-    arguments = _arguments(arrival_rate, deadline)
-    arguments["deadline"], late = remaining(pipeline, arguments["deadline"])
-    shape, walk = elements(pipeline, **arguments)
-    slot = _grid(pipeline, method, slot, arguments["deadline"]) if method in ("corrected", "printed") else 1.0
+    process, (deadline, late) = renewal_process(arrival_rate), _remaining(pipeline, deadline)
+    if method in ("corrected", "printed") and not isinstance(process, Poisson):
+        raise ValueError(
+            f"arrival_rate = {type(process).__name__}(..): must be a rate or Poisson(rate) for method {method!r}, "
+            "which counts Poisson arrivals in slots; 'bracket', 'union' and 'lundberg' take every renewal process"
+        )
+    shape, walk = renewal_elements(pipeline, process, deadline=deadline)
+    slot = _grid(pipeline, method, slot, deadline) if method in ("corrected", "printed") else 1.0
     result = np.empty(int(np.prod(shape)))
-    for stages, where, (rate, limit) in walk:
+    for stages, arrival, where, (rate, limit) in walk:
         never = np.isinf(limit)
-        value, _ = _core.violation_bound(stages, rate, np.where(never, 0.0, limit), method, slot)
+        value, _ = _core.violation_bound(stages, rate, np.where(never, 0.0, limit), method, slot, core_arrival(arrival))
         load = rate * _core.service_moments(stages)[0].max()
         result[where] = np.where(never & (load < 1), -np.inf, value)
     result[np.broadcast_to(late, shape).ravel()] = 0.0
@@ -116,8 +125,8 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
     ----------
     pipeline : Pipeline
         Any; each shape gets the best pair known for it, and `.method` says which formulas gave the ends.
-    arrival_rate : (...,) array_like, 1/s, or Poisson, or Periodic
-        Of Poisson arrivals, > 0; or periodic ones.
+    arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
+        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
     deadline : (...,) array_like, s
         >= 0, may be inf.
 
@@ -150,16 +159,13 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
             for end in ("fastest", "slowest")
         )
         return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
-    periodic = isinstance(arrival_rate, Periodic)
-    rates = arrival_rate.mean_rate if isinstance(arrival_rate, Periodic) else arrival_rate
-    arguments = _arguments(rates, deadline)
-    arguments["deadline"], late = remaining(pipeline, arguments["deadline"])
-    shape, walk = elements(pipeline, **arguments)
+    process, (deadline, late) = renewal_process(arrival_rate), _remaining(pipeline, deadline)
+    shape, walk = renewal_elements(pipeline, process, deadline=deadline)
     size = int(np.prod(shape))
     lower, upper = np.empty(size), np.empty(size)
     lower_method, upper_method = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
-    for stages, where, (rate, limit) in walk:
-        answer = _core.violation_bracket(stages, rate, limit, "deterministic" if periodic else "poisson")
+    for stages, arrival, where, (rate, limit) in walk:
+        answer = _core.violation_bracket(stages, rate, limit, core_arrival(arrival))
         lower[where], upper[where], lower_method[where], upper_method[where] = answer
     lower[np.broadcast_to(late, shape).ravel()] = upper[np.broadcast_to(late, shape).ravel()] = 1.0
     names = np.array(_core.BRACKET_METHODS)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _random, _validate
-from edgeinfer.delay._elements import check_independent, elements, finish, poisson_rate
+from edgeinfer.delay._elements import check_independent, elements, finish, renewal_process
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.sampled import Sampler, collect, crossing
 from edgeinfer.model import ArrivalProcess, FadingLink, Pipeline, Transfer
@@ -58,15 +58,17 @@ def _sampling(method: str, options: dict[str, Any]) -> dict[str, Any] | None:
     return {**options, "rng": seed}
 
 
-def _singles(pipeline: Pipeline, **arguments: Any) -> Any:
-    """The common shape, and each element's single pipeline with its arguments."""
-    shape, _ = elements(pipeline, **arguments)
+def _singles(pipeline: Pipeline, process: ArrivalProcess, **arguments: Any) -> Any:
+    """The common shape, and each element's place, single pipeline and single arrival process with its arguments."""
+    place = np.arange(int(np.prod(process.shape))).reshape(process.shape)
+    shape, _ = elements(pipeline, arrival_rate=place, **arguments)
     columns = [_validate.flat(value, shape) for value in arguments.values()]
     owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
+    places = np.broadcast_to(place, shape).ravel()
 
     def walk() -> Any:
-        for i, index in enumerate(owner):
-            yield i, pipeline.element(int(index)), *(float(column[i]) for column in columns)
+        for i, (index, at) in enumerate(zip(owner, places, strict=True)):
+            yield i, pipeline.element(int(index)), process.element(int(at)), *(float(column[i]) for column in columns)
 
     return shape, walk()
 
@@ -85,8 +87,8 @@ def deadline_at(
     Parameters
     ----------
     pipeline : Pipeline
-    arrival_rate : (...,) array_like, 1/s
-        > 0.
+    arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
+        Of Poisson arrivals, > 0; or a renewal process, as for `violation_bound`.
     probability : (...,) array_like
         In (0, 1).
     method : str
@@ -120,30 +122,30 @@ def deadline_at(
     True
     """
     check_independent("deadline_at", pipeline)
-    rate, target = poisson_rate(arrival_rate), _probability(probability)
+    process, target = renewal_process(arrival_rate), _probability(probability)
     options = _sampling(method, sampling)
     if options is not None:
-        return _sampled_deadline(pipeline, rate, target, options, tolerance)
+        return _sampled_deadline(pipeline, process, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
-    shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
+    shape, walk = _singles(pipeline, process, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
-    for i, single, element_rate, element_target in walk:
+    for i, single, arrivals, element_target in walk:
         mean = single.moments()[0]
-        if element_rate * mean.max() >= 1:
+        if arrivals.mean_rate * mean.max() >= 1:
             continue
 
         def holds(
             deadlines: NDArray[np.float64],
             single: Pipeline = single,
-            rate: float = element_rate,
+            arrivals: ArrivalProcess = arrivals,
             target: float = element_target,
         ) -> NDArray[np.bool_]:
-            return np.asarray(violation_bound(single, rate, deadlines, method)) <= target
+            return np.asarray(violation_bound(single, arrivals, deadlines, method)) <= target
 
         low, high = _enclose(holds, 2 * float(mean.sum() + single.propagation().sum()), method)
         if high == np.inf and method not in _SLOTTED:
             raise ValueError(
-                f"probability = {element_target:g}: at a load of {element_rate * mean.max():.15g} the bound "
+                f"probability = {element_target:g}: at a load of {arrivals.mean_rate * mean.max():.15g} the bound "
                 f"{method!r} is above it at every deadline; use a smaller arrival_rate or a larger probability"
             )
         result[i] = _smallest(holds, low, high, tolerance) if np.isfinite(high) else np.inf
@@ -162,26 +164,31 @@ def _between(is_late: Callable[[float], bool], late: float, safe: float) -> floa
     return late
 
 
-def _sampled_deadline(pipeline: Pipeline, rate: Any, target: Any, options: dict[str, Any], tolerance: float) -> Any:
-    shape, walk = _singles(pipeline, arrival_rate=rate, probability=target)
+def _sampled_deadline(
+    pipeline: Pipeline, process: ArrivalProcess, target: Any, options: dict[str, Any], tolerance: float
+) -> Any:
+    shape, walk = _singles(pipeline, process, probability=target)
     rows = []
-    for _, single, element_rate, element_target in walk:
-        safe = deadline_at(single, element_rate, element_target, tolerance=tolerance)
+    for _, single, arrivals, element_target in walk:
+        safe = deadline_at(single, arrivals, element_target, tolerance=tolerance)
         if safe in (0, np.inf):
             rows.append((safe, safe, safe, 0, 0.0))
             continue
 
         def is_late(
-            deadline: float, single: Pipeline = single, rate: float = element_rate, target: float = element_target
+            deadline: float,
+            single: Pipeline = single,
+            arrivals: ArrivalProcess = arrivals,
+            target: float = element_target,
         ) -> bool:
-            return bool(violation_bracket(single, rate, deadline).lower > target)
+            return bool(violation_bracket(single, arrivals, deadline).lower > target)
 
         sampler = Sampler(element_target, options)
 
         def sample(
-            deadline: float, single: Pipeline = single, rate: float = element_rate, sampler: Sampler = sampler
+            deadline: float, single: Pipeline = single, arrivals: ArrivalProcess = arrivals, sampler: Sampler = sampler
         ) -> tuple[float, float]:
-            return sampler(single, rate, deadline)
+            return sampler(single, arrivals, deadline)
 
         found = crossing(sample, _between(is_late, 0.0, safe), safe)
         rows.append((*found, sampler.replications, sampler.effective))
@@ -212,11 +219,12 @@ def max_arrival_rate(
     deadline: ArrayLike,
     probability: ArrayLike,
     *,
+    arrivals: ArrivalProcess | None = None,
     method: str = "bracket",
     tolerance: float = 1e-4,
     **sampling: Any,
 ) -> Any:
-    """Largest Poisson arrival rate at which the bound certifies P(W > deadline) <= probability.
+    """Largest arrival rate at which the bound certifies P(W > deadline) <= probability.
 
     Parameters
     ----------
@@ -225,6 +233,9 @@ def max_arrival_rate(
         > 0.
     probability : (...,) array_like
         In (0, 1).
+    arrivals : ArrivalProcess, optional
+        A renewal process whose shape the arrivals have, Poisson by default: it is sped up or slowed down as a whole
+        (`ArrivalProcess.at_rate`), so that its own rate does not matter.
     method, tolerance, **sampling
         They are as for `deadline_at`; the answer is rounded down.
 
@@ -244,13 +255,14 @@ def max_arrival_rate(
     """
     check_independent("max_arrival_rate", pipeline)
     limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
+    process = renewal_process(1.0 if arrivals is None else arrivals, "arrivals")
     options = _sampling(method, sampling)
     if options is not None:
-        return _sampled_rate(pipeline, limit, target, options, tolerance)
+        return _sampled_rate(pipeline, process, limit, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
-    shape, walk = _singles(pipeline, deadline=limit, probability=target)
+    shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     result = np.zeros(int(np.prod(shape)))
-    for i, single, element_limit, element_target in walk:
+    for i, single, shape_of, element_limit, element_target in walk:
         mean = float(single.moments()[0].max())
         if mean == 0:
             result[i] = np.inf
@@ -259,7 +271,7 @@ def max_arrival_rate(
         low, high = 0.0, full
         while high - low > tolerance * max(low, 1e-6 * full):
             middle = (low + high) / 2
-            if violation_bound(single, middle, element_limit, method) <= element_target:
+            if violation_bound(single, shape_of.at_rate(middle), element_limit, method) <= element_target:
                 low = middle
             else:
                 high = middle
@@ -267,17 +279,23 @@ def max_arrival_rate(
     return finish(result, shape)
 
 
-def _sampled_rate(pipeline: Pipeline, limit: Any, target: Any, options: dict[str, Any], tolerance: float) -> Any:
-    shape, walk = _singles(pipeline, deadline=limit, probability=target)
+def _sampled_rate(
+    pipeline: Pipeline, process: ArrivalProcess, limit: Any, target: Any, options: dict[str, Any], tolerance: float
+) -> Any:
+    shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     rows = []
-    for _, single, element_limit, element_target in walk:
+    for _, single, shape_of, element_limit, element_target in walk:
 
         def is_late(
-            rate: float, single: Pipeline = single, limit: float = element_limit, target: float = element_target
+            rate: float,
+            single: Pipeline = single,
+            arrivals: ArrivalProcess = shape_of,
+            limit: float = element_limit,
+            target: float = element_target,
         ) -> bool:
-            return bool(violation_bracket(single, rate, limit).lower > target)
+            return bool(violation_bracket(single, arrivals.at_rate(rate), limit).lower > target)
 
-        safe = max_arrival_rate(single, element_limit, element_target, tolerance=tolerance)
+        safe = max_arrival_rate(single, element_limit, element_target, arrivals=shape_of, tolerance=tolerance)
         full = np.inf if safe == np.inf else 1 / float(single.moments()[0].max())
         # Where nothing is certified the search begins at a rate at which requests are alone.
         floor = safe or 1e-6 * full
@@ -288,9 +306,13 @@ def _sampled_rate(pipeline: Pipeline, limit: Any, target: Any, options: dict[str
         sampler = Sampler(element_target, options)
 
         def sample(
-            rate: float, single: Pipeline = single, limit: float = element_limit, sampler: Sampler = sampler
+            rate: float,
+            single: Pipeline = single,
+            arrivals: ArrivalProcess = shape_of,
+            limit: float = element_limit,
+            sampler: Sampler = sampler,
         ) -> tuple[float, float]:
-            return sampler(single, rate, limit)
+            return sampler(single, arrivals.at_rate(rate), limit)
 
         found = crossing(sample, late, floor, logarithmic=True)
         rows.append((*found, sampler.replications, sampler.effective))
@@ -316,7 +338,7 @@ def min_bandwidth(
     pipeline : Pipeline
         With at least one Transfer.
     arrival_rate, deadline, probability : (...,) array_like
-        1/s, s, and in (0, 1).
+        1/s, or a renewal process, as for `violation_bound`; s; and in (0, 1).
     method, tolerance, **sampling
         They are as for `deadline_at`; the answer is rounded up.
 
@@ -340,7 +362,7 @@ def min_bandwidth(
     >>> 1e5 < bandwidth < 1e8
     True
     """
-    rate, limit = poisson_rate(arrival_rate), _validate.positive("deadline", deadline, "s")
+    process, limit = renewal_process(arrival_rate), _validate.positive("deadline", deadline, "s")
     target = _probability(probability)
     options = _sampling(method, sampling)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
@@ -354,26 +376,27 @@ def min_bandwidth(
                 "choose: must be a FadingLink; vary the link's own rate instead"
             )
     if options is not None:
-        return _sampled_bandwidth(pipeline, rate, limit, target, options, tolerance)
-    shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
+        return _sampled_bandwidth(pipeline, process, limit, target, options, tolerance)
+    shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
-    for i, single, element_rate, element_limit, element_target in walk:
+    for i, single, arrivals, element_limit, element_target in walk:
         # Transfers take no time at best, and the mean rate carries them on average.
         others = [stage for stage in single if not isinstance(stage, Transfer)]
-        if others and violation_bracket(Pipeline(others), element_rate, element_limit).lower > element_target:
+        if others and violation_bracket(Pipeline(others), arrivals, element_limit).lower > element_target:
             continue
 
         def holds(
             bandwidth: float,
             single: Pipeline = single,
-            rate: float = element_rate,
+            arrivals: ArrivalProcess = arrivals,
             limit: float = element_limit,
             target: float = element_target,
         ) -> bool:
             tried = _with_bandwidth(single, bandwidth)
+            rate = arrivals.mean_rate
             if any(rate * stage.bits >= stage.link.mean_rate() for stage in tried if isinstance(stage, Transfer)):
                 return False
-            return bool(violation_bound(tried, rate, limit, method) <= target)
+            return bool(violation_bound(tried, arrivals, limit, method) <= target)
 
         links: list[Any] = [stage.link for stage in single if isinstance(stage, Transfer)]
         high = float(max(link.bandwidth for link in links))
@@ -392,12 +415,12 @@ def min_bandwidth(
 
 
 def _sampled_bandwidth(
-    pipeline: Pipeline, rate: Any, limit: Any, target: Any, options: dict[str, Any], tolerance: float
+    pipeline: Pipeline, process: ArrivalProcess, limit: Any, target: Any, options: dict[str, Any], tolerance: float
 ) -> Any:
-    shape, walk = _singles(pipeline, arrival_rate=rate, deadline=limit, probability=target)
+    shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     rows = []
-    for _, single, element_rate, element_limit, element_target in walk:
-        safe = min_bandwidth(single, element_rate, element_limit, element_target, tolerance=tolerance)
+    for _, single, arrivals, element_limit, element_target in walk:
+        safe = min_bandwidth(single, arrivals, element_limit, element_target, tolerance=tolerance)
         if safe == np.inf:
             rows.append((safe, safe, safe, 0, 0.0))
             continue
@@ -405,11 +428,11 @@ def _sampled_bandwidth(
         def is_late(
             bandwidth: float,
             one: Pipeline = single,
-            r: float = element_rate,
+            a: ArrivalProcess = arrivals,
             t: float = element_limit,
             p: float = element_target,
         ) -> bool:
-            return bool(violation_bracket(_with_bandwidth(one, bandwidth), r, t).lower > p)
+            return bool(violation_bracket(_with_bandwidth(one, bandwidth), a, t).lower > p)
 
         late = safe / 2
         while not is_late(late):
@@ -420,11 +443,11 @@ def _sampled_bandwidth(
         def sample(
             bandwidth: float,
             one: Pipeline = single,
-            r: float = element_rate,
+            a: ArrivalProcess = arrivals,
             t: float = element_limit,
             s: Sampler = sampler,
         ) -> tuple[float, float]:
-            return s(_with_bandwidth(one, bandwidth), r, t)
+            return s(_with_bandwidth(one, bandwidth), a, t)
 
         found = crossing(sample, late, safe, logarithmic=True)
         rows.append((*found, sampler.replications, sampler.effective))

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _core, _random, _validate
-from edgeinfer.delay._elements import check_independent, elements, finish, poisson_rate, remaining
+from edgeinfer.delay._elements import (
+    check_independent,
+    core_arrival,
+    finish,
+    remaining,
+    renewal_elements,
+    renewal_process,
+)
 from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.simulation import _check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
@@ -53,8 +60,8 @@ def rare_violation(
     Parameters
     ----------
     pipeline : Pipeline
-    arrival_rate : (...,) array_like, 1/s
-        Of Poisson arrivals, > 0.
+    arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
+        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
     deadline : (...,) array_like, s
         >= 0.
     relative_error : float
@@ -99,20 +106,20 @@ def rare_violation(
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     budget = _validate.scalar("max_replications", max_replications, 1)
     workers = worker_threads(threads)
-    shape, walk = elements(pipeline, arrival_rate=poisson_rate(arrival_rate), deadline=limit)
+    shape, walk = renewal_elements(pipeline, renewal_process(arrival_rate), deadline=limit)
     size = int(np.prod(shape))
     certain = np.broadcast_to(late, shape).ravel()
     value, error, effective = np.ones(size), np.zeros(size), np.zeros(size)
     replications = np.zeros(size, dtype=np.int64)
     sequence = _random.seed_sequence(rng)
-    for stages, where, (rates, limits) in walk:
+    for stages, arrival, where, (rates, limits) in walk:
         _check_loads("rare_violation", pipeline, stages, rates, False)
         for at, element_rate, element_limit in zip(where, rates, limits, strict=True):
             if certain[at]:
                 continue
             answer = _core.rare_violation(
                 stages,
-                float(element_rate),
+                core_arrival(arrival.at_rate(float(element_rate))),
                 float(element_limit),
                 target,
                 budget,

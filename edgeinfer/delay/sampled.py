@@ -8,6 +8,7 @@ import numpy as np
 from edgeinfer.delay._elements import finish
 from edgeinfer.delay.rare import rare_violation
 from edgeinfer.estimates.estimate import Estimate
+from edgeinfer.model import ArrivalProcess
 
 #: Evaluations of the probability in one search, at most.
 _TRIALS = 24
@@ -28,11 +29,11 @@ class Sampler:
         self.target, self.options = target, options
         self.replications, self.effective = 0, 0.0
 
-    def __call__(self, pipeline: Any, rate: float, deadline: float) -> tuple[float, float]:
+    def __call__(self, pipeline: Any, arrivals: ArrivalProcess, deadline: float) -> tuple[float, float]:
         """Log of the probability over the target, and its interval's half width; the probability is 1 if unstable."""
-        if rate * pipeline.moments()[0].max() >= 1:
+        if arrivals.mean_rate * pipeline.moments()[0].max() >= 1:
             return -float(np.log(self.target)), 0.0
-        answer = rare_violation(pipeline, rate, deadline, **self.options)
+        answer = rare_violation(pipeline, arrivals, deadline, **self.options)
         self.replications, self.effective = int(answer.replications), float(answer.effective_sample_size)
         value = max(float(answer.value), 5e-324)
         return float(np.log(value / self.target)), float(np.log(max(float(answer.high), value) / value))

@@ -3,17 +3,15 @@
 from edgeinfer.model import path_loss
 from edgeinfer.model.arrivals import (
     ArrivalProcess,
-    Batch,
     Erlang,
     Gamma,
     Hyperexponential,
-    MarkovModulated,
     Periodic,
     Poisson,
-    Recorded,
 )
 from edgeinfer.model.cascades import Cascade
 from edgeinfer.model.channels import ConstantLink, MarkovLink
+from edgeinfer.model.dependent_arrivals import Batch, MarkovModulated, Recorded
 from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Rician
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeinfer import _random, _validate
-from edgeinfer.model.arrivals import stationary_law
 from edgeinfer.model.chains import transfer_parts
+from edgeinfer.model.dependent_arrivals import stationary_law
 from edgeinfer.model.fading import RAYLEIGH
 from edgeinfer.model.links import FadingLink
 from edgeinfer.model.mixtures import Floats, TransferMixture

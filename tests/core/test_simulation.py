@@ -70,7 +70,9 @@ def test_the_same_bits_for_any_number_of_threads(latent, entropy):
         for other in results[1:]:
             for name, value in results[0].items():
                 np.testing.assert_array_equal(value, other[name])
-    rare = [_core.rare_violation(stages, 1.0, 8.0, 0.02, 1e7, entropy, threads) for threads in (1, 2, 7)]
+    rare = [
+        _core.rare_violation(stages, ("poisson", (1.0,)), 8.0, 0.02, 1e7, entropy, threads) for threads in (1, 2, 7)
+    ]
     assert rare[0] == rare[1] == rare[2]
 
 
@@ -186,7 +188,7 @@ def test_table_keeps_the_tail(latent, entropy):
 def test_rare_goldens(latent, entropy):
     stages = [("deterministic", 0.651), ("transfer", latent), ("deterministic", 0.458)]
     for deadline, truth in {2.4: 0.176731, 4.8: 9.1188e-3, 9.6: 2.41446e-5, 18.0: 7.4621e-10}.items():
-        answer = _core.rare_violation(stages, 1.0, deadline, 0.002, 1e8, entropy, 2)
+        answer = _core.rare_violation(stages, ("poisson", (1.0,)), deadline, 0.002, 1e8, entropy, 2)
         assert answer["reached"] and answer["largest_weight_share"] < 0.01
         # Standard error 0.2 %, truth to 2e-5.
         assert abs(answer["value"] / truth - 1) < LIMIT * 0.002
@@ -249,7 +251,7 @@ def test_link_bottleneck_equals_a_slot_by_slot_twin(entropy):
     image = _core.Transfer(5.2429e6, 10e6, 10**0.1, 0.01)
     stages = [("deterministic", 0.3), ("transfer", image), ("deterministic", 0.458)]
     twin, error = slot_twin(6.0, 8_000, np.random.default_rng(3))
-    answer = _core.rare_violation(stages, 1.3, 6.0, 0.002, 1e8, entropy, 2)
+    answer = _core.rare_violation(stages, ("poisson", (1.3,)), 6.0, 0.002, 1e8, entropy, 2)
     assert abs(answer["value"] - twin) < LIMIT * np.hypot(error, answer["standard_error"])
     assert error < 0.03 * twin
 
@@ -264,7 +266,7 @@ def test_rare_interval_covers(d1, d3, bits, rate, deadline, entropy):
     # The truth by a long run of its own, which plain simulation of 64 million jobs confirms. 300 runs at nominal 95 %:
     # fewer than 271 cover with probability < 1e-3 if the coverage is right.
     stages = [("deterministic", d1), ("transfer", _core.Transfer(bits, 10e6, SNR, 0.01)), ("deterministic", d3)]
-    long_run = _core.rare_violation(stages, rate, deadline, 3e-4, 1e9, entropy, 2)
+    long_run = _core.rare_violation(stages, ("poisson", (rate,)), deadline, 3e-4, 1e9, entropy, 2)
     truth = long_run["value"]
     plain = run(stages, entropy, rate=rate, deadlines=(deadline,), jobs=1_000_000, replications=64)["violations"][
         :, 0, 2
@@ -273,7 +275,7 @@ def test_rare_interval_covers(d1, d3, bits, rate, deadline, entropy):
     covered = 0
     for seed in range(300):
         key = np.random.SeedSequence(seed).generate_state(4, np.uint64)
-        answer = _core.rare_violation(stages, rate, deadline, 0.02, 1e7, key, 2)
+        answer = _core.rare_violation(stages, ("poisson", (rate,)), deadline, 0.02, 1e7, key, 2)
         assert answer["standard_error"] > 3 * long_run["standard_error"]
         covered += abs(answer["value"] - truth) <= 1.96 * answer["standard_error"]
     assert covered >= 271
@@ -304,8 +306,8 @@ def test_bad_input(change, entropy):
     [
         "_core.simulate([('exponential', 0.5)], ('poisson', (1.0,)), np.array([1.0]), 10**9, 0, 64, 1, 'tandem',"
         " 'table', entropy, 2)",
-        "_core.rare_violation([('deterministic', 0.999)], 1.0, 1e5, 0.001, 1e9, entropy, 2)",
-        "_core.rare_violation([('exponential', 0.999)] * 6, 1.0, 1e5, 0.001, 1e9, entropy, 2)",
+        "_core.rare_violation([('deterministic', 0.999)], ('poisson', (1.0,)), 1e5, 0.001, 1e9, entropy, 2)",
+        "_core.rare_violation([('exponential', 0.999)] * 6, ('poisson', (1.0,)), 1e5, 0.001, 1e9, entropy, 2)",
     ],
 )
 def test_interrupt_stops_within_half_a_second(call):

@@ -142,22 +142,34 @@ def test_arrays_of_processes_broadcast_and_elements_do_not_depend_on_each_other(
     assert (first.mean.value == run.mean.value[0, 0]).all()
 
 
-def test_poisson_stands_everywhere_and_others_are_refused_by_name():
+def test_poisson_stands_everywhere_and_dependent_times_are_refused_by_name():
     pipeline = paper.scenario().pipelines()["split"]
-    bracket, rate = ei.violation_bracket(pipeline, ei.Poisson(0.35), 6.0), ei.violation_bracket(pipeline, 0.35, 6.0)
-    assert bracket.upper == rate.upper
     calls = {
+        "bracket": lambda process: ei.violation_bracket(pipeline, process, 6.0).upper,
         "bound": lambda process: ei.violation_bound(pipeline, process, 6.0, "union"),
-        "rare": lambda process: ei.rare_violation(pipeline, process, 6.0),
-        "mean": lambda process: ei.mean_sojourn(pipeline, process),
+        "rare": lambda process: ei.rare_violation(pipeline, process, 6.0, rng=1).value,
         "deadline": lambda process: ei.deadline_at(pipeline, process, 1e-3),
-        "bandwidth": lambda process: ei.min_bandwidth(pipeline, process, 6.0, 1e-3),
+        "bandwidth": lambda process: ei.min_bandwidth(pipeline, process, 6.0, 1e-3, tolerance=0.1),
+        "mean": lambda process: ei.mean_sojourn(pipeline, process),
     }
-    for call in calls.values():
-        with pytest.raises(ValueError, match=r"arrival_rate = Periodic\(..\): must be a rate or Poisson"):
-            call(ei.Periodic(3.0))
-    with pytest.raises(ValueError, match=r"arrival_rate = Gamma\(..\): must be a rate or Poisson"):
-        ei.violation_bracket(pipeline, ei.Gamma(0.35, 2.0), 6.0)
+    others = [
+        ei.MarkovModulated([0.2, 0.4], [[-1.0, 1.0], [1.0, -1.0]]),
+        ei.Batch(ei.Poisson(0.2), 2),
+        ei.Recorded([0.0, 1.0, 4.0]),
+    ]
+    for name, call in calls.items():
+        assert call(ei.Poisson(0.35)) == call(0.35)
+        for process in others:
+            with pytest.raises(ValueError, match=rf"arrival_rate = {type(process).__name__}\(..\): must be a rate or"):
+                call(process)
+        if name == "mean":
+            with pytest.raises(ValueError, match=r"arrival_rate = Periodic\(..\): must be a rate or Poisson"):
+                call(ei.Periodic(3.0))
+    for method in ("corrected", "printed"):
+        with pytest.raises(ValueError, match=rf"Gamma\(..\): must be a rate or Poisson\(rate\) for method '{method}'"):
+            ei.violation_bound(pipeline, ei.Gamma(0.35, 2.0), 6.0, method)
+    with pytest.raises(ValueError, match=r"arrivals = Batch\(..\): must be"):
+        ei.max_arrival_rate(pipeline, 6.0, 1e-3, arrivals=others[1])
 
 
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)

@@ -1,0 +1,122 @@
+"""Renewal arrivals: bounds, importance sampling and inverse problems against exact laws."""
+
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+
+MU = 1 / 0.7
+QUEUE = ei.Pipeline([ei.Exponential(0.7, "a")])
+#: Each with the Laplace transform of its interarrival time, of mean 1 s.
+PROCESSES = {
+    "poisson": (ei.Poisson(1.0), lambda q: 1 / (1 + q)),
+    "periodic": (ei.Periodic(1.0), lambda q: np.exp(-q)),
+    "erlang": (ei.Erlang(1.0, 4), lambda q: (4 / (4 + q)) ** 4),
+    "gamma, even": (ei.Gamma(1.0, 0.3), lambda q: (1 + 0.3 * q) ** (-1 / 0.3)),
+    "gamma, bursty": (ei.Gamma(1.0, 5.0), lambda q: (1 + 5 * q) ** -0.2),
+    # Balanced means: probabilities (1 +- sqrt(3 / 5)) / 2, rates twice these.
+    "hyperexponential": (
+        ei.Hyperexponential(1.0, 4.0),
+        lambda q: sum(p * 2 * p / (2 * p + q) for p in (1 + np.array([1, -1]) * 0.6**0.5) / 2),
+    ),
+}
+
+
+def decay(transform, mu=MU):
+    """GI/M/1: the sojourn time is exponential of rate mu (1 - s), s = E exp(-mu (1 - s) t)."""
+    root = 0.5
+    for _ in range(3000):
+        root = transform(mu * (1 - root))
+    return mu * (1 - root)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_exponential_services(name):
+    process, transform = PROCESSES[name]
+    rate, times = decay(transform), np.array([2.0, 10.0, 40.0])
+    exact = np.exp(-rate * times)
+    # Lundberg's bound has the exact decay, and the factor M(theta) = mu / (mu - theta).
+    lundberg = ei.violation_bound(QUEUE, process, times, "lundberg", log=True)
+    np.testing.assert_allclose(lundberg, np.minimum(0, -rate * times + np.log(MU / (MU - rate))), atol=1e-5)
+    assert (ei.violation_bound(QUEUE, process, times, "union") >= exact).all()
+    # 18 intervals: one fails with probability 2e-3 at most.
+    sampled = ei.rare_violation(QUEUE, process, times, rng=1, confidence=0.9999)
+    assert (sampled.low <= exact).all() and (exact <= sampled.high).all()
+
+
+def test_inverse_problems_keep_the_shape():
+    process, transform = PROCESSES["erlang"]
+    bound = MU / (MU - decay(transform))
+    deadline = ei.deadline_at(QUEUE, process, 1e-6, method="lundberg")
+    assert deadline == pytest.approx(np.log(bound * 1e6) / decay(transform), rel=2e-4)
+    times = ei.deadline_at(QUEUE, process, 1e-6, method="sampling", rng=1, confidence=0.9999)
+    assert times.low <= np.log(1e6) / decay(transform) <= times.high
+    # The rate's own value is of no account, its shape is.
+    rates = [ei.max_arrival_rate(QUEUE, 20.0, 1e-6, arrivals=ei.Erlang(r, 4), method="lundberg") for r in (0.1, 5.0)]
+    assert rates[0] == rates[1]
+    assert ei.violation_bound(QUEUE, ei.Erlang(rates[0], 4), 20.0, "lundberg") <= 1e-6
+    assert ei.violation_bound(QUEUE, ei.Erlang(1.001 * rates[0], 4), 20.0, "lundberg") > 1e-6
+    shapes = ei.max_arrival_rate(QUEUE, 20.0, 1e-6, arrivals=ei.Gamma(1.0, [0.25, 1.0, 4.0]), method="lundberg")
+    assert shapes[0] == pytest.approx(rates[0], rel=1e-6) and (np.diff(shapes) < 0).all()
+    assert shapes[1] == pytest.approx(ei.max_arrival_rate(QUEUE, 20.0, 1e-6, method="lundberg"), rel=1e-12)
+
+
+def test_processes_change_speed_as_a_whole():
+    processes = [entry[0] for entry in PROCESSES.values()]
+    processes += [
+        ei.MarkovModulated([0.2, 2.0], [[-0.1, 0.1], [0.2, -0.2]]),
+        ei.Batch(ei.Erlang(1.0, 2), [0.5, 0.5]),
+        ei.Recorded([0.0, 1.0, 1.5, 4.0]),
+    ]
+    for process in processes:
+        faster = process.at_rate(3.0)
+        assert type(faster) is type(process)
+        assert faster.mean_rate == pytest.approx(3.0, rel=1e-12)
+        assert faster.index_of_dispersion == pytest.approx(process.index_of_dispersion, rel=1e-9)
+        for bad in (0.0, -1.0, np.nan):
+            with pytest.raises(ValueError, match="rate"):
+                process.at_rate(bad)
+
+
+def test_families_broadcast_and_elements_stand_alone():
+    process, times = ei.Gamma([[0.5], [1.0]], [0.5, 1.0, 2.0]), 6.0
+    bounds = ei.violation_bound(QUEUE, process, times, "lundberg")
+    sampled = ei.rare_violation(QUEUE, process, times, rng=2, relative_error=0.05)
+    assert bounds.shape == sampled.value.shape == (2, 3)
+    for i in range(2):
+        for j in range(3):
+            alone = ei.Gamma([0.5, 1.0][i], [0.5, 1.0, 2.0][j])
+            assert bounds[i, j] == ei.violation_bound(QUEUE, alone, times, "lundberg")
+    np.testing.assert_allclose(bounds[:, 1], ei.violation_bound(QUEUE, [0.5, 1.0], times, "lundberg"), rtol=1e-6)
+
+
+SAMPLES = np.random.default_rng(7).gamma(50, 0.01, 300)
+LINK = ei.Transfer(1e6, ei.RayleighLink(10e6, 31, -100, 128.1, 0.01), "link")
+#: Stages of which some never wait by themselves, and deadlines.
+FRAMES = {
+    "all end within the period": (
+        [ei.Constant(0.3, "a"), ei.Measured(SAMPLES, "b"), ei.Constant(0.9, "c")],
+        [1.72, 1.78],
+    ),
+    "the last one waits": ([ei.Measured(SAMPLES, "a"), ei.Exponential(0.4, "b")], [2.0, 6.0]),
+    "the first one waits": ([ei.Exponential(0.4, "a"), ei.Constant(0.6, "b"), LINK], [2.0, 6.0]),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_importance_sampling_of_frames(name):
+    stages, times = FRAMES[name]
+    pipeline, process = ei.Pipeline(stages), ei.Periodic(1.0)
+    bracket = ei.violation_bracket(pipeline, process, times)
+    # 6 intervals: one fails with probability 6e-4 at most.
+    sampled = ei.rare_violation(pipeline, process, times, rng=3, relative_error=0.02, confidence=0.9999)
+    assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
+
+
+def test_constant_stages_never_wait_for_frames():
+    pipeline = ei.Pipeline([ei.Constant(0.5, "a"), ei.Constant(0.75, "b")])
+    for method in ("union", "lundberg"):
+        assert ei.violation_bound(pipeline, ei.Periodic(1.0), [1.0, 1.25, 1.26], method).tolist() == [1, 1, 0]
+    assert ei.rare_violation(pipeline, ei.Periodic(1.0), 1.2, rng=1).value == 1
+    with pytest.raises(ei.UnstableError):
+        ei.rare_violation(pipeline, ei.Periodic(0.75), 1.2)
