@@ -151,7 +151,9 @@ class MarkovLink(_validate.Value):
             raise ValueError(f"transition: rows add up to {total.tolist()}: each must add up to 1")
         law = stationary_law(transition, "transition", "state")
         slot = _validate.scalar("slot", self.slot, 0, low_open=True, unit="s")
-        values = {"rates": rates, "transition": transition / total[:, None], "stationary": law}
+        # Not what rounds to 1, so that a link made again of these probabilities is the same.
+        exact = np.where(np.abs(total - 1) < 1e-13, 1.0, total)[:, None]
+        values = {"rates": rates, "transition": transition / exact, "stationary": law}
         for name, value in values.items():
             value.flags.writeable = False
             object.__setattr__(self, name, value)

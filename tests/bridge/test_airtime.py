@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeinfer import FadingLink, Nakagami, RayleighLink, Rician
+from edgeinfer import ConstantLink, FadingLink, MarkovLink, Nakagami, RayleighLink, Rician, TraceLink
 from edgeinfer.bridge.link.airtime import Airtime
 
 LINK = RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -80,3 +80,32 @@ def test_seeds_and_errors():
         Airtime(LINK, slots="other")
     with pytest.raises(ValueError, match="single link"):
         Airtime(RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01))
+
+
+def test_a_constant_link_has_no_slots():
+    airtime = Airtime(ConstantLink(1e6, latency=9.0), slots="grid")
+    assert airtime.finish(5e5, 1.0) == pytest.approx(1.5) and airtime.finish(5e5, 1.2) == pytest.approx(2.0)
+    assert airtime.finish(1e9, 100.0) == pytest.approx(1100.0)
+
+
+def test_a_trace_is_read_on_the_grid_from_its_offset_on():
+    begins = []
+    link = TraceLink([4.0, 0.0, 1.0], 0.5, offset=1.25)
+    airtime = Airtime(link, origin=10.0, on_slot=lambda begin, rate: begins.append((begin, rate)))
+    # A quarter of a second is left of the last slot's 1 bit/s.
+    assert airtime.finish(0.25 + 1.0, 10.0) == pytest.approx(10.5)
+    assert begins == [(9.75, 1.0), (10.25, 4.0)]
+    # Idle slots pass; the one at 12.25 is empty, and 0.5 bits go in that at 12.75.
+    assert airtime.finish(0.5, 12.3) == pytest.approx(13.25)
+    assert airtime.finish(2.0, 13.2) == pytest.approx(13.75)
+
+
+def test_a_markov_chain_keeps_its_memory_over_idle_slots():
+    link = MarkovLink([1.0, 3.0], [[0.0, 1.0], [1.0, 0.0]], 1.0)
+    begins = []
+    airtime = Airtime(link, seed=1, on_slot=lambda begin, rate: begins.append((begin, rate)))
+    for now in (0.5, 7.5, 8.5, 30.5):
+        airtime.finish(0.1, now)
+    parity = {int(begin) % 2: rate for begin, rate in begins}
+    assert len(begins) == 4 and parity[0] != parity[1]
+    assert all(parity[int(begin) % 2] == rate for begin, rate in begins)

@@ -200,3 +200,42 @@ def test_links_of_every_fading_go_to_a_process_and_are_made_again():
     assert start.link_of(start.link_settings(None)) is None
     with pytest.raises(ValueError, match=r"link of shape \(2,\): must be a single link"):
         start.link_settings(ei.RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01))
+
+
+def test_links_of_every_law_go_to_a_process_and_are_made_again():
+    for link in (
+        ei.ConstantLink(1e6, 0.02),
+        ei.MarkovLink([3e6, 1e6, 0.0], [[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.1, 0.2, 0.7]], 0.01),
+        ei.MarkovLink.from_doppler(LINK, 5.0, 8),
+        ei.TraceLink([1e6, 0.0], 0.1),
+        ei.TraceLink([1e6, 0.0], 0.1, offset=0.05),
+    ):
+        assert start.link_of(json.loads(json.dumps(start.link_settings(link)))) == link
+
+
+def test_a_latency_holds_nobody_up():
+    with shaped(down=ei.ConstantLink(100e6, latency=0.3)) as (_, pair):
+        near, far = pair()
+        begin = time.monotonic()
+        for _ in range(6):
+            far.sendall(b"x" * 1000)
+            time.sleep(0.05)
+        receive(near, 1000)
+        assert time.monotonic() - begin >= 0.3
+        receive(near, 5000)
+        # One after the other they would take 1.8 s.
+        assert time.monotonic() - begin < 1.5
+        # What is under way arrives before the end does.
+        far.sendall(b"last")
+        far.shutdown(socket.SHUT_WR)
+        assert receive(near, 4) == b"last" and near.recv(1) == b""
+
+
+def test_a_trace_is_played():
+    # 10 kB in each second half of a fifth of a second: 50 kB take at least 0.9 s.
+    with shaped(down=ei.TraceLink([0.0, 8e5], 0.1)) as (_, pair):
+        near, far = pair()
+        begin = time.monotonic()
+        far.sendall(bytes(50_000))
+        receive(near, 50_000)
+        assert 0.8 < time.monotonic() - begin < 5

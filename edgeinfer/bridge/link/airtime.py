@@ -1,13 +1,15 @@
-"""When the last bit of a transfer leaves a fading link: the slot arithmetic, without clocks or sleeping."""
+"""When the last bit of a transfer leaves a link: the slot arithmetic, without clocks or sleeping."""
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
 
 from edgeinfer import _random, _validate
-from edgeinfer.model import FadingLink
+from edgeinfer.model import ConstantLink, FadingLink, TraceLink
+from edgeinfer.model.pipelines import Link
 
 SLOTS = ("fresh", "grid")
 _BLOCK = 1024
@@ -18,15 +20,17 @@ class Airtime:
 
     Parameters
     ----------
-    link : FadingLink
-        A single one; its control overhead lowers every slot's rate.
+    link : FadingLink, ConstantLink, MarkovLink or TraceLink
+        A single one; a control overhead lowers every slot's rate. A latency is not in the times here: it is the
+        link's, and keeps nobody.
     slots : {"fresh", "grid"}
-        "fresh": a link that is idle begins a new slot when bits come, as `RayleighLink.transfer` assumes.
-        "grid": slots begin at whole multiples of the slot length after `origin`, whether bits come or not.
+        "fresh": a fading link that is idle begins a new slot when bits come, as `RayleighLink.transfer` assumes.
+        "grid": slots begin at whole multiples of the slot length after `origin`, whether bits come or not, as those of
+        a `MarkovLink` and a `TraceLink` always do.
     seed : optional
         What `numpy.random.default_rng` takes; equal seeds give equal rates.
     origin : float, s
-        Where the grid begins.
+        Where the grid begins; a trace is at its offset there.
     on_slot : callable (begin, rate), optional
         Called with s and bit/s when a slot that carries bits is entered.
 
@@ -42,23 +46,28 @@ class Airtime:
 
     def __init__(
         self,
-        link: FadingLink,
+        link: Link,
         *,
         slots: str = "fresh",
         seed: Any = None,
         origin: float = 0.0,
         on_slot: Callable[[float, float], None] | None = None,
     ) -> None:
-        if not isinstance(link, FadingLink):
-            raise ValueError(f"link = {link!r}: must be a FadingLink")
+        if not isinstance(link, Link):
+            raise ValueError(f"link = {link!r}: must be a FadingLink, ConstantLink, MarkovLink or TraceLink")
         if link.shape != ():
             raise ValueError(f"link of shape {link.shape}: must be a single link")
         self.link = link
-        self.slots = _validate.choice("slots", slots, SLOTS)
+        _validate.choice("slots", slots, SLOTS)
+        self.slots = slots if isinstance(link, FadingLink) else "fresh" if isinstance(link, ConstantLink) else "grid"
+        # A constant rate needs no slots: the first one has no end.
+        self.length = math.inf if isinstance(link, ConstantLink) else float(link.slot)
         self.free = -math.inf
         self._rates = _rates(link, _random.seed_sequence(seed))
         self._on_slot = on_slot or (lambda begin, rate: None)
         self._origin = _validate.scalar("origin", origin, unit="s")
+        if isinstance(link, TraceLink) and link.offset is not None:
+            self._origin -= link.offset % self.length
         self._index = -1
         self._rate = 0.0
 
@@ -75,17 +84,17 @@ class Airtime:
         bits = _validate.scalar("bits", bits, 0, unit="bit")
         now = _validate.scalar("now", now, unit="s")
         time = max(now, self.free)
-        length = self.link.slot
         if self.slots == "fresh" and now > self.free:
             self._enter(0, now)
         elif self.slots == "grid":
-            index = math.floor((time - self._origin) / length)
+            index = math.floor((time - self._origin) / self.length)
             if index > self._index:
                 self._enter(index, self._origin)
         while True:
-            end = self._origin + (self._index + 1) * length
+            end = self._origin + (self._index + 1) * self.length
             room = max(end - time, 0.0) * self._rate
-            if bits <= room:
+            # What rounding leaves does not wait for the next slot that carries anything.
+            if bits <= room * (1 + 1e-12):
                 break
             bits -= room
             time = end
@@ -94,11 +103,19 @@ class Airtime:
         return self.free
 
     def _enter(self, index: int, origin: float) -> None:
-        self._index, self._origin, self._rate = index, origin, next(self._rates)
-        self._on_slot(origin + index * self.link.slot, self._rate)
+        # Slots of a channel pass, whether bits come or not; those of independent fading need not be drawn.
+        passed = 0 if isinstance(self.link, FadingLink | ConstantLink) else index - self._index - 1
+        self._rate = next(islice(self._rates, passed, None))
+        self._index, self._origin = index, origin
+        self._on_slot(origin + index * self.length if index else origin, self._rate)
 
 
-def _rates(link: FadingLink, sequence: np.random.SeedSequence) -> Iterator[float]:
+def _rates(link: Link, sequence: np.random.SeedSequence) -> Iterator[float]:
+    if isinstance(link, ConstantLink):
+        yield from repeat(float(link.rate))
+    if not isinstance(link, FadingLink | ConstantLink):
+        yield from link.path(sequence)
+    assert isinstance(link, FadingLink)
     block = 0
     while True:
         key = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, block))

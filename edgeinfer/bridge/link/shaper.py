@@ -1,11 +1,12 @@
-"""A TCP forwarder between device and edge that lets bytes through as a fading link would."""
+"""A TCP forwarder between device and edge that lets bytes through as a link of any law would."""
 
 import math
+import queue
 import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,10 +16,12 @@ from edgeinfer import _random, _validate
 from edgeinfer.bridge.link.airtime import Airtime
 from edgeinfer.bridge.wire import address, processes
 from edgeinfer.bridge.wire.trace import Trace
-from edgeinfer.model import FadingLink
+from edgeinfer.model.pipelines import Link
 
 #: Bytes that leave together; their time is that of the last of them.
 CHUNK = 16384
+#: How long a busy link of constant rate may wait for its thread, s.
+_PATIENCE = 0.01
 #: Connections at once; more are closed as they come.
 CONNECTIONS = 64
 
@@ -80,8 +83,9 @@ class Shaper:
     ----------
     listen, to : (host, port)
         Port 0 listens on a free one, see `port`.
-    down, up : FadingLink or None
-        From `to` back to whoever connects, and the other way; None forwards at once.
+    down, up : FadingLink, ConstantLink, MarkovLink, TraceLink or None
+        From `to` back to whoever connects, and the other way; None forwards at once. Bytes of a constant link come
+        through its latency after they left, while others leave.
     slots : {"fresh", "grid"}
         See `Airtime`.
     seed : optional
@@ -104,8 +108,8 @@ class Shaper:
         self,
         listen: tuple[str, int],
         to: tuple[str, int],
-        down: FadingLink | None,
-        up: FadingLink | None = None,
+        down: Link | None,
+        up: Link | None = None,
         *,
         slots: str = "fresh",
         seed: Any = None,
@@ -118,7 +122,7 @@ class Shaper:
         self._outages = _checked_outages(outages)
         self._slots, self._seeds = slots, dict(zip(("down", "up"), _split(_random.seed_sequence(seed)), strict=True))
         self._airtime = {way: self._direction(way, link) for way, link in (("down", down), ("up", up))}
-        self._patience = max((link.slot for link in (down, up) if link is not None), default=0.0)
+        self._patience = max((getattr(link, "slot", _PATIENCE) for link in (down, up) if link is not None), default=0.0)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._sockets: set[socket.socket] = set()
@@ -127,7 +131,7 @@ class Shaper:
         self.host = listen[0]
         self.port: int = self._listener.getsockname()[1]
 
-    def _direction(self, way: str, link: FadingLink | None, free: float = -math.inf) -> Airtime | None:
+    def _direction(self, way: str, link: Link | None, free: float = -math.inf) -> Airtime | None:
         if link is None:
             return None
 
@@ -139,7 +143,7 @@ class Shaper:
         made.free = free
         return made
 
-    def change(self, down: FadingLink | None, up: FadingLink | None = None) -> None:
+    def change(self, down: Link | None, up: Link | None = None) -> None:
         """Other links from now on; bytes that are on the link already keep their time, and later ones wait for them.
 
         The rates are drawn from the beginning of the same streams.
@@ -226,12 +230,13 @@ class Shaper:
     def _pump(self, source: socket.socket, sink: socket.socket, way: str, connection: int) -> None:
         """Carry one direction of a connection to its end; a lost end takes the other one with it."""
         backlog: float | None = None
+        flight = _Flight(self, source, sink)
         try:
             while True:
                 data, since = self._receive(source, backlog)
                 arrived = time.monotonic()
                 if not data:
-                    sink.shutdown(socket.SHUT_WR)
+                    flight.land(lambda: sink.shutdown(socket.SHUT_WR))
                     return
                 with self._lock:
                     airtime = self._airtime[way]
@@ -240,15 +245,19 @@ class Shaper:
                     self.clock.wait_while_out()
                 else:
                     self.clock.wait_until(backlog)
-                # Before the bytes go, so that whoever has them finds the record.
-                self.trace.record(
-                    "chunk", "forwarded", direction=way, size=len(data), connection=connection, arrived=arrived
-                )
-                sink.sendall(data)
+
+                def forward(data: bytes = data, arrived: float = arrived) -> None:
+                    # Before the bytes go, so that whoever has them finds the record.
+                    self.trace.record(
+                        "chunk", "forwarded", direction=way, size=len(data), connection=connection, arrived=arrived
+                    )
+                    sink.sendall(data)
+
+                flight.send(forward, 0.0 if airtime is None else float(airtime.link.latency))
         except OSError:
-            for end in (source, sink):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+            _cut(source, sink)
+        finally:
+            flight.land(None)
 
     def _receive(self, source: socket.socket, backlog: float | None) -> tuple[bytes, float]:
         """Bytes, and the link time since which they wait for the link.
@@ -266,6 +275,49 @@ class Shaper:
                 pass
         data = source.recv(CHUNK)
         return data, self.clock.now()
+
+
+def _cut(*ends: socket.socket) -> None:
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+class _Flight:
+    """What has left a link and is under way for its latency, in order; a thread of its own once there is any."""
+
+    def __init__(self, shaper: Shaper, *ends: socket.socket) -> None:
+        self._clock, self._ends = shaper.clock, ends
+        self._waiting: queue.Queue[tuple[float, Callable[[], None]] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+
+    def send(self, deliver: Callable[[], None], latency: float) -> None:
+        """Deliver after the latency, and never before what was sent earlier."""
+        if latency == 0 and self._thread is None:
+            deliver()
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._carry, daemon=True)
+            self._thread.start()
+        self._waiting.put((self._clock.now() + latency, deliver))
+
+    def land(self, last: Callable[[], None] | None) -> None:
+        """Wait for all that is under way, and then do the last thing."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+            self._thread = None
+        if last is not None:
+            last()
+
+    def _carry(self) -> None:
+        try:
+            while (item := self._waiting.get()) is not None:
+                due, deliver = item
+                self._clock.wait_until(due)
+                deliver()
+        except OSError:
+            _cut(*self._ends)
 
 
 def _split(sequence: np.random.SeedSequence) -> list[np.random.SeedSequence]:

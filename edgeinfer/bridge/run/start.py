@@ -7,9 +7,13 @@ ends when stdin closes. A server says "listening on HOST:PORT"; a device says "r
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pkgutil import resolve_name
 from typing import Any
 
+import numpy as np
+
+from edgeinfer import model
 from edgeinfer.bridge.device.connection import Connection
 from edgeinfer.bridge.edge import server
 from edgeinfer.bridge.link import shaper
@@ -48,12 +52,19 @@ def link_settings(link: Link | None) -> dict[str, Any] | None:
     """A single link's parameters as values of JSON, of which `link_of` makes it again; None stays None."""
     if link is None:
         return None
-    if not isinstance(link, FadingLink):
-        raise ValueError(f"link = {link!r}: must be a FadingLink")
     if link.shape != ():
         raise ValueError(f"link of shape {link.shape}: must be a single link")
-    values = {name: None if value is None else float(value) for name, value in vars(link).items() if name != "fading"}
-    return values | {"fading": _fading_settings(link.fading)}
+    values = {
+        part.name: _plain(getattr(link, part.name)) for part in fields(link) if part.init and part.name != "fading"
+    }
+    if isinstance(link, FadingLink):
+        # A Rayleigh link is a fading link of the same rates.
+        return {"kind": "FadingLink"} | values | {"fading": _fading_settings(link.fading)}
+    return {"kind": type(link).__name__} | values
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None else np.asarray(value).tolist()
 
 
 def _fading_settings(law: Any) -> dict[str, Any]:
@@ -65,11 +76,15 @@ def _fading_settings(law: Any) -> dict[str, Any]:
     return {"law": type(law).__name__} | parameters
 
 
-def link_of(settings: Mapping[str, Any] | None) -> FadingLink | None:
+def link_of(settings: Mapping[str, Any] | None) -> Link | None:
     """The link of `link_settings`."""
     if settings is None:
         return None
-    return FadingLink(**{**settings, "fading": _fading_of(settings["fading"])})
+    values = {name: value for name, value in settings.items() if name not in ("kind", "fading")}
+    if "fading" in settings:
+        values["fading"] = _fading_of(settings["fading"])
+    made: Link = getattr(model, settings["kind"])(**values)
+    return made
 
 
 def _fading_of(settings: Mapping[str, Any]) -> Any:
