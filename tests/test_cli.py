@@ -4,6 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import edgeinfer
 from edgeinfer import cli, paper, simulate, violation_bracket
 
 
@@ -22,6 +23,24 @@ def test_bound_equals_the_library():
     rows = json.loads(run("bound", "--deadline", "3:6:2", "--json").output)
     bracket = violation_bracket(paper.scenario().pipelines()["split"], 0.35, [3.0, 6.0])
     assert [row["upper"] for row in rows] == list(bracket.upper)
+
+
+def test_arrivals_are_those_of_the_library():
+    pipeline = paper.scenario().pipelines()["split"]
+    processes = {
+        "periodic": edgeinfer.Periodic(1 / 0.3),
+        "erlang": edgeinfer.Erlang(0.3),
+        "erlang:4": edgeinfer.Erlang(0.3, 4),
+        "hyperexponential:9": edgeinfer.Hyperexponential(0.3, 9.0),
+        "gamma:2.5": edgeinfer.Gamma(0.3, 2.5),
+    }
+    for text, process in processes.items():
+        options = ("bound", "--deadline", "8", "--arrival-rate", "0.3", "--method", "lundberg", "--json")
+        row = json.loads(run(*options, "--arrivals", text).output)[0]
+        assert row["lundberg"] == pytest.approx(edgeinfer.violation_bound(pipeline, process, 8.0, "lundberg"), rel=1e-9)
+    options = ("simulate", "--deadline", "8", "--set", "arrival_rate=0.3", "--seed", "1", "--rare", "--json")
+    row = json.loads(run(*options, "--arrivals", "gamma:2.5").output)[0]
+    assert row["violation"] == edgeinfer.rare_violation(pipeline, processes["gamma:2.5"], 8.0, rng=1).value
 
 
 def test_simulate_and_rare_agree():
@@ -98,6 +117,12 @@ GENERATE = ("generate", "a", "-o", "x.png")
         ((*SIMULATE, "--rare", "--link", "slots"), "--link: not with --rare"),
         ((*SIMULATE, "--rare", "--relative-error", "2"), "relative_error = 2: must be in (0, 1)"),
         ((*SIMULATE, "--relative-error", "0.1"), "--relative-error: needs --rare"),
+        ((*SIMULATE, "--arrivals", "weibull:2"), "'weibull:2': must be one of poisson, periodic, erlang:PHASES"),
+        ((*SIMULATE, "--arrivals", "gamma"), "'gamma': must be gamma:BURSTINESS"),
+        ((*SIMULATE, "--arrivals", "periodic:2"), "'periodic:2': must be periodic"),
+        ((*SIMULATE, "--arrivals", "erlang:1.5"), "phases = 1.5: must be whole numbers"),
+        ((*SIMULATE, "--arrivals", "erlang:x"), "'x' is not a valid float"),
+        ((*SIMULATE, "--arrivals", "poisson", "--arrival", "erlang"), "--arrival: takes the place of --arrivals"),
         ((*SIMULATE, "--arrival-shape", "3"), "--arrival-shape: needs --arrival erlang"),
         ((*SIMULATE, "--arrival", "erlang", "--arrival-shape", "1.5"), "arrival_shape = 1.5: must be a whole number"),
         (

@@ -9,6 +9,7 @@ import numpy as np
 
 import edgeinfer
 from edgeinfer.cli.options import (
+    ARRIVALS,
     COMMON,
     NUMBERS,
     NUMBERS_HELP,
@@ -22,7 +23,7 @@ from edgeinfer.cli.options import (
     set_names,
 )
 from edgeinfer.cli.rows import show
-from edgeinfer.delay.simulation import ARRIVALS
+from edgeinfer.delay.simulation import ARRIVALS as KINDS
 
 _PARADIGM = click.option(
     "--paradigm",
@@ -64,6 +65,7 @@ def latency_command(base: str, settings: tuple[str, ...], form: str, parameters:
 @_PARADIGM
 @click.option("--deadline", type=TIMES, required=True, help=f"Deadlines, s. {NUMBERS_HELP}")
 @click.option("--arrival-rate", type=RATES, default=None, help="1/s; the scenario's by default.")
+@ARRIVALS
 @click.option(
     "--method",
     default="bracket",
@@ -71,22 +73,32 @@ def latency_command(base: str, settings: tuple[str, ...], form: str, parameters:
     type=click.Choice(["bracket", "union", "lundberg", "corrected", "printed"]),
 )
 def bound_command(
-    base: str, settings: tuple[str, ...], form: str, paradigm: str, deadline: Any, arrival_rate: Any, method: str
+    base: str,
+    settings: tuple[str, ...],
+    form: str,
+    paradigm: str,
+    deadline: Any,
+    arrival_rate: Any,
+    arrivals: Any,
+    method: str,
 ) -> None:
     """Bounds on the probability that the sojourn time exceeds a deadline.
 
     Example: edgeinfer bound --deadline 2,4,8 --set arrival_rate=0.5 --json
+
+    Example: edgeinfer bound --deadline 2,4,8 --arrivals periodic
     """
     one_rate(settings)
     scenario = read_scenario(settings, base)
     rate = np.atleast_1d(scenario.arrival_rate if arrival_rate is None else arrival_rate)
     pipeline = scenario.pipelines()[paradigm]
     rates, deadlines = (grid.ravel() for grid in np.meshgrid(rate, deadline, indexing="ij"))
+    process = rates if arrivals is None else arrivals.at_rate(rates)
     if method == "bracket":
-        bracket = edgeinfer.violation_bracket(pipeline, rates, deadlines)
+        bracket = edgeinfer.violation_bracket(pipeline, process, deadlines)
         columns = {"lower": bracket.lower, "upper": bracket.upper}
     else:
-        columns = {method: edgeinfer.violation_bound(pipeline, rates, deadlines, method)}
+        columns = {method: edgeinfer.violation_bound(pipeline, process, deadlines, method)}
     show(
         [
             {"arrival_rate": float(r), "deadline_s": float(t)} | {n: float(v[i]) for n, v in columns.items()}
@@ -103,12 +115,13 @@ def bound_command(
 @click.option("--jobs", default=100_000, show_default=True, type=click.IntRange(min=1), help="Jobs a replication.")
 @click.option("--replications", default=32, show_default=True, type=click.IntRange(min=1))
 @click.option("--service", default="tandem", show_default=True, type=click.Choice(["tandem", "serial"]))
+@ARRIVALS
 @click.option(
     "--arrival",
     default="poisson",
     show_default=True,
-    type=click.Choice(ARRIVALS),
-    help="Renewal process of the arrivals.",
+    type=click.Choice(KINDS),
+    help="Renewal process of the arrivals, as --arrivals has it, too.",
 )
 @click.option(
     "--arrival-shape",
@@ -130,9 +143,7 @@ def bound_command(
     help="As many as there are cores by default; the result does not depend on it.",
 )
 @click.option("--seed", default=None, type=click.IntRange(min=0))
-@click.option(
-    "--rare", is_flag=True, help="Importance sampling, for small probabilities: Poisson arrivals, tandem service."
-)
+@click.option("--rare", is_flag=True, help="Importance sampling, for small probabilities: tandem service.")
 @click.option(
     "--relative-error",
     default=0.01,
@@ -149,6 +160,7 @@ def simulate_command(
     jobs: int,
     replications: int,
     service: str,
+    arrivals: Any,
     arrival: str,
     arrival_shape: float | None,
     link: str,
@@ -160,24 +172,29 @@ def simulate_command(
     """Simulated violation probability with its 95 % interval.
 
     Example: edgeinfer simulate --deadline 2:6:5 --seed 1
+
+    Example: edgeinfer simulate --deadline 2:6:5 --arrivals gamma:4 --rare
     """
     if rare:
-        reason = "not with --rare, which samples until --relative-error, Poisson arrivals and tandem service"
+        reason = "not with --rare, which samples until --relative-error, --arrivals and tandem service"
         refuse(reason, "jobs", "replications", "service", "arrival", "arrival_shape", "link")
     else:
         refuse("needs --rare", "relative_error")
     if arrival not in ("erlang", "hyperexponential"):
         refuse("needs --arrival erlang or hyperexponential", "arrival_shape")
+    if arrivals is not None:
+        refuse("takes the place of --arrivals: must be one of the two", "arrival", "arrival_shape")
     scenario = read_scenario(settings, base)
     pipeline, rate = scenario.pipelines()[paradigm], scenario.arrival_rate
+    process = rate if arrivals is None else arrivals.at_rate(rate)
     if rare:
         estimate = edgeinfer.rare_violation(
-            pipeline, rate, deadline, rng=seed, threads=threads, relative_error=relative_error
+            pipeline, process, deadline, rng=seed, threads=threads, relative_error=relative_error
         )
     else:
         run = edgeinfer.simulate(
             pipeline,
-            rate,
+            process,
             deadline,
             jobs=jobs,
             replications=replications,

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import numpy as np
@@ -51,6 +51,49 @@ class _Numbers(Real):
 POSITIVE = Real(0, min_open=True)
 NUMBERS = _Numbers()
 TIMES, RATES = _Numbers(0, infinite=True), _Numbers(0, min_open=True)
+
+
+class _Arrivals(click.ParamType):
+    """The shape of a renewal process: what gives it at a rate."""
+
+    name = "process"
+    #: The parameter that follows a colon, and whether the process has one without it.
+    kinds: ClassVar[dict[str, tuple[str, bool]]] = {
+        "poisson": ("", True),
+        "periodic": ("", True),
+        "erlang": ("PHASES", True),
+        "hyperexponential": ("SQUARED_VARIATION", True),
+        "gamma": ("BURSTINESS", False),
+    }
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, edgeinfer.ArrivalProcess):
+            return value
+        kind, mark, text = value.partition(":")
+        if kind not in self.kinds:
+            self.fail(f"{value!r}: must be one of {', '.join(self.forms())}", param, ctx)
+        parameter, complete = self.kinds[kind]
+        if (mark and not parameter) or not (mark or complete):
+            self.fail(f"{value!r}: must be {self.forms()[list(self.kinds).index(kind)]}", param, ctx)
+        if kind == "periodic":
+            return edgeinfer.Periodic(1.0)
+        try:
+            numbers = [click.FLOAT.convert(text, param, ctx)] if mark else []
+            return getattr(edgeinfer, kind.capitalize())(1.0, *numbers)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+    def forms(self) -> list[str]:
+        return [f"{kind}:{parameter}" if parameter else kind for kind, (parameter, _) in self.kinds.items()]
+
+
+#: A renewal process at the rate 1/s, or None; the command gives it its rate.
+ARRIVALS = click.option(
+    "--arrivals",
+    default=None,
+    type=_Arrivals(),
+    help=f"How requests come, at the arrival rate: {', '.join(_Arrivals().forms())}; poisson by default.",
+)
 
 
 def refuse(reason: str, *names: str) -> None:
