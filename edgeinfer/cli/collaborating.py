@@ -13,7 +13,9 @@ from edgeinfer.cli.asking import CONNECTING, connect
 from edgeinfer.cli.options import THREADS, Real, refuse
 
 #: As in `edgeinfer.strategies.run.SCRIPTS`, which is not asked before it is needed.
-STRATEGIES = ("device_side", "edge_side", "collaborative")
+STRATEGIES = ("device_side", "edge_side", "collaborative", "cooperative", "competitive", "race", "ensemble", "review")
+#: Those whose attempts say how many steps there are.
+SEVERAL = STRATEGIES[3:]
 
 
 @click.command("collaborate")
@@ -81,6 +83,10 @@ def collaborate_command(
 
     if edge is None:
         refuse("is of an edge, and none is given", "fallback", "ca", "certificate", "key")
+    settings = {}
+    if strategy in SEVERAL:
+        refuse(f"is not asked with {strategy}, whose attempts say it", "prior_steps", "decode_steps")
+        settings["rules"] = strategies.Rules.read(model)
     writers = _writers(output)
     first = next(writers)
     request = strategies.Request(text, None if image is None else _read(image), seed, prior_steps, decode_steps)
@@ -98,6 +104,7 @@ def collaborate_command(
             deadline=deadline,
             fallback=fallback,
             progress=steps,
+            **settings,
         )
     written = []
     for number, pixels in enumerate(done.images):

@@ -92,9 +92,7 @@ class Rules:
         """
         path = (shipped("scenes") if folder is None else Path(folder)) / _NAME
         if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: is not there: `edgeinfer measure --only subjects` measures what it takes it"
-            )
+            raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure --only subjects` makes it")
         said = json.loads(path.read_text())
         return cls(Spreads(**said["spreads"]), said["passing"], said["review"])
 

@@ -185,6 +185,7 @@ def cooperative(request: str | Request, **options: Any) -> Collaboration:
     Parameters
     ----------
     request : str or Request
+        Its steps are not asked: the attempts have theirs.
     **options
         As for `collaborate`; and `rules`, a `Rules` (that of the shipped networks by default), and `attempts`, a
         sequence of `Attempt`: where each round paints, with how many steps, the last one also for the rounds after it.

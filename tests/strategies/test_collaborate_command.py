@@ -60,6 +60,15 @@ def test_an_edge_beyond_the_link(tmp_path, team):
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out.png")), here.image)
 
 
+def test_several_subjects(tmp_path):
+    path = tmp_path / "out.png"
+    shown = run(CAPTION, "--strategy", "cooperative", "--seed", "7", "--rounds", "2", "-o", str(path))
+    assert shown.exit_code == 0, shown.output
+    assert "painter@device" in shown.output and "checker@device" in shown.output and path.exists()
+    shown = run(CAPTION, "--strategy", "race", *QUICK, "-o", str(path))
+    assert "--prior-steps, --decode-steps: is not asked with race, whose attempts say it" in shown.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
