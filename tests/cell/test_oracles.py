@@ -10,7 +10,7 @@ import pytest
 
 import edgeinfer as ei
 from edgeinfer.cell import Batching, Cell, EdgeNode, Terminals, simulate_cell
-from edgeinfer.cell.queues import md_c_wait, poisson, stationary
+from edgeinfer.cell.queues import batch_sojourn, md_c_wait, poisson, stationary
 
 FUZZ = bool(os.environ.get("EDGEINFER_FUZZ"))
 JOBS = 1_000_000 if FUZZ else 60_000
@@ -116,7 +116,7 @@ def test_processor_sharing_has_its_tail(load):
         assert holds(answer.mean, 1 / (1 - load), 0)  # whatever the law
 
 
-def batch_chain(rate, limit, fixed, each, states=400):
+def batch_means(rate, limit, fixed, each, states=400):
     """Mean wait and sojourn of a server that takes up to `limit` at once as soon as it is free, for Poisson arrivals.
 
     The number left when a batch ends is a Markov chain: of q one batch takes min(q, limit), of none the next one that
@@ -138,9 +138,17 @@ def batch_chain(rate, limit, fixed, each, states=400):
 @pytest.mark.parametrize(("limit", "rate"), [(1, 7.0), (4, 20.0), (32, 40.0), (32, 70.0)])
 def test_batches_have_their_exact_mean(limit, rate):
     fixed, each = 0.1, 0.01
-    wait, sojourn = batch_chain(rate, limit, fixed, each)
-    answer = run(ei.Constant(0.01, "gpu"), rate, EdgeNode(batch=Batching(limit, fixed=fixed)))["terminals"]
+    wait, sojourn = batch_means(rate, limit, fixed, each)
+    times, chances = batch_sojourn(rate, limit, fixed, each)
+    near = float(times[np.searchsorted(np.cumsum(chances), 0.9)])
+    answer = run(ei.Constant(0.01, "gpu"), rate, EdgeNode(batch=Batching(limit, fixed=fixed)), [near])["terminals"]
     assert holds(answer.stage_waiting, wait, 0) and holds(answer.mean, sojourn, 0)
+    assert chances.sum() == pytest.approx(1, abs=1e-9) and chances.min() >= 0
+    assert times @ chances == pytest.approx(sojourn, rel=1e-5)
+    # A step of the times, either way.
+    slack = (fixed + limit * each) / 120
+    tail = [float(chances[times > t].sum()) for t in (near + slack, near - slack)]
+    assert answer.violation.low[0, 0] <= tail[1] and tail[0] <= answer.violation.high[0, 0]
     if limit == 1:
         assert wait == pytest.approx(md_c_wait(rate, fixed + each, 1).queue.sum() / rate, rel=1e-9)
     if rate == 40.0:
@@ -179,7 +187,7 @@ COVERED = {
     "batches": lambda: (
         studied(ei.Constant(0.01, "gpu"), 70.0, EdgeNode(batch=Batching(32, fixed=0.1))),
         1.0,
-        (*batch_chain(70.0, 32, 0.1, 0.01)[::-1], None),
+        (*batch_means(70.0, 32, 0.1, 0.01)[::-1], None),
     ),
 }
 

@@ -29,4 +29,8 @@ ITEMS = (
     "tiles",
     "measured_load",
     "predicted_measured",
+    "terminals",
+    "schedulers",
+    "batching",
+    "even_arrivals",
 )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgeinfer._extras import need
+from edgeinfer.cell import Cell, EdgeNode, Terminals, cell_bracket, loads
 from edgeinfer.delay import latency, violation_bracket
 from edgeinfer.model import Compute, Node, Pipeline, RayleighLink, Transfer
 from edgeinfer.paper.drawing import style
@@ -18,8 +19,9 @@ PAPER = (
 )
 HERE = (
     "Here each drawn path is a pipeline of the paper's cascade, with its unloaded latency and its violation "
-    "probability, computed. Nodes, downlink and costs are the scenario's; the links between edge nodes and "
-    "between terminals, on which the paper says nothing, are assumed."
+    "probability, computed, alone and in the cell in which two paths share edge node 1. Nodes, downlink and "
+    "costs are the scenario's; the links between edge nodes and between terminals, on which the paper says "
+    "nothing, are assumed."
 )
 #: Assumed: Hz, dBm, dB. A point-to-point link between edge nodes, and a terminal's transmitter 100 m from another
 #: terminal (148 + 40 log10 of the distance in km).
@@ -86,6 +88,26 @@ def paths(scenario: Scenario) -> dict[str, Pipeline]:
     return answer
 
 
+def cell(scenario: Scenario) -> Cell:
+    """The drawn network: a class of one terminal for each path, edge node 1 the shared edge.
+
+    Parameters
+    ----------
+    scenario : Scenario
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> round(loads(cell(paper.scenario()))["edge"], 2)
+    0.63
+    """
+    kinds = tuple(
+        Terminals(1, scenario.arrival_rate, pipeline, edge=0 if KINDS[kind][0] == "edge node 1" else None, name=kind)
+        for kind, pipeline in paths(scenario).items()
+    )
+    return Cell(kinds, (EdgeNode(),))
+
+
 def _link(scenario: Scenario, one: str, other: str) -> RayleighLink:
     if one.startswith("edge") != other.startswith("edge"):
         return scenario.link
@@ -104,21 +126,26 @@ def data(scenario: Scenario) -> Any:
     -------
     xarray.Dataset
         Over collaboration: `latency`, s, unloaded, the exact mean; `load` of the busiest stage at the scenario's
-        arrival rate; `violation_lower`, `violation_upper` at the deadline. Over stage: `stage_collaboration`,
-        `stage_name`, `stage_place` (a node, or the two ends of a link), `stage_time`, s.
+        arrival rate; `violation_lower`, `violation_upper` at the deadline, alone, and `cell_lower`, `cell_upper` with
+        the others in the cell, whose `edge_load` is an attribute. Over stage: `stage_collaboration`, `stage_name`,
+        `stage_place` (a node, or the two ends of a link), `stage_time`, s.
     """
     pipelines = paths(scenario)
     rows, columns = [], []
+    network = cell(scenario)
     for kind, pipeline in pipelines.items():
         means = latency(pipeline).stages
         bracket = violation_bracket(pipeline, scenario.arrival_rate, DEADLINE)
-        columns.append((means.sum(), scenario.arrival_rate * means.max(), float(bracket.lower), float(bracket.upper)))
+        shared = cell_bracket(network, DEADLINE, kind)
+        ends = (float(end) for end in (bracket.lower, bracket.upper, shared.lower, shared.upper))
+        columns.append((means.sum(), scenario.arrival_rate * means.max(), *ends))
         hops = iter(pairwise(KINDS[kind]))
         for stage, mean in zip(pipeline, means, strict=True):
             place = stage.node.name if isinstance(stage, Compute) else " to ".join(next(hops))
             rows.append((kind, stage.name, place, float(mean)))
     derived = {"provenance": "derived"}
     names = {"latency": "s", "load": "1", "violation_lower": "1", "violation_upper": "1"}
+    names |= {"cell_lower": "1", "cell_upper": "1"}
     variables: dict[str, Any] = {
         name: ("collaboration", [column[i] for column in columns], {"units": unit} | derived)
         for i, (name, unit) in enumerate(names.items())
@@ -132,7 +159,12 @@ def data(scenario: Scenario) -> Any:
     return need("xarray", "study").Dataset(
         variables,
         coords={"collaboration": list(pipelines)},
-        attrs={"deadline": DEADLINE, "arrival_rate": scenario.arrival_rate, "assumed": "deadline, backhaul, sidelink"}
+        attrs={
+            "edge_load": loads(network)["edge"],
+            "deadline": DEADLINE,
+            "arrival_rate": scenario.arrival_rate,
+            "assumed": "deadline, backhaul, sidelink",
+        }
         | assumed,
     )
 
@@ -183,17 +215,18 @@ def draw(table: Any) -> Any:
         row = table.sel(collaboration=kind)
         text = (
             f"{kind}\nlatency {float(row['latency']):.3f} s unloaded, busiest stage {100 * float(row['load']):.0f} %\n"
-            f"P(sojourn > {table.attrs['deadline']:g} s) in {float(row['violation_lower']):.3g} .. "
-            f"{float(row['violation_upper']):.3g}"
+            f"P(sojourn > {table.attrs['deadline']:g} s) alone in {float(row['violation_lower']):.3g} .. "
+            f"{float(row['violation_upper']):.3g},\nin the cell in {float(row['cell_lower']):.3g} .. "
+            f"{float(row['cell_upper']):.3g}"
         )
         axes.text(-0.4 + 2.45 * number, -0.95, text, fontsize=8.5, color=COLOURS[kind], va="top", linespacing=1.5)
     axes.set_title(
-        f"{table.attrs['arrival_rate']:g} requests/s on each path alone; times derived, nodes and links given and "
-        f"assumed",
+        f"{table.attrs['arrival_rate']:g} requests/s on each path, edge node 1 shared by two of them, busy "
+        f"{100 * table.attrs['edge_load']:.0f} %; times derived, nodes and links given and assumed",
         fontsize=10,
     )
     axes.set_xlim(-0.5, 6.9)
-    axes.set_ylim(-1.75, 2.75)
+    axes.set_ylim(-1.95, 2.75)
     axes.axis("off")
     return figure
 
@@ -204,8 +237,8 @@ def tell(table: Any) -> str:
         f"**derived; deadline {table.attrs['deadline']:g} s and the links between edge nodes and between terminals "
         f"assumed**",
         "",
-        "| collaboration | stages | latency (s) | busiest stage | violation probability |",
-        "|---|---|---|---|---|",
+        "| collaboration | stages | latency (s) | busiest stage | violation probability alone | in the cell |",
+        "|---|---|---|---|---|---|",
     ]
     for kind in table["collaboration"].values:
         row = table.sel(collaboration=kind)
@@ -218,6 +251,7 @@ def tell(table: Any) -> str:
         )
         lines.append(
             f"| {kind} | {stages} | {float(row['latency']):.3f} | {100 * float(row['load']):.0f} % | "
-            f"{float(row['violation_lower']):.4g} .. {float(row['violation_upper']):.4g} |"
+            f"{float(row['violation_lower']):.4g} .. {float(row['violation_upper']):.4g} | "
+            f"{float(row['cell_lower']):.4g} .. {float(row['cell_upper']):.4g} |"
         )
     return "\n".join(lines) + "\n"
