@@ -1,5 +1,6 @@
 """Running the tiny cascade: noise by seed, guidance, the split, the wire, and bad input."""
 
+import dataclasses
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,6 +34,26 @@ def test_a_seed_gives_one_image_whatever_the_batch(cascade, sampler):
     assert difference(together[0], cascade.generate([CAPTIONS[0]], 4, 3, [99], sampler=sampler)[0]) > 1
     other = cascade.generate([CAPTIONS[1]], 4, 3, [SEEDS[0]], wire="float32", sampler=sampler)
     assert difference(together[0], other[0]) > 1
+
+
+def test_a_walk_begins_from_weaker_noise_where_the_scheduler_says_so(cascade, monkeypatch):
+    manifest = cascade.manifest
+    scheduler = dataclasses.replace(manifest.scheduler, init_noise_sigma=0.5)
+    weaker = bridge.GenerativeCascade(dataclasses.replace(manifest, scheduler=scheduler), threads=1)
+    begun = {}
+    for name, whole in (("as it is", cascade), ("weaker", weaker)):
+        run = whole._run
+
+        def spy(part, feeds, output, observe=None, run=run, name=name):
+            if "sample" in feeds:
+                begun.setdefault((name, part.name), feeds["sample"].copy())
+            return run(part, feeds, output, observe)
+
+        monkeypatch.setattr(whole, "_run", spy)
+        whole.generate(CAPTIONS, 2, 2, SEEDS)
+    parts = [network.part.name for stage in manifest.stages for network in stage.networks]
+    for part in parts:
+        np.testing.assert_array_equal(begun["weaker", part], 0.5 * begun["as it is", part])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])

@@ -232,6 +232,7 @@ def test_time_steps(count, spacing):
         (lambda: Scheduler(timestep_spacing="even"), "timestep_spacing = 'even'"),
         (lambda: Scheduler(variance_type="learned"), "variance_type = 'learned'"),
         (lambda: Scheduler(clip_sample_range=0.0), "clip_sample_range = 0"),
+        (lambda: Scheduler(init_noise_sigma=1.5), r"init_noise_sigma = 1.5: must be in \(0, 1\]"),
         (lambda: Scheduler.from_config({"thresholding": True}), "thresholding = True: must be off"),
         (lambda: Scheduler.from_config({"trained_betas": [0.1]}), "trained_betas"),
     ],

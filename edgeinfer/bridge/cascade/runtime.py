@@ -432,7 +432,9 @@ class GenerativeCascade:
         scratch = np.empty_like(sample)
         noise = np.empty_like(sample)
         _draw(noises, sample)
-        if start is not None:
+        if start is None:
+            sample *= np.float32(self.manifest.scheduler.init_noise_sigma)
+        else:
             product = self.manifest.scheduler.alphas_cumprod[path[0].timestep]
             sample *= np.float32((1 - product) ** 0.5)
             sample += np.float32(product**0.5) * start
