@@ -1,7 +1,7 @@
 """What steps of the priors do to images, for noise of several strengths to begin from: `python training/steps.py`.
 
-Needs no torch. Held-out captions, half of which fix the layout; the decoder takes one step without guidance. It prints the
-CLIP score, the share that the checker and the referee find right, and how far objects lie from the places that
+Needs no torch. Held-out captions, half of which fix the layout; the decoder takes one step without guidance. Printed
+are the CLIP score, the share that the checker and the referee find right, and how far objects lie from the places that
 captions name (root mean square, px, of what the referee finds right); each with half of its 95 % interval, and the
 difference of scores from the first row's, paired by caption.
 """
