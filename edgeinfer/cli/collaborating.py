@@ -29,6 +29,7 @@ SEVERAL = STRATEGIES[3:]
     type=click.Path(exists=True, dir_okay=False),
     help="What TEXT edits, 64 x 64 pixels; without it TEXT is a caption.",
 )
+@click.option("--storyboard", is_flag=True, help="TEXT is a caption and edits with full stops between: an image each.")
 @click.option(
     "--edge", default=None, metavar="HOST:PORT", help="Of `edgeinfer edge --agents`; its part runs here by default."
 )
@@ -58,6 +59,7 @@ def collaborate_command(
     text: str,
     strategy: str,
     image: str | None,
+    storyboard: bool,
     edge: str | None,
     model: str | None,
     rounds: int,
@@ -71,7 +73,8 @@ def collaborate_command(
     threads: int | None,
     **security: Any,
 ) -> None:
-    """Have the models of a device and an edge work on a caption, or on an image and a sentence that edits it.
+    """Have the models of a device and an edge work on a caption, on an image and a sentence that edits it, or on a
+    storyboard.
 
     Shows what was said by whom, when, and in how many bytes: of a message itself, and with what the protocol puts
     around it on the link.
@@ -87,6 +90,8 @@ def collaborate_command(
     if strategy in SEVERAL:
         refuse(f"is not asked with {strategy}, whose attempts say it", "prior_steps", "decode_steps")
         settings["rules"] = strategies.Rules.read(model)
+    if storyboard:
+        refuse("is what a sentence edits, and a storyboard begins with a caption", "image")
     writers = _writers(output)
     first = next(writers)
     request = strategies.Request(text, None if image is None else _read(image), seed, prior_steps, decode_steps)
@@ -95,7 +100,7 @@ def collaborate_command(
         team = strategies.standard_team(model, threads=threads)
         bars = stack.enter_context(images.bars()) if sys.stderr.isatty() else None
         steps = None if bars is None else lambda role, place, *count: bars(f"{role} on {place}", *count)
-        done = strategies.collaborate(
+        done = (strategies.storyboard if storyboard else strategies.collaborate)(
             request,
             strategy,
             edge=connection,

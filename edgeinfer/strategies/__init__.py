@@ -19,6 +19,7 @@ from edgeinfer.strategies.run import (
     review,
 )
 from edgeinfer.strategies.session import AgentError, LimitReached, Session
+from edgeinfer.strategies.storyboarding import storyboard
 from edgeinfer.strategies.tables import Place, Table
 from edgeinfer.strategies.team import Painter, Team, standard_team
 from edgeinfer.strategies.work import StrategyService, Work, work_load
@@ -68,5 +69,6 @@ __all__ = [
     "race",
     "review",
     "standard_team",
+    "storyboard",
     "work_load",
 ]

@@ -16,7 +16,7 @@ from edgeinfer.network import sessions
 from edgeinfer.network.sessions import Progress
 from edgeinfer.network.zoo import shipped
 from edgeinfer.scenes import storyboards
-from edgeinfer.scenes.storyboards import TABLE, WORDS, Frame
+from edgeinfer.scenes.storyboards import TABLE, WORDS, Frame, Storyboard
 from edgeinfer.strategies.bodies import Plan, Request
 from edgeinfer.strategies.tables import Table
 
@@ -133,6 +133,24 @@ class Planner:
         feeds = {"input_ids": np.array([numbers], dtype=np.int64), "past": past}
         logits, present = sessions.run_session(self._session, feeds, "planner")
         return logits[0], present
+
+    def right(self, board: Storyboard) -> NDArray[np.bool_]:
+        """Which frames of a storyboard it writes right where all before them are, (frames,).
+
+        All of them: then `plan` writes this answer and no other.
+
+        Parameters
+        ----------
+        board : Storyboard
+            With the exact answer, as `scenes.storyboards.follow` or `draw` gives it.
+        """
+        asked, said = storyboards.prompt(board.sentences), storyboards.answer(board.frames, board.sources)
+        logits, _ = self.predict(asked + said[:-1])
+        likeliest = logits[len(asked) - 1 :].argmax(1) == said
+        frames: NDArray[np.bool_] = likeliest[:-1].reshape(-1, len(TABLE)).all(1)
+        # The end belongs to the last frame.
+        frames[-1] &= likeliest[-1]
+        return frames
 
     def plan(self, sentences: Sequence[str], *, progress: Progress | None = None) -> Storyline:
         """The table of every frame of a storyboard.

@@ -12,6 +12,7 @@ MEASURED = MappingProxyType(
         "tiles": "tiles",
         "halves": "halves",
         "subjects": "subjects",
+        "storyboards": "storyboards",
     }
 )
 #: The parts that `cascade.measure` makes, in its order.
