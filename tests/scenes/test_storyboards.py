@@ -85,7 +85,7 @@ REFUSED = [
     ([ONE] + ["make it red", "undo"] * 4, "caption and at most 7"),
     (ONE, "list of sentences"),
     (["make it red"], "caption 'make it red'"),
-    ([ONE, "make it grene"], "'grene' .* the nearest are 'green'"),
+    ([ONE, "make it grene"], "sentence 2: word 'grene' .* the nearest are 'green'"),
     ([ONE, "make it <end>"], "'<end>' .* is not known"),
     ([ONE, "paint it at the top"], "no edit: must be like 'paint REF COLOUR'"),
     ([ONE, "the red one"], "no edit: must be like 'add ...' or"),

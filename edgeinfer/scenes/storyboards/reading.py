@@ -30,7 +30,7 @@ def checked(sentences: Sequence[str]) -> list[str]:
     Raises
     ------
     ValueError
-        For none or more than 8, or a word that is not known, with the nearest that are.
+        For none or more than 8; naming the sentence, for a word that is not known, with the nearest that are.
     """
     if isinstance(sentences, str):
         raise ValueError(f"sentences = {sentences!r}: must be a list of sentences, as `split` makes of a text")
@@ -38,7 +38,13 @@ def checked(sentences: Sequence[str]) -> list[str]:
         raise ValueError(
             f"sentences = {len(sentences)} of them: must be a caption and at most {len(NUMBERS) - 1} edits"
         )
-    return [" ".join(known(sentence)) for sentence in sentences]
+    said = []
+    for number, sentence in enumerate(sentences, 1):
+        try:
+            said.append(" ".join(known(sentence)))
+        except ValueError as error:
+            raise ValueError(f"sentence {number}: {error}") from None
+    return said
 
 
 def _held(sentence: str, edit: Edit, form: Form) -> bool:
