@@ -2,6 +2,7 @@
 
 from edgeinfer.cell.bracket import cell_bracket
 from edgeinfer.cell.capacity import Carried, best_batch, max_terminals, min_bandwidth, min_servers
+from edgeinfer.cell.choice import Division, ParadigmChoice, best_paradigms
 from edgeinfer.cell.model import Band, Batching, Cell, EdgeNode, Terminals
 from edgeinfer.cell.results import BandSimulation, CellSimulation, ClassSimulation, EdgeSimulation, Energy
 from edgeinfer.cell.simulation import simulate_cell
@@ -15,11 +16,14 @@ __all__ = [
     "Cell",
     "CellSimulation",
     "ClassSimulation",
+    "Division",
     "EdgeNode",
     "EdgeSimulation",
     "Energy",
+    "ParadigmChoice",
     "Terminals",
     "best_batch",
+    "best_paradigms",
     "cell_bracket",
     "loads",
     "max_terminals",
