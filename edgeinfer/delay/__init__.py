@@ -4,6 +4,7 @@ from edgeinfer.delay.bounds import violation_bound, violation_bracket
 from edgeinfer.delay.errors import AccuracyWarning, LongRunWarning, UnstableError
 from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
 from edgeinfer.delay.latency import latency, mean_sojourn
+from edgeinfer.delay.population import PopulationBracket, population_bracket
 from edgeinfer.delay.rare import rare_violation
 from edgeinfer.delay.results import Bracket, Guarantee, Latency, Simulation
 from edgeinfer.delay.simulation import simulate
@@ -16,6 +17,7 @@ __all__ = [
     "Guarantee",
     "Latency",
     "LongRunWarning",
+    "PopulationBracket",
     "Simulation",
     "UnstableError",
     "deadline_at",
@@ -23,6 +25,7 @@ __all__ = [
     "max_arrival_rate",
     "mean_sojourn",
     "min_bandwidth",
+    "population_bracket",
     "rare_violation",
     "simulate",
     "violation_bound",

@@ -9,6 +9,7 @@ from edgeinfer.model.arrivals import (
     Periodic,
     Poisson,
 )
+from edgeinfer.model.blocklength import finite_blocklength_rate
 from edgeinfer.model.cascades import Cascade
 from edgeinfer.model.channels import ConstantLink, MarkovLink
 from edgeinfer.model.dependent_arrivals import Batch, MarkovModulated, Recorded
@@ -16,6 +17,7 @@ from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Ric
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
+from edgeinfer.model.path_loss import Population
 from edgeinfer.model.pipelines import (
     Compute,
     Constant,
@@ -51,6 +53,7 @@ __all__ = [
     "Periodic",
     "Pipeline",
     "Poisson",
+    "Population",
     "Rayleigh",
     "RayleighLink",
     "Recorded",
@@ -61,6 +64,7 @@ __all__ = [
     "TransferTime",
     "device_only",
     "edge_only",
+    "finite_blocklength_rate",
     "path_loss",
     "split",
 ]

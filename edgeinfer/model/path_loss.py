@@ -5,6 +5,7 @@ neither changes from slot to slot. Find what one terminal sees, and mix over ter
 """
 
 from dataclasses import dataclass
+from math import erfc, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
 
-__all__ = ["PathLoss", "inh", "power_law", "uma", "umi"]
+__all__ = ["PathLoss", "Population", "inh", "power_law", "uma", "umi"]
 
 _LIGHT = 299_792_458.0
 
@@ -58,6 +59,76 @@ class PathLoss(_validate.Value):
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of the parameters."""
         return np.broadcast_shapes(*(np.shape(value) for value in vars(self).values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Population(_validate.Value):
+    """Terminals by their losses: in line of sight or not, each in a shadow of its own, at one distance or several.
+
+    Parameters
+    ----------
+    loss : PathLoss
+        An element for each distance.
+    weights : (...,) array_like
+        Share of the terminals at each distance, up to a factor; broadcasts with the loss. >= 0, one at least > 0.
+
+    Examples
+    --------
+    >>> near_and_far = Population(uma([100.0, 400.0], 3.5e9), weights=[1, 3])
+    >>> round(float(near_and_far.above(120.0)), 3)
+    0.606
+    """
+
+    loss: PathLoss
+    weights: Any = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loss, PathLoss):
+            raise ValueError(f"loss = {self.loss!r}: must be a PathLoss")
+        weights = _validate.real("weights", self.weights, 0)
+        _validate.broadcast_shapes(loss=self.loss.shape, weights=np.shape(weights))
+        if not np.any(weights):
+            raise ValueError("weights: must have one at least > 0")
+        object.__setattr__(self, "weights", weights)
+
+    def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Medians and standard deviations, dB, and shares of the normal laws that are mixed."""
+        shape = np.broadcast_shapes(self.loss.shape, np.shape(self.weights))
+        loss, weights = self.loss, _validate.flat(self.weights, shape)
+        seen = _validate.flat(loss.los_probability, shape)
+        middle = np.concatenate([_validate.flat(part, shape) for part in (loss.los, loss.nlos)])
+        spread = np.concatenate([_validate.flat(part, shape) for part in (loss.los_shadowing, loss.nlos_shadowing)])
+        share = np.concatenate([weights * seen, weights * (1 - seen)]) / weights.sum()
+        return middle[share > 0], spread[share > 0], share[share > 0]
+
+    def above(self, loss: ArrayLike) -> np.ndarray:
+        """Share of the terminals whose loss is larger.
+
+        Parameters
+        ----------
+        loss : (...,) array_like, dB
+
+        Returns
+        -------
+        (...,) ndarray
+        """
+        middle, spread, share = self._parts()
+        excess = np.asarray(_validate.real("loss", loss, unit="dB"))[..., None] - middle
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tails = np.where(spread > 0, _tail(excess / np.where(spread > 0, spread, 1)), excess < 0)
+        return np.asarray(tails @ share)
+
+    def losses(self) -> np.ndarray:
+        """Losses in ascending order, dB, from one that hardly a terminal is below to one that hardly any is above."""
+        middle, spread, _ = self._parts()
+        beside = 1e-9 * np.maximum(np.abs(middle), 1)
+        steps = np.array([-8, -3, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8.2])[:, None]
+        return np.unique(np.concatenate([(middle + steps * spread).ravel(), middle - beside]))
+
+
+def _tail(z: Any) -> Any:
+    """P(Z > z) of a standard normal variable."""
+    return np.vectorize(lambda one: erfc(one / sqrt(2)) / 2, otypes=[float])(z)
 
 
 def _plain(value: Any) -> Any:

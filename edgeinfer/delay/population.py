@@ -1,0 +1,151 @@
+"""The probability of a late request over terminals that see different losses.
+
+A terminal's loss stays, so that its law is that of its own pipeline, and the mixture is over terminals: within the law
+of a slot it would be wrong by orders. Rates fall with the loss, slot by slot, so that services and with them P(W > T)
+grow with it. The losses are cut into cells; in each the least loss's lower end and the largest one's upper end enclose
+all of its terminals.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeinfer import _validate
+from edgeinfer.delay._elements import finish, poisson_rate
+from edgeinfer.delay.bounds import violation_bracket
+from edgeinfer.delay.results import Bracket
+from edgeinfer.model import FadingLink, Pipeline, Transfer
+from edgeinfer.model.path_loss import Population
+
+Floats = NDArray[np.float64]
+#: Losses that are tried, at most.
+MOST_LOSSES = 400
+#: Losses between which the least unstable one is looked for no further, dB.
+GAP = 1e-3
+_FALLS = "pipeline: a larger loss makes a request less likely to be late: must slow its services"
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationBracket(Bracket):
+    """Certified ends of the mean of P(W > T) over a population, in which unstable terminals count as always late.
+
+    Attributes
+    ----------
+    unstable : float
+        Share of the terminals whose queue is unstable, but for those within 0.001 dB of the limit.
+    """
+
+    unstable: float
+
+
+def _is_unstable(pipeline: Pipeline, rate: float) -> bool:
+    try:
+        return bool(rate * pipeline.moments()[0].max() >= 1)
+    except ValueError:
+        # Too many slots for a law; a transfer takes bits / E[R] less a slot at least on average.
+        for stage in pipeline:
+            if isinstance(stage, Transfer) and isinstance(stage.link, FadingLink):
+                if rate * (stage.bits / stage.link.mean_rate() - stage.link.slot) >= 1:
+                    return True
+        raise
+
+
+def _threshold(pipeline: Callable[[float], Pipeline], rate: float, low: float, high: float) -> tuple[float, float]:
+    """The largest loss known to be stable and the least known not to be, within `GAP`; infinite where there is none."""
+    if _is_unstable(pipeline(low), rate):
+        if not _is_unstable(pipeline(high), rate):
+            raise ValueError(_FALLS)
+        return -np.inf, low
+    if not _is_unstable(pipeline(high), rate):
+        return high, np.inf
+    while high - low > GAP:
+        middle = low + (high - low) / 2
+        low, high = (low, middle) if _is_unstable(pipeline(middle), rate) else (middle, high)
+    return low, high
+
+
+def population_bracket(
+    pipeline: Callable[[ArrayLike], Pipeline],
+    population: Population,
+    arrival_rate: float,
+    deadline: ArrayLike,
+    *,
+    tolerance: float = 0.05,
+) -> PopulationBracket:
+    """Certified two-sided bracket of the share of late requests over a population of terminals.
+
+    Parameters
+    ----------
+    pipeline : callable
+        The pipeline of a terminal of a path loss, dB, which may be an array; the loss must slow services, as it does
+        those over fading links.
+    population : Population
+    arrival_rate : float, 1/s
+        Of each terminal's Poisson arrivals, > 0.
+    deadline : (...,) array_like, s
+        >= 0.
+    tolerance : float
+        Relative width that cutting the losses into cells may add, > 0; it stops at 400 losses.
+
+    Returns
+    -------
+    PopulationBracket
+
+    Raises
+    ------
+    ValueError
+        For arguments outside their range, and where a larger loss makes a request certainly less likely to be late.
+
+    Examples
+    --------
+    >>> from edgeinfer import Pipeline, Population, RayleighLink, Transfer, path_loss
+    >>> def terminal(loss):
+    ...     return Pipeline([Transfer(1e6, RayleighLink(10e6, 23, -95, loss, 0.01), "uplink")])
+    >>> street = path_loss.power_law(300.0, 3.5e9, exponent=2.7, shadowing=4.0)
+    >>> cell = population_bracket(terminal, Population(street), 2.0, 0.5, tolerance=1.0)
+    >>> bool(cell.unstable < cell.lower < cell.upper < 3 * cell.lower)
+    True
+    """
+    if not isinstance(population, Population):
+        raise ValueError(f"population = {population!r}: must be a Population")
+    rate = float(_validate.scalar("arrival_rate", poisson_rate(arrival_rate), 0, low_open=True))
+    tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
+    limits = np.asarray(_validate.real("deadline", deadline, 0, infinite=True, unit="s"))
+    losses = population.losses()
+    stable, unstable = _threshold(pipeline, rate, float(losses[0]), float(losses[-1]))
+    losses = np.unique(np.append(losses[losses < stable], stable)) if np.isfinite(stable) else np.empty(0)
+    share = float(population.above(unstable)) if np.isfinite(unstable) else 0.0
+
+    def ends(at: Floats) -> Floats:
+        found = violation_bracket(pipeline(at), rate, limits.reshape(-1, 1))
+        return np.array([np.broadcast_to(found.lower, (limits.size, at.size)), found.upper])
+
+    values = ends(losses) if losses.size else np.ones((2, limits.size, 0))
+    while True:
+        # Cells from no loss on, and beyond the last one; the ends of what is not known are 0 and 1.
+        above = np.append(1.0, population.above(losses)) if losses.size else np.ones(1)
+        mass = -np.diff(np.append(above, share))
+        lower = np.pad(values[0], ((0, 0), (1, 0)))
+        upper = np.pad(values[1], ((0, 0), (0, 1)), constant_values=1.0)
+        if (np.maximum.accumulate(lower, axis=1)[:, :-1] > upper[:, :-1] + 1e-12).any():
+            raise ValueError(_FALLS)
+        slack = (mass * (upper - lower)).max(axis=0)
+        low, high = lower @ mass + share, upper @ mass + share
+        wide = (mass * (upper - lower)).sum(axis=1) > tolerance * (low + high) / 2
+        if not wide.any() or losses.size >= MOST_LOSSES or losses.size < 2:
+            break
+        # The cells that make most of the width.
+        order = np.argsort(slack[1:-1])[::-1]
+        cells = order[: 1 + np.searchsorted(np.cumsum(slack[1:-1][order]), 0.7 * slack.sum())]
+        cells = np.sort(cells[losses[cells + 1] - losses[cells] > 1e-9])
+        if cells.size == 0:
+            break
+        middle = (losses[cells] + losses[cells + 1]) / 2
+        values = np.insert(values, cells + 1, ends(middle), axis=2)
+        losses = np.insert(losses, cells + 1, middle)
+    shape = limits.shape
+    names = np.full(shape, "population")
+    low, high = (finish(np.clip(part, 0, 1), shape) for part in (low * (1 - 1e-12), high * (1 + 1e-12)))
+    return PopulationBracket(low, high, finish(names, shape), finish(names, shape), share)

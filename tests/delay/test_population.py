@@ -1,0 +1,108 @@
+"""A population's bracket beside Gauss-Hermite sums over its terminals, one by one."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import edgeinfer as ei
+
+
+def terminal(loss):
+    """A deterministic uplink whose rate falls tenfold with every 20 dB, so that each terminal's law is quick."""
+    return ei.Pipeline([ei.Exponential(0.01 * 10 ** (np.asarray(loss) / 20 - 4), "uplink")])
+
+
+def late(loss, rate, deadline):
+    """M/M/1."""
+    service = 0.01 * 10 ** (loss / 20 - 4)
+    return np.where(rate * service < 1, np.exp(-(1 / service - rate) * deadline), 1.0)
+
+
+LOSS = ei.path_loss.PathLoss([80.0, 90.0], [95.0, 110.0], [0.7, 0.2], 4.0, 8.0)
+
+
+def mixed(deadline, rate=5.0):
+    """The mean over terminals on a fine grid, and the unstable share."""
+    loss = np.linspace(0, 220, 400_001)
+    density = sum(
+        weight * share * stats.norm.pdf(loss, median, spread)
+        for weight, los, nlos, seen in ((0.25, 80, 95, 0.7), (0.75, 90, 110, 0.2))
+        for share, median, spread in ((seen, los, 4.0), (1 - seen, nlos, 8.0))
+    )
+    unstable = density * (late(loss, rate, 0.0) * 0 + (rate * 0.01 * 10 ** (loss / 20 - 4) >= 1))
+    return np.trapezoid(density * late(loss, rate, deadline), loss), np.trapezoid(unstable, loss)
+
+
+def test_bracket_contains_the_mean_over_terminals():
+    population = ei.Population(LOSS, [1, 3])
+    answer = ei.population_bracket(terminal, population, 5.0, [0.05, 3.0], tolerance=0.2)
+    for at, deadline in enumerate((0.05, 3.0)):
+        truth, unstable = mixed(deadline)
+        assert answer.lower[at] <= truth * (1 + 1e-5) and truth * (1 - 1e-5) <= answer.upper[at]
+        assert answer.upper[at] < 1.23 * answer.lower[at]
+        # The loss of the limit is known to 0.001 dB.
+        assert answer.unstable == pytest.approx(unstable, rel=1e-3)
+    assert answer.unstable < answer.lower[1]
+
+
+def test_mixing_outside_is_not_the_median_terminal():
+    population = ei.Population(ei.path_loss.PathLoss(90.0, 90.0, 1.0, 6.0, 6.0))
+    lone = ei.violation_bracket(terminal(90.0), 5.0, 0.5)
+    assert ei.population_bracket(terminal, population, 5.0, 0.5, tolerance=1.5).lower > 100 * lone.upper
+
+
+def test_without_shadows_it_is_the_terminals_own():
+    sure = ei.Population(ei.path_loss.PathLoss(90.0, 200.0, 1.0, 0.0, 5.0))
+    lone = ei.violation_bracket(terminal(90.0), 5.0, 0.1)
+    answer = ei.population_bracket(terminal, sure, 5.0, 0.1, tolerance=1e-3)
+    assert answer.lower == pytest.approx(lone.lower, rel=1e-6) and answer.upper == pytest.approx(lone.upper, rel=1e-6)
+    assert answer.unstable == 0
+    lost = ei.Population(ei.path_loss.PathLoss(90.0, 200.0, 0.9, 0.0, 0.0))
+    half = ei.population_bracket(terminal, lost, 5.0, 0.1)
+    assert half.unstable == pytest.approx(0.1) and half.lower == pytest.approx(0.1 + 0.9 * lone.lower, rel=1e-6)
+
+
+def test_shares_of_losses():
+    population = ei.Population(LOSS, [1, 3])
+    expected = 0.25 * (0.7 * stats.norm.sf(100, 80, 4) + 0.3 * stats.norm.sf(100, 95, 8))
+    expected += 0.75 * (0.2 * stats.norm.sf(100, 90, 4) + 0.8 * stats.norm.sf(100, 110, 8))
+    assert population.above(100.0) == pytest.approx(expected, rel=1e-12)
+    losses = population.losses()
+    assert population.above(losses[0]) > 1 - 1e-12 and population.above(losses[-1]) < 1e-12
+
+
+def test_bad_input_is_named():
+    population = ei.Population(LOSS)
+    with pytest.raises(ValueError, match="a larger loss makes a request less likely to be late"):
+        ei.population_bracket(lambda loss: terminal(200 - np.asarray(loss)), population, 0.01, 0.1)
+    with pytest.raises(ValueError, match="population = 3: must be a Population"):
+        ei.population_bracket(terminal, 3, 1.0, 0.1)
+    with pytest.raises(ValueError, match="tolerance = 0"):
+        ei.population_bracket(terminal, population, 1.0, 0.1, tolerance=0)
+    with pytest.raises(ValueError, match="weights: must have one at least > 0"):
+        ei.Population(LOSS, 0.0)
+    with pytest.raises(ValueError, match="loss = 90"):
+        ei.Population(90.0)
+
+
+@pytest.mark.parametrize("snr", [0.5, 2.0])
+def test_finite_blocklength_rate_beside_the_converse(snr):
+    """The meta-converse of the complex Gaussian channel under equal power (Polyanskiy, Poor, Verdu, theorem 41)."""
+    error, missing = 1e-3, []
+    for length in (50, 100, 300):
+        n = 2 * length
+        # Sum of squares under the code's law and under that of noise of variance 1 + s, which is non-central, too.
+        threshold = stats.ncx2.ppf(1 - error, n, n / snr)
+        bits = -stats.ncx2.logcdf(threshold / (1 + snr), n, n * (1 + snr) / snr) / np.log(2)
+        missing.append(bits - length * ei.finite_blocklength_rate(snr, length, error))
+    # What the expansion leaves out does not grow with the block.
+    assert 0 < min(missing) and max(missing) < 6 and max(missing) - min(missing) < 0.5
+
+
+def test_finite_blocklength_rate_broadcasts_and_refuses():
+    rates = ei.finite_blocklength_rate([[1.0], [2.0]], [100, 1e9], 0.5)
+    assert rates.shape == (2, 2) and rates[1, 1] == pytest.approx(np.log2(3), rel=1e-6)
+    assert ei.finite_blocklength_rate(1e-6, 1, 1e-9) == 0
+    for arguments in ((0.0, 100, 0.1), (1.0, 0.5, 0.1), (1.0, 100, 1.0)):
+        with pytest.raises(ValueError, match=r"must be in"):
+            ei.finite_blocklength_rate(*arguments)
