@@ -46,8 +46,8 @@ def sweep(
     function : callable
         function(scenario, **others) -> a number, a string, a time, an array, an Estimate or another dataclass, a pandas
         or xarray object, or a dict of such by name. On a Dask client it must be picklable.
-    scenario : Scenario
-        What the axes change: each cell gets `scenario.replace(...)`.
+    scenario : Scenario or Cell
+        What the axes change: each cell of the grid gets `scenario.replace(...)`. Any dataclass with `replace`.
     axes : mapping of str to (n,) array_like
         Names of scenario fields, or of keyword arguments of `function` (any other name). Numbers, strings, booleans or
         times; none twice.
