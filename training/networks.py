@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import ClassVar
@@ -265,12 +266,12 @@ class Trunk(nn.Module):
 
 
 class Checker(nn.Module):
-    """Image to the logits of all heads side by side, and what else is read from it."""
+    """Image to the logits of all heads side by side, and for `measures` also to centres and widths."""
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, measures: int = 0) -> None:
         super().__init__()
         self.trunk = Trunk(128)
-        self.heads = nn.Linear(128, outputs)
+        self.heads = nn.Linear(128, classes() + measures)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.heads(F.silu(self.trunk(image)))
@@ -300,6 +301,42 @@ class Heads(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         pooled = self.pooling(tokens)
         return torch.cat([out(pooled[:, k]) for k, out in enumerate(self.outs)], dim=1)
+
+
+class SecondChecker(nn.Module):
+    """A checker built otherwise: residual convolutions, attention over places and a query for each head.
+
+    Its heads have classes more for what no caption asks for: no object, other numbers than one or two, other shapes.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 6, stride=2, padding=2)]
+        for inputs, width in itertools.pairwise(widths):
+            layers += [nn.GroupNorm(4, inputs), nn.GELU(), nn.Conv2d(inputs, width, 3, stride=2, padding=1)]
+            layers += [Residual(width)]
+        self.layers = nn.Sequential(*layers)
+        width, side = widths[-1], scenes.SIDE >> len(widths)
+        self.places = nn.Parameter(0.1 * torch.randn(side**2, width))
+        self.norm, self.attention, self.norm_out = nn.LayerNorm(width), Attention(width), nn.LayerNorm(width)
+        self.heads = Heads(width, [len(values) for values in CHECKED.values()])
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.layers(image).flatten(2).transpose(1, 2) + self.places
+        tokens = tokens + self.attention(self.norm(tokens))
+        return self.heads(self.norm_out(tokens))
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        parts = [
+            part for _ in range(2) for part in (nn.GroupNorm(4, width), nn.GELU(), nn.Conv2d(width, width, 3, 1, 1))
+        ]
+        self.layers = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
 
 
 class CaptionReader(nn.Module):
@@ -346,12 +383,11 @@ def build(part: str) -> nn.Module:
         case "embedder":
             return Embedder()
         case "checker":
-            return Checker(classes())
+            return Checker()
         case "checker_2":
-            return Checker(sum(map(len, CHECKED.values())))
+            return SecondChecker()
         case "text_reader":
             return CaptionReader()
         case "feature":
-            # Centres and widths of two objects too.
-            return Checker(classes() + 6)
+            return Checker(measures=6)
     raise ValueError(f"part = {part!r} is unknown")

@@ -260,6 +260,6 @@ STAGES = {
     "checker": Stage(checker_loss, steps=1200, batch=128, rate=2e-3),
     "embedder": Stage(embedder_loss, steps=500, batch=256, rate=1.5e-3),
     "feature": Stage(checker_loss, steps=600, batch=128, rate=2e-3),
-    "checker_2": Stage(second_checker_loss, steps=600, batch=64, rate=1.5e-3),
+    "checker_2": Stage(second_checker_loss, steps=2000, batch=96, rate=1.5e-3),
     "text_reader": Stage(caption_loss, steps=3000, batch=128, rate=1.5e-3),
 }

@@ -22,12 +22,10 @@ from torch import nn
 SEED = 1
 EVERY = 100
 WORKERS = (
-    ("text_encoder", "prior_16", "embedder", "feature", "checker_2"),
-    ("checker", "prior_32", "decoder", "text_reader"),
+    ("text_encoder", "prior_16", "embedder", "feature", "text_reader"),
+    ("checker", "prior_32", "decoder", "checker_2"),
 )
 NEEDS_TEXT = ("prior_16", "prior_32", "decoder")
-#: Parts whose trunk goes on from that of another part.
-TRUNKS = {"checker_2": "feature"}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -62,10 +60,7 @@ def train(folder: Path, part: str, seed: int = SEED, steps: int | None = None, b
     stage = STAGES[part]
     limit, batch = steps or stage.steps, batch or stage.batch
     torch.manual_seed(seed)
-    net = build(part)
-    if part in TRUNKS:
-        net.trunk.load_state_dict(trained(folder, TRUNKS[part]).trunk.state_dict())
-    net = net.to(DEVICE, memory_format=torch.channels_last)
+    net = build(part).to(DEVICE, memory_format=torch.channels_last)
     average = {name: value.clone() for name, value in net.state_dict().items()}
     optimizer = torch.optim.AdamW(net.parameters(), lr=stage.rate, betas=(0.9, 0.99), weight_decay=0.01)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}

@@ -1,4 +1,4 @@
-"""The caption reader, on whole and damaged captions."""
+"""The networks that read for strategies: the second checker, and the caption reader on whole and damaged captions."""
 
 import json
 
@@ -23,6 +23,58 @@ def read():
         return dict(zip(heads, np.split(output, np.cumsum([len(c) for c in heads.values()])[:-1], axis=1), strict=True))
 
     return logits
+
+
+def right(logits, asked):
+    """Whether every class that is asked for is the likeliest, (n,)."""
+    return np.logical_and.reduce([(want < 0) | (logits[head].argmax(1) == want) for head, want in asked.items()])
+
+
+def kappa(one, other):
+    """Cohen's: agreement beyond what chance gives two that say yes as often."""
+    chance = one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean())
+    return ((one == other).mean() - chance) / (1 - chance)
+
+
+def test_the_second_checker_is_right_on_renderings(read):
+    drawn = scenes.draw(1000, RNG, held=True)
+    seen = right(read("checker_2", scenes.render(drawn)), scenes.request(scenes.captions(drawn)))
+    # Of 1,000 renderings more than four wrong would be met by chance in 0.4 % of runs if 99.9 % are right.
+    assert (~seen).sum() <= 4
+
+
+def test_the_second_checker_knows_what_no_caption_asks_for(read):
+    drawn = scenes.draw(400, RNG + 1)
+    empty = scenes.render(scenes.Scenes(**vars(drawn) | {"shape": np.full((400, 2), -1)}))
+    layout = read("checker_2", empty)["layout"].argmax(1)
+    assert (layout == len(scenes.HEADS["layout"])).mean() > 0.98
+    # A pair and a copy of its first object where there is room for one.
+    pairs = scenes.draw(600, RNG + 2)
+    pairs = pairs[pairs.layout > 0]
+    corner = np.where(pairs.centre[:, 0] > 32, 12.0, 52.0)
+    free = (np.hypot(*(pairs.centre - corner[:, None]).transpose(2, 0, 1)) > pairs.width / 2 + 16).all(1)
+    pairs, corner = pairs[free], corner[free]
+    centre, width = pairs.centre.copy(), pairs.width.copy()
+    centre[:, 0], width[:, 0] = corner, 18.0
+    two, third = scenes.render(pairs), scenes.render(scenes.Scenes(**vars(pairs) | {"centre": centre, "width": width}))
+    ground = np.array(list(scenes.BACKGROUNDS.values()))[pairs.background][:, None, None]
+    three = np.where((two == ground).all(-1, keepdims=True), third, two)
+    assert len(three) > 100
+    seen, plain = (read("checker_2", images)["layout"].argmax(1) for images in (three, two))
+    assert (seen == len(scenes.HEADS["layout"]) + 1).mean() > 0.9
+    assert (plain < len(scenes.HEADS["layout"])).mean() > 0.99
+
+
+def test_the_checkers_err_on_different_pictures(read):
+    """On pictures of one prior step, which is where many are wrong; the referee judges the judges."""
+    captions = scenes.captions(scenes.draw(96, RNG + 3, held=True))
+    pictures = bridge.load(threads=1).generate(captions, 1, 1, range(96), guidance=1)
+    asked = scenes.request(captions)
+    true = scenes.score(captions, scenes.measure(pictures))["all"]
+    wrong = [right(read(part, pictures), asked) != true for part in ("checker", "checker_2")]
+    found = kappa(*wrong)
+    print(f"errors of 96: {wrong[0].sum()} and {wrong[1].sum()}, both {(wrong[0] & wrong[1]).sum()}, kappa {found:.2f}")
+    assert found < 0.8
 
 
 def damaged(captions, share, rng):
