@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import struct
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -278,24 +277,42 @@ class Latent:
             raise ValueError(f"bits = {self.bits}: must be in [1, 8]")
 
     def to_bytes(self) -> bytes:
-        """Side, bits, then the values' bits without gaps."""
+        """Side, bits, then the highest bits of all values, their next ones, and so on, the least last."""
         top = 2**self.bits - 1
         codes = np.rint((np.clip(self.values, -1, 1) + 1) * (top / 2)).astype(np.uint8)
-        spread = np.unpackbits(codes.reshape(-1, 1), axis=1)[:, 8 - self.bits :]
-        return bytes([self.values.shape[-1], self.bits]) + np.packbits(spread).tobytes()
+        planes = np.unpackbits(codes.reshape(-1, 1), axis=1)[:, 8 - self.bits :].T
+        return bytes([self.values.shape[-1], self.bits]) + np.packbits(planes).tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Latent:
         """The latent, rounded."""
+        side, bits = cls._layout(data)
+        _exactly("latent", data, 2 + 3 * side**2 * bits // 8)
+        return cls.from_prefix(data)
+
+    @classmethod
+    def from_prefix(cls, data: bytes) -> Latent:
+        """The latent of as many bytes of it as have come: each value the middle of what its missing bits leave open.
+
+        Bits of a highest place that has come in part count where they have come.
+        """
+        side, bits = cls._layout(data)
+        count, come = 3 * side**2, np.frombuffer(data[2:], np.uint8)[: 3 * side**2 * bits // 8]
+        planes = np.zeros(count * bits, np.uint8)
+        planes[: 8 * len(come)] = np.unpackbits(come)
+        known = (np.arange(count * bits) < 8 * len(come)).reshape(bits, count).sum(0)
+        weights = 2.0 ** np.arange(bits - 1, -1, -1)
+        # The codes that missing bits leave open are 0 .. 2**missing - 1 above the known ones.
+        codes = weights @ planes.reshape(bits, count) + (2.0 ** (bits - known) - 1) / 2
+        values = codes.astype(np.float32) * np.float32(2 / (2**bits - 1)) - np.float32(1)
+        return cls(values.reshape(3, side, side), bits)
+
+    @staticmethod
+    def _layout(data: bytes) -> tuple[int, int]:
         side, bits = (data[0], data[1]) if len(data) > 1 else (0, 0)
         if side not in (16, 32) or not 1 <= bits <= 8:
             raise ValueError(f"latent: side {side} with {bits} bits: must be 16 or 32, 1 to 8 bits")
-        count = 3 * side**2
-        _exactly("latent", data, 2 + math.ceil(count * bits / 8))
-        spread = np.unpackbits(np.frombuffer(data[2:], np.uint8))[: count * bits].reshape(count, bits)
-        codes = np.packbits(np.pad(spread, ((0, 0), (8 - bits, 0))), axis=1)
-        values = codes.astype(np.float32) * np.float32(2 / (2**bits - 1)) - np.float32(1)
-        return cls(values.reshape(3, side, side), bits)
+        return side, bits
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_a_changed_bit_is_noticed(body):
 
 def test_a_latent_outlives_a_changed_bit():
     data = bytearray(Message(LATENT, "mapper").to_bytes())
-    data[-1] ^= 0x80
+    data[-1] ^= 0x80  # of the lowest bits
     assert (
         np.sum(
             Message.from_bytes(bytes(data)).body.values
@@ -176,6 +176,22 @@ def test_latents_keep_their_bits(bits, side):
     read = Latent.from_bytes(Latent(values, bits).to_bytes()).values
     assert np.abs(read - np.clip(values, -1, 1)).max() <= 1 / (2**bits - 1) + 1e-6
     assert len(np.unique(read)) <= 2**bits
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_a_latent_that_was_cut_off(side):
+    """Of whole bits each value is as near as they say: with none of them all are in the middle."""
+    values = RNG.uniform(-1, 1, (3, side, side)).astype(np.float32)
+    data, plane = Latent(values, 6).to_bytes(), 3 * side**2 // 8
+    np.testing.assert_array_equal(Latent.from_prefix(data).values, Latent.from_bytes(data).values)
+    for planes in range(7):
+        come = Latent.from_prefix(data[: 2 + planes * plane])
+        assert np.abs(come.values - values).max() <= (2 ** (6 - planes) - 1) / 63 + 1 / 63 + 1e-6
+    half = Latent.from_prefix(data[: 2 + plane // 2]).values.ravel()
+    first, second = np.split(np.abs(half - values.ravel()), 2)
+    assert first.max() <= 0.53 and second.max() > 0.9 and not half[values.size // 2 :].any()
+    with pytest.raises(ValueError, match="latent: 40 bytes: must be"):
+        Latent.from_bytes(data[:40])
 
 
 def test_tables_of_all_scenes():

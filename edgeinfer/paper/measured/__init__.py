@@ -13,6 +13,7 @@ MEASURED = MappingProxyType(
         "halves": "halves",
         "subjects": "subjects",
         "storyboards": "storyboards",
+        "one_subject": "one_subject",
     }
 )
 #: The parts that `cascade.measure` makes, in its order.
