@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeinfer._extras import need
 from edgeinfer.estimates import proportions
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
@@ -127,7 +128,7 @@ def _draw_flow(axes: Any, name: str, flow: dict[str, Any]) -> None:
         text = f"{of['kind']}, {of['bytes']} B{raw}, {1e3 * (end - begin):.0f} ms"
         axes.text(0.5, row - 0.16, text, ha="center", va="bottom", fontsize=8, backgroundcolor="white", zorder=1)
     for key, height in (("before", 0.0), ("after", len(rows) - 1.0)):
-        _draw_picture(axes, flow[key], (-0.45, height))
+        _draw_picture(axes, flow[key], height)
     sizes = f"{session['up_bytes']} B up, {session['down_bytes']} B down"
     axes.set_title(f"{NAMES[name]}: {sizes}, {1e3 * session['seconds']:.0f} ms", fontsize=10)
     axes.set_xlim(-0.7, 1.3)
@@ -135,17 +136,11 @@ def _draw_flow(axes: Any, name: str, flow: dict[str, Any]) -> None:
     axes.axis("off")
 
 
-def _draw_picture(axes: Any, picture: str, where: tuple[float, float]) -> None:
-    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-
-    from edgeinfer._extras import need
-
-    pixels = np.array(need("PIL.Image", "plots").open(io.BytesIO(base64.b64decode(picture))))
-    low, high = where
-    box = AnnotationBbox(
-        OffsetImage(pixels, zoom=0.62), (low, 1 - high), xycoords=("data", "axes fraction"), frameon=False
-    )
-    axes.add_artist(box)
+def _draw_picture(axes: Any, picture: str, height: float) -> None:
+    """A PNG, in base 64, on the left."""
+    file = io.BytesIO(base64.b64decode(picture))
+    pixels = np.array(need("PIL.Image", "plots").open(file))
+    axes.imshow(pixels, extent=(-0.66, -0.32, height + 0.5, height - 0.5), aspect="auto")
 
 
 def _draw_map(axes: Any, table: Any) -> None:

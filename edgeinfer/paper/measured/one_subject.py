@@ -109,7 +109,7 @@ def measure(
 
 
 def _weights() -> str:
-    """SHA-256 over the networks that work here, in the order of their names; other networks of the folder may change."""
+    """SHA-256 over the networks that work here, by name; others of the folder may change."""
     manifest = bridge.load().manifest
     names = {manifest.text.part.name, "checker", *(n.part.name for stage in manifest.stages for n in stage.networks)}
     total = hashlib.sha256()
