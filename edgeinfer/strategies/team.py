@@ -20,7 +20,7 @@ from edgeinfer.strategies.planner import planners
 from edgeinfer.strategies.readers import Checker, Reader, RuleReader, interpret
 
 #: agent(*contents, progress) gives the content of its answer; progress(done, total) may raise to stop it.
-Agent = Callable[..., Body]
+Agent = Callable[..., Any]
 #: How far the first network's walk is shortened where a seed has places: it then starts from their rendering.
 STRENGTH = 0.25
 
@@ -78,12 +78,26 @@ class Painter:
         section = Section([self._first], start=start, strength=strength)
         return Latent(self._prior(seed, section, progress)[0], bits)
 
-    def paint(self, seed: Seed, latent: Latent | None = None, *, progress: Progress | None = None) -> Picture:
-        """The picture of a seed, from its latent where that is there already."""
-        values = self.map(seed, progress=progress).values if latent is None else latent.values
-        values = values[None]
+    def paint(
+        self,
+        seed: Seed,
+        latent: Latent | Callable[[int], Latent] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Picture:
+        """The picture of a seed, from its latent where that is there already.
+
+        A callable gives the latent that has come by each step of the network that takes it, latent(step) from 0 on: the
+        painter begins on a coarse one while the rest arrives.
+        """
+        came: Callable[[int], Any] | None = None
+        if callable(latent):
+            came = lambda step, of=latent: of(step).values[None]  # noqa: E731
+            values = came(0)
+        else:
+            values = (latent or self.map(seed, progress=progress)).values[None]
         if self._later:
-            values = self._prior(seed, Section(self._later, previous=values), progress)
+            values = self._prior(seed, Section(self._later, previous=came or values), progress)
         # Guidance doubles a decoding step; where there is one alone, nothing was seen to come of it.
         guidance = 1.0 if seed.decode_steps == 1 else None
         told: dict[str, Any] = {"guidance": guidance, "progress": progress}

@@ -28,6 +28,27 @@ def test_a_start_shortens_the_first_walk_alone(cascade, strength, steps):
     assert done[-1] == (steps + 4, steps + 4) and len(done) == steps + 4
 
 
+def test_a_walk_goes_on_with_what_comes(cascade):
+    """The same image at each step is the image; a coarse one for longer leads further away."""
+    fine = cascade.prior(CAPTIONS, 4, SEEDS, section=Section(["prior_16"]))
+    coarse, asked = np.round(fine), []
+
+    def come(after):
+        def previous(step):
+            asked.append(step)
+            return fine if step >= after else coarse
+
+        return cascade.prior(CAPTIONS, 4, SEEDS, section=Section(["prior_32"], previous=previous))
+
+    whole = cascade.prior(CAPTIONS, 4, SEEDS, section=Section(["prior_32"], previous=fine))
+    np.testing.assert_array_equal(come(0), whole)
+    assert asked == [0, 1, 2, 3]
+    away = [np.abs(come(after) - whole).mean() for after in (1, 2, 4)]
+    assert 0 < away[0] < away[1] < away[2]
+    only = cascade.prior(CAPTIONS, 4, SEEDS, section=Section(["prior_32"], previous=coarse))
+    np.testing.assert_array_equal(come(4), only)
+
+
 def test_a_start_is_noised_as_training_noises(cascade):
     """By the first step's product of alphas: the network is given sqrt(a) start + sqrt(1 - a) noise, noise as ever."""
     seen = []

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from edgeinfer import latency, scenes, simulate, strategies, violation_bracket
 from edgeinfer.paper import one_subject, reproduction
 from edgeinfer.paper.items import figure3
 from edgeinfer.paper.measured import one_subject as measured
+from edgeinfer.strategies import Table
 from edgeinfer.strategies.edits import edit
 
 SECONDS = {"interpreter": 0.01, "mapper": 0.05, "painter": 0.2, "painter_from_latent": 0.15, "checker": 0.01}
@@ -46,8 +48,8 @@ def test_damages_are_those_that_are_named():
     made = list(measured._damages(strategies.Latent(values), np.random.default_rng(1)))
     assert len(made) == len(measured.DAMAGES)
     changes = dict(zip(measured.DAMAGES, (np.abs(each.values - values).max() for each in made), strict=True))
-    for bits in measured.BITS:
-        assert changes[f"{bits} bits"] <= 1 / (2**bits - 1) + 1e-6
+    for bits, damage in zip(measured.BITS, measured.DAMAGES, strict=False):
+        assert changes[damage] <= 1 / (2**bits - 1) + 1e-6
     assert not made[measured.DAMAGES.index("0 came")].values.any()
     shares = [
         np.mean(made[measured.DAMAGES.index(f"{error:g} of bits wrong")].values != made[5].values)
@@ -62,6 +64,20 @@ def test_a_row_of_what_is_scored(team):
     assert set(row) == set(measured._SCORED) and all(len(values) == 3 for values in row.values())
     assert row["up_bytes"][:2] == [29, 29] and row["down_bytes"][1] == 589 and row["up_bytes"][2] > 200
     assert max(row["centre_error"]) < 4 and sum(row["right"]) >= 2
+
+
+def test_a_painter_begins_before_all_has_come(team):
+    """Late enough it is the coarse latent's picture, at once the whole one's."""
+    seed = strategies.Seed(Table.of_caption("a red circle above a small blue square"), 3, 2, 1)
+    fine = team["mapper"](seed, progress=None)
+    coarse = strategies.Latent.from_prefix(fine.to_bytes()[:194])
+    paint = [
+        team["painter"](seed, latent, progress=None).pixels.astype(int)
+        for latent in (fine, coarse, *(partial(measured._come, fine, coarse, after) for after in (0, 1, 2)))
+    ]
+    np.testing.assert_array_equal(paint[2], paint[0])
+    np.testing.assert_array_equal(paint[4], paint[1])
+    assert 0 < np.abs(paint[3] - paint[0]).mean() < np.abs(paint[1] - paint[0]).mean()
 
 
 def test_pipelines_are_the_strategies():
@@ -126,9 +142,12 @@ def table(team):
             **{name: (dims, values) for name, values in scored.items()},
             "damaged_right": (damaged, (rng.random((20, len(measured.DAMAGES))) < 0.5).astype(float)),
             "difference": (damaged, np.ones((20, len(measured.DAMAGES)))),
+            "early_right": (("damaged_request", "steps_before"), np.ones((20, 4))),
+            "early_difference": (("damaged_request", "steps_before"), np.ones((20, 4))),
             "seconds": (("repetition", "role"), np.ones((3, 5))),
         },
-        coords={"kind": list(measured.KINDS), "way": list(measured.WAYS), "damage": list(measured.DAMAGES)},
+        coords={"kind": list(measured.KINDS), "way": list(measured.WAYS), "damage": list(measured.DAMAGES)}
+        | {"steps_before": list(measured.EARLY)},
         attrs={"prior_steps": 8, "decode_steps": 4} | flows,
     )
     certified = one_subject.certified(SECONDS, BITS, rates=[1e5, 1e6], slowdowns=[1.0, 4.0])

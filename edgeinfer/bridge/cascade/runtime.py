@@ -1,7 +1,8 @@
 """Running a cascade: ONNX Runtime sessions, the denoising loops, and what crosses the wire."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -94,7 +95,7 @@ class GenerativeCascade:
 
         Parameters
         ----------
-        *stages : "prior" or "decode"
+        *stages : {"prior", "decode"}
         """
         for name in stages:
             _validate.choice("stage", name, ("prior", "decode"))
@@ -143,7 +144,6 @@ class GenerativeCascade:
         guidance : float, optional
             GS, in [0, 1e6]; the manifest's where left out. Only where the stage has a null condition.
         sampler : "ddim" or "ddpm", optional
-            The manifest's where left out.
         section : Section, optional
             Some of its networks, or another beginning than noise; all of them from noise by default.
         progress : callable, optional
@@ -153,8 +153,8 @@ class GenerativeCascade:
 
         Returns
         -------
-        (B, *wire shape) ndarray, float32
-            Of a section, of its last network's shape.
+        (B, *shape) ndarray, float32
+            The wire's shape; of a section, its last network's.
         """
         return self._run_stage(0, captions, None, steps, seeds, guidance, sampler, progress, observe, section)
 
@@ -218,7 +218,6 @@ class GenerativeCascade:
         guidance : float, optional
             GS of the stages that have a null condition.
         wire : "float32", "float16" or "uint8", optional
-            The manifest's where left out.
 
         Returns
         -------
@@ -228,8 +227,7 @@ class GenerativeCascade:
         dtype = self._wire(wire)
         first, second = self._count(prior, prior_steps), self._count(decode, decode_steps)
         before = after = None
-        if progress is not None:
-            report = progress
+        if (report := progress) is not None:
             before = lambda done, _: report(done, first + second)  # noqa: E731
             after = lambda done, _: report(first + done, first + second)  # noqa: E731
         given = {stage.name: guidance if stage.guided else None for stage in self.manifest.stages}
@@ -374,36 +372,43 @@ class GenerativeCascade:
             else []
         )
 
-        context = None
-        if stage.encodings():
-            context = self._context(ids, observe)
-            if passes == 2:
-                context = self._with_null(context, stage.null.get("context"), observe)
+        context = self._context(ids, observe) if stage.encodings() else None
+        if context is not None and passes == 2:
+            context = self._with_null(context, stage.null.get("context"), observe)
         chosen = section.choose(stage, len(captions))
-        previous = section.previous if previous is None else previous
+        before: Any = section.previous if previous is None else previous
         begin = section.path(path, self.manifest.scheduler.num_train_timesteps)
         paths = [begin, *[path] * (len(chosen) - 1)]
         lengths = (len(its) if network.iterative else 1 for its, (_, network) in zip(paths, chosen, strict=True))
         done = _counter(sum(lengths), progress)
         for its, (number, network) in zip(paths, chosen, strict=True):
-            image = previous
-            if image is not None and (network.scale, network.shift) != (1.0, 0.0):
-                image = image * np.float32(network.scale) + np.float32(network.shift)
+            ready = partial(self._image, stage, network, passes, observe, before)
+            image = ready(0)
             if network.iterative:
-                if image is not None and passes == 2:
-                    image = self._with_null(image, stage.null.get("image"), observe)
-                noises = [
-                    np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, number))) for seed in seeds
-                ]
+                keys = [np.random.SeedSequence(seed, spawn_key=(index, number)) for seed in seeds]
+                noises = [np.random.default_rng(key) for key in keys]
                 start = section.start if its is begin else None
-                previous = self._denoise(network, its, context, image, start, noises, guidance, passes, done, observe)
+                renew = ready if callable(before) else None
+                common = guidance, passes, done, observe
+                before = self._denoise(network, its, context, image, renew, start, noises, *common)
             else:
                 given = None if context is None else context[: len(captions)]
-                previous = self._run(network.part, _feeds(network, given, image), network.output, observe)
-                _check_output(network, previous, len(captions))
+                before = self._run(network.part, _feeds(network, given, image), network.output, observe)
+                _check_output(network, before, len(captions))
                 next(done)
-        assert previous is not None
-        return previous
+        result: NDArray[np.float32] = before
+        return result
+
+    def _image(
+        self, stage: Stage, network: Network, passes: int, observe: Observe | None, previous: Any, step: int
+    ) -> Any:
+        """What a network is given of the one before, at a step: scaled, and for guidance with its null condition."""
+        image = previous(step) if callable(previous) else previous
+        if image is not None and (network.scale, network.shift) != (1.0, 0.0):
+            image = image * np.float32(network.scale) + np.float32(network.shift)
+        if image is not None and network.iterative and passes == 2:
+            image = self._with_null(image, stage.null.get("image"), observe)
+        return image
 
     def _with_null(self, given: NDArray[np.float32], null: float | str | None, observe: Observe | None) -> Any:
         """The batch twice: as given, and as the null condition, so that guidance's two passes are one run."""
@@ -419,6 +424,7 @@ class GenerativeCascade:
         path: Sequence[Step],
         context: NDArray[np.float32] | None,
         image: NDArray[np.float32] | None,
+        renew: Callable[[int], NDArray[np.float32]] | None,
         start: NDArray[np.float32] | None,
         noises: list[np.random.Generator],
         guidance: float,
@@ -444,7 +450,9 @@ class GenerativeCascade:
         port = network.part.inputs[network.ports["timestep"]]
         shape = tuple(passes * batch if size is None else size for size in port.shape)
         feeds[port.name] = time = np.empty(shape, port.dtype)
-        for step in path:
+        for number, step in enumerate(path):
+            if renew is not None and number:
+                feeds |= _typed(network.part, {network.ports["image"]: renew(number)})
             if passes == 2:
                 copy[...] = sample
             if fed is not twice:

@@ -1,6 +1,6 @@
 """A part of a stage: some of its networks, and what the first of them begins from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,10 @@ class Section:
     ----------
     networks : sequence of str, optional
         Names of their parts; all of the stage's by default.
-    previous : (B, *shape) ndarray, float32, optional
-        What the network before the first of them gave; needed where they are not the stage's first.
+    previous : (B, *shape) ndarray, float32, or callable, optional
+        What the network before the first of them gave; needed where they are not the stage's first. A callable is asked
+        before each step of the first network, previous(step) from 0 on, so that a walk may begin on a coarse image and
+        go on with a finer one as more of it comes.
     start : (B, *shape) ndarray, float32, optional
         An image of the first network's shape to begin from, noised as far as `strength` says, in place of noise alone.
     strength : float
@@ -36,7 +38,7 @@ class Section:
     """
 
     networks: Sequence[str] | None = None
-    previous: NDArray[np.float32] | None = None
+    previous: NDArray[np.float32] | Callable[[int], NDArray[np.float32]] | None = None
     start: NDArray[np.float32] | None = None
     strength: float = 1.0
 
@@ -58,7 +60,7 @@ class Section:
             raise ValueError(f"networks = {wanted}: must be consecutive ones of {names}")
         if (self.previous is None) != (first == 0):
             raise ValueError(f"previous: must be given for networks that are not the stage's first, here {wanted}")
-        if self.previous is not None:
+        if self.previous is not None and not callable(self.previous):
             _check("previous", self.previous, (batch, *stage.networks[first - 1].shape))
         if self.start is not None:
             if not stage.networks[first].iterative:

@@ -7,6 +7,7 @@
 ITEMS = (
     "figure1",
     "figure2",
+    "figure3",
     "figure5",
     "figure6",
     "table1",

@@ -44,8 +44,8 @@ def data(*, measured: Any = None) -> Any:
     xarray.Dataset
         With, over (kind, way), `right_share`, of requests all of whose attributes the referee finds, and `loss`, all on
         the edge less this way, paired by request, both with 95 % intervals; `within`, the share of edits whose worst
-        centre is off by at most `CENTRE`, over way; and over damage `damaged_share`. Attributes `flow_*` are the
-        recorded runs, JSON.
+        centre is off by at most `CENTRE`, over way; `damaged_share` over damage; and `early_share` over steps before
+        the rest of a latent is there. Attributes `flow_*` are the recorded runs, JSON.
     """
     table = store.load("one_subject", "edgeinfer measure --only one_subject") if measured is None else measured
     kinds, ways = table["kind"].values, table["way"].values
@@ -59,12 +59,14 @@ def data(*, measured: Any = None) -> Any:
     near = table["centre_error"].sel(kind="edit").values <= CENTRE
     within = [proportions.proportion(column) for column in near.T]
     hits = [proportions.proportion(column > 0) for column in table["damaged_right"].values.T]
+    early = [proportions.proportion(column > 0) for column in table["early_right"].values.T]
     kept = {"units": "1", "provenance": "measured"}
     for number, end in enumerate(("", "_low", "_high")):
         name = ("value", "low", "high")[number]
         table[f"right_share{end}"] = (("kind", "way"), shares[..., number], kept)
         table[f"loss{end}"] = (("kind", "way"), losses[..., number], kept)
         table[f"within{end}"] = ("way", [getattr(each, name) for each in within], kept)
+        table[f"early_share{end}"] = ("steps_before", [getattr(each, name) for each in early], kept)
         table[f"damaged_share{end}"] = ("damage", [getattr(each, name) for each in hits], kept)
     return table
 
@@ -191,6 +193,12 @@ def tell(table: Any) -> str:
     for damage in table["damage"].values:
         row = table.sel(damage=damage)
         lines.append(f"| {damage} | {_share(row, 'damaged_share')} | {float(row['difference'].mean()):.1f} |")
+    for after in table["steps_before"].values:
+        row = table.sel(steps_before=after)
+        lines.append(
+            f"| a third came, the rest after {after} step{'s' if after > 1 else ''} | {_share(row, 'early_share')} | "
+            f"{float(row['early_difference'].mean()):.1f} |"
+        )
     near = table.sel(way="device_side")
     lines += [
         "",

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from time import thread_time
 from typing import Any
@@ -33,6 +34,8 @@ STEPS = (8, 4)
 UPLINK, DOWNLINK = (RayleighLink.from_snr(10.0, bandwidth, 1e-3) for bandwidth in (1e5, 3.3e5))
 #: What is done to latents on their way: bits of a value, share of wrong bits, share of the bytes that come in time.
 BITS, ERRORS, COME = (1, 2, 3, 4, 5, 6, 8), (1e-4, 1e-3, 1e-2, 1e-1), (0.0, 1 / 6, 2 / 6, 3 / 6, 4 / 6)
+#: Steps of the painter's first network before the rest of a latent is there.
+EARLY = (1, 2, 4, STEPS[0])
 ROLES = ("interpreter", "mapper", "painter", "painter_from_latent", "checker")
 _CHUNK, _MOST, _RUNS = 10, 2000, 3
 
@@ -83,14 +86,14 @@ def measure(
     cells = Store(stored or Path(out) / ".measure" / "one_subject.store", "one subject", about)
     requests = {kind: _Requests(kind, count, seed) for kind in KINDS}
     points = [("scored", kind, start) for kind in KINDS for start in range(0, count, _CHUNK)]
-    points += [("damaged", "caption", start) for start in range(0, damaged, _CHUNK)]
+    points += [(what, "caption", start) for what in ("damaged", "early") for start in range(0, damaged, _CHUNK)]
+    makers = {"scored": _scored, "damaged": _damaged, "early": _early}
     found: dict[tuple[str, str], list[Mapping[str, Value]]] = {}
     with cells.locked() if stored is None else nullcontext(), tqdm(points, disable=None if progress else True) as bar:
         for what, kind, start in bar:
             point = {"what": what, "kind": kind, "start": start}
             if not cells.has(point):
-                made = _scored if what == "scored" else _damaged
-                rows = [made(team, requests[kind], i) for i in range(start, start + _CHUNK)]
+                rows = [makers[what](team, requests[kind], i) for i in range(start, start + _CHUNK)]
                 cells.put(point, Cell({name: Value([], [row[name] for row in rows]) for name in rows[0]}))
             found.setdefault((what, kind), []).append(cells.get(point).values)
     flows = _flows(cells, team, requests["edit"])
@@ -101,7 +104,13 @@ def measure(
             **_damaged_variables(found),
             "seconds": (("repetition", "role"), seconds, {"units": "s", "provenance": "measured"}),
         },
-        coords={"kind": list(KINDS), "way": list(WAYS), "damage": list(DAMAGES), "role": list(ROLES)},
+        coords={
+            "kind": list(KINDS),
+            "way": list(WAYS),
+            "damage": list(DAMAGES),
+            "role": list(ROLES),
+            "steps_before": list(EARLY),
+        },
         attrs=about | {f"flow_{name}": json.dumps(flow) for name, flow in flows.items()} | machine(),
     )
     typical = dict(zip(ROLES, np.median(seconds, axis=0).tolist(), strict=True))
@@ -215,7 +224,7 @@ def _all_on_edge(team: strategies.Team, requests: _Requests, i: int) -> NDArray[
 
 
 DAMAGES = (
-    *(f"{bits} bits" for bits in BITS),
+    *(f"{bits} bit{'s' if bits > 1 else ''}" for bits in BITS),
     *(f"{error:g} of bits wrong" for error in ERRORS),
     *(f"{come:.2g} came" for come in COME),
 )
@@ -231,6 +240,22 @@ def _damaged(team: strategies.Team, requests: _Requests, i: int) -> dict[str, li
         pixels = team["painter"](seed, damaged, progress=None).pixels
         rows.append((_judged(pixels, requests.wanted(i), None)[0], np.abs(pixels - whole).mean()))
     return dict(zip(("damaged_right", "difference"), np.array(rows, float).T.tolist(), strict=True))
+
+
+def _early(team: strategies.Team, requests: _Requests, i: int) -> dict[str, list[float]]:
+    """A row: the same where the painter begins on a third of the bytes, the rest being there some steps later."""
+    seed = team["interpreter"](requests[i], progress=None)
+    data = team["mapper"](seed, progress=None).to_bytes()
+    fine, coarse = Latent.from_bytes(data), Latent.from_prefix(data[: 2 + (len(data) - 2) // 3])
+    whole, rows = team["painter"](seed, fine, progress=None).pixels.astype(int), []
+    for after in EARLY:
+        pixels = team["painter"](seed, partial(_come, fine, coarse, after), progress=None).pixels
+        rows.append((_judged(pixels, requests.wanted(i), None)[0], np.abs(pixels - whole).mean()))
+    return dict(zip(("early_right", "early_difference"), np.array(rows, float).T.tolist(), strict=True))
+
+
+def _come(fine: Latent, coarse: Latent, after: int, step: int) -> Latent:
+    return fine if step >= after else coarse
 
 
 def _damages(latent: Latent, rng: np.random.Generator) -> Iterator[Latent]:
@@ -254,15 +279,15 @@ def _scored_variables(found: Mapping[tuple[str, str], list[Mapping[str, Value]]]
 
 
 def _damaged_variables(found: Mapping[tuple[str, str], list[Mapping[str, Value]]]) -> dict[str, Any]:
-    units = {"damaged_right": "1", "difference": "levels"}
-    return {
-        name: (
-            ("damaged_request", "damage"),
-            np.concatenate([cell[name].data for cell in found["damaged", "caption"]]),
-            {"units": units[name], "provenance": "measured"},
-        )
-        for name in units
-    }
+    table = {}
+    for what, over, names in (
+        ("damaged", "damage", ("damaged_right", "difference")),
+        ("early", "steps_before", ("early_right", "early_difference")),
+    ):
+        for name, unit in zip(names, ("1", "levels"), strict=True):
+            values = np.concatenate([cell[name].data for cell in found[what, "caption"]])
+            table[name] = (("damaged_request", over), values, {"units": unit, "provenance": "measured"})
+    return table
 
 
 def _times(team: strategies.Team, requests: _Requests, repetitions: int) -> NDArray[np.float64]:
