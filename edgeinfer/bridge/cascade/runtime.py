@@ -385,19 +385,18 @@ class GenerativeCascade:
             ready = partial(self._image, stage, network, passes, observe, before)
             image = ready(0)
             if network.iterative:
-                keys = [np.random.SeedSequence(seed, spawn_key=(index, number)) for seed in seeds]
-                noises = [np.random.default_rng(key) for key in keys]
+                keys = (np.random.SeedSequence(seed, spawn_key=(index, number)) for seed in seeds)
+                noises = list(map(np.random.default_rng, keys))
                 start = section.start if its is begin else None
+                common = start, noises, guidance, passes, done, observe
                 renew = ready if callable(before) else None
-                common = guidance, passes, done, observe
-                before = self._denoise(network, its, context, image, renew, start, noises, *common)
+                before = self._denoise(network, its, context, image, renew, *common)
             else:
                 given = None if context is None else context[: len(captions)]
                 before = self._run(network.part, _feeds(network, given, image), network.output, observe)
                 _check_output(network, before, len(captions))
                 next(done)
-        result: NDArray[np.float32] = before
-        return result
+        return before
 
     def _image(
         self, stage: Stage, network: Network, passes: int, observe: Observe | None, previous: Any, step: int
