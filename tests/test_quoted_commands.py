@@ -96,7 +96,7 @@ def check(arguments, whole):
 def folder(tmp_path, monkeypatch):
     """Where the files are that commands name."""
     monkeypatch.chdir(tmp_path)
-    for name in ("model.onnx", "profile.json", "chunks.npz"):
+    for name in ("model.onnx", "profile.json", "chunks.npz", "before.png"):
         Path(name).touch()
 
 
