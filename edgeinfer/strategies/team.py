@@ -17,7 +17,8 @@ from edgeinfer.strategies.agents import critics
 from edgeinfer.strategies.bodies import Body, Latent, Picture, Plan, Request, Seed
 from edgeinfer.strategies.messages import ROLES
 from edgeinfer.strategies.planner import planners
-from edgeinfer.strategies.readers import Checker, Reader, RuleReader, interpret
+from edgeinfer.strategies.readers import Checker, Reader, interpret
+from edgeinfer.strategies.votes import CopiesReader
 
 #: agent(*contents, progress) gives the content of its answer; progress(done, total) may raise to stop it.
 Agent = Callable[..., Any]
@@ -125,7 +126,7 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
     threads : int, optional
         Of one network pass.
     reader : Reader, optional
-        Of captions; by the rules of the grammar by default.
+        Of captions; by default by the rules of the grammar, and of several copies of one, a line each, by a vote.
 
     Returns
     -------
@@ -136,7 +137,7 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
         Request that is a storyboard into a Plan, where the folder has their networks.
     """
     cascade = runtime.load(model, threads=threads)
-    painter, captions = Painter(cascade), reader or RuleReader()
+    painter, captions = Painter(cascade), reader or CopiesReader(cascade.manifest.folder, threads=threads)
     checker = Checker(cascade.manifest.folder / "checker" / "model.onnx", threads=threads)
 
     def read(request: Request, *, progress: Progress | None = None) -> Seed:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.strategies import voting
+from edgeinfer.strategies import votes
 from edgeinfer.strategies.rules import Spreads
 
 Floats = NDArray[np.float64]
@@ -58,7 +58,7 @@ class Outcomes:
         self._runs = [str(run) for run in table["run"].values]
         self._told = {
             name: table[prefix + name].values
-            for name in ("right", "strict", "margin", "second", "similarity", "reading")
+            for name in ("right", "strict", "margin", "second", "similarity", "reading", "doubted")
         }
         self._heads = [str(head) for head in table["head"].values]
         self._costs = {name: table[name].values for name in ("flop", "seconds", "png_bytes")}
@@ -77,6 +77,11 @@ class Outcomes:
         painted: NDArray[np.bool_] = self.told(run, "right") >= 0
         return painted
 
+    def drawn(self, run: str) -> NDArray[np.bool_]:
+        """Which captions a run painted whatever came of them elsewhere, (n,)."""
+        drawn: NDArray[np.bool_] = self.painted(run) & (self.told(run, "doubted") == 0)
+        return drawn
+
     def lead(self, run: str, passing: float = -np.inf) -> Floats:
         """The arbiter's lead; of the first checker alone where that is not above `passing`."""
         first = self.spreads.lead(self.told(run, "margin"), np.nan)
@@ -94,7 +99,7 @@ class Outcomes:
         """One picture, released as it is; painted on the device or on the edge."""
         n = len(self)
         return Outcome(
-            self.painted(run),
+            self.drawn(run),
             self.told(run, "right") == 1,
             self.told(run, "strict") == 1,
             np.ones(n, bool),
@@ -147,10 +152,10 @@ class Outcomes:
             Which of them the edge paints.
         """
         n = len(self)
-        known = np.logical_and.reduce([self.painted(run) for run in runs])
+        known = np.logical_and.reduce([self.drawn(run) for run in runs])
         if rule == "vote":
             readings = [dict(zip(self._heads, self.told(run, "reading").T, strict=True)) for run in runs]
-            chosen = voting.nearest_to_vote(readings)
+            chosen = votes.nearest_to_vote(readings)
         else:
             scores = {
                 "judge": self.score,

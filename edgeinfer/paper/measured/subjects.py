@@ -6,6 +6,8 @@ are read off one table, paired by caption.
 
 import hashlib
 import io
+import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,27 +17,31 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer import bridge, scenes
+from edgeinfer import bridge, scenes, strategies
 from edgeinfer._extras import need
 from edgeinfer._files import replacing
+from edgeinfer.model import RayleighLink
 from edgeinfer.network.machine import machine
-from edgeinfer.paper.measured.store import digest, write
-from edgeinfer.strategies import voting
+from edgeinfer.paper.measured.outcomes import Outcomes, rounds_threshold
+from edgeinfer.paper.measured.store import write
+from edgeinfer.strategies import Request, votes
 from edgeinfer.strategies.agents import Attempt, Embedder, HeadReader
-from edgeinfer.strategies.rules import Spreads
+from edgeinfer.strategies.reviewing import calibrate
+from edgeinfer.strategies.rules import Rules, Spreads
 
 #: Captions of each set; which set a caption is of, its own bytes tell, so that no caption is in both.
 COUNTS = {"test": 4000, "calibration": 2000}
+OTHERS = 1400
 #: Copies of each damaged caption, and the share of their words that is damaged.
 COPIES, DAMAGED = 3, 0.15
+#: Share of first pictures that are painted again: what sets the arbiter's threshold.
+REPAINTED = 0.05
 #: Overlap of each object with what fits it, in the strict count.
 STRICT = 0.8
 _CHUNK, _BATCH = 100, 20
 _SEEDS = {"test": 0, "calibration": 10_000_000}
 _DRAWN = 2026
-_TIMED = 12
-# Those of the least leads are painted again: more than any threshold that is of use would send back.
-_REPAINTED = 0.12
+_TIMED, _TRIED = 12, 8
 
 
 @dataclass(frozen=True)
@@ -48,18 +54,17 @@ class Run:
     guidance : float
     noise : int
         Runs of equal noise start from the same.
-    calibration : bool
-        Whether the captions of calibration are painted too.
-    share : float
-        Of the test captions, in (0, 1].
+    test, calibration : float
+        Share of the captions of each set that are painted, in [0, 1]; but for the first run of those that `measure` is
+        given for others.
     """
 
     prior_steps: int
     decode_steps: int
     guidance: float
     noise: int
-    calibration: bool = False
-    share: float = 1.0
+    test: float = 1.0
+    calibration: float = 0.0
 
     @property
     def painter(self) -> str:
@@ -70,15 +75,12 @@ class Run:
         return f"{self.painter} {self.noise}"
 
 
-FIRST, AGAIN, EDGE = Run(4, 1, 1.0, 0, True), Run(4, 1, 1.0, 1), Run(8, 4, 1.1, 3, share=0.5)
-RUNS = (
-    FIRST,
-    AGAIN,
-    *(Run(2, 1, 1.0, noise, noise == 0, share=0.5) for noise in range(3)),
-    EDGE,
-    Run(4, 2, 1.0, 0, share=0.5),
-    Run(6, 3, 1.0, 0, share=0.5),
-)
+FIRST, AGAIN, EDGE = Run(4, 1, 1.0, 0, 1.0, 1.0), Run(4, 1, 1.0, 1, 0.0), Run(8, 4, 1.1, 3, 0.35)
+QUICK = tuple(Run(2, 1, 1.0, noise, 1.0, float(noise == 0)) for noise in range(3))
+RUNS = (FIRST, AGAIN, *QUICK, EDGE, Run(4, 2, 1.0, 0, 0.35), Run(6, 3, 1.0, 0, 0.2))
+# Of the pictures of a run, the share of the least leads that is painted again by another run: more than any threshold
+# that is of use would send back.
+_REPAINTED = ((FIRST, AGAIN, 0.08), (AGAIN, EDGE, 0.3), (QUICK[0], QUICK[1], 0.12), (QUICK[1], QUICK[2], 0.3))
 
 
 def captions(counts: dict[str, int] = COUNTS) -> dict[str, list[str]]:
@@ -92,6 +94,14 @@ def captions(counts: dict[str, int] = COUNTS) -> dict[str, list[str]]:
         if len(found[name]) < count:
             raise ValueError(f"{name}: {len(found[name])} captions: must be at least {count}")
     return {name: found[name][:count] for name, count in counts.items()}
+
+
+def painters(cascade: bridge.GenerativeCascade) -> str:
+    """SHA-256 over the networks that paint."""
+    manifest, total = cascade.manifest, hashlib.sha256()
+    for part in (manifest.text.part, *(network.part for stage in manifest.stages for network in stage.networks)):
+        total.update(part.name.encode() + hashlib.sha256(part.path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 class Scored(NamedTuple):
@@ -121,12 +131,16 @@ class Paintings:
         A folder; what is in it belongs to one cascade.
     sets : dict of str to list of str
         Captions of each set.
+    others : int
+        Captions of each set that runs other than the first have their share of.
     """
 
-    def __init__(self, cascade: bridge.GenerativeCascade, store: Path, sets: dict[str, list[str]]) -> None:
-        self._cascade, self._store, self.sets = cascade, store, sets
+    def __init__(
+        self, cascade: bridge.GenerativeCascade, store: Path, sets: dict[str, list[str]], others: int = OTHERS
+    ) -> None:
+        self._cascade, self._store, self.sets, self._others = cascade, store, sets, others
         store.mkdir(parents=True, exist_ok=True)
-        known, own = store / "cascade.txt", digest(cascade.manifest.folder)
+        known, own = store / "cascade.txt", painters(cascade)
         if known.exists() and known.read_text() != own:
             raise ValueError(f"store = {store}: is of other networks: must be empty or of these")
         known.write_text(own)
@@ -144,28 +158,46 @@ class Paintings:
 
     def chunks(self, run: Run, name: str) -> Iterator[Scored]:
         """All of a run, some captions at a time."""
-        if run == AGAIN or (name == "calibration" and not run.calibration):
-            return
-        count = round(len(self.sets[name]) * (run.share if name == "test" else 1.0))
+        count = len(self.sets[name]) if run == FIRST else min(self._others, len(self.sets[name]))
+        count = math.ceil(count * (run.test if name == "test" else run.calibration) / _CHUNK) * _CHUNK
+        count = min(count, len(self.sets[name]))
         for k, start in enumerate(range(0, count, _CHUNK)):
             numbers = np.arange(start, min(start + _CHUNK, count))
             yield self._scored(f"{k:03}", run, name, numbers)
 
     def some(self, run: Run, name: str, numbers: NDArray[np.int64]) -> Scored:
-        """A run for some captions alone."""
-        about = hashlib.blake2b(numbers.astype("<i8").tobytes(), digest_size=4).hexdigest()
-        return self._scored(about, run, name, numbers)
+        """A run for some captions alone, of which those are painted that were not yet."""
+        path = self._store / f"{name}_{run.prior_steps}_{run.decode_steps}_{run.noise}_some.npz"
+        blank = np.empty((0, scenes.SIDE, scenes.SIDE, 3), np.uint8)
+        kept: dict[str, Any] = {
+            "numbers": np.empty(0, np.int64),
+            "pictures": blank,
+            "scores": np.empty((2, 0), np.int8),
+        }
+        if path.exists():
+            kept = dict(np.load(path))
+        missing = np.setdiff1d(numbers, kept["numbers"])
+        for batch in np.array_split(missing, -(-len(missing) // _BATCH) or 1):
+            if batch.size:
+                pictures = self.paint(run, name, batch)
+                new = {"numbers": batch, "pictures": pictures, "scores": self._score(name, batch, pictures)}
+                kept = {key: np.concatenate([kept[key], new[key]], axis=-1 if key == "scores" else 0) for key in kept}
+                with replacing(path) as temporary, open(temporary, "wb") as file:
+                    np.savez(file, **kept)
+        order = np.argsort(kept["numbers"])
+        place = order[np.searchsorted(kept["numbers"], numbers, sorter=order)]
+        return Scored(numbers, kept["pictures"][place], *kept["scores"][:, place])
+
+    def _score(self, name: str, numbers: NDArray[np.int64], pictures: NDArray[np.uint8]) -> NDArray[np.int8]:
+        seen, texts = scenes.measure(pictures), [self.sets[name][k] for k in numbers]
+        both = [scenes.score(texts, seen, least_overlap=least)["all"] for least in (0.0, STRICT)]
+        return np.array(both, np.int8)
 
     def _scored(self, part: str, run: Run, name: str, numbers: NDArray[np.int64]) -> Scored:
         head = f"{name}_{run.prior_steps}_{run.decode_steps}_{run.noise}_{part}"
         pictures = self._kept(head, lambda: self.paint(run, name, numbers))
-
-        def score() -> NDArray[np.int8]:
-            seen, texts = scenes.measure(pictures), [self.sets[name][k] for k in numbers]
-            both = [scenes.score(texts, seen, least_overlap=least)["all"] for least in (0.0, STRICT)]
-            return np.array(both, np.int8)
-
-        return Scored(numbers, pictures, *self._kept(f"{head}.scored", score))
+        scores = self._kept(f"{head}.scored", lambda: self._score(name, numbers, pictures))
+        return Scored(numbers, pictures, *scores)
 
     def _kept(self, head: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         path = self._store / f"{head}.npy"
@@ -213,20 +245,27 @@ class Panel:
         return Spreads(*(float(np.nan_to_num(told[name].std(), nan=1.0)) for name in self.TOLD))
 
 
-def measure(out: str | Path, *, counts: dict[str, int] = COUNTS, store: str | Path | None = None) -> Path:
+def measure(
+    out: str | Path, *, counts: dict[str, int] = COUNTS, others: int = OTHERS, store: str | Path | None = None
+) -> Path:
     """Measure outcomes of all runs on the captions of both sets: `subjects.nc`.
 
     Over (run, caption) and, named calibration_..., over (run, calibration): `right` and `strict` by the referee (1, 0;
     -1 where nothing was painted), `margin` and `second` of the checkers and `similarity` of the embedder (NaN there),
-    and over head too `reading`, the checker's classes. Over run: `flop`, `seconds` and `png_bytes` of a picture.
-    `parsed` over (parser, caption): whether all heads of a damaged caption were read.
+    and over head too `reading`, the checker's classes; `doubted` is 1 where a run painted a caption for nothing but the
+    doubt about another's picture, so that alone it would tell of hard ones. Over run: `flop`, `seconds` and `png_bytes`
+    of a picture. `parsed` over (parser, caption): whether all heads of a damaged caption were read. `rules.json`, which
+    belongs into the model's folder, is what `calibrated` makes of it; the attribute `flows` tells of recorded sessions,
+    as JSON.
 
     Parameters
     ----------
     out : path
-        Folder of the file.
+        Folder of the files.
     counts : dict of str to int
-        Captions of "test" and "calibration".
+        Captions of "test" and "calibration" that the first painter is given.
+    others : int
+        Of those, the captions that others are given.
     store : path, optional
         Folder of the pictures, from which the same call takes up; `out`/.measure/subjects by default.
     """
@@ -234,7 +273,7 @@ def measure(out: str | Path, *, counts: dict[str, int] = COUNTS, store: str | Pa
     cascade = bridge.load(threads=1)
     folder = cascade.manifest.folder
     sets = captions(counts)
-    paintings = Paintings(cascade, Path(store or Path(out) / ".measure" / "subjects"), sets)
+    paintings = Paintings(cascade, Path(store or Path(out) / ".measure" / "subjects"), sets, others)
     panel = Panel(folder)
     spreads = panel.spreads()
     variables: dict[str, Any] = {}
@@ -248,10 +287,41 @@ def measure(out: str | Path, *, counts: dict[str, int] = COUNTS, store: str | Pa
     coordinates = {"run": [str(run) for run in RUNS], "head": list(scenes.HEADS), "parser": list(parsed)}
     about = machine()
     attributes = {name: about[name] for name in ("date", "processor", "logical_cores", "system", "onnxruntime")}
-    attributes |= {"weights_sha256": digest(folder), "drawn": _DRAWN, "damaged": DAMAGED}
+    attributes |= {"weights_sha256": painters(cascade), "drawn": _DRAWN, "damaged": DAMAGED}
     attributes |= {f"spread_{key}": value for key, value in vars(spreads).items()} | _checks(folder)
     table = xarray.Dataset(variables | _costs(cascade, paintings), coords=coordinates, attrs=attributes)
+    rules = calibrated(table)
+    rules.write(out)
+    doubtful = np.argsort(Outcomes(table).lead(str(FIRST)))[:_TRIED]
+    table.attrs |= {"flows": json.dumps(_flows([sets["test"][k] for k in doubtful], rules), allow_nan=False)}
     return write(table, Path(out) / "subjects.nc")
+
+
+def calibrated(table: Any) -> Rules:
+    """The rules of several subjects from the captions of calibration.
+
+    What passes is asked of no referee: the arbiter sends back the share `REPAINTED` of first pictures. What is reviewed
+    is: at most 1 % of the pictures of two prior steps that are released unreviewed may be wrong.
+    """
+    told = Outcomes(table, calibration=True)
+    passing = rounds_threshold(told, str(FIRST), REPAINTED)
+    known = told.painted(str(QUICK[0]))
+    lead, right = (values[known] for values in (told.lead(str(QUICK[0])), told.told(str(QUICK[0]), "right") == 1))
+    return Rules(told.spreads, passing, max(calibrate(lead, right).threshold, 0.0))
+
+
+def _flows(texts: Sequence[str], rules: Rules) -> dict[str, Any]:
+    """Sessions of each strategy on one request, recorded between processes over a shaped link, as they tell of them.
+
+    The request is the first, of those whose pictures the checkers doubt most, that takes the most rounds.
+    """
+    requests = [Request(text, noise=number) for number, text in enumerate(texts)]
+    tried = [strategies.cooperative(request, rules=rules) for request in requests]
+    hardest = requests[int(np.argmax([done.rounds - 0.5 * done.best_so_far for done in tried]))]
+    names = ("cooperative", "competitive", "ensemble")
+    link = RayleighLink(1e6, 31, -100, 128.1, 0.001)
+    done = bridge.load_test(strategies.work_load(names, [hardest], rounds=3), 0.2, len(names), link=link, uplink=link)
+    return {name: row["session"] for name, row in zip(names, done.rows, strict=True)}
 
 
 def _outcomes(
@@ -261,6 +331,7 @@ def _outcomes(
     shape = len(RUNS), len(texts)
     told: dict[str, NDArray[Any]] = {key: np.full(shape, np.nan, np.float32) for key in panel.TOLD}
     told |= {key: np.full(shape, -1, np.int8) for key in ("right", "strict")}
+    told["doubted"] = np.zeros(shape, np.int8)
     told["reading"] = np.full((*shape, len(scenes.HEADS)), -1, np.int8)
 
     def keep(run: Run, scored: Scored) -> None:
@@ -271,32 +342,31 @@ def _outcomes(
     for run in RUNS:
         for scored in paintings.chunks(run, name):
             keep(run, scored)
-    # Whom a threshold may send back, painted again: with new noise, and of those again on the edge.
-    before = FIRST
-    for run in (AGAIN, EDGE):
+    # Whom a threshold may send back, painted again: with new noise, and some of those once more.
+    for before, run, share in _REPAINTED:
         row = RUNS.index(before)
         lead = spreads.lead(told["margin"][row], told["second"][row])
-        doubtful = lead <= np.nanquantile(lead, _REPAINTED if run == AGAIN else 0.5)
+        doubtful = lead <= np.nanquantile(lead, share)
         numbers = np.flatnonzero(doubtful & (told["right"][RUNS.index(run)] < 0))
         if numbers.size:
             keep(run, paintings.some(run, name, numbers))
-        before = run
+            told["doubted"][RUNS.index(run), numbers] = 1
     return told
 
 
 def _parsed(folder: Path, texts: list[str]) -> dict[str, NDArray[np.int8]]:
     """Whether each way to read damaged captions, or several damaged copies of one, finds every head, (n,)."""
     rng = np.random.default_rng(_DRAWN)
-    copies = [voting.damage(texts, DAMAGED, rng) for _ in range(COPIES)]
-    scanned = [voting.scan(copy) for copy in copies]
-    found = {"words": scanned[0], "words of copies": voting.vote(scanned)}
+    copies = [votes.damage(texts, DAMAGED, rng) for _ in range(COPIES)]
+    scanned = [votes.scan(copy) for copy in copies]
+    found = {"words": scanned[0], "words of copies": votes.vote(scanned)}
     if (folder / "text_reader").is_dir():
         read = [HeadReader(folder / "text_reader", threads=1).captions(copy) for copy in copies]
         found |= {
             "network": read[0].classes(),
-            "network and words": voting.vote([read[0].classes(), scanned[0]]),
-            "logits of copies": voting.average(read).classes(),
-            "all of copies": voting.vote([*(each.classes() for each in read), *scanned]),
+            "network and words": votes.vote([read[0].classes(), scanned[0]]),
+            "logits of copies": votes.average(read).classes(),
+            "all of copies": votes.vote([*(each.classes() for each in read), *scanned]),
         }
     asked = scenes.request(texts)
     return {
