@@ -72,7 +72,7 @@ def test_what_is_written(measured, folder):
     assert float(stage["psnr_gain"].sel(enlargement="bicubic")) == pytest.approx(float(gain), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["surface", "decode_stage", "images", "load"])
+@pytest.mark.parametrize("name", ["surface", "decode_stage", "images", "load", "one_subject"])
 def test_the_tables_that_ship_are_of_the_weights_that_ship(name):
     assert store.load(name).attrs["weights_sha256"] == store.digest(bridge.shipped("scenes"))
 

@@ -1,7 +1,6 @@
 """One subject, three strategies: pictures that the referee scores, damaged seeds, recorded runs, the agents' times."""
 
 import base64
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -81,8 +80,8 @@ def measure(
         if _validate.whole(name, value, _CHUNK) % _CHUNK or value > min(count, _MOST):
             raise ValueError(f"{name} = {value}: must be a multiple of {_CHUNK}, at most {min(count, _MOST)}")
     team = strategies.standard_team(threads=1)
-    target = Path(out) / "one_subject.nc"
-    about = {"prior_steps": STEPS[0], "decode_steps": STEPS[1], "seed": seed, "weights_sha256": _weights()}
+    root, target = bridge.load().manifest.folder, Path(out) / "one_subject.nc"
+    about = {"prior_steps": STEPS[0], "decode_steps": STEPS[1], "seed": seed, "weights_sha256": store.digest(root)}
     cells = Store(stored or Path(out) / ".measure" / "one_subject.store", "one subject", about)
     requests = {kind: _Requests(kind, count, seed) for kind in KINDS}
     points = [("scored", kind, start) for kind in KINDS for start in range(0, count, _CHUNK)]
@@ -115,16 +114,6 @@ def measure(
     )
     typical = dict(zip(ROLES, np.median(seconds, axis=0).tolist(), strict=True))
     return store.write(table.merge(one_subject.certified(typical, _bits(flows)), combine_attrs="no_conflicts"), target)
-
-
-def _weights() -> str:
-    """SHA-256 over the networks that work here, by name; others of the folder may change."""
-    manifest = bridge.load().manifest
-    names = {manifest.text.part.name, "checker", *(n.part.name for stage in manifest.stages for n in stage.networks)}
-    total = hashlib.sha256()
-    for name in sorted(names):
-        total.update((manifest.folder / name / "model.onnx").read_bytes())
-    return total.hexdigest()
 
 
 class _Requests:
