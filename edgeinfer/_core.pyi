@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
-#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array), ("channel",
-#: (bits, rates, start or None, jumps or None, slot, offset, mean rate, spread)) of csrc/edgeinfer/channel.h, which only
-#: `simulate` and `service_moments` take; with a third item the delay in seconds behind the stage, which keeps no server
+#: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array), ("compound",
+#: Compound), ("channel", (bits, rates, start or None, jumps or None, slot, offset, mean rate, spread)) of
+#: csrc/edgeinfer/channel.h, which only `simulate` and `service_moments` take; with a third item the delay in seconds
+#: behind the stage, which keeps no server
 Stage: TypeAlias = tuple[str, Any] | tuple[str, Any, float]
 #: kind and parameters, as `edgeinfer.model.arrivals` gives them
 Arrival: TypeAlias = tuple[str, tuple[Any, ...]]
@@ -44,6 +45,14 @@ class Transfer:
     def sf(self, time: ArrayLike, /) -> Floats: ...
     def cdf(self, time: ArrayLike, /) -> Floats: ...
     def log_mgf(self, theta: ArrayLike, /) -> tuple[Floats, Floats]: ...
+
+class Compound:
+    """Law of the time of a random number of rounds, each of the stages `round`; rounds[n] = P(N = n), n = 0, 1, .."""
+
+    def __new__(cls, round: list[Stage], rounds: ArrayLike) -> Compound: ...
+    mean: float
+    def sf(self, time: ArrayLike, /) -> tuple[Floats, Floats]:
+        """Lower and upper ends of P(S > time), over a 1-d array."""
 
 #: ufunc (bandwidth, mean_snr, shape, mixing, scale, users) -> (bit/s, status); csrc/edgeinfer/gain.h
 mean_rate: np.ufunc
@@ -87,6 +96,14 @@ def violation_bracket(
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
     """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length."""
 
+def queue_bracket(
+    queue: Stages | list[Stage], others: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, /
+) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
+    """The same of P(Wq + Y_1 + .. > deadline), Wq the wait in an M/G/1 queue, the Y independent services."""
+
+#: kind ("server", "delay", "review", "fork", "branch"), service, count of what follows, needed, probability
+Node: TypeAlias = tuple[str, int, int, int, float]
+
 def simulate(
     stages: Stages | list[Stage],
     arrival: Arrival,
@@ -99,6 +116,7 @@ def simulate(
     link: Literal["table", "slots", "wall_clock"],
     entropy: NDArray[np.uint64],
     threads: int,
+    nodes: tuple[Node, ...] | None = None,
     /,
 ) -> dict[str, NDArray[Any]]:
     """violations, waiting, busy, elapsed, histogram, shapes in csrc/edgeinfer/tandem.h; ends, the jobs up to the end of

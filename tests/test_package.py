@@ -18,6 +18,7 @@ PUBLIC = """RayleighLink TransferTime Node Cascade Compute Transfer Measured Pip
 latency mean_sojourn violation_bound violation_bracket simulate rare_violation Estimate deadline_at max_arrival_rate
 min_bandwidth Terminals EdgeNode Band Batching Cell simulate_cell cell_bracket
 max_terminals min_servers cell
+Session Delay Fork Review timely best_rounds
 study plan UnstableError quality allocate_steps""".split()
 #: What every room of the bridge may import.
 GROUND = {"model", "estimates", "network"}

@@ -24,6 +24,7 @@ COPIES = {
 }
 LINK = ei.RayleighLink([5e6, 10e6], 31, -100, 128.1, 0.01)
 NODE = ei.Node("n", [1.0, 2.0])
+SESSION = ei.Session([ei.Exponential(0.1, "e")], [[0.6, 0.1], [0.2, 0.1]])
 PIPELINE = ei.Pipeline([ei.Compute([0.1, 0.2], NODE, "a"), ei.Transfer([1e6, 2e6], LINK, "b")])
 RULE = rules.ExitRule([0.8])
 EVALUATION = rules.Evaluation([[[0.9, 0.1], [0.6, 0.4]], [[0.9, 0.1], [0.2, 0.8]]], [0, 1], [1.0, 3.0], 2.5)
@@ -49,6 +50,10 @@ def values():
             ei.PopulationBracket(0.1, 0.2, "population", "population", 0.01),
             *(ei.BestOf([1, 2]), ei.FadingLink.from_snr([1.0, 2.0], 1e6, 0.01, fading=ei.Rician([1.0, 2.0]))),
             ei.Measured([0.2, 0.1], "m"),
+            SESSION,
+            ei.Delay(ei.Constant([0.1, 0.2], "d")),
+            ei.Review(ei.Exponential(0.1, "r"), [0.1, 0.2]),
+            ei.Fork([SESSION, ei.Constant(0.1, "c")], "any"),
             ei.Measured([0.2, 0.1], "m", confidence=0.5, longest=1.0),
         ),
         paper.scenario().cascade,
@@ -56,6 +61,7 @@ def values():
         paper.scenario().replace(slot=[0.01, 0.02]),
         paper.measured_scenario(),
         ei.latency(PIPELINE),
+        ei.best_rounds(ei.Pipeline([SESSION]), 0.5, [1.0, 2.0]),
         ei.violation_bracket(PIPELINE, 0.5, [1.0, 2.0]),
         ei.violation_bracket(ei.Pipeline([ei.Measured([0.2, 0.1], "m", 0.5, 1.0)]), 0.5, [1.0, 2.0]),
         run,

@@ -5,6 +5,7 @@
 #include "edgeinfer/chain.h"
 #include "edgeinfer/ends.h"
 #include "edgeinfer/handover.h"
+#include "edgeinfer/single.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -178,10 +179,15 @@ static int compare_keys(const void *left, const void *right) {
 /* The elements of one rate, the probes first. */
 static int bracket_rate(const ei_batch *self, const ei_service *stages, size_t stage_count,
                         size_t random_count) {
+    const ei_shape *pipeline = self->pipeline;
     if (self->arrival.kind != EI_ARRIVAL_POISSON)
         return upper_moments(self, stages, stage_count);
     if (random_count == 0)
         return exact_waiting(self);
+    if (random_count == 1 && pipeline->d1 == 0 && pipeline->d3 == 0) {
+        int status = upper_moments(self, stages, stage_count);
+        return status == EI_OK ? ei_single_ends(self, pipeline->random, pipeline->random, 1) : status;
+    }
     return random_count == 1 ? bracket_one(self, stages, stage_count)
                              : bracket_several(self, stages, stage_count);
 }

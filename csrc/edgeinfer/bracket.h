@@ -16,7 +16,7 @@
  * <= d1 + d3 + Y + Wq(Y). overtaking, associated: associated.h. moments: the bounds of bound.h, and the only
  * ones for pipelines with several random stages.
  *
- * first_handover: handover.h.
+ * first_handover: handover.h. A random stage alone: single.h.
  *
  * Lattices round services up and interarrival times down for upper ends, the other way for lower ends. */
 #ifndef EDGEINFER_BRACKET_H

@@ -52,12 +52,16 @@ typedef struct {
     ei_lanes streams;
     ei_arrival_state arrival[EI_LANES];
     ei_row elapsed;
-    ei_lane_stage *stages;
-    ei_row *interval;    /* [EI_BLOCK] */
-    ei_row *violations;  /* [deadlines][stages] */
-    uint64_t *histogram; /* [stages][EI_HISTOGRAM_BINS]; NULL: none */
-    size_t low, high;    /* bins of the histogram that may be above 0: low .. high - 1 */
-    int kept;            /* lanes that count in the histogram */
+    ei_lane_stage *stages; /* of all nodes */
+    const ei_node *nodes;  /* as in the model, or made of its stages */
+    const size_t *top;     /* [width], places of the nodes that are in no branch */
+    const double *delays;  /* of the model */
+    size_t width, ahead;   /* ahead: delays before the first server */
+    ei_row *interval;      /* [EI_BLOCK] */
+    ei_row *violations;    /* [deadlines][width] */
+    uint64_t *histogram;   /* [width][EI_HISTOGRAM_BINS]; NULL: none */
+    size_t low, high;      /* bins of the histogram that may be above 0: low .. high - 1 */
+    int kept;              /* lanes that count in the histogram */
 } ei_lane_state;
 
 /* The loops of one width. All counts of rows are <= EI_BLOCK but that of `rates`. */

@@ -1,5 +1,6 @@
 #include "edgeinfer/lattice.h"
 
+#include "edgeinfer/compound.h"
 #include "edgeinfer/multiversion.h"
 
 #include <math.h>
@@ -40,7 +41,9 @@ double ei_service_reach(const ei_service *service) {
 
 int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step, size_t count,
                        ei_end end) {
-    double relative = 1e-14, absolute = 0;
+    const int compound = service->kind == EI_SERVICE_COMPOUND;
+    double relative, absolute;
+    ei_service_accuracy(service, &relative, &absolute);
     self->sf = NULL;
     self->step = step;
     self->count = count;
@@ -49,10 +52,6 @@ int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor
     self->sf = malloc(count * sizeof *self->sf);
     if (self->sf == NULL)
         return EI_ERR_NO_MEMORY;
-    if (service->kind == EI_SERVICE_TRANSFER) {
-        relative = ei_transfer_accuracy(service->transfer);
-        absolute = 1e-21;
-    }
     double previous = 1;
     for (size_t i = 0; i < count; i++) {
         /* A hair to the safe side, so that an atom on a lattice point is not missed by rounding. */
@@ -64,7 +63,10 @@ int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor
         else
             value = time * (1 + 1e-14) < floor
                         ? 1
-                        : ei_service_sf(service, time * (1 + 1e-14)) * (1 - relative) - absolute;
+                        : (compound ? ei_compound_lower(service->compound, time * (1 + 1e-14))
+                                    : ei_service_sf(service, time * (1 + 1e-14))) *
+                                  (1 - relative) -
+                              absolute;
         value = fmin(fmax(value, 0), previous);
         self->sf[i] = value;
         previous = value;

@@ -1,5 +1,6 @@
 #include "edgeinfer/sampler.h"
 
+#include "edgeinfer/compound.h"
 #include "edgeinfer/lanes.h"
 
 #include <math.h>
@@ -29,9 +30,31 @@ static double quantile(const ei_transfer *law, int upper, double v, double low, 
     return at[0] + (at[1] - at[0]) / 2;
 }
 
+static int init_compound(ei_sampler *self, const ei_compound *law, ei_link_mode mode) {
+    const ei_service *stages = ei_compound_stages(law, &self->round_size);
+    const double *rounds = ei_compound_rounds(law, &self->round_count);
+    double above = 0;
+    self->round = calloc(self->round_size, sizeof *self->round);
+    self->rounds_above = malloc(self->round_count * sizeof *self->rounds_above);
+    if (self->round == NULL || self->rounds_above == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t n = self->round_count; n-- > 0;) {
+        self->rounds_above[n] = above;
+        above += rounds[n];
+    }
+    for (size_t k = 0; k < self->round_size; k++) {
+        int status = ei_sampler_init(&self->round[k], &stages[k], mode);
+        if (status != EI_OK)
+            return status;
+    }
+    return EI_OK;
+}
+
 int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mode) {
     *self = (ei_sampler){.service = *service, .quantile = NULL};
     int status = ei_service_verify(service);
+    if (status == EI_OK && service->kind == EI_SERVICE_COMPOUND)
+        return init_compound(self, service->compound, mode);
     if (status != EI_OK || service->kind != EI_SERVICE_TRANSFER)
         return status;
     double bits, bandwidth;
@@ -76,8 +99,13 @@ int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mo
 }
 
 void ei_sampler_free(ei_sampler *self) {
+    for (size_t k = 0; k < self->round_size && self->round != NULL; k++)
+        ei_sampler_free(&self->round[k]);
+    free(self->round);
+    free(self->rounds_above);
     free(self->quantile);
-    self->quantile = NULL;
+    self->quantile = self->rounds_above = NULL;
+    self->round = NULL;
 }
 
 static double draw_slots(const ei_sampler *self, ei_rng *rng) {
@@ -102,6 +130,13 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
     }
     case EI_SERVICE_TRANSFER:
         return self->quantile != NULL ? ei_quantile(self->quantile, ei_rng_next(rng)) : draw_slots(self, rng);
+    case EI_SERVICE_COMPOUND: {
+        double sum = 0;
+        for (size_t n = ei_sampler_rounds(self, ei_rng_uniform(rng)); n > 0; n--)
+            for (size_t k = 0; k < self->round_size; k++)
+                sum += ei_sampler_draw(&self->round[k], rng);
+        return sum;
+    }
     default:
         return service->time;
     }

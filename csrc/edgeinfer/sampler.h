@@ -50,15 +50,26 @@ typedef enum {
     EI_LINK_WALL_CLOCK /* slot by slot on the wall clock's grid: successive transfers share a slot's rate */
 } ei_link_mode;
 
-typedef struct {
+typedef struct ei_sampler {
     ei_service service; /* what it points to is not owned */
     double *quantile;   /* the table, owned; NULL unless a link drawn from it */
     double carry, mean_snr, slot;
-    const ei_rate *rate; /* a link's; not owned */
+    const ei_rate *rate;      /* a link's; not owned */
+    struct ei_sampler *round; /* [round_size], of a compound's round; owned */
+    size_t round_size, round_count;
+    double *rounds_above; /* [round_count], P(N > n) for n = 0, 1, ..; owned */
 } ei_sampler;
 
 EI_WARN_UNUSED int ei_sampler_init(ei_sampler *self, const ei_service *service, ei_link_mode mode);
 void ei_sampler_free(ei_sampler *self);
+/* Rounds of a compound for u uniform on (0, 1]: N > n where u <= P(N > n). */
+static inline size_t ei_sampler_rounds(const ei_sampler *self, double u) {
+    size_t n = 0;
+    while (n + 1 < self->round_count && u <= self->rounds_above[n])
+        n++;
+    return n;
+}
+
 /* One service time, s; a link in EI_LINK_SLOTS mode draws its slots, with a fresh one at the start. */
 double ei_sampler_draw(const ei_sampler *self, ei_rng *rng);
 

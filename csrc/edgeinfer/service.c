@@ -1,5 +1,7 @@
 #include "edgeinfer/service.h"
 
+#include "edgeinfer/compound.h"
+
 #include <math.h>
 
 static const double TAIL_END = 1e-20; /* what ei_service_extent leaves out */
@@ -21,6 +23,8 @@ int ei_service_verify(const ei_service *self) {
         return EI_OK;
     case EI_SERVICE_CHANNEL:
         return self->bits > 0 && isfinite(self->bits) ? ei_channel_verify(&self->channel) : EI_ERR_DOMAIN;
+    case EI_SERVICE_COMPOUND:
+        return self->compound != NULL ? EI_OK : EI_ERR_DOMAIN;
     }
     return EI_ERR_DOMAIN;
 }
@@ -40,6 +44,8 @@ double ei_service_mean(const ei_service *self) {
         return sum / (double)self->sample_count;
     case EI_SERVICE_CHANNEL:
         return self->bits / self->channel.mean_rate;
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_mean(self->compound);
     default:
         return self->time;
     }
@@ -60,6 +66,8 @@ double ei_service_variance(const ei_service *self) {
     case EI_SERVICE_CHANNEL:
         return self->bits / self->channel.mean_rate * self->channel.spread / self->channel.mean_rate /
                self->channel.mean_rate;
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_variance(self->compound);
     default:
         return 0;
     }
@@ -88,8 +96,19 @@ double ei_service_sf(const ei_service *self, double time) {
         return ei_transfer_sf(self->transfer, time);
     case EI_SERVICE_SAMPLES:
         return (double)samples_above(self, time) / (double)self->sample_count;
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_upper(self->compound, time);
     default:
         return self->time > time;
+    }
+}
+
+void ei_service_accuracy(const ei_service *self, double *relative, double *absolute) {
+    *relative = 1e-14;
+    *absolute = 0;
+    if (self->kind == EI_SERVICE_TRANSFER) {
+        *relative = ei_transfer_accuracy(self->transfer);
+        *absolute = 1e-21;
     }
 }
 
@@ -99,6 +118,8 @@ double ei_service_minimum(const ei_service *self) {
         return self->time;
     case EI_SERVICE_SAMPLES:
         return self->samples[0];
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_minimum(self->compound);
     default:
         return 0;
     }
@@ -112,6 +133,8 @@ double ei_service_extent(const ei_service *self) {
         return ei_transfer_extent(self->transfer);
     case EI_SERVICE_SAMPLES:
         return self->samples[self->sample_count - 1];
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_extent(self->compound);
     default:
         return self->time;
     }
@@ -139,6 +162,8 @@ int ei_service_log_mgf(const ei_service *self, double theta, double *value, doub
         slope = moment / sum;
         break;
     }
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_log_mgf(self->compound, theta, value, derivative);
     default:
         log_value = theta * self->time;
         slope = self->time;
@@ -156,6 +181,8 @@ double ei_service_abscissa(const ei_service *self) {
         return 1 / self->time;
     case EI_SERVICE_TRANSFER:
         return ei_transfer_abscissa(self->transfer);
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_abscissa(self->compound);
     default:
         return INFINITY;
     }

@@ -13,8 +13,11 @@ typedef enum {
     EI_SERVICE_EXPONENTIAL,   /* mean `time`, > 0 */
     EI_SERVICE_TRANSFER,      /* the law `transfer` */
     EI_SERVICE_SAMPLES,       /* the empirical law of `samples` */
-    EI_SERVICE_CHANNEL        /* `bits` over `channel` on the wall clock, dependent from job to job */
+    EI_SERVICE_CHANNEL,       /* `bits` over `channel` on the wall clock, dependent from job to job */
+    EI_SERVICE_COMPOUND       /* a random number of rounds: the law `compound` */
 } ei_service_kind;
+
+typedef struct ei_compound ei_compound; /* compound.h */
 
 typedef struct {
     ei_service_kind kind;
@@ -24,6 +27,7 @@ typedef struct {
     size_t sample_count;
     double bits; /* > 0 */
     ei_channel channel;
+    const ei_compound *compound; /* not owned */
 } ei_service;
 
 /* Checks the fields that `kind` uses: EI_ERR_DOMAIN, EI_ERR_EMPTY (no samples, no states). */
@@ -35,7 +39,10 @@ EI_WARN_UNUSED int ei_service_verify_independent(const ei_service *self);
  * stable, and the variance J v / E[R]^3 that its share of the sum has, v the channel's spread. */
 double ei_service_mean(const ei_service *self);
 double ei_service_variance(const ei_service *self);
+/* Of a compound an upper bound, see compound.h. */
 double ei_service_sf(const ei_service *self, double time);
+/* The relative and the absolute error of that. */
+void ei_service_accuracy(const ei_service *self, double *relative, double *absolute);
 double ei_service_minimum(const ei_service *self); /* infimum of the support, s */
 double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e-20, s */
 EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value,

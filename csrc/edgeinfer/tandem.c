@@ -18,6 +18,8 @@ typedef struct {
     ei_sampler *samplers;
     int clocked; /* some stage is followed on the wall clock */
     _Atomic uint64_t *histogram;
+    ei_node *plain; /* [stage_count], where the model has no nodes */
+    size_t *top, width, ahead, node_count;
 } run_context;
 
 static double wall_clock_draw(const ei_sampler *sampler, ei_wall_clock *clock, double start, ei_rng *rng) {
@@ -127,13 +129,14 @@ uint64_t ei_tandem_batch_end(const ei_tandem *self, size_t index) {
 static void store_batch(const run_context *self, const ei_lane_state *lanes, size_t first, size_t batch) {
     const ei_tandem *model = self->model;
     const ei_tandem_result *result = self->result;
-    const size_t stages = model->stage_count, width = model->deadline_count * stages;
+    const size_t stages = self->width, width = model->deadline_count * stages;
     for (size_t l = 0; l < (size_t)lanes->kept; l++) {
         const size_t at = (first + l) * model->batches + batch;
         result->elapsed[at] = lanes->elapsed.lane[l];
         for (size_t k = 0; k < stages; k++) {
-            result->waiting[at * stages + k] = lanes->stages[k].waiting.lane[l];
-            result->busy[at * stages + k] = lanes->stages[k].busy.lane[l];
+            const ei_lane_stage *stage = &lanes->stages[self->top[k]];
+            result->waiting[at * stages + k] = stage->waiting.lane[l];
+            result->busy[at * stages + k] = stage->busy.lane[l];
         }
         for (size_t i = 0; i < width; i++)
             result->violations[at * width + i] = lanes->violations[i].lane[l];
@@ -153,7 +156,7 @@ static int simulate_chunks(const run_context *self, ei_lane_state *lanes, size_t
         if (end < mark)
             continue;
         if (end == model->warmup)
-            for (size_t k = 0; k < model->stage_count; k++)
+            for (size_t k = 0; k < self->node_count; k++)
                 lanes->stages[k].waiting = lanes->stages[k].busy = (ei_row){0};
         else
             store_batch(self, lanes, first, batch++);
@@ -182,47 +185,62 @@ static void start_clocks(const run_context *self, size_t stage, ei_lane_state *l
     }
 }
 
+static void fill(ei_row *rows, double value) {
+    for (size_t j = 0; j < BLOCK; j++)
+        for (int l = 0; l < EI_LANES; l++)
+            rows[j].lane[l] = value;
+}
+
 /* Replications group EI_LANES to group EI_LANES + EI_LANES - 1; those beyond the last are simulated and
  * dropped, so that a replication's bits do not depend on its neighbours. */
 static int replicate(void *context, size_t group, ei_parallel *run) {
     const run_context *self = context;
     const ei_tandem *model = self->model;
-    const size_t stages = model->stage_count, deadlines = model->deadline_count, first = group * EI_LANES;
+    const size_t nodes = self->node_count, deadlines = model->deadline_count, first = group * EI_LANES;
     const size_t kept = model->replications - first < EI_LANES ? model->replications - first : EI_LANES;
     int status = EI_ERR_NO_MEMORY;
-    ei_lane_state lanes = {.kept = (int)kept, .low = EI_HISTOGRAM_BINS, .high = 0};
+    ei_lane_state lanes = {.kept = (int)kept,
+                           .low = EI_HISTOGRAM_BINS,
+                           .high = 0,
+                           .nodes = self->plain != NULL ? self->plain : model->nodes,
+                           .top = self->top,
+                           .width = self->width,
+                           .ahead = self->ahead,
+                           .delays = model->delays};
     /* Aligned, so that no vector straddles a cache line; and every array starts a whole number of pages of
      * 4 KiB after the first, so that no store seems to overlap a load that runs ahead of it. */
-    const size_t rows = BLOCK + stages * 3 * BLOCK + deadlines * stages;
-    lanes.stages = aligned_alloc(64, stages * sizeof *lanes.stages);
+    const size_t rows = BLOCK + nodes * 3 * BLOCK + deadlines * self->width;
+    lanes.stages = aligned_alloc(64, nodes * sizeof *lanes.stages);
     lanes.interval = aligned_alloc(64, rows * sizeof *lanes.interval);
     if (self->histogram != NULL)
-        lanes.histogram = calloc(stages * EI_HISTOGRAM_BINS, sizeof *lanes.histogram);
+        lanes.histogram = calloc(self->width * EI_HISTOGRAM_BINS, sizeof *lanes.histogram);
     if (lanes.stages == NULL || lanes.interval == NULL ||
         (self->histogram != NULL && lanes.histogram == NULL))
         goto out;
-    memset(lanes.stages, 0, stages * sizeof *lanes.stages);
+    memset(lanes.stages, 0, nodes * sizeof *lanes.stages);
     memset(lanes.interval, 0, rows * sizeof *lanes.interval);
-    lanes.violations = lanes.interval + BLOCK + stages * 3 * BLOCK;
+    lanes.violations = lanes.interval + BLOCK + nodes * 3 * BLOCK;
     ei_lanes_init(&lanes.streams, model->entropy, first);
     for (int l = 0; l < EI_LANES; l++) {
         ei_rng rng = ei_lanes_take(&lanes.streams, l);
         lanes.arrival[l] = ei_arrival_start(&model->arrival, &rng);
         ei_lanes_put(&lanes.streams, l, &rng);
     }
-    for (size_t k = 0; k < stages; k++) {
+    for (size_t k = 0; k < nodes; k++) {
         lanes.stages[k].time = lanes.interval + BLOCK + k * 3 * BLOCK;
         lanes.stages[k].service = lanes.stages[k].time + BLOCK;
-        if (model->stages[k].kind == EI_SERVICE_DETERMINISTIC)
-            for (size_t j = 0; j < BLOCK; j++)
-                for (int l = 0; l < EI_LANES; l++)
-                    lanes.stages[k].service[j].lane[l] = model->stages[k].time;
-        start_clocks(self, k, &lanes);
+        if (lanes.nodes[k].kind > EI_NODE_REVIEW)
+            continue;
+        const size_t service = lanes.nodes[k].service;
+        if (model->stages[service].kind == EI_SERVICE_DETERMINISTIC)
+            fill(lanes.stages[k].service, model->stages[service].time);
+        if (model->nodes == NULL)
+            start_clocks(self, k, &lanes);
     }
     if ((status = simulate_chunks(self, &lanes, first, run)) != EI_OK)
         goto out;
     if (self->histogram != NULL)
-        for (size_t k = 0; k < stages; k++)
+        for (size_t k = 0; k < self->width; k++)
             for (size_t i = lanes.low; i < lanes.high; i++)
                 if (lanes.histogram[k * EI_HISTOGRAM_BINS + i] > 0)
                     atomic_fetch_add_explicit(&self->histogram[k * EI_HISTOGRAM_BINS + i],
@@ -235,11 +253,93 @@ out:
     return status;
 }
 
+/* The end of `number` stages from `place` on, 0 where they are not well formed; `top` takes the places. */
+static size_t walk_nodes(const ei_tandem *model, size_t place, size_t number, size_t *top) {
+    for (size_t k = 0; k < number; k++) {
+        if (place >= model->node_count)
+            return 0;
+        const ei_node *node = &model->nodes[place];
+        if (top != NULL)
+            top[k] = place;
+        place++;
+        if (node->kind == EI_NODE_BRANCH ||
+            (node->kind != EI_NODE_FORK && node->service >= model->stage_count) ||
+            (node->kind == EI_NODE_REVIEW && !(node->probability >= 0 && node->probability <= 1)))
+            return 0;
+        if (node->kind != EI_NODE_FORK)
+            continue;
+        if (node->count == 0 || node->count > EI_MOST_BRANCHES || node->needed == 0 ||
+            node->needed > node->count)
+            return 0;
+        for (size_t b = 0; b < node->count; b++) {
+            if (place >= model->node_count || model->nodes[place].kind != EI_NODE_BRANCH ||
+                model->nodes[place].count == 0 ||
+                (place = walk_nodes(model, place + 1, model->nodes[place].count, NULL)) == 0)
+                return 0;
+        }
+    }
+    return place;
+}
+
+size_t ei_tandem_width(const ei_tandem *self) {
+    if (self->nodes == NULL)
+        return self->stage_count;
+    size_t width = 0;
+    for (size_t place = 0; place < self->node_count; width++)
+        if ((place = walk_nodes(self, place, 1, NULL)) == 0)
+            return 0;
+    return width;
+}
+
+static int init_nodes(run_context *self) {
+    const ei_tandem *model = self->model;
+    self->width = ei_tandem_width(model);
+    self->node_count = model->nodes == NULL ? model->stage_count : model->node_count;
+    if (self->width == 0 || (model->nodes != NULL && (model->serial || self->clocked)))
+        return EI_ERR_DOMAIN;
+    self->top = malloc(self->width * sizeof *self->top);
+    self->plain = model->nodes == NULL ? calloc(model->stage_count, sizeof *self->plain) : NULL;
+    if (self->top == NULL || (model->nodes == NULL && self->plain == NULL))
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < model->stage_count && model->nodes == NULL; k++) {
+        self->plain[k].service = k;
+        self->top[k] = k;
+    }
+    if (model->nodes == NULL)
+        return EI_OK;
+    walk_nodes(model, 0, self->width, self->top);
+    while (self->ahead < self->width && model->nodes[self->top[self->ahead]].kind == EI_NODE_DELAY)
+        self->ahead++;
+    return EI_OK;
+}
+
+/* Whether every server has less work than time. */
+static int check_loads(const run_context *self, double interval) {
+    const ei_tandem *model = self->model;
+    const ei_node *nodes = self->plain != NULL ? self->plain : model->nodes;
+    double sum = 0;
+    for (size_t k = 0; k < model->stage_count && model->delays != NULL; k++) {
+        if (!(model->delays[k] >= 0) || !isfinite(model->delays[k]))
+            return EI_ERR_DOMAIN;
+        sum += model->delays[k] / interval;
+    }
+    for (size_t i = 0; i < self->node_count; i++) {
+        if (nodes[i].kind != EI_NODE_SERVER && nodes[i].kind != EI_NODE_REVIEW)
+            continue;
+        double load = ei_service_mean(&model->stages[nodes[i].service]) / interval;
+        if (nodes[i].kind == EI_NODE_REVIEW)
+            load *= nodes[i].probability;
+        sum += load;
+        if (!(load < 1))
+            return EI_ERR_UNSTABLE;
+    }
+    return model->serial && !(sum < 1) ? EI_ERR_UNSTABLE : EI_OK;
+}
+
 int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_monitor monitor) {
     int status = EI_ERR_EMPTY;
-    double serial_load = 0, interval = ei_arrival_mean(&self->arrival);
-    run_context context = {
-        .model = self, .result = result, .samplers = NULL, .clocked = 0, .histogram = NULL};
+    double interval = ei_arrival_mean(&self->arrival);
+    run_context context = {.model = self, .result = result};
     if (self->stage_count == 0 || self->replications == 0 || self->jobs == 0)
         goto out;
     status = EI_ERR_DOMAIN;
@@ -258,25 +358,12 @@ int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_moni
         if ((status = ei_sampler_init(&context.samplers[k], &self->stages[k], self->link)) != EI_OK)
             goto out;
         context.clocked |= self->link == EI_LINK_WALL_CLOCK || self->stages[k].kind == EI_SERVICE_CHANNEL;
-        double load = ei_service_mean(&self->stages[k]) / interval,
-               delay = self->delays == NULL ? 0 : self->delays[k];
-        serial_load += load + delay / interval;
-        if (!(delay >= 0) || !isfinite(delay)) {
-            status = EI_ERR_DOMAIN;
-            goto out;
-        }
-        if (!(load < 1)) {
-            status = EI_ERR_UNSTABLE;
-            goto out;
-        }
     }
-    if (self->serial && !(serial_load < 1)) {
-        status = EI_ERR_UNSTABLE;
+    if ((status = init_nodes(&context)) != EI_OK || (status = check_loads(&context, interval)) != EI_OK)
         goto out;
-    }
     if (result->histogram != NULL) {
         /* All bits zero is an atomic zero, and untouched pages of it cost nothing. */
-        context.histogram = calloc(self->stage_count * EI_HISTOGRAM_BINS, sizeof *context.histogram);
+        context.histogram = calloc(context.width * EI_HISTOGRAM_BINS, sizeof *context.histogram);
         if (context.histogram == NULL) {
             status = EI_ERR_NO_MEMORY;
             goto out;
@@ -285,7 +372,7 @@ int ei_tandem_run(const ei_tandem *self, const ei_tandem_result *result, ei_moni
     status = ei_parallel_for(replicate, &context, (self->replications + EI_LANES - 1) / EI_LANES,
                              self->threads > 0 ? self->threads : 1, monitor);
     if (status == EI_OK && result->histogram != NULL)
-        for (size_t i = 0; i < self->stage_count * EI_HISTOGRAM_BINS; i++)
+        for (size_t i = 0; i < context.width * EI_HISTOGRAM_BINS; i++)
             if (atomic_load(&context.histogram[i]) > 0)
                 result->histogram[i] = atomic_load(&context.histogram[i]);
 out:
@@ -293,6 +380,8 @@ out:
         for (size_t k = 0; k < self->stage_count; k++)
             ei_sampler_free(&context.samplers[k]);
     free(context.samplers);
+    free(context.plain);
+    free(context.top);
     free(context.histogram);
     return status;
 }

@@ -1,5 +1,7 @@
 #include "edgeinfer/tilt.h"
 
+#include "edgeinfer/compound.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +40,25 @@ static void fill_samples(ei_tilted_law *self) {
     }
 }
 
+static int init_round(ei_tilted_law *self) {
+    const ei_service *stages = ei_compound_stages(self->service->compound, &self->round_size);
+    self->rounds = ei_compound_rounds(self->service->compound, &self->round_count);
+    self->round = calloc(self->round_size, sizeof *self->round);
+    if (self->round == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < self->round_size; k++) {
+        int status = ei_tilted_law_init(&self->round[k], &stages[k]);
+        if (status != EI_OK)
+            return status;
+    }
+    return EI_OK;
+}
+
 int ei_tilted_law_init(ei_tilted_law *self, const ei_service *service) {
     memset(self, 0, sizeof *self);
     self->service = service;
+    if (service->kind == EI_SERVICE_COMPOUND)
+        return init_round(self);
     int status = ei_sampler_init(&self->sampler, service, EI_LINK_TABLE);
     if (status != EI_OK)
         return status;
@@ -65,10 +83,38 @@ void ei_tilted_law_free(ei_tilted_law *self) {
     ei_sampler_free(&self->sampler);
     free(self->middle);
     free(self->mass);
+    for (size_t k = 0; k < self->round_size && self->round != NULL; k++)
+        ei_tilted_law_free(&self->round[k]);
+    free(self->round);
     self->middle = self->mass = NULL;
+    self->round = NULL;
+}
+
+/* log E M^N, M the MGF of a round, and its derivative. */
+static double compound_log_mgf(const ei_tilted_law *self, double sigma, double *derivative) {
+    double round = 0, slope = 0, sum = 0, moment = 0;
+    for (size_t k = 0; k < self->round_size && self->round_count > 1; k++) {
+        double part;
+        round += ei_tilted_log_mgf(&self->round[k], sigma, &part);
+        slope += part;
+    }
+    double peak = fmax(round * (double)(self->round_count - 1), 0);
+    if (!(peak < INFINITY)) {
+        *derivative = INFINITY;
+        return INFINITY;
+    }
+    for (size_t n = 0; n < self->round_count; n++) {
+        double term = self->rounds[n] * exp((double)n * round - peak);
+        sum += term;
+        moment += (double)n * term;
+    }
+    *derivative = slope * (moment / sum);
+    return peak + log(sum);
 }
 
 double ei_tilted_log_mgf(const ei_tilted_law *self, double sigma, double *derivative) {
+    if (self->round != NULL)
+        return compound_log_mgf(self, sigma, derivative);
     if (self->cells == 0) {
         double value;
         return ei_service_log_mgf(self->service, sigma, &value, derivative) == EI_OK ? value : INFINITY;
@@ -127,9 +173,34 @@ double ei_tilted_root(const ei_tilted_law *self, const ei_arrival *arrival) {
     return high;
 }
 
+static int tilt_round(ei_tilt *self, const ei_tilted_law *law) {
+    double round = 0, sum = 0;
+    self->round_size = law->round_size;
+    self->round = calloc(law->round_size, sizeof *self->round);
+    self->more = malloc(law->round_count * sizeof *self->more);
+    if (self->round == NULL || self->more == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < law->round_size; k++) {
+        int status = ei_tilt_init(&self->round[k], &law->round[k], self->tilt);
+        if (status != EI_OK)
+            return status;
+        round += self->round[k].log_mgf;
+    }
+    for (size_t n = law->round_count; n-- > 0;) {
+        self->more[n] = sum;
+        if (law->rounds[n] > 0)
+            sum += law->rounds[n] * exp((double)n * round - self->log_mgf);
+    }
+    for (size_t n = 0; n < law->round_count; n++)
+        self->more[n] /= sum;
+    return EI_OK;
+}
+
 int ei_tilt_init(ei_tilt *self, const ei_tilted_law *law, double sigma) {
     *self = (ei_tilt){.tilt = sigma};
     self->log_mgf = ei_tilted_log_mgf(law, sigma, &self->slope);
+    if (law->round != NULL)
+        return tilt_round(self, law);
     if (law->cells == 0)
         return EI_OK;
     self->cumulative = malloc((law->cells + 1) * sizeof *self->cumulative);
@@ -157,6 +228,12 @@ int ei_tilt_init(ei_tilt *self, const ei_tilted_law *law, double sigma) {
 void ei_tilt_free(ei_tilt *self) {
     free(self->cumulative);
     free(self->guide);
+    for (size_t k = 0; k < self->round_size && self->round != NULL; k++)
+        ei_tilt_free(&self->round[k]);
+    free(self->round);
+    free(self->more);
+    self->round = NULL;
+    self->more = NULL;
     self->cumulative = NULL;
     self->guide = NULL;
 }
@@ -199,8 +276,28 @@ static double draw_tilted_cell(const ei_tilted_law *self, const ei_tilt *tilt, e
     return service->samples[first + (size_t)(fraction * (double)(end - first))];
 }
 
+static double draw_rounds(const ei_tilted_law *self, const ei_tilt *tilt, ei_rng *rng, double *middle) {
+    double u = ei_rng_uniform(rng), sum = 0, above = 1;
+    size_t n = 0;
+    /* N > n where u <= P(N > n). */
+    for (; n + 1 < self->round_count; n++) {
+        above = tilt != NULL ? tilt->more[n] : above - self->rounds[n];
+        if (u > above)
+            break;
+    }
+    for (*middle = 0; n > 0; n--)
+        for (size_t k = 0; k < self->round_size; k++) {
+            double part;
+            sum += ei_tilted_draw(&self->round[k], tilt != NULL ? &tilt->round[k] : NULL, rng, &part);
+            *middle += part;
+        }
+    return sum;
+}
+
 double ei_tilted_draw(const ei_tilted_law *self, const ei_tilt *tilt, ei_rng *rng, double *middle) {
     const ei_service *service = self->service;
+    if (self->round != NULL)
+        return draw_rounds(self, tilt, rng, middle);
     if (service->kind == EI_SERVICE_DETERMINISTIC)
         return *middle = service->time;
     if (service->kind == EI_SERVICE_EXPONENTIAL)

@@ -2,7 +2,8 @@
  * sampler's table of quantiles, uniform between its points, with an exponential tail at the law's abscissa
  * beyond the last one (2^-54); measured times are taken in at most EI_TILT_GROUPS runs of neighbours. A tilt
  * weighs each cell or run by e^{sigma middle} and leaves what is inside as it is, so that the likelihood
- * ratio e^{sigma middle} / M(sigma) is exact for the tabulated law. */
+ * ratio e^{sigma middle} / M(sigma) is exact for the tabulated law. Rounds of a compound are tilted each, and
+ * their number by M(sigma)^n. */
 #ifndef EDGEINFER_TILT_H
 #define EDGEINFER_TILT_H
 
@@ -17,9 +18,12 @@
 
 enum { EI_TILT_GROUPS = 1 << 14 };
 
-typedef struct {
+typedef struct ei_tilted_law {
     const ei_service *service; /* not owned */
     ei_sampler sampler;
+    struct ei_tilted_law *round; /* [round_size], of a compound's round; owned */
+    size_t round_size, round_count;
+    const double *rounds; /* [round_count], P(N = n); not owned */
     size_t cells;         /* 0 unless a link or samples */
     double *middle;       /* s, [cells] */
     double *mass;         /* [cells] */
@@ -28,12 +32,15 @@ typedef struct {
 } ei_tilted_law;
 
 /* One tilt of a law. */
-typedef struct {
-    double tilt;        /* sigma, 1/s */
-    double log_mgf;     /* log M(sigma) of the tabulated law */
-    double slope;       /* its derivative: the tilted mean, s */
-    double *cumulative; /* [cells + 1], of cells and tail; NULL where not needed */
-    uint32_t *guide;    /* [cells] */
+typedef struct ei_tilt {
+    double tilt;           /* sigma, 1/s */
+    double log_mgf;        /* log M(sigma) of the tabulated law */
+    double slope;          /* its derivative: the tilted mean, s */
+    double *cumulative;    /* [cells + 1], of cells and tail; NULL where not needed */
+    uint32_t *guide;       /* [cells] */
+    struct ei_tilt *round; /* [round_size], of a compound; owned, with what follows */
+    size_t round_size;
+    double *more; /* [round_count], P(N > n) under the tilt */
 } ei_tilt;
 
 EI_WARN_UNUSED int ei_tilted_law_init(ei_tilted_law *self, const ei_service *service);

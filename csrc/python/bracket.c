@@ -1,50 +1,102 @@
 #include "glue.h"
 
 #include "edgeinfer/bracket.h"
+#include "edgeinfer/single.h"
+
+/* Ends and methods, [count] each. */
+typedef struct {
+    PyArrayObject *lower, *upper, *lower_method, *upper_method;
+} answer;
+
+static int answer_init(answer *self, npy_intp count) {
+    self->lower = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    self->upper = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    self->lower_method = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_UINT8);
+    self->upper_method = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_UINT8);
+    return self->lower && self->upper && self->lower_method && self->upper_method ? 0 : -1;
+}
+
+static void answer_free(answer *self) {
+    Py_XDECREF(self->lower);
+    Py_XDECREF(self->upper);
+    Py_XDECREF(self->lower_method);
+    Py_XDECREF(self->upper_method);
+}
 
 static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
     (void)module;
     PyObject *stage_objects, *rate_object, *deadline_object, *arrival_object = NULL, *result = NULL;
     ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
     ei_stage_list list;
-    PyArrayObject *rates = NULL, *deadlines = NULL, *lower = NULL, *upper = NULL;
-    PyArrayObject *lower_method = NULL, *upper_method = NULL;
+    PyArrayObject *rates = NULL, *deadlines = NULL;
+    answer ends = {NULL, NULL, NULL, NULL};
     if (!PyArg_ParseTuple(arguments, "OOO|O:violation_bracket", &stage_objects, &rate_object,
                           &deadline_object, &arrival_object) ||
         (arrival_object != NULL && ei_read_arrival(arrival_object, &arrival) < 0) ||
         ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
-    if (ei_read_elements(rate_object, deadline_object, &rates, &deadlines) < 0)
-        goto out;
-    npy_intp count = PyArray_SIZE(rates);
-    lower = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
-    upper = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
-    lower_method = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_UINT8);
-    upper_method = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_UINT8);
-    if (!lower || !upper || !lower_method || !upper_method)
+    if (ei_read_elements(rate_object, deadline_object, &rates, &deadlines) < 0 ||
+        answer_init(&ends, PyArray_SIZE(rates)) < 0)
         goto out;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status =
-        ei_violation_bracket(list.stages, list.count, &arrival, (size_t)count, PyArray_DATA(rates),
-                             PyArray_DATA(deadlines), PyArray_DATA(lower), PyArray_DATA(upper),
-                             PyArray_DATA(lower_method), PyArray_DATA(upper_method), ei_python_monitor());
+    status = ei_violation_bracket(list.stages, list.count, &arrival, (size_t)PyArray_SIZE(rates),
+                                  PyArray_DATA(rates), PyArray_DATA(deadlines), PyArray_DATA(ends.lower),
+                                  PyArray_DATA(ends.upper), PyArray_DATA(ends.lower_method),
+                                  PyArray_DATA(ends.upper_method), ei_python_monitor());
     Py_END_ALLOW_THREADS;
-    result = status == EI_OK ? PyTuple_Pack(4, lower, upper, lower_method, upper_method)
+    result = status == EI_OK ? PyTuple_Pack(4, ends.lower, ends.upper, ends.lower_method, ends.upper_method)
                              : ei_raise("violation_bracket", status);
 out:
     Py_XDECREF(rates);
     Py_XDECREF(deadlines);
-    Py_XDECREF(lower);
-    Py_XDECREF(upper);
-    Py_XDECREF(lower_method);
-    Py_XDECREF(upper_method);
+    answer_free(&ends);
     ei_stage_list_free(&list);
+    return result;
+}
+
+static PyObject *queue_bracket(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *queue_object, *other_objects, *rate_object, *deadline_object, *result = NULL;
+    ei_stage_list queue, others;
+    PyArrayObject *rates = NULL, *deadlines = NULL;
+    answer ends = {NULL, NULL, NULL, NULL};
+    if (!PyArg_ParseTuple(arguments, "OOOO:queue_bracket", &queue_object, &other_objects, &rate_object,
+                          &deadline_object) ||
+        ei_stage_list_init(&queue, queue_object) < 0)
+        return NULL;
+    if (ei_stage_list_init(&others, other_objects) < 0) {
+        ei_stage_list_free(&queue);
+        return NULL;
+    }
+    if (queue.count != 1) {
+        PyErr_SetString(PyExc_ValueError, "queue_bracket: the queue must be one stage");
+        goto out;
+    }
+    if (ei_read_elements(rate_object, deadline_object, &rates, &deadlines) < 0 ||
+        answer_init(&ends, PyArray_SIZE(rates)) < 0)
+        goto out;
+    int status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = ei_single_bracket(queue.stages, others.stages, others.count, (size_t)PyArray_SIZE(rates),
+                               PyArray_DATA(rates), PyArray_DATA(deadlines), PyArray_DATA(ends.lower),
+                               PyArray_DATA(ends.upper), PyArray_DATA(ends.lower_method),
+                               PyArray_DATA(ends.upper_method), ei_python_monitor());
+    Py_END_ALLOW_THREADS;
+    result = status == EI_OK ? PyTuple_Pack(4, ends.lower, ends.upper, ends.lower_method, ends.upper_method)
+                             : ei_raise("queue_bracket", status);
+out:
+    Py_XDECREF(rates);
+    Py_XDECREF(deadlines);
+    answer_free(&ends);
+    ei_stage_list_free(&queue);
+    ei_stage_list_free(&others);
     return result;
 }
 
 static PyMethodDef methods[] = {
     {"violation_bracket", violation_bracket, METH_VARARGS, "Certified bracket of P(W > deadline)."},
+    {"queue_bracket", queue_bracket, METH_VARARGS, "Certified bracket of P(Wq + others > deadline)."},
     {NULL, NULL, 0, NULL}};
 
 int ei_add_bracket(PyObject *module) {
@@ -62,6 +114,7 @@ int ei_add_bracket(PyObject *module) {
         [EI_BRACKET_ADDED_STAGE] = "added_stage",
         [EI_BRACKET_BOTTLENECK_FIRST] = "bottleneck_first",
         [EI_BRACKET_MOMENTS] = "moments",
+        [EI_BRACKET_SINGLE_QUEUE] = "single_queue",
     };
     PyObject *tuple = PyTuple_New(EI_BRACKET_METHODS);
     if (tuple == NULL)

@@ -23,6 +23,7 @@
 int ei_add_fading(PyObject *module);
 int ei_add_transfer(PyObject *module);
 int ei_add_service(PyObject *module);
+int ei_add_compound(PyObject *module);
 int ei_add_bound(PyObject *module);
 int ei_add_bracket(PyObject *module);
 int ei_add_simulation(PyObject *module);
@@ -38,7 +39,7 @@ ei_monitor ei_python_monitor(void);
 /* The stages of a pipeline as the core sees them. From a _core.Stages object, whose stages are borrowed, or
  * from a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean), ("transfer",
  * Transfer), ("samples", float64 array), ("channel", (bits, rates, start, jumps, slot, offset, mean rate,
- * spread)), each with a delay in seconds as a third item where it is not 0.
+ * spread)), ("compound", Compound), each with a delay in seconds as a third item where it is not 0.
  * `owners` keeps alive what `stages` points into or is borrowed from. init: 0, or -1 with an exception set;
  * free is legal after a failed init. */
 typedef struct {
@@ -65,5 +66,7 @@ int ei_read_elements(PyObject *rate_object, PyObject *deadline_object, PyArrayOb
 
 /* The law inside a _core.Transfer object (borrowed), or NULL with TypeError set. */
 const ei_transfer *ei_transfer_of(PyObject *object);
+/* The same of a _core.Compound. */
+const ei_compound *ei_compound_of(PyObject *object);
 
 #endif

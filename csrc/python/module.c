@@ -46,9 +46,9 @@ int ei_read_elements(PyObject *rate_object, PyObject *deadline_object, PyArrayOb
 }
 
 static int execute(PyObject *module) {
-    static int (*const topics[])(PyObject *) = {ei_add_fading, ei_add_transfer, ei_add_service,
-                                                ei_add_bound,  ei_add_bracket,  ei_add_simulation,
-                                                ei_add_cell};
+    static int (*const topics[])(PyObject *) = {ei_add_fading,     ei_add_transfer, ei_add_service,
+                                                ei_add_compound,   ei_add_bound,    ei_add_bracket,
+                                                ei_add_simulation, ei_add_cell};
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
     import_umath1(-1);

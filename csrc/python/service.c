@@ -64,6 +64,11 @@ static int read_stage(PyObject *item, ei_service *stage, double *delay, PyObject
         stage->transfer = ei_transfer_of(value);
         if (stage->transfer == NULL || PyList_Append(owners, value) < 0)
             return -1;
+    } else if (strcmp(kind, "compound") == 0) {
+        stage->kind = EI_SERVICE_COMPOUND;
+        stage->compound = ei_compound_of(value);
+        if (stage->compound == NULL || PyList_Append(owners, value) < 0)
+            return -1;
     } else if (strcmp(kind, "samples") == 0) {
         PyObject *array = PyArray_FROMANY(value, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
         if (array == NULL)

@@ -92,18 +92,56 @@ int ei_read_arrival(PyObject *object, ei_arrival *arrival) {
     return 0;
 }
 
+/* A tuple of (kind, service, count, needed, probability), or None: *nodes is the caller's to free. */
+static int read_nodes(PyObject *object, ei_node **nodes, size_t *count) {
+    static const char *const kinds[] = {"server", "delay", "review", "fork", "branch"};
+    *nodes = NULL;
+    *count = 0;
+    if (object == NULL || object == Py_None)
+        return 0;
+    if (!PyTuple_Check(object)) {
+        PyErr_SetString(PyExc_TypeError, "nodes must be a tuple");
+        return -1;
+    }
+    Py_ssize_t size = PyTuple_GET_SIZE(object);
+    *nodes = PyMem_Calloc((size_t)size + 1, sizeof **nodes);
+    if (*nodes == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        const char *kind;
+        Py_ssize_t service, branches, needed;
+        PyObject *item = PyTuple_GET_ITEM(object, i);
+        if (!PyTuple_Check(item) ||
+            !PyArg_ParseTuple(item, "snnnd", &kind, &service, &branches, &needed, &(*nodes)[i].probability))
+            return -1;
+        int choice = ei_read_choice("node", kind, kinds, 5);
+        if (choice < 0)
+            return -1;
+        (*nodes)[i].kind = (ei_node_kind)choice;
+        (*nodes)[i].service = (size_t)service;
+        (*nodes)[i].count = (size_t)branches;
+        (*nodes)[i].needed = (size_t)needed;
+    }
+    *count = (size_t)size;
+    return 0;
+}
+
 static PyObject *simulate(PyObject *module, PyObject *arguments) {
     static const char *const services[] = {"tandem", "serial"};
     static const char *const links[] = {"table", "slots", "wall_clock"};
     (void)module;
-    PyObject *stage_objects, *arrival_object, *deadline_object, *entropy_object, *result = NULL;
+    PyObject *stage_objects, *arrival_object, *deadline_object, *entropy_object, *node_objects = NULL,
+                                                                                 *result = NULL;
     const char *service, *link;
+    ei_node *nodes = NULL;
     Py_ssize_t jobs, warmup, replications, batches, threads;
     ei_tandem model = {.stages = NULL};
     ei_stage_list list;
-    if (!PyArg_ParseTuple(arguments, "OOOnnnnssOn:simulate", &stage_objects, &arrival_object,
+    if (!PyArg_ParseTuple(arguments, "OOOnnnnssOn|O:simulate", &stage_objects, &arrival_object,
                           &deadline_object, &jobs, &warmup, &replications, &batches, &service, &link,
-                          &entropy_object, &threads))
+                          &entropy_object, &threads, &node_objects))
         return NULL;
     if (jobs < 1 || warmup < 0 || replications < 1 || batches < 1 || threads < 1) {
         PyErr_SetString(PyExc_ValueError,
@@ -119,9 +157,13 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
                   *ends = NULL;
     PyArrayObject *deadlines =
         (PyArrayObject *)PyArray_FROMANY(deadline_object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
-    if (deadlines == NULL)
+    if (deadlines == NULL || read_nodes(node_objects, &nodes, &model.node_count) < 0)
         goto out;
-    npy_intp shape[4] = {replications, batches, PyArray_SIZE(deadlines), (npy_intp)list.count};
+    model.nodes = nodes;
+    model.stages = list.stages;
+    model.stage_count = list.count;
+    model.delays = list.delays;
+    npy_intp shape[4] = {replications, batches, PyArray_SIZE(deadlines), (npy_intp)ei_tandem_width(&model)};
     npy_intp flat[3] = {replications, batches, shape[3]}, bins[2] = {shape[3], EI_HISTOGRAM_BINS};
     violations = (PyArrayObject *)PyArray_SimpleNew(4, shape, NPY_FLOAT64);
     waiting = (PyArrayObject *)PyArray_SimpleNew(3, flat, NPY_FLOAT64);
@@ -131,9 +173,6 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
     ends = (PyArrayObject *)PyArray_SimpleNew(1, &flat[1], NPY_UINT64);
     if (!violations || !waiting || !busy || !elapsed || !histogram || !ends)
         goto out;
-    model.stages = list.stages;
-    model.stage_count = list.count;
-    model.delays = list.delays;
     model.deadlines = PyArray_DATA(deadlines);
     model.deadline_count = (size_t)PyArray_SIZE(deadlines);
     model.jobs = (uint64_t)jobs;
@@ -166,6 +205,7 @@ out:
     Py_XDECREF(elapsed);
     Py_XDECREF(histogram);
     Py_XDECREF(ends);
+    PyMem_Free(nodes);
     ei_stage_list_free(&list);
     return result;
 }

@@ -2,6 +2,7 @@
  * allocation failing in turn. */
 #include "inputs.h"
 
+#include "edgeinfer/compound.h"
 #include "edgeinfer/tilt.h"
 
 static const uint64_t entropy[4] = {1, 2, 3, 4};
@@ -23,7 +24,7 @@ static int call_tilts(const ei_service *stages, size_t count) {
 }
 
 /* Under a tilt the likelihood ratios add up to 1 and give the plain mean back; the tilted mean is the slope.
- * Five standard errors, 12 times: a chance of 7e-6, and the entropy is fixed. */
+ * Five standard errors, 15 times: a chance of 9e-6, and the entropy is fixed. */
 static void test_tilted_draws(const ei_service *stages, size_t count) {
     enum { DRAWS = 200000 };
     for (size_t k = 0; k < count; k++) {
@@ -101,17 +102,22 @@ static void test_transforms(const ei_service *exponential) {
 }
 
 int main(void) {
+    static const double rounds[] = {0.2, 0.5, 0.3};
     ei_transfer *law;
+    ei_compound *compound;
     ei_service link[3];
     make_link(link, &law);
+    CHECK(ei_compound_new(&compound, link, 3, rounds, 3, quiet) == EI_OK);
     const ei_service stages[] = {link[0],
                                  link[1],
                                  {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = SAMPLES},
-                                 {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4}};
+                                 {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4},
+                                 {.kind = EI_SERVICE_COMPOUND, .compound = compound}};
     test_roots(stages, 4);
     test_transforms(&stages[3]);
-    test_tilted_draws(stages, 4);
-    sweep_allocations(call_tilts, "tilts", stages, 4);
+    test_tilted_draws(stages, 5);
+    sweep_allocations(call_tilts, "tilts", stages, 5);
+    ei_compound_free(compound);
     ei_transfer_free(law);
     CHECK(failing_malloc_alive() == 0);
     return check_report();

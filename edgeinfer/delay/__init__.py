@@ -7,11 +7,13 @@ from edgeinfer.delay.latency import latency, mean_sojourn
 from edgeinfer.delay.population import PopulationBracket, population_bracket
 from edgeinfer.delay.rare import rare_violation
 from edgeinfer.delay.results import Bracket, Guarantee, Latency, Simulation
+from edgeinfer.delay.rounds import BestRounds, best_rounds, timely
 from edgeinfer.delay.simulation import simulate
 from edgeinfer.estimates.estimate import Estimate
 
 __all__ = [
     "AccuracyWarning",
+    "BestRounds",
     "Bracket",
     "Estimate",
     "Guarantee",
@@ -20,6 +22,7 @@ __all__ = [
     "PopulationBracket",
     "Simulation",
     "UnstableError",
+    "best_rounds",
     "deadline_at",
     "latency",
     "max_arrival_rate",
@@ -28,6 +31,7 @@ __all__ = [
     "population_bracket",
     "rare_violation",
     "simulate",
+    "timely",
     "violation_bound",
     "violation_bracket",
 ]

@@ -19,7 +19,7 @@ def check_pipeline(pipeline: Any) -> Pipeline:
 
 def check_independent(function: str, pipeline: Any) -> None:
     """ValueError where services that follow each other depend on each other, as those over a channel do."""
-    for stage in check_pipeline(pipeline):
+    for stage in check_pipeline(pipeline).inner:
         if isinstance(stage, Transfer) and stage.dependent:
             raise ValueError(
                 f"{function}: stage {stage.name!r} goes over a {type(stage.link).__name__}, whose transfers depend on "

@@ -1,5 +1,6 @@
 """Bounds and certified brackets of the violation probability."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ from edgeinfer.delay._elements import (
     check_independent,
     core_arrival,
     finish,
+    poisson_rate,
     remaining,
     renewal_elements,
     renewal_process,
 )
+from edgeinfer.delay.composed import is_composed, over_family, violation_ends
 from edgeinfer.delay.results import Bracket, Guarantee
 from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Pipeline, Poisson, Transfer
+from edgeinfer.model.bases import Server
 
 MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
@@ -118,6 +122,13 @@ def violation_bound(
     return finish(result, shape)
 
 
+def _end_of_band(end: str, stage: Server) -> Server:
+    """The slowest or fastest law of what is measured with a confidence."""
+    if isinstance(stage, Measured) and stage.confidence is not None:
+        return getattr(stage, end)()  # type: ignore[no-any-return]
+    return stage
+
+
 def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike) -> Bracket:
     """Certified two-sided bracket of the probability that the sojourn time exceeds a deadline.
 
@@ -148,18 +159,17 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
     check_independent("violation_bracket", pipeline)
     if pipeline.confidence < 1:
         # Sojourn times grow with every service, so that laws in order give probabilities in order.
-        banded = [isinstance(stage, Measured) and stage.confidence is not None for stage in pipeline]
         fast, slow = (
-            violation_bracket(
-                Pipeline(
-                    getattr(stage, end)() if inside else stage for stage, inside in zip(pipeline, banded, strict=True)
-                ),
-                arrival_rate,
-                deadline,
-            )
+            violation_bracket(pipeline.map(partial(_end_of_band, end)), arrival_rate, deadline)
             for end in ("fastest", "slowest")
         )
         return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
+    if is_composed(pipeline):
+        rate, limit = poisson_rate(arrival_rate), _validate.real("deadline", deadline, 0, infinite=True, unit="s")
+        shape = _validate.broadcast_shapes(
+            pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit)
+        )
+        return Bracket(*(finish(part, shape) for part in over_family(violation_ends, pipeline, rate, limit, shape)))
     process, (deadline, late) = renewal_process(arrival_rate), _remaining(pipeline, deadline)
     shape, walk = renewal_elements(pipeline, process, deadline=deadline)
     size = int(np.prod(shape))

@@ -11,7 +11,8 @@ from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import check_independent, elements, finish, renewal_process
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.sampled import Sampler, collect, crossing
-from edgeinfer.model import ArrivalProcess, FadingLink, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
+from edgeinfer.model.bases import Server
 
 _SECTIONS = 16
 _SLOTTED = ("corrected", "printed")
@@ -130,8 +131,8 @@ def deadline_at(
     shape, walk = _singles(pipeline, process, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
     for i, single, arrivals, element_target in walk:
-        mean = single.moments()[0]
-        if arrivals.mean_rate * mean.max() >= 1:
+        mean, work = float(single.moments()[0].sum()), float(single.loads(1.0).max())
+        if arrivals.mean_rate * work >= 1:
             continue
 
         def holds(
@@ -142,10 +143,10 @@ def deadline_at(
         ) -> NDArray[np.bool_]:
             return np.asarray(violation_bound(single, arrivals, deadlines, method)) <= target
 
-        low, high = _enclose(holds, 2 * float(mean.sum() + single.propagation().sum()), method)
+        low, high = _enclose(holds, 2 * (mean + float(single.propagation().sum())), method)
         if high == np.inf and method not in _SLOTTED:
             raise ValueError(
-                f"probability = {element_target:g}: at a load of {arrivals.mean_rate * mean.max():.15g} the bound "
+                f"probability = {element_target:g}: at a load of {arrivals.mean_rate * work:.15g} the bound "
                 f"{method!r} is above it at every deadline; use a smaller arrival_rate or a larger probability"
             )
         result[i] = _smallest(holds, low, high, tolerance) if np.isfinite(high) else np.inf
@@ -263,11 +264,12 @@ def max_arrival_rate(
     shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     result = np.zeros(int(np.prod(shape)))
     for i, single, shape_of, element_limit, element_target in walk:
-        mean = float(single.moments()[0].max())
-        if mean == 0:
-            result[i] = np.inf
+        work = float(single.loads(1.0).max())
+        if work == 0:
+            late = violation_bound(single, 1.0, element_limit, method) > element_target
+            result[i] = 0.0 if late else np.inf
             continue
-        full = 1 / mean
+        full = 1 / work
         low, high = 0.0, full
         while high - low > tolerance * max(low, 1e-6 * full):
             middle = (low + high) / 2
@@ -296,7 +298,7 @@ def _sampled_rate(
             return bool(violation_bracket(single, arrivals.at_rate(rate), limit).lower > target)
 
         safe = max_arrival_rate(single, element_limit, element_target, arrivals=shape_of, tolerance=tolerance)
-        full = np.inf if safe == np.inf else 1 / float(single.moments()[0].max())
+        full = np.inf if safe == np.inf else 1 / float(single.loads(1.0).max())
         # Where nothing is certified the search begins at a rate at which requests are alone.
         floor = safe or 1e-6 * full
         if safe == np.inf or (safe == 0 and is_late(floor)):
@@ -367,7 +369,7 @@ def min_bandwidth(
     options = _sampling(method, sampling)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     check_independent("min_bandwidth", pipeline)
-    if not any(isinstance(stage, Transfer) for stage in pipeline):
+    if not any(isinstance(stage, Transfer) for stage in pipeline.inner):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
     for stage in pipeline:
         if isinstance(stage, Transfer) and not isinstance(stage.link, FadingLink):
@@ -381,8 +383,7 @@ def min_bandwidth(
     result = np.full(int(np.prod(shape)), np.inf)
     for i, single, arrivals, element_limit, element_target in walk:
         # Transfers take no time at best, and the mean rate carries them on average.
-        others = [stage for stage in single if not isinstance(stage, Transfer)]
-        if others and violation_bracket(Pipeline(others), arrivals, element_limit).lower > element_target:
+        if violation_bracket(single.map(_at_once), arrivals, element_limit).lower > element_target:
             continue
 
         def holds(
@@ -396,9 +397,10 @@ def min_bandwidth(
             rate = arrivals.mean_rate
             if any(rate * stage.bits >= stage.link.mean_rate() for stage in tried if isinstance(stage, Transfer)):
                 return False
-            return bool(violation_bound(tried, arrivals, limit, method) <= target)
+            stable = bool((tried.loads(arrivals.mean_rate) < 1).all())
+            return stable and bool(violation_bound(tried, arrivals, limit, method) <= target)
 
-        links: list[Any] = [stage.link for stage in single if isinstance(stage, Transfer)]
+        links: list[Any] = [stage.link for stage in single.inner if isinstance(stage, Transfer)]
         high = float(max(link.bandwidth for link in links))
         while not (accepted := holds(high)) and high < 1e12:
             high *= 4
@@ -454,12 +456,16 @@ def _sampled_bandwidth(
     return collect(rows, shape, options["confidence"])
 
 
+def _at_once(stage: Server) -> Server:
+    """A transfer over a link of any bandwidth, which takes no time at best."""
+    return Constant(0.0, stage.name) if isinstance(stage, Transfer) else stage
+
+
 def _with_bandwidth(pipeline: Pipeline, bandwidth: float) -> Pipeline:
-    return Pipeline(
-        [
+    return pipeline.map(
+        lambda stage: (
             replace(stage, link=replace(stage.link, bandwidth=bandwidth))
             if isinstance(stage, Transfer) and isinstance(stage.link, FadingLink)
             else stage
-            for stage in pipeline
-        ]
+        )
     )

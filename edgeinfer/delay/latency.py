@@ -7,9 +7,12 @@ from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
 from edgeinfer.delay._elements import check_independent, check_pipeline, finish, poisson_rate
+from edgeinfer.delay.composed import is_composed
+from edgeinfer.delay.composed_mean import composed_mean
 from edgeinfer.delay.results import Bracket, Latency
 from edgeinfer.delay.tandem import tandem_mean
-from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Constant, ConstantLink, Pipeline, Transfer
+from edgeinfer.model.bases import Server
 
 
 def _means(pipeline: Pipeline, transfer: str) -> tuple[Any, Any]:
@@ -17,15 +20,14 @@ def _means(pipeline: Pipeline, transfer: str) -> tuple[Any, Any]:
     _validate.choice("transfer", transfer, ("exact", "ergodic"))
     if transfer == "exact":
         return pipeline.moments()
-    plain = [
-        (stage.bits / stage.link.mean_rate(), 0.0)
-        if isinstance(stage, Transfer)
-        else tuple(values[..., 0] for values in Pipeline([stage]).moments())
-        for stage in pipeline
-    ]
-    shape = pipeline.shape
-    mean = np.stack([np.broadcast_to(m, shape) for m, _ in plain], axis=-1)
-    return mean, np.stack([np.broadcast_to(v, shape) for _, v in plain], axis=-1)
+    return pipeline.map(_ergodic).moments()
+
+
+def _ergodic(stage: Server) -> Server:
+    """A transfer at its mean rate; one of a constant rate stays as it is, with what its link adds."""
+    if isinstance(stage, Transfer) and not isinstance(stage.link, ConstantLink):
+        return Constant(stage.bits / stage.link.mean_rate(), stage.name)
+    return stage
 
 
 def latency(pipeline: Pipeline, transfer: str = "exact") -> Latency:
@@ -103,10 +105,18 @@ def mean_sojourn(
     check_independent("mean_sojourn", pipeline)
     rate = poisson_rate(arrival_rate)
     _validate.choice("service", service, ("serial", "tandem"))
+    if service == "serial" and is_composed(check_pipeline(pipeline)):
+        raise ValueError(
+            "service = 'serial': must be 'tandem' for a pipeline with a Delay, Fork or Review; a `Session` holds one "
+            "server for all of its stages"
+        )
+    if service == "tandem":
+        check_pipeline(pipeline)
+        shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))
+        _validate.choice("transfer", transfer, ("exact", "ergodic"))
+        return _tandem(pipeline, rate, shape, transfer)
     mean, variance = _means(pipeline, transfer)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))
-    if service == "tandem":
-        return _tandem(pipeline, rate, shape, transfer)
     first, spread = (mean + pipeline.propagation()).sum(axis=-1), variance.sum(axis=-1)
     load = rate * first
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -116,20 +126,19 @@ def mean_sojourn(
 
 def _tandem(pipeline: Pipeline, rate: Any, shape: tuple[int, ...], transfer: str) -> Bracket:
     if transfer == "ergodic":
-        pipeline = Pipeline(
-            Constant(stage.bits / stage.link.mean_rate(), stage.name)
-            if isinstance(stage, Transfer) and isinstance(stage.link, FadingLink)
-            else stage
-            for stage in pipeline
-        )
+        pipeline = pipeline.map(_ergodic)
     owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
     answers = []
     for place, value in zip(owner, _validate.flat(rate, shape), strict=True):
-        stages = [stage.core_stages()[0] for stage in pipeline.element(int(place))]
-        answers.append(tandem_mean(stages, float(value)))
+        single = pipeline.element(int(place))
+        if is_composed(single):
+            answers.append(composed_mean(single, float(value)))
+        else:
+            answers.append(tandem_mean([stage.core_stages()[0] for stage in single], float(value)))
     columns = zip(*answers, strict=True) if answers else ([], [], [], [])
     lower, upper, lower_method, upper_method = (np.array(column).reshape(shape) for column in columns)
-    behind = pipeline.propagation().sum(axis=-1)
+    # The ends of composed pipelines have it.
+    behind = 0.0 if is_composed(pipeline) else pipeline.propagation().sum(axis=-1)
     return Bracket(
         *(finish(np.asarray(part), shape) for part in (lower + behind, upper + behind, lower_method, upper_method))
     )

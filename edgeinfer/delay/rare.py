@@ -17,7 +17,7 @@ from edgeinfer.delay._elements import (
     renewal_process,
 )
 from edgeinfer.delay.errors import AccuracyWarning
-from edgeinfer.delay.simulation import _check_loads, worker_threads
+from edgeinfer.delay.simulation import check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import ArrivalProcess, Pipeline
 
@@ -113,7 +113,7 @@ def rare_violation(
     replications = np.zeros(size, dtype=np.int64)
     sequence = _random.seed_sequence(rng)
     for stages, arrival, where, (rates, limits) in walk:
-        _check_loads("rare_violation", pipeline, stages, rates, False)
+        check_loads("rare_violation", pipeline, _core.service_moments(stages)[0], rates, False)
         for at, element_rate, element_limit in zip(where, rates, limits, strict=True):
             if certain[at]:
                 continue

@@ -31,7 +31,7 @@ class Sampler:
 
     def __call__(self, pipeline: Any, arrivals: ArrivalProcess, deadline: float) -> tuple[float, float]:
         """Log of the probability over the target, and its interval's half width; the probability is 1 if unstable."""
-        if arrivals.mean_rate * pipeline.moments()[0].max() >= 1:
+        if pipeline.loads(arrivals.mean_rate).max() >= 1:
             return -float(np.log(self.target)), 0.0
         answer = rare_violation(pipeline, arrivals, deadline, **self.options)
         self.replications, self.effective = int(answer.replications), float(answer.effective_sample_size)

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _random, _validate
-from edgeinfer.delay._elements import elements
+from edgeinfer.delay._elements import check_pipeline
+from edgeinfer.delay.composed import is_composed
 from edgeinfer.delay.errors import LongRunWarning, UnstableError
 from edgeinfer.delay.intervals import batches, dispersion, positive_mean, proportion
+from edgeinfer.delay.programs import Program, check_simulated, programs
 from edgeinfer.delay.results import Simulation
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import ArrivalProcess, Erlang, Hyperexponential, Periodic, Pipeline, Poisson, Transfer
@@ -52,10 +54,10 @@ def process_of(arrival_rate: ArrayLike | ArrivalProcess, kind: str, shape: float
     return process
 
 
-def _check_loads(function: str, pipeline: Pipeline, stages: _core.Stages, rates: Any, serial: bool) -> float:
-    means = _core.service_moments(stages)[0]
+def check_loads(function: str, pipeline: Pipeline, means: NDArray[np.float64], rates: Any, serial: bool) -> float:
+    """The largest mean work of a request; UnstableError where a rate is too high for it."""
     names = ("serial path",) if serial else pipeline.labels
-    means = (means + stages.delays).sum(keepdims=True) if serial else means
+    means = means.sum(keepdims=True) if serial else means
     largest = float(means.max())
     if (rates * largest >= 1).any():
         rate = float(rates[rates * largest >= 1][0])
@@ -76,9 +78,9 @@ class _Theory:
     serial: bool
 
 
-def _theory(stages: _core.Stages, rate: float, serial: bool, square: float) -> _Theory:
-    means, variances = _core.service_moments(stages)
-    path = (means + stages.delays).sum()
+def _theory(program: Program, rate: float, serial: bool, square: float) -> _Theory:
+    means, variances = program.means, program.variances
+    path = (means + program.delays).sum()
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         service = np.where(means > 0, variances / means**2, 0)
         whole = variances.sum() / path**2 if path > 0 else 0.0
@@ -88,9 +90,9 @@ def _theory(stages: _core.Stages, rate: float, serial: bool, square: float) -> _
         loads = np.full(means.shape, rate * path)
         spread = np.full(means.shape, dispersion(loads[:1], np.array([whole]), square)[0])
     else:
-        loads = rate * means
+        loads = rate * program.works
         spread = dispersion(loads, service, square)
-    return _Theory(means, stages.delays, loads, service, spread, square, serial)
+    return _Theory(means, program.delays, loads, service, spread, square, serial)
 
 
 def _intervals(
@@ -130,7 +132,7 @@ def _intervals(
 
 
 def _run(
-    stages: _core.Stages,
+    program: Program,
     arrival: Any,
     deadlines: NDArray[np.float64],
     service: Any,
@@ -142,7 +144,20 @@ def _run(
     cut: int,
     workers: int,
 ) -> dict[str, NDArray[Any]]:
-    return _core.simulate(stages, arrival, deadlines, jobs, warmup, replications, cut, service, link, words, workers)
+    return _core.simulate(
+        program.servers,
+        arrival,
+        deadlines,
+        jobs,
+        warmup,
+        replications,
+        cut,
+        service,
+        link,
+        words,
+        workers,
+        program.nodes,
+    )
 
 
 def _default_warmup(load: float, unevenness: float = 1.0) -> int:
@@ -341,27 +356,30 @@ def simulate(
     workers = worker_threads(threads)
     if warmup is not None:
         warmup = _validate.whole("warmup", warmup, 0)
+    if is_composed(check_pipeline(pipeline)):
+        check_simulated(pipeline, isinstance(process, Poisson), service, link)
     # Elements of one process share a run.
     rows, place = np.unique(process._rows(), axis=0, return_inverse=True)
     rate_of = np.array([process._rate(row) for row in rows])
-    shape, walk = elements(pipeline, arrival_rate=place.reshape(process.shape), deadlines=limit)
+    shape, walk = programs(pipeline, arrival_rate=place.reshape(process.shape), deadlines=limit)
     width = len(pipeline)
     results = _Results(int(np.prod(shape)), width, jobs, replications, confidence)
     sequence = _random.seed_sequence(rng)
     channels = [isinstance(stage, Transfer) and stage.dependent for stage in pipeline]
-    for stages, where, (places, limits) in walk:
+    for program, where, (places, limits) in walk:
         rates = rate_of[places.astype(np.intp)]
-        largest = _check_loads("simulate", pipeline, stages, rates, service == "serial")
+        works = program.works + program.delays if service == "serial" else program.works
+        largest = check_loads("simulate", pipeline, works, rates, service == "serial")
         for value in np.unique(places):
             at, row, rate = where[places == value], rows[int(value)], float(rate_of[int(value)])
             load = rate * largest
             with np.errstate(all="ignore"):  # rates and times near the ends of the range of double
-                theory = _theory(stages, rate, service == "serial", process._dispersion(row))
+                theory = _theory(program, rate, service == "serial", process._dispersion(row))
             uneven = float(theory.service[channels].max(initial=1.0))
             skipped = _default_warmup(load, uneven) if warmup is None else warmup
             run = partial(
                 _run,
-                stages,
+                program,
                 process._core(row),
                 limits[places == value],
                 service,

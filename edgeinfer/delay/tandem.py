@@ -13,13 +13,14 @@ summed on the far and on the near side of each cell of a grid; behind its last p
 (csrc/edgeinfer/bound.h) adds C exp(-theta t) / theta to the upper end.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _core
-from edgeinfer.model.pipelines import CoreStage
+from edgeinfer.model.bases import CoreStage
 
 #: Relative width that the grid may add, and its most points.
 GRID, POINTS = 2e-3, 1024
@@ -45,7 +46,7 @@ def _dominant(spans: list[tuple[float, float]]) -> int | None:
     return None
 
 
-def _horizon(stages: Any, rate: float, mean: float) -> tuple[float, float]:
+def horizon(stages: Any, rate: float, mean: float) -> tuple[float, float]:
     """A time beyond which little is left, and the integral of a bound from there on; (0, inf) without one."""
     times = np.ldexp(mean, np.arange(60))
     best = np.full(times.shape, np.inf)
@@ -58,16 +59,22 @@ def _horizon(stages: Any, rate: float, mean: float) -> tuple[float, float]:
     return (float(times[at]), float(best[at])) if np.isfinite(best[at]) else (0.0, np.inf)
 
 
-def _integrated(stages: Any, rate: float, mean: float) -> tuple[float, float]:
-    """Lower and upper sums of P(W > t), with the bound on what lies behind the grid."""
-    end, tail = _horizon(stages, rate, mean)
+def integrated(
+    bracket: Callable[[NDArray[np.float64]], NDArray[np.float64]], end: float, tail: float, mean: float
+) -> tuple[float, float]:
+    """Lower and upper sums of P(W > t), with the bound on what lies behind the grid.
+
+    Parameters
+    ----------
+    bracket : callable
+        Both ends of P(W > t) at (n,) times, (2, n).
+    end, tail : float, s
+        Where the grid ends, and what lies beyond.
+    mean : float, s
+        Of a lone request.
+    """
     if end == 0:
         return 0.0, np.inf
-
-    def bracket(times: NDArray[np.float64]) -> NDArray[np.float64]:
-        low, high, _, _ = _core.violation_bracket(stages, np.full(times.shape, rate), times)
-        return np.array([low, high])
-
     times = np.concatenate([np.linspace(0, min(2 * mean, end), 33)[:-1], np.geomspace(min(2 * mean, end), end, 32)])
     times = np.unique(times)
     ends = bracket(times)
@@ -82,6 +89,14 @@ def _integrated(stages: Any, rate: float, mean: float) -> tuple[float, float]:
         middle = (times[cells] + times[cells + 1]) / 2
         ends = np.insert(ends, cells + 1, bracket(middle), axis=1)
         times = np.insert(times, cells + 1, middle)
+
+
+def _core_ends(stages: Any, rate: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    def bracket(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        low, high, _, _ = _core.violation_bracket(stages, np.full(times.shape, rate), times)
+        return np.array([low, high])
+
+    return bracket
 
 
 def _wait(rate: float, mean: Any, variance: Any) -> Any:
@@ -136,6 +151,7 @@ def tandem_mean(stages: list[CoreStage], rate: float) -> tuple[float, float, str
         return value, value, "exact", "exact"
     queue = total + float(waits.max())
     serial = total + float(_wait(rate, total, variances.sum()))
-    low, high = _integrated(_core.Stages([part[0] for part in parts]), rate, total)
+    core = _core.Stages([part[0] for part in parts])
+    low, high = integrated(_core_ends(core, rate), *horizon(core, rate, total), total)
     lower, upper = max((queue, "queue"), (low, "integrated")), min((serial, "serial"), (high, "integrated"))
     return before + lower[0], before + upper[0], lower[1], upper[1]

@@ -12,11 +12,13 @@ from edgeinfer.model.arrivals import (
 from edgeinfer.model.blocklength import finite_blocklength_rate
 from edgeinfer.model.cascades import Cascade
 from edgeinfer.model.channels import ConstantLink, MarkovLink
+from edgeinfer.model.composition import Delay, Fork, Review, Session
 from edgeinfer.model.dependent_arrivals import Batch, MarkovModulated, Recorded
 from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Rician
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
+from edgeinfer.model.paradigms import device_only, edge_only, split
 from edgeinfer.model.path_loss import Population
 from edgeinfer.model.pipelines import (
     Compute,
@@ -25,9 +27,6 @@ from edgeinfer.model.pipelines import (
     Measured,
     Pipeline,
     Transfer,
-    device_only,
-    edge_only,
-    split,
 )
 from edgeinfer.model.traces import TraceLink
 
@@ -39,9 +38,11 @@ __all__ = [
     "Compute",
     "Constant",
     "ConstantLink",
+    "Delay",
     "Erlang",
     "Exponential",
     "FadingLink",
+    "Fork",
     "Gamma",
     "Hyperexponential",
     "MarkovLink",
@@ -57,7 +58,9 @@ __all__ = [
     "Rayleigh",
     "RayleighLink",
     "Recorded",
+    "Review",
     "Rician",
+    "Session",
     "TraceLink",
     "Transfer",
     "TransferMixture",

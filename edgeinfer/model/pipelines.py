@@ -1,28 +1,25 @@
-"""Stages, pipelines, and the paper's three paradigms as pipelines."""
+"""Stages with one server, and pipelines."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
 from edgeinfer import _core, _validate
-from edgeinfer.model.cascades import Cascade
+from edgeinfer.model.bases import Composed, CoreStage, Server, pick
 from edgeinfer.model.channels import ConstantLink, MarkovLink
 from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
 from edgeinfer.model.traces import TraceLink
 
-#: A stage with a service law as the core takes it, and the delay behind it, s, where there is one.
-CoreStage = tuple[str, Any] | tuple[str, Any, float]
-
 #: What a transfer may go over.
 Link = FadingLink | ConstantLink | MarkovLink | TraceLink
 
 
 @dataclass(frozen=True, eq=False)
-class Compute(_validate.Value):
+class Compute(Server):
     """`work` FLOP on `node`: a deterministic service time work / node.flops.
 
     Parameters
@@ -61,7 +58,7 @@ class Compute(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Constant(_validate.Value):
+class Constant(Server):
     """A service that always takes the same time.
 
     Parameters
@@ -97,7 +94,7 @@ class Constant(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Transfer(_validate.Value):
+class Transfer(Server):
     """`bits` over `link`, which they hold for a time of the law `link.transfer(bits)`.
 
     Parameters
@@ -148,7 +145,7 @@ class Transfer(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Exponential(_validate.Value):
+class Exponential(Server):
     """An exponential service time: queueing theory's reference case (M/M/1 and its tandems).
 
     Parameters
@@ -179,7 +176,7 @@ class Exponential(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Measured(_validate.Value):
+class Measured(Server):
     """A service time given by measured samples: their empirical law, or what they guarantee of the law behind them.
 
     With a `confidence`, the law behind the samples lies in a band about the empirical one (Dvoretzky, Kiefer,
@@ -274,7 +271,7 @@ class Measured(_validate.Value):
         return [("samples", self.samples if self.confidence is None else self.slowest().samples)]
 
 
-Stage = Constant | Compute | Transfer | Exponential | Measured
+Stage = Server | Composed
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -285,7 +282,7 @@ class Pipeline(_validate.Value):
 
     Parameters
     ----------
-    stages : sequence of Constant, Compute, Transfer, Exponential, Measured
+    stages : sequence of Constant, Compute, Transfer, Exponential, Measured, Session, Delay, Fork, Review
         At least one.
 
     Examples
@@ -305,7 +302,10 @@ class Pipeline(_validate.Value):
             raise ValueError("stages = (): must have at least one stage")
         for stage in stages:
             if not isinstance(stage, Stage):
-                raise ValueError(f"stages: {stage!r} must be a Constant, Compute, Transfer, Exponential or Measured")
+                raise ValueError(
+                    f"stages: {stage!r} must be a Constant, Compute, Transfer, Exponential, Measured, Session, Delay, "
+                    "Fork or Review"
+                )
         object.__setattr__(self, "stages", stages)
         _validate.broadcast_shapes(**{f"stage {k} {s.name}": s.shape for k, s in enumerate(stages)})
 
@@ -367,7 +367,28 @@ class Pipeline(_validate.Value):
         index = _validate.whole("index", index, 0)
         if index >= size:
             raise ValueError(f"index = {index}: must be < {size}, the number of pipelines in the family")
-        return Pipeline(_pick(stage, shape, index) if stage.shape else stage for stage in self.stages)
+        return self.element_of(shape, index)
+
+    def element_of(self, shape: tuple[int, ...], index: int) -> "Pipeline":
+        """The same of a pipeline that is part of a larger family, of `shape`."""
+        return Pipeline(
+            (stage.element(shape, index) if isinstance(stage, Composed) else pick(stage, shape, index))
+            if stage.shape
+            else stage
+            for stage in self.stages
+        )
+
+    @property
+    def inner(self) -> tuple[Server, ...]:
+        """All stages with one server, those that others are made of among them."""
+        parts = [stage.inner if isinstance(stage, Composed) else (stage,) for stage in self.stages]
+        return tuple(stage for part in parts for stage in part)
+
+    def map(self, function: Callable[[Server], Server]) -> "Pipeline":
+        """The pipeline of what `function` makes of each of `inner`."""
+        return Pipeline(
+            stage.map(function) if isinstance(stage, Composed) else function(stage) for stage in self.stages
+        )
 
     def elements(self) -> list[_core.Stages]:
         """The stages of each pipeline of the family as the core takes them, in C order over `shape`."""
@@ -396,11 +417,22 @@ class Pipeline(_validate.Value):
     @property
     def confidence(self) -> float:
         """Probability that all stages' laws lie in their bands (Bonferroni); 1 where no stage has a confidence."""
-        given = [s.confidence for s in self.stages if isinstance(s, Measured) and s.confidence is not None]
+        given = [s.confidence for s in self.inner if isinstance(s, Measured) and s.confidence is not None]
         return float(1 - sum(1 - confidence for confidence in given))
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (s) and variance (s^2) of each stage's service time, shape (..., stages)."""
+        if any(isinstance(stage, Composed) and not isinstance(stage, Server) for stage in self.stages):
+            pairs = [
+                stage.moments()
+                if isinstance(stage, Composed) and not isinstance(stage, Server)
+                else tuple(part[..., 0] for part in Pipeline([stage]).moments())
+                for stage in self.stages
+            ]
+            means, variances = (
+                np.stack([np.broadcast_to(pair[m], self.shape) for pair in pairs], axis=-1) for m in (0, 1)
+            )
+            return means, variances
         pairs = [_core.service_moments(stages) for stages in self.elements()]
         shape = (*self.shape, len(self))
         mean, variance = (np.array([pair[i] for pair in pairs]).reshape(shape) for i in (0, 1))
@@ -411,74 +443,28 @@ class Pipeline(_validate.Value):
                 mean[..., k], variance[..., k] = law.mean(), law.var()
         return mean, variance
 
+    def loads(self, arrival_rate: Any) -> np.ndarray:
+        """Load of each stage, of the busiest of its servers: the rate times the mean work that a request brings to it.
 
-def _pick(value: Any, shape: tuple[int, ...], index: int) -> Any:
-    """A value of a family's stage with every array in it replaced by its element."""
-    if isinstance(value, np.ndarray):
-        return float(np.broadcast_to(value, shape).reshape(-1)[index])
-    if is_dataclass(value) and getattr(value, "shape", None) != ():
-        parts = {part.name: _pick(getattr(value, part.name), shape, index) for part in fields(value) if part.init}
-        return replace(value, **parts)  # type: ignore[type-var]
-    return value
+        Parameters
+        ----------
+        arrival_rate : (...,) array_like, 1/s
+            > 0; broadcasts with the pipeline.
 
+        Returns
+        -------
+        (..., stages) ndarray
 
-def split(
-    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: FadingLink
-) -> Pipeline:
-    """Device-edge collaboration: prior on the edge, latent over the downlink, decoding on the device.
-
-    Parameters
-    ----------
-    cascade : Cascade
-    prior_steps, decode_steps : (...,) array_like
-        L_prior, L_dec, >= 0.
-    edge, device : Node
-    link : FadingLink
-
-    Returns
-    -------
-    Pipeline
-        Stages named prior, downlink, decode.
-
-    Examples
-    --------
-    >>> from edgeinfer import paper
-    >>> s = paper.scenario()
-    >>> split(s.cascade, [10, 20], 10, s.edge, s.device, s.link).shape
-    (2,)
-    """
-    return Pipeline(
-        (
-            Compute(cascade.prior_work(prior_steps), edge, "prior"),
-            Transfer(cascade.latent_bits, link, "downlink"),
-            Compute(cascade.decode_work(decode_steps), device, "decode"),
-        )
-    )
-
-
-def edge_only(
-    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: FadingLink
-) -> Pipeline:
-    """All computing on the edge, the image over the downlink. Arguments as for `split`.
-
-    Returns
-    -------
-    Pipeline
-        Stages named inference, downlink.
-    """
-    work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
-    return Pipeline((Compute(work, edge, "inference"), Transfer(cascade.image_bits, link, "downlink")))
-
-
-def device_only(
-    cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: FadingLink
-) -> Pipeline:
-    """All computing on the device. Arguments as for `split`.
-
-    Returns
-    -------
-    Pipeline
-        One stage, named inference.
-    """
-    work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
-    return Pipeline((Compute(work, device, "inference"),))
+        Examples
+        --------
+        >>> Pipeline([Constant(0.5, "gpu"), Exponential(0.2, "link")]).loads(1.5)
+        array([0.75, 0.3 ])
+        """
+        rate = np.asarray(_validate.positive("arrival_rate", arrival_rate, "1/s"))
+        works = [
+            stage.slowest()
+            if isinstance(stage, Composed) and not isinstance(stage, Server)
+            else Pipeline([stage]).moments()[0][..., 0]
+            for stage in self.stages
+        ]
+        return np.asarray(rate[..., None] * np.stack([np.broadcast_to(work, self.shape) for work in works], axis=-1))

@@ -1,0 +1,341 @@
+"""Pipelines with delays, forks and reviews: certified ends from those of their paths, and the program of a simulation.
+
+Notation: W the sojourn time at Poisson arrivals; a path takes one branch of every fork.
+
+Delays. Poisson points that are displaced by independent delays and marked with them are Poisson points with
+independent marks. So delays before all queues, and behind all of them, add independently of everything else; a
+constant one shifts W wherever it stands.
+
+Forks. Departures keep the order of arrivals on every path, and a join lets a request go when the k-th of n branches
+is done, J = the least over sets A of k branches of the largest over A. A queue behind the join has D_n = max over j
+<= n of [J_j + S_j + .. + S_n], which commutes with max: for k = n, W is the largest of the paths' own sojourn times
+W_1, .., W_n, each of its path as a pipeline of its own. For k < n it is at most that over any A. All W_i are
+increasing functions of services and decreasing ones of interarrival times, all independent, hence associated (Esary,
+Proschan, Walkup 1967): P(all W_i <= T) >= the product of P(W_i <= T), P(all W_i > T) >= that of P(W_i > T). With p_i
+= P(W_i > T) and r = n - k + 1 branches that must be late for a request to be late,
+  P(W > T) <= 1 - prod over A of (1 - p_i), A the k least p_i, and <= sum p_i / r (Markov, on the number of late
+  ones);
+  P(W > T) >= prod over the r largest p_i,
+the latter for k < n of the paths up to the join, T less the least services behind it, as what follows the join takes
+at least these; and, for the queues behind it alone, as if all else took no time. For k = n and no queue before the
+fork, the request's own services in the other branches are independent of W_i, whose path has none of them: with s_j
+the probability that those of branch j alone take longer than T (less the least services behind the join),
+  P(W > T) >= 1 - (1 - p_i) prod over j other than i of (1 - s_j), for every i.
+
+Reviews. Let a request that needs none take a service of 0 of the reviewer instead of passing it by: it waits, all
+others see the same queue. So P(W > T) is at most that of a pipeline whose last service is 0 with probability 1 - p.
+From below, (1 - p) P(C > T) + p P(C + B > T), C the time up to the review, B its service, independent of C.
+
+Independent times Z are added to ends on a grid of Z: P(W + Z > T) = E P(W > T - Z), the ends at the near or the far
+side of each cell.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer import _core, _validate
+from edgeinfer.model import Compute, Constant, Delay, Fork, Pipeline, Review, Session
+from edgeinfer.model.bases import Composed, CoreStage, Server, propagation_of
+from edgeinfer.model.composition import law_of
+
+Floats = NDArray[np.float64]
+
+#: Cells of the grid over an independent time, and the probability beyond it.
+CELLS, BEYOND = 768, 1e-13
+
+
+def is_composed(pipeline: Pipeline) -> bool:
+    """Whether a pipeline has stages of other than one server each."""
+    return any(isinstance(stage, Composed) and not isinstance(stage, Server) for stage in pipeline)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both ends over deadlines, and the formula of each."""
+
+    lower: Floats
+    upper: Floats
+    lower_method: NDArray[Any]
+    upper_method: NDArray[Any]
+
+
+def named_ends(answer: tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]) -> Ends:
+    names = np.array(_core.BRACKET_METHODS)
+    return Ends(answer[0], answer[1], names[answer[2]], names[answer[3]])
+
+
+def _certain(value: bool, times: Floats) -> Ends:
+    """Times of 0, say: late is what is below."""
+    late = np.where(times < 0, 1.0, float(value))
+    method = np.full(times.shape, "exact")
+    return Ends(late, late, method, method)
+
+
+def is_constant(stage: Any) -> bool:
+    return isinstance(stage, Delay) and isinstance(stage.stage, Constant | Compute)
+
+
+def _refuse(stage: Any, why: str, way: str) -> ValueError:
+    return ValueError(f"{type(stage).__name__} {stage.name!r}: {why}; {way}")
+
+
+def check_order(stages: Sequence[Any], *, inside: bool = False) -> None:
+    """Refuse random delays and reviews where requests that overtake each other would come to a queue.
+
+    Raises
+    ------
+    ValueError
+        Naming the stage, why, and a way on.
+    """
+    behind: Any = None
+    for at, stage in enumerate(stages):
+        if isinstance(stage, Delay) and (is_constant(stage) or (not inside and _all_delays(stages[: at + 1]))):
+            continue
+        if isinstance(stage, Delay):
+            behind = behind or stage
+            continue
+        if behind is not None:
+            kind = "random delay between queues" if isinstance(behind, Delay) else "review before a queue"
+            raise _refuse(
+                behind,
+                f"must not be a {kind}: requests overtake each other there, so that {stage.name!r} is not met in order",
+                "put it last, give a Delay a constant time, or simulate a `Cell`",
+            )
+        if isinstance(stage, Fork):
+            for branch in stage.branches:
+                check_order(branch.stages, inside=True)
+                ragged = [s for s in _all_stages(branch) if isinstance(s, Review) or _is_random_delay(s)]
+                if ragged and at + 1 < len(stages) and not all(isinstance(s, Delay) for s in stages[at + 1 :]):
+                    raise _refuse(
+                        ragged[0],
+                        f"must not be in a branch of {stage.name!r} before a queue: requests leave it out of order",
+                        "put the queue into the branches, or simulate a `Cell`",
+                    )
+        if isinstance(stage, Review):
+            behind = stage
+
+
+def _all_stages(pipeline: Pipeline) -> Iterator[Any]:
+    for stage in pipeline:
+        yield stage
+        if isinstance(stage, Fork):
+            for branch in stage.branches:
+                yield from _all_stages(branch)
+
+
+def _is_random_delay(stage: Any) -> bool:
+    return isinstance(stage, Delay) and not is_constant(stage)
+
+
+def _all_delays(stages: Sequence[Any]) -> bool:
+    return all(isinstance(stage, Delay) for stage in stages)
+
+
+def violation_ends(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
+    """Ends of P(W > t) of one pipeline at one rate of Poisson arrivals.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Of shape ().
+    rate : float, 1/s
+    times : (n,) ndarray, s
+
+    Raises
+    ------
+    ValueError
+        For an order of stages that is not known.
+    """
+    check_order(pipeline.stages)
+    if (pipeline.loads(rate) >= 1).any():
+        method = np.full(times.shape, "unstable")
+        return Ends(np.ones(times.shape), np.ones(times.shape), method, method)
+    return _mixed(list(pipeline.stages), rate, times)
+
+
+def _mixed(stages: list[Any], rate: float, times: Floats) -> Ends:
+    """Constants and delays at the ends off, the rest, and the delays added."""
+    constant = sum(float(stage.stage.mean()) for stage in stages if is_constant(stage))
+    stages = [stage for stage in stages if not is_constant(stage)]
+    times = times - constant
+    delays = [stage.stage for stage in stages if isinstance(stage, Delay)]
+    queues = [stage for stage in stages if not isinstance(stage, Delay)]
+    if not queues:
+        if not delays:
+            return _certain(False, times)
+        return _sum_ends(delays, times)
+    if delays and len(queues) == 1 and isinstance(queues[0], Server):
+        others = [part for stage in [queues[0], *delays] for part in plain_stages(stage)]
+        size = np.full(times.shape, rate)
+        return named_ends(_core.queue_bracket(others[:1], others, size, times))
+    if delays:
+        return _added(lambda t: _paths([], queues, rate, t), delays, times)
+    return _paths([], queues, rate, times)
+
+
+def plain_stages(stage: Server) -> list[CoreStage]:
+    """A stage whose time is only added, with what its link adds behind it as one of its own."""
+    parts: list[CoreStage] = []
+    for core in stage.core_stages():
+        parts.append(core[:2])
+        if propagation_of(core):
+            parts.append(("deterministic", propagation_of(core)))
+    return parts
+
+
+def _sum_ends(stages: list[Server], times: Floats) -> Ends:
+    """Of independent times alone."""
+    plain = [stage for stage in stages if not isinstance(stage, Session)]
+    sessions = [stage for stage in stages if isinstance(stage, Session)]
+    laws = ([law_of(tuple(plain))] if plain else []) + [stage.core_stages()[0][1] for stage in sessions]
+
+    def first(t: Floats) -> Ends:
+        low, high = laws[0].sf(t)
+        method = np.full(t.shape, "delays")
+        return Ends(low, high, method, method)
+
+    return reduce(lambda found, law: lambda t: _added_law(found, law, t), laws[1:], first)(times)
+
+
+def _added(ends: Callable[[Floats], Ends], delays: list[Server], times: Floats) -> Ends:
+    """Ends of W + Z from those of W, Z the sum of delays."""
+    plain = [stage for stage in delays if not isinstance(stage, Session)]
+    laws = ([law_of(tuple(plain))] if plain else []) + [
+        stage.core_stages()[0][1] for stage in delays if isinstance(stage, Session)
+    ]
+    return reduce(lambda found, law: lambda t: _added_law(found, law, t), laws, ends)(times)
+
+
+def _added_law(ends: Callable[[Floats], Ends], law: _core.Compound, times: Floats) -> Ends:
+    """Ends of W + Z, Z of a law known from both sides: E f(Z), f(z) = P(W > t - z), which grows with z."""
+    top = float(law.mean) or 1.0
+    while law.sf(np.array([top]))[1][0] > BEYOND:
+        top *= 1.25
+    edge = np.linspace(0, top, CELLS + 1)
+    low, high = law.sf(edge)
+    found = ends((times[:, None] - edge).ravel())
+    # What is known at one z holds at all that are larger, or smaller.
+    near = np.maximum.accumulate(found.lower.reshape(-1, CELLS + 1), axis=1)
+    far = np.minimum.accumulate(found.upper.reshape(-1, CELLS + 1)[:, ::-1], axis=1)[:, ::-1]
+    bottom = near[:, 0] + np.diff(near, axis=1) @ low[1:]
+    above = far[:, 0] + np.diff(far, axis=1) @ high[:-1] + (1 - far[:, -1]) * high[-1]
+    method = np.full(times.shape, "delays")
+    return Ends(np.clip(bottom * (1 - 1e-12), 0, 1), np.minimum(above * (1 + 1e-12), 1), method, method)
+
+
+def _chain(stages: list[Any], rate: float, times: Floats) -> Ends:
+    """Ends of servers in a row, each a stage or what the core takes."""
+    if not stages:
+        return _certain(False, times)
+    core = [stage.core_stages()[0] if isinstance(stage, Server) else stage for stage in stages]
+    shift = sum(map(propagation_of, core))
+    return named_ends(_core.violation_bracket(core, np.full(times.shape, rate), times - shift))
+
+
+def _paths(before: list[Any], rest: list[Any], rate: float, times: Floats) -> Ends:
+    """Ends of servers `before`, and of the rest with its forks and, at its end, a review."""
+    for at, stage in enumerate(rest):
+        if isinstance(stage, Fork):
+            return _fork(before + rest[:at], stage, rest[at + 1 :], rate, times)
+        if isinstance(stage, Review):
+            return _review(before + rest[:at], stage, rate, times)
+    if any(isinstance(stage, Delay) for stage in rest):
+        return _mixed(before + rest, rate, times)
+    return _chain(before + rest, rate, times)
+
+
+def review_law(review: Review) -> _core.Compound:
+    """The service of a reviewer who takes no time for those that need none."""
+    inside = review.stage
+    stages, number = (inside.stages, inside.number) if isinstance(inside, Session) else ((inside,), np.ones(1))
+    share = float(review.probability)
+    return law_of(stages, np.append(1 - share, share * number))
+
+
+def _review(before: list[Any], review: Review, rate: float, times: Floats) -> Ends:
+    """Ends where the last of the stages is a review."""
+    share = float(review.probability)
+    without = _paths([], before, rate, times) if before else _certain(False, times)
+    own = [review.stage]
+    with_it = _added(lambda t: _paths([], before, rate, t), own, times) if before else _sum_ends(own, times)
+    queue = _chain([*before, ("compound", review_law(review))], rate, times)
+    method = np.full(times.shape, "review")
+    lower = np.maximum((1 - share) * without.lower + share * with_it.lower, without.lower)
+    return Ends(lower, np.maximum(queue.upper, lower), method, queue.upper_method)
+
+
+def _fork(before: list[Any], fork: Fork, tail: list[Any], rate: float, times: Floats) -> Ends:
+    whole = [_paths(before, [*branch, *tail], rate, times) for branch in fork.branches]
+    count, late = len(whole), len(whole) - fork.needed + 1
+    upper = np.sort([ends.upper for ends in whole], axis=0)
+    with np.errstate(divide="ignore"):
+        joint = -np.expm1(np.log1p(-upper[: fork.needed]).sum(axis=0))
+    above = np.minimum(np.minimum(joint * (1 + 1e-12), upper.sum(axis=0) / late), 1)
+    method = np.full(times.shape, "branches")
+    least = sum(_least(stage) for stage in tail)
+    if late == 1 and not before:
+        # Whichever branch is looked at, the others take at least their own services for this request.
+        alone = np.array([_alone(branch, times - least) for branch in fork.branches])
+        others = np.array([np.delete(alone, b, axis=0) for b in range(count)])
+        each = np.array([ends.lower for ends in whole])
+        lower = (1 - (1 - each) * (1 - others).prod(axis=1)).max(axis=0)
+        return Ends(lower * (1 - 1e-12), np.maximum(above, lower), method, method)
+    if late == 1 or not tail:
+        lower = np.sort([ends.lower for ends in whole], axis=0)[count - late :].prod(axis=0)
+        return Ends(lower * (1 - 1e-12), np.maximum(above, lower), method, method)
+    parts = [_paths(before, list(branch), rate, times - least).lower for branch in fork.branches]
+    behind = _paths([], tail, rate, times)
+    lower = np.maximum(np.sort(parts, axis=0)[count - late :].prod(axis=0), behind.lower) * (1 - 1e-12)
+    return Ends(lower, np.maximum(above, lower), method, method)
+
+
+def _alone(branch: Pipeline, times: Floats) -> Floats:
+    """A lower end of P(own services of a request in a branch > t)."""
+    stages = [stage.stage if isinstance(stage, Delay) else stage for stage in branch]
+    servers = [stage for stage in stages if isinstance(stage, Server)]
+    if len(servers) == len(stages):
+        return np.where(times < 0, 1.0, _sum_ends(servers, times).lower)
+    return np.where(times < sum(map(_least, branch)), 1.0, 0.0)
+
+
+def _least(stage: Any) -> float:
+    """A time that no request takes less than, s."""
+    if isinstance(stage, Fork):
+        return sorted(sum(map(_least, branch)) for branch in stage.branches)[stage.needed - 1]
+    if isinstance(stage, Review):
+        return 0.0
+    server = stage.stage if isinstance(stage, Delay) else stage
+    if isinstance(server, Session):
+        return sum(map(_least, server.stages)) * (1 + int(np.argmax(server.number > 0)))
+    core = server.core_stages()[0]
+    fixed = float(core[1]) if core[0] == "deterministic" else float(core[1][0]) if core[0] == "samples" else 0.0
+    return fixed + propagation_of(core)
+
+
+def over_family(
+    ends: Callable[[Pipeline, float, Floats], Ends],
+    pipeline: Pipeline,
+    rates: Any,
+    deadlines: Any,
+    shape: tuple[int, ...],
+) -> tuple[Floats, Floats, NDArray[Any], NDArray[Any]]:
+    """What `ends` says of each pipeline of a family at its rates and deadlines, flat over `shape`."""
+    size = int(np.prod(shape))
+    owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
+    rate, times = _validate.flat(rates, shape), _validate.flat(deadlines, shape)
+    whole = np.empty(size), np.empty(size), np.empty(size, dtype="<U24"), np.empty(size, dtype="<U24")
+    for index in np.unique(owner):
+        single = pipeline.element(int(index)) if pipeline.shape else pipeline
+        for value in np.unique(rate[owner == index]):
+            at = np.flatnonzero((owner == index) & (rate == value))
+            found = ends(single, float(value), times[at])
+            for all_of, part in zip(
+                whole, (found.lower, found.upper, found.lower_method, found.upper_method), strict=True
+            ):
+                all_of[at] = part
+    return whole

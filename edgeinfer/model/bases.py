@@ -1,0 +1,90 @@
+"""What every stage says of itself, and one stage of a family."""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from edgeinfer import _validate
+
+#: A stage with a service law as the core takes it, and the delay behind it, s, where there is one.
+CoreStage = tuple[str, Any] | tuple[str, Any, float]
+
+
+def propagation_of(core: Any) -> float:
+    """What a link adds behind a stage as the core takes it without keeping the server, s."""
+    return float(sum(core[2:]))
+
+
+class Server(_validate.Value):
+    """A stage with one server, first come, first served."""
+
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Broadcast shape of the stage's parameters."""
+        raise NotImplementedError
+
+    def mean(self) -> Any:
+        """Mean service time, s."""
+        raise NotImplementedError
+
+    def core_stages(self) -> list[CoreStage]:
+        """The stage as the core takes it, one for each element of `shape`."""
+        raise NotImplementedError
+
+
+class Composed(_validate.Value):
+    """A stage made of others. What each kind has to say of itself; `edgeinfer.model.composition` has the kinds."""
+
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Broadcast shape of the stage's parameters."""
+        raise NotImplementedError
+
+    def mean(self) -> Any:
+        """Mean time of a request that is alone, s."""
+        raise NotImplementedError
+
+    def moments(self) -> tuple[Any, Any]:
+        """Mean (s) and variance (s^2) of the time of a request that is alone."""
+        raise NotImplementedError
+
+    def slowest(self) -> Any:
+        """Mean work (s) that a request brings to the busiest of the stage's servers."""
+        raise NotImplementedError
+
+    @property
+    def inner(self) -> tuple[Server, ...]:
+        """The stages that it is made of."""
+        raise NotImplementedError
+
+    def map(self, function: Callable[[Server], Server]) -> Self:
+        """The same of what `function` makes of its stages."""
+        raise NotImplementedError
+
+    def element(self, shape: tuple[int, ...], index: int) -> Self:
+        """The stage whose arrays are replaced by their elements."""
+        return self.map(lambda stage: pick(stage, shape, index) if stage.shape else stage)
+
+    def core_stages(self) -> list[CoreStage]:
+        """Refused: such a stage is more than one server."""
+        raise ValueError(
+            f"stage {self.name!r} is a {type(self).__name__}: must be a stage with one server here; "
+            "`violation_bracket`, `violation_bound`, `mean_sojourn(service='tandem')`, `timely` and `simulate` take "
+            "others"
+        )
+
+
+def pick(value: Any, shape: tuple[int, ...], index: int) -> Any:
+    """A value of a family's stage with every array in it replaced by its element."""
+    if isinstance(value, np.ndarray):
+        return float(np.broadcast_to(value, shape).reshape(-1)[index])
+    if is_dataclass(value) and getattr(value, "shape", None) != ():
+        parts = {part.name: pick(getattr(value, part.name), shape, index) for part in fields(value) if part.init}
+        return replace(value, **parts)  # type: ignore[type-var]
+    return value
