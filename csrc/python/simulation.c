@@ -132,12 +132,12 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
     static const char *const services[] = {"tandem", "serial"};
     static const char *const links[] = {"table", "slots", "wall_clock"};
     (void)module;
-    PyObject *stage_objects, *arrival_object, *deadline_object, *entropy_object, *node_objects = NULL,
-                                                                                 *result = NULL;
+    PyObject *stage_objects, *arrival_object, *deadline_object, *entropy_object, *result = NULL;
+    PyObject *node_objects = NULL;
     const char *service, *link;
-    ei_node *nodes = NULL;
     Py_ssize_t jobs, warmup, replications, batches, threads;
     ei_tandem model = {.stages = NULL};
+    ei_node *nodes = NULL;
     ei_stage_list list;
     if (!PyArg_ParseTuple(arguments, "OOOnnnnssOn|O:simulate", &stage_objects, &arrival_object,
                           &deadline_object, &jobs, &warmup, &replications, &batches, &service, &link,
@@ -174,9 +174,8 @@ static PyObject *simulate(PyObject *module, PyObject *arguments) {
     if (!violations || !waiting || !busy || !elapsed || !histogram || !ends)
         goto out;
     model.deadlines = PyArray_DATA(deadlines);
-    model.deadline_count = (size_t)PyArray_SIZE(deadlines);
-    model.jobs = (uint64_t)jobs;
-    model.warmup = (uint64_t)warmup;
+    model.deadline_count = (size_t)shape[2];
+    model.jobs = (uint64_t)jobs, model.warmup = (uint64_t)warmup;
     model.replications = (size_t)replications;
     model.batches = (size_t)batches;
     model.serial = serial;

@@ -31,9 +31,8 @@ side of each cell.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +53,7 @@ def is_composed(pipeline: Pipeline) -> bool:
     return any(isinstance(stage, Composed) and not isinstance(stage, Server) for stage in pipeline)
 
 
-@dataclass(frozen=True)
-class Ends:
+class Ends(NamedTuple):
     """Both ends over deadlines, and the formula of each."""
 
     lower: Floats

@@ -1,8 +1,7 @@
 """What a simulation follows: a pipeline's servers, how they stand to each other, and what is known of its stages."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,7 @@ from edgeinfer.model.composition import law_of
 Node = tuple[str, int, int, int, float]
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """One pipeline as the core simulates it.
 
     Attributes
