@@ -78,6 +78,7 @@ def values():
         ei.Estimate(0.5, 0.4, 0.6, 0.95, 9),
         bridge.RatePoint("a", *[ei.Estimate(1.0, 0.5, 2.0, 0.95, 9)] * 4),
         bridge.Order("a"),
+        bridge.WorkLoad("tally", "bridge.tally:Work", {"first": 1}, {"together": True}),
         bridge.Scheduler(),
         *bridge.Scheduler().steps(2, "ddim"),
         bridge.Division((0, 1), ("h",), ("y",), (), ("y",)),
@@ -243,6 +244,7 @@ def test_every_error_copies(way):
         "EdgeError": ("UNAVAILABLE", "no answer"),
         "Missing": ("size of x", "shapes"),
         "Refusal": ("INVALID", "no"),
+        "LimitReached": ("deadline", "no time is left"),
     }
     kinds = errors()
     assert len(kinds) >= 5

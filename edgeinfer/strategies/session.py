@@ -41,6 +41,9 @@ class LimitReached(ValueError):
         super().__init__(what)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, *self.args), vars(self)
+
 
 class AgentError(OSError):
     """An agent in this process answered with what it must not."""

@@ -28,8 +28,8 @@ _LAST = 120.0
 STAGES = {"split": ("prior", "downlink", "decode"), "edge": ("inference", "downlink"), "device": ("inference",)}
 
 
-@dataclass(frozen=True)
-class WorkLoad:
+@dataclass(frozen=True, eq=False)
+class WorkLoad(_validate.Value):
     """Requests of a kind of work that is no cascade.
 
     Parameters
