@@ -180,8 +180,10 @@ static int compare_keys(const void *left, const void *right) {
 static int bracket_rate(const ei_batch *self, const ei_service *stages, size_t stage_count,
                         size_t random_count) {
     const ei_shape *pipeline = self->pipeline;
-    if (self->arrival.kind != EI_ARRIVAL_POISSON)
-        return upper_moments(self, stages, stage_count);
+    if (self->arrival.kind != EI_ARRIVAL_POISSON) {
+        int status = upper_moments(self, stages, stage_count);
+        return status == EI_OK ? ei_renewal_ends(self, stages, stage_count) : status;
+    }
     if (random_count == 0)
         return exact_waiting(self);
     if (random_count == 1 && pipeline->d1 == 0 && pipeline->d3 == 0) {

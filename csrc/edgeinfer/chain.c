@@ -1,6 +1,7 @@
 #include "edgeinfer/chain.h"
 
 #include "edgeinfer/bound.h"
+#include "edgeinfer/renewal.h"
 #include "edgeinfer/walk.h"
 
 #include <float.h>
@@ -14,6 +15,7 @@ enum {
     SHORT_WALK = 32768,     /* of one before it */
     PERIODIC_POINTS = 512,  /* over the services beside the bottleneck */
     PERIODIC_FINEST = 2048, /* and over those of a chain with periodic arrivals */
+    RENEWAL_POINTS = 2048,  /* of a walk between renewal arrivals */
     SUM_POINTS = 4096       /* lattice of the sum of the other stages' services */
 };
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
@@ -167,11 +169,31 @@ static int bound_tail(const chain *self, size_t k, ei_upper_law *law) {
     return EI_OK;
 }
 
+/* A lattice on which deterministic services are not rounded. */
+static double renewal_step(const part *one, double horizon) {
+    return one->service != NULL ? horizon / RENEWAL_POINTS
+                                : one->again / ceil(one->again * RENEWAL_POINTS / horizon);
+}
+
+/* Adds part k behind renewal arrivals. */
+static int add_renewal(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
+    const part *one = &self->parts[k];
+    ei_added_stage stage = {one->service, floor, one->again};
+    ei_upper_law next;
+    int status = ei_add_stage_renewal(&next, law, &stage, &self->batch->arrival, renewal_step(one, horizon),
+                                      RENEWAL_POINTS, self->batch->monitor);
+    ei_upper_law_free(law);
+    *law = next;
+    return status;
+}
+
 /* The first part's law, on a lattice over `horizon`: waiting time or sojourn time. */
 static int first_law(const chain *self, double floor, double horizon, ei_upper_law *law) {
     const part *first = &self->parts[0];
     double rate = self->batch->arrival_rate;
     int status;
+    if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
+        return add_renewal(self, 0, floor, horizon, law);
     if (first->service == NULL) {
         ei_md1 waiting;
         if ((status = ei_md1_init(&waiting, rate, first->again, horizon)) == EI_OK) {
@@ -206,6 +228,8 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
     ei_added_stage stage = {one->service, floor, one->again};
     ei_upper_law next;
     double step;
+    if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
+        return add_renewal(self, k, floor, horizon, law);
     points *= self->effort;
     if (one->service != NULL) {
         double reach = fmax(ei_service_reach(one->service), floor);
@@ -372,6 +396,50 @@ int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_c
     if (first > 0 && first < last && (status = bottleneck_ends(&all, first, 0)) != EI_OK)
         goto out;
     if (last > 0 && ei_is_wide(self, FAIR))
+        status = upper_ends(&all, last, 0, 0);
+out:
+    free(used);
+    free(all.parts);
+    return status;
+}
+
+/* ---- renewal arrivals */
+
+/* As lower_ends. */
+static int renewal_lower(const chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const part *one = &self->parts[b];
+    const ei_added_stage stage = {one->service, 0, one->again};
+    ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
+    int status = sum_of_others(self, b, &others);
+    if (status == EI_OK)
+        status = ei_renewal_sojourn_lower(&sojourn, &stage, &batch->arrival,
+                                          renewal_step(one, batch->horizon), RENEWAL_POINTS, batch->monitor);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        size_t at = batch->index[i];
+        ei_raise_lower(batch, at,
+                       ei_lattice_plus_lower(&sojourn, &others, batch->deadline[at] - self->constant),
+                       one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
+    }
+    ei_lattice_free(&others);
+    ei_lattice_free(&sojourn);
+    return no_bound(status) ? EI_OK : status;
+}
+
+int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count) {
+    chain all = {.parts = NULL};
+    unsigned char *used = calloc(stage_count, 1);
+    int status = used == NULL ? EI_ERR_NO_MEMORY : chain_init(&all, self, stages, stage_count);
+    if (status != EI_OK || all.count == 0)
+        goto out;
+    size_t slowest = next_bottleneck(&all, used), last = all.count - 1;
+    const part *one = &all.parts[slowest];
+    for (size_t k = 0; k < all.count && status == EI_OK; k++)
+        if (all.parts[k].decay <= NEAR * one->decay)
+            status = renewal_lower(&all, k);
+    if (status == EI_OK && slowest < last)
+        status = upper_ends(&all, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
+    if (status == EI_OK)
         status = upper_ends(&all, last, 0, 0);
 out:
     free(used);

@@ -24,6 +24,10 @@
  * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
+/* The same for renewal arrivals but periodic ones: both ends of the slowest parts by renewal.h, the upper end
+ * with all parts added one after the other, too. */
+EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
+
 /* The bracket for a job every 1 / arrival_rate seconds; arguments and status as for ei_violation_bracket.
  * Upper: all parts added to each other as in walk.h, for any renewal arrivals. Lower: a path that begins at
  * job -i, takes the random parts before part b there, stays on b for the jobs that follow, and takes b and

@@ -224,8 +224,7 @@ static double chernoff_sf(const chernoff *self, double time) {
     return exp(least);
 }
 
-/* log E e^{theta C} of the law from above. */
-static double log_moment(const ei_upper_law *law, double theta) {
+double ei_upper_law_log_moment(const ei_upper_law *law, double theta) {
     const ei_lattice *lattice = &law->lattice;
     if (lattice->sf == NULL)
         return 0;
@@ -271,7 +270,8 @@ static int chernoff_init(chernoff *self, const ei_upper_law *before, const ei_se
         if ((status = ei_service_log_mgf(law, theta, &value, NULL)) != EI_OK)
             return status;
         double kappa = value * (1 + MGF_ERROR) + theta * (step - period);
-        double scale = value + theta * step + log_moment(before, theta) - log(-expm1(kappa)) + MGF_ERROR;
+        double scale =
+            value + theta * step + ei_upper_law_log_moment(before, theta) - log(-expm1(kappa)) + MGF_ERROR;
         if (!(kappa < 0) || !isfinite(scale))
             continue;
         self->theta[self->count] = theta;

@@ -53,6 +53,9 @@ double ei_upper_law_sf(const ei_upper_law *self, double time);
 /* An upper bound of P(Y + Z > time), Y and Z independent, shifts included. */
 double ei_upper_law_plus_sf(const ei_upper_law *self, const ei_upper_law *other, double time);
 
+/* log E e^{theta C} of the law from above, 0 <= theta < decay. */
+double ei_upper_law_log_moment(const ei_upper_law *law, double theta);
+
 /* The stage that is added: services max(floor, law), or the time `again` of a deterministic one, whose last
  * service is then left out of the result. */
 typedef struct {

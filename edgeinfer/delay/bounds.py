@@ -138,7 +138,7 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
         Any; each shape gets the best pair known for it, and `.method` says which formulas gave the ends.
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
         Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
-        For the last three the upper end is that of "union" or "lundberg", and the lower end 0.
+        Ends are nearest for Poisson and periodic arrivals; for the others a call takes up to a second.
     deadline : (...,) array_like, s
         >= 0, may be inf.
 

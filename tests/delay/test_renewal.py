@@ -44,6 +44,40 @@ def test_exponential_services(name):
     assert (sampled.low <= exact).all() and (exact <= sampled.high).all()
 
 
+@pytest.mark.parametrize("name", ["erlang", "gamma, even", "gamma, bursty", "hyperexponential"])
+def test_bracket_of_exponential_services(name):
+    process, transform = PROCESSES[name]
+    # At a load of 0.5; where the law of small times between arrivals is steep the ends are further apart.
+    rate, probabilities = decay(transform, 2.0), np.array([0.5, 1e-1, 1e-3, 1e-6, 1e-9])
+    bracket = ei.violation_bracket(ei.Pipeline([ei.Exponential(0.5, "a")]), process, -np.log(probabilities) / rate)
+    assert (bracket.lower <= probabilities).all() and (probabilities <= bracket.upper).all()
+    assert (bracket.upper[:4] <= (1.4 if name == "gamma, bursty" else 1.15) * bracket.lower[:4]).all()
+    assert (np.diff(bracket.lower) <= 0).all() and (np.diff(bracket.upper) <= 0).all()
+
+
+CHAINS = {
+    # The first stage decays about as slowly as the second one.
+    "two slow stages": (
+        [ei.Exponential(0.2, "a"), ei.Constant(0.6, "b"), ei.Measured(np.linspace(0.1, 0.5, 9), "c")],
+        ei.Erlang(1.0, 3),
+        10,
+    ),
+    "random bottleneck": ([ei.Constant(0.3, "a"), ei.Exponential(0.5, "b")], ei.Gamma(1.0, 2.0), 1.5),
+    "constant stages": ([ei.Constant(0.3, "a"), ei.Constant(0.6, "b")], ei.Hyperexponential(1.0, 2.0), 1.15),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_truth_lies_inside_at_chains(name):
+    stages, process, width = CHAINS[name]
+    pipeline, times = ei.Pipeline(stages), np.array([3.0, 8.0])
+    bracket = ei.violation_bracket(pipeline, process, times)
+    # 6 intervals: one fails with probability 6e-4 at most.
+    sampled = ei.rare_violation(pipeline, process, times, rng=4, confidence=0.9999)
+    assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
+    assert (bracket.upper <= width * bracket.lower).all()
+
+
 def test_inverse_problems_keep_the_shape():
     process, transform = PROCESSES["erlang"]
     bound = MU / (MU - decay(transform))
