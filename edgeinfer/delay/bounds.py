@@ -138,8 +138,8 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
         Any; each shape gets the best pair known for it, and `.method` says which formulas gave the ends.
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
         Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
-        For the last three a call takes up to some seconds, and ends of rare violations are far apart at heavy loads: for
-        one exponential stage by 1.06 at a load of 0.3, 1.1 to 1.5 at 0.5, and orders of magnitude above 0.7.
+        For the last three a call takes up to some seconds, and ends of rare violations are far apart at heavy loads:
+        for one exponential stage by 1.06 to 1.1 at a load of 0.3, 1.06 to 1.5 at 0.5, orders of magnitude above 0.7.
     deadline : (...,) array_like, s
         >= 0, may be inf.
 
