@@ -107,7 +107,7 @@ def _certified(done: Outcome, painting: float) -> Bracket:
     numbers = range(1, int(rounds.max()) + 1)
     joint = [[(right & (rounds == n)).mean(), (~right & (rounds == n)).mean()] for n in numbers]
     each = Constant(done.seconds[done.known].sum() / rounds.sum(), "paint and check")
-    pipeline = Pipeline([Session([each], joint, "painter")])
+    pipeline = Pipeline([Session((each,), joint, "painter")])
     return timely(pipeline, np.array(LOADS) / painting, _DEADLINE * painting)
 
 
