@@ -115,6 +115,7 @@ class Batch(ArrivalProcess):
 
     Examples
     --------
+    >>> from edgeinfer.model import Poisson
     >>> Batch(Poisson(2.0), [0.5, 0.5]).mean_rate
     3.0
     """

@@ -4,10 +4,10 @@ Intervals are of 99.9 %: a row of a test fails by chance once in a thousand seed
 """
 
 import math
+import signal
 import threading
 import time
 from dataclasses import replace
-from signal import SIGINT, raise_signal
 
 import numpy as np
 import pytest
@@ -308,9 +308,17 @@ def test_equal_bits_for_any_number_of_threads():
         assert all(np.array_equal(answers[0][name].histogram, answer[name].histogram) for answer in answers[1:])
 
 
-def test_stops_when_told():
+@pytest.fixture
+def interruptible():
+    """A process that a shell starts in the background ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_stops_when_told(interruptible):
     cell = Cell(kind(), EdgeNode(2))
-    alarm = threading.Timer(0.3, lambda: raise_signal(SIGINT))
+    alarm = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
     alarm.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
