@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from bridge.system import SOON, stub, wait
 
 from edgeinfer import RayleighLink, strategies
 from edgeinfer.bridge import Connection, EdgeError, Testbed, load_test, read_trace
-from edgeinfer.bridge.edge.server import Server, listen
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import tensors
 from edgeinfer.strategies import (
@@ -25,12 +23,12 @@ from edgeinfer.strategies import (
     Plan,
     Request,
     Seed,
-    StrategyService,
     Table,
     collaborate,
 )
 from edgeinfer.strategies.run import SCRIPTS
 from strategies import rules
+from strategies.edges import served
 
 pytestmark = pytest.mark.process
 CAPTION = "a red circle above a small blue square on white"
@@ -45,18 +43,6 @@ def importable(monkeypatch):
     """Lets processes import the agents."""
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-
-
-@contextmanager
-def served(team):
-    """Address of an edge in this process."""
-    edge = Server(StrategyService(team), capacity=8, limit=SOON)
-    server, port = listen(edge, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait(SOON)
-        threading.Thread(target=edge.jobs.close, daemon=True).start()
 
 
 def hangs(*contents, progress=None):

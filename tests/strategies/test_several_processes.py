@@ -1,36 +1,21 @@
 """Several subjects over a link: as in one process, and ended by the deadline whatever fails."""
 
-import threading
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from bridge.system import SOON
 
 from edgeinfer import strategies
 from edgeinfer.bridge import load_test
-from edgeinfer.bridge.edge.server import Server, listen
-from edgeinfer.strategies import Attempt, Findings, Picture, Request, Rules, Spreads, StrategyService, Verdict
+from edgeinfer.strategies import Attempt, Findings, Picture, Request, Rules, Spreads, Verdict
 from strategies import rules
+from strategies.edges import served
 
 pytestmark = pytest.mark.process
 CAPTION = "a red circle above a small blue square on white"
 RULES = Rules(Spreads(1.0, 1.0, 1.0), 1.0, 1.0)
 #: By three painters, one of them on the edge.
 NAMES = ("cooperative", "competitive", "race", "ensemble", "review")
-
-
-@contextmanager
-def served(team):
-    """Address of an edge in this process."""
-    edge = Server(StrategyService(team), capacity=8, limit=SOON)
-    server, port = listen(edge, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait(SOON)
-        threading.Thread(target=edge.jobs.close, daemon=True).start()
 
 
 @pytest.fixture(scope="module")
