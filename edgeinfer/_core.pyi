@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats: TypeAlias = NDArray[np.float64]
 #: ("deterministic", seconds), ("exponential", mean), ("transfer", Transfer), ("samples", ascending array), ("compound",
 #: Compound), ("channel", (bits, rates, start or None, jumps or None, slot, offset, mean rate, spread)) of
-#: csrc/edgeinfer/channel.h, which only `simulate` and `service_moments` take; with a third item the delay in seconds
-#: behind the stage, which keeps no server
+#: csrc/edgeinfer/channel.h, which only `simulate` and `service_moments` take, ("repetition", (blocks, outage, slot));
+#: with a third item the delay in seconds behind the stage, which keeps no server
 Stage: TypeAlias = tuple[str, Any] | tuple[str, Any, float]
 #: kind and parameters, as `edgeinfer.model.arrivals` gives them
 Arrival: TypeAlias = tuple[str, tuple[Any, ...]]
@@ -56,6 +56,8 @@ class Compound:
 
 #: ufunc (bandwidth, mean_snr, shape, mixing, scale, users) -> (bit/s, status); csrc/edgeinfer/gain.h
 mean_rate: np.ufunc
+#: ufunc (gain, shape, mixing, scale, users) -> (P(g <= gain), P(g > gain), density)
+gain_law: np.ufunc
 #: ufunc (a, mean_snr, shape, mixing, scale, users) -> (log E[(1 + s g)^-a], status)
 log_slot_mgf: np.ufunc
 
@@ -66,6 +68,15 @@ beta_quantile: np.ufunc
 
 def service_moments(stages: Stages | list[Stage], /) -> tuple[Floats, Floats]:
     """Mean and variance of each stage's service time."""
+
+def service_spans(stages: Stages | list[Stage], /) -> Floats:
+    """Least and longest service of each stage, (stages, 2)."""
+
+def service_log_mgf(stages: Stages | list[Stage], theta: Floats, /) -> Floats:
+    """log E[e^{theta S}] of the first stage, over a 1-d array."""
+
+def repetition_law(blocks: int, outage: float, /) -> tuple[int, Floats]:
+    """A number of slots, and the probabilities of it and those that follow; csrc/edgeinfer/repetition.h."""
 
 def sample_rate(
     count: int, bandwidth: float, mean_snr: float, gain: tuple[float, ...], entropy: NDArray[np.uint64], /

@@ -46,6 +46,7 @@ def values():
             ei.Constant([0.1, 0.2], "c"),
             *(ei.Rayleigh(), ei.Nakagami([0.5, 2.0]), ei.Rician([1.0, 2.0]), ei.MaximalRatio([1, 2])),
             *(ei.ConstantLink([1e6, 2e6], 0.1), ei.MarkovLink([2.0, 1.0], [[0.5, 0.5], [0.1, 0.9]], 0.01)),
+            *(ei.OutageLink([1e6, 2e6], 0.1, 0.01), ei.OutageLink(1e6, 0.1, 0.01).transfer([1e4, 1e5])),
             *(ei.TraceLink([1.0, 2.0], 0.1), ei.Population(ei.path_loss.uma([100.0, 200.0], 2e9), [1.0, 2.0])),
             ei.PopulationBracket(0.1, 0.2, "population", "population", 0.01),
             *(ei.BestOf([1, 2]), ei.FadingLink.from_snr([1.0, 2.0], 1e6, 0.01, fading=ei.Rician([1.0, 2.0]))),

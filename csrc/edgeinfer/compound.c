@@ -398,13 +398,6 @@ static int verify(const ei_service *stages, size_t stage_count, const double *ro
     return fabs(sum - 1) <= SUM_ERROR ? EI_OK : EI_ERR_DOMAIN;
 }
 
-/* Supremum of the support, s. */
-static double longest(const ei_service *stage) {
-    return stage->kind == EI_SERVICE_DETERMINISTIC ? stage->time
-           : stage->kind == EI_SERVICE_SAMPLES     ? stage->samples[stage->sample_count - 1]
-                                                   : INFINITY;
-}
-
 /* Moments, and the first number of rounds that can be. */
 static void describe(ei_compound *self) {
     double number = 0, square = 0, mean = 0, variance = 0, minimum = 0, maximum = 0;
@@ -420,7 +413,7 @@ static void describe(ei_compound *self) {
         mean += ei_service_mean(&self->stages[k]);
         variance += ei_service_variance(&self->stages[k]);
         minimum += ei_service_minimum(&self->stages[k]);
-        maximum += longest(&self->stages[k]);
+        maximum += ei_service_maximum(&self->stages[k]);
         if (self->round_count > 1)
             self->abscissa = fmin(self->abscissa, ei_service_abscissa(&self->stages[k]));
         self->random_count += (size_t)is_random(&self->stages[k]);
@@ -510,6 +503,10 @@ double ei_compound_variance(const ei_compound *self) {
 
 double ei_compound_minimum(const ei_compound *self) {
     return self->least;
+}
+
+double ei_compound_maximum(const ei_compound *self) {
+    return self->most;
 }
 
 double ei_compound_extent(const ei_compound *self) {

@@ -37,6 +37,7 @@ double ei_compound_lower(const ei_compound *self, double time);
 double ei_compound_mean(const ei_compound *self);     /* s; Wald: E[N] times that of a round */
 double ei_compound_variance(const ei_compound *self); /* s^2; E[N] Var[X] + Var[N] E[X]^2 */
 double ei_compound_minimum(const ei_compound *self);  /* infimum of the support, s */
+double ei_compound_maximum(const ei_compound *self);  /* supremum of the support, s */
 double ei_compound_extent(const ei_compound *self);   /* time with P(S > time) < 1e-20, s */
 double ei_compound_abscissa(const ei_compound *self); /* supremum of theta with a finite MGF, 1/s */
 /* log sum_n P(N = n) M(theta)^n, M the MGF of a round, and its derivative; either may be NULL. */

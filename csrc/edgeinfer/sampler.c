@@ -137,6 +137,8 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
                 sum += ei_sampler_draw(&self->round[k], rng);
         return sum;
     }
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_quantile(service->repetition, ei_rng_uniform(rng));
     default:
         return service->time;
     }

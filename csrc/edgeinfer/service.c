@@ -25,6 +25,8 @@ int ei_service_verify(const ei_service *self) {
         return self->bits > 0 && isfinite(self->bits) ? ei_channel_verify(&self->channel) : EI_ERR_DOMAIN;
     case EI_SERVICE_COMPOUND:
         return self->compound != NULL ? EI_OK : EI_ERR_DOMAIN;
+    case EI_SERVICE_REPETITION:
+        return self->repetition != NULL ? EI_OK : EI_ERR_DOMAIN;
     }
     return EI_ERR_DOMAIN;
 }
@@ -46,6 +48,8 @@ double ei_service_mean(const ei_service *self) {
         return self->bits / self->channel.mean_rate;
     case EI_SERVICE_COMPOUND:
         return ei_compound_mean(self->compound);
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_mean(self->repetition);
     default:
         return self->time;
     }
@@ -68,6 +72,8 @@ double ei_service_variance(const ei_service *self) {
                self->channel.mean_rate;
     case EI_SERVICE_COMPOUND:
         return ei_compound_variance(self->compound);
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_variance(self->repetition);
     default:
         return 0;
     }
@@ -98,6 +104,8 @@ double ei_service_sf(const ei_service *self, double time) {
         return (double)samples_above(self, time) / (double)self->sample_count;
     case EI_SERVICE_COMPOUND:
         return ei_compound_upper(self->compound, time);
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_sf(self->repetition, time);
     default:
         return self->time > time;
     }
@@ -110,6 +118,8 @@ void ei_service_accuracy(const ei_service *self, double *relative, double *absol
         *relative = ei_transfer_accuracy(self->transfer);
         *absolute = 1e-21;
     }
+    if (self->kind == EI_SERVICE_REPETITION)
+        *relative = ei_repetition_accuracy(self->repetition);
 }
 
 double ei_service_minimum(const ei_service *self) {
@@ -120,8 +130,26 @@ double ei_service_minimum(const ei_service *self) {
         return self->samples[0];
     case EI_SERVICE_COMPOUND:
         return ei_compound_minimum(self->compound);
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_minimum(self->repetition);
     default:
         return 0;
+    }
+}
+
+double ei_service_maximum(const ei_service *self) {
+    switch (self->kind) {
+    case EI_SERVICE_DETERMINISTIC:
+        return self->time;
+    case EI_SERVICE_SAMPLES:
+        return self->samples[self->sample_count - 1];
+    case EI_SERVICE_COMPOUND:
+        return ei_compound_maximum(self->compound);
+    case EI_SERVICE_REPETITION:
+        return isinf(ei_repetition_abscissa(self->repetition)) ? ei_repetition_minimum(self->repetition)
+                                                               : INFINITY;
+    default:
+        return INFINITY;
     }
 }
 
@@ -135,6 +163,8 @@ double ei_service_extent(const ei_service *self) {
         return self->samples[self->sample_count - 1];
     case EI_SERVICE_COMPOUND:
         return ei_compound_extent(self->compound);
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_extent(self->repetition);
     default:
         return self->time;
     }
@@ -164,6 +194,8 @@ int ei_service_log_mgf(const ei_service *self, double theta, double *value, doub
     }
     case EI_SERVICE_COMPOUND:
         return ei_compound_log_mgf(self->compound, theta, value, derivative);
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_log_mgf(self->repetition, theta, value, derivative);
     default:
         log_value = theta * self->time;
         slope = self->time;
@@ -183,6 +215,8 @@ double ei_service_abscissa(const ei_service *self) {
         return ei_transfer_abscissa(self->transfer);
     case EI_SERVICE_COMPOUND:
         return ei_compound_abscissa(self->compound);
+    case EI_SERVICE_REPETITION:
+        return ei_repetition_abscissa(self->repetition);
     default:
         return INFINITY;
     }

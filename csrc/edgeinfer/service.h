@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "edgeinfer/channel.h"
+#include "edgeinfer/repetition.h"
 #include "edgeinfer/status.h"
 #include "edgeinfer/transfer.h"
 
@@ -14,7 +15,8 @@ typedef enum {
     EI_SERVICE_TRANSFER,      /* the law `transfer` */
     EI_SERVICE_SAMPLES,       /* the empirical law of `samples` */
     EI_SERVICE_CHANNEL,       /* `bits` over `channel` on the wall clock, dependent from job to job */
-    EI_SERVICE_COMPOUND       /* a random number of rounds: the law `compound` */
+    EI_SERVICE_COMPOUND,      /* a random number of rounds: the law `compound` */
+    EI_SERVICE_REPETITION     /* blocks repeated until they get through: the law `repetition` */
 } ei_service_kind;
 
 typedef struct ei_compound ei_compound; /* compound.h */
@@ -27,7 +29,8 @@ typedef struct {
     size_t sample_count;
     double bits; /* > 0 */
     ei_channel channel;
-    const ei_compound *compound; /* not owned */
+    const ei_compound *compound;     /* not owned */
+    const ei_repetition *repetition; /* not owned */
 } ei_service;
 
 /* Checks the fields that `kind` uses: EI_ERR_DOMAIN, EI_ERR_EMPTY (no samples, no states). */
@@ -44,6 +47,7 @@ double ei_service_sf(const ei_service *self, double time);
 /* The relative and the absolute error of that. */
 void ei_service_accuracy(const ei_service *self, double *relative, double *absolute);
 double ei_service_minimum(const ei_service *self); /* infimum of the support, s */
+double ei_service_maximum(const ei_service *self); /* supremum of the support, s */
 double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e-20, s */
 EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value,
                                       double *derivative);

@@ -40,6 +40,16 @@ static void fill_samples(ei_tilted_law *self) {
     }
 }
 
+static void fill_slots(ei_tilted_law *self) {
+    size_t first, count;
+    const double *mass = ei_repetition_masses(self->service->repetition, &first, &count);
+    for (size_t i = 0; i < self->cells; i++) {
+        self->mass[i] = mass[i];
+        self->middle[i] = ei_repetition_slot(self->service->repetition) * (double)(first + i);
+    }
+    self->top = self->middle[self->cells - 1];
+}
+
 static int init_round(ei_tilted_law *self) {
     const ei_service *stages = ei_compound_stages(self->service->compound, &self->round_size);
     self->rounds = ei_compound_rounds(self->service->compound, &self->round_count);
@@ -57,6 +67,7 @@ static int init_round(ei_tilted_law *self) {
 int ei_tilted_law_init(ei_tilted_law *self, const ei_service *service) {
     memset(self, 0, sizeof *self);
     self->service = service;
+    size_t first;
     if (service->kind == EI_SERVICE_COMPOUND)
         return init_round(self);
     int status = ei_sampler_init(&self->sampler, service, EI_LINK_TABLE);
@@ -66,6 +77,8 @@ int ei_tilted_law_init(ei_tilted_law *self, const ei_service *service) {
         self->cells = 2 * EI_QUANTILE_TABLE;
     else if (service->kind == EI_SERVICE_SAMPLES)
         self->cells = service->sample_count < EI_TILT_GROUPS ? service->sample_count : EI_TILT_GROUPS;
+    else if (service->kind == EI_SERVICE_REPETITION)
+        ei_repetition_masses(service->repetition, &first, &self->cells);
     else
         return EI_OK;
     self->middle = malloc(self->cells * sizeof *self->middle);
@@ -74,8 +87,10 @@ int ei_tilted_law_init(ei_tilted_law *self, const ei_service *service) {
         return EI_ERR_NO_MEMORY;
     if (service->kind == EI_SERVICE_TRANSFER)
         fill_link(self);
-    else
+    else if (service->kind == EI_SERVICE_SAMPLES)
         fill_samples(self);
+    else
+        fill_slots(self);
     return EI_OK;
 }
 
@@ -115,7 +130,7 @@ static double compound_log_mgf(const ei_tilted_law *self, double sigma, double *
 double ei_tilted_log_mgf(const ei_tilted_law *self, double sigma, double *derivative) {
     if (self->round != NULL)
         return compound_log_mgf(self, sigma, derivative);
-    if (self->cells == 0) {
+    if (self->cells == 0 || self->service->kind == EI_SERVICE_REPETITION) {
         double value;
         return ei_service_log_mgf(self->service, sigma, &value, derivative) == EI_OK ? value : INFINITY;
     }
@@ -142,9 +157,9 @@ double ei_tilted_log_mgf(const ei_tilted_law *self, double sigma, double *deriva
 
 double ei_tilted_root(const ei_tilted_law *self, const ei_arrival *arrival) {
     const double mean = ei_service_mean(self->service);
-    double limit = self->tail > 0    ? self->tail
-                   : self->cells > 0 ? INFINITY
-                                     : ei_service_abscissa(self->service);
+    double limit = self->tail > 0                               ? self->tail
+                   : self->service->kind == EI_SERVICE_TRANSFER ? INFINITY
+                                                                : ei_service_abscissa(self->service);
     if (!(mean > 0) || (arrival->kind == EI_ARRIVAL_DETERMINISTIC &&
                         ei_service_sf(self->service, ei_arrival_mean(arrival)) == 0))
         return INFINITY;
@@ -246,6 +261,8 @@ static double draw_plain_cell(const ei_tilted_law *self, ei_rng *rng, double *mi
         *middle = self->middle[cell];
         return self->sampler.quantile[2 * cell] + fraction * self->sampler.quantile[2 * cell + 1];
     }
+    if (service->kind == EI_SERVICE_REPETITION)
+        return *middle = ei_repetition_quantile(service->repetition, ei_rng_uniform(rng));
     size_t sample = (size_t)((1 - ei_rng_uniform(rng)) * (double)service->sample_count);
     size_t run = (size_t)((double)sample * (double)self->cells / (double)service->sample_count);
     while (run + 1 < self->cells && run_start(self, run + 1) <= sample)
@@ -268,6 +285,8 @@ static double draw_tilted_cell(const ei_tilted_law *self, const ei_tilt *tilt, e
         cell--;
     }
     *middle = self->middle[cell];
+    if (service->kind == EI_SERVICE_REPETITION)
+        return *middle;
     fraction = 1 - ei_rng_uniform(rng);
     if (service->kind == EI_SERVICE_TRANSFER)
         return self->sampler.quantile[2 * cell] + fraction * self->sampler.quantile[2 * cell + 1];

@@ -2,8 +2,8 @@
  * sampler's table of quantiles, uniform between its points, with an exponential tail at the law's abscissa
  * beyond the last one (2^-54); measured times are taken in at most EI_TILT_GROUPS runs of neighbours. A tilt
  * weighs each cell or run by e^{sigma middle} and leaves what is inside as it is, so that the likelihood
- * ratio e^{sigma middle} / M(sigma) is exact for the tabulated law. Rounds of a compound are tilted each, and
- * their number by M(sigma)^n. */
+ * ratio e^{sigma middle} / M(sigma) is exact for the tabulated law. Repetitions have a cell for each number
+ * of slots. Rounds of a compound are tilted each, and their number by M(sigma)^n. */
 #ifndef EDGEINFER_TILT_H
 #define EDGEINFER_TILT_H
 
@@ -24,7 +24,7 @@ typedef struct ei_tilted_law {
     struct ei_tilted_law *round; /* [round_size], of a compound's round; owned */
     size_t round_size, round_count;
     const double *rounds; /* [round_count], P(N = n); not owned */
-    size_t cells;         /* 0 unless a link or samples */
+    size_t cells;         /* 0 unless a link, samples or a repetition */
     double *middle;       /* s, [cells] */
     double *mass;         /* [cells] */
     double top;           /* largest middle, s */

@@ -25,6 +25,15 @@ static void log_slot_mgf_loop(char **arguments, const npy_intp *dimensions, cons
     feclearexcept(FE_ALL_EXCEPT); /* the status says it; NumPy need not warn */
 }
 
+static void gain_law_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps, void *data) {
+    (void)data;
+    for (npy_intp k = 0; k < dimensions[0]; k++) {
+        ei_gain_tails(GAIN(1), ARGUMENT(0), &ARGUMENT(5), &ARGUMENT(6));
+        ARGUMENT(7) = ei_gain_density(GAIN(1), ARGUMENT(0));
+    }
+    feclearexcept(FE_ALL_EXCEPT);
+}
+
 static void student_quantile_loop(char **arguments, const npy_intp *dimensions, const npy_intp *steps,
                                   void *data) {
     (void)data;
@@ -60,12 +69,17 @@ int ei_add_fading(PyObject *module) {
     static const char reals[] = {NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE};
     static PyUFuncGenericFunction mean_rate[] = {mean_rate_loop};
     static PyUFuncGenericFunction log_slot_mgf[] = {log_slot_mgf_loop};
+    static const char gains[] = {NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE,
+                                 NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE, NPY_DOUBLE};
+    static PyUFuncGenericFunction gain_law[] = {gain_law_loop};
     static PyUFuncGenericFunction student_quantile[] = {student_quantile_loop};
     static PyUFuncGenericFunction beta_quantile[] = {beta_quantile_loop};
     if (add_ufunc(module, "mean_rate", mean_rate, faded, 6, 2,
                   "(bandwidth, mean_snr, shape, mixing, scale, users) -> (bit/s, status)") < 0 ||
         add_ufunc(module, "log_slot_mgf", log_slot_mgf, faded, 6, 2,
                   "(a, mean_snr, shape, mixing, scale, users) -> (log E[(1 + s g)^-a], status)") < 0 ||
+        add_ufunc(module, "gain_law", gain_law, gains, 5, 3,
+                  "(gain, shape, mixing, scale, users) -> (P(g <= gain), P(g > gain), density)") < 0 ||
         add_ufunc(module, "student_quantile", student_quantile, reals, 2, 1,
                   "(probability, degrees of freedom) -> quantile of Student's t") < 0)
         return -1;

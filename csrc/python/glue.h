@@ -39,9 +39,9 @@ ei_monitor ei_python_monitor(void);
 /* The stages of a pipeline as the core sees them. From a _core.Stages object, whose stages are borrowed, or
  * from a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean), ("transfer",
  * Transfer), ("samples", float64 array), ("channel", (bits, rates, start, jumps, slot, offset, mean rate,
- * spread)), ("compound", Compound), each with a delay in seconds as a third item where it is not 0.
- * `owners` keeps alive what `stages` points into or is borrowed from. init: 0, or -1 with an exception set;
- * free is legal after a failed init. */
+ * spread)), ("compound", Compound), ("repetition", (blocks, outage, slot)), each with a delay in seconds as a
+ * third item where it is not 0. `owners` keeps alive what `stages` points into or is borrowed from. init: 0,
+ * or -1 with an exception set; free is legal after a failed init. */
 typedef struct {
     ei_service *stages;
     double *delays; /* as ei_tandem has them; of a deadline the caller takes them off */

@@ -44,6 +44,34 @@ static int read_channel(PyObject *value, ei_service *stage, PyObject *owners) {
     return 0;
 }
 
+static void free_repetition(PyObject *capsule) {
+    ei_repetition_free(PyCapsule_GetPointer(capsule, NULL));
+}
+
+/* A new law of (blocks, outage, slot), which a capsule in `owners` keeps. */
+static int read_repetition(PyObject *value, ei_service *stage, PyObject *owners) {
+    Py_ssize_t blocks;
+    double outage, slot;
+    ei_repetition *law;
+    if (!PyArg_ParseTuple(value, "ndd", &blocks, &outage, &slot))
+        return -1;
+    int status = ei_repetition_new(&law, blocks > 0 ? (size_t)blocks : 0, outage, slot);
+    if (status != EI_OK) {
+        ei_raise("repetition", status);
+        return -1;
+    }
+    PyObject *capsule = PyCapsule_New(law, NULL, free_repetition);
+    if (capsule == NULL) {
+        ei_repetition_free(law);
+        return -1;
+    }
+    int failed = PyList_Append(owners, capsule);
+    Py_DECREF(capsule);
+    stage->kind = EI_SERVICE_REPETITION;
+    stage->repetition = law;
+    return failed;
+}
+
 static int read_stage(PyObject *item, ei_service *stage, double *delay, PyObject *owners) {
     const char *kind;
     PyObject *value;
@@ -82,6 +110,9 @@ static int read_stage(PyObject *item, ei_service *stage, double *delay, PyObject
         stage->sample_count = (size_t)PyArray_SIZE((PyArrayObject *)array);
     } else if (strcmp(kind, "channel") == 0) {
         if (read_channel(value, stage, owners) < 0)
+            return -1;
+    } else if (strcmp(kind, "repetition") == 0) {
+        if (read_repetition(value, stage, owners) < 0)
             return -1;
     } else {
         PyErr_Format(PyExc_ValueError, "unknown kind of stage: %s", kind);
@@ -163,6 +194,69 @@ static PyObject *service_moments(PyObject *module, PyObject *argument) {
     return result;
 }
 
+/* (least, longest) of each stage. */
+static PyObject *service_spans(PyObject *module, PyObject *argument) {
+    (void)module;
+    ei_stage_list list;
+    if (ei_stage_list_init(&list, argument) < 0)
+        return NULL;
+    npy_intp shape[2] = {(npy_intp)list.count, 2};
+    PyObject *spans = PyArray_SimpleNew(2, shape, NPY_FLOAT64);
+    for (size_t k = 0; k < list.count && spans != NULL; k++) {
+        double *span = (double *)PyArray_DATA((PyArrayObject *)spans) + 2 * k;
+        span[0] = ei_service_minimum(&list.stages[k]);
+        span[1] = ei_service_maximum(&list.stages[k]);
+    }
+    ei_stage_list_free(&list);
+    return spans;
+}
+
+/* Of the first stage, at each theta. */
+static PyObject *service_log_mgf(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *stages, *argument;
+    ei_stage_list list;
+    if (!PyArg_ParseTuple(arguments, "OO", &stages, &argument) || ei_stage_list_init(&list, stages) < 0)
+        return NULL;
+    PyArrayObject *thetas = (PyArrayObject *)PyArray_FROMANY(argument, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
+    PyObject *values = NULL;
+    npy_intp count = thetas != NULL ? PyArray_SIZE(thetas) : 0;
+    if (thetas != NULL)
+        values = PyArray_SimpleNew(1, &count, NPY_FLOAT64);
+    for (npy_intp i = 0; i < count && values != NULL; i++) {
+        int status = ei_service_log_mgf(&list.stages[0], ((double *)PyArray_DATA(thetas))[i],
+                                        (double *)PyArray_DATA((PyArrayObject *)values) + i, NULL);
+        if (status != EI_OK) {
+            Py_CLEAR(values);
+            ei_raise("service_log_mgf", status);
+        }
+    }
+    Py_XDECREF(thetas);
+    ei_stage_list_free(&list);
+    return values;
+}
+
+/* (first, masses): P(N = first + i) of the slots of a repetition. */
+static PyObject *repetition_law(PyObject *module, PyObject *arguments) {
+    (void)module;
+    Py_ssize_t blocks;
+    double outage;
+    ei_repetition *law;
+    if (!PyArg_ParseTuple(arguments, "nd", &blocks, &outage))
+        return NULL;
+    int status = ei_repetition_new(&law, blocks > 0 ? (size_t)blocks : 0, outage, 1);
+    if (status != EI_OK)
+        return ei_raise("repetition_law", status);
+    size_t first, count;
+    const double *mass = ei_repetition_masses(law, &first, &count);
+    npy_intp size = (npy_intp)count;
+    PyObject *masses = PyArray_SimpleNew(1, &size, NPY_FLOAT64);
+    if (masses != NULL)
+        memcpy(PyArray_DATA((PyArrayObject *)masses), mass, count * sizeof *mass);
+    ei_repetition_free(law);
+    return masses == NULL ? NULL : Py_BuildValue("nN", (Py_ssize_t)first, masses);
+}
+
 static PyObject *stages_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     static char *names[] = {"stages", NULL};
     PyObject *stages;
@@ -211,6 +305,9 @@ static PyTypeObject stages_type = {
 
 static PyMethodDef methods[] = {
     {"service_moments", service_moments, METH_O, "Mean and variance of each stage's service time."},
+    {"service_spans", service_spans, METH_O, "Least and longest service of each stage."},
+    {"service_log_mgf", service_log_mgf, METH_VARARGS, "log E e^{theta S} of the first stage."},
+    {"repetition_law", repetition_law, METH_VARARGS, "First number of slots, and the masses from it on."},
     {NULL, NULL, 0, NULL}};
 
 int ei_add_service(PyObject *module) {

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _core, _validate
 from edgeinfer.cell.model import Cell, EdgeNode, Terminals
 from edgeinfer.cell.queues import md_c_decay, md_c_wait, mg_1_wait
 from edgeinfer.cell.stations import band_link, band_terminals, stations
@@ -87,6 +87,13 @@ def stage_law(stage: Any) -> Law:
     if kind == "exponential":
         tail: Tail = lambda t: np.exp(-np.maximum(t, 0) / value)  # noqa: E731
         return Law(tail, tail)
+    if kind == "repetition":
+        # An error of 1e-9 is far beyond that of the law, and a hair keeps its atoms from rounding away.
+        slots = stage.law()
+        return Law(
+            lambda t: np.minimum(slots.sf(np.asarray(t) * (1 - 1e-12)) * (1 + 1e-9), 1),
+            lambda t: slots.sf(np.asarray(t) * (1 + 1e-12)) * (1 - 1e-9),
+        )
     samples = np.array([value]) if kind == "deterministic" else value
     # A hair to the safe side, so that an atom on a point of the lattice is not missed by rounding.
     up = samples * (1 + 1e-12)
@@ -356,8 +363,7 @@ def _served(
 
 def _least(stage: Any) -> float:
     """The least time that a stage takes, s."""
-    kind, value = stage.core_stages()[0]
-    return float(value) if kind == "deterministic" else float(value[0]) if kind == "samples" else 0.0
+    return float(_core.service_spans(stage.core_stages())[0, 0])
 
 
 def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Bracket:

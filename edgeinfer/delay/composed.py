@@ -308,11 +308,8 @@ def _least(stage: Any) -> float:
     if isinstance(stage, Review):
         return 0.0
     server = stage.stage if isinstance(stage, Delay) else stage
-    if isinstance(server, Session):
-        return sum(map(_least, server.stages)) * (1 + int(np.argmax(server.number > 0)))
-    core = server.core_stages()[0]
-    fixed = float(core[1]) if core[0] == "deterministic" else float(core[1][0]) if core[0] == "samples" else 0.0
-    return fixed + propagation_of(core)
+    core = server.core_stages()
+    return float(_core.service_spans(core)[0, 0]) + propagation_of(core[0])
 
 
 def over_family(

@@ -16,7 +16,7 @@ from edgeinfer import _validate
 from edgeinfer.delay._elements import finish, poisson_rate
 from edgeinfer.delay.bounds import violation_bracket
 from edgeinfer.delay.results import Bracket
-from edgeinfer.model import FadingLink, Pipeline, Transfer
+from edgeinfer.model import FadingLink, OutageLink, Pipeline, Transfer
 from edgeinfer.model.path_loss import Population
 
 Floats = NDArray[np.float64]
@@ -44,10 +44,11 @@ def _is_unstable(pipeline: Pipeline, rate: float) -> bool:
     try:
         return bool(rate * pipeline.moments()[0].max() >= 1)
     except ValueError:
-        # Too many slots for a law; a transfer takes bits / E[R] less a slot at least on average.
+        # No law of so many slots; a transfer takes bits / E[R] less a slot at least on average.
         for stage in pipeline:
-            if isinstance(stage, Transfer) and isinstance(stage.link, FadingLink):
-                if rate * (stage.bits / stage.link.mean_rate() - stage.link.slot) >= 1:
+            if isinstance(stage, Transfer) and isinstance(stage.link, FadingLink | OutageLink):
+                mean = stage.link.mean_rate()
+                if mean == 0 or rate * (stage.bits / mean - stage.link.slot) >= 1:
                     return True
         raise
 

@@ -28,14 +28,6 @@ GRID, POINTS = 2e-3, 1024
 TAIL = 1e-5
 
 
-def _span(stage: CoreStage, mean: float) -> tuple[float, float]:
-    """Least and longest service that are known for sure."""
-    kind, value = stage[:2]
-    if kind == "deterministic":
-        return mean, mean
-    return (float(value[0]), float(value[-1])) if kind == "samples" else (0.0, np.inf)
-
-
 def _dominant(spans: list[tuple[float, float]]) -> int | None:
     """The stage that is never faster than any other, behind constant ones."""
     for place, (least, _) in enumerate(spans):
@@ -145,7 +137,7 @@ def tandem_mean(stages: list[CoreStage], rate: float) -> tuple[float, float, str
         return before, before, "exact", "exact"
     means, variances = np.array([part[1] for part in parts]), np.array([part[2] for part in parts])
     waits, total = _wait(rate, means, variances), float(means.sum())
-    place = _dominant([_span(stage, mean) for stage, mean, _ in parts])
+    place = _dominant([(least, longest) for least, longest in _core.service_spans([part[0] for part in parts])])
     if place is not None:
         value = before + total + float(waits[place])
         return value, value, "exact", "exact"

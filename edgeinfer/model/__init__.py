@@ -18,6 +18,7 @@ from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Ric
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
+from edgeinfer.model.outages import OutageLink, RepetitionTime
 from edgeinfer.model.paradigms import device_only, edge_only, split
 from edgeinfer.model.path_loss import Population
 from edgeinfer.model.pipelines import (
@@ -51,6 +52,7 @@ __all__ = [
     "Measured",
     "Nakagami",
     "Node",
+    "OutageLink",
     "Periodic",
     "Pipeline",
     "Poisson",
@@ -58,6 +60,7 @@ __all__ = [
     "Rayleigh",
     "RayleighLink",
     "Recorded",
+    "RepetitionTime",
     "Review",
     "Rician",
     "Session",

@@ -1,5 +1,6 @@
 """Laws of transfer times that take one of many values, or lie in one of many intervals, evenly."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ Floats = NDArray[np.float64]
 _CHUNK = 1 << 20
 
 
-class _Mixture:
+class Mixture:
     """Uniform laws on [low, high] with weights that sum to 1; a point where both are equal.
 
     Weights that an approximation made negative are small, and undone by their neighbours.
@@ -76,7 +77,7 @@ class TransferMixture:
 
     def __init__(self, parts: list[tuple[Floats, Floats, Floats]], shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self._mixtures = [_Mixture(*part) for part in parts]
+        self._mixtures: Sequence[Mixture] = [Mixture(*part) for part in parts]
 
     def _scalars(self, function: Any) -> Any:
         values = np.array([function(mixture) for mixture in self._mixtures]).reshape(self.shape)

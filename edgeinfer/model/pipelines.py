@@ -12,10 +12,12 @@ from edgeinfer.model.channels import ConstantLink, MarkovLink
 from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
+from edgeinfer.model.outages import OutageLink
 from edgeinfer.model.traces import TraceLink
 
 #: What a transfer may go over.
-Link = FadingLink | ConstantLink | MarkovLink | TraceLink
+Link = FadingLink | ConstantLink | OutageLink | MarkovLink | TraceLink
+LINKS = "a FadingLink, ConstantLink, OutageLink, MarkovLink or TraceLink"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class Transfer(Server):
     ----------
     bits : (...,) array_like, bit
         > 0.
-    link : FadingLink, ConstantLink, MarkovLink or TraceLink
+    link : FadingLink, ConstantLink, OutageLink, MarkovLink or TraceLink
         What its `latency` adds behind the service holds up nobody else.
     name : str
     """
@@ -112,7 +114,7 @@ class Transfer(Server):
 
     def __post_init__(self) -> None:
         if not isinstance(self.link, Link):
-            raise ValueError(f"link = {self.link!r}: must be a FadingLink, ConstantLink, MarkovLink or TraceLink")
+            raise ValueError(f"link = {self.link!r}: must be {LINKS}")
         object.__setattr__(self, "bits", _validate.positive("bits", self.bits, "bit"))
         _validate.broadcast_shapes(bits=np.shape(self.bits), link=self.link.shape)
 

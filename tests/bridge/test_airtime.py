@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeinfer import ConstantLink, FadingLink, MarkovLink, Nakagami, RayleighLink, Rician, TraceLink
+from edgeinfer import ConstantLink, FadingLink, MarkovLink, Nakagami, OutageLink, RayleighLink, Rician, TraceLink
 from edgeinfer.bridge.link.airtime import Airtime
 
 LINK = RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -36,6 +36,31 @@ def test_links_of_any_fading_are_played(fading):
         now = end + 0.001
     # Exceeded with probability 1e-4.
     assert kolmogorov(np.array(times), link.transfer(4e5)) < 2.23
+
+
+@pytest.mark.parametrize("slots", ["fresh", "grid"])
+def test_blocks_are_repeated_until_they_get_through(slots):
+    link = OutageLink(10e6, 0.3, 0.01)
+    rates = []
+    airtime = Airtime(link, slots=slots, seed=2, on_slot=lambda begin, rate: rates.append(rate))
+    now, counts = 0.0, []
+    for _ in range(4_000):
+        end = airtime.finish(2.5e5, now)
+        if slots == "grid":
+            assert abs(end / 0.01 - round(end / 0.01)) < 1e-6
+        counts.append(round((end - now) / 0.01 - 1e-6))
+        now = end + 0.001 if slots == "fresh" else end
+    law = link.transfer(2.5e5)
+    # 4.4 standard errors, a chance of 1e-5 each.
+    assert abs(np.mean(counts) * 0.01 - law.mean()) < 4.4 * np.sqrt(law.var() / 4_000)
+    share, late = np.mean(np.array(counts) > 5), law.sf(0.055)
+    assert abs(share - late) < 4.4 * np.sqrt(late / 4_000)
+    assert sum(counts) == len(rates) and 3 * 4_000 == np.count_nonzero(rates)
+    # Bits that come before a block begins go into it, others wait for the next.
+    two = Airtime(OutageLink(10e6, 0.0, 0.01), slots=slots)
+    assert [round(two.finish(6e4, now), 9) for now in (0.0, 0.001, 0.002, 0.003)] == [0.01, 0.02, 0.03, 0.03]
+    with pytest.raises(ValueError, match="outage = 1: must be < 1"):
+        Airtime(OutageLink(1e6, 1.0, 0.01))
 
 
 def test_pieces_take_as_long_as_the_whole():

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from edgeinfer import _random, _validate
-from edgeinfer.model import ConstantLink, FadingLink, TraceLink
-from edgeinfer.model.pipelines import Link
+from edgeinfer.model import ConstantLink, FadingLink, OutageLink, TraceLink
+from edgeinfer.model.pipelines import LINKS, Link
 
 SLOTS = ("fresh", "grid")
 _BLOCK = 1024
+#: Links whose slots do not depend on those before.
+INDEPENDENT = (FadingLink, OutageLink)
 
 
 class Airtime:
@@ -20,19 +22,25 @@ class Airtime:
 
     Parameters
     ----------
-    link : FadingLink, ConstantLink, MarkovLink or TraceLink
+    link : FadingLink, ConstantLink, OutageLink, MarkovLink or TraceLink
         A single one; a control overhead lowers every slot's rate. A latency is not in the times here: it is the
         link's, and keeps nobody.
     slots : {"fresh", "grid"}
-        "fresh": a fading link that is idle begins a new slot when bits come, as `RayleighLink.transfer` assumes.
+        "fresh": a link that is idle begins a new slot when bits come, as `transfer` of independent slots assumes.
         "grid": slots begin at whole multiples of the slot length after `origin`, whether bits come or not, as those of
-        a `MarkovLink` and a `TraceLink` always do.
+        a `MarkovLink` and a `TraceLink` always do. An `OutageLink` fills a slot's block with the bits that are there
+        when the slot begins, and they leave together when a slot gets it through.
     seed : optional
         What `numpy.random.default_rng` takes; equal seeds give equal rates.
     origin : float, s
         Where the grid begins; a trace is at its offset there.
     on_slot : callable (begin, rate), optional
-        Called with s and bit/s when a slot that carries bits is entered.
+        Called with s and bit/s when a slot that carries bits is entered; one that does not get through has the rate 0.
+
+    Attributes
+    ----------
+    block : int or None
+        Whole bytes that leave together, of an `OutageLink`.
 
     Examples
     --------
@@ -54,12 +62,14 @@ class Airtime:
         on_slot: Callable[[float, float], None] | None = None,
     ) -> None:
         if not isinstance(link, Link):
-            raise ValueError(f"link = {link!r}: must be a FadingLink, ConstantLink, MarkovLink or TraceLink")
+            raise ValueError(f"link = {link!r}: must be {LINKS}")
         if link.shape != ():
             raise ValueError(f"link of shape {link.shape}: must be a single link")
+        if isinstance(link, OutageLink) and link.outage == 1:
+            raise ValueError("link: outage = 1: must be < 1 for anything to get through")
         self.link = link
         _validate.choice("slots", slots, SLOTS)
-        self.slots = slots if isinstance(link, FadingLink) else "fresh" if isinstance(link, ConstantLink) else "grid"
+        self.slots = slots if isinstance(link, INDEPENDENT) else "fresh" if isinstance(link, ConstantLink) else "grid"
         # A constant rate needs no slots: the first one has no end.
         self.length = math.inf if isinstance(link, ConstantLink) else float(link.slot)
         self.free = -math.inf
@@ -70,6 +80,9 @@ class Airtime:
             self._origin -= link.offset % self.length
         self._index = -1
         self._rate = 0.0
+        # Of the last block of an outage link: when it began, and the bits that it has room for.
+        self._begun, self._room = -math.inf, 0.0
+        self.block = max(int(link.rate * link.slot / 8), 1) if isinstance(link, OutageLink) else None
 
     def finish(self, bits: float, now: float) -> float:
         """Time at which the last of `bits` that came at `now` has left, s; later calls queue behind it.
@@ -83,6 +96,8 @@ class Airtime:
         """
         bits = _validate.scalar("bits", bits, 0, unit="bit")
         now = _validate.scalar("now", now, unit="s")
+        if isinstance(self.link, OutageLink):
+            return self._blocks(float(self.link.rate * self.link.slot), bits, now)
         time = max(now, self.free)
         if self.slots == "fresh" and now > self.free:
             self._enter(0, now)
@@ -102,9 +117,27 @@ class Airtime:
         self.free = time + (bits / self._rate if bits else 0.0)
         return self.free
 
+    def _blocks(self, size: float, bits: float, now: float) -> float:
+        """`finish` of a link that sends whole blocks, each until it gets through."""
+        if now <= self._begun:
+            taken = min(bits, self._room)
+            bits, self._room = bits - taken, self._room - taken
+        # What rounding leaves needs no block of its own.
+        while bits > 1e-12 * size:
+            begun = max(now, self.free)
+            if self.slots == "grid":
+                begun = self._origin + self.length * math.ceil((begun - self._origin) / self.length * (1 - 1e-12))
+            self._begun, self.free, through = begun, begun, False
+            while not through:
+                through = (rate := next(self._rates)) > 0
+                self._on_slot(self.free, rate)
+                self.free += self.length
+            bits, self._room = bits - size, max(size - bits, 0.0)
+        return max(now, self.free)
+
     def _enter(self, index: int, origin: float) -> None:
         # Slots of a channel pass, whether bits come or not; those of independent fading need not be drawn.
-        passed = 0 if isinstance(self.link, FadingLink | ConstantLink) else index - self._index - 1
+        passed = 0 if isinstance(self.link, (*INDEPENDENT, ConstantLink)) else index - self._index - 1
         self._rate = next(islice(self._rates, passed, None))
         self._index, self._origin = index, origin
         self._on_slot(origin + index * self.length if index else origin, self._rate)
@@ -113,11 +146,16 @@ class Airtime:
 def _rates(link: Link, sequence: np.random.SeedSequence) -> Iterator[float]:
     if isinstance(link, ConstantLink):
         yield from repeat(float(link.rate))
-    if not isinstance(link, FadingLink | ConstantLink):
+    elif isinstance(link, OutageLink):
+        generator = np.random.default_rng(sequence)
+        while True:
+            for uniform in generator.random(_BLOCK).tolist():
+                yield float(link.rate) if uniform >= link.outage else 0.0
+    elif isinstance(link, FadingLink):
+        block = 0
+        while True:
+            key = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, block))
+            yield from link.sample_rate(_BLOCK, key).tolist()
+            block += 1
+    else:
         yield from link.path(sequence)
-    assert isinstance(link, FadingLink)
-    block = 0
-    while True:
-        key = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, block))
-        yield from link.sample_rate(_BLOCK, key).tolist()
-        block += 1

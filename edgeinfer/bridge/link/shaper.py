@@ -83,7 +83,7 @@ class Shaper:
     ----------
     listen, to : (host, port)
         Port 0 listens on a free one, see `port`.
-    down, up : FadingLink, ConstantLink, MarkovLink, TraceLink or None
+    down, up : FadingLink, ConstantLink, OutageLink, MarkovLink, TraceLink or None
         From `to` back to whoever connects, and the other way; None forwards at once. Bytes of a constant link come
         through its latency after they left, while others leave.
     slots : {"fresh", "grid"}
@@ -233,7 +233,10 @@ class Shaper:
         flight = _Flight(self, source, sink)
         try:
             while True:
-                data, since = self._receive(source, backlog)
+                with self._lock:
+                    airtime = self._airtime[way]
+                size = CHUNK if airtime is None else airtime.block or CHUNK
+                data, since = self._receive(source, backlog, size)
                 arrived = time.monotonic()
                 if not data:
                     flight.land(lambda: sink.shutdown(socket.SHUT_WR))
@@ -259,7 +262,7 @@ class Shaper:
         finally:
             flight.land(None)
 
-    def _receive(self, source: socket.socket, backlog: float | None) -> tuple[bytes, float]:
+    def _receive(self, source: socket.socket, backlog: float | None, size: int) -> tuple[bytes, float]:
         """Bytes, and the link time since which they wait for the link.
 
         Bytes that are there when the last chunk has left count as there when it was due, so that a busy link neither
@@ -268,12 +271,12 @@ class Shaper:
         """
         if backlog is not None:
             try:
-                data = source.recv(CHUNK, socket.MSG_DONTWAIT)
+                data = source.recv(size, socket.MSG_DONTWAIT)
                 now = self.clock.now()
                 return data, backlog if now - backlog < self._patience else now
             except BlockingIOError:
                 pass
-        data = source.recv(CHUNK)
+        data = source.recv(size)
         return data, self.clock.now()
 
 
