@@ -133,8 +133,10 @@ def simulate(
     """violations, waiting, busy, elapsed, histogram, shapes in csrc/edgeinfer/tandem.h; ends, the jobs up to the end of
     each batch."""
 
-#: place ("own", "delay", "node", "band"), server or band, service
-CellStage: TypeAlias = tuple[str, int, int]
+#: kind ("server", "delay", "review", "fork", "branch"), server, service, count, needed, probability
+CellPart: TypeAlias = tuple[str, int, int, int, int, float]
+#: place ("own", "delay", "node", "band", "parts"), server or band, service; latency, skip, parts
+CellStage: TypeAlias = tuple[str, int, int] | tuple[str, int, int, float, float, tuple[CellPart, ...]]
 
 def simulate_cell(
     services: Stages | list[Stage],
@@ -152,8 +154,9 @@ def simulate_cell(
     /,
 ) -> dict[str, NDArray[Any]]:
     """rows, classes, nodes, bands, fairness, histogram, shapes and sums in csrc/edgeinfer/cell.h. A class is (count,
-    arrival, stages, fallback stages, own servers, priority, weight, deadline, nearest nodes or None); a node (servers,
-    scheduler, batch limit, batch wait, batch fixed, capacity or 0); a band (scheduler, slot, averaging)."""
+    arrival, stages, fallback stages, own servers, priority, weight, deadline, nearest nodes or None, loop or None); a
+    loop (first stage, last stage, P(N = n) for n = 1, 2, .., P(right | N = n) or None); a node (servers, scheduler,
+    batch limit, batch wait, batch fixed, capacity or 0); a band (scheduler, slot, averaging)."""
 
 def rare_violation(
     stages: Stages | list[Stage],

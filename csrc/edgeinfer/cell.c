@@ -46,14 +46,25 @@ static const ei_route_stage *at_stage(const ei_cell_state *self, const ei_reques
     return &self->routes[self->terminals[request->terminal].class_index].stages[request->stage];
 }
 
-static void count(ei_cell_state *self, size_t row, double time, double sojourn, double waiting) {
+/* Whether a request that leaves this stage will not come back to it. */
+static int leaves_for_good(const ei_cell_state *self, const ei_request *request) {
+    if (request->rounds <= 1)
+        return 1;
+    const ei_cell_class *class = &self->model->classes[self->terminals[request->terminal].class_index];
+    return request->stage < class->loop_first || request->stage > class->loop_last;
+}
+
+static void count(ei_cell_state *self, const ei_request *request, size_t row, double time, double waiting) {
+    const double sojourn = time - request->born;
     const size_t batch = ei_cell_batch(self, time), deadlines = self->model->deadline_count;
     if (batch == self->model->batches)
         return;
     double *sums = self->rows + batch * self->batch_width + row * self->row_width;
+    sums[EI_SUM_WAITING] += waiting;
+    if (!leaves_for_good(self, request))
+        return;
     sums[EI_SUM_JOBS] += 1;
     sums[EI_SUM_SOJOURN] += sojourn;
-    sums[EI_SUM_WAITING] += waiting;
     for (size_t d = 0; d < deadlines; d++)
         sums[EI_SUMS + d] += sojourn > self->model->deadlines[d];
     int64_t bits;
@@ -64,7 +75,7 @@ static void count(ei_cell_state *self, size_t row, double time, double sojourn, 
 }
 
 void ei_cell_leave(ei_cell_state *self, const ei_request *request, double time, double waiting) {
-    count(self, at_stage(self, request)->row, time, time - request->born, waiting);
+    count(self, request, at_stage(self, request)->row, time, waiting);
 }
 
 void ei_cell_busy(ei_cell_state *self, const ei_request *request, double from, double to, double amount) {
@@ -75,7 +86,7 @@ void ei_cell_busy(ei_cell_state *self, const ei_request *request, double from, d
 static void count_class(ei_cell_state *self, uint32_t terminal, double time, size_t sum, double amount) {
     const size_t batch = ei_cell_batch(self, time), classes = self->model->class_count;
     if (batch < self->model->batches)
-        self->classes[(batch * classes + self->terminals[terminal].class_index) * EI_CLASS_SUMS + sum] +=
+        self->classes[(batch * classes + self->terminals[terminal].class_index) * self->class_width + sum] +=
             amount;
 }
 
@@ -83,10 +94,13 @@ static void count_class(ei_cell_state *self, uint32_t terminal, double time, siz
 static void finish(ei_cell_state *self, const ei_request *request, double time) {
     ei_terminal *terminal = &self->terminals[request->terminal];
     if (self->model->classes[terminal->class_index].fallback_count > 0)
-        count(self, at_stage(self, request)->row, time, time - request->born, 0);
+        count(self, request, at_stage(self, request)->row, time, 0);
     if (ei_cell_batch(self, time) < self->model->batches) {
         terminal->answers += 1;
         terminal->sojourns += time - request->born;
+        for (size_t d = 0; request->right && d < self->model->deadline_count; d++)
+            if (time - request->born <= self->model->deadlines[d])
+                count_class(self, request->terminal, time, EI_CLASS_SUMS + d, 1);
         if (request->born > terminal->latest) {
             count_class(self, request->terminal, time, EI_CLASS_PEAKS, 1);
             count_class(self, request->terminal, time, EI_CLASS_PEAK_AGE, time - terminal->latest);
@@ -103,6 +117,7 @@ int ei_cell_refuse(ei_cell_state *self, ei_request *request, double time) {
     if (class->fallback_count == 0)
         return EI_OK;
     request->stage = (uint32_t)class->stage_count + 1;
+    request->rounds = request->right = 0;
     return ei_cell_travel(self, request, time);
 }
 
@@ -126,19 +141,27 @@ static size_t node_of(ei_cell_state *self, uint32_t terminal) {
     }
 }
 
-/* One FIFO server of the terminal's own, or a delay: when the request leaves it. */
+/* What the terminal has for itself: when the request leaves it. */
 static double pass(ei_cell_state *self, const ei_route_stage *at, const ei_request *request, double time) {
-    const double service = ei_sampler_draw(&self->samplers[at->stage->service], &self->rng);
-    double start = time;
-    if (at->stage->place == EI_PLACE_OWN) {
-        double *free_at = &self->free_at[self->terminals[request->terminal].own + at->stage->server];
+    const ei_cell_stage *stage = at->stage;
+    const size_t own = self->terminals[request->terminal].own;
+    double start = time, end, left;
+    if (stage->place == EI_PLACE_PARTS) {
+        double alone;
+        left = end = ei_cell_parts_pass(self, stage, own, time, &alone);
+        start = end - alone;
+    } else if (stage->place == EI_PLACE_OWN) {
+        double *free_at = &self->free_at[own + stage->server];
         start = *free_at > time ? *free_at : time;
-        *free_at = start + service;
+        *free_at = end = start + ei_cell_serve(self, own + stage->server, stage->service, start);
+        left = end + stage->latency;
+    } else {
+        left = end = time + ei_sampler_draw(&self->samplers[stage->service], &self->rng);
     }
     ei_cell_add_busy(self, self->rows + at->row * self->row_width + EI_SUM_BUSY, self->batch_width, start,
-                     start + service, 1);
-    count(self, at->row, start + service, start + service - request->born, start - time);
-    return start + service;
+                     end, 1);
+    count(self, request, at->row, left, fmax(start - time, 0));
+    return left;
 }
 
 /* The arrival at the first stage may be the event that is being handled. */
@@ -158,14 +181,17 @@ static int travel(ei_cell_state *self, ei_request *request, double time, int han
         }
         if (at->stage->place == EI_PLACE_BAND)
             return ei_band_arrive(self, at->stage->server, request, time);
-        if (at->stage->place == EI_PLACE_NODE) {
+        if (at->stage->place == EI_PLACE_NODE && at->stage->skip > 0 &&
+            ei_rng_uniform(&self->rng) <= at->stage->skip) {
+            count(self, request, at->row, time, 0);
+        } else if (at->stage->place == EI_PLACE_NODE) {
             status = ei_node_arrive(self, node_of(self, request->terminal), request, time, &time);
             if (status != EI_OK || isnan(time))
                 return status;
         } else {
             time = pass(self, at, request, time);
         }
-        request->stage++;
+        ei_cell_advance(self, request);
     }
 }
 
@@ -186,6 +212,18 @@ static double next_source(ei_cell_state *self, uint32_t index, double born) {
     return time;
 }
 
+/* Draws how many rounds a request takes, and whether its answer is right. */
+static void draw_rounds(ei_cell_state *self, const ei_cell_class *class, ei_request *request) {
+    if (class->round_count == 0)
+        return;
+    double left = ei_rng_uniform(&self->rng) - class->rounds[0];
+    uint32_t more = 0;
+    while (left > 0 && more + 1 < class->round_count)
+        left -= class->rounds[++more];
+    request->rounds = more + 1;
+    request->right = class->right != NULL && ei_rng_uniform(&self->rng) <= class->right[more];
+}
+
 static int source_event(ei_cell_state *self) {
     const uint32_t index = (uint32_t)self->sources.entries[0].item;
     ei_terminal *terminal = &self->terminals[index];
@@ -193,8 +231,10 @@ static int source_event(ei_cell_state *self) {
                           .entered = self->now,
                           .terminal = index,
                           .stage = self->routes[terminal->class_index].source};
+    const ei_cell_class *class = &self->model->classes[terminal->class_index];
+    draw_rounds(self, class, &request);
     int status = travel(self, &request, self->now, 1);
-    const ei_arrival *arrival = &self->model->classes[terminal->class_index].arrival;
+    const ei_arrival *arrival = &class->arrival;
     double interval = ei_arrival_next(arrival, &terminal->arrival, &self->rng);
     double time = next_source(self, index, terminal->born + interval);
     ei_heap_replace(&self->sources, time, index, index);
@@ -243,8 +283,19 @@ typedef struct {
     ei_sampler *samplers;
     ei_route *routes;
     size_t rows, terminals, servers; /* of all classes */
+    int channels;                    /* whether a server is one */
     _Atomic uint64_t *histogram;
 } run_context;
+
+/* The clocks of a class's channels, of the terminal whose servers begin at `own`. */
+static void start_channels(ei_cell_state *self, const ei_cell_class *class, size_t own) {
+    for (size_t k = 0; k < class->stage_count + class->fallback_count; k++) {
+        const ei_cell_stage *stage = &class->stages[k];
+        const ei_service *law = stage->place == EI_PLACE_OWN ? &self->model->services[stage->service] : NULL;
+        if (law != NULL && law->kind == EI_SERVICE_CHANNEL)
+            self->clocks[own + stage->server] = ei_channel_start(&law->channel, &self->rng);
+    }
+}
 
 static int build_terminals(ei_cell_state *self, const run_context *context) {
     const ei_cell *model = context->model;
@@ -258,6 +309,8 @@ static int build_terminals(ei_cell_state *self, const run_context *context) {
                                                    .class_index = (uint32_t)c,
                                                    .node = class->nearest != NULL ? class->nearest[i] : 0,
                                                    .own = own};
+            if (self->clocks != NULL)
+                start_channels(self, class, own);
             double born =
                 ei_arrival_first(&class->arrival, longest, &self->terminals[index].arrival, &self->rng);
             int status = ei_heap_push(&self->sources, next_source(self, index, born), index, index);
@@ -271,6 +324,10 @@ static int build_terminals(ei_cell_state *self, const run_context *context) {
 /* Whether a node is one FIFO server whose requests leave in the order in which they come and need no event.
  */
 static int is_simple(const ei_cell *model, const ei_cell_node *node) {
+    for (size_t c = 0; c < model->class_count; c++)
+        for (size_t k = 0; k < model->classes[c].stage_count; k++)
+            if (model->classes[c].stages[k].skip > 0)
+                return 0;
     return node->servers == 1 && node->scheduler == EI_NODE_FIFO && node->batch_limit == 1 &&
            !(node->batch_fixed > 0) && node->capacity == 0 &&
            (model->node_count == 1 || model->assignment == EI_ASSIGN_NEAREST);
@@ -291,10 +348,11 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
                             .length = model->duration / (double)model->batches,
                             .per_batch = (double)model->batches / model->duration,
                             .batch_from = INFINITY,
-                            .row_width = EI_SUMS + model->deadline_count};
+                            .row_width = EI_SUMS + model->deadline_count,
+                            .class_width = EI_CLASS_SUMS + model->deadline_count};
     self->batch_width = context->rows * self->row_width;
     self->rows = result->rows + at * self->batch_width;
-    self->classes = result->classes + at * model->class_count * EI_CLASS_SUMS;
+    self->classes = result->classes + at * model->class_count * self->class_width;
     self->node_sums = result->nodes + at * model->node_count * EI_NODE_SUMS;
     self->band_sums = result->bands + at * model->band_count * EI_BAND_SUMS;
     self->terminals = malloc(context->terminals * sizeof *self->terminals);
@@ -303,7 +361,10 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
     self->nodes = calloc(model->node_count + 1, sizeof *self->nodes);
     self->bands = calloc(model->band_count + 1, sizeof *self->bands);
     self->histogram = calloc(context->rows * EI_CELL_BINS, sizeof *self->histogram);
-    if (!self->terminals || !self->free_at || !self->next || !self->nodes || !self->bands || !self->histogram)
+    if (context->channels)
+        self->clocks = calloc(context->servers + 1, sizeof *self->clocks);
+    if (!self->terminals || !self->free_at || (context->channels && !self->clocks) || !self->next ||
+        !self->nodes || !self->bands || !self->histogram)
         return status;
     for (size_t i = 0; i < stations; i++)
         self->next[i] = INFINITY;
@@ -325,6 +386,7 @@ static void state_free(ei_cell_state *self) {
     ei_heap_free(&self->transit);
     free(self->terminals);
     free(self->free_at);
+    free(self->clocks);
     free(self->next);
     free(self->nodes);
     free(self->bands);
@@ -384,18 +446,42 @@ static int replicate(void *argument, size_t replication, ei_parallel *run) {
 
 static int verify_stage(const ei_cell *self, const ei_cell_class *class, const ei_cell_stage *stage,
                         int fallback) {
+    int ordered;
     switch (stage->place) {
     case EI_PLACE_OWN:
-        return stage->server < class->server_count && stage->service < self->service_count;
+        return stage->server < class->server_count && stage->service < self->service_count &&
+               stage->latency >= 0 && isfinite(stage->latency);
     case EI_PLACE_DELAY:
-        return stage->service < self->service_count;
+        return stage->service < self->service_count &&
+               self->services[stage->service].kind != EI_SERVICE_CHANNEL;
     case EI_PLACE_NODE:
-        return !fallback && self->node_count > 0 && stage->service + self->node_count <= self->service_count;
+        if (fallback || self->node_count == 0 || stage->service + self->node_count > self->service_count ||
+            !(stage->skip >= 0 && stage->skip <= 1))
+            return 0;
+        for (size_t i = 0; i < self->node_count; i++)
+            if (self->services[stage->service + i].kind == EI_SERVICE_CHANNEL)
+                return 0;
+        return 1;
     case EI_PLACE_BAND:
         return !fallback && stage->server < self->band_count && stage->service < self->service_count &&
                self->services[stage->service].kind == EI_SERVICE_TRANSFER;
+    case EI_PLACE_PARTS:
+        return ei_cell_parts_verify(self, class, stage, &ordered) == EI_OK;
     }
     return 0;
+}
+
+static int verify_rounds(const ei_cell_class *class) {
+    double sum = 0;
+    for (size_t n = 0; n < class->round_count; n++) {
+        sum += class->rounds[n];
+        if (!(class->rounds[n] >= 0) ||
+            (class->right != NULL && !(class->right[n] >= 0 && class->right[n] <= 1)))
+            return 0;
+    }
+    return class->round_count == 0 ||
+           (fabs(sum - 1) < 1e-6 && class->round_count < UINT32_MAX &&
+            class->loop_first <= class->loop_last && class->loop_last < class->stage_count);
 }
 
 static int verify(const ei_cell *self) {
@@ -423,7 +509,7 @@ static int verify(const ei_cell *self) {
         if (class->count == 0 || class->stage_count == 0)
             return EI_ERR_EMPTY;
         if (!(ei_arrival_mean(&class->arrival) > 0) || isnan(class->priority) || !(class->weight > 0) ||
-            isnan(class->deadline))
+            isnan(class->deadline) || !verify_rounds(class))
             return EI_ERR_DOMAIN;
         for (size_t k = 0; k < class->stage_count + class->fallback_count; k++)
             if (!verify_stage(self, class, &class->stages[k], k >= class->stage_count))
@@ -435,33 +521,65 @@ static int verify(const ei_cell *self) {
     return EI_OK;
 }
 
-/* Whether requests may come to an own server out of order: from two stages, or behind a delay. */
-static int needs_event(const ei_cell_class *class, size_t k) {
-    const ei_cell_stage *stages = class->stages;
-    if (stages[k].place != EI_PLACE_OWN)
-        return stages[k].place != EI_PLACE_DELAY;
-    for (size_t i = 0; i < class->stage_count + class->fallback_count; i++)
-        if (i != k && stages[i].place == EI_PLACE_OWN && stages[i].server == stages[k].server)
-            return 1;
-    const size_t begin = k >= class->stage_count ? class->stage_count : 0;
-    for (size_t i = k; i > begin && stages[i - 1].place <= EI_PLACE_DELAY; i--)
-        if (stages[i - 1].place == EI_PLACE_DELAY)
+/* Whether a stage has this one of the terminal's servers. */
+static int has_server(const ei_cell_stage *stage, size_t server) {
+    if (stage->place == EI_PLACE_OWN)
+        return stage->server == server;
+    for (size_t i = 0; stage->place == EI_PLACE_PARTS && i < stage->part_count; i++)
+        if ((stage->parts[i].kind == EI_NODE_SERVER || stage->parts[i].kind == EI_NODE_REVIEW) &&
+            stage->parts[i].server == server)
             return 1;
     return 0;
 }
 
-static int build_route(ei_route *self, const ei_cell_class *class, size_t *row) {
+/* Whether another stage has one of this one's servers. */
+static int shares_server(const ei_cell_class *class, size_t k) {
+    for (size_t server = 0; server < class->server_count; server++)
+        if (has_server(&class->stages[k], server))
+            for (size_t i = 0; i < class->stage_count + class->fallback_count; i++)
+                if (i != k && has_server(&class->stages[i], server))
+                    return 1;
+    return 0;
+}
+
+/* Marks the stages that requests could reach out of order if their arrival were no event. */
+static void mark_events(ei_route *self, const ei_cell *model, const ei_cell_class *class) {
+    const size_t main = class->stage_count, all = main + class->fallback_count;
+    int ordered = 1;
+    for (size_t k = 0; k < all; k++) {
+        const ei_cell_stage *stage = &class->stages[k];
+        ei_route_stage *route = &self->stages[k + (k >= main)];
+        int keeps = 1;
+        if (k == main)
+            ordered = 1;
+        if (class->round_count > 1 && k == class->loop_first)
+            ordered = 0; /* who comes again, and who comes */
+        if (stage->place == EI_PLACE_DELAY) {
+            ordered = ordered && model->services[stage->service].kind == EI_SERVICE_DETERMINISTIC;
+            continue;
+        }
+        if (stage->place == EI_PLACE_PARTS && ei_cell_parts_verify(model, class, stage, &keeps) != EI_OK)
+            keeps = 0;
+        route->event = stage->place == EI_PLACE_NODE || stage->place == EI_PLACE_BAND || !ordered ||
+                       shares_server(class, k);
+        ordered = keeps;
+    }
+}
+
+static int build_route(ei_route *self, const ei_cell *model, const ei_cell_class *class, size_t *row) {
     const size_t main = class->stage_count, all = main + class->fallback_count;
     self->stages = calloc(all + 2, sizeof *self->stages);
     if (self->stages == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t k = 0; k < all; k++)
-        self->stages[k + (k >= main)] = (ei_route_stage){&class->stages[k], needs_event(class, k), *row + k};
+        self->stages[k + (k >= main)] = (ei_route_stage){&class->stages[k], 0, *row + k};
+    mark_events(self, model, class);
     *row += all;
     self->stages[main].row = self->stages[all + 1].row = (*row)++;
     uint32_t source = 0;
-    while (self->stages[source].stage != NULL && self->stages[source].stage->place == EI_PLACE_OWN &&
-           !self->stages[source].event)
+    while (self->stages[source].stage != NULL && !self->stages[source].event &&
+           (self->stages[source].stage->place == EI_PLACE_OWN ||
+            self->stages[source].stage->place == EI_PLACE_PARTS))
         source++;
     self->source = self->stages[source].event ? source : 0;
     return EI_OK;
@@ -482,11 +600,13 @@ int ei_cell_run(const ei_cell *self, const ei_cell_result *result, ei_monitor mo
     if (context.samplers == NULL || context.routes == NULL || context.histogram == NULL)
         goto out;
     for (size_t i = 0; i < self->service_count; i++)
-        if ((status = ei_service_verify_independent(&self->services[i])) != EI_OK ||
+        if ((status = ei_service_verify(&self->services[i])) != EI_OK ||
             (status = ei_sampler_init(&context.samplers[i], &self->services[i], EI_LINK_TABLE)) != EI_OK)
             goto out;
+        else
+            context.channels |= self->services[i].kind == EI_SERVICE_CHANNEL;
     for (size_t c = 0; c < self->class_count; c++) {
-        if ((status = build_route(&context.routes[c], &self->classes[c], &row)) != EI_OK)
+        if ((status = build_route(&context.routes[c], self, &self->classes[c], &row)) != EI_OK)
             goto out;
         context.terminals += self->classes[c].count;
         context.servers += self->classes[c].count * self->classes[c].server_count;

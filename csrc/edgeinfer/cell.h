@@ -1,10 +1,15 @@
 /* Many terminals at shared nodes and shared bands: an event-driven simulation. Seconds; rates in 1/s.
  *
  * A terminal's requests pass the stages of its class in order. A stage is a FIFO server that the terminal has
- * to itself, a delay (every request has a server), a shared node, or a shared band. Own servers need no
- * events: requests reach them in order of time, so that start = max(arrival, free), and a request is carried
- * through all of them at once, up to the next shared stage. Only where routes or a delay may bring requests
- * out of order is an own server's arrival an event.
+ * to itself, a delay (every request has a server), parts of the terminal's own (a fork or a review of such
+ * servers), a shared node, or a shared band. Own servers need no events: requests reach them in order of
+ * time, so that start = max(arrival, free), and a request is carried through all of them at once, up to the
+ * next shared stage. Only where routes, a delay or a review may bring requests out of order is an own
+ * server's arrival an event.
+ *
+ * A class may pass some of its stages again, for a random number of rounds: a request comes back to the first
+ * of them as any that arrives, and so to the end of a node's queue. It counts at such a stage when it leaves
+ * it for the last time; it waits there for the sum of its waits.
  *
  * Statistics are over a window of time after the warm-up, cut into batches of equal length: a request counts
  * at a stage in the batch in which it leaves that stage; busy times are cut at the batches' ends. Times are
@@ -25,14 +30,29 @@ typedef enum {
     EI_PLACE_OWN,   /* a FIFO server of the terminal's own */
     EI_PLACE_DELAY, /* never queues */
     EI_PLACE_NODE,  /* one of the cell's nodes */
-    EI_PLACE_BAND   /* a shared band */
+    EI_PLACE_BAND,  /* a shared band */
+    EI_PLACE_PARTS  /* `parts` */
 } ei_place;
+
+/* Servers of the terminal's own, delays, reviews and forks, as ei_node of tandem.h has them in preorder; the
+ * first has all others within it. Behind a review, or a delay that is not deterministic, only delays may
+ * stand in the same branch, since requests would meet the servers out of order; none is a channel. */
+typedef struct {
+    ei_node_kind kind;
+    size_t server, service; /* SERVER, REVIEW; DELAY: service */
+    size_t count, needed;
+    double probability;
+} ei_cell_part;
 
 typedef struct {
     ei_place place;
     size_t server;  /* own: which of the terminal's servers; band: which band */
     size_t service; /* index of its law; node: of the law at node 0, the next nodes' follow; band: of the
                        transfer's law over all of the band */
+    double latency; /* own: that its requests take behind it, which keeps no server; s, >= 0 */
+    double skip;    /* node: probability that a request passes it by */
+    const ei_cell_part *parts; /* [part_count], not owned */
+    size_t part_count;
 } ei_cell_stage;
 
 typedef struct {
@@ -45,6 +65,11 @@ typedef struct {
     double weight;           /* share of a band, > 0 */
     double deadline;         /* after a request's arrival, for earliest-deadline-first */
     const uint32_t *nearest; /* [count] node of each terminal, not owned; NULL: node 0 */
+    const double *rounds; /* [round_count], not owned: P(N = n) that a request passes n = 1, 2, .. times the
+                             stages loop_first .. loop_last; of sum 1 but for rounding */
+    const double *right;  /* [round_count], not owned: P(its answer is right | N = n); NULL: not known */
+    size_t round_count;   /* 0: all pass once */
+    size_t loop_first, loop_last;
 } ei_cell_class;
 
 typedef enum { EI_NODE_FIFO, EI_NODE_PRIORITY, EI_NODE_EDF, EI_NODE_PROCESSOR_SHARING } ei_node_scheduler;
@@ -106,7 +131,8 @@ enum {
     EI_SUM_BUSY,    /* s */
     EI_SUMS
 };
-/* Of a class: requests that come, are lost, take the fallback; peaks of the age of the latest answer. */
+/* Of a class: EI_CLASS_SUMS of these and then right answers up to each deadline. Requests that come, are
+ * lost, take the fallback; peaks of the age of the latest answer. */
 enum {
     EI_CLASS_OFFERED,
     EI_CLASS_LOST,
@@ -125,7 +151,7 @@ enum { EI_FAIR_RATE, EI_FAIR_RATE_SQUARE, EI_FAIR_MEAN, EI_FAIR_MEAN_SQUARE, EI_
 /* Owned by the caller, of zeros. */
 typedef struct {
     double *rows;        /* [replications][batches][rows][EI_SUMS + deadlines] */
-    double *classes;     /* [replications][batches][classes][EI_CLASS_SUMS] */
+    double *classes;     /* [replications][batches][classes][EI_CLASS_SUMS + deadlines] */
     double *nodes;       /* [replications][batches][nodes][EI_NODE_SUMS] */
     double *bands;       /* [replications][batches][bands][EI_BAND_SUMS] */
     double *fairness;    /* [replications][classes][EI_FAIR_SUMS] */

@@ -255,7 +255,7 @@ static int end_transfer(ei_cell_state *cell, ei_band_state *band, uint32_t termi
 
 static int send_on(ei_cell_state *cell, ei_request *request, double time) {
     ei_cell_leave(cell, request, time, fmax(time - request->entered - request->service, 0));
-    request->stage++;
+    ei_cell_advance(cell, request);
     return ei_cell_travel(cell, request, time);
 }
 

@@ -147,7 +147,7 @@ static int send_on(ei_cell_state *cell, uint32_t place, double time, double wait
     ei_request request = cell->requests[place];
     ei_cell_release(cell, place);
     ei_cell_leave(cell, &request, time, waiting);
-    request.stage++;
+    ei_cell_advance(cell, &request);
     return ei_cell_travel(cell, &request, time);
 }
 

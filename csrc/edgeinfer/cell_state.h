@@ -15,8 +15,10 @@ typedef struct {
     double born, entered; /* to the cell, to the stage; s */
     double service;       /* at a node, s; at a band, time served so far */
     uint32_t terminal;
-    uint32_t stage; /* on the class's route */
-    uint32_t next;  /* in a list of requests, or of free places */
+    uint32_t stage;  /* on the class's route */
+    uint32_t next;   /* in a list of requests, or of free places */
+    uint32_t rounds; /* this and those to come; 0 where there is no loop */
+    uint32_t right;
 } ei_request;
 
 typedef struct {
@@ -79,7 +81,8 @@ typedef struct {
     ei_rng rng;
     ei_terminal *terminals;
     size_t terminal_count;
-    double *free_at;
+    double *free_at;       /* [servers of all terminals] */
+    ei_wall_clock *clocks; /* [the same], of those that are channels; NULL: none is */
     ei_heap sources, transit;
     double *next; /* [nodes + bands], of each station's next event; INFINITY: none */
     ei_node_state *nodes;
@@ -93,6 +96,7 @@ typedef struct {
     double batch_from, batch_to; /* of the batch that times were last in */
     size_t batch;
     size_t row_width, batch_width;                  /* numbers of a row, and of all rows in a batch */
+    size_t class_width;                             /* of a class */
     double *rows, *classes, *node_sums, *band_sums; /* of this replication */
     uint64_t *histogram;
 } ei_cell_state;
@@ -144,6 +148,35 @@ void ei_cell_busy(ei_cell_state *self, const ei_request *request, double from, d
 EI_WARN_UNUSED int ei_cell_travel(ei_cell_state *self, ei_request *request, double time);
 /* A request that a full node refused at `time`. */
 EI_WARN_UNUSED int ei_cell_refuse(ei_cell_state *self, ei_request *request, double time);
+
+/* The service of one of a terminal's own servers that starts at `start`, s. */
+static inline double ei_cell_serve(ei_cell_state *self, size_t server, size_t service, double start) {
+    const ei_sampler *sampler = &self->samplers[service];
+    if (sampler->service.kind == EI_SERVICE_CHANNEL)
+        return ei_channel_serve(&sampler->service.channel, sampler->service.bits, start,
+                                &self->clocks[server], &self->rng);
+    return ei_sampler_draw(sampler, &self->rng);
+}
+
+/* To the next stage, or back for another round. */
+static inline void ei_cell_advance(const ei_cell_state *self, ei_request *request) {
+    if (request->rounds > 1) {
+        const ei_cell_class *class = &self->model->classes[self->terminals[request->terminal].class_index];
+        if (request->stage == class->loop_last) {
+            request->rounds--;
+            request->stage = (uint32_t)class->loop_first;
+            return;
+        }
+    }
+    request->stage++;
+}
+
+/* Parts. Verify: whether requests leave in the order in which they come; EI_ERR_DOMAIN. Pass: when a request
+ * of the terminal whose servers begin at `own` leaves; *alone: its time there if it were alone, s. */
+EI_WARN_UNUSED int ei_cell_parts_verify(const ei_cell *self, const ei_cell_class *class,
+                                        const ei_cell_stage *stage, int *ordered);
+double ei_cell_parts_pass(ei_cell_state *self, const ei_cell_stage *stage, size_t own, double time,
+                          double *alone);
 
 /* Nodes. Arrival: *left is the time at which the request has left already, or NAN where it is kept. */
 void ei_node_init(ei_node_state *self, const ei_cell_node *model, int simple);

@@ -24,28 +24,99 @@ static void arguments_free(cell_arguments *self) {
     Py_XDECREF(self->owners);
 }
 
-static int read_stage(PyObject *item, ei_cell_stage *stage) {
-    static const char *const places[] = {"own", "delay", "node", "band"};
+/* A tuple of (kind, server, service, count, needed, probability), kept in `owners`. */
+static int read_parts(PyObject *tuple, ei_cell_stage *stage, PyObject *owners) {
+    static const char *const kinds[] = {"server", "delay", "review", "fork", "branch"};
+    const Py_ssize_t size = PyTuple_GET_SIZE(tuple);
+    npy_intp bytes = (npy_intp)((size_t)size * sizeof(ei_cell_part));
+    PyObject *array = PyArray_ZEROS(1, &bytes, NPY_UINT8, 0);
+    if (array == NULL)
+        return -1;
+    ei_cell_part *parts = PyArray_DATA((PyArrayObject *)array);
+    int failed = PyList_Append(owners, array);
+    Py_DECREF(array);
+    for (Py_ssize_t i = 0; !failed && i < size; i++) {
+        const char *kind;
+        Py_ssize_t server, service, count, needed;
+        PyObject *item = PyTuple_GET_ITEM(tuple, i);
+        if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "snnnnd", &kind, &server, &service, &count,
+                                                      &needed, &parts[i].probability))
+            return -1;
+        int choice = ei_read_choice("part", kind, kinds, 5);
+        if (choice < 0)
+            return -1;
+        parts[i].kind = (ei_node_kind)choice;
+        parts[i].server = (size_t)server;
+        parts[i].service = (size_t)service;
+        parts[i].count = (size_t)count;
+        parts[i].needed = (size_t)needed;
+    }
+    stage->parts = parts;
+    stage->part_count = (size_t)size;
+    return failed;
+}
+
+/* (place, server, service), and latency, skip and parts where they are needed. */
+static int read_stage(PyObject *item, ei_cell_stage *stage, PyObject *owners) {
+    static const char *const places[] = {"own", "delay", "node", "band", "parts"};
     const char *place;
     Py_ssize_t server, service;
-    if (!PyArg_ParseTuple(item, "snn", &place, &server, &service))
+    PyObject *parts = NULL;
+    if (!PyArg_ParseTuple(item, "snn|ddO!", &place, &server, &service, &stage->latency, &stage->skip,
+                          &PyTuple_Type, &parts))
         return -1;
-    int choice = ei_read_choice("place", place, places, 4);
+    int choice = ei_read_choice("place", place, places, 5);
     if (choice < 0)
         return -1;
     stage->place = (ei_place)choice;
     stage->server = (size_t)server; /* what is negative is too large then, and refused */
     stage->service = (size_t)service;
+    return parts != NULL ? read_parts(parts, stage, owners) : 0;
+}
+
+/* An array of doubles that `owners` keeps. */
+static const double *keep_numbers(PyObject *object, size_t *size, PyObject *owners) {
+    PyObject *array = PyArray_FROMANY(object, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
+    if (array == NULL)
+        return NULL;
+    int failed = PyList_Append(owners, array);
+    Py_DECREF(array);
+    *size = (size_t)PyArray_SIZE((PyArrayObject *)array);
+    return failed < 0 ? NULL : PyArray_DATA((PyArrayObject *)array);
+}
+
+/* None, or (first, last, rounds, right or None). */
+static int read_loop(PyObject *item, ei_cell_class *class, PyObject *owners) {
+    Py_ssize_t first, last;
+    PyObject *rounds, *right;
+    size_t size;
+    if (item == Py_None)
+        return 0;
+    if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "nnOO", &first, &last, &rounds, &right))
+        return -1;
+    class->loop_first = (size_t)first;
+    class->loop_last = (size_t)last;
+    if ((class->rounds = keep_numbers(rounds, &class->round_count, owners)) == NULL)
+        return -1;
+    if (right == Py_None)
+        return 0;
+    if ((class->right = keep_numbers(right, &size, owners)) == NULL)
+        return -1;
+    if (size != class->round_count) {
+        PyErr_SetString(PyExc_ValueError, "right must have a number for each of rounds");
+        return -1;
+    }
     return 0;
 }
 
-/* (count, arrival, stages, fallback stages, servers, priority, weight, deadline, nearest or None); the stages
- * go to `stages`. */
+/* (count, arrival, stages, fallback stages, servers, priority, weight, deadline, nearest or None, loop or
+ * None); the stages go to `stages`. */
 static int read_class(PyObject *item, ei_cell_class *class, ei_cell_stage *stages, PyObject *owners) {
-    PyObject *arrival, *main, *fallback, *nearest;
+    PyObject *arrival, *main, *fallback, *nearest, *loop;
     Py_ssize_t count, servers;
-    if (!PyArg_ParseTuple(item, "nOO!O!ndddO", &count, &arrival, &PyTuple_Type, &main, &PyTuple_Type,
-                          &fallback, &servers, &class->priority, &class->weight, &class->deadline, &nearest))
+    if (!PyArg_ParseTuple(item, "nOO!O!ndddOO", &count, &arrival, &PyTuple_Type, &main, &PyTuple_Type,
+                          &fallback, &servers, &class->priority, &class->weight, &class->deadline, &nearest,
+                          &loop))
         return -1;
     if (count < 0 || servers < 0) {
         PyErr_SetString(PyExc_ValueError, "count and servers must be >= 0");
@@ -59,11 +130,13 @@ static int read_class(PyObject *item, ei_cell_class *class, ei_cell_stage *stage
     class->stage_count = (size_t)PyTuple_GET_SIZE(main);
     class->fallback_count = (size_t)PyTuple_GET_SIZE(fallback);
     for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(main); k++)
-        if (read_stage(PyTuple_GET_ITEM(main, k), stages++) < 0)
+        if (read_stage(PyTuple_GET_ITEM(main, k), stages++, owners) < 0)
             return -1;
     for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(fallback); k++)
-        if (read_stage(PyTuple_GET_ITEM(fallback, k), stages++) < 0)
+        if (read_stage(PyTuple_GET_ITEM(fallback, k), stages++, owners) < 0)
             return -1;
+    if (read_loop(loop, class, owners) < 0)
+        return -1;
     if (nearest == Py_None)
         return 0;
     PyObject *array = PyArray_FROMANY(nearest, NPY_UINT32, 1, 1, NPY_ARRAY_IN_ARRAY);
@@ -169,7 +242,7 @@ static PyObject *run(const ei_cell *cell) {
     const npy_intp rows = (npy_intp)ei_cell_rows(cell), replications = (npy_intp)cell->replications,
                    batches = (npy_intp)cell->batches, classes = (npy_intp)cell->class_count;
     npy_intp row_shape[] = {replications, batches, rows, EI_SUMS + (npy_intp)cell->deadline_count};
-    npy_intp class_shape[] = {replications, batches, classes, EI_CLASS_SUMS};
+    npy_intp class_shape[] = {replications, batches, classes, EI_CLASS_SUMS + (npy_intp)cell->deadline_count};
     npy_intp node_shape[] = {replications, batches, (npy_intp)cell->node_count, EI_NODE_SUMS};
     npy_intp band_shape[] = {replications, batches, (npy_intp)cell->band_count, EI_BAND_SUMS};
     npy_intp fair_shape[] = {replications, classes, EI_FAIR_SUMS};

@@ -16,9 +16,12 @@ static const double deadlines[] = {0.5, 2};
 
 /* Uplink, one of two nodes, downlink, device; the device alone where a node is full; and a class of its own.
  */
-static const ei_cell_stage route[] = {{EI_PLACE_BAND, 0, 4},  {EI_PLACE_NODE, 0, 0}, {EI_PLACE_BAND, 1, 5},
-                                      {EI_PLACE_DELAY, 0, 2}, {EI_PLACE_OWN, 0, 2},  {EI_PLACE_OWN, 0, 3}};
-static const ei_cell_stage plain[] = {{EI_PLACE_OWN, 0, 2}, {EI_PLACE_NODE, 0, 0}};
+static const ei_cell_stage route[] = {
+    {.place = EI_PLACE_BAND, .server = 0, .service = 4}, {.place = EI_PLACE_NODE, .server = 0, .service = 0},
+    {.place = EI_PLACE_BAND, .server = 1, .service = 5}, {.place = EI_PLACE_DELAY, .server = 0, .service = 2},
+    {.place = EI_PLACE_OWN, .server = 0, .service = 2},  {.place = EI_PLACE_OWN, .server = 0, .service = 3}};
+static const ei_cell_stage plain[] = {{.place = EI_PLACE_OWN, .server = 0, .service = 2},
+                                      {.place = EI_PLACE_NODE, .server = 0, .service = 0}};
 static const ei_cell_class classes[] = {{.count = 4,
                                          .arrival = {EI_ARRIVAL_POISSON, {0.4, 0, 0}},
                                          .stages = route,
@@ -97,7 +100,7 @@ static void test_threads(const ei_service *services, size_t count) {
     /* What comes is answered, but for what is under way: requests of class 0 in all batches. */
     double offered = 0, answered = 0;
     for (size_t b = 0; b < 9; b++) {
-        offered += first.classes[b * 2 * EI_CLASS_SUMS + EI_CLASS_OFFERED];
+        offered += first.classes[b * 2 * (EI_CLASS_SUMS + 2) + EI_CLASS_OFFERED];
         answered += first.rows[(b * 10 + 6) * (EI_SUMS + 2) + EI_SUM_JOBS];
     }
     CHECK(offered > 1500 && fabs(answered / offered - 1) < 0.02);
@@ -156,6 +159,130 @@ static void test_endings(const ei_service *services, size_t count) {
     CHECK(run(&cell, &first, quiet) == EI_ERR_UNSTABLE);
 }
 
+/* A fork of a server and of a review with a delay behind it, passed again by half of the requests, before a
+ * node that a third of them pass by; a channel behind it. */
+static const ei_cell_part parts[] = {{.kind = EI_NODE_FORK, .count = 2, .needed = 2},
+                                     {.kind = EI_NODE_BRANCH, .count = 1},
+                                     {.kind = EI_NODE_SERVER, .server = 0, .service = 0},
+                                     {.kind = EI_NODE_BRANCH, .count = 2},
+                                     {.kind = EI_NODE_REVIEW, .server = 1, .service = 3, .probability = 0.25},
+                                     {.kind = EI_NODE_DELAY, .service = 2}};
+static const ei_cell_stage composed[] = {{.place = EI_PLACE_PARTS, .parts = parts, .part_count = 6},
+                                         {.place = EI_PLACE_NODE, .service = 0, .skip = 1.0 / 3},
+                                         {.place = EI_PLACE_OWN, .server = 2, .service = 6, .latency = 0.5}};
+static const double rounds[] = {0.5, 0.5}, right[] = {1, 0};
+static const double channel_rates[] = {1e6, 4e6, 2e6};
+
+static ei_cell composed_example(const ei_service *services, const ei_cell_class *class) {
+    ei_cell cell = example(services, 7);
+    cell.classes = class, cell.class_count = 1;
+    cell.nodes = nodes, cell.node_count = 1, cell.band_count = 0;
+    cell.assignment = EI_ASSIGN_NEAREST;
+    return cell;
+}
+
+static ei_cell_class composed_class(void) {
+    return (ei_cell_class){.count = 3,
+                           .arrival = {EI_ARRIVAL_POISSON, {0.5, 0, 0}},
+                           .stages = composed,
+                           .stage_count = 3,
+                           .server_count = 3,
+                           .weight = 1,
+                           .deadline = 3,
+                           .rounds = rounds,
+                           .right = right,
+                           .round_count = 2,
+                           .loop_first = 0,
+                           .loop_last = 1};
+}
+
+static int call_composed(const ei_service *services, size_t count) {
+    (void)count;
+    const ei_cell_class class = composed_class();
+    const ei_cell cell = composed_example(services, &class);
+    return run(&cell, &first, quiet);
+}
+
+static void test_composed(const ei_service *services) {
+    ei_cell_class class = composed_class();
+    ei_cell cell = composed_example(services, &class);
+    cell.duration = 4000;
+    CHECK(run(&cell, &first, quiet) == EI_OK);
+    cell.threads = 5;
+    CHECK(run(&cell, &second, quiet) == EI_OK);
+    CHECK(memcmp(&first, &second, sizeof first) == 0);
+    double answered = 0, left = 0, in_time = 0, late = 0;
+    for (size_t b = 0; b < 9; b++) {
+        const double *row = first.rows + (b * 4 + 3) * (EI_SUMS + 2);
+        answered += row[EI_SUM_JOBS];
+        late += row[EI_SUMS];
+        left += first.rows[b * 4 * (EI_SUMS + 2) + EI_SUM_JOBS];
+        in_time += first.classes[b * (EI_CLASS_SUMS + 2) + EI_CLASS_SUMS + 1];
+    }
+    /* Each counts once, whatever its rounds; latency alone is 0.5 s; half of the answers are right. */
+    CHECK(answered > 15000 && fabs(left / answered - 1) < 0.01 && late == answered);
+    CHECK(in_time / answered > 0.1 && in_time / answered < 0.5);
+}
+
+static void test_wrong_parts(const ei_service *services) {
+    ei_cell_part wrong[6];
+    ei_cell_stage stages[3];
+    ei_cell_class class = composed_class();
+    const ei_cell cell = composed_example(services, &class);
+    memcpy(stages, composed, sizeof stages);
+    class.stages = stages;
+    stages[0].parts = wrong;
+    for (int i = 0; i < 9; i++) {
+        memcpy(wrong, parts, sizeof wrong);
+        stages[0].part_count = 6;
+        switch (i) {
+        case 0:
+            wrong[0].needed = 3;
+            break;
+        case 1:
+            wrong[0].count = 0;
+            break;
+        case 2:
+            wrong[1].kind = EI_NODE_SERVER;
+            break;
+        case 3:
+            wrong[2].server = 3;
+            break;
+        case 4:
+            wrong[2].service = 6;
+            break; /* the channel */
+        case 5:
+            wrong[4].probability = 1.5;
+            break;
+        case 6:
+            wrong[5].kind = EI_NODE_SERVER;
+            break; /* behind the review */
+        case 7:
+            stages[0].part_count = 5;
+            break;
+        default:
+            wrong[3].count = 1;
+            break;
+        }
+        CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    }
+    memcpy(wrong, parts, sizeof wrong);
+    stages[0].part_count = 6;
+    CHECK(run(&cell, &first, quiet) == EI_OK);
+    class.loop_last = 3;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    class = composed_class(), class.right = channel_rates;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    class = composed_class(), class.rounds = right + 1, class.round_count = 1;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    class = composed_class(), class.stages = stages, stages[2].latency = -1;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    stages[2].latency = 0, stages[1].skip = 2;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+    stages[1] = (ei_cell_stage){.place = EI_PLACE_DELAY, .service = 6};
+    CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
+}
+
 static void test_heap(void) {
     ei_heap heap = {.entries = NULL};
     ei_rng rng;
@@ -179,17 +306,24 @@ int main(void) {
     ei_transfer *laws[2];
     CHECK(ei_transfer_new(&laws[0], 1e6, 1e7, 1.5, 0.05, quiet) == EI_OK);
     CHECK(ei_transfer_new(&laws[1], 1.5e6, 1e7, 2.5, 0.05, quiet) == EI_OK);
-    const ei_service services[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
-                                   {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.2},
-                                   {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 2},
-                                   {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5},
-                                   {.kind = EI_SERVICE_TRANSFER, .transfer = laws[0]},
-                                   {.kind = EI_SERVICE_TRANSFER, .transfer = laws[1]}};
+    const ei_service services[] = {
+        {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
+        {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.2},
+        {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 2},
+        {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5},
+        {.kind = EI_SERVICE_TRANSFER, .transfer = laws[0]},
+        {.kind = EI_SERVICE_TRANSFER, .transfer = laws[1]},
+        {.kind = EI_SERVICE_CHANNEL,
+         .bits = 5e5,
+         .channel = {.rates = channel_rates, .count = 3, .slot = 0.1, .offset = NAN, .mean_rate = 7e6 / 3}}};
     test_heap();
     test_threads(services, 6);
     test_wrong_cells(services, 6);
     test_endings(services, 6);
+    test_composed(services);
+    test_wrong_parts(services);
     sweep_allocations(call_cell, "cell", services, 6);
+    sweep_allocations(call_composed, "composed", services, 7);
     ei_transfer_free(laws[0]);
     ei_transfer_free(laws[1]);
     CHECK(failing_malloc_alive() == 0);

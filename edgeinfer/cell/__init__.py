@@ -3,8 +3,9 @@
 from edgeinfer.cell.bracket import cell_bracket
 from edgeinfer.cell.capacity import Carried, best_batch, max_terminals, min_bandwidth, min_servers
 from edgeinfer.cell.choice import Division, ParadigmChoice, best_paradigms
-from edgeinfer.cell.model import Band, Batching, Cell, EdgeNode, Terminals
+from edgeinfer.cell.model import Cell, Terminals
 from edgeinfer.cell.results import BandSimulation, CellSimulation, ClassSimulation, EdgeSimulation, Energy
+from edgeinfer.cell.shared import Band, Batching, EdgeNode
 from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.cell.stations import loads
 

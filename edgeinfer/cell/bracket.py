@@ -18,147 +18,36 @@ Bottleneck first: at one server, first come first served, requests of a terminal
 least time that one takes there, so that W <= C_0 + Q, where Q, independent of C_0, is the time in the terminal's own
 servers when they are fed every m seconds; Q in the same way, with S_i = i m. The better end counts.
 
+A `Delay` before the edge, of any law, leaves Poisson arrivals Poisson and is independent of them, so that it adds to
+the sojourn time as an independent time; so does one behind all queues, and a constant one anywhere. Latencies of links
+come off the deadline.
+
 On a lattice over [-L, U], T <= U, services are rounded up and interarrival times down, or the other way round.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.cell.model import Cell, EdgeNode, Terminals
+from edgeinfer.cell.lattice import Lattice, Law, Tail, stage_law
+from edgeinfer.cell.model import Cell, Terminals, needed_at_edge
 from edgeinfer.cell.queues import md_c_decay, md_c_wait, mg_1_wait
-from edgeinfer.cell.stations import band_link, band_terminals, stations
+from edgeinfer.cell.shared import EdgeNode
+from edgeinfer.cell.stations import band_link, band_terminals, own_stage, stations
 from edgeinfer.delay import Bracket, violation_bracket
-from edgeinfer.delay._elements import finish
-from edgeinfer.model import Constant, Pipeline, Poisson, Transfer
+from edgeinfer.delay._elements import check_independent, finish
+from edgeinfer.delay.composed import check_order, is_composed, is_constant
+from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Review, Transfer
 
 Floats = NDArray[np.float64]
-Tail = Callable[[Floats], Floats]
-#: Points of the lattice from 0 on; where a service's tail ends; what the sums' rounding may add.
-POINTS, END, ROUNDING = 3000, 1e-13, 1e-9
 #: Terms of a sum over requests that are summed one by one.
 TERMS = 40
 #: How far the lattice goes on behind the deadline, in decay times of the wait.
 BEYOND = 12.0
-
-
-@dataclass(frozen=True)
-class Law:
-    """A time from both sides: P(X > t) at most `upper` and at least `lower`."""
-
-    upper: Tail
-    lower: Tail
-
-    @cached_property
-    def reach(self) -> float:
-        """A time that is passed with less than END, s."""
-        high = 1e-6
-        while float(self.upper(np.array([high]))[0]) > END:
-            high *= 1.2
-        return high
-
-    @cached_property
-    def _masses(self) -> tuple[Floats, Floats]:
-        edges = np.linspace(0, self.reach, 4001)
-        return -np.diff(np.minimum(self.upper(edges), 1), prepend=1, append=0), np.append(edges, edges[-1])
-
-    def moment(self, theta: float) -> float:
-        """At least E[e^{theta X}], but for what lies beyond `reach`."""
-        mass, place = self._masses
-        with np.errstate(over="ignore", invalid="ignore"):
-            value = float((mass * np.exp(theta * place)).sum()) * (1 + ROUNDING)
-        return value if np.isfinite(value) else np.inf
-
-
-def stage_law(stage: Any) -> Law:
-    """The law of a stage's service time."""
-    kind, value = stage.core_stages()[0]
-    if kind == "transfer":
-        error = 1e-5
-        return Law(
-            lambda t: np.where(t < 0, 1, np.minimum(value.sf(np.maximum(t, 0)) * (1 + error) + 1e-20, 1)),
-            lambda t: np.where(t < 0, 1, value.sf(np.maximum(t, 0)) * (1 - error)),
-        )
-    if kind == "exponential":
-        tail: Tail = lambda t: np.exp(-np.maximum(t, 0) / value)  # noqa: E731
-        return Law(tail, tail)
-    if kind == "repetition":
-        # An error of 1e-9 is far beyond that of the law, and a hair keeps its atoms from rounding away.
-        slots = stage.law()
-        return Law(
-            lambda t: np.minimum(slots.sf(np.asarray(t) * (1 - 1e-12)) * (1 + 1e-9), 1),
-            lambda t: slots.sf(np.asarray(t) * (1 + 1e-12)) * (1 - 1e-9),
-        )
-    samples = np.array([value]) if kind == "deterministic" else value
-    # A hair to the safe side, so that an atom on a point of the lattice is not missed by rounding.
-    up = samples * (1 + 1e-12)
-    return Law(
-        lambda t: 1 - np.searchsorted(up, t, side="right") / len(up),
-        lambda t: 1 - np.searchsorted(samples * (1 - 1e-12), t, side="right") / len(up),
-    )
-
-
-class Lattice:
-    """Points from -L by T to U, T among them, and what is done to survival functions on them.
-
-    Parameters
-    ----------
-    deadline, beyond, reach : float, s
-        T, at least U - T, and at least L.
-    """
-
-    def __init__(self, deadline: float, beyond: float, reach: float) -> None:
-        coarse = (deadline + beyond) / POINTS
-        inside = max(int(np.ceil(deadline / coarse)), 1)
-        self.step = deadline / inside
-        self.below = min(int(np.ceil(reach / self.step)) + 1, POINTS)
-        self.deadline = self.below + inside
-        self.points = self.step * np.arange(-self.below, inside + int(np.ceil(beyond / self.step)) + 1)
-
-    def start(self, tail: Tail) -> Floats:
-        """A survival function on the points."""
-        return np.where(self.points < 0, 1.0, tail(np.maximum(self.points, 0)))
-
-    def add(self, before: Floats, law: Law, upper: bool) -> Floats:
-        """P(Y + B > t) from that of Y, where B is a service; Y counts as beyond what lies below the lattice."""
-        count = len(before)
-        tail = np.clip((law.upper if upper else law.lower)(self.step * np.arange(count + 1, dtype=np.float64)), 0, 1)
-        mass = -np.diff(tail)
-        if upper:
-            kernel = np.concatenate([[1 - tail[0]], mass])[:count]
-            # What is cut off is beyond every point.
-            return np.minimum(self._sum(before, kernel) + np.maximum(1 - np.cumsum(kernel), 0), 1) * (1 + ROUNDING)
-        kernel = mass
-        kernel[0] += 1 - tail[0]
-        rest = np.where(self.points >= 0, tail[np.clip(np.arange(count) + 1, 0, count)], 0)
-        return np.maximum(self._sum(before, kernel) + rest, 0) * (1 - ROUNDING)
-
-    @staticmethod
-    def _sum(before: Floats, kernel: Floats) -> Floats:
-        some = np.flatnonzero(kernel)
-        if not some.size:
-            return np.zeros_like(before)
-        first, last = int(some[0]), int(some[-1]) + 1
-        part = np.convolve(before, kernel[first:last])[: len(before) - first]
-        return np.concatenate([np.zeros(first), part])
-
-    def take(self, before: Floats, rate: float) -> Floats:
-        """At least P(Y - E > t), E exponential, rounded down; beyond the lattice as at its end."""
-        keep, answer, later = np.exp(-rate * self.step), np.empty_like(before), float(before[-1])
-        # In blocks within which the powers of `keep` do not underflow.
-        block = max(int(300 / max(rate * self.step, 1e-300)) if rate * self.step > 0.1 else 3000, 1)
-        for end in range(len(before), 0, -block):
-            begin = max(end - block, 0)
-            powers = keep ** np.arange(end - begin)
-            sums = np.cumsum((powers * before[begin:end])[::-1])[::-1]
-            answer[begin:end] = (1 - keep) * sums / powers + later * keep ** np.arange(end - begin, 0, -1)
-            later = float(answer[begin])
-        return answer * (1 + ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -242,7 +131,13 @@ def _constant_wait(rate: float, service: float, servers: int) -> _Shared:
 def _edge_wait(cell: Cell, edge: EdgeNode, deadline: float) -> tuple[_Shared, str] | None:
     """The wait at the edge where it is known, and how."""
     kinds = [kind for kind in cell.terminals if kind.edge_index is not None]
-    known = all(not kind.edge_index and isinstance(kind.process, Poisson) for kind in kinds)
+    known = all(
+        isinstance(kind.process, Poisson)
+        and kind.loop is None
+        and needed_at_edge(kind) == 1
+        and all(isinstance(stage, Delay) for stage in kind.pipeline.stages[: kind.edge_index])
+        for kind in kinds
+    )
     if edge.scheduler != "fifo" or edge.batch is not None or not known:
         return None
     rates = np.array([kind.count * kind.mean_rate for kind in kinds])
@@ -285,24 +180,52 @@ def _band_law(cell: Cell, kind: Terminals, place: int) -> tuple[Law, Law | None]
     return alone, Law(lambda t: busy.upper(t - band.slot), alone.lower)
 
 
-def _own_laws(cell: Cell, kind: Terminals) -> tuple[list[Law], list[Law | None]]:
-    """Services of the stages but the edge's from below and from above; None: unbounded."""
-    lower: list[Law] = []
-    upper: list[Law | None] = []
-    for k, stage in enumerate(kind.pipeline):
+@dataclass
+class _Own:
+    """What a class has beside the edge.
+
+    Attributes
+    ----------
+    below : list of Law
+        Of times that every request takes at least.
+    queues : list of Law or None
+        Of the servers behind the edge; None: nothing is known.
+    delays : list of Law
+        That add to the sojourn time independently.
+    latency : float, s
+    """
+
+    below: list[Law]
+    queues: list[Law] | None
+    delays: list[Law]
+    latency: float
+
+
+def _own(cell: Cell, kind: Terminals) -> _Own:
+    own = _Own([], [], [], 0.0)
+    last = max((k for k, stage in enumerate(kind.pipeline) if not isinstance(stage, Delay)), default=-1)
+    for k in range(len(kind.pipeline)):
         if k == kind.edge_index:
             continue
         band = cell.band(kind, k)
         if band is not None and band.scheduler != "dedicated":
             alone, busy = _band_law(cell, kind, k)
-            lower.append(alone)
-            upper.append(busy)
+            own.below.append(alone)
+            own.queues = None if busy is None or own.queues is None else [*own.queues, busy]
             continue
-        link = band_link(cell, kind, k) if isinstance(stage, Transfer) else None
-        law = stage_law(Transfer(stage.bits, link, stage.name) if isinstance(stage, Transfer) and link else stage)
-        lower.append(law)
-        upper.append(law)
-    return lower, upper
+        mine = own_stage(cell, kind, k)
+        if isinstance(mine, Delay):
+            own.delays.append(stage_law(mine))
+            if not (is_constant(mine) or k > last or k < (kind.edge_index or 0)):
+                own.queues = None
+        elif is_composed(Pipeline([mine])) or (isinstance(mine, Transfer) and mine.dependent):
+            # Its requests leave it out of order, or its times depend: it counts as nothing below.
+            own.queues = None
+        else:
+            own.latency += float(mine.propagation) if isinstance(mine, Transfer) else 0.0
+            own.below.append(stage_law(mine))
+            own.queues = None if own.queues is None else [*own.queues, own.below[-1]]
+    return own
 
 
 def _one(cell: Cell, kind: Terminals, deadline: float) -> tuple[float, float, str, str]:
@@ -310,40 +233,50 @@ def _one(cell: Cell, kind: Terminals, deadline: float) -> tuple[float, float, st
     if np.isinf(deadline):
         return 0.0, 0.0, "exact", "exact"
     edge = cell.edges[0] if kind.edge_index is not None else None
-    below, above = _own_laws(cell, kind)
+    mine = _own(cell, kind)
+    deadline -= mine.latency
+    if deadline < 0:
+        return 1.0, 1.0, "exact", "exact"
     own = stage_law(cell.edge_stage(kind, edge)) if edge is not None else None
     found = _edge_wait(cell, edge, deadline) if edge is not None and len(cell.edges) == 1 else None
-    laws = [law for law in [*below, *above, own] if law is not None]
+    laws = [law for law in [*mine.below, *(mine.queues or []), *mine.delays, own] if law is not None]
     shared, name = found if found is not None else (None, "alone")
     beyond = BEYOND / shared.decay if shared is not None else 0.0
-    lattice = Lattice(max(deadline, 1e-9), beyond, max(law.reach for law in laws))
+    lattice = Lattice(max(deadline, 1e-9), beyond, max((law.reach for law in laws), default=0.0))
     # Without what is known of the wait: the request alone.
     low = lattice.start(shared.wait.lower if shared is not None else lambda t: 0 * t)
-    if own is not None:
-        low = lattice.add(low, own, False)
-        if edge is not None and edge.batch is not None and edge.batch.fixed > 0:
-            low = lattice.add(low, stage_law(Constant(edge.batch.fixed, "batch")), False)
-    for law in below:
+    if own is not None and edge is not None:
+        least = [own] if edge.batch is None else [own, stage_law(Constant(edge.batch.fixed, "batch"))]
+        for law in least:
+            need = needed_at_edge(kind)
+            low = need * lattice.add(low, law, False) + (1 - need) * low if need < 1 else lattice.add(low, law, False)
+    for law in [*mine.below, *mine.delays]:
         low = lattice.add(low, law, False)
     lower = float(np.clip(low[lattice.deadline], 0, 1))
     # Weights, a share of a band and turns are for terminals that all stay.
-    if shared is None or own is None or any(law is None for law in above):
+    if shared is None or own is None or mine.queues is None:
         return lower, 1.0, name, "trivial"
-    fronts = [law for law in above if law is not None]
     wait = lattice.add(lattice.start(shared.wait.upper), own, True)
     high = _served(
-        lattice, wait, fronts, _Feed(rate=kind.mean_rate), lambda t: shared.moment(t) * own.moment(t), shared.decay
+        lattice,
+        wait,
+        mine.queues,
+        _Feed(rate=kind.mean_rate),
+        lambda t: shared.moment(t) * own.moment(t),
+        shared.decay,
     )
-    method = name
-    least = _least(cell.edge_stage(kind, edge)) if edge is not None and edge.servers == 1 else 0.0
-    if fronts and least > 0:
+    ends = [(high, name)]
+    least_time = _least(cell.edge_stage(kind, edge)) if edge is not None and edge.servers == 1 else 0.0
+    if mine.queues and least_time > 0:
         empty = lattice.start(lambda t: 0 * t)
-        last = _served(lattice, empty, fronts, _Feed(period=least), lambda t: 1.0, 20 / least)[lattice.below :]
+        last = _served(lattice, empty, mine.queues, _Feed(period=least_time), lambda t: 1.0, 20 / least_time)
+        last = last[lattice.below :]
         behind = Law(lambda t: last[np.minimum((t / lattice.step * (1 + 1e-12)).astype(int), len(last) - 1)], own.lower)
-        other = lattice.add(wait, behind, True)
-        if other[lattice.deadline] < high[lattice.deadline]:
-            high, method = other, f"{name}, bottleneck first"
-    return lower, float(max(min(high[lattice.deadline], 1), lower)), name, method
+        ends.append((lattice.add(wait, behind, True), f"{name}, bottleneck first"))
+    for law in mine.delays:
+        ends = [(lattice.add(end, law, True), how) for end, how in ends]
+    best, method = min(((float(end[lattice.deadline]), how) for end, how in ends), key=lambda pair: pair[0])
+    return lower, max(min(best, 1.0), lower), name, method
 
 
 def _served(
@@ -382,9 +315,10 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     -------
     Bracket
         Both 1 where a load is >= 1. Methods: "M/D/c" and "M/G/1" for the wait at an edge to which Poisson requests
-        come first, first come first served, with the terminals' own servers behind it, "bottleneck first" or not (for
-        a band "equal_share" or "round_robin": nobody else there, or all others always); "pipeline" for a terminal that
-        shares nothing, by `violation_bracket`; elsewhere "alone", a request in an empty cell, and "trivial", 1.
+        come first, or behind a `Delay`, first come first served, with the terminals' own servers behind it, "bottleneck
+        first" or not (for a band "equal_share" or "round_robin": nobody else there, or all others always); "pipeline"
+        for a terminal that shares nothing, by `violation_bracket`, with Poisson or other renewal arrivals; elsewhere
+        "alone", a request in an empty cell for one round, without its reviews and forks, and "trivial", 1.
 
     Raises
     ------
@@ -408,10 +342,11 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     unstable = any(station.load >= 1 and not station.limited for station in stations(cell))
     rows: list[tuple[float, float, str, str]] = []
     pipeline = _private(cell, kind)
+    process = kind.mean_rate if isinstance(kind.process, Poisson) else kind.process
     if unstable:
         rows = [(1.0, 1.0, "unstable", "unstable")] * limits.size
     elif pipeline is not None:
-        ends = violation_bracket(pipeline, kind.mean_rate, limits.ravel())
+        ends = violation_bracket(pipeline, process, limits.ravel())
         rows = [(low, high, "pipeline", "pipeline") for low, high in zip(ends.lower, ends.upper, strict=True)]
     else:
         rows = [_one(cell, kind, float(limit)) for limit in limits.ravel()]
@@ -421,19 +356,24 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
 
 def _private(cell: Cell, kind: Terminals) -> Pipeline | None:
     """The pipeline that each terminal of a class is, where it shares nothing with others."""
-    if not isinstance(kind.process, Poisson) or any(
+    if kind.loop is not None or any(
         (band := cell.band(kind, k)) is not None and band.scheduler != "dedicated" for k in range(len(kind.pipeline))
     ):
         return None
-    stages = []
-    for k, stage in enumerate(kind.pipeline):
-        link = isinstance(stage, Transfer) and cell.band(kind, k) is not None
-        stages.append(Transfer(stage.bits, band_link(cell, kind, k), stage.name) if link else stage)  # type: ignore[union-attr]
-    if kind.edge_index is None:
-        return Pipeline(stages)
-    edge = cell.edges[0]
-    users = sum(other.count for other in cell.terminals if other.edge_index is not None)
-    if users > 1 or len(cell.edges) > 1 or edge.servers > 1 or edge.scheduler == "processor_sharing" or edge.batch:
+    stages: list[Any] = [own_stage(cell, kind, k) for k in range(len(kind.pipeline))]
+    if kind.edge_index is not None:
+        edge = cell.edges[0]
+        users = sum(other.count for other in cell.terminals if other.edge_index is not None)
+        if users > 1 or len(cell.edges) > 1 or edge.servers > 1 or edge.scheduler == "processor_sharing" or edge.batch:
+            return None
+        served = cell.edge_stage(kind, edge)
+        need = needed_at_edge(kind)
+        stages[kind.edge_index] = served if need == 1 else Review(served, need)
+    pipeline = Pipeline(stages)
+    try:
+        check_order(pipeline.stages)
+        check_independent("cell_bracket", pipeline)
+    except ValueError:
         return None
-    stages[kind.edge_index] = cell.edge_stage(kind, edge)
-    return Pipeline(stages)
+    known = isinstance(kind.process, Poisson) or (kind.process.renewal and not is_composed(pipeline))
+    return pipeline if known else None

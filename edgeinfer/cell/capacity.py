@@ -13,7 +13,8 @@ import numpy as np
 
 from edgeinfer import _random, _validate
 from edgeinfer.cell.bracket import cell_bracket
-from edgeinfer.cell.model import Band, Batching, Cell
+from edgeinfer.cell.model import Cell
+from edgeinfer.cell.shared import Band, Batching
 from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.delay import UnstableError
 from edgeinfer.estimates.estimate import Estimate

@@ -1,4 +1,4 @@
-"""What a cell is: classes of terminals, edge nodes with schedulers and batches, shared bands."""
+"""What a cell is: classes of terminals, and what they share."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -8,141 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
+from edgeinfer.cell.shared import Band, EdgeNode
+from edgeinfer.delay.composed import check_order
 from edgeinfer.delay.simulation import process_of
-from edgeinfer.model import ArrivalProcess, Compute, Constant, FadingLink, Node, Pipeline, Transfer
+from edgeinfer.model import (
+    ArrivalProcess,
+    Compute,
+    Constant,
+    Delay,
+    FadingLink,
+    Fork,
+    Node,
+    Pipeline,
+    Review,
+    Session,
+    Transfer,
+)
+from edgeinfer.model.bases import Composed, Server
+from edgeinfer.model.composition import SUM_ERROR
 
-NODE_SCHEDULERS = ("fifo", "priority", "edf", "processor_sharing")
-BAND_SCHEDULERS = ("dedicated", "equal_share", "round_robin", "edf", "proportional_fair", "max_rate")
 ASSIGNMENTS = ("nearest", "random", "least_loaded")
-
-
-@dataclass(frozen=True)
-class Batching:
-    """Requests that a server takes at once.
-
-    A server that is free takes what waits, in the scheduler's order, up to `limit`. While fewer wait, it holds back
-    until the next in order has waited `wait`. A batch takes `fixed` and each request's own time on top.
-
-    Parameters
-    ----------
-    limit : int
-        Requests a batch at most, >= 1.
-    wait : float, s
-        >= 0; 0 starts whatever waits.
-    fixed : float, s
-        Time of a batch beside that of its requests, >= 0.
-    each : float, s, optional
-        Time of every request in a batch, >= 0, in place of that of its edge stage.
-
-    Examples
-    --------
-    >>> batch = Batching(8, fixed=0.02, each=0.005)
-    >>> round(batch.fixed + 8 * batch.each, 3)
-    0.06
-    """
-
-    limit: int
-    wait: float = 0.0
-    fixed: float = 0.0
-    each: float | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "limit", _validate.whole("limit", self.limit, 1))
-        object.__setattr__(self, "wait", _validate.scalar("wait", self.wait, 0, unit="s"))
-        object.__setattr__(self, "fixed", _validate.scalar("fixed", self.fixed, 0, unit="s"))
-        if self.each is not None:
-            object.__setattr__(self, "each", _validate.scalar("each", self.each, 0, unit="s"))
-
-
-@dataclass(frozen=True)
-class EdgeNode:
-    """An edge node that terminals share.
-
-    Parameters
-    ----------
-    servers : int
-        Requests, or batches, that it serves at once, >= 1.
-    scheduler : {"fifo", "priority", "edf", "processor_sharing"}
-        First come first served; the lowest `Terminals.priority` first; the earliest arrival plus
-        `Terminals.deadline` first, the three without preemption; or every request gets an equal share of the servers,
-        at most one server's worth.
-    batch : Batching, optional
-        Not with "processor_sharing".
-    flops : float, FLOP/s, optional
-        Of each server, > 0: in place of the node that a `Compute` stage names. Edge stages must then be `Compute`.
-    capacity : int, optional
-        Requests waiting or in service at most, >= 1; by default any number. What comes to a full node is lost, or
-        takes its terminals' fallback.
-    busy_power, idle_power : float, W
-        Of each server, >= 0.
-
-    Examples
-    --------
-    >>> EdgeNode(2, "edf").servers
-    2
-    """
-
-    servers: int = 1
-    scheduler: str = "fifo"
-    batch: Batching | None = None
-    flops: float | None = None
-    capacity: int | None = None
-    busy_power: float = 0.0
-    idle_power: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "servers", _validate.whole("servers", self.servers, 1))
-        _validate.choice("scheduler", self.scheduler, NODE_SCHEDULERS)
-        if self.batch is not None and not isinstance(self.batch, Batching):
-            raise ValueError(f"batch = {self.batch!r}: must be a Batching or None")
-        if self.batch is not None and self.scheduler == "processor_sharing":
-            raise ValueError("batch: must be None with scheduler 'processor_sharing', which serves all at once")
-        if self.flops is not None:
-            object.__setattr__(self, "flops", _validate.scalar("flops", _validate.positive("flops", self.flops)))
-        if self.capacity is not None:
-            object.__setattr__(self, "capacity", _validate.whole("capacity", self.capacity, 1))
-        for name in ("busy_power", "idle_power"):
-            object.__setattr__(self, name, _validate.scalar(name, getattr(self, name), 0, unit="W"))
-
-
-@dataclass(frozen=True)
-class Band:
-    """A band that terminals share for what they send, or for what is sent to them.
-
-    Mean SNR and fading of each terminal's link are kept; its bandwidth and slot are the band's. Gains are independent
-    from slot to slot and from terminal to terminal.
-
-    Parameters
-    ----------
-    bandwidth : float, Hz
-        > 0.
-    scheduler : str
-        "dedicated": every terminal that uses the band has the same part of it for itself, active or not.
-        "equal_share": terminals with something to send divide the band from moment to moment, by `Terminals.weight`.
-        Others give one terminal a slot at a time: "round_robin" in turn, "edf" to the earliest deadline, "max_rate" to
-        the best rate, "proportional_fair" to the best weight times rate over its average rate.
-    slot : float, s
-        > 0.
-    averaging : float
-        Slots over which "proportional_fair" averages a rate, exponentially; > 1.
-
-    Examples
-    --------
-    >>> Band(20e6, "round_robin", 0.01).scheduler
-    'round_robin'
-    """
-
-    bandwidth: float
-    scheduler: str = "equal_share"
-    slot: float = 0.01
-    averaging: float = 100.0
-
-    def __post_init__(self) -> None:
-        bandwidth = _validate.scalar("bandwidth", self.bandwidth, 0, low_open=True, unit="Hz")
-        object.__setattr__(self, "bandwidth", bandwidth)
-        _validate.choice("scheduler", self.scheduler, BAND_SCHEDULERS)
-        object.__setattr__(self, "slot", _validate.scalar("slot", self.slot, 0, low_open=True, unit="s"))
-        object.__setattr__(self, "averaging", _validate.scalar("averaging", self.averaging, 1, low_open=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,10 +43,12 @@ class Terminals(_validate.Value):
         `Erlang`, `Hyperexponential`, `Gamma`, `MarkovModulated`, `Batch`, `Recorded`. Terminals follow it independently
         of each other, stationary from the start: periodic ones at random phases, records from random points in time.
     pipeline : Pipeline
-        Stages of a request, of shape (). What is not on the edge is a FIFO server that each terminal has for itself.
+        Stages of a request, of shape (). What is not on the edge is for each terminal itself: FIFO servers, delays,
+        reviews, forks.
     edge : str or int, optional
-        Name, or place from 0, of the stage that the cell's edge serves; None for requests that never go there.
-        Transfers before it are uplinks, those behind it downlinks.
+        Name, or place from 0, of the stage that the cell's edge serves; None for requests that never go there. A
+        `Session` holds one of its servers for all of its rounds; a `Review` is for the requests that need it. Transfers
+        before it are uplinks, those behind it downlinks.
     name : str
     arrival : {"poisson", "deterministic", "erlang", "hyperexponential"}
         The process, where `arrival_rate` is a rate.
@@ -180,6 +67,12 @@ class Terminals(_validate.Value):
         Index of the nearest edge of each terminal; by default they are spread evenly.
     busy_power, idle_power : float, W
         Of each of the terminal's compute servers, >= 0.
+    rounds : (R,) or (R, 2) array_like, optional
+        P(N = n) that a request passes its repeated stages n = 1 .. R times; or P(N = n, right) and P(N = n, wrong) in
+        two columns. For each round it comes back to the first of them as any request that arrives, and so to the end of
+        the edge's queue, where a `Session` would keep the server.
+    repeated : (str or int, str or int), optional
+        The first and the last of the stages that are passed in every round; all by default.
 
     Attributes
     ----------
@@ -187,6 +80,8 @@ class Terminals(_validate.Value):
         The arrivals of each terminal.
     edge_index : int or None
         Place of the stage that the edge serves.
+    loop : (int, int) or None
+        Places of the first and the last repeated stage.
 
     Examples
     --------
@@ -212,8 +107,11 @@ class Terminals(_validate.Value):
     nearest: Any = None
     busy_power: float = 0.0
     idle_power: float = 0.0
+    rounds: Any = None
+    repeated: tuple[str | int, str | int] | None = None
     process: ArrivalProcess = field(init=False, repr=False, compare=False)
     edge_index: int | None = field(init=False, default=None, compare=False)
+    loop: tuple[int, int] | None = field(init=False, default=None, compare=False)
 
     def __post_init__(self) -> None:
         values: dict[str, Any] = {"count": _validate.whole("count", self.count, 1)}
@@ -229,10 +127,11 @@ class Terminals(_validate.Value):
         for name in ("pipeline", "fallback"):
             value = getattr(self, name)
             if isinstance(value, Pipeline) and value.shape == ():
-                _check_links(name, value)
+                _check_stages(name, value)
             elif name == "pipeline" or value is not None:
                 raise ValueError(f"{name} = {value!r}: must be a Pipeline of shape ()")
         values["edge_index"] = _edge_index(self.pipeline, self.edge)
+        values["rounds"], values["loop"] = self._rounds()
         if self.fallback is not None and self.edge is None:
             raise ValueError("fallback: must be None where edge is None, as no node refuses these requests")
         values["priority"] = _validate.scalar("priority", self.priority)
@@ -251,37 +150,77 @@ class Terminals(_validate.Value):
         """Mean requests a second of each terminal."""
         return float(self.process.mean_rate)
 
+    def visits(self, place: int) -> float:
+        """How often a request passes a stage, on average."""
+        if self.loop is None or not self.loop[0] <= place <= self.loop[1]:
+            return 1.0
+        number = self.rounds if self.rounds.ndim == 1 else self.rounds.sum(axis=1)
+        return float(number @ np.arange(1, len(number) + 1))
 
-def _check_links(name: str, pipeline: Pipeline) -> None:
+    def _rounds(self) -> tuple[Any, tuple[int, int] | None]:
+        """Both checked."""
+        if self.rounds is None:
+            if self.repeated is not None:
+                raise ValueError(f"repeated = {self.repeated!r}: must be None where no rounds are given")
+            return None, None
+        rounds = np.asarray(_validate.real("rounds", self.rounds, 0, 1))
+        if rounds.ndim not in (1, 2) or rounds.size == 0 or rounds.shape[1:] not in ((), (2,)):
+            raise ValueError(f"rounds of shape {rounds.shape}: must be (R,), or (R, 2) with columns right and wrong")
+        if not abs(rounds.sum() - 1) <= SUM_ERROR:
+            raise ValueError(f"rounds: their sum = {rounds.sum():.17g}: must be 1 to within {SUM_ERROR:g}")
+        if rounds.ndim == 2 and self.fallback is not None:
+            raise ValueError("rounds of two columns: must be of one where there is a fallback, which no round follows")
+        ends = (0, len(self.pipeline) - 1) if self.repeated is None else tuple(self.repeated)
+        if len(ends) != 2:
+            raise ValueError(f"repeated = {self.repeated!r}: must be two stages, the first and the last")
+        first, last = (_place_of(self.pipeline, "repeated", end) for end in ends)
+        if first > last:
+            raise ValueError(f"repeated = {self.repeated!r}: must name the first stage first")
+        return rounds, (first, last)
+
+
+def _check_stages(name: str, pipeline: Pipeline) -> None:
+    """Refuse what would meet servers out of order within a branch, or depend on itself there."""
     for stage in pipeline:
-        if isinstance(stage, Transfer) and stage.dependent:
+        if isinstance(stage, Fork):
+            for branch in stage.branches:
+                check_order(branch.stages, inside=True)
+            for part in stage.inner:
+                if isinstance(part, Transfer) and part.dependent:
+                    raise ValueError(
+                        f"{name}: stage {part.name!r} in a branch of {stage.name!r} goes over a "
+                        f"{type(part.link).__name__}, whose transfers depend on each other: must be of independent "
+                        "services there; use another link, or the transfer as a stage of its own"
+                    )
+
+
+def _place_of(pipeline: Pipeline, name: str, value: Any) -> int:
+    """Place of a stage that is named, or given as a place."""
+    if isinstance(value, str):
+        places = [k for k, label in enumerate(pipeline.names) if label == value]
+        if len(places) != 1:
             raise ValueError(
-                f"{name}: stage {stage.name!r} goes over a {type(stage.link).__name__}: must be a FadingLink or "
-                "ConstantLink in a cell; `simulate` takes it"
+                f"{name} = {value!r}: must be the name of one stage of {', '.join(map(repr, pipeline.names))}"
             )
-        if isinstance(stage, Transfer) and np.any(stage.propagation > 0):
-            raise ValueError(
-                f"{name}: stage {stage.name!r} goes over a link of latency = {stage.propagation!r}: must be 0 in a "
-                "cell; take it off the deadline"
-            )
+        return places[0]
+    index = _validate.whole(name, value, 0)
+    if index >= len(pipeline):
+        raise ValueError(f"{name} = {index}: must be < {len(pipeline)}, the number of stages")
+    return index
 
 
 def _edge_index(pipeline: Pipeline, edge: Any) -> int | None:
     if edge is None:
         return None
-    if isinstance(edge, str):
-        places = [k for k, name in enumerate(pipeline.names) if name == edge]
-        if len(places) != 1:
-            raise ValueError(
-                f"edge = {edge!r}: must be the name of one stage of {', '.join(map(repr, pipeline.names))}"
-            )
-        index = places[0]
-    else:
-        index = _validate.whole("edge", edge, 0)
-        if index >= len(pipeline):
-            raise ValueError(f"edge = {index}: must be < {len(pipeline)}, the number of stages")
-    if isinstance(pipeline[index], Transfer):
+    index = _place_of(pipeline, "edge", edge)
+    stage = pipeline[index]
+    if isinstance(stage, Transfer):
         raise ValueError(f"edge = {edge!r}: is a transfer: must be a stage that a node serves")
+    if isinstance(stage, Delay | Fork):
+        raise ValueError(
+            f"edge = {edge!r}: is a {type(stage).__name__}: must be a stage with one server, Constant, Compute, "
+            "Exponential, Measured, Session or Review; others may stand before and behind it"
+        )
     return index
 
 
@@ -343,13 +282,31 @@ class Cell(_validate.Value):
                 raise ValueError(f"nearest of {kind.name!r}: must be < {len(edges)}, the number of edges")
             for edge in edges:
                 self.edge_stage(kind, edge)
-            for k, stage in enumerate(kind.pipeline):
-                link = stage.link if isinstance(stage, Transfer) else None
-                if self.band(kind, k) is not None and not isinstance(link, FadingLink):
-                    raise ValueError(
-                        f"terminals {kind.name!r}: stage {stage.name!r} shares a band: must go over a FadingLink, not "
-                        f"a {type(link).__name__}"
-                    )
+            for k in range(len(kind.pipeline)):
+                self._check_bands(kind, k)
+
+    def _check_bands(self, kind: Terminals, place: int) -> None:
+        stage, inside = kind.pipeline[place], transfers(kind.pipeline[place])
+        owner = f"terminals {kind.name!r}: stage {stage.name!r}"
+        if place == kind.edge_index and inside and (self.uplink is not None or self.downlink is not None):
+            raise ValueError(
+                f"{owner} has the transfer {inside[0].name!r} in it: must have none where the cell has a band, since "
+                "it is neither up nor down; use links of the terminals' own"
+            )
+        band = self.band(kind, place)
+        if band is None:
+            return
+        if band.scheduler != "dedicated" and not isinstance(stage, Transfer):
+            raise ValueError(
+                f"{owner} has the transfer {inside[0].name!r} in it, which cannot share a band: must be a stage of its "
+                "own, or the band 'dedicated'"
+            )
+        for transfer in inside:
+            if not isinstance(transfer.link, FadingLink):
+                raise ValueError(
+                    f"terminals {kind.name!r}: stage {transfer.name!r} shares a band: must go over a FadingLink, not "
+                    f"a {type(transfer.link).__name__}"
+                )
 
     def replace(self, **changes: Any) -> "Cell":
         """A cell with some of the fields changed."""
@@ -380,25 +337,44 @@ class Cell(_validate.Value):
         return 0 if name is None else names.index(_validate.choice("name", name, tuple(names)))
 
     def band(self, kind: Terminals, place: int) -> Band | None:
-        """The band that a stage's transfer uses; None for a link of the terminal's own, or no transfer."""
-        if kind.edge_index is None or not isinstance(kind.pipeline[place], Transfer):
+        """The band that a stage's transfers use; None for links of the terminal's own, or no transfer."""
+        if kind.edge_index in (None, place) or not transfers(kind.pipeline[place]):
             return None
-        return self.uplink if place < kind.edge_index else self.downlink
+        return self.uplink if place < (kind.edge_index or 0) else self.downlink
 
     def edge_stage(self, kind: Terminals, edge: EdgeNode) -> Any:
-        """The stage of a class that an edge serves, as it is there; None without one."""
+        """What an edge serves for a request of a class that needs it, a stage with one server; None without one."""
         if kind.edge_index is None:
             return None
         stage = kind.pipeline[kind.edge_index]
+        served = stage.stage if isinstance(stage, Review) else stage
         if edge.batch is not None and edge.batch.each is not None:
             return Constant(edge.batch.each, stage.name)
         if edge.flops is None:
-            return stage
-        if not isinstance(stage, Compute):
+            return served
+        parts: tuple[Any, ...] = served.stages if isinstance(served, Session) else (served,)
+        if not any(isinstance(part, Compute) for part in parts):
             raise ValueError(
                 f"flops = {edge.flops:g}: must be None, as stage {stage.name!r} of {kind.name!r} has no work"
             )
-        return Compute(stage.work, Node(stage.node.name, edge.flops), stage.name)
+        faster = tuple(
+            Compute(part.work, Node(part.node.name, edge.flops), part.name) if isinstance(part, Compute) else part
+            for part in parts
+        )
+        return Session(faster, served.rounds, served.name) if isinstance(served, Session) else faster[0]
+
+
+def transfers(stage: Server | Composed) -> list[Transfer]:
+    """The transfers that a stage is, or is made of."""
+    if not isinstance(stage, Composed):
+        return [stage] if isinstance(stage, Transfer) else []
+    return [transfer for part in stage.inner for transfer in transfers(part)]
+
+
+def needed_at_edge(kind: Terminals) -> float:
+    """Probability that a request that comes to the edge needs it."""
+    stage = None if kind.edge_index is None else kind.pipeline[kind.edge_index]
+    return float(stage.probability) if isinstance(stage, Review) else 1.0
 
 
 def _several(name: str, value: Any, kind: type) -> tuple[Any, ...]:

@@ -31,7 +31,9 @@ class ClassSimulation(Simulation):
     The rows of a stage are of the requests that pass it, those of the end of all that are answered. `stage_waiting` is
     the wait before a stage; under processor sharing and on a shared band the time there beyond the service alone.
     `utilisation` is the share of time that a terminal's own server works for the stage; of an edge, the servers that
-    the class keeps busy; of a shared band, the share of time that it has it. At the end all three are 0.
+    the class keeps busy; of a shared band, the share of time that it has it; of a `Delay`, `Fork` or `Review`, the mean
+    number of requests in it beside those that wait, a terminal. At the end all three are 0. A repeated stage's rows are
+    of requests that pass it for the last time, `stage_waiting` there of all their waits before it.
 
     Attributes
     ----------
@@ -47,7 +49,10 @@ class ClassSimulation(Simulation):
         Jain's index over the terminals' answers and over their mean sojourn times, in (0, 1], 1 where all are equal;
         mean over the replications; nan where there is no answer.
     energy : Energy
-        Mean power of all terminals of the class, and of what sends to them.
+        Mean power of all terminals of the class, and of what sends to them. Parts of a `Session`, `Delay`, `Fork` or
+        `Review` are busy, and send, for their mean times, each time that it is passed.
+    timely : Estimate or None
+        P(right and sojourn time <= deadline), of the shape of the deadlines; None where no outcomes are known.
     """
 
     names: tuple[str, ...]
@@ -58,6 +63,7 @@ class ClassSimulation(Simulation):
     fairness_throughput: float
     fairness_sojourn: float
     energy: Energy
+    timely: Estimate | None
 
     def _stride(self) -> int:
         return 1
@@ -113,7 +119,8 @@ class CellSimulation:
     warmup, duration : float, s
         Left out at the start of every replication, and counted after it.
     visits : float
-        Passages of a request through a stage that are counted, all replications together.
+        Passages of a request through a stage that are counted, all replications together; of those through a repeated
+        stage the last alone.
     energy : Energy
         Mean power of the whole cell.
     """

@@ -1,25 +1,26 @@
 """Event-driven simulation of a cell."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _random, _validate
-from edgeinfer.cell.model import Cell
+from edgeinfer.cell.model import Cell, transfers
 from edgeinfer.cell.results import BandSimulation, CellSimulation, ClassSimulation, EdgeSimulation, Energy, jain
-from edgeinfer.cell.stations import Station, stations
+from edgeinfer.cell.stations import Station, own_stage, stations
 from edgeinfer.cell.translation import Translation
 from edgeinfer.delay.errors import UnstableError
 from edgeinfer.delay.intervals import batches, positive_mean, proportion
 from edgeinfer.delay.simulation import worker_threads
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.model import Transfer
+from edgeinfer.model import Delay, Fork, Review, Session, Transfer
 
 Floats = NDArray[np.float64]
 #: Places of the sums that the core gives, csrc/edgeinfer/cell.h.
 JOBS, SOJOURN, WAITING, BUSY, SUMS = range(5)
-OFFERED, LOST, REDIRECTED, PEAKS, PEAK_AGE = range(5)
+OFFERED, LOST, REDIRECTED, PEAKS, PEAK_AGE, TIMELY = range(6)
 
 
 def check_stable(function: str, cell: Cell, found: list[Station]) -> None:
@@ -252,7 +253,16 @@ class _Answer:
             fairness_throughput=jain(fair[:, 0], fair[:, 1], kind.count),
             fairness_sojourn=jain(fair[:, 2], fair[:, 3], fair[:, 4]),
             energy=self._energy(c, sums),
+            timely=self._timely(c, events[:, TIMELY:], answers),
         )
+
+    def _timely(self, c: int, counts: Floats, answers: Floats) -> Estimate | None:
+        rounds = self.cell.terminals[c].rounds
+        if rounds is None or rounds.ndim == 1:
+            return None
+        share = self._share(counts, answers, self.spread[c][-1])
+        value, low, high = (np.reshape(part, self.shape) for part in (share.value, share.low, share.high))
+        return Estimate(value, low, high, self.confidence, np.reshape(share.replications, self.shape))
 
     def _queueing(self, c: int, k: int) -> float:
         return max((s.queueing for s in self.found for (d, place) in s.uses if d == c and place <= k), default=0.5)
@@ -261,24 +271,38 @@ class _Answer:
         kind = self.cell.terminals[c]
         busy = sums[..., BUSY].copy()
         # Servers of the terminals' own are as many as terminals; edges' and bands' are one pool.
-        servers = np.array([float(kind.count) if s >= 0 else 1.0 for s in (*self.translation.servers[c], 0)])
+        servers = np.full(busy.shape[1], float(kind.count))
+        for k in range(len(kind.pipeline)):
+            if (band := self.cell.band(kind, k)) is not None and band.scheduler != "dedicated":
+                servers[k] = 1.0
         if kind.edge_index is not None:
             servers[kind.edge_index] = float(sum(edge.servers for edge in self.cell.edges))
         return self._ratio(busy / servers, self.lengths, 2 / number)
 
     def _energy(self, c: int, sums: Floats) -> Energy:
         kind, servers = self.cell.terminals[c], self.translation.servers[c]
-        power = sums[..., BUSY].sum(axis=0) / self.lengths.sum()
-        stages = [*kind.pipeline, *(kind.fallback or ())]
-        transmit, busy, devices = 0.0, 0.0, set()
-        for k, stage in enumerate(stages):
+        length = self.lengths.sum()
+        power, passed = sums[..., BUSY].sum(axis=0) / length, sums[..., JOBS].sum(axis=0) / length
+        transmit, busy, idle, devices = 0.0, 0.0, 0.0, {}
+        for k, stage in enumerate([*kind.pipeline, *(kind.fallback or ())]):
             if isinstance(stage, Transfer):
-                watt = getattr(stage.link, "tx_power_dbm", None)
-                transmit += 0.0 if watt is None else 10 ** ((watt - 30) / 10) * power[k]
-            elif servers[k] >= 0:
-                busy += power[k]
-                devices.add(servers[k])
-        idle = len(devices) * kind.count - busy
+                transmit += _watt(stage) * power[k]
+                continue
+            work, sent, computing = power[k], 0.0, 1
+            if isinstance(stage, Session | Delay | Fork | Review):
+                own = own_stage(self.cell, kind, k) if k < len(kind.pipeline) else stage
+                # A band's links do not say what sending takes.
+                work, sent, computing = _parts(own, iter(transfers(stage)))
+                often = passed[k] * (kind.visits(k) if k < len(kind.pipeline) else 1)
+                work, sent = work * often, sent * often
+            transmit += sent
+            if k == kind.edge_index:
+                continue
+            busy += work
+            if servers[k] >= 0:
+                devices[servers[k]] = computing
+                idle -= work
+        idle += sum(devices.values()) * kind.count
         return Energy(kind.busy_power * busy, kind.idle_power * idle, transmit)
 
     def _edge(self, i: int) -> EdgeSimulation:
@@ -304,6 +328,34 @@ class _Answer:
         sums = self._batches("bands")[:, i]
         number = max(float(sums[:, 1].sum()), 1.0)
         return BandSimulation(self._ratio(sums[:, :1], self.lengths, 2 / number)[0], int(sums[:, 1].sum()))
+
+
+def _watt(stage: Transfer) -> float:
+    """What sending takes, W."""
+    power = getattr(stage.link, "tx_power_dbm", None)
+    return 0.0 if power is None else float(10 ** ((power - 30) / 10))
+
+
+def _parts(stage: Any, given: Iterator[Transfer]) -> tuple[float, float, int]:
+    """Of one passage, on average: seconds of computing, joules of sending; and the servers kept that compute.
+
+    `given` has what the stage's transfers are outside of the cell, in their order.
+    """
+    if isinstance(stage, Transfer):
+        return 0.0, _watt(next(given)) * float(stage.mean()), 0
+    if isinstance(stage, Session):
+        parts = [_parts(part, given) for part in stage.stages]
+        work, sent = (stage.mean_rounds * sum(part[i] for part in parts) for i in (0, 1))
+        return work, sent, int(any(part[2] for part in parts))
+    if isinstance(stage, Fork):
+        parts = [_parts(part, given) for branch in stage.branches for part in branch]
+        return sum(part[0] for part in parts), sum(part[1] for part in parts), sum(part[2] for part in parts)
+    if isinstance(stage, Delay):
+        return *_parts(stage.stage, given)[:2], 0
+    if isinstance(stage, Review):
+        work, sent, computing = _parts(stage.stage, given)
+        return float(stage.probability) * work, float(stage.probability) * sent, computing
+    return float(stage.mean()), 0.0, 1
 
 
 def _stacked(rows: list[Estimate], shape: tuple[int, ...]) -> Estimate:

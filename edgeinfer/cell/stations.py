@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from edgeinfer import _core
-from edgeinfer.cell.model import Band, Cell, EdgeNode, Terminals
-from edgeinfer.model import FadingLink, Transfer
+from edgeinfer.cell.model import Cell, Terminals, needed_at_edge, transfers
+from edgeinfer.cell.shared import Band, EdgeNode
+from edgeinfer.model import FadingLink, Session, Transfer
+from edgeinfer.model.bases import Composed, Server
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,18 @@ class Station:
         return float(2 * load * (self.arrival + self.square) / (1 - load) ** 2)
 
 
-def moments(stage: object) -> tuple[float, float]:
-    """Mean and variance of a stage's service time."""
-    mean, variance = _core.service_moments(stage.core_stages())  # type: ignore[attr-defined]
-    return float(mean[0]), float(variance[0])
+def moments(stage: Server | Composed) -> tuple[float, float]:
+    """Mean and variance of the time of a request that is alone at a stage; of a channel, those of a long time."""
+    if isinstance(stage, Server):
+        mean, variance = _core.service_moments(stage.core_stages())
+        return float(mean[0]), float(variance[0])
+    mean, variance = stage.moments()
+    return float(mean), float(variance)
 
 
-def band_link(cell: Cell, kind: Terminals, place: int) -> Any:
+def band_link(cell: Cell, kind: Terminals, place: int, transfer: Transfer | None = None) -> Any:
     """The link of a transfer over its band, as if the band were its own; dedicated: over its part."""
-    stage, band = kind.pipeline[place], cell.band(kind, place)
+    stage, band = transfer or kind.pipeline[place], cell.band(kind, place)
     assert isinstance(stage, Transfer)
     if band is None:
         return stage.link
@@ -76,6 +81,22 @@ def band_link(cell: Cell, kind: Terminals, place: int) -> Any:
     return FadingLink.from_snr(stage.link.snr, part, band.slot, stage.link.control_overhead, fading=stage.link.fading)
 
 
+def own_stage(cell: Cell, kind: Terminals, place: int) -> Server | Composed:
+    """A stage that a terminal has for itself, its transfers over the links that they have in the cell."""
+    stage = kind.pipeline[place]
+    if cell.band(kind, place) is None:
+        return stage
+
+    def over_band(part: Server) -> Server:
+        if isinstance(part, Session):
+            return part.map(over_band)
+        if not isinstance(part, Transfer):
+            return part
+        return Transfer(part.bits, band_link(cell, kind, place, part), part.name)
+
+    return stage.map(over_band) if isinstance(stage, Composed) else over_band(stage)
+
+
 def band_terminals(cell: Cell, kind: Terminals, place: int) -> int:
     """Terminals that use the band of a stage."""
     assert kind.edge_index is not None
@@ -84,7 +105,10 @@ def band_terminals(cell: Cell, kind: Terminals, place: int) -> int:
         other.count
         for other in cell.terminals
         if other.edge_index is not None
-        and any(isinstance(s, Transfer) and (k < other.edge_index) == up for k, s in enumerate(other.pipeline))
+        and any(
+            transfers(s) and k != other.edge_index and (k < other.edge_index) == up
+            for k, s in enumerate(other.pipeline)
+        )
     )
 
 
@@ -143,6 +167,7 @@ def _edges(cell: Cell) -> list[Station]:
             if kind.edge_index is None:
                 continue
             rate = kind.count * kind.mean_rate * float(edge_shares(cell, kind)[i])
+            rate *= kind.visits(kind.edge_index) * needed_at_edge(kind)
             mean, variance = moments(cell.edge_stage(kind, edge))
             rates[c, kind.edge_index] = rate
             first, second = first + rate * mean, second + rate * (variance + mean**2)
@@ -196,7 +221,7 @@ def _bands(cell: Cell) -> list[Station]:
                 mean, variance = law.mean(), law.var()
                 if band.scheduler == "equal_share":
                     mean = stage.bits / link.mean_rate()
-                rate = kind.count * kind.mean_rate
+                rate = kind.count * kind.mean_rate * kind.visits(k)
                 rates[c, k] = rate
                 first, second = first + rate * mean, second + rate * (variance + mean**2)
         if not rates:
@@ -213,18 +238,16 @@ def _own(cell: Cell) -> list[Station]:
     answer = []
     for c, kind in enumerate(cell.terminals):
         limited = any(edge.capacity is not None for edge in cell.edges) and kind.edge_index is not None
-        for k, stage in enumerate(kind.pipeline):
+        for k in range(len(kind.pipeline)):
             band = cell.band(kind, k)
             if k == kind.edge_index or (band is not None and band.scheduler != "dedicated"):
                 continue
-            if isinstance(stage, Transfer):
-                law = band_link(cell, kind, k).transfer(stage.bits)
-                mean, variance = law.mean(), law.var()
-            else:
-                mean, variance = moments(stage)
+            alone = own_stage(cell, kind, k)
+            mean, variance = moments(alone)
             square = variance / mean**2 if mean > 0 else 0.0
+            work = mean if isinstance(alone, Server) else float(alone.slowest())
             name = f"{kind.name}: {kind.pipeline.labels[k]}"
-            load = kind.mean_rate * mean
+            load = kind.mean_rate * kind.visits(k) * work
             dispersion = float(kind.process.index_of_dispersion)
             answer.append(Station(name, load, mean, square, 1, dispersion, {(c, k): 1.0}, limited))
     return answer

@@ -102,7 +102,12 @@ def check_order(stages: Sequence[Any], *, inside: bool = False) -> None:
             raise _refuse(
                 behind,
                 f"must not be a {kind}: requests overtake each other there, so that {stage.name!r} is not met in order",
-                "put it last, give a Delay a constant time, or simulate a `Cell`",
+                "put it last"
+                + (
+                    ", or give a Delay a constant time"
+                    if inside
+                    else ", give a Delay a constant time, or simulate a `Cell`"
+                ),
             )
         if isinstance(stage, Fork):
             for branch in stage.branches:
@@ -112,7 +117,7 @@ def check_order(stages: Sequence[Any], *, inside: bool = False) -> None:
                     raise _refuse(
                         ragged[0],
                         f"must not be in a branch of {stage.name!r} before a queue: requests leave it out of order",
-                        "put the queue into the branches, or simulate a `Cell`",
+                        "put the queue into the branches" + ("" if inside else ", or simulate a `Cell`"),
                     )
         if isinstance(stage, Review):
             behind = stage

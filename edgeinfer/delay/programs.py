@@ -39,13 +39,14 @@ class Program(NamedTuple):
     delays: NDArray[np.float64]
 
 
-def _compile(stages: Any, services: list[CoreStage], nodes: list[Node]) -> None:
+def compile_stages(stages: Any, services: list[CoreStage], nodes: list[Node]) -> None:
+    """Append the services of stages, and the nodes that say how they stand to each other."""
     for stage in stages:
         if isinstance(stage, Fork):
             nodes.append(("fork", 0, len(stage.branches), stage.needed, 0.0))
             for branch in stage.branches:
                 nodes.append(("branch", 0, len(branch), 0, 0.0))
-                _compile(branch, services, nodes)
+                compile_stages(branch, services, nodes)
             continue
         kind, share = "server", 0.0
         if isinstance(stage, Review):
@@ -68,7 +69,7 @@ def _compile(stages: Any, services: list[CoreStage], nodes: list[Node]) -> None:
 def _program(pipeline: Pipeline) -> Program:
     services: list[CoreStage] = []
     nodes: list[Node] = []
-    _compile(pipeline, services, nodes)
+    compile_stages(pipeline, services, nodes)
     means, variances = pipeline.moments()
     none = np.zeros(len(pipeline))
     means = means + pipeline.propagation()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgeinfer as ei
-from edgeinfer.cell.bracket import Lattice, stage_law
+from edgeinfer.cell.lattice import Lattice, stage_law
 from edgeinfer.cell.queues import md_c_wait, mg_1_wait, poisson, stationary
 
 SPLIT = ei.paper.scenario().pipelines()["split"]
@@ -118,11 +118,24 @@ def test_classes_at_one_edge():
 
 def test_other_arrivals_have_what_holds_for_all():
     chain = ei.Pipeline([ei.Constant(0.1, "gpu"), ei.Constant(0.2, "c")])
-    for count in (1, 5):
-        cell = ei.Cell(ei.Terminals(count, ei.model.Gamma(1.5, 4.0), chain, edge="gpu"), ei.EdgeNode())
+    for count, process in (
+        (1, ei.model.MarkovModulated([1.0, 2.0], [[-1, 1], [1, -1]])),
+        (5, ei.model.Gamma(1.5, 4.0)),
+    ):
+        cell = ei.Cell(ei.Terminals(count, process, chain, edge="gpu"), ei.EdgeNode())
         bracket = ei.cell_bracket(cell, [0.2, 0.5])
         assert bracket.lower == pytest.approx([1, 0], abs=1e-8) and list(bracket.upper) == [1, 1]
         assert bracket.method[1] == "alone / trivial"
+
+
+def test_a_terminal_that_shares_nothing_is_a_pipeline_whatever_feeds_it():
+    chain = ei.Pipeline([ei.Constant(0.1, "gpu"), ei.Exponential(0.2, "c")])
+    for process in (ei.model.Periodic(0.5), ei.model.Erlang(2.0, 3)):
+        ours = ei.cell_bracket(ei.Cell(ei.Terminals(1, process, chain, edge="gpu"), ei.EdgeNode()), [0.5])
+        theirs = ei.violation_bracket(chain, process, [0.5])
+        assert (
+            ours.upper < 0.5 and np.array_equal(ours.lower, theirs.lower) and np.array_equal(ours.upper, theirs.upper)
+        )
 
 
 def test_refusals_and_ends():

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer.cell import Cell, EdgeNode, Terminals, simulate_cell
-from edgeinfer.cell.model import NODE_SCHEDULERS
+from edgeinfer.cell.shared import NODE_SCHEDULERS
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.scenario import Scenario
 

@@ -1,0 +1,144 @@
+"""Survival functions from both sides on a lattice, and what services and interarrival times make of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer.model import Delay
+from edgeinfer.model.composition import law_of
+
+Floats = NDArray[np.float64]
+Tail = Callable[[Floats], Floats]
+#: Points of the lattice from 0 on; where a service's tail ends; what the sums' rounding may add.
+POINTS, END, ROUNDING = 3000, 1e-13, 1e-9
+
+
+@dataclass(frozen=True)
+class Law:
+    """A time from both sides: P(X > t) at most `upper` and at least `lower`."""
+
+    upper: Tail
+    lower: Tail
+
+    @cached_property
+    def reach(self) -> float:
+        """A time that is passed with less than END, s."""
+        high = 1e-6
+        while float(self.upper(np.array([high]))[0]) > END:
+            high *= 1.2
+        return high
+
+    @cached_property
+    def _masses(self) -> tuple[Floats, Floats]:
+        edges = np.linspace(0, self.reach, 4001)
+        return -np.diff(np.minimum(self.upper(edges), 1), prepend=1, append=0), np.append(edges, edges[-1])
+
+    def moment(self, theta: float) -> float:
+        """At least E[e^{theta X}], but for what lies beyond `reach`."""
+        mass, place = self._masses
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = float((mass * np.exp(theta * place)).sum()) * (1 + ROUNDING)
+        return value if np.isfinite(value) else np.inf
+
+
+def stage_law(stage: Any) -> Law:
+    """The law of a stage's service time, or of a delay with what its link adds."""
+    kind: str
+    value: Any
+    if isinstance(stage, Delay):
+        kind, value = "compound", law_of((stage.stage,))
+    else:
+        kind, value = stage.core_stages()[0][:2]
+    if kind == "compound":
+        upper: Tail = lambda t: np.where(t < 0, 1, _end(value, 1, t))  # noqa: E731
+        return Law(upper, lambda t: np.where(t < 0, 1, _end(value, 0, t)))
+    if kind == "transfer":
+        error = 1e-5
+        return Law(
+            lambda t: np.where(t < 0, 1, np.minimum(value.sf(np.maximum(t, 0)) * (1 + error) + 1e-20, 1)),
+            lambda t: np.where(t < 0, 1, value.sf(np.maximum(t, 0)) * (1 - error)),
+        )
+    if kind == "exponential":
+        tail: Tail = lambda t: np.exp(-np.maximum(t, 0) / value)  # noqa: E731
+        return Law(tail, tail)
+    if kind == "repetition":
+        # An error of 1e-9 is far beyond that of the law, and a hair keeps its atoms from rounding away.
+        slots = stage.law()
+        return Law(
+            lambda t: np.minimum(slots.sf(np.asarray(t) * (1 - 1e-12)) * (1 + 1e-9), 1),
+            lambda t: slots.sf(np.asarray(t) * (1 + 1e-12)) * (1 - 1e-9),
+        )
+    samples = np.array([value]) if kind == "deterministic" else value
+    # A hair to the safe side, so that an atom on a point of the lattice is not missed by rounding.
+    up = samples * (1 + 1e-12)
+    return Law(
+        lambda t: 1 - np.searchsorted(up, t, side="right") / len(up),
+        lambda t: 1 - np.searchsorted(samples * (1 - 1e-12), t, side="right") / len(up),
+    )
+
+
+def _end(law: Any, end: int, times: Floats) -> Floats:
+    """The lower (0) or the upper (1) end of a compound's tail."""
+    return np.asarray(law.sf(np.maximum(np.ravel(times), 0))[end].reshape(np.shape(times)))
+
+
+class Lattice:
+    """Points from -L by T to U, T among them, and what is done to survival functions on them.
+
+    Parameters
+    ----------
+    deadline, beyond, reach : float, s
+        T, at least U - T, and at least L.
+    """
+
+    def __init__(self, deadline: float, beyond: float, reach: float) -> None:
+        coarse = (deadline + beyond) / POINTS
+        inside = max(int(np.ceil(deadline / coarse)), 1)
+        self.step = deadline / inside
+        self.below = min(int(np.ceil(reach / self.step)) + 1, POINTS)
+        self.deadline = self.below + inside
+        self.points = self.step * np.arange(-self.below, inside + int(np.ceil(beyond / self.step)) + 1)
+
+    def start(self, tail: Tail) -> Floats:
+        """A survival function on the points."""
+        return np.where(self.points < 0, 1.0, tail(np.maximum(self.points, 0)))
+
+    def add(self, before: Floats, law: Law, upper: bool) -> Floats:
+        """P(Y + B > t) from that of Y, where B is a service; Y counts as beyond what lies below the lattice."""
+        count = len(before)
+        tail = np.clip((law.upper if upper else law.lower)(self.step * np.arange(count + 1, dtype=np.float64)), 0, 1)
+        mass = -np.diff(tail)
+        if upper:
+            kernel = np.concatenate([[1 - tail[0]], mass])[:count]
+            # What is cut off is beyond every point.
+            return np.minimum(self._sum(before, kernel) + np.maximum(1 - np.cumsum(kernel), 0), 1) * (1 + ROUNDING)
+        kernel = mass
+        kernel[0] += 1 - tail[0]
+        rest = np.where(self.points >= 0, tail[np.clip(np.arange(count) + 1, 0, count)], 0)
+        return np.maximum(self._sum(before, kernel) + rest, 0) * (1 - ROUNDING)
+
+    @staticmethod
+    def _sum(before: Floats, kernel: Floats) -> Floats:
+        some = np.flatnonzero(kernel)
+        if not some.size:
+            return np.zeros_like(before)
+        first, last = int(some[0]), int(some[-1]) + 1
+        part = np.convolve(before, kernel[first:last])[: len(before) - first]
+        return np.concatenate([np.zeros(first), part])
+
+    def take(self, before: Floats, rate: float) -> Floats:
+        """At least P(Y - E > t), E exponential, rounded down; beyond the lattice as at its end."""
+        keep, answer, later = np.exp(-rate * self.step), np.empty_like(before), float(before[-1])
+        # In blocks within which the powers of `keep` do not underflow.
+        block = max(int(300 / max(rate * self.step, 1e-300)) if rate * self.step > 0.1 else 3000, 1)
+        for end in range(len(before), 0, -block):
+            begin = max(end - block, 0)
+            powers = keep ** np.arange(end - begin)
+            sums = np.cumsum((powers * before[begin:end])[::-1])[::-1]
+            answer[begin:end] = (1 - keep) * sums / powers + later * keep ** np.arange(end - begin, 0, -1)
+            later = float(answer[begin])
+        return answer * (1 + ROUNDING)
