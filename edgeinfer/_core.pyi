@@ -112,7 +112,8 @@ def queue_bracket(
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
     """The same of P(Wq + Y_1 + .. > deadline), Wq the wait in an M/G/1 queue, the Y independent services."""
 
-#: kind ("server", "delay", "review", "fork", "branch"), service, count of what follows, needed, probability
+#: kind ("server", "delay", "review", "servers", "fork", "branch"), service, count of servers or what follows, needed,
+#: probability
 Node: TypeAlias = tuple[str, int, int, int, float]
 
 def simulate(

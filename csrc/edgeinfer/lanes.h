@@ -45,6 +45,9 @@ typedef struct {
     ei_row *service; /* [2 EI_BLOCK], one more used than EI_BLOCK; a deterministic stage's stay as they are */
     ei_row *time;    /* [EI_BLOCK], sojourn time up to and with the stage */
     ei_wall_clock clock[EI_LANES];
+    ei_row *left; /* SERVERS: [count], when each server is free, relative to the last arrival; the next is
+                     `turn` */
+    size_t turn;
 } ei_lane_stage;
 
 /* EI_LANES replications at once. */

@@ -209,7 +209,9 @@ static int replicate(void *context, size_t group, ei_parallel *run) {
                            .delays = model->delays};
     /* Aligned, so that no vector straddles a cache line; and every array starts a whole number of pages of
      * 4 KiB after the first, so that no store seems to overlap a load that runs ahead of it. */
-    const size_t rows = BLOCK + nodes * 3 * BLOCK + deadlines * self->width;
+    size_t rows = BLOCK + nodes * 3 * BLOCK + deadlines * self->width, used = rows;
+    for (size_t k = 0; k < nodes; k++)
+        rows += lanes.nodes[k].kind == EI_NODE_SERVERS ? lanes.nodes[k].count : 0;
     lanes.stages = aligned_alloc(64, nodes * sizeof *lanes.stages);
     lanes.interval = aligned_alloc(64, rows * sizeof *lanes.interval);
     if (self->histogram != NULL)
@@ -229,8 +231,12 @@ static int replicate(void *context, size_t group, ei_parallel *run) {
     for (size_t k = 0; k < nodes; k++) {
         lanes.stages[k].time = lanes.interval + BLOCK + k * 3 * BLOCK;
         lanes.stages[k].service = lanes.stages[k].time + BLOCK;
-        if (lanes.nodes[k].kind > EI_NODE_REVIEW)
+        if (lanes.nodes[k].kind > EI_NODE_SERVERS)
             continue;
+        if (lanes.nodes[k].kind == EI_NODE_SERVERS) {
+            lanes.stages[k].left = lanes.interval + used;
+            used += lanes.nodes[k].count;
+        }
         const size_t service = lanes.nodes[k].service;
         if (model->stages[service].kind == EI_SERVICE_DETERMINISTIC)
             fill(lanes.stages[k].service, model->stages[service].time);
@@ -264,7 +270,10 @@ static size_t walk_nodes(const ei_tandem *model, size_t place, size_t number, si
         place++;
         if (node->kind == EI_NODE_BRANCH ||
             (node->kind != EI_NODE_FORK && node->service >= model->stage_count) ||
-            (node->kind == EI_NODE_REVIEW && !(node->probability >= 0 && node->probability <= 1)))
+            (node->kind == EI_NODE_REVIEW && !(node->probability >= 0 && node->probability <= 1)) ||
+            (node->kind == EI_NODE_SERVERS &&
+             (model->stages[node->service].kind != EI_SERVICE_DETERMINISTIC || node->count == 0 ||
+              node->count > EI_MOST_SERVERS)))
             return 0;
         if (node->kind != EI_NODE_FORK)
             continue;
@@ -324,11 +333,13 @@ static int check_loads(const run_context *self, double interval) {
         sum += model->delays[k] / interval;
     }
     for (size_t i = 0; i < self->node_count; i++) {
-        if (nodes[i].kind != EI_NODE_SERVER && nodes[i].kind != EI_NODE_REVIEW)
+        if (nodes[i].kind == EI_NODE_DELAY || nodes[i].kind > EI_NODE_SERVERS)
             continue;
         double load = ei_service_mean(&model->stages[nodes[i].service]) / interval;
         if (nodes[i].kind == EI_NODE_REVIEW)
             load *= nodes[i].probability;
+        if (nodes[i].kind == EI_NODE_SERVERS)
+            load /= (double)nodes[i].count;
         sum += load;
         if (!(load < 1))
             return EI_ERR_UNSTABLE;

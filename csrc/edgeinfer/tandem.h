@@ -31,21 +31,23 @@ typedef enum {
     EI_NODE_DELAY,  /* each job takes its time, nobody waits; one before all servers displaces the jobs, which
                        leaves Poisson arrivals as they are, and independent of the delays */
     EI_NODE_REVIEW, /* a server that a job needs with a probability, else it leaves at once */
-    EI_NODE_FORK,   /* `count` branches follow, fed at once; a job goes on when `needed` of them are done with
-                       it */
-    EI_NODE_BRANCH  /* `count` stages of a branch follow */
+    EI_NODE_SERVERS, /* `count` servers of one queue, each of the same constant service: then jobs leave in
+                        order, the k-th at D_k = max(A_k, D_(k - count)) + service */
+    EI_NODE_FORK,  /* `count` branches follow, fed at once; a job goes on when `needed` of them are done with
+                      it */
+    EI_NODE_BRANCH /* `count` stages of a branch follow */
 } ei_node_kind;
 
 /* Nodes stand in preorder: those of a branch right behind it. Behind a DELAY or a REVIEW nothing may come but
  * DELAYs: jobs overtake there. */
 typedef struct {
     ei_node_kind kind;
-    size_t service; /* SERVER, DELAY, REVIEW: place among the stages */
+    size_t service; /* SERVER, DELAY, REVIEW, SERVERS: place among the stages */
     size_t count, needed;
     double probability;
 } ei_node;
 
-enum { EI_MOST_BRANCHES = 64 };
+enum { EI_MOST_BRANCHES = 64, EI_MOST_SERVERS = 1 << 16 };
 
 typedef struct {
     const ei_service *stages; /* [stage_count], not owned */

@@ -94,7 +94,7 @@ int ei_read_arrival(PyObject *object, ei_arrival *arrival) {
 
 /* A tuple of (kind, service, count, needed, probability), or None: *nodes is the caller's to free. */
 static int read_nodes(PyObject *object, ei_node **nodes, size_t *count) {
-    static const char *const kinds[] = {"server", "delay", "review", "fork", "branch"};
+    static const char *const kinds[] = {"server", "delay", "review", "servers", "fork", "branch"};
     *nodes = NULL;
     *count = 0;
     if (object == NULL || object == Py_None)
@@ -116,7 +116,7 @@ static int read_nodes(PyObject *object, ei_node **nodes, size_t *count) {
         if (!PyTuple_Check(item) ||
             !PyArg_ParseTuple(item, "snnnd", &kind, &service, &branches, &needed, &(*nodes)[i].probability))
             return -1;
-        int choice = ei_read_choice("node", kind, kinds, 5);
+        int choice = ei_read_choice("node", kind, kinds, 6);
         if (choice < 0)
             return -1;
         (*nodes)[i].kind = (ei_node_kind)choice;

@@ -93,9 +93,10 @@ static void test_nodes(const ei_service *given) {
                            {.kind = EI_NODE_FORK, .count = 1, .needed = 1},
                            {.kind = EI_NODE_BRANCH, .count = 1},
                            {.kind = EI_NODE_SERVER, .service = 1},
+                           {.kind = EI_NODE_SERVERS, .service = 0, .count = 3},
                            {.kind = EI_NODE_REVIEW, .service = 2, .probability = 0.3},
                            {.kind = EI_NODE_DELAY, .service = 2}};
-    enum { NODES = sizeof all / sizeof *all, WIDTH = 5 };
+    enum { NODES = sizeof all / sizeof *all, WIDTH = 6 };
     double violations[2][3 * WIDTH], waiting[2][3 * WIDTH], busy[2][3 * WIDTH], elapsed[2][3], deadline = 1;
     ei_tandem model = {.stages = stages,
                        .stage_count = 4,
@@ -153,10 +154,19 @@ static void test_wrong_nodes(const ei_service *stages) {
     model.nodes = NULL;
     CHECK(ei_tandem_run(&model, &plain, quiet) == EI_OK);
     CHECK(memcmp(violations[0], violations[1], 6 * sizeof **violations) == 0);
-    /* More needed than there are, a service that is not there, no branch, a chance above 1, too short,
-     * serial. */
+    /* One of several is one. */
+    ei_node several[4];
+    memcpy(several, one, sizeof one);
+    several[0] = (ei_node){.kind = EI_NODE_SERVERS, .service = 0, .count = 1};
+    model.nodes = several;
+    model.node_count = 4;
+    CHECK(ei_tandem_run(&model, &forked, quiet) == EI_OK);
+    for (int i = 0; i < 6; i++)
+        CHECK(violations[0][i] == violations[1][i] && fabs(waiting[0][i] - waiting[1][i]) < 1e-9);
+    /* More needed than there are, a service that is not there, no branch, no servers, several of a random
+     * service, a chance above 1, too short, serial. */
     ei_node wrong[4];
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         memcpy(wrong, one, sizeof one);
         if (i == 0)
             wrong[1].needed = 2;
@@ -164,6 +174,10 @@ static void test_wrong_nodes(const ei_service *stages) {
             wrong[3].service = 4;
         else if (i == 2)
             wrong[2].kind = EI_NODE_SERVER;
+        else if (i == 3)
+            wrong[0].kind = EI_NODE_SERVERS;
+        else if (i == 4)
+            wrong[3] = (ei_node){.kind = EI_NODE_SERVERS, .service = 1, .count = 2};
         else
             wrong[0] = (ei_node){.kind = EI_NODE_REVIEW, .service = 0, .probability = 1.5};
         model.nodes = wrong;

@@ -35,12 +35,13 @@ from numpy.typing import ArrayLike, NDArray
 from edgeinfer import _core, _validate
 from edgeinfer.cell.lattice import Lattice, Law, Tail, stage_law
 from edgeinfer.cell.model import Cell, Terminals, needed_at_edge
-from edgeinfer.cell.queues import md_c_decay, md_c_wait, mg_1_wait
+from edgeinfer.cell.queues import mg_1_wait
 from edgeinfer.cell.shared import EdgeNode
 from edgeinfer.cell.stations import band_link, band_terminals, own_stage, stations
 from edgeinfer.delay import Bracket, violation_bracket
 from edgeinfer.delay._elements import check_independent, finish
 from edgeinfer.delay.composed import check_order, is_composed, is_constant
+from edgeinfer.delay.constant_servers import md_c_decay, md_c_wait
 from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Review, Transfer
 
 Floats = NDArray[np.float64]

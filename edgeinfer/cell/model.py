@@ -180,7 +180,13 @@ class Terminals(_validate.Value):
 
 
 def _check_stages(name: str, pipeline: Pipeline) -> None:
-    """Refuse what would meet servers out of order within a branch, or depend on itself there."""
+    """Refuse several servers, and in branches what would meet servers out of order, or depend on itself."""
+    for part in pipeline.inner:
+        if part.servers > 1:
+            raise ValueError(
+                f"{name}: stage {part.name!r} has {part.servers} servers: must have one in a cell, where each stage "
+                "is its terminal's own; give an edge's servers as EdgeNode(servers=...)"
+            )
     for stage in pipeline:
         if isinstance(stage, Fork):
             for branch in stage.branches:

@@ -16,7 +16,8 @@ from edgeinfer.delay._elements import (
     renewal_elements,
     renewal_process,
 )
-from edgeinfer.delay.composed import is_composed, over_family, violation_ends
+from edgeinfer.delay.composed import best_of, is_composed, over_family, twin_ends, violation_ends
+from edgeinfer.delay.constant_servers import has_several_servers
 from edgeinfer.delay.results import Bracket, Guarantee
 from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Pipeline, Poisson, Transfer
 from edgeinfer.model.bases import Server
@@ -165,6 +166,10 @@ def violation_bracket(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProce
             for end in ("fastest", "slowest")
         )
         return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
+    if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
+        process = renewal_process(arrival_rate)
+        if not isinstance(process, Poisson):
+            return Bracket(*best_of(*twin_ends(lambda twin: violation_bracket(twin, process, deadline), pipeline)))
     if is_composed(pipeline):
         rate, limit = poisson_rate(arrival_rate), _validate.real("deadline", deadline, 0, infinite=True, unit="s")
         shape = _validate.broadcast_shapes(

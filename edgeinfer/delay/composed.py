@@ -38,8 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _core, _validate
+from edgeinfer.delay.constant_servers import faster_twins, has_several_servers, md_c_wait, slower_twin
 from edgeinfer.model import Compute, Constant, Delay, Fork, Pipeline, Review, Session
-from edgeinfer.model.bases import Composed, CoreStage, Server, propagation_of
+from edgeinfer.model.bases import CoreStage, Server, is_single, propagation_of
 from edgeinfer.model.composition import law_of
 
 Floats = NDArray[np.float64]
@@ -50,7 +51,7 @@ CELLS, BEYOND = 768, 1e-13
 
 def is_composed(pipeline: Pipeline) -> bool:
     """Whether a pipeline has stages of other than one server each."""
-    return any(isinstance(stage, Composed) and not isinstance(stage, Server) for stage in pipeline)
+    return not all(map(is_single, pipeline))
 
 
 class Ends(NamedTuple):
@@ -158,7 +159,59 @@ def violation_ends(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
     if (pipeline.loads(rate) >= 1).any():
         method = np.full(times.shape, "unstable")
         return Ends(np.ones(times.shape), np.ones(times.shape), method, method)
+    if has_several_servers(pipeline):
+        return _several_servers(pipeline, rate, times)
     return _mixed(list(pipeline.stages), rate, times)
+
+
+def best_of(lower: list[tuple[str, Any]], upper: list[tuple[str, Any]]) -> Ends:
+    """The largest of lower ends, and the least of upper ones, with their names."""
+    low, high = (np.array([values for _, values in ends]) for ends in (lower, upper))
+    lower_name, upper_name = (np.array([name for name, _ in ends]) for ends in (lower, upper))
+    return Ends(low.max(axis=0), high.min(axis=0), lower_name[low.argmax(axis=0)], upper_name[high.argmin(axis=0)])
+
+
+def twin_ends(
+    ends: Callable[[Pipeline], Any], pipeline: Pipeline
+) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Named lower and upper ends of queues of several servers, from those of pipelines of single ones."""
+    lower = [(name, ends(twin).lower) for name, twin in faster_twins(pipeline)]
+    return lower, [("fast_server", ends(slower_twin(pipeline)).upper)]
+
+
+def _several_servers(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
+    lower, upper = twin_ends(lambda twin: violation_ends(twin, rate, times), pipeline)
+    queues = [stage for stage in pipeline if not isinstance(stage, Delay)]
+    if isinstance(queues[0], Server) and queues[0].servers > 1 and all(isinstance(stage, Server) for stage in queues):
+        first = _first_servers(queues[0], [stage for stage in pipeline if stage is not queues[0]], rate, times)
+        if first is not None:
+            lower.append(("M/D/c", first.lower))
+            if len(queues) == 1:
+                upper.append(("M/D/c", first.upper))
+    return best_of(lower, upper)
+
+
+def _first_servers(queue: Server, others: list[Any], rate: float, times: Floats) -> Ends | None:
+    """Ends of the wait at the first queue and one time of everything; None where its law takes too many states."""
+    service = float(queue.mean())
+    try:
+        wait = md_c_wait(rate, service, queue.servers)
+    except ValueError:
+        return None
+    stages = [stage.stage if isinstance(stage, Delay) else stage for stage in others]
+    constant = service + sum(float(stage.mean()) for stage in stages if stage.servers > 1)
+
+    def ends(t: Floats) -> Ends:
+        late = np.where(np.isinf(t), 0.0, wait.tail(np.where(np.isinf(t), 0.0, t)))
+        # The law is right to 1e-10.
+        method = np.full(t.shape, "M/D/c")
+        return Ends(late * (1 - 1e-9), np.minimum(late * (1 + 1e-9), 1), method, method)
+
+    single = [stage for stage in stages if stage.servers == 1]
+    fixed = [part for stage in single for part in plain_stages(stage) if part[0] == "deterministic"]
+    random = [stage for stage in single if stage.core_stages()[0][0] != "deterministic"]
+    constant += sum(float(part[1]) for part in fixed)
+    return _added(ends, random, times - constant) if random else ends(times - constant)
 
 
 def _mixed(stages: list[Any], rate: float, times: Floats) -> Ends:

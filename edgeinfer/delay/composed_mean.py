@@ -6,15 +6,17 @@ bounds. A join that waits for all is at least each of its paths.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _core
-from edgeinfer.delay.composed import check_order, review_law, violation_ends
+from edgeinfer.delay.composed import check_order, is_composed, review_law, violation_ends
+from edgeinfer.delay.constant_servers import faster_twins, has_several_servers, md_c_wait, slower_twin
 from edgeinfer.delay.tandem import horizon, integrated, tandem_mean
-from edgeinfer.model import Delay, Fork, Pipeline, Review
+from edgeinfer.model import Compute, Delay, Fork, Pipeline, Review
 from edgeinfer.model.bases import CoreStage, propagation_of
 
 
@@ -60,6 +62,8 @@ def composed_mean(pipeline: Pipeline, rate: float) -> tuple[float, float, str, s
     check_order(pipeline.stages)
     if (pipeline.loads(rate) >= 1).any():
         return np.inf, np.inf, "unstable", "unstable"
+    if has_several_servers(pipeline):
+        return _several_servers(pipeline, rate)
     delays = [stage for stage in pipeline if isinstance(stage, Delay)]
     added = sum(float(stage.mean()) for stage in delays)
     queues: list[Any] = [stage for stage in pipeline if not isinstance(stage, Delay)]
@@ -81,6 +85,26 @@ def composed_mean(pipeline: Pipeline, rate: float) -> tuple[float, float, str, s
         return lower + behind, upper + behind, methods[0], methods[1]
     low, high = _summed(queues, rate)
     return low + added, high + added, "integrated", "integrated"
+
+
+def _several_servers(pipeline: Pipeline, rate: float) -> tuple[float, float, str, str]:
+    """The ends of twins of single servers; exact for M/D/c alone, by Little's law."""
+    queues = [stage for stage in pipeline if not isinstance(stage, Delay)]
+    if len(queues) == 1 and isinstance(queues[0], Compute):
+        with suppress(ValueError):
+            queue = md_c_wait(rate, float(queues[0].mean()), queues[0].servers)
+            value = float(queue.queue.sum()) / rate + sum(float(stage.mean()) for stage in pipeline)
+            return value, value, "exact", "exact"
+    lower = [(_twin_mean(twin, rate)[0], name) for name, twin in faster_twins(pipeline)]
+    return *max(lower)[:1], _twin_mean(slower_twin(pipeline), rate)[1], max(lower)[1], "fast_server"
+
+
+def _twin_mean(twin: Pipeline, rate: float) -> tuple[float, float]:
+    if is_composed(twin):
+        return composed_mean(twin, rate)[:2]
+    behind = float(twin.propagation().sum())
+    lower, upper, *_ = tandem_mean([stage.core_stages()[0] for stage in twin], rate)
+    return lower + behind, upper + behind
 
 
 def _summed(queues: list[Any], rate: float) -> tuple[float, float]:

@@ -107,8 +107,8 @@ def mean_sojourn(
     _validate.choice("service", service, ("serial", "tandem"))
     if service == "serial" and is_composed(check_pipeline(pipeline)):
         raise ValueError(
-            "service = 'serial': must be 'tandem' for a pipeline with a Delay, Fork or Review; a `Session` holds one "
-            "server for all of its stages"
+            "service = 'serial': must be 'tandem' for a pipeline with a Delay, Fork, Review or several servers; a "
+            "`Session` holds one server for all of its stages"
         )
     if service == "tandem":
         check_pipeline(pipeline)

@@ -27,6 +27,8 @@ class Program(NamedTuple):
         How they stand to each other, as csrc/edgeinfer/tandem.h has it; None: one behind the other.
     means, variances, works : (stages,) ndarray
         Of the time of a lone request in each stage (s, s^2), and the work that it brings to the busiest server there.
+    numbers : (stages,) ndarray
+        Servers.
     delays : (stages,) ndarray, s
         Behind the stages of a plain pipeline; in others they are part of the stages.
     """
@@ -36,6 +38,7 @@ class Program(NamedTuple):
     means: NDArray[np.float64]
     variances: NDArray[np.float64]
     works: NDArray[np.float64]
+    numbers: NDArray[np.float64]
     delays: NDArray[np.float64]
 
 
@@ -53,6 +56,10 @@ def compile_stages(stages: Any, services: list[CoreStage], nodes: list[Node]) ->
             kind, share, stage = "review", float(stage.probability), stage.stage
         elif isinstance(stage, Delay):
             kind, stage = "delay", stage.stage
+        if stage.servers > 1:
+            nodes.append(("servers", len(services), stage.servers, 0, 0.0))
+            services.append(("deterministic", float(stage.mean())))
+            continue
         core = stage.core_stages()[0]
         if kind == "delay" and propagation_of(core):
             core = ("compound", law_of((stage,)))
@@ -73,7 +80,8 @@ def _program(pipeline: Pipeline) -> Program:
     means, variances = pipeline.moments()
     none = np.zeros(len(pipeline))
     means = means + pipeline.propagation()
-    return Program(_core.Stages(services), tuple(nodes), means, variances, pipeline.loads(1.0), none)
+    numbers = np.array([getattr(stage, "servers", 1) for stage in pipeline], dtype=np.float64)
+    return Program(_core.Stages(services), tuple(nodes), means, variances, pipeline.loads(1.0), numbers, none)
 
 
 def check_simulated(pipeline: Pipeline, poisson: bool, service: str, link: str) -> None:
@@ -85,14 +93,14 @@ def check_simulated(pipeline: Pipeline, poisson: bool, service: str, link: str) 
         Naming what it is, and a way on.
     """
     check_order(pipeline.stages)
-    check_independent("simulate beside a Delay, Fork or Review", pipeline)
+    check_independent("simulate beside a Delay, Fork, Review or several servers", pipeline)
+    what = "a pipeline with a Delay, Fork, Review or several servers"
     if service == "serial":
         raise ValueError(
-            "service = 'serial': must be 'tandem' for a pipeline with a Delay, Fork or Review; a `Session` holds one "
-            "server for all of its stages"
+            f"service = 'serial': must be 'tandem' for {what}; a `Session` holds one server for all of its stages"
         )
     if link == "wall_clock":
-        raise ValueError("link = 'wall_clock': must be 'table' or 'slots' for a pipeline with a Delay, Fork or Review")
+        raise ValueError(f"link = 'wall_clock': must be 'table' or 'slots' for {what}")
     first = pipeline[0]
     if isinstance(first, Delay) and not is_constant(first) and not poisson:
         raise ValueError(
@@ -112,7 +120,11 @@ def programs(
         def each() -> Iterator[tuple[Program, NDArray[np.intp], list[NDArray[np.float64]]]]:
             for stages, where, columns in plain:
                 means, variances = _core.service_moments(stages)
-                yield Program(stages, None, means, variances, means, stages.delays), where, columns
+                yield (
+                    Program(stages, None, means, variances, means, np.ones(means.shape), stages.delays),
+                    where,
+                    columns,
+                )
 
         return shape, each()
     shape = _validate.broadcast_shapes(

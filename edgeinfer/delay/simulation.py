@@ -76,6 +76,7 @@ class _Theory:
     dispersion: NDArray[np.float64]
     arrival: float
     serial: bool
+    numbers: NDArray[np.float64]
 
 
 def _theory(program: Program, rate: float, serial: bool, square: float) -> _Theory:
@@ -92,7 +93,7 @@ def _theory(program: Program, rate: float, serial: bool, square: float) -> _Theo
     else:
         loads = rate * program.works
         spread = dispersion(loads, service, square)
-    return _Theory(means, program.delays, loads, service, spread, square, serial)
+    return _Theory(means, program.delays, loads, service, spread, square, serial, program.numbers)
 
 
 def _intervals(
@@ -123,7 +124,9 @@ def _intervals(
         "violations": proportion(steps["violations"], number, replications, theory.dispersion, confidence),
         "sojourn": positive_mean(sojourn, number, expected, confidence),
         "waiting": positive_mean(steps["waiting"], number, square * correlated, confidence),
-        "busy": positive_mean(steps["busy"], steps["elapsed"], (theory.service + theory.arrival) / total, confidence),
+        "busy": positive_mean(
+            steps["busy"] / theory.numbers, steps["elapsed"], (theory.service + theory.arrival) / total, confidence
+        ),
     }
     ends["sojourn"] = ends["sojourn"][0], ends["sojourn"][1] + np.cumsum(unseen)
     ends["waiting"] = ends["waiting"][0], ends["waiting"][1] + unseen
@@ -224,7 +227,7 @@ class _Results:
         self.samples["waiting"][:, at] = whole["waiting"][:, None] / self.jobs
         sojourn = np.cumsum((whole["waiting"] + whole["busy"]) / self.jobs + theory.delays, axis=-1)
         self.samples["sojourn"][:, at] = sojourn[:, None]
-        self.samples["busy"][:, at] = (whole["busy"] / answer["elapsed"][:, -1:])[:, None]
+        self.samples["busy"][:, at] = (whole["busy"] / theory.numbers / answer["elapsed"][:, -1:])[:, None]
         with np.errstate(all="ignore"):
             found = _intervals(answer, theory, self.jobs, self.replications, self.confidence)
         for name, (low, high) in found.items():

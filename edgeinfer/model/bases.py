@@ -21,6 +21,10 @@ class Server(_validate.Value):
     """A stage with one server, first come, first served."""
 
     name: str
+    #: Servers of its queue.
+    servers: int = 1
+    #: Time from the end of the service to the other end of the stage, s.
+    propagation: Any = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -34,6 +38,11 @@ class Server(_validate.Value):
     def core_stages(self) -> list[CoreStage]:
         """The stage as the core takes it, one for each element of `shape`."""
         raise NotImplementedError
+
+
+def is_single(stage: Any) -> bool:
+    """Whether a stage is one server, which has a service law as the core takes it."""
+    return isinstance(stage, Server) and stage.servers == 1
 
 
 class Composed(_validate.Value):

@@ -1,7 +1,7 @@
 """Stages made of other stages: rounds that hold a server, delays that nobody queues for, branches, and reviews."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,11 @@ def _server(owner: str, stage: Any) -> Server:
         raise ValueError(
             f"{owner}: {stage!r} must be a stage with one server: Constant, Compute, Transfer, Exponential, Measured"
             + ("" if owner.startswith("Session") else " or Session")
+        )
+    if stage.servers > 1:
+        raise ValueError(
+            f"{owner}: stage {stage.name!r} has {stage.servers} servers: must have one; put it beside the "
+            f"{owner}, as a stage of the pipeline or of a Fork's branch"
         )
     if isinstance(stage, Transfer) and stage.dependent:
         raise ValueError(
@@ -446,7 +451,8 @@ def _longest(stages: Any) -> float:
 
 
 def _join_moments(fork: Fork) -> tuple[float, float]:
-    """Mean and variance of the time of a lone request."""
+    """Mean and variance of the time of a lone request, for which one server is enough."""
+    fork = fork.map(lambda stage: replace(stage, servers=1) if stage.servers > 1 else stage)  # type: ignore[type-var]
     end = max(_longest(branch) for branch in fork.branches)
     if end == 0:
         return 0.0, 0.0

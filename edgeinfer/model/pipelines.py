@@ -1,4 +1,4 @@
-"""Stages with one server, and pipelines."""
+"""Stages with one queue, and pipelines."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, overload
 import numpy as np
 
 from edgeinfer import _core, _validate
-from edgeinfer.model.bases import Composed, CoreStage, Server, pick
+from edgeinfer.model.bases import Composed, CoreStage, Server, is_single, pick
 from edgeinfer.model.channels import ConstantLink, MarkovLink
 from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
@@ -17,19 +17,28 @@ from edgeinfer.model.traces import TraceLink
 
 #: What a transfer may go over.
 Link = FadingLink | ConstantLink | OutageLink | MarkovLink | TraceLink
+#: Servers of a stage, at most.
+MOST_SERVERS = 1 << 16
 LINKS = "a FadingLink, ConstantLink, OutageLink, MarkovLink or TraceLink"
 
 
 @dataclass(frozen=True, eq=False)
 class Compute(Server):
-    """`work` FLOP on `node`: a deterministic service time work / node.flops.
+    """`work` FLOP on `node`: a deterministic service time work / node.flops, at each of its servers.
+
+    Several servers take requests from one queue, first come, first served, and leave their order as it is. The bracket
+    is exact for such a stage alone and Poisson arrivals (M/D/c); among others it is that of one server which is as fast
+    as all together, and hands on what it has done up to (servers - 1) / servers of a service later.
 
     Parameters
     ----------
     work : (...,) array_like, FLOP
         >= 0.
     node : Node
+        Each server of it.
     name : str
+    servers : int
+        In [1, 65536].
 
     Examples
     --------
@@ -40,8 +49,11 @@ class Compute(Server):
     work: Any
     node: Node
     name: str
+    servers: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "servers", _validate.whole("servers", self.servers, 1))
+        _validate.real("servers", self.servers, 1, MOST_SERVERS)
         object.__setattr__(self, "work", _validate.real("work", self.work, 0, unit="FLOP"))
         _validate.broadcast_shapes(work=np.shape(self.work), flops=np.shape(self.node.flops))
 
@@ -55,8 +67,21 @@ class Compute(Server):
         return self.work / self.node.flops
 
     def core_stages(self) -> list[CoreStage]:
-        """The stage as the core takes it, one for each element of `shape`."""
+        """The stage as the core takes it, one for each element of `shape`; of one server only."""
+        if self.servers > 1:
+            raise ValueError(
+                f"stage {self.name!r}: servers = {self.servers}: must be 1 here; `violation_bracket`, `deadline_at`, "
+                "`max_arrival_rate`, `mean_sojourn(service='tandem')` and `simulate` take more"
+            )
         return [("deterministic", float(time)) for time in _validate.flat(self.mean(), self.shape)]
+
+    def moments(self) -> tuple[Any, Any]:
+        """Mean (s) and variance (s^2) of the service time."""
+        return self.mean(), np.zeros(self.shape)
+
+    def slowest(self) -> Any:
+        """Mean work (s) that a request brings to each server."""
+        return self.mean() / self.servers
 
 
 @dataclass(frozen=True, eq=False)
@@ -413,7 +438,7 @@ class Pipeline(_validate.Value):
         array([[0.01, 0.  ],
                [0.02, 0.  ]])
         """
-        parts = [stage.propagation if isinstance(stage, Transfer) else 0.0 for stage in self.stages]
+        parts = [stage.propagation if isinstance(stage, Server) else 0.0 for stage in self.stages]
         return np.stack([np.broadcast_to(part, self.shape) for part in parts], axis=-1)
 
     @property
@@ -424,10 +449,10 @@ class Pipeline(_validate.Value):
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (s) and variance (s^2) of each stage's service time, shape (..., stages)."""
-        if any(isinstance(stage, Composed) and not isinstance(stage, Server) for stage in self.stages):
+        if not all(map(is_single, self.stages)):
             pairs = [
-                stage.moments()
-                if isinstance(stage, Composed) and not isinstance(stage, Server)
+                stage.moments()  # type: ignore[union-attr]
+                if not is_single(stage)
                 else tuple(part[..., 0] for part in Pipeline([stage]).moments())
                 for stage in self.stages
             ]
@@ -464,8 +489,8 @@ class Pipeline(_validate.Value):
         """
         rate = np.asarray(_validate.positive("arrival_rate", arrival_rate, "1/s"))
         works = [
-            stage.slowest()
-            if isinstance(stage, Composed) and not isinstance(stage, Server)
+            stage.slowest()  # type: ignore[union-attr]
+            if not is_single(stage)
             else Pipeline([stage]).moments()[0][..., 0]
             for stage in self.stages
         ]

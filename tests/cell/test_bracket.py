@@ -7,7 +7,8 @@ import pytest
 
 import edgeinfer as ei
 from edgeinfer.cell.lattice import Lattice, stage_law
-from edgeinfer.cell.queues import md_c_wait, mg_1_wait, poisson, stationary
+from edgeinfer.cell.queues import mg_1_wait
+from edgeinfer.delay.constant_servers import md_c_wait, poisson, stationary
 
 SPLIT = ei.paper.scenario().pipelines()["split"]
 LINK = ei.RayleighLink.from_snr(2.0, 10e6, 0.01)

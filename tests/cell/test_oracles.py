@@ -10,7 +10,8 @@ import pytest
 
 import edgeinfer as ei
 from edgeinfer.cell import Batching, Cell, EdgeNode, Terminals, simulate_cell
-from edgeinfer.cell.queues import batch_sojourn, md_c_wait, poisson, stationary
+from edgeinfer.cell.queues import batch_sojourn
+from edgeinfer.delay.constant_servers import md_c_wait, poisson, stationary
 
 FUZZ = bool(os.environ.get("EDGEINFER_FUZZ"))
 JOBS = 1_000_000 if FUZZ else 60_000
