@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import strategies
-from edgeinfer.bridge import load_test
-from edgeinfer.strategies import Attempt, Findings, Picture, Request, Rules, Spreads, Verdict
+from edgeinfer.strategies import Attempt, Findings, Picture, Rules, Spreads, Verdict
 from strategies import rules
 from strategies.edges import served
 
@@ -121,20 +120,3 @@ def test_attempts_are_the_caller_s(address):
     assert done.reason == "round limit" and done.up_bytes == 0
     with pytest.raises(ValueError, match="place = 'moon': must be one of 'device', 'edge'"):
         Attempt("moon", 1, 1)
-
-
-def test_nothing_is_lost_under_load(monkeypatch):
-    """All strategies in turn, Poisson arrivals, the edge a process of its own."""
-    import os
-    from pathlib import Path
-
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    load = strategies.work_load(
-        NAMES, [Request(CAPTION, noise=k) for k in range(7)], team="strategies.rules:team", rounds=3
-    )
-    done = load_test(load, 100.0, 100, seed=3)
-    assert done.failures == {} and np.isfinite(done.sojourn).all()
-    sessions = [row["session"] for row in done.rows]
-    assert [session["strategy"] for session in sessions] == [NAMES[k % 5] for k in range(100)]
-    assert all(session["reason"] == "right" for session in sessions)
