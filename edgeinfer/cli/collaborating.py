@@ -29,6 +29,7 @@ SEVERAL = STRATEGIES[3:]
     type=click.Path(exists=True, dir_okay=False),
     help="What TEXT edits, 64 x 64 pixels; without it TEXT is a caption.",
 )
+@click.option("--early", is_flag=True, help="A latent comes in two parts, and the device paints from the first.")
 @click.option("--storyboard", is_flag=True, help="TEXT is a caption and edits with full stops between: an image each.")
 @click.option(
     "--edge", default=None, metavar="HOST:PORT", help="Of `edgeinfer edge --agents`; its part runs here by default."
@@ -59,6 +60,7 @@ def collaborate_command(
     text: str,
     strategy: str,
     image: str | None,
+    early: bool,
     storyboard: bool,
     edge: str | None,
     model: str | None,
@@ -86,7 +88,11 @@ def collaborate_command(
 
     if edge is None:
         refuse("is of an edge, and none is given", "fallback", "ca", "certificate", "key")
-    settings = {}
+    settings: dict[str, Any] = {}
+    if strategy != "collaborative" or storyboard:
+        refuse("is of one picture by the strategy collaborative", "early")
+    elif early:
+        settings["early"] = True
     if strategy in SEVERAL:
         refuse(f"is not asked with {strategy}, whose attempts say it", "prior_steps", "decode_steps")
         settings["rules"] = strategies.Rules.read(model)

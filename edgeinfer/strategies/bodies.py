@@ -307,6 +307,25 @@ class Latent:
         values = codes.astype(np.float32) * np.float32(2 / (2**bits - 1)) - np.float32(1)
         return cls(values.reshape(3, side, side), bits)
 
+    def refinement(self, values: NDArray[np.float32], bits: int) -> Latent:
+        """What the values add to this latent, which is theirs in fewer bits, in its steps: with `bits` more."""
+        left = (np.clip(values, -1, 1) - self.values) * np.float32(2**self.bits - 1)
+        return Latent(np.asarray(left, np.float32), bits)
+
+    def refined(self, by: Latent) -> Latent:
+        """This latent with its `refinement`.
+
+        Examples
+        --------
+        >>> values = np.linspace(-1, 1, 768, dtype=np.float32).reshape(3, 16, 16)
+        >>> coarse = Latent.from_bytes(Latent(values, 2).to_bytes())
+        >>> fine = coarse.refined(Latent.from_bytes(coarse.refinement(values, 4).to_bytes()))
+        >>> fine.bits, bool((abs(fine.values - values) <= 1 / 3 / 15 + 1e-6).all())
+        (6, True)
+        """
+        values = self.values + by.values / np.float32(2**self.bits - 1)
+        return Latent(np.asarray(values, np.float32), min(self.bits + by.bits, 8))
+
     @staticmethod
     def _layout(data: bytes) -> tuple[int, int]:
         side, bits = (data[0], data[1]) if len(data) > 1 else (0, 0)

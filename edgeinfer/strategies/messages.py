@@ -17,7 +17,19 @@ from edgeinfer.strategies.bodies import BODIES, Body, Latent
 
 VERSION = 1
 #: Who speaks, and where.
-ROLES = ("user", "interpreter", "planner", "painter", "mapper", "checker", "judge", "arbiter", "reviewer")
+ROLES = (
+    "user",
+    "interpreter",
+    "planner",
+    "painter",
+    "mapper",
+    "checker",
+    "judge",
+    "arbiter",
+    "reviewer",
+    "sketcher",
+    "refiner",
+)
 PLACES = ("device", "edge")
 #: Bytes that the agents of one session may share: all messages that are not pictures, latents or the user's request.
 CONTEXT_BYTES = 256

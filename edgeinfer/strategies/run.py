@@ -101,7 +101,7 @@ def collaborate(
         Whether the device does the edge's part itself when the edge is lost or late.
     progress : callable (role, place, done, total), optional
     **settings
-        Of the strategy of several subjects: `rules` and `attempts`, see `cooperative`.
+        Of the strategy of several subjects: `rules` and `attempts`, see `cooperative`; of `collaborative`: `early`.
 
     Returns
     -------
@@ -169,12 +169,18 @@ def edge_side(request: str | Request, **options: Any) -> Collaboration:
 def collaborative(request: str | Request, **options: Any) -> Collaboration:
     """The device sends a task seed up, the edge maps it to a latent that comes down, and the device paints from that.
 
-    Nothing but seeds crosses the link. Parameters, result and errors as for `collaborate`.
+    Nothing but seeds crosses the link. With `early=True` the latent comes in two messages, each asked for with the
+    seed: the device begins with a sketch of 2 bits a value and goes on from the whole one once the rest has come, so
+    that the picture depends on when that is; where the rest does not come the sketch has to do. Parameters, result and
+    errors as for `collaborate`.
 
     Examples
     --------
     >>> [(said.kind, said.direction) for said in collaborative("a red circle").messages if said.direction]
     [('seed', 'up'), ('latent', 'down')]
+    >>> done = collaborative("a red circle", early=True)
+    >>> [(said.sender, said.bytes) for said in done.messages if said.direction == "down"]
+    [('sketcher@edge', 205), ('refiner@edge', 397)]
     """
     return collaborate(request, "collaborative", **options)
 

@@ -119,7 +119,13 @@ class Session:
         return self.round
 
     def ask(
-        self, place: str, role: str, expect: type[Content], *bodies: Body, sender: str = "interpreter@device"
+        self,
+        place: str,
+        role: str,
+        expect: type[Content],
+        *bodies: Body,
+        sender: str = "interpreter@device",
+        latest: Callable[[int], Body] | None = None,
     ) -> Steps[Content]:
         """Have an agent answer: `answer = yield from session.ask("edge", "painter", Picture, seed)`.
 
@@ -133,6 +139,8 @@ class Session:
             What it is told.
         sender : str
             Whose words these are.
+        latest : callable, optional
+            Given to an agent of the device in place of the last body, which grows while it works: latest(step).
 
         Raises
         ------
@@ -154,7 +162,7 @@ class Session:
                 if not self.fallback or error.status not in LOST:
                     raise
                 self.failures.append(str(error))
-        answer = yield self._step("device", role, expect, bodies, sender)
+        answer = yield self._step("device", role, expect, bodies, sender, latest)
         return answer
 
     def ask_all(self, asked: Sequence[tuple[Any, ...]]) -> Steps[list[Any]]:
@@ -252,7 +260,13 @@ class Session:
         return bool(self.failures)
 
     def _step(
-        self, place: str, role: str, expect: type[Any], bodies: Sequence[Body], sender: str
+        self,
+        place: str,
+        role: str,
+        expect: type[Any],
+        bodies: Sequence[Body],
+        sender: str,
+        latest: Callable[[int], Body] | None = None,
     ) -> Compute | Exchange:
         speaker, at = sender.split("@")
         messages = [Message(body, speaker, at, max(self.round, 1), self.rounds, max(self.left, 0)) for body in bodies]
@@ -262,7 +276,7 @@ class Session:
             self._share(messages)
         if place == "edge" and callable(self._edge):
             return Exchange(partial(self._there, self._edge, role, expect, messages))
-        return Compute(partial(self._here, place, role, expect, messages))
+        return Compute(partial(self._here, place, role, expect, messages, latest))
 
     def _share(self, messages: Sequence[Message]) -> None:
         """Add to the context what it does not hold yet."""
@@ -273,12 +287,21 @@ class Session:
         self._context |= new
         self.context_bytes = total
 
-    def _here(self, place: str, role: str, expect: type[Any], messages: Sequence[Message]) -> Any:
+    def _here(
+        self,
+        place: str,
+        role: str,
+        expect: type[Any],
+        messages: Sequence[Message],
+        latest: Callable[[int], Body] | None = None,
+    ) -> Any:
         """An agent of this process; what goes to the edge and back is written as bytes and read again."""
         team = self._device if place == "device" else self._edge
         assert isinstance(team, Team)
         agent, sent = team[role], time.monotonic()
-        bodies = [message.body for message in messages]
+        bodies: list[Any] = [message.body for message in messages]
+        if latest is not None:
+            bodies[-1] = latest
         if place == "edge":
             bodies = [Message.from_bytes(message.to_bytes()).body for message in messages]
 
@@ -360,9 +383,21 @@ class Pending(Generic[Content]):
         self._future, self._ask = future, ask
 
     @property
+    def begun(self) -> bool:
+        """Whether the agent works while the session goes on."""
+        return self._future is not None
+
+    @property
     def done(self) -> bool:
         """Whether the answer, or its failure, is there."""
         return self._future is not None and self._future.done()
+
+    @property
+    def come(self) -> Content | None:
+        """The answer, if it is there and no failure."""
+        if self._future is None or not self._future.done() or self._future.exception() is not None:
+            return None
+        return self._future.result()
 
     def answer(self) -> Steps[Content]:
         """Wait for the answer; errors as of `Session.ask`."""

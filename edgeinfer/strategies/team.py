@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ from edgeinfer.strategies.votes import CopiesReader
 Agent = Callable[..., Any]
 #: How far the first network's walk is shortened where a seed has places: it then starts from their rendering.
 STRENGTH = 0.25
+#: Bits of a value in a latent's sketch, and what its refinement adds.
+SKETCH_BITS, REFINED_BITS = 2, 4
+# Latents that are kept for who asks for the rest: as many as may be in flight.
+_KEPT = 16
 
 
 class Team(Mapping[str, Agent]):
@@ -70,6 +76,8 @@ class Painter:
         self.cascade = cascade
         self._first, *self._later = [network.part.name for network in cascade.manifest.prior.networks]
         self._side = cascade.manifest.prior.networks[0].shape[-1]
+        self._mapped: OrderedDict[bytes, Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def map(self, seed: Seed, *, bits: int = 6, progress: Progress | None = None) -> Latent:
         """The first network's latent: the generation seed."""
@@ -78,6 +86,27 @@ class Painter:
             start, strength = self._rendering(seed), STRENGTH
         section = Section([self._first], start=start, strength=strength)
         return Latent(self._prior(seed, section, progress)[0], bits)
+
+    def sketch(self, seed: Seed, *, progress: Progress | None = None) -> Latent:
+        """The latent in `SKETCH_BITS` bits a value: what another painter can begin with."""
+        return Latent(self._kept(seed, progress), SKETCH_BITS)
+
+    def refine(self, seed: Seed, *, progress: Progress | None = None) -> Latent:
+        """What the latent has beyond its sketch; computed once for both."""
+        values = self._kept(seed, progress)
+        return Latent.from_bytes(Latent(values, SKETCH_BITS).to_bytes()).refinement(values, REFINED_BITS)
+
+    def _kept(self, seed: Seed, progress: Progress | None) -> Any:
+        key = seed.to_bytes()
+        with self._lock:
+            values = self._mapped.get(key)
+        if values is None:
+            values = self.map(seed, progress=progress).values
+            with self._lock:
+                self._mapped[key] = values
+                while len(self._mapped) > _KEPT:
+                    self._mapped.popitem(last=False)
+        return values
 
     def paint(
         self,
@@ -132,7 +161,8 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
     -------
     Team
         The interpreter turns a Request into a Seed, the mapper a Seed into a Latent, the painter a Seed, or a Seed and
-        a Latent, into a Picture, and the checker a Picture and a Plan of one table into Findings. So does the reviewer,
+        a Latent, into a Picture, and the checker a Picture and a Plan of one table into Findings. Sketcher and refiner
+        turn a Seed into a Latent in two parts. So does the reviewer,
         a checker of other training, the judge turns several Pictures and a Plan into a Verdict, and the planner a
         Request that is a storyboard into a Plan, where the folder has their networks.
     """
@@ -148,5 +178,6 @@ def standard_team(model: str | Path | None = None, *, threads: int | None = None
         return checker.look(picture.pixels).findings(plan.tables[0])
 
     agents: dict[str, Agent] = {"interpreter": read, "mapper": painter.map, "painter": painter.paint, "checker": check}
+    agents |= {"sketcher": painter.sketch, "refiner": painter.refine}
     folder = cascade.manifest.folder
     return Team(agents | critics(folder, threads) | planners(folder, threads))

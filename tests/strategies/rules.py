@@ -18,6 +18,7 @@ def interpreter(request, *, progress=None):
 
 def painter(seed, latent=None, *, progress=None):
     """Draws by rule; a latent is only looked at."""
+    latent = latent(0) if callable(latent) else latent
     assert latent is None or latent.values.shape == (3, 16, 16)
     return Picture(seed.table.render())
 
@@ -25,6 +26,16 @@ def painter(seed, latent=None, *, progress=None):
 def mapper(seed, *, progress=None):
     """A rendering's every fourth pixel."""
     return Latent((seed.table.render()[::4, ::4].transpose(2, 0, 1) / 127.5 - 1).astype(np.float32))
+
+
+def sketcher(seed, *, progress=None):
+    """The same in two bits a value."""
+    return Latent.from_bytes(Latent(mapper(seed).values, 2).to_bytes())
+
+
+def refiner(seed, *, progress=None):
+    """What is lost with that."""
+    return sketcher(seed).refinement(mapper(seed).values, 4)
 
 
 def checker(picture, plan, *, progress=None):
@@ -45,7 +56,7 @@ def judge(*bodies, progress=None):
 def team(model=None, threads=None):
     """All of them."""
     agents = {"interpreter": interpreter, "painter": painter, "mapper": mapper, "checker": checker}
-    return Team({**agents, "reviewer": checker, "judge": judge})
+    return Team({**agents, "sketcher": sketcher, "refiner": refiner, "reviewer": checker, "judge": judge})
 
 
 def replaced(**agents):

@@ -77,6 +77,7 @@ def test_several_subjects(tmp_path):
         ((CAPTION, "--deadline", "700"), "deadline = 700: must be in (0, 655]"),
         ((CAPTION, "--fallback"), "--fallback: is of an edge, and none is given"),
         ((CAPTION, "--rounds", "0"), "'--rounds': 0 is not in the range 1<=x<=255"),
+        ((CAPTION, "--early", "--strategy", "race"), "is of one picture by the strategy collaborative"),
         ((CAPTION, "--image", "small.png"), "8 x 8 pixels: must be 64 x 64"),
         ((CAPTION, "--image", "none.png"), "cannot identify image file"),
         ((CAPTION, "--edge", "127.0.0.1:9"), "edge: UNAVAILABLE"),

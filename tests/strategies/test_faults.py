@@ -25,6 +25,7 @@ from edgeinfer.strategies import (
     Request,
     Seed,
     Table,
+    Team,
     collaborate,
 )
 from edgeinfer.strategies.bodies import NOISES
@@ -196,6 +197,50 @@ def test_an_edge_that_is_lost_after_a_picture():
     with served(rules.replaced(painter=once)) as address:
         done = collaborate(CAPTION, "repaint", edge=address, device=rules.team(), rounds=9)
     assert done.reason == "edge lost" and len(done.proposals) == 1 and "INTERNAL" in done.failures[0]
+
+
+def late(seed, *, progress=None):
+    time.sleep(0.3)
+    return rules.refiner(seed)
+
+
+def lost(seed, *, progress=None):
+    raise ValueError("no rest")
+
+
+@pytest.mark.parametrize(("refiner", "patience", "bits"), [(late, SLACK, 6), (lost, 0.3, 2), (hangs, 0.3, 2)])
+def test_the_device_begins_before_the_latent_is_whole(refiner, patience, bits):
+    """The rest comes while it paints; or never, or too late, and then the sketch has to do."""
+    seen = []
+
+    def painter(seed, latent, *, progress=None):
+        end = time.monotonic() + patience
+        while not seen or (seen[-1].bits == 2 and time.monotonic() < end):
+            seen.append(latent(len(seen)))
+            time.sleep(0.01)
+        return rules.painter(seed)
+
+    with served(rules.replaced(refiner=refiner)) as address:
+        options = {"edge": address, "device": rules.replaced(painter=painter), "deadline": 2 * SLACK}
+        done = strategies.collaborative(CAPTION, early=True, **options)
+    assert done.reason == "right" and done.seconds < 2 * SLACK
+    assert seen[0].bits == 2 and seen[-1].bits == bits
+    down = [(said.sender, said.bytes) for said in done.messages if said.direction == "down"]
+    assert down == [("sketcher@edge", 205), ("refiner@edge", 397)][: 2 if bits == 6 else 1]
+    if bits == 6:
+        whole = rules.mapper(done.proposals[0].seed).values
+        assert np.abs(seen[-1].values - whole).max() <= 1 / 3 / 15 + 1e-6
+
+
+def test_a_sketch_that_does_not_come():
+    options = {"edge": "127.0.0.1:1", "device": rules.team(), "deadline": SLACK, "early": True}
+    with pytest.raises(EdgeError, match="UNAVAILABLE"):
+        strategies.collaborative(CAPTION, **options)
+    done = strategies.collaborative(CAPTION, fallback=True, **options)
+    assert done.reason == "right" and "UNAVAILABLE" in done.failures[0] and done.up_bytes == 0
+    with served(Team({role: rules.team()[role] for role in ("interpreter", "mapper", "painter")})) as address:
+        with pytest.raises(EdgeError, match=r"model = 'sketcher': must be one of 'interpreter', 'mapper', 'painter'"):
+            strategies.collaborative(CAPTION, **options | {"edge": address})
 
 
 @pytest.mark.parametrize(("victim", "fallback"), [("edge", False), ("link", True)])

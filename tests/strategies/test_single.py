@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import scenes, strategies
-from edgeinfer.strategies import Request, Table
+from edgeinfer.strategies import Latent, Request, Table
 
 DRAWN = scenes.draw(1, 12, held=True)[:1]
 BEFORE = scenes.render(DRAWN)[0]
@@ -77,3 +77,17 @@ def test_the_summary_is_of_json(done):
 
     told = json.loads(json.dumps(done["collaborative", EDIT].summary(), allow_nan=False))
     assert told["reason"] == "right" and [said["kind"] for said in told["messages"]][-1] == "findings"
+
+
+def test_a_sketch_and_the_rest_of_it_make_the_latent(team):
+    """In one process the rest is there before the device begins."""
+    seed = team["interpreter"](CAPTION, progress=None)
+    whole = team["mapper"](seed, progress=None).values
+    done = strategies.collaborative(CAPTION, device=team, early=True)
+    latent = team["sketcher"](seed, progress=None)
+    assert latent.bits == 2 and done.reason == "right"
+    sketch = Latent.from_bytes(latent.to_bytes())
+    fine = sketch.refined(Latent.from_bytes(team["refiner"](seed, progress=None).to_bytes()))
+    # Half of one of the steps that 4 bits make of a step of 2 bits, which is 2/3.
+    assert np.abs(fine.values - np.clip(whole, -1, 1)).max() <= 1 / 3 / 15 + 1e-6
+    np.testing.assert_array_equal(done.image, team["painter"](seed, fine, progress=None).pixels)
