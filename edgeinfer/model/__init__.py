@@ -29,6 +29,7 @@ from edgeinfer.model.pipelines import (
     Pipeline,
     Transfer,
 )
+from edgeinfer.model.slotted import ChannelLink
 from edgeinfer.model.traces import TraceLink
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Batch",
     "BestOf",
     "Cascade",
+    "ChannelLink",
     "Compute",
     "Constant",
     "ConstantLink",

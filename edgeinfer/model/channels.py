@@ -15,6 +15,7 @@ from edgeinfer.model.dependent_arrivals import stationary_law
 from edgeinfer.model.fading import RAYLEIGH
 from edgeinfer.model.links import FadingLink
 from edgeinfer.model.mixtures import Floats, TransferMixture
+from edgeinfer.model.slotted import ChannelLink
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +99,12 @@ MOST_STATES = 256
 
 
 @dataclass(frozen=True, eq=False)
-class MarkovLink(_validate.Value):
+class MarkovLink(ChannelLink):
     """A link whose rate follows a Markov chain from slot to slot: fading with a memory.
 
-    Successive transfers see successive slots, and so depend on each other. `simulate` follows the chain on the wall
-    clock, whether bits come or not; what is proved for independent services refuses such a link by name.
+    The law of `transfer` is that from the beginning of a stationary slot on; a transfer that begins within a slot, as
+    those of `simulate` do, has another. It is exact where the sums of the rates have at most 16384 values, as with two
+    states, or rates of a common measure; else on a lattice of as many, to 1e-6 or so.
 
     Parameters
     ----------
@@ -229,16 +231,6 @@ class MarkovLink(_validate.Value):
             )
         return cls(_mean_rates(link, levels), transition + np.diag(1 - leave), length)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Always ()."""
-        return ()
-
-    @property
-    def latency(self) -> float:
-        """Always 0."""
-        return 0.0
-
     def mean_rate(self) -> float:
         """Mean rate over a long time, bit/s."""
         return float(self.stationary @ self.rates)
@@ -266,26 +258,12 @@ class MarkovLink(_validate.Value):
                 yield rates[state]
                 state = bisect_left(laws[state], uniform)
 
-    def transfer(self, bits: ArrayLike) -> TransferMixture:
-        """Law of the time that `bits` take from the beginning of a stationary slot on.
+    def _parts(self, bits: float) -> tuple[Floats, Floats, Floats]:
+        return _markov_parts(self, bits)
 
-        A transfer that begins within a slot, as those of `simulate` do, has another. Exact where the sums of the
-        rates have at most 16384 values, as with two states, or rates of a common measure; else on a lattice of as
-        many, to 1e-6 or so.
-
-        Parameters
-        ----------
-        bits : (...,) array_like, bit
-            > 0.
-        """
-        array = np.asarray(_validate.positive("bits", bits, "bit"))
-        return TransferMixture([_markov_parts(self, float(one)) for one in array.ravel()], array.shape)
-
-    def core_stages(self, bits: ArrayLike) -> list[tuple[str, Any] | tuple[str, Any, float]]:
-        """The service of `bits` as the core takes it, one for each element."""
+    def _channel(self) -> tuple[Any, ...]:
         start, jumps = _jumps(self)
-        rest = (self.rates, start, jumps, self.slot, np.nan, self.mean_rate(), self.spread())
-        return [("channel", (float(one), *rest)) for one in np.ravel(_validate.positive("bits", bits, "bit"))]
+        return self.rates, start, jumps, self.slot, np.nan
 
 
 def _mean_rates(link: FadingLink, levels: Floats) -> Floats:

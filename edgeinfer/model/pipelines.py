@@ -8,15 +8,15 @@ import numpy as np
 
 from edgeinfer import _core, _validate
 from edgeinfer.model.bases import Composed, CoreStage, Server, is_single, pick
-from edgeinfer.model.channels import ConstantLink, MarkovLink
+from edgeinfer.model.channels import ConstantLink
 from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
 from edgeinfer.model.outages import OutageLink
-from edgeinfer.model.traces import TraceLink
+from edgeinfer.model.slotted import ChannelLink
 
 #: What a transfer may go over.
-Link = FadingLink | ConstantLink | OutageLink | MarkovLink | TraceLink
+Link = FadingLink | ConstantLink | OutageLink | ChannelLink
 #: Servers of a stage, at most.
 MOST_SERVERS = 1 << 16
 LINKS = "a FadingLink, ConstantLink, OutageLink, MarkovLink or TraceLink"
@@ -151,7 +151,7 @@ class Transfer(Server):
     @property
     def dependent(self) -> bool:
         """Whether transfers that follow each other depend on each other."""
-        return isinstance(self.link, MarkovLink | TraceLink)
+        return isinstance(self.link, ChannelLink)
 
     @property
     def propagation(self) -> Any:

@@ -8,21 +8,21 @@ from os import PathLike
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from edgeinfer import _random, _validate
-from edgeinfer.model.mixtures import Floats, TransferMixture
+from edgeinfer.model.mixtures import Floats
+from edgeinfer.model.slotted import ChannelLink
 
 #: Bits of a delivery opportunity in Mahimahi's traces.
 PACKET = 8 * 1500
 
 
 @dataclass(frozen=True, eq=False)
-class TraceLink(_validate.Value):
+class TraceLink(ChannelLink):
     """A link that plays recorded rates slot after slot, and begins again at their end.
 
     Nothing but where a replication of `simulate` begins is random: at a place of its own, anywhere in the record, or at
-    `offset`. What is proved for independent services refuses such a link by name.
+    `offset`. The law of `transfer` is that from a time on that is anywhere in the record, evenly; it is exact.
 
     Parameters
     ----------
@@ -140,16 +140,6 @@ class TraceLink(_validate.Value):
         return cls(np.array(rates) * unit, slot, offset)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Always ()."""
-        return ()
-
-    @property
-    def latency(self) -> float:
-        """Always 0."""
-        return 0.0
-
-    @property
     def duration(self) -> float:
         """How long the record is, s."""
         return float(self.rates.size * self.slot)
@@ -186,22 +176,11 @@ class TraceLink(_validate.Value):
             yield float(self.rates[at])
             at = (at + 1) % count
 
-    def transfer(self, bits: ArrayLike) -> TransferMixture:
-        """Law of the time that `bits` take from a time on that is anywhere in the record, evenly; exact.
+    def _parts(self, bits: float) -> tuple[Floats, Floats, Floats]:
+        return _parts(self, bits)
 
-        Parameters
-        ----------
-        bits : (...,) array_like, bit
-            > 0.
-        """
-        array = np.asarray(_validate.positive("bits", bits, "bit"))
-        return TransferMixture([_parts(self, float(one)) for one in array.ravel()], array.shape)
-
-    def core_stages(self, bits: ArrayLike) -> list[tuple[str, Any] | tuple[str, Any, float]]:
-        """The service of `bits` as the core takes it, one for each element."""
-        offset = np.nan if self.offset is None else self.offset
-        rest = (self.rates, None, None, self.slot, offset, self.mean_rate(), self.spread())
-        return [("channel", (float(one), *rest)) for one in np.ravel(_validate.positive("bits", bits, "bit"))]
+    def _channel(self) -> tuple[Any, ...]:
+        return self.rates, None, None, self.slot, np.nan if self.offset is None else self.offset
 
 
 @lru_cache(maxsize=64)

@@ -205,6 +205,7 @@ def test_links_of_every_fading_go_to_a_process_and_are_made_again():
 def test_links_of_every_law_go_to_a_process_and_are_made_again():
     for link in (
         ei.ConstantLink(1e6, 0.02),
+        ei.OutageLink(1e6, 0.1, 0.01),
         ei.MarkovLink([3e6, 1e6, 0.0], [[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.1, 0.2, 0.7]], 0.01),
         ei.MarkovLink.from_doppler(LINK, 5.0, 8),
         ei.TraceLink([1e6, 0.0], 0.1),

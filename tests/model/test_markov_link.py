@@ -192,7 +192,6 @@ PATH = ei.Pipeline([ei.Transfer(1e5, ei.MarkovLink.gilbert_elliott(1e7, 0.0, 0.1
         lambda: ei.max_arrival_rate(PATH, 1.0, 0.1, method="sampling"),
         lambda: ei.min_bandwidth(PATH, 1.0, 1.0, 0.1),
         lambda: ei.mean_sojourn(PATH, 1.0),
-        lambda: ei.Terminals(2, 1.0, PATH),
     ],
 )
 def test_what_is_proved_for_independent_services_refuses_it(call):

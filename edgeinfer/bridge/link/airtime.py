@@ -71,7 +71,7 @@ class Airtime:
         _validate.choice("slots", slots, SLOTS)
         self.slots = slots if isinstance(link, INDEPENDENT) else "fresh" if isinstance(link, ConstantLink) else "grid"
         # A constant rate needs no slots: the first one has no end.
-        self.length = math.inf if isinstance(link, ConstantLink) else float(link.slot)
+        self.length = math.inf if isinstance(link, ConstantLink) else float(link.slot)  # type: ignore[union-attr]
         self.free = -math.inf
         self._rates = _rates(link, _random.seed_sequence(seed))
         self._on_slot = on_slot or (lambda begin, rate: None)

@@ -1,0 +1,73 @@
+"""What links have in common whose rate goes from slot to slot on its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgeinfer import _validate
+from edgeinfer.model.bases import CoreStage
+from edgeinfer.model.mixtures import Floats, TransferMixture
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelLink(_validate.Value):
+    """A link whose rate goes from slot to slot on the wall clock, whether bits come or not: by a chain, or a record.
+
+    What a `MarkovLink` and a `TraceLink` are. Successive transfers see successive slots, and so depend on each other:
+    `simulate` follows them, and what is proved for independent services refuses such a link by name.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Always ()."""
+        return ()
+
+    @property
+    def latency(self) -> float:
+        """Always 0: a propagation latency is that of a `ConstantLink`."""
+        return 0.0
+
+    def mean_rate(self) -> float:
+        """Mean rate over a long time, bit/s."""
+        raise NotImplementedError
+
+    def spread(self) -> float:
+        """Variance of the bits that a long time carries, over that time, bit^2/s."""
+        raise NotImplementedError
+
+    def path(self, rng: Any = None) -> Iterator[float]:
+        """Rates of slots that follow each other, bit/s, without an end."""
+        raise NotImplementedError
+
+    def transfer(self, bits: ArrayLike) -> TransferMixture:
+        """Law of the time that `bits` take; each link says from where on.
+
+        Parameters
+        ----------
+        bits : (...,) array_like, bit
+            > 0.
+
+        Examples
+        --------
+        >>> from edgeinfer import TraceLink
+        >>> TraceLink([2e6, 1e6], 1.0).transfer([1e6, 3e6]).mean()
+        array([0.6875, 2.    ])
+        """
+        array = np.asarray(_validate.positive("bits", bits, "bit"))
+        return TransferMixture([self._parts(float(one)) for one in array.ravel()], array.shape)
+
+    def core_stages(self, bits: ArrayLike) -> list[CoreStage]:
+        """The service of `bits` as the core takes it, one for each element."""
+        rest = (*self._channel(), self.mean_rate(), self.spread())
+        return [("channel", (float(one), *rest)) for one in np.ravel(_validate.positive("bits", bits, "bit"))]
+
+    def _parts(self, bits: float) -> tuple[Floats, Floats, Floats]:
+        """Intervals of the time, and their probabilities."""
+        raise NotImplementedError
+
+    def _channel(self) -> tuple[Any, ...]:
+        """Rates, start, jumps, slot and offset as csrc/edgeinfer/channel.h has them."""
+        raise NotImplementedError
