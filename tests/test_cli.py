@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 import edgeinfer
 from edgeinfer import cli, paper, simulate, violation_bracket
+from edgeinfer.cli.links import read_link
 
 
 def run(*arguments):
@@ -58,6 +59,55 @@ def test_sweep_csv(tmp_path):
     lines = first.stdout.splitlines()
     assert lines[0] == "prior_steps,bandwidth,latency" and len(lines) == 5
     assert run(*arguments, "--store", str(tmp_path / "z")).stdout == first.stdout
+
+
+CHANNEL = edgeinfer.RayleighLink(10e6, 31, -100, 128.1, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "link"),
+    [
+        ("slot=0.02", edgeinfer.RayleighLink(10e6, 31, -100, 128.1, 0.02)),
+        ("mean_snr=2 bandwidth=1e6", edgeinfer.FadingLink.from_snr(2.0, 1e6, 0.01)),
+        (
+            "fading=best_of:3:maximal_ratio:2:rician:5",
+            edgeinfer.FadingLink(
+                *(10e6, 31, -100, 128.1, 0.01),
+                fading=edgeinfer.BestOf(3, edgeinfer.MaximalRatio(2, edgeinfer.Rician(5))),
+            ),
+        ),
+        ("link=constant rate=1e6 latency=0.02", edgeinfer.ConstantLink(1e6, 0.02)),
+        ("link=outage rate=1e6 outage=0.1 slot=0.02", edgeinfer.OutageLink(1e6, 0.1, 0.02)),
+        ("link=outage rate=1e6", edgeinfer.OutageLink.from_rate(CHANNEL, 1e6)),
+        ("link=outage outage=0.1", edgeinfer.OutageLink.from_outage(CHANNEL, 0.1)),
+        (
+            "link=outage fading=nakagami:2",
+            edgeinfer.OutageLink.max_throughput(
+                edgeinfer.FadingLink(10e6, 31, -100, 128.1, 0.01, fading=edgeinfer.Nakagami(2))
+            ),
+        ),
+        ("link=doppler doppler=5 states=4", edgeinfer.MarkovLink.from_doppler(CHANNEL, 5.0, 4)),
+        (
+            "link=gilbert_elliott good_rate=1e6 bad_rate=0 good_to_bad=0.1 bad_to_good=0.3 slot=0.01",
+            edgeinfer.MarkovLink.gilbert_elliott(1e6, 0.0, 0.1, 0.3, 0.01),
+        ),
+        (
+            "link=markov rates=3,1 transition=0.9,0.1;0.3,0.7 slot=0.01",
+            edgeinfer.MarkovLink([3.0, 1.0], [[0.9, 0.1], [0.3, 0.7]], 0.01),
+        ),
+        ("link=mahimahi file={mahimahi} slot=0.002", edgeinfer.TraceLink([12e6, 0.0, 6e6], 0.002)),
+        (
+            "link=csv file={csv} column=up slot=0.1 unit=1e6 offset=0.1",
+            edgeinfer.TraceLink([2e6, 3e6], 0.1, offset=0.1),
+        ),
+    ],
+)
+def test_links_of_settings(settings, link, tmp_path):
+    files = {"mahimahi": tmp_path / "trace", "csv": tmp_path / "trace.csv"}
+    files["mahimahi"].write_text("1\n2\n5\n")
+    files["csv"].write_text("time,up\n0,2\n1,3\n")
+    made = read_link(tuple(settings.format(**files).split()), "--set", "the downlink")
+    assert made == link or (made.fading, made.snr, made.slot) == (link.fading, link.snr, link.slot)
 
 
 def test_sweep_marks_cells_that_fail(tmp_path):
@@ -139,6 +189,14 @@ GENERATE = ("generate", "a", "-o", "x.png")
         ((*LINK, "--set", "arrival_rate=1"), "--set arrival_rate: the downlink does not depend on it"),
         ((*LINK, "--uplink", "prior_steps=1"), "--uplink prior_steps: the uplink does not depend on it"),
         ((*LINK, "--free-downlink", "--seed", "1"), "--seed: nothing is shaped"),
+        ((*LINK, "--set", "link=copper"), "--set link=copper: must be one of fading, constant"),
+        ((*LINK, "--uplink", "link=csv", "--uplink", "slot=1"), "--uplink link=csv: needs file=..., column=..., too"),
+        ((*LINK, "--set", "link=mahimahi", "--set", "file=/nowhere"), "file=/nowhere: No such file"),
+        ((*LINK, "--set", "link=constant", "--set", "rate=1", "--set", "slot=1"), "--set slot: must be one of rate"),
+        ((*LINK, "--set", "link=constant", "--set", "rate=fast"), "--set rate=fast: 'fast' is not a number"),
+        ((*LINK, "--set", "fading=weibull:2"), "fading=weibull:2: must be rayleigh, nakagami:M"),
+        ((*LINK, "--set", "fading=rician:-1"), "fading=rician:-1: k_factor = -1: must be in"),
+        ((*LINK, "--set", "mean_snr=2", "--set", "path_loss_db=100"), "mean_snr: takes the place of path_loss_db"),
         (("edge", "--limit", "0"), "'--limit'"),
         (("edge", "--limit", "nan"), "'--limit'"),
         (

@@ -10,6 +10,7 @@ import pytest
 
 import edgeinfer
 from edgeinfer.cli import group
+from edgeinfer.cli.links import read_link
 from edgeinfer.cli.options import read_scenario
 from edgeinfer.paper import items, measured
 
@@ -84,8 +85,11 @@ def check(arguments, whole):
         check([name, *arguments[:-1]], whole)
         return
     values = context.params
-    for option in ("settings", "uplink"):
-        read_scenario(values.get(option) or (), values.get("base", "paper"))
+    if command.name == "link":
+        for option in ("settings", "uplink"):
+            read_link(values.get(option) or (), "--set", "a link")
+    else:
+        read_scenario(values.get("settings") or (), values.get("base", "paper"))
     for option, known in KNOWN.items():
         wrong = {value for value in values.get(option) or () if not value.isupper()} - known
         if wrong:

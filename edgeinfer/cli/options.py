@@ -1,6 +1,7 @@
 """Options and types of parameters that several commands share, and what is made of them."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -120,19 +121,30 @@ BASE = click.option(
 )
 
 
-def read_scenario(settings: tuple[str, ...], base: str = "paper") -> Any:
-    """The scenario of --scenario with the changes of --set, UsageError where one is not NAME=VALUE."""
-    changes = {}
+def read_pairs(settings: Iterable[str], option: str = "--set") -> dict[str, str]:
+    """NAME=VALUE settings as they are, UsageError for one that is not, and for a name set twice."""
+    values: dict[str, str] = {}
     for setting in settings:
         name, mark, value = setting.partition("=")
         if not mark:
-            raise click.UsageError(f"--set {setting}: must be NAME=VALUE")
-        if name in changes:
-            raise click.UsageError(f"--set {setting}: {name} is set twice")
-        try:
-            changes[name] = float(value)
-        except ValueError:
-            raise click.UsageError(f"--set {setting}: {value!r} is not a number") from None
+            raise click.UsageError(f"{option} {setting}: must be NAME=VALUE")
+        if name in values:
+            raise click.UsageError(f"{option} {setting}: {name} is set twice")
+        values[name] = value
+    return values
+
+
+def read_number(name: str, text: str, option: str = "--set") -> float:
+    """The number of a setting, UsageError where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"{option} {name}={text}: {text!r} is not a number") from None
+
+
+def read_scenario(settings: tuple[str, ...], base: str = "paper") -> Any:
+    """The scenario of --scenario with the changes of --set, UsageError where one is not NAME=VALUE."""
+    changes = {name: read_number(name, text) for name, text in read_pairs(settings).items()}
     return _SCENARIOS[base]().replace(**changes)
 
 

@@ -4,18 +4,16 @@ from typing import Any
 
 import click
 
+from edgeinfer.cli.links import read_link
 from edgeinfer.cli.options import (
     INPUT,
     LEVEL,
-    LINK_PARAMETERS,
     POSITIVE,
     SHAPE,
     STDIN,
     THREADS,
     TRACE,
-    only_set,
     read_feeds,
-    read_scenario,
     read_sizes,
     refuse,
     together,
@@ -208,7 +206,7 @@ def serve_command(
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the downlink: bandwidth, slot, path_loss_db, ...; the paper's scenario by default.",
+    help="A parameter of the downlink: link=KIND, bandwidth, slot, path_loss_db, ...; those of the paper by default.",
 )
 @click.option(
     "--uplink",
@@ -249,9 +247,25 @@ def link_command(
     trace: str | None,
     watch: bool,
 ) -> None:
-    """Forward TCP between device and edge at the rate of a Rayleigh-fading link, slot by slot.
+    """Forward TCP between device and edge at the rate of a link, slot by slot.
+
+    \b
+    Kinds of links, link=KIND, and what they need (and take), SI units:
+      fading           (bandwidth, tx_power_dbm, noise_dbm, path_loss_db or mean_snr,
+                       slot, control_overhead, fading=rayleigh, nakagami:M, rician:K,
+                       maximal_ratio:BRANCHES[:LAW], best_of:USERS[:LAW])
+      constant         rate (latency)
+      outage           blocks repeated until they get through: rate and outage, or
+                       one of them or none over a fading channel, as above
+      doppler          doppler (states; a Rayleigh channel, as above)
+      gilbert_elliott  good_rate, bad_rate, good_to_bad, bad_to_good, slot
+      markov           rates=R1,R2,.. transition=P11,P12,..;P21,P22,.. slot
+      mahimahi         file (slot, offset)
+      csv              file, column, slot (unit, offset)
 
     Example: edgeinfer link --listen 8002 --to 127.0.0.1:8001 --set bandwidth=1e6 --seed 1
+
+    Example: edgeinfer link --listen 8002 --to 127.0.0.1:8001 --set link=doppler --set doppler=5
     """
     from edgeinfer.bridge.link.shaper import Shaper, run
     from edgeinfer.bridge.wire import address, security
@@ -259,8 +273,8 @@ def link_command(
 
     if free_downlink:
         refuse("shapes the downlink, which --free-downlink leaves free", "settings")
-    only_set(settings, LINK_PARAMETERS, "the downlink")
-    only_set(uplink, LINK_PARAMETERS, "the uplink", "--uplink")
+    down = None if free_downlink else read_link(settings, "--set", "the downlink")
+    up = read_link(uplink, "--uplink", "the uplink") if uplink else None
     if free_downlink and not uplink:
         refuse("nothing is shaped", "seed", "slots")
     host, port = address.parse("listen", listen, host="127.0.0.1")
@@ -276,8 +290,8 @@ def link_command(
         shaper = Shaper(
             (host, port),
             address.parse("to", to),
-            None if free_downlink else read_scenario(settings).link,
-            read_scenario(uplink).link if uplink else None,
+            down,
+            up,
             slots=slots,
             seed=seed,
             outages=spans,
