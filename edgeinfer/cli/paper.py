@@ -37,8 +37,8 @@ def reproduce_command(
 
 #: Options of `measure` and the parts that they are of; none: all of the cascade's.
 _OF_PARTS = (
-    (("surface", "images", "decode_stage"), "captions", "workers"),
-    (("surface",), "seeds"),
+    (("surface", "surface_reduced_noise", "images", "decode_stage"), "captions", "workers"),
+    (("surface", "surface_reduced_noise"), "seeds"),
     (("decode_stage",), "stage_captions"),
     (("load",), "requests"),
     ((), "model"),
@@ -88,10 +88,10 @@ def measure_command(
     requests: int,
     workers: int | None,
 ) -> None:
-    """Measure what the paper's items are drawn from: the cascade (surface, decode_stage, images, trace, profile, load),
-    and networks with exits, in tiles and in halves.
+    """Measure what the paper's items are drawn from: the cascade (surface, surface_reduced_noise, decode_stage, images,
+    trace, profile, load), and networks with exits, in tiles and in halves.
 
-    It takes an hour on two cores, most of it for the surface, and takes up from where it was stopped. What is timed
+    It takes two hours on two cores, most of it for the surfaces, and takes up from where it was stopped. What is timed
     needs a machine that does nothing else.
 
     Example: edgeinfer measure --out build/measured --only surface

@@ -26,7 +26,7 @@ OPTIONS = {
     "guidance_scales": (1.0, 1.5),
     "best": (2, 1),
     "workers": 2,
-    "only": ("surface", "decode_stage", "images", "trace", "profile"),
+    "only": ("surface", "surface_reduced_noise", "decode_stage", "images", "trace", "profile"),
     "resamples": 40,
     "progress": False,
 }
@@ -65,6 +65,9 @@ def test_what_is_written(measured, folder):
     assert surface.attrs["weights_sha256"] == store.digest(folder) and surface.attrs["images_a_cell"] == 12
     assert float(surface["prior_step_flop"][0]) == tiny.FLOPS["prior_step"]
     assert all(variable.attrs["provenance"] in ("measured", "derived") for variable in surface.data_vars.values())
+    reduced = store.load("surface_reduced_noise")
+    assert (surface.attrs["init_noise_sigma"], reduced.attrs["init_noise_sigma"]) == (1.0, cascade.REDUCED_NOISE)
+    assert not np.array_equal(reduced["clip_of_caption"], surface["clip_of_caption"])
     stage = store.load("decode_stage")
     assert stage["enlargement"].values.tolist() == ["decode", "nearest", "bicubic"]
     assert stage["psnr_gain"].sel(enlargement="decode") == 0
@@ -72,7 +75,7 @@ def test_what_is_written(measured, folder):
     assert float(stage["psnr_gain"].sel(enlargement="bicubic")) == pytest.approx(float(gain), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["surface", "decode_stage", "images", "load", "one_subject"])
+@pytest.mark.parametrize("name", ["surface", "surface_reduced_noise", "decode_stage", "images", "load", "one_subject"])
 def test_the_tables_that_ship_are_of_the_weights_that_ship(name, monkeypatch):
     # Other tests of this module may have put the tables that they measure in their place.
     monkeypatch.setattr(store, "FOLDER", SHIPPED)
@@ -251,7 +254,8 @@ def test_verdicts(prior, decode, said):
 
 def test_figure10_takes_the_cheapest_steps():
     surface = made_up(8.0, 6.0, spread=0.1)
-    table = figure10.data(SCENARIO, surface=surface, points=5)
+    whole = figure10.data(SCENARIO, surface=surface, points=5)
+    table = whole.isel(init_noise_sigma=0)
     assert table["upper"].dims == ("paradigm", "quality")
     assert bool((table["upper"].diff("quality") >= 0).all()) and bool((table["lower"] <= table["upper"]).all())
     assert table["prior_steps"].isel(quality=0).values.tolist() == [1, 1, 1]
@@ -261,7 +265,36 @@ def test_figure10_takes_the_cheapest_steps():
             cell = table.sel(paradigm=paradigm, quality=quality_)
             steps = {axis: int(cell[axis]) for axis in ("prior_steps", "decode_steps")}
             assert float(low.sel(steps)) >= quality_ - 1e-12
-    assert len(reproduction._picture(figure10.draw(table), "png")) > 10_000
+    assert len(reproduction._picture(figure10.draw(whole), "png")) > 10_000
+
+
+def test_figure10_of_two_surfaces_says_nothing_of_a_quality_that_one_does_not_reach():
+    low, high = made_up(6.0, 4.0), made_up(8.0, 6.0).assign_attrs(init_noise_sigma=0.7)
+    table = figure10.data(SCENARIO, surface=low, reduced=high, points=9)
+    assert table["init_noise_sigma"].values.tolist() == [1.0, 0.7]
+    beyond = table["quality"] > float(low["clip_low"].max())
+    assert 0 < int(beyond.sum()) < 9
+    first, second = (table["upper"].sel(init_noise_sigma=noise) for noise in (1.0, 0.7))
+    assert bool((first.isnull() == beyond).all()) and not bool(second.isnull().any())
+    alone = figure10.data(SCENARIO, surface=high, points=9)["upper"].isel(init_noise_sigma=0)
+    assert float(alone[:, -1].max()) == float(second[:, -1].max())
+    assert "noise of 0.7" in figure10.point(table)
+
+
+def test_figure7_says_where_more_steps_change_the_score():
+    rising, still = made_up(8.0, 6.0, spread=0.1), made_up(0.0, 0.0, spread=0.1)
+    falling = made_up(-8.0, 0.0, spread=0.1).assign_attrs(init_noise_sigma=0.7)
+    table = figure7.data(surface=rising, reduced=falling)
+    change = table["clip_change"]
+    # Noise of .1 in 200 captions: a standard error of .01 in differences.
+    for path, steps, expected in (("prior", 8, 3.0), ("decode", 4, 1.5), ("both", 4, 3.5), ("both", 2, 0.0)):
+        assert float(change.sel(init_noise_sigma=1.0, path=path, steps=steps)) == pytest.approx(expected, abs=0.05)
+    assert np.isnan(change.sel(init_noise_sigma=1.0, path="decode", steps=8))
+    rows = [row for row in figure7.tell(table).splitlines() if row.startswith(f"| {figure7.LABELS['clip']} | ")]
+    assert [row for row in rows if "| 1 |" in row and row.count(": rises") == 3]
+    assert [row for row in rows if "| 0.7 |" in row and row.count(": falls") == 2]
+    assert figure7.data(surface=still)["clip_change"].sizes["init_noise_sigma"] == 1
+    assert len(reproduction._picture(figure7.draw(table), "png")) > 10_000
 
 
 def test_the_command_measures(folder, tmp_path):

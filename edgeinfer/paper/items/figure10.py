@@ -23,7 +23,9 @@ HERE = (
 METRIC = "clip"
 
 
-def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = None, points: int = 81) -> Any:
+def data(
+    scenario: Scenario, *, surface: Any = None, reduced: Any = None, deadline: float | None = None, points: int = 81
+) -> Any:
     """Cheapest steps that reach a quality, and the certified bracket at them.
 
     Parameters
@@ -32,33 +34,61 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
         A single one (scalars).
     surface : xarray.Dataset, optional
         What `measurement.measure` writes, taken at its best guidance; the shipped one by default.
+    reduced : xarray.Dataset, optional
+        The same with walks that begin from less noise; by default the shipped one, or none beside another `surface`.
     deadline : float, s, optional
         The paper gives none; by default what the scenario's own steps take in split inference without load.
     points : int
-        Required qualities.
+        Required qualities, between the least and the most that a surface reaches.
 
     Returns
     -------
     xarray.Dataset
-        Dimensions paradigm and quality: `lower`, `upper`, `prior_steps`, `decode_steps`.
+        Dimensions init_noise_sigma, paradigm and quality: `lower`, `upper`, `prior_steps`, `decode_steps`; NaN where no
+        steps reach the quality.
     """
     xarray = need("xarray", "paper")
-    table = store.load("surface") if surface is None else surface
+    if surface is None and reduced is None:
+        reduced = store.load("surface_reduced_noise")
+    surfaces = [store.load("surface") if surface is None else surface] + ([] if reduced is None else [reduced])
     chosen = deadline is not None
     if deadline is None:
         deadline = float(latency(scenario.pipelines()["split"]).total)
-    best = table.sel(guidance=table.attrs["best_guidance"]).drop_dims("caption")
-    reached = best[f"{METRIC}_low"].values
-    wanted = np.linspace(reached.min(), reached.max(), points)
-    nodes = scenario.edge, scenario.device, scenario.link
+    best = [table.sel(guidance=table.attrs["best_guidance"]).drop_dims("caption") for table in surfaces]
+    reached = [table[f"{METRIC}_low"].values for table in best]
+    wanted = np.linspace(min(map(np.min, reached)), max(map(np.max, reached)), points)
+    parts = [_of(scenario, table, wanted, deadline) for table in best]
+    noise = [table.attrs.get("init_noise_sigma", 1.0) for table in surfaces]
+    answer = xarray.concat(parts, dim="init_noise_sigma").assign_coords(
+        init_noise_sigma=("init_noise_sigma", noise, {"units": "1"}),
+        quality=("quality", wanted, {"units": best[0][METRIC].attrs["units"]}),
+    )
+    answer.attrs = {
+        "metric": METRIC,
+        "quality_is": "lower end of the measured interval",
+        "guidance": [table.attrs["best_guidance"] for table in surfaces],
+        "deadline": deadline,
+        "deadline_provenance": "chosen" if chosen else "derived",
+        "arrival_rate": scenario.arrival_rate,
+        "arrival_rate_provenance": scenario.provenance["arrival_rate"],
+    }
+    return answer
+
+
+def _of(scenario: Scenario, best: Any, wanted: Any, deadline: float) -> Any:
+    """What `data` says of one surface at one guidance."""
+    xarray = need("xarray", "paper")
+    able = wanted <= best[f"{METRIC}_low"].values.max()
     columns: dict[str, list[Any]] = {name: [] for name in ("lower", "upper", "prior_steps", "decode_steps")}
     names = list(scenario.pipelines())
     for paradigm in names:
         found = allocate_steps(
             scenario.cascade,
             best,
-            wanted,
-            *nodes,
+            wanted[able],
+            scenario.edge,
+            scenario.device,
+            scenario.link,
             paradigm=paradigm,
             metric=METRIC,
             criterion="violation",
@@ -71,42 +101,53 @@ def data(scenario: Scenario, *, surface: Any = None, deadline: float | None = No
         bracket = violation_bracket(steps.pipelines()[paradigm], scenario.arrival_rate, deadline)
         row = bracket.lower[place], bracket.upper[place], found.prior_steps, found.decode_steps
         for column, values in zip(columns.values(), row, strict=True):
-            column.append(np.broadcast_to(values, wanted.shape))
-    dims = ("paradigm", "quality")
+            column.append(np.full(wanted.shape, np.nan))
+            column[-1][able] = values
     attributes = {"units": "1", "provenance": "derived from measured quality"}
     return xarray.Dataset(
-        {name: (dims, np.array(values), attributes) for name, values in columns.items()},
-        coords={"paradigm": names, "quality": ("quality", wanted, {"units": best[METRIC].attrs["units"]})},
-        attrs={
-            "metric": METRIC,
-            "quality_is": "lower end of the measured interval",
-            "guidance": table.attrs["best_guidance"],
-            "deadline": deadline,
-            "deadline_provenance": "chosen" if chosen else "derived",
-            "arrival_rate": scenario.arrival_rate,
-            "arrival_rate_provenance": scenario.provenance["arrival_rate"],
-        },
+        {name: (("paradigm", "quality"), np.array(values), attributes) for name, values in columns.items()},
+        coords={"paradigm": names},
     )
 
 
 def point(table: Any) -> str:
     """Over how much of the range split inference is certified to violate the deadline least, in one sentence."""
+    said = []
     others = [name for name in table["paradigm"].values if name != "split"]
-    apart = table["upper"].sel(paradigm="split") < table["lower"].sel(paradigm=others).min("paradigm")
-    behind = table["lower"].sel(paradigm="split") > table["upper"].sel(paradigm=others).min("paradigm")
-    return (
-        f"Split inference is certified to violate the deadline least at {int(apart.sum())} of {apart.size} required "
-        f"qualities, and not to at {int(behind.sum())}."
-    )
+    for noise in table["init_noise_sigma"].values:
+        part = table.sel(init_noise_sigma=noise).dropna("quality")
+        apart = part["upper"].sel(paradigm="split") < part["lower"].sel(paradigm=others).min("paradigm")
+        behind = part["lower"].sel(paradigm="split") > part["upper"].sel(paradigm=others).min("paradigm")
+        said.append(
+            f"at {int(apart.sum())} of {apart.size} required qualities, and not to at {int(behind.sum())}, "
+            f"where walks begin from noise of {noise:g}"
+        )
+    return f"Split inference is certified to violate the deadline least {'; '.join(said)}."
 
 
 @style.drawing
 def draw(table: Any) -> Any:
-    """Upper ends as lines, brackets as bands; below, the steps that each paradigm takes."""
-    figure, (top, below) = style.subplots(2, 1, size=(6.6, 6.4), sharex=True, height_ratios=(2, 1))
+    """Upper ends as lines, brackets as bands; below, the steps that each paradigm takes. A column a surface."""
+    noises = table["init_noise_sigma"].values
+    columns = noises.size
+    figure, panels = style.subplots(
+        2, columns, size=(6.6 if columns == 1 else 11, 6.4), sharex=True, height_ratios=(2, 1), squeeze=False
+    )
+    for (top, below), noise in zip(panels.T, noises, strict=True):
+        _draw_column(top, below, table.sel(init_noise_sigma=noise))
+        top.set_title(
+            f"noise of {noise:g} to begin from, deadline {table.attrs['deadline']:.4g} s (chosen), "
+            f"{table.attrs['arrival_rate']:g} requests/s",
+            fontsize=9,
+        )
+    panels[0][0].legend(fontsize=8)
+    return figure
+
+
+def _draw_column(top: Any, below: Any, table: Any) -> None:
     for paradigm in table["paradigm"].values:
         colour, marker, label = style.PARADIGMS[paradigm]
-        part = table.sel(paradigm=paradigm)
+        part = table.sel(paradigm=paradigm).dropna("quality")
         top.fill_between(
             part["quality"], part["lower"], part["upper"], color=colour, alpha=0.35, linewidth=0, step="pre"
         )
@@ -124,12 +165,8 @@ def draw(table: Any) -> Any:
         below.plot(some["quality"], some["prior_steps"], marker, color=colour, markersize=4, mfc="white")
     style.probability_axes(top, max(float(table["upper"].where(table["upper"] > 0).min()) / 3, 1e-20))
     top.set_xlabel("")
-    top.legend(fontsize=8)
     below.set_yscale("log", base=2)
+    below.yaxis.set_major_formatter("{x:g}")
     below.set_ylabel("steps: prior (line),\ndecoding (dots)", fontsize=8)
     below.set_xlabel("required mean CLIP score (lower end of its interval)")
     below.grid(True, color="0.9", linewidth=0.6)
-    top.set_title(
-        f"deadline {table.attrs['deadline']:.4g} s (chosen), {table.attrs['arrival_rate']:g} requests/s", fontsize=9
-    )
-    return figure

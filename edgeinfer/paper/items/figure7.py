@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import quality
+from edgeinfer._extras import need
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import quality as measurement
 from edgeinfer.paper.measured import store
@@ -21,6 +22,8 @@ METRICS = ("clip", "attributes")
 _AXES = (("flop", 1e9, "FLOP a request (GFLOP)"), ("time", 1e-3, "computing time of a request (ms)"))
 LABELS = {"clip": "CLIP score", "attributes": "all attributes right"}
 VERDICTS = ("holds", "fails", "is undecided")
+#: Along which steps grow, and what is then said of the others.
+PATHS = {"prior": "prior steps (fewest of decoding)", "decode": "decoding steps (most of prior)", "both": "both alike"}
 #: What is made equal when a prior step is weighed against a decoding step.
 PRICES = ("range", "steps", "flop", "time")
 EQUAL = {
@@ -31,13 +34,15 @@ EQUAL = {
 }
 
 
-def data(*, surface: Any = None) -> Any:
-    """The measured surface, costs of its cells, and what prior steps gain over decoding steps.
+def data(*, surface: Any = None, reduced: Any = None) -> Any:
+    """The measured surface, costs of its cells, what prior steps gain over decoding steps, and whether steps ever hurt.
 
     Parameters
     ----------
     surface : xarray.Dataset, optional
         What `measurement.measure` writes; the shipped one by default.
+    reduced : xarray.Dataset, optional
+        The same with walks that begin from less noise; by default the shipped one, or none beside another `surface`.
 
     Returns
     -------
@@ -45,8 +50,13 @@ def data(*, surface: Any = None) -> Any:
         Metrics over (guidance, prior_steps, decode_steps); `flop` and `time` (s) of a request over the same;
         `{metric}_prior_gain`, `{metric}_decode_gain` and `{metric}_advantage` with ends, over (guidance, world, price):
         the mean gain of moving along one axis, averaged over the other, and the difference of the two. `tuning_...`
-        over guidance_scale: the scores by which the guidance was chosen.
+        over guidance_scale: the scores by which the guidance was chosen. `{metric}_change` with ends, over
+        (init_noise_sigma, path, steps): the change of the mean, paired by caption and at each surface's own best
+        guidance, from two steps of the prior (with the fewest of the other), of decoding (with the most of the other),
+        or of both alike; NaN where not measured.
     """
+    if surface is None and reduced is None:
+        reduced = store.load("surface_reduced_noise")
     table = store.load("surface") if surface is None else surface
     costs = _costs(table)
     grid = ("guidance", "prior_steps", "decode_steps")
@@ -74,7 +84,42 @@ def data(*, surface: Any = None) -> Any:
                     columns.setdefault(f"{metric}_{name}{suffix}", np.empty(shape))[cell] = value
         attributes = {"units": table[metric].attrs["units"], "provenance": "measured"}
         answer = answer.assign({name: (dims, values, attributes) for name, values in columns.items()})
+    answer = answer.assign(_changes([table] if reduced is None else [table, reduced]))
     return answer.assign_coords(world=("world", list(worlds)), price=("price", list(PRICES)))
+
+
+def _changes(surfaces: list[Any]) -> Any:
+    """Of each metric, along the `PATHS`, from two steps on."""
+    xarray = need("xarray", "paper")
+    rows = []
+    for table in surfaces:
+        part = table.sel(guidance=table.attrs["best_guidance"])
+        prior, decode = (part[axis].values.tolist() for axis in ("prior_steps", "decode_steps"))
+        cells = {
+            "prior": {steps: (steps, decode[0]) for steps in prior},
+            "decode": {steps: (prior[-1], steps) for steps in decode},
+            "both": {steps: (steps, steps) for steps in prior if steps in decode},
+        }
+        every, row = sorted({*prior, *decode}), {}
+        for metric in METRICS:
+            found = np.full((3, len(PATHS), len(every)), np.nan)
+            scores = part[f"{metric}_of_caption"].astype(float)
+            for j, path in enumerate(PATHS):
+                first = cells[path].get(2, (prior[0], decode[0]))
+                for steps, cell in cells[path].items():
+                    here, there = (scores.sel(prior_steps=p, decode_steps=d).values for p, d in (cell, first))
+                    estimate = quality.mean_score(here - there, rng=7)
+                    found[:, j, every.index(steps)] = estimate.value, estimate.low, estimate.high
+            attributes = {"units": table[metric].attrs["units"], "provenance": "measured"}
+            for end, values in zip(("", "_low", "_high"), found, strict=True):
+                row[f"{metric}_change{end}"] = ("path", "steps"), values, attributes
+        coordinates = {
+            "path": list(PATHS),
+            "steps": every,
+            "init_noise_sigma": table.attrs.get("init_noise_sigma", 1.0),
+        }
+        rows.append(xarray.Dataset(row, coords=coordinates))
+    return xarray.concat(rows, dim="init_noise_sigma")
 
 
 def _costs(table: Any) -> dict[str, tuple[Any, Any, Any]]:
@@ -156,6 +201,23 @@ def point(table: Any) -> str:
     )
 
 
+def _tell_changes(table: Any) -> list[str]:
+    """How far each metric changes from two steps to the most, and whether that is a fall beyond its interval."""
+    lines = ["", "From two steps to the most, with the noise that walks begin from:", ""]
+    lines += ["| metric | noise | " + " | ".join(PATHS.values()) + " |", "|---|---|---|---|---|"]
+    for metric in METRICS:
+        for noise in table["init_noise_sigma"].values:
+            cells = []
+            for path in PATHS:
+                row = table.sel(init_noise_sigma=noise, path=path)
+                row = row.dropna("steps", subset=[f"{metric}_change"]).isel(steps=-1)
+                mean, low, high = (float(row[f"{metric}_change{end}"]) for end in ("", "_low", "_high"))
+                said = "falls" if high < 0 else "rises" if low > 0 else "no change beyond the interval"
+                cells.append(f"{mean:+.3g} ({low:+.3g} to {high:+.3g}) at {int(row['steps'])}: {said}")
+            lines.append(f"| {LABELS[metric]} | {noise:g} | {' | '.join(cells)} |")
+    return lines
+
+
 def tell(table: Any) -> str:
     """The paper's claim on `data`'s table, in plain words: Markdown, a row a metric, guidance and price."""
     rows, counts = [], _verdicts(table)
@@ -190,6 +252,7 @@ def tell(table: Any) -> str:
         "claim |",
         "|---|---|---|---|---|---|",
         *rows,
+        *_tell_changes(table),
         *_tell_guidance(table),
     ]
     return "\n".join(lines) + "\n"
@@ -212,10 +275,11 @@ def _tell_guidance(table: Any) -> list[str]:
 
 @style.drawing
 def draw(table: Any) -> Any:
-    """Scores over steps, FLOP and time at the best guidance, and the claim's intervals for all."""
+    """Scores over steps, FLOP and time at the best guidance, the claim's intervals for all, and changes with steps."""
     from matplotlib import colormaps, ticker
 
-    figure, panels = style.subplots(2, 4, size=(15, 7.2))
+    figure, rows = style.subplots(3, 4, size=(15, 10.6))
+    panels = rows[:2]
     part = table.sel(guidance=table.attrs["best_guidance"])
     prior, decode = part["prior_steps"].values, part["decode_steps"].values
     colours = colormaps["viridis"](np.linspace(0, 0.9, prior.size))
@@ -255,7 +319,34 @@ def draw(table: Any) -> Any:
             axes.grid(True, color="0.9", linewidth=0.6)
         _draw_claim(row[3], table, metric)
     panels[0][1].legend(fontsize=7)
+    changes = [("clip", "prior"), ("clip", "decode"), ("clip", "both"), ("attributes", "both")]
+    for axes, (metric, path) in zip(rows[2], changes, strict=True):
+        _draw_changes(axes, table, metric, path)
+    rows[2][0].legend(fontsize=7, loc="lower left")
     return figure
+
+
+def _draw_changes(axes: Any, table: Any, metric: str, path: str) -> None:
+    for noise, colour, marker in zip(table["init_noise_sigma"].values, ("#a02020", "#0b3c7d"), "os", strict=False):
+        line = table.sel(init_noise_sigma=noise, path=path)
+        line = line.sel(steps=line["steps"] >= 2)
+        low, mean, high = (line[f"{metric}_change{end}"].values for end in ("_low", "", "_high"))
+        axes.errorbar(
+            line["steps"].values * (1 if marker == "o" else 1.04),
+            mean,
+            yerr=np.maximum([mean - low, high - mean], 0),
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1,
+            label=f"walks begin from noise of {noise:g}",
+        )
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(PATHS[path])
+    axes.set_ylabel(f"{LABELS[metric]}, change from 2 steps", fontsize=8)
+    axes.grid(True, color="0.9", linewidth=0.6)
 
 
 def _draw_claim(axes: Any, table: Any, metric: str) -> None:

@@ -7,7 +7,9 @@ from types import MappingProxyType
 #: Everything that is measured, and the module that measures it; those of "cascade" are measured together.
 MEASURED = MappingProxyType(
     {
-        **dict.fromkeys(("surface", "decode_stage", "images", "trace", "profile", "load"), "cascade"),
+        **dict.fromkeys(
+            ("surface", "surface_reduced_noise", "decode_stage", "images", "trace", "profile", "load"), "cascade"
+        ),
         "exits_under_load": "exits",
         "tiles": "tiles",
         "halves": "halves",

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,15 @@ class Bench:
     """A cascade under measurement, the networks that judge it, and where finished cells are kept."""
 
     def __init__(
-        self, folder: str | Path | None, stores: Path, workers: int | None, resamples: int, progress: bool
+        self,
+        cascade: bridge.GenerativeCascade,
+        stores: Path,
+        workers: int | None,
+        resamples: int,
+        progress: bool,
     ) -> None:
-        self.cascade = bridge.load(folder, threads=1)
-        self.shared = _Shared(self.cascade)
+        self.cascade = cascade
+        self.shared = _Shared(cascade)
         manifest = self.cascade.manifest
         self.root, self.stores, self.resamples = manifest.folder, stores, resamples
         self.networks = _Networks(self.root)
@@ -104,6 +110,7 @@ class Bench:
             "cascade": manifest.name,
             "weights_sha256": digest(self.root),
             "wire_dtype": manifest.wire.dtype,
+            "init_noise_sigma": manifest.scheduler.init_noise_sigma,
         }
         self.common: dict[str, Any] = {
             "wire": self.through_wire,
@@ -113,6 +120,15 @@ class Bench:
             "workers": workers or os.cpu_count() or 1,
         }
         self._real: dict[int, _Scenes] = {}
+
+    def from_noise(self, sigma: float) -> "Bench":
+        """The bench of the same cascade with walks that begin from noise of `sigma`; its stores are its own."""
+        manifest = self.cascade.manifest
+        scheduler = replace(manifest.scheduler, init_noise_sigma=sigma)
+        cascade = bridge.GenerativeCascade(replace(manifest, scheduler=scheduler), threads=1)
+        stores = self.stores / f"noise-{sigma:g}"
+        stores.mkdir(exist_ok=True)
+        return Bench(cascade, stores, self.common["workers"], self.resamples, self.common["progress"])
 
     def real(self, count: int) -> "_Scenes":
         """Scenes of no caption that is measured."""
@@ -159,8 +175,9 @@ class Bench:
         decode_steps: Sequence[int],
         scales: Sequence[float],
         best: tuple[int, int],
+        unguided: bool = True,
     ) -> Any:
-        """Quality over steps at guidance 1 and at the chosen one, and what the steps cost."""
+        """Quality over steps at guidance 1, if `unguided`, and at the chosen one, and what the steps cost."""
         xarray = need("xarray", "paper")
         scan, chosen = self.choose(captions, scales, best)
         test = _Scenes(self.networks, captions, 11)
@@ -180,7 +197,7 @@ class Bench:
                 store=self.stores / f"surface-{scale:g}.store",
                 **self.common,
             )
-            for scale in dict.fromkeys((1.0, chosen))
+            for scale in dict.fromkeys((1.0, chosen) if unguided else (chosen,))
         ]
         surface = xarray.concat(parts, dim="guidance", combine_attrs="drop_conflicts").assign_coords(
             guidance=("guidance", [part.attrs["guidance"] for part in parts], {"units": "1"}),
