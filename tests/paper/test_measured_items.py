@@ -160,7 +160,7 @@ def test_guidance_is_the_manifests_unless_another_is_surely_better(folder, tmp_p
         return xarray.Dataset(names, coords={"caption": range(len(captions))})
 
     monkeypatch.setattr(quality, "surface", surface)
-    bench = measurement.Bench(folder, tmp_path, 1, 200, False)
+    bench = measurement.Bench(bridge.load(folder, threads=1), tmp_path, 1, 200, False)
     ours = bench.cascade.manifest.decode.guidance
     # 64 of 256 captions more are far outside, one more is well within, what a 95 % interval leaves open.
     for changes, chosen in (({}, ours), ({2.0: 129}, ours), ({2.0: 208, 1.0: 192}, 2.0), ({ours: 208}, ours)):
