@@ -6,7 +6,7 @@ grow with it. The losses are cut into cells; in each the least loss's lower end 
 all of its terminals.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 MOST_LOSSES = 400
 #: Losses between which the least unstable one is looked for no further, dB.
 GAP = 1e-3
+#: Losses that several populations begin with are about as far apart, dB.
+COARSE = 3.0
 _FALLS = "pipeline: a larger loss makes a request less likely to be late: must slow its services"
 
 
@@ -33,11 +35,11 @@ class PopulationBracket(Bracket):
 
     Attributes
     ----------
-    unstable : float
+    unstable : float, or (populations,) ndarray
         Share of the terminals whose queue is unstable, but for those within 0.001 dB of the limit.
     """
 
-    unstable: float
+    unstable: float | Floats
 
 
 def _is_unstable(pipeline: Pipeline, rate: float) -> bool:
@@ -67,9 +69,19 @@ def _threshold(pipeline: Callable[[float], Pipeline], rate: float, low: float, h
     return low, high
 
 
+def _losses(populations: Sequence[Population]) -> Floats:
+    """Losses to begin with, dB, in ascending order."""
+    losses = np.unique(np.concatenate([one.losses() for one in populations]))
+    if len(populations) == 1:
+        return losses
+    first = np.diff(np.floor(losses / COARSE), prepend=-np.inf) > 0
+    first[-1] = True
+    return np.asarray(losses[first])
+
+
 def population_bracket(
     pipeline: Callable[[ArrayLike], Pipeline],
-    population: Population,
+    population: Population | Sequence[Population],
     arrival_rate: float,
     deadline: ArrayLike,
     *,
@@ -82,7 +94,9 @@ def population_bracket(
     pipeline : callable
         The pipeline of a terminal of a path loss, dB, which may be an array; the loss must slow services, as it does
         those over fading links.
-    population : Population
+    population : Population, or sequence of Population
+        Of several, such as those at each of several distances, the losses are looked at together, which takes far less
+        time than one call each; the answer has a last axis for them.
     arrival_rate : float, 1/s
         Of each terminal's Poisson arrivals, > 0.
     deadline : (...,) array_like, s
@@ -109,15 +123,20 @@ def population_bracket(
     >>> bool(cell.unstable < cell.lower < cell.upper < 3 * cell.lower)
     True
     """
-    if not isinstance(population, Population):
-        raise ValueError(f"population = {population!r}: must be a Population")
+    populations = list(population) if isinstance(population, Sequence) else [population]
+    if not populations or not all(isinstance(one, Population) for one in populations):
+        raise ValueError(f"population = {population!r}: must be a Population, or several of them")
     rate = float(_validate.scalar("arrival_rate", poisson_rate(arrival_rate), 0, low_open=True))
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     limits = np.asarray(_validate.real("deadline", deadline, 0, infinite=True, unit="s"))
-    losses = population.losses()
+    losses = _losses(populations)
     stable, unstable = _threshold(pipeline, rate, float(losses[0]), float(losses[-1]))
     losses = np.unique(np.append(losses[losses < stable], stable)) if np.isfinite(stable) else np.empty(0)
-    share = float(population.above(unstable)) if np.isfinite(unstable) else 0.0
+
+    def above(at: ArrayLike) -> Floats:
+        return np.array([one.above(at) for one in populations])
+
+    share = above(unstable) if np.isfinite(unstable) else np.zeros(len(populations))
 
     def ends(at: Floats) -> Floats:
         found = violation_bracket(pipeline(at), rate, limits.reshape(-1, 1))
@@ -125,18 +144,21 @@ def population_bracket(
 
     values = ends(losses) if losses.size else np.ones((2, limits.size, 0))
     while True:
-        # Cells from no loss on, and beyond the last one; the ends of what is not known are 0 and 1.
-        above = np.append(1.0, population.above(losses)) if losses.size else np.ones(1)
-        mass = -np.diff(np.append(above, share))
+        # Cells from no loss on, and beyond the last one, (populations, cells); the ends of what is not known are 0 and 1.
+        beyond = np.pad(above(losses), ((0, 0), (1, 1)), constant_values=1.0)
+        beyond[:, -1] = share
+        mass = -np.diff(beyond)
         lower = np.pad(values[0], ((0, 0), (1, 0)))
         upper = np.pad(values[1], ((0, 0), (0, 1)), constant_values=1.0)
         if (np.maximum.accumulate(lower, axis=1)[:, :-1] > upper[:, :-1] + 1e-12).any():
             raise ValueError(_FALLS)
-        slack = (mass * (upper - lower)).max(axis=0)
-        low, high = lower @ mass + share, upper @ mass + share
-        wide = (mass * (upper - lower)).sum(axis=1) > tolerance * (low + high) / 2
+        low, high = lower @ mass.T + share, upper @ mass.T + share
+        wide = (upper - lower) @ mass.T > tolerance * (low + high) / 2
         if not wide.any() or losses.size >= MOST_LOSSES or losses.size < 2:
             break
+        # Of what each answer may be wide by, by how much each cell exceeds it most.
+        weight = np.where(wide, 2 / (low + high), 0.0)
+        slack = ((weight[:, :, None] * mass).max(axis=1) * (upper - lower)).max(axis=0)
         # The cells that make most of the width.
         order = np.argsort(slack[1:-1])[::-1]
         cells = order[: 1 + np.searchsorted(np.cumsum(slack[1:-1][order]), 0.7 * slack.sum())]
@@ -146,7 +168,7 @@ def population_bracket(
         middle = (losses[cells] + losses[cells + 1]) / 2
         values = np.insert(values, cells + 1, ends(middle), axis=2)
         losses = np.insert(losses, cells + 1, middle)
-    shape = limits.shape
-    names = np.full(shape, "population")
+    shape = (*limits.shape, len(populations)) if isinstance(population, Sequence) else limits.shape
+    names = finish(np.full(shape, "population"), shape)
     low, high = (finish(np.clip(part, 0, 1), shape) for part in (low * (1 - 1e-12), high * (1 + 1e-12)))
-    return PopulationBracket(low, high, finish(names, shape), finish(names, shape), share)
+    return PopulationBracket(low, high, names, names, finish(share, shape[limits.ndim :]))

@@ -45,6 +45,18 @@ def test_bracket_contains_the_mean_over_terminals():
     assert answer.unstable < answer.lower[1]
 
 
+def test_several_populations_are_each_their_own():
+    """Both ends within the tolerance of each alone, so that the answers overlap."""
+    several = [ei.Population(ei.path_loss.uma(distance, 2e9)) for distance in (100.0, 500.0, 2000.0)]
+    answer = ei.population_bracket(terminal, several, 5.0, [0.05, 3.0], tolerance=0.2)
+    assert answer.lower.shape == (2, 3) and answer.unstable.shape == (3,)
+    for at, population in enumerate(several):
+        alone = ei.population_bracket(terminal, population, 5.0, [0.05, 3.0], tolerance=0.2)
+        assert (answer.lower[:, at] <= alone.upper).all() and (alone.lower <= answer.upper[:, at]).all()
+        assert (answer.upper[:, at] <= 1.23 * answer.lower[:, at]).all()
+        assert answer.unstable[at] == pytest.approx(alone.unstable, rel=2e-3)
+
+
 def test_mixing_outside_is_not_the_median_terminal():
     population = ei.Population(ei.path_loss.PathLoss(90.0, 90.0, 1.0, 6.0, 6.0))
     lone = ei.violation_bracket(terminal(90.0), 5.0, 0.5)

@@ -21,8 +21,11 @@ def test_figure8_of_another_pipeline():
 
 
 def test_looseness_of_another_pipeline():
-    table = looseness.data(paper.scenario(), pipeline=QUEUES, points=2)
-    assert (table["ratio"].sel({"method": "bracket"}) >= 1).all()
+    table = looseness.data(paper.scenario(), pipeline=QUEUES, points=1)
+    assert table["chain"].values.tolist() == ["path"] and table.sizes["stages"] == 2
+    for name in ("load_ratio", "stages_ratio"):
+        lower, upper = (table[name].sel({"method": end}) for end in ("lower", "upper"))
+        assert (lower <= upper).all() and np.isnan(table[name].sel({"method": "printed"})).all()
     looseness.draw(table)
     with pytest.raises(ValueError, match="points"):
         looseness.data(paper.scenario(), points=0)

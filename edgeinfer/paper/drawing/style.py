@@ -106,3 +106,27 @@ def probability_axes(axes: Any, low: float = 1e-10) -> None:
     axes.grid(True, which="major", color="0.88", linewidth=0.6)
     axes.set_xlabel(DEADLINE)
     axes.set_ylabel(PROBABILITY)
+
+
+def winners(axes: Any, x: Any, y: Any, names: Any) -> None:
+    """A map of the paradigms named in (y, x) `names`, in their colours."""
+    need("matplotlib", "plots")
+    from matplotlib.colors import ListedColormap
+
+    order = list(PARADIGMS)
+    codes = [[order.index(name) for name in row] for row in names]
+    colours = ListedColormap([PARADIGMS[name][0] for name in order])
+    axes.pcolormesh(x, y, codes, cmap=colours, vmin=-0.5, vmax=len(order) - 0.5, shading="nearest")
+
+
+def winners_legend(figure: Any, names: Any, none: str = PARADIGMS["none"][2], **options: Any) -> None:
+    """A legend below the figure of those of the paradigms that are among `names`; `none` says what grey is."""
+    need("matplotlib", "plots")
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(color=colour, label=none if name == "none" else label)
+        for name, (colour, _, label) in PARADIGMS.items()
+        if name in names
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, **options)

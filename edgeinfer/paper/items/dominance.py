@@ -37,16 +37,10 @@ def data(scenario: Scenario, *, points: int = 15) -> Any:
 @style.drawing
 def draw(table: Any) -> Any:
     """One panel a criterion."""
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-
     figure, panels = style.subplots(1, 3, size=(11, 4.2), sharey=True)
-    names = list(style.PARADIGMS)
-    colours = ListedColormap([style.PARADIGMS[name][0] for name in names])
     device, rate = table["device_flops"].values / 1e12, table["arrival_rate"].values
     for axes, criterion in zip(panels, table["criterion"].values, strict=True):
-        codes = np.vectorize(names.index)(table["winner"].sel(criterion=criterion).values)
-        axes.pcolormesh(device, rate, codes, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5, shading="nearest")
+        style.winners(axes, device, rate, table["winner"].sel(criterion=criterion).values)
         rows, columns = np.nonzero(table["disagree"].values)
         axes.plot(device[columns], rate[rows], "x", color="white", markersize=4)
         axes.set_xscale("log")
@@ -58,7 +52,5 @@ def draw(table: Any) -> Any:
             title += f" beyond {table.attrs['deadline']:g} s"
         axes.set_title(title, fontsize=10)
     panels[0].set_ylabel("arrival rate (1/s)")
-    present = [name for name in names if (table["winner"] == name).any()]
-    handles = [Patch(color=style.PARADIGMS[n][0], label=style.PARADIGMS[n][2]) for n in present]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
+    style.winners_legend(figure, table["winner"].values)
     return figure
