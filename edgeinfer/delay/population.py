@@ -144,7 +144,7 @@ def population_bracket(
 
     values = ends(losses) if losses.size else np.ones((2, limits.size, 0))
     while True:
-        # Cells from no loss on, and beyond the last one, (populations, cells); the ends of what is not known are 0 and 1.
+        # Cells from no loss on, and beyond the last one, (populations, cells); what is not known is in [0, 1].
         beyond = np.pad(above(losses), ((0, 0), (1, 1)), constant_values=1.0)
         beyond[:, -1] = share
         mass = -np.diff(beyond)

@@ -118,9 +118,15 @@ def data(
 
 def point(table: Any) -> str:
     """The largest ratios, in one sentence."""
-    sure = table["ratio"].where(table["ratio_low"] > 1)
-    parts = [f"{float(sure.sel(system=name).max()):.3g} times ({SYSTEMS[name]})" for name in table["system"].values]
-    return f"With slow fading up to {' and '.join(parts)} as many requests are late as with independent slots."
+    sure = table["ratio"].where(table["ratio_low"] > 1).max(["slot", "doppler"])
+    parts = [
+        f"{float(ratio):.2g} ({SYSTEMS[name]})"
+        for name, ratio in zip(sure["system"].values, sure, strict=True)
+        if ratio > 1
+    ]
+    if not parts:
+        return "Slow fading makes no more requests late than independent slots do, as far as the simulation sees."
+    return f"Slow fading makes up to {', '.join(parts)} times as many requests late as independent slots do."
 
 
 @style.drawing

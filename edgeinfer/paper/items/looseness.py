@@ -88,7 +88,8 @@ def _case(pipeline: Pipeline, load: float, seed: int) -> list[float]:
     furthest = deadline_at(pipeline, rate, PROBABILITY, method="lundberg", tolerance=1e-2)
     deadlines = furthest * np.linspace(0.3, 1, _POINTS)
     curve = violation_bracket(pipeline, rate, deadlines)
-    at = int(np.argmin(np.abs(np.log(np.sqrt(curve.lower * curve.upper) / PROBABILITY))))
+    middle = np.maximum(np.sqrt(curve.lower * curve.upper), np.finfo(float).tiny)
+    at = int(np.argmin(np.abs(np.log(middle / PROBABILITY))))
     deadline = float(deadlines[at])
     bounds = [
         float(bound_or_missing(pipeline, rate, deadline, method)) for method in ("lundberg", "union", "corrected")
@@ -157,16 +158,21 @@ def data(scenario: Scenario, *, pipeline: Pipeline | None = None, points: int = 
     )
 
 
+def _apart(width: Any) -> str:
+    largest = float(width.max())
+    return f"{100 * largest:.2g} %" if largest < 1 else f"a factor of {1 + largest:.2g}"
+
+
 def point(table: Any) -> str:
     """The widest bracket of each kind, in one sentence."""
     ends = [[table[f"{name}_ratio"].sel({"method": end}) for end in ("upper", "lower")] for name in ("load", "stages")]
     width = [upper / lower - 1 for upper, lower in ends]
     answer = (
-        f"The ends of the certified bracket differ by at most {100 * float(width[0].max()):.2g} % over the load and "
-        f"{100 * float(width[1].sel(chain='path').max()):.2g} % over the length of the path"
+        f"The ends of the certified bracket differ by at most {_apart(width[0])} over the load and "
+        f"{_apart(width[1].sel(chain='path'))} over the length of the path"
     )
     if "equal" in table["chain"].values:
-        answer += f", by a factor of {float(width[1].sel(chain='equal').max()) + 1:.2g} where all stages are alike"
+        answer += f", by {_apart(width[1].sel(chain='equal'))} where all stages are alike"
     best = table["load_ratio"].sel({"method": ["lundberg", "union", "corrected"]}).min("method")
     return answer + f"; the best of the other bounds is up to {float(best.max()):.3g} times the truth over the load."
 

@@ -20,13 +20,13 @@ HERE = (
     "it; lines: where the best upper end is 1e-3 and 1e-6. A request that is long enough makes the device the best at "
     "low rates and short deadlines, and leaves split inference what the device cannot carry."
 )
-#: Assumed: bits of the requests; arrival rates of the maps, 1/s.
+#: Assumed: bits of the requests; rates of the maps over the largest that split inference carries without an uplink.
 BITS = (uplink.REQUEST_BITS, 3e6)
-RATES = np.linspace(0.06, 0.9, 8)
+SHARES = np.linspace(0.06, 0.83, 8)
 _LEVELS = (1e-6, 1e-3)
 
 
-def data(scenario: Scenario, *, bits: Any = BITS, rates: Any = RATES, points: int = 25, seed: int = 19) -> Any:
+def data(scenario: Scenario, *, bits: Any = BITS, shares: Any = SHARES, points: int = 25, seed: int = 19) -> Any:
     """Brackets of every paradigm with an uplink and without, over deadline and rate.
 
     Parameters
@@ -35,7 +35,8 @@ def data(scenario: Scenario, *, bits: Any = BITS, rates: Any = RATES, points: in
         A single one (scalars).
     bits : sequence of float, bit
         Of a request, each > 0; the curves are of the first.
-    rates : sequence of float, 1/s
+    shares : sequence of float
+        Rates over the largest that split inference carries without an uplink, > 0.
     points : int
         Deadlines.
     seed : int
@@ -48,8 +49,8 @@ def data(scenario: Scenario, *, bits: Any = BITS, rates: Any = RATES, points: in
         `upper_without`; `rare` with `rare_low`, `rare_high`, NaN where it was not run. Over (bits, rate, deadline):
         `winner`, certified, and `best`, the least upper end.
     """
-    rate, rates = float(scenario.arrival_rate), np.asarray(rates, dtype=float)
-    without = scenario.pipelines()
+    rate, without = float(scenario.arrival_rate), scenario.pipelines()
+    rates = np.asarray(shares, dtype=float) / float(without["split"].loads(1.0).max())
     families = [uplink.pipelines(scenario, float(size)) for size in bits]
     slowest = max(float(one.moments()[0].sum()) for one in families[0].values())
     deadlines = np.geomspace(0.5 * slowest, 8 * slowest, points)
@@ -127,8 +128,10 @@ def draw(table: Any) -> Any:
         part = table.sel(bits=size)
         style.winners(axes, deadline, rate, part["winner"].values)
         logarithm = np.log10(np.maximum(part["best"].values, 1e-300))
-        lines = axes.contour(deadline, rate, logarithm, np.log10(_LEVELS), colors="white", linestyles=(":", "-"))
-        axes.clabel(lines, fmt=lambda value: f"1e{value:.0f}", fontsize=8)
+        for level, line in zip(np.log10(_LEVELS), (":", "-"), strict=True):
+            if logarithm.min() < level < logarithm.max():
+                lines = axes.contour(deadline, rate, logarithm, [level], colors="white", linestyles=line)
+                axes.clabel(lines, fmt=lambda value: f"1e{value:.0f}", fontsize=8)
         axes.set_xscale("log")
         axes.set_xticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
         axes.minorticks_off()
