@@ -10,6 +10,7 @@ from edgeinfer import bridge, scenes
 from edgeinfer.paper import reproduction
 from edgeinfer.paper.items import figure4, review_rule
 from edgeinfer.paper.measured import subjects
+from edgeinfer.paper.measured.outcomes import Outcomes
 from edgeinfer.strategies import Spreads
 
 RUNS = [str(run) for run in subjects.RUNS]
@@ -52,7 +53,8 @@ FLOW = {
     ],
     **{"seconds": 0.4, "reason": "right", "rounds": 2, "up_bytes": 23, "down_bytes": 5800, "context_bytes": 120},
 }
-FLOWS = dict.fromkeys(("cooperative", "competitive", "ensemble"), FLOW)
+RACE = [{"role": "painter", "place": p, "begin": b, "end": 0.3} for p, b in (("device", 0.1), ("edge", 0.25))]
+FLOWS = dict.fromkeys(("cooperative", "competitive", "ensemble"), FLOW) | {"race": FLOW | {"steps": RACE}}
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,13 @@ def measured():
     return table_of()
 
 
-def test_figure4_counts_right_and_pairs_by_caption(measured):
-    table = figure4.data(measured=measured)
+@pytest.fixture(scope="module")
+def drawn(measured):
+    return figure4.data(measured=measured)
+
+
+def test_figure4_counts_right_and_pairs_by_caption(measured, drawn):
+    table = drawn
     one = table.sel(strategy="one 4+1")
     right = measured["right"].sel(run="4+1 0").values == 1
     assert float(one["right"]) == right.mean() and float(one["right_low"]) < right.mean() < float(one["right_high"])
@@ -76,8 +83,9 @@ def test_figure4_counts_right_and_pairs_by_caption(measured):
     assert list(np.argsort([-float(table.sel(strategy=name)["right"]) for name in order])) == [0, 1, 2, 3]
     np.testing.assert_allclose([table["rounds_law"].sum(), table["rounds_measured"].sum()], 1)
     np.testing.assert_allclose(table["rounds_law"], table["rounds_measured"], atol=0.06)
-    assert len(figure4.tell(table).splitlines()) == 4 + table.sizes["strategy"] + 3 + 2 + 2
+    assert len(figure4.tell(table).splitlines()) == 4 + table.sizes["strategy"] + 3 + 2 + 3 + 3 + 2 + 2
     assert len(reproduction._picture(figure4.draw(table), "png")) > 20_000
+    assert "In the recorded race device and edge painted at once for 50 ms" in figure4.tell(table)
     assert "points beside one" in figure4.point(table)
     # Without a queue more rounds are better; at most as many are right and on time as are right.
     assert bool((table["timely_upper"] <= float(table.sel(strategy="cooperative, cheap")["right"]) + 0.02).all())
@@ -86,6 +94,30 @@ def test_figure4_counts_right_and_pairs_by_caption(measured):
     # The simulation draws whole requests, whose later rounds take some per cent less than the first.
     half = (table["simulated_high"] - table["simulated_low"]) / 2
     assert bool((abs(table["simulated"] - table["timely_lower"]) <= 2 * half + 0.01).all())
+
+
+def test_a_race_takes_one_painting_and_counts_all(measured):
+    told = Outcomes(measured)
+    rounds, race = told.cooperative(RUNS[2:5], 1.0), told.race(RUNS[2:5], 1.0, [False, True, False])
+    np.testing.assert_array_equal(race.right, rounds.right)
+    assert (race.seconds == FLOP["2"] / 4e10).all() and (race.rounds == 1).all() and (race.bytes == 5823).all()
+    looks = rounds.flop - rounds.rounds * FLOP["2"]
+    np.testing.assert_allclose(race.flop, looks + 3 * FLOP["2"])
+    # Of unequal painters the time is the first passing one's, in the order in which they end.
+    mixed = told.race([RUNS[2], RUNS[0], RUNS[5]], 1.0)
+    late = told.cooperative([RUNS[2], RUNS[0], RUNS[5]], 1.0).rounds
+    np.testing.assert_allclose(mixed.seconds, np.array([FLOP["2"], FLOP["4"], FLOP["8"]])[late - 1] / 4e10)
+
+
+def test_three_processors_race_or_take_turns(drawn):
+    table = drawn
+    half = (table["side_simulated_high"] - table["side_simulated_low"]) / 2
+    slack = 2 * half + 0.01
+    assert bool((table["side_simulated"] >= table["side_lower"] - slack).all())
+    assert bool((table["side_simulated"] <= table["side_upper"] + slack).all())
+    race, turns, longer = (table["side_simulated"].sel(side=side) for side in figure4.SIDES)
+    # One who paints three times as long is late where anybody waits; who take turns have a third of the load.
+    assert bool((longer < race).all()) and bool(race.sel(load=0.8) < turns.sel(load=0.8))
 
 
 def test_what_was_not_painted_is_not_counted():

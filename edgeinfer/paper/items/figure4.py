@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from edgeinfer._extras import need
-from edgeinfer.delay import Bracket, timely
+from edgeinfer.delay import Bracket, timely, violation_bracket
 from edgeinfer.estimates import paired_difference, proportion
 from edgeinfer.estimates.replications import student_mean
-from edgeinfer.model import Constant, Pipeline, Session
+from edgeinfer.model import Constant, Fork, Pipeline, Session
 from edgeinfer.paper.drawing import flows, style
 from edgeinfer.paper.measured import store
 from edgeinfer.paper.measured.outcomes import Outcome, Outcomes, rounds_law, rounds_threshold
@@ -26,7 +26,8 @@ HERE = (
     "captions of their own. Each strategy stands beside the best single painter of no more FLOP, and beside a plain "
     "vote; the flows are those of recorded runs. Of one damaged copy of a caption nobody can read what is gone: fewer "
     "than 40 % keep every word that tells something, so that a vote needs copies. Right and on time is certified from "
-    "the measured rounds (lines) and simulated from whole requests (points)."
+    "the measured rounds (lines) and simulated from whole requests (points); beside it what three processors do with "
+    "the same requests: race on each, take turns with rounds, or take turns with one painter of three times the steps."
 )
 COMMAND = "edgeinfer measure --only subjects"
 #: Single painters by their steps.
@@ -34,6 +35,9 @@ SINGLES = ("2+1 0", "4+1 0", "4+2 0", "6+3 0", "8+4 3")
 COOPERATIVE, CHEAP, THREE = ("4+1 0", "4+1 1", "8+4 3"), ("2+1 0", "2+1 1", "2+1 2"), ("2+1 0", "2+1 1", "2+1 2")
 #: Limits on rounds and loads by one painting a request, at which P(right and on time) is told; the deadline, paintings.
 CAPS, LOADS, _DEADLINE = (1, 2, 3), (0.3, 0.6, 0.8), 3.5
+#: What three processors can do: race on each request; or take turns, with rounds, or as one painter of three times
+#: the steps.
+SIDES, LONG = ("race of three", "three with rounds", "three of 6+3"), "6+3"
 _SIMULATED = 20, 5000
 #: A single painter may cost this much more and still be compared as one of equal cost.
 _EQUAL = 1.05
@@ -62,6 +66,7 @@ def data(*, measured: Any = None) -> Any:
         `vote_gain` over the vote of three pictures. Over round: `rounds_measured` and `rounds_law`. Over parser:
         `parsed` with ends. Over (cap, load): P(right and on time) of the cheap rounds, `timely_lower` and
         `timely_upper` certified by the measured rounds and outcomes, and `simulated` from the requests, with ends.
+        Over (side, load), the same of three processors: `SIDES` says how they share the work.
     """
     xarray = need("xarray", "paper")
     table = store.load("subjects", COMMAND) if measured is None else measured
@@ -85,6 +90,7 @@ def data(*, measured: Any = None) -> Any:
             "rounds_law": ("round", law),
             **{f"simulated{end}": (("cap", "load"), simulated[..., k]) for k, end in enumerate(_ENDS)},
             **{f"timely_{end}": (("cap", "load"), [getattr(b, end) for b in certified]) for end in ("lower", "upper")},
+            **_sides(methods["race of three"][1], capped[-1], methods[f"one {LONG}"][1], painting),
             **{f"parsed{end}": ("parser", [getattr(p, name) for p in parsed]) for end, name in _ENDS.items()},
         },
         coords={
@@ -92,6 +98,7 @@ def data(*, measured: Any = None) -> Any:
             "round": np.arange(1, 4),
             "cap": list(CAPS),
             "load": list(LOADS),
+            "side": list(SIDES),
             "parser": [str(parser) for parser in table["parser"].values],
         },
         attrs=dict(table.attrs) | {"passing": passing, "passing_cheap": cheap, "calibration": len(other)},
@@ -99,27 +106,52 @@ def data(*, measured: Any = None) -> Any:
     return answer.assign({name: table[name] for name in table.data_vars if str(name).startswith("flow")})
 
 
-def _certified(done: Outcome, painting: float) -> Bracket:
+def _certified(done: Outcome, painting: float, processors: int = 1) -> Bracket:
     """P(right and on time) over `LOADS`: a session of the measured numbers of rounds and outcomes, each round of the
-    mean time.
+    mean time, on the one of some processors that a request is sent to at random.
     """
     rounds, right = done.rounds[done.known], done.right[done.known]
     numbers = range(1, int(rounds.max()) + 1)
     joint = [[(right & (rounds == n)).mean(), (~right & (rounds == n)).mean()] for n in numbers]
     each = Constant(done.seconds[done.known].sum() / rounds.sum(), "paint and check")
     pipeline = Pipeline([Session((each,), joint, "painter")])
-    return timely(pipeline, np.array(LOADS) / painting, _DEADLINE * painting)
+    return timely(pipeline, np.array(LOADS) / painting / processors, _DEADLINE * painting)
 
 
-def _simulated(done: Outcome, painting: float, load: float) -> tuple[float, float, float]:
+def _raced(done: Outcome, painting: float) -> Bracket:
+    """The same of the race: every request goes to all painters, and the first whose picture passes ends it.
+
+    Equal painters end together, so that the first that passes is there when the first is.
+    """
+    each = Constant(float(done.seconds[done.known].mean()), "paint and check")
+    fork = Pipeline([Fork((Pipeline([each]),) * len(THREE), "any")])
+    late = violation_bracket(fork, np.array(LOADS) / painting, _DEADLINE * painting)
+    right = done.right[done.known].mean()
+    return Bracket(right * (1 - late.upper), right * (1 - late.lower), late.upper_method, late.lower_method)
+
+
+def _sides(race: Outcome, rounds: Outcome, longer: Outcome, painting: float) -> dict[str, Any]:
+    """P(right and on time) of three processors, over (side, load): as `SIDES`."""
+    count = len(THREE)
+    certified = [_raced(race, painting), *(_certified(done, painting, count) for done in (rounds, longer))]
+    told = [(race, 1), (rounds, count), (longer, count)]
+    simulated = np.array([[_simulated(done, painting, load, of) for load in LOADS] for done, of in told])
+    return {
+        **{f"side_simulated{end}": (("side", "load"), simulated[..., k]) for k, end in enumerate(_ENDS)},
+        **{f"side_{end}": (("side", "load"), [getattr(b, end) for b in certified]) for end in ("lower", "upper")},
+    }
+
+
+def _simulated(done: Outcome, painting: float, load: float, processors: int = 1) -> tuple[float, float, float]:
     """P(right and on time) where a painter's requests queue and its rounds hold it, with 95 % ends.
 
-    Poisson arrivals at `load` over the time of one painting; simulated by Lindley's recursion, requests drawn from the
-    measured ones; the ends are those of Student's interval over independent runs.
+    Poisson arrivals at `load` over the time of one painting, of which one of `processors` gets its share; simulated by
+    Lindley's recursion, requests drawn from the measured ones; the ends are those of Student's interval over
+    independent runs.
     """
     rng, (runs, jobs) = np.random.default_rng(11), _SIMULATED
     pick = rng.choice(np.flatnonzero(done.known), (runs, jobs))
-    service, gaps = done.seconds[pick], rng.exponential(painting / load, (runs, jobs))
+    service, gaps = done.seconds[pick], rng.exponential(processors * painting / load, (runs, jobs))
     steps = np.cumsum(np.concatenate([np.zeros((runs, 1)), service[:, :-1] - gaps[:, 1:]], axis=1), axis=1)
     sojourn = steps - np.minimum.accumulate(steps, axis=1) + service
     good = (done.right[pick] & (sojourn <= _DEADLINE * painting))[:, jobs // 10 :].mean(1)
@@ -140,7 +172,7 @@ def _methods(told: Outcomes, passing: float, cheap: float) -> dict[str, tuple[st
         "cooperative, cheap": ("cooperative", told.cooperative(CHEAP, cheap)),
         "judge of three": ("competitive", told.competitive(THREE, "judge", one)),
         "embedder of three": ("competitive", told.competitive(THREE, "embedder", one)),
-        "race of three": ("competitive", told.cooperative(THREE, cheap, one)),
+        "race of three": ("competitive", told.race(THREE, cheap, one)),
         "oracle of three": ("competitive", told.competitive(THREE, "oracle", one)),
         "vote of three": ("ensemble", told.competitive(THREE, "vote", one)),
     }
@@ -214,8 +246,33 @@ def tell(table: Any) -> str:
         lines.append(f"| {name} | {middle:.1f} [{low:.1f}, {high:.1f}] |")
     law = ", ".join(f"{p:.4f}" for p in table["rounds_law"].values)
     seen = ", ".join(f"{p:.4f}" for p in table["rounds_measured"].values)
+    loads = ", ".join(f"{load:g}" for load in table["load"].values)
+    lines += [
+        "",
+        f"| three processors, loads of one painter {loads} | right within {_DEADLINE:g} paintings % |",
+        "|---|---|",
+    ]
+    for name in table["side"].values:
+        row = table.sel(side=name)
+        ends = zip(row["side_lower"].values, row["side_upper"].values, strict=True)
+        lines.append(f"| {name} | " + ", ".join(f"{100 * low:.1f} to {100 * high:.1f}" for low, high in ends) + " |")
     lines += ["", f"Rounds 1, 2, 3: predicted {law}; on fresh captions {seen}."]
+    lines += ["", _race_recorded(json.loads(table.attrs["flows"])["race"])]
     return "\n".join(lines) + "\n"
+
+
+def _race_recorded(session: dict[str, Any]) -> str:
+    """For how long device and edge painted side by side in a recorded race, in a sentence."""
+    spans: dict[str, list[tuple[float, float]]] = {"device": [], "edge": []}
+    for step in session["steps"]:
+        if step["role"] == "painter":
+            spans[step["place"]].append((step["begin"], step["end"]))
+    both = sum(max(min(a[1], b[1]) - max(a[0], b[0]), 0.0) for a in spans["device"] for b in spans["edge"])
+    each = ", ".join(f"{place} {1e3 * sum(end - begin for begin, end in row):.0f} ms" for place, row in spans.items())
+    return (
+        f"In the recorded race device and edge painted at once for {1e3 * both:.0f} ms of "
+        f"{1e3 * session['seconds']:.0f} ({each} with its link); one edge paints one picture at a time."
+    )
 
 
 def _span(value: dict[str, float], key: str, sign: str = "") -> str:
@@ -230,8 +287,9 @@ def _span(value: dict[str, float], key: str, sign: str = "") -> str:
 def draw(table: Any) -> Any:
     """The flows of recorded runs; quality over FLOP, time and bytes; rounds, right and on time, damaged captions."""
     figure, panels = style.subplots(3, 3, size=(16, 13))
-    for axes, (name, told) in zip(panels[0], json.loads(table.attrs["flows"]).items(), strict=True):
-        flows.draw(axes, told)
+    recorded = json.loads(table.attrs["flows"])
+    for axes, name in zip(panels[0], ("cooperative", "competitive", "ensemble"), strict=True):
+        flows.draw(axes, recorded[name])
         axes.set_title(name, fontsize=10)
     for axes, (cost, scale, label) in zip(panels[1], _COSTS, strict=True):
         _draw_quality(axes, table, cost, scale, label)
@@ -245,7 +303,7 @@ def draw(table: Any) -> Any:
 _MARKERS = "os^Dvx"
 _COSTS = (
     ("flop", 1e9, "FLOP a request (GFLOP)"),
-    ("seconds", 1e-3, "computing time of a request (ms, one thread)"),
+    ("seconds", 1e-3, "painting time of a request (ms; a thread each)"),
     ("bytes", 1.0, "bytes over the link a request"),
 )
 
@@ -277,14 +335,26 @@ def _draw_rounds(axes: Any, table: Any) -> None:
 
 
 def _draw_timely(axes: Any, table: Any) -> None:
+    caps, sides = table["cap"].values, np.arange(table.sizes["side"]) + table.sizes["cap"] + 1.5
     for load, shade in zip(table["load"].values, ("0.6", "0.3", "black"), strict=True):
-        value, low, high = (100 * table[f"simulated{end}"].sel(load=load).values for end in _ENDS)
-        ends = np.maximum([value - low, high - value], 0)
-        axes.errorbar(table["cap"].values, value, ends, fmt="o", color=shade, label=f"load {load:g}, simulated")
-        lower, upper = (100 * table[f"timely_{end}"].sel(load=load).values for end in ("lower", "upper"))
-        axes.fill_between(table["cap"].values, lower, upper, color=shade, linewidth=1.2)
-    axes.set_xticks(table["cap"].values)
-    axes.set_xlabel("limit on rounds (2+1 each)")
+        row = table.sel(load=load)
+        for x, name, bracket in ((caps, "simulated", "timely"), (sides, "side_simulated", "side")):
+            value, low, high = (100 * row[f"{name}{end}"].values for end in _ENDS)
+            ends, label = np.maximum([value - low, high - value], 0), f"load {load:g}, simulated"
+            axes.errorbar(x, value, ends, fmt="o", markersize=4, color=shade, label=None if x is sides else label)
+            lower, upper = (100 * row[f"{bracket}_{end}"].values for end in ("lower", "upper"))
+            if x is sides:
+                axes.vlines(x, lower, upper, color=shade, linewidth=4, alpha=0.5)
+            else:
+                axes.fill_between(x, lower, upper, color=shade, linewidth=1.2)
+    axes.set_xticks(
+        [*caps, *sides],
+        [
+            *map(str, caps),
+            *(str(name).replace(" of ", "\nof ").replace(" with ", "\nwith ") for name in table["side"].values),
+        ],
+    )
+    axes.set_xlabel("limit on rounds (2+1 each); three processors")
     axes.set_ylabel(f"right within {_DEADLINE:g} paintings (%)")
     axes.legend(fontsize=8)
     axes.grid(True, color="0.9", linewidth=0.6)

@@ -1,7 +1,7 @@
 """What each strategy of several subjects comes to on the measured pictures, caption by caption."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ class Outcome:
         Whether it was released as right, rather than as the best so far.
     rounds : ndarray of int
     flop, seconds, bytes : ndarray of float
-        Of the request: FLOP, s of one thread, bytes over the link both ways.
+        Of the request: FLOP, s of painting where those who paint at once have a thread each, bytes over the link both
+        ways.
     """
 
     known: NDArray[np.bool_]
@@ -139,8 +140,34 @@ class Outcomes:
         right, strict = (self._of(name, runs, chosen) == 1 for name in ("right", "strict"))
         return Outcome(known, right, strict, ~going, rounds.astype(np.int64), flop, seconds, sent)
 
+    def race(self, runs: Sequence[str], passing: float, edge: Sequence[bool] = ()) -> Outcome:
+        """All runs are painted at once, each on a processor of its own; the first picture that passes ends the race.
+
+        Nobody is stopped, so that all paintings count as FLOP; the time is that of the first that passes, and of the
+        slowest painter where none does.
+
+        Parameters
+        ----------
+        runs : sequence of str
+            In the order in which they end.
+        passing, edge
+            As for `cooperative`.
+        """
+        done = self.cooperative(runs, passing, edge)
+        flop, seconds = (np.array([self.cost(run, name) for run in runs]) for name in ("flop", "seconds"))
+        painted = np.cumsum(flop)[done.rounds - 1]
+        sent = sum(self.cost(run, "png_bytes") + SEED_BYTES for run, there in zip(runs, edge, strict=False) if there)
+        last = np.maximum.accumulate(seconds)[done.rounds - 1]
+        return replace(
+            done,
+            rounds=np.ones(len(self), np.int64),
+            flop=done.flop - painted + flop.sum(),
+            seconds=last,
+            bytes=np.full(len(self), float(sent)),
+        )
+
     def competitive(self, runs: Sequence[str], rule: str = "judge", edge: Sequence[bool] = ()) -> Outcome:
-        """All runs are painted and one is chosen.
+        """All runs are painted at once and one is chosen.
 
         Parameters
         ----------
@@ -174,7 +201,7 @@ class Outcomes:
             np.ones(n, bool),
             np.ones(n, np.int64),
             np.full(n, sum(self.cost(run, "flop") + look for run in runs)),
-            np.full(n, sum(self.cost(run, "seconds") for run in runs)),
+            np.full(n, max(self.cost(run, "seconds") for run in runs)),
             np.full(n, float(sent)),
         )
 

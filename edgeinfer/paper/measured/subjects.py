@@ -75,9 +75,9 @@ class Run:
         return f"{self.painter} {self.noise}"
 
 
-FIRST, AGAIN, EDGE = Run(4, 1, 1.0, 0, 1.0, 1.0), Run(4, 1, 1.0, 1, 0.0), Run(8, 4, 1.1, 3, 0.35)
+FIRST, AGAIN, EDGE = Run(4, 1, 1.0, 0, 1.0, 1.0), Run(4, 1, 1.0, 1, 0.0), Run(8, 4, 1.1, 3)
 QUICK = tuple(Run(2, 1, 1.0, noise, 1.0, float(noise == 0)) for noise in range(3))
-RUNS = (FIRST, AGAIN, *QUICK, EDGE, Run(4, 2, 1.0, 0, 0.35), Run(6, 3, 1.0, 0, 0.2))
+RUNS = (FIRST, AGAIN, *QUICK, EDGE, Run(4, 2, 1.0, 0, 0.7), Run(6, 3, 1.0, 0, 0.2))
 # Of the pictures of a run, the share of the least leads that is painted again by another run: more than any threshold
 # that is of use would send back.
 _REPAINTED = ((FIRST, AGAIN, 0.08), (AGAIN, EDGE, 0.3), (QUICK[0], QUICK[1], 0.12), (QUICK[1], QUICK[2], 0.3))
@@ -270,6 +270,7 @@ def measure(
         Folder of the pictures, from which the same call takes up; `out`/.measure/subjects by default.
     """
     xarray = need("xarray", "paper")
+    Path(out).mkdir(parents=True, exist_ok=True)
     cascade = bridge.load(threads=1)
     folder = cascade.manifest.folder
     sets = captions(counts)
@@ -318,7 +319,7 @@ def _flows(texts: Sequence[str], rules: Rules) -> dict[str, Any]:
     requests = [Request(text, noise=number) for number, text in enumerate(texts)]
     tried = [strategies.cooperative(request, rules=rules) for request in requests]
     hardest = requests[int(np.argmax([done.rounds - 0.5 * done.best_so_far for done in tried]))]
-    names = ("cooperative", "competitive", "ensemble")
+    names = ("cooperative", "competitive", "ensemble", "race")
     link = RayleighLink(1e6, 31, -100, 128.1, 0.001)
     done = bridge.load_test(strategies.work_load(names, [hardest], rounds=3), 0.2, len(names), link=link, uplink=link)
     return {name: row["session"] for name, row in zip(names, done.rows, strict=True)}
