@@ -187,8 +187,12 @@ static int bracket_rate(const ei_batch *self, const ei_service *stages, size_t s
     if (random_count == 0)
         return exact_waiting(self);
     if (random_count == 1 && pipeline->d1 == 0 && pipeline->d3 == 0) {
-        int status = upper_moments(self, stages, stage_count);
-        return status == EI_OK ? ei_single_ends(self, pipeline->random, pipeline->random, 1) : status;
+        /* The probes are for chains. */
+        ei_batch asked = *self;
+        asked.index += EI_PROBES;
+        asked.count -= EI_PROBES;
+        int status = upper_moments(&asked, stages, stage_count);
+        return status == EI_OK ? ei_single_ends(&asked, pipeline->random, pipeline->random, 1) : status;
     }
     return random_count == 1 ? bracket_one(self, stages, stage_count)
                              : bracket_several(self, stages, stage_count);

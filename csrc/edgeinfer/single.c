@@ -279,11 +279,13 @@ static void take(const single *self, const ei_batch *batch, double from, double 
     }
 }
 
-static int needed(const single *self, const ei_batch *batch, double from) {
-    for (size_t i = 0; i < batch->count; i++)
-        if (batch->deadline[batch->index[i]] - self->constant >= from &&
-            isfinite(batch->deadline[batch->index[i]]))
+/* Whether there is one to take. */
+static int needed(const single *self, const ei_batch *batch, double from, double to) {
+    for (size_t i = 0; i < batch->count; i++) {
+        const double time = batch->deadline[batch->index[i]] - self->constant;
+        if (time >= from && time < to)
             return 1;
+    }
     return 0;
 }
 
@@ -318,8 +320,12 @@ int ei_single_ends(const ei_batch *batch, const ei_service *service, const ei_se
                          exp(moment + MGF_ERROR * (double)(products + 1) - SECOND[1] * self.decay * rest),
                          EI_BRACKET_SINGLE_QUEUE);
     }
-    for (int reach = 0; reach < REACHES && needed(&self, batch, from) && !isnan(moment); reach++) {
+    for (int reach = 0; reach < REACHES && !isnan(moment); reach++) {
         double error[2], to = (moment - log(REACH[reach])) / (SECOND[1] * self.decay);
+        if (!needed(&self, batch, from, to)) {
+            from = to;
+            continue;
+        }
         self.step = to / POINTS;
         self.theta = SHARE[reach] * self.decay;
         if ((status = ladder_tails(&self)) != EI_OK)
