@@ -26,7 +26,7 @@ static void arguments_free(cell_arguments *self) {
 
 /* A tuple of (kind, server, service, count, needed, probability), kept in `owners`. */
 static int read_parts(PyObject *tuple, ei_cell_stage *stage, PyObject *owners) {
-    static const char *const kinds[] = {"server", "delay", "review", "fork", "branch"};
+    static const char *const kinds[] = {"server", "delay", "review", "servers", "fork", "branch"};
     const Py_ssize_t size = PyTuple_GET_SIZE(tuple);
     npy_intp bytes = (npy_intp)((size_t)size * sizeof(ei_cell_part));
     PyObject *array = PyArray_ZEROS(1, &bytes, NPY_UINT8, 0);
@@ -42,7 +42,7 @@ static int read_parts(PyObject *tuple, ei_cell_stage *stage, PyObject *owners) {
         if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "snnnnd", &kind, &server, &service, &count,
                                                       &needed, &parts[i].probability))
             return -1;
-        int choice = ei_read_choice("part", kind, kinds, 5);
+        int choice = ei_read_choice("part", kind, kinds, 6);
         if (choice < 0)
             return -1;
         parts[i].kind = (ei_node_kind)choice;
