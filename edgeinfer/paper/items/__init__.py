@@ -36,6 +36,7 @@ ITEMS = (
     "review_rule",
     "measured_load",
     "predicted_measured",
+    "cell_under_load",
     "terminals",
     "independent_terminals",
     "schedulers",

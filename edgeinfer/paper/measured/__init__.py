@@ -11,6 +11,7 @@ MEASURED = MappingProxyType(
             ("surface", "surface_reduced_noise", "decode_stage", "images", "trace", "profile", "load"), "cascade"
         ),
         "exits_under_load": "exits",
+        "cell_under_load": "cell_under_load",
         "tiles": "tiles",
         "halves": "halves",
         "subjects": "subjects",
