@@ -30,7 +30,7 @@ def attempted(seed: Seed, attempt: Attempt, number: int) -> Seed:
 
 
 def checked(session: Session, number: int, seed: Seed, rules: Rules) -> Steps[bool]:
-    """Whether a proposal passes: the second checker, if any, sees what the first lets through, and the rule decides.
+    """Whether a proposal passes: the second checker, if any, sees what the first lets through and is not sure of.
 
     What they find, and the lesser lead, stand in the proposal.
     """
@@ -38,7 +38,7 @@ def checked(session: Session, number: int, seed: Seed, rules: Rules) -> Steps[bo
     picture = Picture(proposal.pixels)
     said = yield from session.ask("device", "checker", Findings, picture, plan, sender=proposal.painter)
     margin, lead = said.margin, rules.spreads.lead(said.margin, math.nan)
-    if rules.passes(lead) and session.has("reviewer"):
+    if rules.passes(lead) and lead <= rules.sure and session.has("reviewer"):
         said = yield from session.ask("device", "reviewer", Findings, picture, plan, sender=proposal.painter)
         lead = rules.spreads.lead(margin, said.margin)
     session.judged(number, Findings(said.found, float(lead)))

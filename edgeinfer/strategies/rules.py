@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,18 @@ class Rules:
         it is wrong.
     review : float
         A picture that is painted but once is reviewed if its lead is not above; >= 0.
+    sure : float
+        The second checker is asked where the first one's lead is not above; >= 0, may be inf: it always is.
     """
 
     spreads: Spreads
     passing: float = 0.0
     review: float = 0.0
+    sure: float = math.inf
 
     def __post_init__(self) -> None:
-        for name in ("passing", "review"):
-            object.__setattr__(self, name, _validate.scalar(name, getattr(self, name), 0))
+        for name in ("passing", "review", "sure"):
+            object.__setattr__(self, name, _validate.scalar(name, getattr(self, name), 0, infinite=name == "sure"))
 
     def passes(self, lead: ArrayLike) -> Any:
         """Whether pictures of these leads pass."""
@@ -94,11 +98,13 @@ class Rules:
         if not path.exists():
             raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure --only subjects` makes it")
         said = json.loads(path.read_text())
-        return cls(Spreads(**said["spreads"]), said["passing"], said["review"])
+        sure = math.inf if said["sure"] is None else said["sure"]
+        return cls(Spreads(**said["spreads"]), said["passing"], said["review"], sure)
 
     def write(self, folder: str | Path) -> Path:
         """Put the rules into a model folder."""
         path = Path(folder) / _NAME
         with replacing(path) as temporary:
-            Path(temporary).write_text(json.dumps(asdict(self), indent=1) + "\n")
+            said = asdict(self) | {"sure": self.sure if math.isfinite(self.sure) else None}
+            Path(temporary).write_text(json.dumps(said, indent=1) + "\n")
         return path

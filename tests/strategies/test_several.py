@@ -13,7 +13,7 @@ from edgeinfer.strategies import Attempt, Findings, Picture, Rules, Seed, Spread
 from edgeinfer.strategies.bodies import Finding
 
 CAPTION = "a red circle above a small blue square"
-RULES = Rules(Spreads(2.0, 4.0, 0.1), passing=1.0, review=1.5)
+RULES = Rules(Spreads(2.0, 4.0, 0.1), passing=1.0, review=1.5, sure=3.0)
 
 
 class Known:
@@ -65,8 +65,13 @@ def test_cooperative_repaints_with_new_noise_and_then_on_the_edge():
     assert [p.painter for p in done.proposals] == ["painter@device", "painter@device", "painter@edge"]
 
 
+def test_the_second_checker_is_not_asked_where_the_first_is_sure():
+    done = run("cooperative", Known([6.1], [-9.0]))
+    assert (done.reason, done.rounds) == ("right", 1) and "reviewer" not in [step.role for step in done.steps]
+
+
 def test_the_second_checker_may_refuse_what_the_first_lets_through():
-    done = run("cooperative", Known([9.0, 9.0], [3.9, 4.1]))
+    done = run("cooperative", Known([5.0, 5.0], [3.9, 4.1]))
     assert (done.reason, done.rounds) == ("right", 2)
     assert [p.findings.margin for p in done.proposals] == [pytest.approx(0.975), pytest.approx(1.025)]
 
@@ -161,7 +166,7 @@ def test_the_study_follows_the_rule_that_runs():
     """Forty random tables of outcomes: the same rounds, the same picture, and the work that was done."""
     runs = ["4+1 0", "4+1 1", "8+4 3"]
     table = _table(np.random.default_rng(3), 40, runs)
-    told = outcomes.Outcomes(table)
+    told = outcomes.Outcomes(table, sure=RULES.sure)
     found = told.cooperative(runs, RULES.passing, edge=[False, False, True])
     reviewed = told.reviewed("4+1 0", "8+4 3", RULES.review)
     picked = told.competitive(runs)

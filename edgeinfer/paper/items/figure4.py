@@ -12,7 +12,7 @@ from edgeinfer.estimates.replications import student_mean
 from edgeinfer.model import Constant, Fork, Pipeline, Session
 from edgeinfer.paper.drawing import flows, style
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.measured.outcomes import Outcome, Outcomes, rounds_law, rounds_threshold
+from edgeinfer.paper.measured.outcomes import Outcome, Outcomes, by_rules, rounds_law, rounds_threshold
 from edgeinfer.paper.measured.subjects import REPAINTED
 
 TITLE = "Figure 4: several subjects, three strategies"
@@ -70,8 +70,7 @@ def data(*, measured: Any = None) -> Any:
     """
     xarray = need("xarray", "paper")
     table = store.load("subjects", COMMAND) if measured is None else measured
-    told, other = Outcomes(table), Outcomes(table, calibration=True)
-    passing = rounds_threshold(other, COOPERATIVE[0], REPAINTED)
+    passing, told, other = by_rules(table, COOPERATIVE, REPAINTED)
     cheap = rounds_threshold(other, CHEAP[0], REPAINTED)
     methods = _methods(told, passing, cheap)
     singles = {name: done for name, (kind, done) in methods.items() if kind == "single"}
@@ -101,7 +100,8 @@ def data(*, measured: Any = None) -> Any:
             "side": list(SIDES),
             "parser": [str(parser) for parser in table["parser"].values],
         },
-        attrs=dict(table.attrs) | {"passing": passing, "passing_cheap": cheap, "calibration": len(other)},
+        attrs=dict(table.attrs)
+        | {"passing": passing, "passing_cheap": cheap, "sure": told.sure, "calibration": len(other)},
     )
     return answer.assign({name: table[name] for name in table.data_vars if str(name).startswith("flow")})
 

@@ -7,9 +7,10 @@ import numpy as np
 from edgeinfer._extras import need
 from edgeinfer.estimates import largest_share, mean, proportion
 from edgeinfer.paper.drawing import style
-from edgeinfer.paper.items.figure4 import COMMAND
+from edgeinfer.paper.items.figure4 import COMMAND, COOPERATIVE
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.measured.outcomes import Outcomes
+from edgeinfer.paper.measured.outcomes import Outcomes, by_rules
+from edgeinfer.paper.measured.subjects import REPAINTED
 from edgeinfer.strategies.reviewing import calibrate
 
 TITLE = "Review only in doubt: what it keeps and what it saves"
@@ -42,7 +43,7 @@ def data(*, measured: Any = None) -> Any:
     """
     xarray = need("xarray", "paper")
     table = store.load("subjects", COMMAND) if measured is None else measured
-    told, other = Outcomes(table), Outcomes(table, calibration=True)
+    _, told, other = by_rules(table, COOPERATIVE, REPAINTED)
     over = [[_cell(told, other, painter, share) for share in _SHARES] for painter in PAINTERS]
     rules = [_rule(told, other, painter) for painter in PAINTERS]
     columns: dict[str, Any] = {

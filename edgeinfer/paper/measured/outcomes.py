@@ -52,9 +52,17 @@ class Outcomes:
         `subjects.nc`.
     calibration : bool
         Whether on the captions of calibration.
+    sure : float
+        As in `Rules`.
+
+    Attributes
+    ----------
+    spreads : Spreads
+    sure : float
     """
 
-    def __init__(self, table: Any, *, calibration: bool = False) -> None:
+    def __init__(self, table: Any, *, calibration: bool = False, sure: float = np.inf) -> None:
+        self.sure = sure
         prefix = "calibration_" if calibration else ""
         self._runs = [str(run) for run in table["run"].values]
         self._told = {
@@ -84,9 +92,14 @@ class Outcomes:
         return drawn
 
     def lead(self, run: str, passing: float = -np.inf) -> Floats:
-        """The arbiter's lead; of the first checker alone where that is not above `passing`."""
+        """The arbiter's lead; of the first checker alone where that is not above `passing`, or is sure."""
+        first, asked = self._first(run, passing)
+        return np.where(asked, self.spreads.lead(self.told(run, "margin"), self.told(run, "second")), first)
+
+    def _first(self, run: str, passing: float) -> tuple[Floats, NDArray[np.bool_]]:
+        """The first checker's lead, and whether the second one is asked."""
         first = self.spreads.lead(self.told(run, "margin"), np.nan)
-        return np.where(first > passing, self.spreads.lead(self.told(run, "margin"), self.told(run, "second")), first)
+        return first, (first > passing) & (first <= self.sure)
 
     def score(self, run: str) -> Floats:
         """The judge's score."""
@@ -225,9 +238,8 @@ class Outcomes:
         )
 
     def _work(self, run: str, passing: float) -> Any:
-        """FLOP of a picture, the first checker's look and, where that lets it through, the second's."""
-        looked = self.spreads.lead(self.told(run, "margin"), np.nan) > passing
-        return self.cost(run, "flop") + self._looks["checker"] + looked * self._looks["second"]
+        """FLOP of a picture, the first checker's look and, where that is asked, the second's."""
+        return self.cost(run, "flop") + self._looks["checker"] + self._first(run, passing)[1] * self._looks["second"]
 
     def _of(self, name: str, runs: Sequence[str], chosen: NDArray[np.int64]) -> Any:
         return np.take_along_axis(np.stack([self.told(run, name) for run in runs]), chosen[None], axis=0)[0]
@@ -245,3 +257,21 @@ def rounds_threshold(outcomes: Outcomes, run: str, repainted: float) -> float:
     """The lead that a share `repainted` of calibration's first pictures does not exceed; no referee is asked."""
     lead = outcomes.lead(run)[outcomes.painted(run)]
     return max(float(np.quantile(lead, repainted)), 0.0)
+
+
+def by_rules(table: Any, runs: Sequence[str], repainted: float) -> tuple[float, Outcomes, Outcomes]:
+    """What passes in rounds of these runs, and what is told of fresh captions and of calibration's by rules.
+
+    The second checker is not asked where the first one's lead is above the least whole number of spreads that costs no
+    right picture of calibration's sessions.
+    """
+    other = Outcomes(table, calibration=True)
+    passing = rounds_threshold(other, runs[0], repainted)
+
+    def right(sure: float) -> int:
+        done = Outcomes(table, calibration=True, sure=sure).cooperative(runs, passing)
+        return int((done.right & done.known).sum())
+
+    least = right(np.inf)
+    sure = next((float(lead) for lead in range(1, 21) if right(lead) >= least), np.inf)
+    return passing, Outcomes(table, sure=sure), Outcomes(table, calibration=True, sure=sure)

@@ -22,7 +22,7 @@ from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.model import RayleighLink
 from edgeinfer.network.machine import machine
-from edgeinfer.paper.measured.outcomes import Outcomes, rounds_threshold
+from edgeinfer.paper.measured.outcomes import Outcomes, by_rules
 from edgeinfer.paper.measured.store import write
 from edgeinfer.strategies import Request, votes
 from edgeinfer.strategies.agents import Attempt, Embedder, HeadReader
@@ -304,11 +304,10 @@ def calibrated(table: Any) -> Rules:
     What passes is asked of no referee: the arbiter sends back the share `REPAINTED` of first pictures. What is reviewed
     is: at most 1 % of the pictures of two prior steps that are released unreviewed may be wrong.
     """
-    told = Outcomes(table, calibration=True)
-    passing = rounds_threshold(told, str(FIRST), REPAINTED)
+    passing, _, told = by_rules(table, [str(run) for run in (FIRST, AGAIN, EDGE)], REPAINTED)
     known = told.painted(str(QUICK[0]))
     lead, right = (values[known] for values in (told.lead(str(QUICK[0])), told.told(str(QUICK[0]), "right") == 1))
-    return Rules(told.spreads, passing, max(calibrate(lead, right).threshold, 0.0))
+    return Rules(told.spreads, passing, max(calibrate(lead, right).threshold, 0.0), told.sure)
 
 
 def _flows(texts: Sequence[str], rules: Rules) -> dict[str, Any]:
