@@ -36,8 +36,10 @@ def test_size_and_style():
     figure = dominance.draw(table, size=(3, 2), style=["ggplot", {"font.size": 7}])
     assert figure.get_size_inches().tolist() == [3, 2]
     assert dominance.draw(table).get_size_inches().tolist() != [3, 2]
-    plain, styled = dominance.draw(table)._repr_png_(), dominance.draw(table, style="ggplot")._repr_png_()
-    assert plain != styled and plain == dominance.draw(table)._repr_png_()
+    plain, styled, again = (
+        dominance.draw(table, size=(3, 2), style=style)._repr_png_() for style in (None, "ggplot", None)
+    )
+    assert plain != styled and plain == again
     for wrong in ((3,), (0, 1), "large", 3):
         with pytest.raises(ValueError, match="size"):
             dominance.draw(table, size=wrong)

@@ -21,7 +21,7 @@ LABELS = {
 }
 
 
-def data(scenario: Scenario, *, points: int = 15) -> Any:
+def data(scenario: Scenario, *, points: int = 11) -> Any:
     """Winners over device speed and arrival rate, at a deadline of three unloaded latencies.
 
     Returns

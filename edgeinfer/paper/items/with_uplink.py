@@ -18,7 +18,8 @@ HERE = (
     "bracket and importance sampling for a request of 0.2 Mbit and, dashed, without an uplink. The maps: the paradigm "
     "whose upper end is below the lower ends of both others, for that request and for one with a picture of 3 Mbit in "
     "it; lines: where the best upper end is 1e-3 and 1e-6. A request that is long enough makes the device the best at "
-    "low rates and short deadlines, and leaves split inference what the device cannot carry."
+    "low rates and short deadlines, and leaves split inference what the device cannot carry; "
+    "where the uplink is the busiest stage, split and edge only are too alike to be told apart."
 )
 #: Assumed: bits of the requests; rates of the maps over the largest that split inference carries without an uplink.
 BITS = (uplink.REQUEST_BITS, 3e6)
