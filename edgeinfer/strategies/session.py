@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from edgeinfer import _validate
-from edgeinfer.bridge.device.client import LOST, Compute, Exchange
+from edgeinfer.bridge.device.client import LOST, Aside, Compute, Exchange
 from edgeinfer.bridge.device.connection import EdgeError
 from edgeinfer.strategies.bodies import Body, Findings, Latent, Picture, Request, Seed, describe
 from edgeinfer.strategies.messages import CONTEXT_BYTES, HEADER_BYTES, LONGEST, ROUNDS, Message
@@ -21,6 +21,8 @@ from edgeinfer.strategies.result import Collaboration, Proposal, Said, Worked
 from edgeinfer.strategies.team import Team
 
 Content = TypeVar("Content")
+#: Roles that the device does beside what it computes: a request is read when it comes, not behind others' pictures.
+ASIDE = ("interpreter",)
 #: Steps of a session on the device, and what they come to.
 Steps = Generator[Compute | Exchange, Any, Content]
 #: remote(role, messages, seconds) asks an edge: the answer, its bytes on the wire and the request's, and the seconds
@@ -188,7 +190,8 @@ class Session:
                     answers[n] = error
             for n, future in waiting.items():
                 try:
-                    answers[n] = yield Exchange(future.result)
+                    # Who waits for nothing keeps the device.
+                    answers[n] = future.result() if future.done() else (yield Exchange(future.result))
                 except OSError as error:
                     answers[n] = error
         return answers
@@ -276,7 +279,7 @@ class Session:
             self._share(messages)
         if place == "edge" and callable(self._edge):
             return Exchange(partial(self._there, self._edge, role, expect, messages))
-        return Compute(partial(self._here, place, role, expect, messages, latest))
+        return (Aside if role in ASIDE else Compute)(partial(self._here, place, role, expect, messages, latest))
 
     def _share(self, messages: Sequence[Message]) -> None:
         """Add to the context what it does not hold yet."""

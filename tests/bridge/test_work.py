@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -15,9 +16,11 @@ import pytest
 from bridge import system, tally
 from bridge.system import SOON
 from edgeinfer import RayleighLink
-from edgeinfer.bridge import Testbed, read_trace
+from edgeinfer.bridge import Testbed, load_test, read_trace
+from edgeinfer.bridge.device.client import Aside, Client, Compute
 from edgeinfer.bridge.edge.server import listen
-from edgeinfer.bridge.run.user import Load
+from edgeinfer.bridge.run.load import WorkLoad
+from edgeinfer.bridge.run.user import Load, User
 from edgeinfer.bridge.wire import tensors
 
 pytestmark = pytest.mark.process
@@ -63,6 +66,46 @@ def test_several_rounds_between_processes(tmp_path, rate):
     assert [halved.count(str(number)) for number in range(COUNT)] == expected
     assert sum(r["process"] == "device" and r["name"] == "done" for r in records) == COUNT
     assert any(r["kind"] == "chunk" and r["direction"] == "up" for r in records)
+
+
+def test_who_came_first_has_the_device_for_all_its_steps():
+    """Requests of three steps, each read aside before: reading waits for no step, and steps of others come between none.
+
+    The second's first step falls due while the first computes, before the first's second one does.
+    """
+    done, reading = [], threading.Event()
+
+    def step(number, name):
+        if name == "0" and number == 0:
+            assert reading.wait(SOON), "reading waited for the device"
+        done.append((number, name))
+
+    def script(number, request):
+        yield Aside(lambda: reading.set() if number == 2 else None)
+        for name in "012":
+            yield Compute(lambda name=name: step(number, name))
+        return number
+
+    client = Client()
+    work = SimpleNamespace(client=client, script=script, row=lambda number: {"number": number})
+    user = User(work, Load(3, [0.0, 0.02, 0.04]))
+    user.run()
+    assert done == [(number, name) for number in range(3) for name in "012"]
+    rows = user.rows()
+    assert [row["number"] for row in rows] == [0, 1, 2] and client.queue_length == 0
+    assert all([step[0] for step in row["steps"]] == ["aside", "device", "device", "device"] for row in rows)
+
+
+def test_one_after_the_other_through_the_link():
+    """Without an arrival rate requests meet no other, and what crosses is counted both ways."""
+    link = RayleighLink(1e7, 31, -100, 100, 1e-3)
+    done = load_test(WorkLoad("halving", WORK, {"first": 14}), None, 6, link=link)
+    assert done.arrival_rate is None and done.failures == {}
+    assert (np.diff(done.arrivals) > done.sojourn[:-1, 0]).all()
+    asked = np.mean([rounds(14 + number) for number in range(6)])
+    # A message of each round, of less than 1 KiB with what is around it, and more than its 8 bytes of content.
+    for bits in (done.uplink_bits, done.downlink_bits):
+        assert 64 * asked < bits < 8192 * asked
 
 
 def test_kill_of_the_edge_between_rounds(tmp_path):

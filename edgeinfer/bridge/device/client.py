@@ -20,7 +20,7 @@ Script = Generator["Compute | Exchange", Any, Result]
 
 @dataclass(frozen=True, eq=False)
 class Compute:
-    """A step on the device, whose requests are computed one after another.
+    """A step on the device, which computes one after another, those of the request that came first before others.
 
     Attributes
     ----------
@@ -39,6 +39,9 @@ class Exchange:
     call : callable
         Gives the step's result, or raises.
     """
+
+    #: What rows call the step.
+    name = "edge"
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
@@ -61,6 +64,18 @@ class Exchange:
 
     def expire(self, now: float) -> None:
         """Deliver a failure where the time is up; a call that waits sees to that itself."""
+
+
+class Aside(Exchange):
+    """A step on the device that is so short that it waits for no computing: it is done beside it.
+
+    Parameters
+    ----------
+    call : callable
+        Gives the step's result, or raises; several may run at once.
+    """
+
+    name = "aside"
 
 
 class StreamExchange(Exchange):

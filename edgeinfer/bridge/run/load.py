@@ -61,8 +61,9 @@ class LoadTest(Run):
     paradigm : {"split", "edge", "device"} or str
         Its stages are prior, downlink, decode; inference, downlink; or inference. Of another kind of work its name; its
         one stage is the request.
-    downlink_bits : float
-        Mean bits a request, of all that crossed the downlink: tensor, signalling, framing. NaN without a link.
+    downlink_bits, uplink_bits : float
+        Mean bits a request, of all that crossed the downlink: tensor, signalling, framing; and the uplink, where
+        requests go through the link's process. NaN without a link.
     slowdown : float
         How many times slower the device was made; 1: as it is.
     rows : tuple of mapping
@@ -73,11 +74,12 @@ class LoadTest(Run):
     downlink_bits: float
     slowdown: float
     rows: tuple[Mapping[str, Any], ...] = ()
+    uplink_bits: float = np.nan
 
 
 def load_test(
     what: str | Pipeline | WorkLoad,
-    arrival_rate: float,
+    arrival_rate: float | None,
     requests: int,
     *,
     model: str | Path | None = None,
@@ -111,7 +113,8 @@ def load_test(
         The paradigm; a pipeline as `edgeinfer.split` and its companions make it names the paradigm by its stages, and
         gives the link. Its times are not used: they are what the measurement is held against. A `WorkLoad` asks another
         kind of work, to which the parameters `model` to `decode_steps` and `negotiate` do not apply.
-    arrival_rate : float, 1/s
+    arrival_rate : float or None, 1/s
+        None: each request comes when the one before has been answered.
     requests : int
     model : path, optional
         The cascade's folder; the shipped one by default.
@@ -148,7 +151,7 @@ def load_test(
     OSError
         If a process does not start or dies; one that dies under load fails its requests instead.
     """
-    rate = _validate.scalar("arrival_rate", arrival_rate, 0, low_open=True, unit="1/s")
+    rate = _rate(arrival_rate)
     requests = _validate.whole("requests", requests, 1)
     slowdown = _validate.scalar("slowdown", slowdown, 1)
     deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
@@ -171,7 +174,7 @@ def load_test(
             "negotiate": negotiate,
         }
         load = WorkLoad(paradigm, CASCADE, asked, model=str(cascade.manifest.folder))
-    times = poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,)))
+    times = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
     options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity or requests + 1, "batch": batch}
     with ExitStack() as stack:
         where = Path(folder or stack.enter_context(tempfile.TemporaryDirectory()))
@@ -179,14 +182,18 @@ def load_test(
         bed = Testbed(load.model, link, uplink=uplink, folder=where, threads=threads, **options)
         stack.enter_context(bed)
         # Each request is answered or fails by its deadline, after which all of them may wait for the decoder.
-        last = times[-1] + deadline + _LAST + 10.0 * slowdown * requests
-        rows = bed.ask(Load(requests, times.tolist(), slowdown=slowdown), load.asked, last, traced=True)
+        last = (times[-1] if times else 0.0) + deadline + _LAST + 10.0 * slowdown * requests
+        rows = bed.ask(Load(requests, times, slowdown=slowdown), load.asked, last, traced=True)
         traces = [path for path in map(bed.trace, ("device", "edge", "link")) if path.exists()]
         records = read_trace(*traces)
     about: dict[str, Any] = {"model": load.model, "threads": threads, "link": repr(link), "uplink": repr(uplink)}
     about |= {"slots": slots, "batch": batch, "slowdown": slowdown, "work": load.work}
     kept = {"traces": [str(path) for path in traces] if folder is not None else []}
     return _measured(rows, records, load.name, rate, slowdown, dict(load.asked) | about | kept)
+
+
+def _rate(value: float | None) -> float | None:
+    return None if value is None else _validate.scalar("arrival_rate", value, 0, low_open=True, unit="1/s")
 
 
 def _check_no_cascade(what: WorkLoad, given: Mapping[str, Any]) -> None:
@@ -211,7 +218,7 @@ def _measured(
     rows: Sequence[dict[str, Any]],
     records: Sequence[dict[str, Any]],
     paradigm: str,
-    rate: float,
+    rate: float | None,
     slowdown: float,
     provenance: dict[str, Any],
 ) -> LoadTest:
@@ -237,9 +244,10 @@ def _measured(
     if paradigm not in STAGES:
         ends[:, 0] = [np.nan if row["done"] is None else row["done"] for row in rows]
     begin = arrivals.min()
-    chunks = [r for r in records if r["kind"] == "chunk" and r["direction"] == "down" and r["time"] >= begin]
-    bits = 8 * sum(r["bytes"] for r in chunks) / len(rows) if chunks else np.nan
+    chunks = [r for r in records if r["kind"] == "chunk" and r["time"] >= begin]
+    crossed = {way: sum(8 * r["bytes"] for r in chunks if r["direction"] == way) for way in ("down", "up")}
+    down, up = (bits / len(rows) if bits else np.nan for bits in crossed.values())
     failures = {number: row["failure"] for number, row in enumerate(rows) if row["failure"]}
     times = ends - arrivals[:, None]
     run = rate, arrivals - begin, stages, times, service, failures, provenance
-    return LoadTest(*run, paradigm, bits, slowdown, tuple(rows))
+    return LoadTest(*run, paradigm, down, slowdown, tuple(rows), up)

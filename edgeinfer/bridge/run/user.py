@@ -4,6 +4,7 @@ Its process says "ready", begins with the next line on stdin, and answers with o
 """
 
 import json
+import math
 import queue
 import statistics
 import sys
@@ -83,11 +84,21 @@ class Request:
     """A request under way: its script, and its row.
 
     A row has "arrival" and "done", s on the monotonic clock, "failure", the reason or None, and "steps": for each the
-    name, "device" or "edge", when it was due, begun and ended, and how much of that was asleep, s.
+    name, "device", "edge" or "aside", when it was due, begun and ended, and how much of that was asleep, s; and what
+    the kind of work adds.
+
+    Parameters
+    ----------
+    identifier : str
+    script : Script
+    arrival : float, s
+    rank : int
+        The lower, the sooner the device computes for it.
     """
 
-    def __init__(self, identifier: str, script: Script[Any], arrival: float) -> None:
-        self.identifier, self.script = identifier, script
+    def __init__(self, identifier: str, script: Script[Any], arrival: float, rank: int = 0) -> None:
+        self.identifier, self.script, self.rank = identifier, script, rank
+        self.result: Any = None
         self.row: dict[str, Any] = {"arrival": arrival, "done": None, "failure": None, "steps": []}
         self.step: Compute | Exchange | None = None
 
@@ -100,7 +111,7 @@ class Request:
                 self.step = self.script.send(outcome)
             return self.step
         except StopIteration as end:
-            self.row |= {"done": time.monotonic()} | work.row(end.value)
+            self.row["done"], self.result = time.monotonic(), end.value
         except Exception as error:
             self.row["failure"] = str(error)
             if not isinstance(error, EdgeError):
@@ -116,7 +127,11 @@ class Request:
 
 
 class User:
-    """Asks, computes in the order in which computing falls due, and takes what comes from the edge as it comes.
+    """Asks, computes for the request that came first of those for which computing is due, and takes what comes from the
+    edge as it comes.
+
+    A request that computes several steps in a row thus has the device for all of them: nobody who came later waits
+    less for it.
 
     Parameters
     ----------
@@ -128,7 +143,8 @@ class User:
         self.work, self.load = work, load
         self.requests: list[Request] = []
         self._extra = 0.0
-        self._due: queue.SimpleQueue[tuple[Request, Compute, float] | None] = queue.SimpleQueue()
+        # By rank, which no two requests share, and none has two steps due; the end is behind all.
+        self._due: queue.PriorityQueue[tuple[float, tuple[Request, Compute, float] | None]] = queue.PriorityQueue()
         self._lock, self._left = threading.Lock(), 0
 
     def warm_up(self) -> None:
@@ -164,9 +180,16 @@ class User:
             self._go_on(self._request(number, begin + after), None)
         computing.join()
 
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a request, with what its kind of work adds to those that are done."""
+        # Not before the end: what rows cost is no part of what the device does.
+        return [
+            each.row if each.row["done"] is None else each.row | self.work.row(each.result) for each in self.requests
+        ]
+
     def _request(self, number: int, arrival: float) -> Request:
         self.work.client.trace.record("event", "arrival", request=str(number), time=arrival)
-        request = Request(str(number), self.work.script(number, str(number)), arrival)
+        request = Request(str(number), self.work.script(number, str(number)), arrival, number)
         self.requests.append(request)
         return request
 
@@ -176,24 +199,24 @@ class User:
             begin = time.monotonic()
             if isinstance(step, Compute):
                 self.work.client.queue_length += 1
-                self._due.put((request, step, begin))
+                self._due.put((request.rank, (request, step, begin)))
                 return
             try:
-                step.start(partial(self._came, request, begin))
+                step.start(partial(self._came, request, step.name, begin))
                 return
             except Exception as error:
                 outcome = error
         self._ended(request)
 
-    def _came(self, request: Request, begin: float, answer: Any, received: float) -> None:
-        request.timed("edge", begin, begin, end=received)
+    def _came(self, request: Request, name: str, begin: float, answer: Any, received: float) -> None:
+        request.timed(name, begin, begin, end=received)
         self._go_on(request, answer)
 
     def _compute(self) -> None:
         """Compute what falls due until no request is left, and see that none waits for ever."""
         while True:
             try:
-                item = self._due.get(timeout=_OVERDUE)
+                _, item = self._due.get(timeout=_OVERDUE)
             except queue.Empty:
                 for request in self.requests:
                     if isinstance(request.step, Exchange):
@@ -229,7 +252,7 @@ class User:
         with self._lock:
             self._left -= 1
             if not self._left:
-                self._due.put(None)
+                self._due.put((math.inf, None))
 
 
 def run(work: Work, load: Load, connection: Connection | None, trace: str | None) -> None:
@@ -241,7 +264,7 @@ def run(work: Work, load: Load, connection: Connection | None, trace: str | None
         sys.stdin.readline()
         processes.exit_with_stdin()
         user.run()
-        print(json.dumps([request.row for request in user.requests]), flush=True)
+        print(json.dumps(user.rows()), flush=True)
         work.client.close()
         if connection is not None:
             connection.close()
