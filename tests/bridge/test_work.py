@@ -69,7 +69,7 @@ def test_several_rounds_between_processes(tmp_path, rate):
 
 
 def test_who_came_first_has_the_device_for_all_its_steps():
-    """Requests of three steps, each read aside before: reading waits for no step, and steps of others come between none.
+    """Requests of three steps, each read aside before: reading waits for no step, and nobody's steps come between.
 
     The second's first step falls due while the first computes, before the first's second one does.
     """

@@ -37,6 +37,7 @@ ITEMS = (
     "measured_load",
     "predicted_measured",
     "cell_under_load",
+    "strategies_under_load",
     "terminals",
     "independent_terminals",
     "schedulers",

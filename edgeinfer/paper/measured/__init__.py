@@ -17,6 +17,7 @@ MEASURED = MappingProxyType(
         "subjects": "subjects",
         "storyboards": "storyboards",
         "one_subject": "one_subject",
+        "strategies_under_load": "strategies_under_load",
     }
 )
 #: The parts that `cascade.measure` makes, in its order.
