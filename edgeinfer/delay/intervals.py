@@ -66,7 +66,7 @@ def batches(jobs: int, replications: int, largest: float) -> int:
     return number
 
 
-def _pooled(residual: Floats, scale: Floats, expected: Floats) -> tuple[Floats, Floats]:
+def _pooled(residual: Floats, scale: Floats, expected: Floats, trust: float = TRUST) -> tuple[Floats, Floats]:
     """Variance of a sum over batches over `scale`, pooled with the expected one, and its degrees of freedom."""
     count = len(residual)
     if count == 1:
@@ -78,7 +78,7 @@ def _pooled(residual: Floats, scale: Floats, expected: Floats) -> tuple[Floats, 
     with np.errstate(invalid="ignore", divide="ignore"):
         # The variance of a sum of squares by the squares' own: N clusters of events count for about 2 N.
         seen = np.fmin(2 * square**2 / (fourth - square**2 / count), count - 1.0)
-    return (TRUST * expected + seen * measured) / (TRUST + seen), TRUST + seen
+    return (trust * expected + seen * measured) / (trust + seen), trust + seen
 
 
 def _student(confidence: float, freedom: Floats) -> Floats:
@@ -140,7 +140,9 @@ def proportion(
     return beta_interval(share * size, size, confidence)
 
 
-def positive_mean(sums: Floats, weights: Floats, expected: Floats, confidence: float) -> tuple[Floats, Floats]:
+def positive_mean(
+    sums: Floats, weights: Floats, expected: Floats, confidence: float, trust: float = TRUST
+) -> tuple[Floats, Floats]:
     """Interval for the ratio of sums to weights over batches, both >= 0.
 
     Sums of waiting times are skewed at high load, like gamma variables; the cube root of these is nearly normal (Wilson
@@ -153,6 +155,8 @@ def positive_mean(sums: Floats, weights: Floats, expected: Floats, confidence: f
     expected : (...,) ndarray
         Relative variance that theory expects of the mean.
     confidence : float
+    trust : float
+        Degrees of freedom of that, beside the variance between batches; 0 where theory knows too little.
 
     Returns
     -------
@@ -163,7 +167,7 @@ def positive_mean(sums: Floats, weights: Floats, expected: Floats, confidence: f
     mean = sums.sum(axis=0) / total
     scale = np.where(mean > 0, mean, 1) * total
     relative = (sums - mean * weights.reshape(-1, *[1] * mean.ndim)) / scale
-    variance, freedom = _pooled(relative, np.ones_like(mean), expected)
+    variance, freedom = _pooled(relative, np.ones_like(mean), expected, trust)
     half, middle = _student(confidence, freedom) * np.sqrt(variance) / 3, 1 - variance / 9
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         low = np.where(middle + half > 0, mean / (middle + half) ** 3, 0)

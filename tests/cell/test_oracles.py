@@ -204,3 +204,15 @@ def test_coverage(name):
         estimates = (answer.mean, answer.stage_waiting, answer.violation[0])
         hits += [truth is None or holds(e, truth, 0) for e, truth in zip(estimates, truths, strict=True)]
     assert (hits >= 0.93 * 300).all(), hits
+
+
+def test_intervals_of_batches_are_no_wider_than_twice_what_they_have_to_be():
+    """The scatter over thirty seeds is known to an eighth; the intervals cover the exact mean."""
+    limit, fixed, each = 8, 0.1, 0.01
+    rate = 0.7 * limit / (fixed + limit * each)
+    times, chances = batch_sojourn(rate, limit, fixed, each)
+    cell = studied(ei.Constant(each, "gpu"), rate, EdgeNode(batch=Batching(limit, fixed=fixed)))
+    means = [simulate_cell(cell, jobs=10_000, replications=2, rng=s, threads=1)["terminals"].mean for s in range(30)]
+    covered = sum(holds(mean, float(times @ chances), 0) for mean in means)
+    width = np.mean([float(mean.high[0] - mean.low[0]) for mean in means])
+    assert covered >= 26 and width < 2 * 2 * 1.96 * np.std([float(mean.value[0]) for mean in means], ddof=1)
