@@ -220,7 +220,8 @@ def law() -> NDArray[np.float64]:
     """P(N = n) of the cooperative strategy's rounds, on captions that are none of those asked here."""
     table = store.load("subjects", "edgeinfer measure --only subjects")
     runs = [str(run) for run in (subjects.FIRST, subjects.AGAIN, subjects.EDGE)]
-    return rounds_law(Outcomes(table, calibration=True), runs, Rules.read().passing)
+    rules = Rules.read()
+    return rounds_law(Outcomes(table, calibration=True, sure=rules.sure), runs, rules.passing)
 
 
 class _Course:
