@@ -27,8 +27,9 @@ class Compute(Server):
     """`work` FLOP on `node`: a deterministic service time work / node.flops, at each of its servers.
 
     Several servers take requests from one queue, first come, first served, and leave their order as it is. The bracket
-    is exact for such a stage alone and Poisson arrivals (M/D/c); among others it is that of one server which is as fast
-    as all together, and hands on what it has done up to (servers - 1) / servers of a service later.
+    is exact for such a stage alone and Poisson arrivals (M/D/c), as far as 1200 states of its queue reach; among others
+    it is that of one server which is as fast as all together, and hands on what it has done up to (servers - 1) /
+    servers of a service later.
 
     Parameters
     ----------
