@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 MISSING_GSL = """
@@ -48,7 +49,11 @@ def core() -> Extension:
         sources=sorted(str(path) for room in ("csrc/edgeinfer", "csrc/python") for path in Path(room).glob("*.c")),
         depends=sorted(str(path) for path in Path("csrc").rglob("*.[hi]*")),
         include_dirs=["csrc", numpy.get_include()],
-        define_macros=[(f"NPY_{name}", "NPY_2_0_API_VERSION") for name in ("NO_DEPRECATED_API", "TARGET_VERSION")],
+        define_macros=[
+            ("Py_LIMITED_API", "0x030A0000"),  # of 3.11 on, Py_DECREF takes no pointer to an array without a cast
+            *((f"NPY_{name}", "NPY_2_0_API_VERSION") for name in ("NO_DEPRECATED_API", "TARGET_VERSION")),
+        ],
+        py_limited_api=True,
         extra_compile_args=[*flags, *pkg_config("--cflags"), *environment("EDGEINFER_CFLAGS")],
         extra_link_args=[*gsl_link_arguments(), "-pthread", *environment("EDGEINFER_LDFLAGS")],
     )
@@ -65,6 +70,18 @@ class BuildPython(build_py):
         return [path for path in found if not any(Path(path).is_relative_to(folder) for folder in left_out)]
 
 
+class BuildExtension(build_ext):
+    def copy_extensions_to_source(self) -> None:
+        # Python would rather load an extension that an earlier build made for this one release of it.
+        for path in Path("edgeinfer").glob("_core.cpython-*.so"):
+            path.unlink()
+        super().copy_extensions_to_source()
+
+
 # Asking for metadata (sdist, egg_info) must work where no GSL is installed.
 building = not {"sdist", "egg_info", "dist_info", "clean"} & set(sys.argv[1:])
-setup(ext_modules=[core()] if building else [], cmdclass={"build_py": BuildPython})
+setup(
+    ext_modules=[core()] if building else [],
+    cmdclass={"build_py": BuildPython, "build_ext": BuildExtension},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -121,11 +121,10 @@ int ei_add_bracket(PyObject *module) {
         return -1;
     for (Py_ssize_t i = 0; i < EI_BRACKET_METHODS; i++) {
         PyObject *name = PyUnicode_FromString(names[i]);
-        if (name == NULL) {
+        if (name == NULL || PyTuple_SetItem(tuple, i, name) < 0) {
             Py_DECREF(tuple);
             return -1;
         }
-        PyTuple_SET_ITEM(tuple, i, name);
     }
     int failed = PyModule_AddObjectRef(module, "BRACKET_METHODS", tuple);
     Py_DECREF(tuple);

@@ -27,7 +27,7 @@ static void arguments_free(cell_arguments *self) {
 /* A tuple of (kind, server, service, count, needed, probability), kept in `owners`. */
 static int read_parts(PyObject *tuple, ei_cell_stage *stage, PyObject *owners) {
     static const char *const kinds[] = {"server", "delay", "review", "servers", "fork", "branch"};
-    const Py_ssize_t size = PyTuple_GET_SIZE(tuple);
+    const Py_ssize_t size = PyTuple_Size(tuple);
     npy_intp bytes = (npy_intp)((size_t)size * sizeof(ei_cell_part));
     PyObject *array = PyArray_ZEROS(1, &bytes, NPY_UINT8, 0);
     if (array == NULL)
@@ -38,7 +38,7 @@ static int read_parts(PyObject *tuple, ei_cell_stage *stage, PyObject *owners) {
     for (Py_ssize_t i = 0; !failed && i < size; i++) {
         const char *kind;
         Py_ssize_t server, service, count, needed;
-        PyObject *item = PyTuple_GET_ITEM(tuple, i);
+        PyObject *item = PyTuple_GetItem(tuple, i);
         if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "snnnnd", &kind, &server, &service, &count,
                                                       &needed, &parts[i].probability))
             return -1;
@@ -127,13 +127,13 @@ static int read_class(PyObject *item, ei_cell_class *class, ei_cell_stage *stage
     class->count = (size_t)count;
     class->server_count = (size_t)servers;
     class->stages = stages;
-    class->stage_count = (size_t)PyTuple_GET_SIZE(main);
-    class->fallback_count = (size_t)PyTuple_GET_SIZE(fallback);
-    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(main); k++)
-        if (read_stage(PyTuple_GET_ITEM(main, k), stages++, owners) < 0)
+    class->stage_count = (size_t)PyTuple_Size(main);
+    class->fallback_count = (size_t)PyTuple_Size(fallback);
+    for (Py_ssize_t k = 0; k < PyTuple_Size(main); k++)
+        if (read_stage(PyTuple_GetItem(main, k), stages++, owners) < 0)
             return -1;
-    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(fallback); k++)
-        if (read_stage(PyTuple_GET_ITEM(fallback, k), stages++, owners) < 0)
+    for (Py_ssize_t k = 0; k < PyTuple_Size(fallback); k++)
+        if (read_stage(PyTuple_GetItem(fallback, k), stages++, owners) < 0)
             return -1;
     if (read_loop(loop, class, owners) < 0)
         return -1;
@@ -155,13 +155,13 @@ static int read_class(PyObject *item, ei_cell_class *class, ei_cell_stage *stage
 }
 
 static int read_classes(cell_arguments *self, PyObject *tuple) {
-    const Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    const Py_ssize_t count = PyTuple_Size(tuple);
     size_t stages = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PyTuple_GET_ITEM(tuple, i);
-        for (Py_ssize_t k = 2; k <= 3 && PyTuple_Check(item) && PyTuple_GET_SIZE(item) > k; k++)
-            if (PyTuple_Check(PyTuple_GET_ITEM(item, k)))
-                stages += (size_t)PyTuple_GET_SIZE(PyTuple_GET_ITEM(item, k));
+        PyObject *item = PyTuple_GetItem(tuple, i);
+        for (Py_ssize_t k = 2; k <= 3 && PyTuple_Check(item) && PyTuple_Size(item) > k; k++)
+            if (PyTuple_Check(PyTuple_GetItem(item, k)))
+                stages += (size_t)PyTuple_Size(PyTuple_GetItem(item, k));
     }
     self->owners = PyList_New(0);
     self->classes = PyMem_Calloc((size_t)count + 1, sizeof *self->classes);
@@ -173,7 +173,7 @@ static int read_classes(cell_arguments *self, PyObject *tuple) {
     ei_cell_stage *next = self->stages;
     for (Py_ssize_t i = 0; i < count; i++) {
         ei_cell_class *class = &self->classes[i];
-        if (read_class(PyTuple_GET_ITEM(tuple, i), class, next, self->owners) < 0)
+        if (read_class(PyTuple_GetItem(tuple, i), class, next, self->owners) < 0)
             return -1;
         next += class->stage_count + class->fallback_count;
     }
@@ -184,7 +184,7 @@ static int read_classes(cell_arguments *self, PyObject *tuple) {
 
 static int read_nodes(cell_arguments *self, PyObject *tuple) {
     static const char *const schedulers[] = {"fifo", "priority", "edf", "processor_sharing"};
-    const Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    const Py_ssize_t count = PyTuple_Size(tuple);
     self->nodes = PyMem_Calloc((size_t)count + 1, sizeof *self->nodes);
     if (self->nodes == NULL) {
         PyErr_NoMemory();
@@ -194,7 +194,7 @@ static int read_nodes(cell_arguments *self, PyObject *tuple) {
         ei_cell_node *node = &self->nodes[i];
         const char *scheduler;
         Py_ssize_t servers, limit, capacity;
-        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(tuple, i), "nsnddn", &servers, &scheduler, &limit,
+        if (!PyArg_ParseTuple(PyTuple_GetItem(tuple, i), "nsnddn", &servers, &scheduler, &limit,
                               &node->batch_wait, &node->batch_fixed, &capacity))
             return -1;
         int choice = ei_read_choice("scheduler", scheduler, schedulers, 4);
@@ -217,7 +217,7 @@ static int read_nodes(cell_arguments *self, PyObject *tuple) {
 static int read_bands(cell_arguments *self, PyObject *tuple) {
     static const char *const schedulers[] = {"equal_share", "round_robin", "edf", "proportional_fair",
                                              "max_rate"};
-    const Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    const Py_ssize_t count = PyTuple_Size(tuple);
     self->bands = PyMem_Calloc((size_t)count + 1, sizeof *self->bands);
     if (self->bands == NULL) {
         PyErr_NoMemory();
@@ -226,7 +226,7 @@ static int read_bands(cell_arguments *self, PyObject *tuple) {
     for (Py_ssize_t i = 0; i < count; i++) {
         ei_cell_band *band = &self->bands[i];
         const char *scheduler;
-        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(tuple, i), "sdd", &scheduler, &band->slot, &band->averaging))
+        if (!PyArg_ParseTuple(PyTuple_GetItem(tuple, i), "sdd", &scheduler, &band->slot, &band->averaging))
             return -1;
         int choice = ei_read_choice("scheduler", scheduler, schedulers, 5);
         if (choice < 0)

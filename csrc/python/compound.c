@@ -8,11 +8,11 @@ typedef struct {
     PyObject *arguments; /* what it was made of, for pickle */
 } CompoundObject;
 
-static PyTypeObject compound_type;
+static PyTypeObject *compound_type;
 
 const ei_compound *ei_compound_of(PyObject *object) {
-    if (!PyObject_TypeCheck(object, &compound_type)) {
-        PyErr_Format(PyExc_TypeError, "expected a Compound, got %.100s", Py_TYPE(object)->tp_name);
+    if (!PyObject_TypeCheck(object, compound_type)) {
+        PyErr_Format(PyExc_TypeError, "expected a Compound, got %R", Py_TYPE(object));
         return NULL;
     }
     return ((CompoundObject *)object)->law;
@@ -25,7 +25,7 @@ static PyObject *compound_new(PyTypeObject *type, PyObject *arguments, PyObject 
         return NULL;
     PyArrayObject *numbers = (PyArrayObject *)PyArray_FROMANY(rounds, NPY_FLOAT64, 1, 1, NPY_ARRAY_IN_ARRAY);
     CompoundObject *self = NULL;
-    if (numbers == NULL || (self = (CompoundObject *)type->tp_alloc(type, 0)) == NULL)
+    if (numbers == NULL || (self = (CompoundObject *)PyType_GenericAlloc(type, 0)) == NULL)
         goto out;
     self->arguments = PyTuple_Pack(2, round, numbers);
     if (self->arguments == NULL || ei_stage_list_init(&self->round, round) < 0) {
@@ -51,7 +51,7 @@ static void compound_dealloc(PyObject *object) {
     ei_compound_free(self->law);
     ei_stage_list_free(&self->round);
     Py_XDECREF(self->arguments);
-    Py_TYPE(object)->tp_free(object);
+    ei_delete(object);
 }
 
 /* P(S > time) from below and from above. */
@@ -104,17 +104,18 @@ static PyMethodDef compound_methods[] = {
     {"__reduce__", compound_reduce, METH_NOARGS, "For pickle."},
     {NULL, NULL, 0, NULL}};
 
-static PyTypeObject compound_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "edgeinfer._core.Compound",
-    .tp_doc = "Law of the time of a random number of rounds.",
-    .tp_basicsize = sizeof(CompoundObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = compound_new,
-    .tp_dealloc = compound_dealloc,
-    .tp_methods = compound_methods,
-    .tp_getset = compound_fields,
-};
+static PyType_Slot compound_slots[] = {{Py_tp_doc, "Law of the time of a random number of rounds."},
+                                       {Py_tp_new, compound_new},
+                                       {Py_tp_dealloc, compound_dealloc},
+                                       {Py_tp_methods, compound_methods},
+                                       {Py_tp_getset, compound_fields},
+                                       {0, NULL}};
+
+static PyType_Spec compound_spec = {.name = "edgeinfer._core.Compound",
+                                    .basicsize = sizeof(CompoundObject),
+                                    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+                                    .slots = compound_slots};
 
 int ei_add_compound(PyObject *module) {
-    return PyModule_AddType(module, &compound_type);
+    return ei_add_type(module, &compound_spec, &compound_type);
 }

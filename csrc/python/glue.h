@@ -29,6 +29,11 @@ int ei_add_bracket(PyObject *module);
 int ei_add_simulation(PyObject *module);
 int ei_add_cell(PyObject *module);
 
+/* Makes a type of its spec, keeps it in `type` and adds it to the module: 0, or -1 with an exception set.
+ * ei_delete is what the type's dealloc ends with. */
+int ei_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type);
+void ei_delete(PyObject *object);
+
 /* Sets the Python exception for a negative status and returns NULL: MemoryError, KeyboardInterrupt (the one
  * that is set stays), ValueError, or _core.CoreError. `where` names the function in the message. */
 PyObject *ei_raise(const char *where, int status);

@@ -20,6 +20,18 @@ PyObject *ei_raise(const char *where, int status) {
     }
 }
 
+int ei_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type) {
+    if (*type == NULL) /* a module that is loaded again knows the objects of the first */
+        *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    return *type == NULL ? -1 : PyModule_AddType(module, *type);
+}
+
+void ei_delete(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_Free(object);
+    Py_DECREF(type); /* each instance of a type made at run time holds it */
+}
+
 static int poll_signals(void *context) {
     (void)context;
     PyGILState_STATE state = PyGILState_Ensure();

@@ -7,7 +7,7 @@ typedef struct {
     PyObject_HEAD ei_stage_list list;
 } stages_object;
 
-static PyTypeObject stages_type;
+static PyTypeObject *stages_type;
 
 /* (bits, rates, start or None, jumps or None, slot, offset, mean rate, spread). */
 static int read_channel(PyObject *value, ei_service *stage, PyObject *owners) {
@@ -128,7 +128,7 @@ static int read_stage(PyObject *item, ei_service *stage, double *delay, PyObject
 
 int ei_stage_list_init(ei_stage_list *self, PyObject *stages) {
     memset(self, 0, sizeof *self);
-    if (PyObject_TypeCheck(stages, &stages_type)) {
+    if (PyObject_TypeCheck(stages, stages_type)) {
         *self = ((stages_object *)stages)->list;
         self->owners = Py_NewRef(stages);
         self->borrowed = 1;
@@ -138,7 +138,7 @@ int ei_stage_list_init(ei_stage_list *self, PyObject *stages) {
     if (items == NULL)
         return -1;
     int result = -1;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(items);
+    Py_ssize_t count = PySequence_Size(items);
     if (count == 0) {
         PyErr_SetString(PyExc_ValueError, "stages must not be empty");
         goto out;
@@ -151,10 +151,13 @@ int ei_stage_list_init(ei_stage_list *self, PyObject *stages) {
         goto out;
     }
     self->count = (size_t)count;
-    for (Py_ssize_t i = 0; i < count; i++)
-        if (read_stage(PySequence_Fast_GET_ITEM(items, i), &self->stages[i], &self->delays[i], self->owners) <
-            0)
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PySequence_GetItem(items, i);
+        int failed = item == NULL || read_stage(item, &self->stages[i], &self->delays[i], self->owners) < 0;
+        Py_XDECREF(item);
+        if (failed)
             goto out;
+    }
     result = 0;
 out:
     Py_DECREF(items);
@@ -262,7 +265,7 @@ static PyObject *stages_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     PyObject *stages;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Stages", names, &stages))
         return NULL;
-    stages_object *self = (stages_object *)type->tp_alloc(type, 0);
+    stages_object *self = (stages_object *)PyType_GenericAlloc(type, 0);
     if (self != NULL && ei_stage_list_init(&self->list, stages) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -270,7 +273,7 @@ static PyObject *stages_new(PyTypeObject *type, PyObject *arguments, PyObject *k
 
 static void stages_free(PyObject *object) {
     ei_stage_list_free(&((stages_object *)object)->list);
-    Py_TYPE(object)->tp_free(object);
+    ei_delete(object);
 }
 
 static Py_ssize_t stages_count(PyObject *object) {
@@ -290,18 +293,18 @@ static PyObject *stages_delays(PyObject *object, void *closure) {
 static PyGetSetDef stages_fields[] = {{"delays", stages_delays, NULL, "Delays behind the stages, s.", NULL},
                                       {NULL, NULL, NULL, NULL, NULL}};
 
-static PySequenceMethods stages_as_sequence = {.sq_length = stages_count};
+static PyType_Slot stages_slots[] = {
+    {Py_tp_doc, "A pipeline's stages, converted once for every call that takes them."},
+    {Py_tp_new, stages_new},
+    {Py_tp_dealloc, stages_free},
+    {Py_sq_length, stages_count},
+    {Py_tp_getset, stages_fields},
+    {0, NULL}};
 
-static PyTypeObject stages_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "edgeinfer._core.Stages",
-    .tp_doc = "A pipeline's stages, converted once for every call that takes them.",
-    .tp_basicsize = sizeof(stages_object),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = stages_new,
-    .tp_dealloc = stages_free,
-    .tp_as_sequence = &stages_as_sequence,
-    .tp_getset = stages_fields,
-};
+static PyType_Spec stages_spec = {.name = "edgeinfer._core.Stages",
+                                  .basicsize = sizeof(stages_object),
+                                  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+                                  .slots = stages_slots};
 
 static PyMethodDef methods[] = {
     {"service_moments", service_moments, METH_O, "Mean and variance of each stage's service time."},
@@ -311,5 +314,5 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL}};
 
 int ei_add_service(PyObject *module) {
-    return PyModule_AddType(module, &stages_type) < 0 ? -1 : PyModule_AddFunctions(module, methods);
+    return ei_add_type(module, &stages_spec, &stages_type) < 0 ? -1 : PyModule_AddFunctions(module, methods);
 }

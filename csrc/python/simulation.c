@@ -103,7 +103,7 @@ static int read_nodes(PyObject *object, ei_node **nodes, size_t *count) {
         PyErr_SetString(PyExc_TypeError, "nodes must be a tuple");
         return -1;
     }
-    Py_ssize_t size = PyTuple_GET_SIZE(object);
+    Py_ssize_t size = PyTuple_Size(object);
     *nodes = PyMem_Calloc((size_t)size + 1, sizeof **nodes);
     if (*nodes == NULL) {
         PyErr_NoMemory();
@@ -112,7 +112,7 @@ static int read_nodes(PyObject *object, ei_node **nodes, size_t *count) {
     for (Py_ssize_t i = 0; i < size; i++) {
         const char *kind;
         Py_ssize_t service, branches, needed;
-        PyObject *item = PyTuple_GET_ITEM(object, i);
+        PyObject *item = PyTuple_GetItem(object, i);
         if (!PyTuple_Check(item) ||
             !PyArg_ParseTuple(item, "snnnd", &kind, &service, &branches, &needed, &(*nodes)[i].probability))
             return -1;

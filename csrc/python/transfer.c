@@ -8,11 +8,11 @@ typedef struct {
     ei_gain gain;
 } TransferObject;
 
-static PyTypeObject transfer_type;
+static PyTypeObject *transfer_type;
 
 const ei_transfer *ei_transfer_of(PyObject *object) {
-    if (!PyObject_TypeCheck(object, &transfer_type)) {
-        PyErr_Format(PyExc_TypeError, "expected a Transfer, got %.100s", Py_TYPE(object)->tp_name);
+    if (!PyObject_TypeCheck(object, transfer_type)) {
+        PyErr_Format(PyExc_TypeError, "expected a Transfer, got %R", Py_TYPE(object));
         return NULL;
     }
     return ((TransferObject *)object)->law;
@@ -32,7 +32,7 @@ static PyObject *transfer_new(PyTypeObject *type, PyObject *arguments, PyObject 
     Py_END_ALLOW_THREADS;
     if (status != EI_OK)
         return ei_raise("Transfer", status);
-    TransferObject *self = (TransferObject *)type->tp_alloc(type, 0);
+    TransferObject *self = (TransferObject *)PyType_GenericAlloc(type, 0);
     if (self == NULL) {
         ei_transfer_free(law);
         return NULL;
@@ -53,7 +53,7 @@ static PyObject *transfer_new(PyTypeObject *type, PyObject *arguments, PyObject 
 
 static void transfer_dealloc(PyObject *self) {
     ei_transfer_free(((TransferObject *)self)->law);
-    Py_TYPE(self)->tp_free(self);
+    ei_delete(self);
 }
 
 /* Applies `function` to every element of one array argument, with the GIL released. */
@@ -157,15 +157,18 @@ static PyMethodDef methods[] = {
     {"__deepcopy__", transfer_copy, METH_O, NULL},
     {NULL, NULL, 0, NULL}};
 
-static PyTypeObject transfer_type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "edgeinfer._core.Transfer",
-                                     .tp_basicsize = sizeof(TransferObject),
-                                     .tp_flags = Py_TPFLAGS_DEFAULT,
-                                     .tp_doc = "Exact law of the transfer time over a fading link.",
-                                     .tp_new = transfer_new,
-                                     .tp_dealloc = transfer_dealloc,
-                                     .tp_members = members,
-                                     .tp_methods = methods};
+static PyType_Slot transfer_slots[] = {{Py_tp_doc, "Exact law of the transfer time over a fading link."},
+                                       {Py_tp_new, transfer_new},
+                                       {Py_tp_dealloc, transfer_dealloc},
+                                       {Py_tp_members, members},
+                                       {Py_tp_methods, methods},
+                                       {0, NULL}};
+
+static PyType_Spec transfer_spec = {.name = "edgeinfer._core.Transfer",
+                                    .basicsize = sizeof(TransferObject),
+                                    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+                                    .slots = transfer_slots};
 
 int ei_add_transfer(PyObject *module) {
-    return PyModule_AddType(module, &transfer_type);
+    return ei_add_type(module, &transfer_spec, &transfer_type);
 }
