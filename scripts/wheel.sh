@@ -14,7 +14,7 @@ else
     target=--host=$architecture-linux-gnu strip= flags=
     zig=$("$PYTHON" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
     export CC="$zig cc -target $architecture-linux-gnu.2.17" AR="$zig ar" RANLIB="$zig ranlib"
-    export _PYTHON_HOST_PLATFORM="linux-$architecture" EDGEINFER_LDFLAGS=-s
+    export EDGEINFER_LDFLAGS=-s
 fi
 if [ ! -e "$gsl/lib/libgsl.a" ]; then
     mkdir -p "$gsl/source"
@@ -50,7 +50,7 @@ rm -rf dist build/wheel-raw
 "$PYTHON" -m build --sdist --outdir dist . >/dev/null
 rm -rf build/lib* build/bdist* build/models
 EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="$flags" \
-    "$PYTHON" -m build --wheel --outdir build/wheel-raw . >/dev/null
+    _PYTHON_HOST_PLATFORM="linux-$architecture" "$PYTHON" -m build --no-isolation --wheel --outdir build/wheel-raw . >/dev/null
 "$PYTHON" -m auditwheel repair $strip --wheel-dir dist build/wheel-raw/*.whl
 test "$(wc -c <"$(echo dist/edgeinfer-*.whl)")" -le 1048576 # the models are elsewhere
 mkdir -p build/models/edgeinfer/network build/models/edgeinfer/paper
