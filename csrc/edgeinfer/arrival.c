@@ -1,5 +1,7 @@
 #include "edgeinfer/arrival.h"
 
+#include "edgeinfer/modulated.h"
+
 #include <math.h>
 
 static int good_numbers(const double *value, size_t count) {
@@ -191,7 +193,9 @@ static void draw_batch(const ei_arrival *self, ei_arrival_state *state, ei_rng *
 }
 
 double ei_arrival_rate(const ei_arrival *self) {
-    return self->kind == EI_ARRIVAL_HYPEREXPONENTIAL ? 1 / ei_arrival_mean(self) : self->parameter[0];
+    return self->kind == EI_ARRIVAL_HYPEREXPONENTIAL || !ei_arrival_is_renewal(self)
+               ? 1 / ei_arrival_mean(self)
+               : self->parameter[0];
 }
 
 ei_arrival ei_arrival_at_rate(const ei_arrival *self, double rate) {
@@ -222,6 +226,10 @@ static double gamma_shape(const ei_arrival *self) {
 
 double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope) {
     const double *p = self->parameter, shape = gamma_shape(self);
+    if (self->kind == EI_ARRIVAL_MARKOV_MODULATED) {
+        *slope = NAN;
+        return ei_modulated_exponent(self, theta);
+    }
     if (self->kind == EI_ARRIVAL_HYPEREXPONENTIAL) {
         /* 1 - E e^{-theta t}, which keeps small exponents accurate. */
         double left[2] = {theta / (p[1] + theta), theta / (p[2] + theta)};

@@ -41,11 +41,12 @@ double ei_arrival_mean(const ei_arrival *self);
 /* Whether interarrival times are independent and of one law. */
 int ei_arrival_is_renewal(const ei_arrival *self);
 
-/* Of renewal processes; at_rate: the same process sped up or slowed down to a mean rate > 0, 1/s. */
 double ei_arrival_rate(const ei_arrival *self); /* mean, 1/s */
+/* Of a renewal process: the same sped up or slowed down to a mean rate > 0, 1/s. */
 ei_arrival ei_arrival_at_rate(const ei_arrival *self, double rate);
 /* -log E e^{-theta t} of an interarrival time t, theta >= 0 1/s, and its derivative, the mean of t (s) under
- * the tilt e^{-theta t}. Concave in theta. */
+ * the tilt e^{-theta t}. Concave in theta. Of Markov-modulated arrivals the limit of -log E e^{-theta (t_1 +
+ * .. + t_n)} / n, and its derivative NaN. */
 double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope);
 /* An interarrival time drawn under that tilt, s. */
 double ei_arrival_draw_tilted(const ei_arrival *self, double theta, ei_rng *rng);

@@ -1,7 +1,7 @@
 #include "edgeinfer/chain.h"
 
 #include "edgeinfer/bound.h"
-#include "edgeinfer/renewal.h"
+#include "edgeinfer/lindley.h"
 #include "edgeinfer/walk.h"
 
 #include <float.h>
@@ -15,7 +15,7 @@ enum {
     SHORT_WALK = 32768,     /* of one before it */
     PERIODIC_POINTS = 512,  /* over the services beside the bottleneck */
     PERIODIC_FINEST = 2048, /* and over those of a chain with periodic arrivals */
-    RENEWAL_POINTS = 2048,  /* of a walk between renewal arrivals */
+    LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson */
     SUM_POINTS = 4096       /* lattice of the sum of the other stages' services */
 };
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
@@ -169,19 +169,21 @@ static int bound_tail(const chain *self, size_t k, ei_upper_law *law) {
     return EI_OK;
 }
 
-/* A lattice on which deterministic services are not rounded. */
-static double renewal_step(const part *one, double horizon) {
-    return one->service != NULL ? horizon / RENEWAL_POINTS
-                                : one->again / ceil(one->again * RENEWAL_POINTS / horizon);
+/* A lattice on which deterministic services and floors are not rounded. */
+static double lindley_step(const part *one, double floor, double horizon, size_t points) {
+    double exact = one->service != NULL ? floor : one->again, step = horizon / (double)points;
+    return exact > 0 ? exact / ceil(exact / step) : step;
 }
 
-/* Adds part k behind renewal arrivals. */
-static int add_renewal(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
+/* Adds part k behind arrivals that are not Poisson. */
+static int add_lindley(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
     const part *one = &self->parts[k];
     ei_added_stage stage = {one->service, floor, one->again};
     ei_upper_law next;
-    int status = ei_add_stage_renewal(&next, law, &stage, &self->batch->arrival, renewal_step(one, horizon),
-                                      RENEWAL_POINTS, self->batch->monitor);
+    size_t points = self->effort < 1 ? LINDLEY_POINTS / 8 : LINDLEY_POINTS;
+    int status =
+        ei_add_stage_lindley(&next, law, &stage, &self->batch->arrival,
+                             lindley_step(one, floor, horizon, points), points, self->batch->monitor);
     ei_upper_law_free(law);
     *law = next;
     return status;
@@ -193,7 +195,7 @@ static int first_law(const chain *self, double floor, double horizon, ei_upper_l
     double rate = self->batch->arrival_rate;
     int status;
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
-        return add_renewal(self, 0, floor, horizon, law);
+        return add_lindley(self, 0, floor, horizon, law);
     if (first->service == NULL) {
         ei_md1 waiting;
         if ((status = ei_md1_init(&waiting, rate, first->again, horizon)) == EI_OK) {
@@ -229,7 +231,7 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
     ei_upper_law next;
     double step;
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
-        return add_renewal(self, k, floor, horizon, law);
+        return add_lindley(self, k, floor, horizon, law);
     points *= self->effort;
     if (one->service != NULL) {
         double reach = fmax(ei_service_reach(one->service), floor);
@@ -413,8 +415,9 @@ static int renewal_lower(const chain *self, size_t b) {
     ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
     int status = sum_of_others(self, b, &others);
     if (status == EI_OK)
-        status = ei_renewal_sojourn_lower(&sojourn, &stage, &batch->arrival,
-                                          renewal_step(one, batch->horizon), RENEWAL_POINTS, batch->monitor);
+        status = ei_lindley_sojourn_lower(&sojourn, &stage, &batch->arrival,
+                                          lindley_step(one, 0, batch->horizon, LINDLEY_POINTS),
+                                          LINDLEY_POINTS, batch->monitor);
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
         size_t at = batch->index[i];
         ei_raise_lower(batch, at,

@@ -24,7 +24,7 @@
  * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
-/* The same for renewal arrivals but periodic ones: both ends of the slowest parts by renewal.h, the upper end
+/* The same for renewal arrivals but periodic ones: both ends of the slowest parts by lindley.h, the upper end
  * with all parts added one after the other, too. */
 EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 

@@ -5,6 +5,7 @@
 #include <math.h>
 
 static const double TAIL_END = 1e-20; /* what ei_service_extent leaves out */
+static const double MGF_ERROR = 1e-5; /* of the logarithm */
 
 int ei_service_verify(const ei_service *self) {
     switch (self->kind) {
@@ -220,4 +221,35 @@ double ei_service_abscissa(const ei_service *self) {
     default:
         return INFINITY;
     }
+}
+
+double ei_service_mean_error(const ei_service *self) {
+    double relative, absolute, most;
+    size_t count = 1;
+    const ei_service *parts =
+        self->kind == EI_SERVICE_COMPOUND ? ei_compound_stages(self->compound, &count) : self;
+    ei_service_accuracy(parts, &most, &absolute);
+    for (size_t k = 1; k < count; k++) {
+        ei_service_accuracy(&parts[k], &relative, &absolute);
+        most = fmax(most, relative);
+    }
+    return most + 1e-12;
+}
+
+int ei_service_excess(const ei_service *self, double time, double *value) {
+    double abscissa = ei_service_abscissa(self), mean = ei_service_mean(self);
+    *value = INFINITY;
+    if (ei_service_sf(self, time) == 0) {
+        *value = 0;
+        return EI_OK;
+    }
+    for (int i = 0; i < 12; i++) {
+        double theta = isfinite(abscissa) ? abscissa * (1 - ldexp(1, -i - 1)) : ldexp(0.5, i) / mean, moment;
+        int status = ei_service_log_mgf(self, theta, &moment, NULL);
+        if (status != EI_OK)
+            return status;
+        if (moment < INFINITY)
+            *value = fmin(*value, exp(moment + MGF_ERROR - theta * time) / theta);
+    }
+    return EI_OK;
 }

@@ -52,5 +52,9 @@ double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e
 EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value,
                                       double *derivative);
 double ei_service_abscissa(const ei_service *self); /* supremum of theta with a finite MGF, 1/s */
+/* Relative error of the mean. */
+double ei_service_mean_error(const ei_service *self);
+/* An upper bound of E (S - time)^+, s: e^{-theta time} M(theta) / theta for the best of some theta. */
+EI_WARN_UNUSED int ei_service_excess(const ei_service *self, double time, double *value);
 
 #endif

@@ -1,7 +1,6 @@
 #include "edgeinfer/single.h"
 
 #include "edgeinfer/bound.h"
-#include "edgeinfer/compound.h"
 #include "edgeinfer/fourier.h"
 
 #include <float.h>
@@ -49,47 +48,14 @@ static int single_init(single *self) {
     return ei_fourier_init(&self->fourier, LENGTH);
 }
 
-/* Relative error of a mean. */
-static double mean_error(const ei_service *service) {
-    double relative, absolute, most;
-    size_t count = 1;
-    const ei_service *parts =
-        service->kind == EI_SERVICE_COMPOUND ? ei_compound_stages(service->compound, &count) : service;
-    ei_service_accuracy(parts, &most, &absolute);
-    for (size_t k = 1; k < count; k++) {
-        ei_service_accuracy(&parts[k], &relative, &absolute);
-        most = fmax(most, relative);
-    }
-    return most + 1e-12;
-}
-
-/* An upper bound of E (S - x)^+: e^{-theta x} M(theta) / theta for the best of some theta. */
-static int beyond(const ei_service *service, double time, double *value) {
-    double abscissa = ei_service_abscissa(service), mean = ei_service_mean(service);
-    *value = INFINITY;
-    if (ei_service_sf(service, time) == 0) {
-        *value = 0;
-        return EI_OK;
-    }
-    for (int i = 0; i < 12; i++) {
-        double theta = isfinite(abscissa) ? abscissa * (1 - ldexp(1, -i - 1)) : ldexp(0.5, i) / mean, moment;
-        int status = ei_service_log_mgf(service, theta, &moment, NULL);
-        if (status != EI_OK)
-            return status;
-        if (moment < INFINITY)
-            *value = fmin(*value, exp(moment + MGF_ERROR - theta * time) / theta);
-    }
-    return EI_OK;
-}
-
 /* rate E (S - i step)^+ from both sides. */
 static int ladder_tails(single *self) {
     const double rate = self->arrival_rate, mean = ei_service_mean(self->service),
-                 error = mean_error(self->service);
+                 error = ei_service_mean_error(self->service);
     const double width = self->step / FINE * rate;
     double reach = ei_service_extent(self->service), rest;
     size_t cells = (size_t)fmin(ceil(reach / self->step) + 1, POINTS);
-    int status = beyond(self->service, (double)cells * self->step, &rest);
+    int status = ei_service_excess(self->service, (double)cells * self->step, &rest);
     if (status != EI_OK)
         return status;
     for (int end = 0; end < 2; end++) {

@@ -32,7 +32,8 @@ def poisson_rate(arrival_rate: ArrayLike | ArrivalProcess) -> Any:
     if isinstance(arrival_rate, ArrivalProcess) and not isinstance(arrival_rate, Poisson):
         raise ValueError(
             f"arrival_rate = {type(arrival_rate).__name__}(..): must be a rate or Poisson(rate): what is computed here "
-            "is proved for Poisson arrivals only; `violation_bracket` takes renewal processes, `simulate` all"
+            "is proved for Poisson arrivals only; `violation_bracket` of a pipeline of stages in series takes renewal "
+            "processes, `simulate` all"
         )
     rate = arrival_rate.rate if isinstance(arrival_rate, Poisson) else arrival_rate
     return _validate.positive("arrival_rate", rate, "1/s")

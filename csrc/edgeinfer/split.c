@@ -1,0 +1,258 @@
+#include "edgeinfer/split.h"
+
+#include "edgeinfer/modulated.h"
+
+#include <float.h>
+#include <gsl/gsl_errno.h>
+#include <gsl/gsl_sf_gamma.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FINE = 64 };
+static const double LEAST_TIME = 1e-12; /* error of an interarrival law's values */
+static const double ROUNDING = 1e-12;   /* of sums, relative */
+static const double FURTHER = 1.6;      /* times a service's reach, where its lattice ends */
+
+void ei_split_free(ei_split *self) {
+    free(self->mass);
+    self->mass = self->bend = self->error = NULL;
+}
+
+static int reserve(ei_split *self, size_t phases, size_t cells) {
+    *self = (ei_split){.phases = phases, .cells = cells};
+    self->mass = calloc(3 * phases * phases * cells, sizeof(double));
+    if (self->mass == NULL)
+        return EI_ERR_NO_MEMORY;
+    self->bend = self->mass + phases * phases * cells;
+    self->error = self->bend + phases * phases * cells;
+    return EI_OK;
+}
+
+/* ---- services */
+
+/* X_k of min(S, (cells - 1) h) from both sides, and what second differences weigh inside the cells: sums over
+ * FINE points a cell, from the far end, and the mean less such sums from the near end. */
+static int sum_beyond(ei_split *self, const ei_service *service, double step, double *lower, double *upper) {
+    const size_t last = self->cells - 1;
+    const double mean = ei_service_mean(service) / step, error = ei_service_mean_error(service);
+    double rest, low_head = 0, high_head = 0;
+    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
+    int status = ei_service_excess(service, (double)last * step, &rest);
+    for (int end = 0; end < 2 && status == EI_OK; end++)
+        status = ei_lattice_service(&ends[end], service, 0, step / FINE, last * FINE + 1, (ei_end)end);
+    if (status == EI_OK)
+        self->beyond = ends[EI_UPPER].sf[last * FINE];
+    for (size_t k = last; k-- > 0 && status == EI_OK;) {
+        double low = 0, high = 0;
+        for (size_t i = 0; i < FINE; i++) {
+            const double *above = ends[EI_UPPER].sf + k * FINE + i,
+                         *below = ends[EI_LOWER].sf + k * FINE + i + 1;
+            double one = (double)i / FINE, other = (double)(i + 1) / FINE;
+            high += *above / FINE;
+            low += *below / FINE;
+            self->bend[k] += (*above - *below) * fmax(one * (1 - one), other * (1 - other));
+        }
+        lower[k] = lower[k + 1] + low;
+        upper[k] = upper[k + 1] + high;
+    }
+    for (size_t k = 0; k < last && status == EI_OK; k++) {
+        double low = lower[k] - lower[k + 1], high = upper[k] - upper[k + 1];
+        lower[k] = fmax(lower[k], mean * (1 - error) - rest / step - high_head * (1 + ROUNDING));
+        upper[k] = fmin(upper[k], mean * (1 + error) - low_head * (1 - ROUNDING));
+        low_head += low;
+        high_head += high;
+    }
+    ei_lattice_free(&ends[0]);
+    ei_lattice_free(&ends[1]);
+    return status;
+}
+
+/* The same in closed form; a density that falls weighs z (1 - z) at most as at the cell's start. */
+static void exponential_beyond(ei_split *self, const ei_service *service, double step, double *beyond) {
+    const size_t last = self->cells - 1;
+    const double mean = service->time / step, most = exp(-(double)last / mean);
+    self->beyond = most * (1 + ROUNDING);
+    for (size_t k = 0; k < last; k++) {
+        double above = exp(-(double)k / mean);
+        beyond[k] = mean * above * -expm1(-(double)(last - k) / mean);
+        self->bend[k] = fmin(-above * expm1(-1 / mean) / 4, above / mean / 6) * (1 + ROUNDING);
+    }
+}
+
+static void samples_beyond(ei_split *self, const ei_service *service, double step, double *beyond) {
+    const double share = 1 / (double)service->sample_count;
+    double later = 0;
+    size_t i = service->sample_count;
+    for (size_t k = self->cells - 1; k-- > 0;) {
+        double inside = 0, before = later;
+        for (; i > 0 && service->samples[i - 1] / step > (double)k; i--) {
+            double z = fmin(service->samples[i - 1] / step - (double)k, 1);
+            inside += z;
+            self->bend[k] += share * z * (1 - z);
+            later++;
+        }
+        beyond[k] = beyond[k + 1] + share * (before + inside);
+    }
+    self->beyond = 0;
+}
+
+int ei_split_service(ei_split *self, const ei_added_stage *stage, double step, size_t limit, ei_end end) {
+    const ei_service *law = stage->law;
+    double reach = law == NULL                       ? stage->again
+                   : law->kind == EI_SERVICE_SAMPLES ? fmax(ei_service_extent(law), stage->floor)
+                                                     : fmax(FURTHER * ei_service_reach(law), stage->floor);
+    *self = (ei_split){.mass = NULL};
+    if (!(reach / FURTHER < (double)limit * step) || !(stage->floor < (double)limit * step) ||
+        !(stage->again < (double)limit * step))
+        return EI_ERR_TOO_LARGE;
+    size_t cells = (size_t)fmin(ceil(reach / step), (double)limit) + 2, from;
+    double *lower = calloc(2 * cells, sizeof *lower), *upper = lower + cells;
+    int status = lower == NULL ? EI_ERR_NO_MEMORY : reserve(self, 1, cells);
+    if (status != EI_OK)
+        goto out;
+    if (law == NULL) {
+        self->mass[(size_t)(stage->again / step + 0.5)] = 1;
+        goto out;
+    }
+    if (law->kind == EI_SERVICE_EXPONENTIAL)
+        exponential_beyond(self, law, step, lower);
+    else if (law->kind == EI_SERVICE_SAMPLES)
+        samples_beyond(self, law, step, lower);
+    else
+        status = sum_beyond(self, law, step, lower, upper);
+    if (law->kind == EI_SERVICE_EXPONENTIAL || law->kind == EI_SERVICE_SAMPLES)
+        memcpy(upper, lower, cells * sizeof *upper);
+    for (size_t k = 0; k < cells; k++) {
+        lower[k] *= 1 - ROUNDING;
+        upper[k] *= 1 + ROUNDING;
+    }
+    from = (size_t)(stage->floor / step + 0.5);
+    for (size_t k = from; k-- > 0 && status == EI_OK;) {
+        lower[k] = lower[from] + (double)(from - k);
+        upper[k] = upper[from] + (double)(from - k);
+        self->bend[k] = 0;
+    }
+    const double *excess = end == EI_UPPER ? upper : lower;
+    for (size_t k = 0; k < cells && status == EI_OK; k++) {
+        double before = k > 0 ? excess[k - 1] : excess[0] + 1, after = k + 1 < cells ? excess[k + 1] : 0;
+        self->mass[k] = before - 2 * excess[k] + after;
+        self->error[k] = 4 * DBL_EPSILON * before;
+        self->bend[k] += upper[k] - lower[k];
+    }
+out:
+    free(lower);
+    return status;
+}
+
+/* ---- times between arrivals */
+
+/* E min(t, x), and *tail = P(t > x). */
+static double least_time(const ei_arrival *arrival, double x, double *tail) {
+    const double *p = arrival->parameter;
+    if (arrival->kind == EI_ARRIVAL_HYPEREXPONENTIAL) {
+        *tail = p[0] * exp(-p[1] * x) + (1 - p[0]) * exp(-p[2] * x);
+        return -p[0] * expm1(-p[1] * x) / p[1] - (1 - p[0]) * expm1(-p[2] * x) / p[2];
+    }
+    double shape = arrival->kind == EI_ARRIVAL_ERLANG  ? p[1]
+                   : arrival->kind == EI_ARRIVAL_GAMMA ? 1 / p[1]
+                                                       : 1;
+    const double z = shape * p[0] * x;
+    gsl_sf_result upper, lower;
+    /* Far out the tails are below any accuracy, and GSL's would underflow. */
+    if (z < shape && shape * log(z) - z - gsl_sf_lngamma(shape + 1) < -100) {
+        *tail = 1;
+        return x;
+    }
+    if (z > shape + 40 + 13 * sqrt(shape)) {
+        *tail = 0;
+        return 1 / p[0];
+    }
+    if (gsl_sf_gamma_inc_Q_e(shape, z, &upper) != GSL_SUCCESS ||
+        gsl_sf_gamma_inc_P_e(shape + 1, z, &lower) != GSL_SUCCESS)
+        return *tail = NAN;
+    *tail = upper.val;
+    return x * upper.val + lower.val / p[0];
+}
+
+static int split_renewal(ei_split *self, const ei_arrival *arrival, double step, size_t limit, ei_end end) {
+    double before = 0, last = 1, above = 1, tail;
+    int status = reserve(self, 1, limit);
+    size_t k = 0;
+    for (; k + 1 < limit && status == EI_OK; k++) {
+        double least = least_time(arrival, (double)(k + 1) * step, &tail);
+        if (!(least >= 0))
+            return EI_ERR_ACCURACY;
+        double value = (least - before) / step + (end == EI_UPPER ? -LEAST_TIME : LEAST_TIME);
+        value = fmin(fmax(value, 0), above);
+        self->mass[k] = above - value;
+        self->bend[k] = fmax(last - tail, 0) / 4 + LEAST_TIME;
+        above = value;
+        before = least;
+        last = tail;
+        if (above == 0 || (end == EI_LOWER && tail < LEAST_TIME))
+            break;
+    }
+    /* What is left is further out: at the last cell for an upper end, nowhere for a lower one. */
+    self->cells = k + 1 < limit ? k + 2 : limit;
+    if (status == EI_OK && end == EI_UPPER)
+        self->mass[self->cells - 1] += above;
+    return status;
+}
+
+static void multiply_into(double *to, const double *left, const double *right, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0;
+            for (size_t k = 0; k < n; k++)
+                sum += left[i * n + k] * right[k * n + j];
+            to[i * n + j] = sum;
+        }
+}
+
+static int split_modulated(ei_split *self, const ei_arrival *arrival, double step, size_t limit, ei_end end) {
+    const size_t n = arrival->count, size = n * n;
+    double *decay = malloc(6 * size * sizeof *decay);
+    int status = decay == NULL ? EI_ERR_NO_MEMORY : reserve(self, n, limit);
+    if (status != EI_OK)
+        goto out;
+    double *first = decay + size, *second = first + size, *cell = second + size, *mass = cell + size,
+           *next = mass + size;
+    if ((status = ei_modulated_step(arrival, step, decay, first, second)) != EI_OK ||
+        (status = ei_modulated_transform(arrival, 0, next)) != EI_OK)
+        goto out;
+    multiply_into(mass, decay, first, n);
+    for (size_t i = 0; i < size; i++) {
+        cell[i] = first[i] + second[i];
+        mass[i] += second[i];
+        self->mass[i * limit] = first[i];
+        self->error[i * limit] = ROUNDING * first[i];
+        self->bend[i * limit] = cell[i] / 4;
+        next[i] -= first[i];
+    }
+    /* next: what is left beyond. */
+    double *left = first, *spare = second;
+    memcpy(left, next, size * sizeof *left);
+    for (size_t k = 1; k < limit; k++) {
+        multiply_into(spare, decay, cell, n);
+        memcpy(cell, spare, size * sizeof *cell);
+        for (size_t i = 0; i < size; i++) {
+            self->mass[i * limit + k] = mass[i];
+            self->error[i * limit + k] = ROUNDING * mass[i];
+            self->bend[i * limit + k] = cell[i] / 4;
+            left[i] = fmax(left[i] - mass[i], 0);
+            if (k + 1 == limit && end == EI_UPPER)
+                self->mass[i * limit + k] += left[i];
+        }
+        multiply_into(spare, decay, mass, n);
+        memcpy(mass, spare, size * sizeof *mass);
+    }
+out:
+    free(decay);
+    return status;
+}
+
+int ei_split_time(ei_split *self, const ei_arrival *arrival, double step, size_t limit, ei_end end) {
+    return arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ? split_modulated(self, arrival, step, limit, end)
+                                                        : split_renewal(self, arrival, step, limit, end);
+}
