@@ -5,6 +5,7 @@
 #include "edgeinfer/chain.h"
 #include "edgeinfer/ends.h"
 #include "edgeinfer/handover.h"
+#include "edgeinfer/joint.h"
 #include "edgeinfer/single.h"
 
 #include <math.h>
@@ -232,6 +233,10 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
         return status;
     part->index += EI_PROBES;
     part->count -= EI_PROBES;
+    const ei_shape *pipeline = part->pipeline;
+    if (part->effort == EI_EFFORT_TIGHT && part->arrival.kind == EI_ARRIVAL_POISSON && random_count == 1 &&
+        pipeline->d1 > 0 && pipeline->d3 > 0 && (status = ei_joint_ends(part, CLOSE)) != EI_OK)
+        return status;
     return raise_least(part, stages, stage_count);
 }
 
@@ -255,8 +260,9 @@ static int verify(const ei_service *stages, size_t stage_count, const ei_arrival
 }
 
 int ei_violation_bracket(const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
-                         size_t count, const double *arrival_rate, const double *deadline, double *lower,
-                         double *upper, uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor) {
+                         ei_effort effort, size_t count, const double *arrival_rate, const double *deadline,
+                         double *lower, double *upper, uint8_t *lower_method, uint8_t *upper_method,
+                         ei_monitor monitor) {
     int status = EI_OK;
     double slowest = 0, *ends = NULL;
     key *keys = NULL;
@@ -295,6 +301,7 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, const ei_
         ei_batch part = {.pipeline = &pipeline,
                          .arrival_rate = keys[from].arrival_rate,
                          .arrival = ei_arrival_at_rate(arrival, keys[from].arrival_rate),
+                         .effort = effort,
                          .count = EI_PROBES,
                          .index = index,
                          .deadline = times,

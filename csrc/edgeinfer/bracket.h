@@ -16,6 +16,8 @@
  * <= d1 + d3 + Y + Wq(Y). overtaking, associated: associated.h. moments: the bounds of bound.h, and the only
  * ones for pipelines with several random stages.
  *
+ * joint: both ends, joint.h.
+ *
  * first_handover: handover.h. A random stage alone: single.h.
  *
  * Lattices round services up and interarrival times down for upper ends, the other way for lower ends. */
@@ -30,12 +32,14 @@
 #include "edgeinfer/status.h"
 
 /* Given:    stages[stage_count]; arrival: a renewal process, of which element i has the shape at the rate
- *           arrival_rate[i], NULL for Poisson arrivals; arrival_rate[count], 1/s, > 0; deadline[count], s,
- * any sign, may be inf Returned: lower[count] <= P(W > deadline) <= upper[count], and which formula gave each
+ *           arrival_rate[i], NULL for Poisson arrivals; effort: TIGHT tries joint.h, too;
+ *           arrival_rate[count], 1/s, > 0; deadline[count], s, any sign, may be inf
+ * Returned: lower[count] <= P(W > deadline) <= upper[count], and which formula gave each
  * Status:   EI_ERR_EMPTY, EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_TOO_LARGE */
 EI_WARN_UNUSED int ei_violation_bracket(const ei_service *stages, size_t stage_count,
-                                        const ei_arrival *arrival, size_t count, const double *arrival_rate,
-                                        const double *deadline, double *lower, double *upper,
-                                        uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor);
+                                        const ei_arrival *arrival, ei_effort effort, size_t count,
+                                        const double *arrival_rate, const double *deadline, double *lower,
+                                        double *upper, uint8_t *lower_method, uint8_t *upper_method,
+                                        ei_monitor monitor);
 
 #endif

@@ -27,6 +27,7 @@ enum {
     EI_BRACKET_BOTTLENECK_FIRST,
     EI_BRACKET_MOMENTS,
     EI_BRACKET_SINGLE_QUEUE, /* both */
+    EI_BRACKET_JOINT,        /* both */
     EI_BRACKET_METHODS
 };
 
@@ -35,6 +36,9 @@ enum {
     EI_SERVICE_POINTS = 2048, /* lattice over the law of X */
     EI_EXPONENTS = 12         /* candidate exponents of a Chernoff bound */
 };
+
+/* How much work an end may cost: some 0.1 s, or as much as a ratio of ends near to one takes. */
+typedef enum { EI_EFFORT_FAST, EI_EFFORT_TIGHT } ei_effort;
 
 /* D (d1), X, D (d3) with `constant` seconds more. */
 typedef struct {
@@ -49,6 +53,7 @@ typedef struct {
     const ei_shape *pipeline;
     double arrival_rate, horizon; /* 1/s; s, where lattices may end */
     ei_arrival arrival;           /* renewal, of that rate */
+    ei_effort effort;
     size_t count;
     const size_t *index; /* [count], into the caller's arrays */
     const double *deadline;

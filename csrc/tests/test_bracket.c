@@ -6,8 +6,8 @@
 static int call_bracket(const ei_service *stages, size_t count) {
     double rate = 1, deadline = 5, lower, upper;
     uint8_t lower_method, upper_method;
-    return ei_violation_bracket(stages, count, NULL, 1, &rate, &deadline, &lower, &upper, &lower_method,
-                                &upper_method, quiet);
+    return ei_violation_bracket(stages, count, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
+                                &lower_method, &upper_method, quiet);
 }
 
 static int call_link_bracket(const ei_service *stages, size_t count) {
@@ -16,8 +16,8 @@ static int call_link_bracket(const ei_service *stages, size_t count) {
     ei_service part[3] = {stages[0], stages[1], stages[2]};
     part[0].time = 0.8 * ei_service_mean(&stages[1]);
     part[2].time = 0.9 * ei_service_mean(&stages[1]);
-    int status = ei_violation_bracket(part, count, NULL, 1, &rate, &deadline, &lower, &upper, &lower_method,
-                                      &upper_method, quiet);
+    int status = ei_violation_bracket(part, count, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
+                                      &lower_method, &upper_method, quiet);
     CHECK(status != EI_OK || (upper_method == EI_BRACKET_FIRST_HANDOVER && lower > 0 && lower <= upper));
     return status;
 }
@@ -27,8 +27,9 @@ static void test_interruption(const ei_service *stages) {
     double deadline = 3;
     double rate = 0.7 / ei_service_mean(&stages[1]), lower, upper;
     uint8_t lower_method, upper_method;
-    CHECK(ei_violation_bracket(stages + 1, 1, NULL, 1, &rate, &deadline, &lower, &upper, &lower_method,
-                               &upper_method, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(ei_violation_bracket(stages + 1, 1, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
+                               &lower_method, &upper_method,
+                               (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
 }
 
 int main(void) {

@@ -20,8 +20,8 @@ static int call(ei_monitor monitor) {
                            {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.2}};
     double rate = 1, deadline = 5, lower, upper;
     uint8_t lower_method, upper_method;
-    int status = ei_violation_bracket(stages, 3, NULL, 1, &rate, &deadline, &lower, &upper, &lower_method,
-                                      &upper_method, monitor);
+    int status = ei_violation_bracket(stages, 3, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
+                                      &lower_method, &upper_method, monitor);
     CHECK(status != EI_OK || (lower > 0 && lower <= upper && upper < 1.3 * lower));
     return status;
 }

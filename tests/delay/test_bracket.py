@@ -117,3 +117,27 @@ def test_printed_fails_and_names_are_checked():
         ei.violation_bound(pipeline, 1.0, 1.0, "x")
     with pytest.raises(ValueError, match="pipeline"):
         ei.violation_bracket("split", 1.0, 1.0)
+
+
+# Near-equal loads in both orders of the constant stages. Two intervals of importance sampling at 1 - 1e-7 each: a false
+# alarm has a probability of 4e-7, as far as they reach their confidence; the seeds are fixed.
+@pytest.mark.parametrize(("before", "after", "load", "deadline"), [(1.1, 1.0, 0.4, 9.0), (1.0, 1.05, 0.3, 7.0)])
+def test_the_joint_walk_is_tight_at_near_equal_loads(before, after, load, deadline):
+    samples = np.random.default_rng(3).gamma(8, 1 / 8, 60)
+    pipeline = ei.Pipeline(
+        [ei.Constant(before, "a"), ei.Measured(samples / samples.mean(), "x"), ei.Constant(after, "b")]
+    )
+    fast = ei.violation_bracket(pipeline, load, deadline)
+    tight = ei.violation_bracket(pipeline, load, deadline, effort="tight")
+    assert tight.method == "joint / joint"
+    assert fast.lower <= tight.lower <= tight.upper <= fast.upper
+    assert tight.upper <= 1.08 * tight.lower < 0.8 * fast.upper * tight.lower / fast.lower
+    truth = ei.rare_violation(pipeline, load, deadline, rng=1, confidence=1 - 1e-7)
+    assert tight.lower <= truth.high and truth.low <= tight.upper
+
+
+def test_effort_is_one_of_two():
+    pipeline = ei.Pipeline([ei.Exponential(0.5, "x")])
+    assert ei.violation_bracket(pipeline, 1.0, 2.0, effort="tight") == ei.violation_bracket(pipeline, 1.0, 2.0)
+    with pytest.raises(ValueError, match="effort"):
+        ei.violation_bracket(pipeline, 1.0, 2.0, effort="slow")

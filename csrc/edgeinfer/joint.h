@@ -1,0 +1,48 @@
+/* Both ends for D (d1), X, D (d3) where all three loads are near to equal, in the notation of bracket.h.
+ *
+ * One walk. Let Q_k be the wait of job k at the first stage, jobs counted backwards, d = d1 - d3, and U_k =
+ * X_k + (U_{k-1} - d3)^+, U_0 = X_0. Where Q_k > 0, Q_k = Q_{k+1} + d1 - t_{k+1}; else an idle time e ~
+ * Exp(rate) lies before job k's arrival, independent of all that is older, and job k + 1 is the last of a
+ * busy period of N jobs, of Borel's law. With E_k the sum of the idle times among jobs 0 .. k, W = d1 + d3 +
+ * Q_0 + M,  M = max_k [U_k - k d - E_k], X, e, N independent of each other and of (Q_0, j), j the number of
+ * jobs before job 0 in its busy period. So (c, U), c what is left of the deadline, is a Markov chain but for
+ * the rest of the busy period, and with N a mixture of geometric laws (joint_laws.h) so it is with the
+ * component. Let T_i(c, u) be the probability of a violation where the next job belongs to a busy period of
+ * component i and finds u = (U - d3)^+, and H(c, u) where its busy period has ended: U' = X + u, T_i = P(U' >
+ * c) + E [(1 - s_i) H(c, u') + s_i T_i(c + d, u'); U' <= c], H = E sum_i w_i T_i(c
+ * + d + e, u). The walk starts with j + 1 jobs without an idle time, of which j is followed step by step.
+ *
+ * Lattices. M is convex and increasing in the X, convex and decreasing in the e, and increasing in N and Q,
+ * so that laws of X and e below and above in the convex order, and mixtures below and above P(N > n), give
+ * the same for E (M - y)^+. U and X live on d3 + hu Z, c on a lattice q times as fine that holds d. Where d
+ * is too small for that, the faster constant stage is slowed down to the other (upper) or the slower one made
+ * faster (lower).
+ *
+ * From stop-loss to probability. Job 1 precedes job 0 by t ~ Exp(rate), and W > T iff X_0 > z = T - d1 - d3
+ * or Y - t > T, Y = 2 d1 + d3 + Q_1 + M with one more job before the busy period of job 1 ends: the supremum
+ * over paths of several jobs with t taken out, independent of t. With S(y) = E (Y - y)^+ and K = E S(T + t),
+ * P(Y - t > T) = rate (S(T) - K), so that rate (S_lower(T) - K_upper) and rate (S_upper(T) - K_lower) are its
+ * ends. This is done for X_0
+ * <= z, and P(X_0 > z) added.
+ *
+ * Beyond the lattice. g_i(c, u) = a_i e^{-theta (c - u)} + b_i e^{-theta c} with
+ *   a_i = m [1 + (1 - s_i) A + s_i D a_i],  b_i = (1 - s_i) (A + B) + s_i D (a_i + b_i),
+ *   A = D L sum w_i a_i, B = D L sum w_i b_i, m = E e^{theta (X - d3)}, D = e^{-theta d}, L = E e^{-theta e}
+ * is no less than what the equations above make of it, since e^{theta u'} <= e^{theta (u + X - d3)} + 1, and
+ * so bounds T_i (here c counts from d3). For d > 0 c only grows, and one sweep down from such a bound, or
+ * from 0, solves the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards,
+ * and each is an end. Busy periods of more than some j jobs: E [e^{theta Q}; j] <= (1 - load) (e^{theta d1}
+ * rate / (rate + theta))^j and the same bound. A service that is shared between two points hu apart has an
+ * exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
+ * rounding errors are covered by a factor. */
+#ifndef EDGEINFER_JOINT_H
+#define EDGEINFER_JOINT_H
+
+#include "edgeinfer/ends.h"
+
+/* Raises lower and cuts upper ends of Poisson arrivals, both constant stages present, where they are further
+ * apart than by `enough`; each element by lattices of its own class of deadlines, so that it does not depend
+ * on others. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
+EI_WARN_UNUSED int ei_joint_ends(const ei_batch *self, double enough);
+
+#endif

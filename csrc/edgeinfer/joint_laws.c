@@ -1,0 +1,437 @@
+#include "edgeinfer/joint_laws.h"
+
+#include "edgeinfer/compound.h"
+#include "edgeinfer/rate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NODES = 240, BUSY_CHECKS = 40000 };
+static const double LEAST = 1e-23; /* of a law's tail, that of the rest counts as later than all deadlines */
+static const double CHECKED = 1e-30; /* of a busy period's tail */
+static const double SLACK = 1e-9;    /* of its weights */
+
+/* ---- services */
+
+static double survival(const ei_service *service, double time, ei_end end, double relative, double absolute) {
+    double value;
+    if (end == EI_UPPER)
+        return time <= 0 ? 1
+                         : fmin(ei_service_sf(service, time * (1 - 1e-14)) * (1 + relative) + absolute, 1);
+    if (time < 0)
+        return 1;
+    time *= 1 + 1e-14;
+    value = service->kind == EI_SERVICE_COMPOUND ? ei_compound_lower(service->compound, time)
+                                                 : ei_service_sf(service, time);
+    return fmin(fmax(value * (1 - relative) - absolute, 0), 1);
+}
+
+int ei_joint_service_init(ei_joint_service *self, const ei_service *service, double start, double step,
+                          size_t steps, ei_end end) {
+    double relative, absolute, moment;
+    ei_service_accuracy(service, &relative, &absolute);
+    *self = (ei_joint_service){.start = start, .step = step, .count = steps * EI_JOINT_FINE + 1, .end = end};
+    double last = start + (double)steps * step,
+           theta = fmin(25 / ei_service_extent(service), 0.9 * ei_service_abscissa(service));
+    int status = ei_service_log_mgf(service, theta, &moment, NULL);
+    if (status != EI_OK)
+        return status;
+    self->beyond = end == EI_UPPER ? exp(moment + 1e-5 - theta * last) / theta : 0;
+    self->sf = malloc(self->count * sizeof *self->sf);
+    if (self->sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < self->count; k++) {
+        double value = survival(service, start + (double)k * (step / EI_JOINT_FINE), end, relative, absolute);
+        self->sf[k] = k > 0 ? fmin(value, self->sf[k - 1]) : value;
+    }
+    return EI_OK;
+}
+
+void ei_joint_service_free(ei_joint_service *self) {
+    free(self->sf);
+    self->sf = NULL;
+}
+
+void ei_joint_law_free(ei_joint_law *self) {
+    free(self->mass);
+    self->mass = NULL;
+}
+
+/* The lower convex hull of v, in its place. corner: [count] for work. */
+static void convex_hull(double *v, size_t count, size_t *corner) {
+    size_t corners = 0;
+    for (size_t i = 0; i < count; i++) {
+        while (corners > 1) {
+            size_t a = corner[corners - 2], b = corner[corners - 1];
+            if ((v[b] - v[a]) * (double)(i - b) <= (v[i] - v[b]) * (double)(b - a))
+                break;
+            corners--;
+        }
+        corner[corners++] = i;
+    }
+    for (size_t c = 0; c + 1 < corners; c++) {
+        size_t a = corner[c], b = corner[c + 1];
+        for (size_t i = a + 1; i < b; i++)
+            v[i] = v[a] + (v[b] - v[a]) * ((double)(i - a) / (double)(b - a));
+    }
+}
+
+/* v[i] from the integrals of the survival function, see ei_joint_law_init. */
+static int stop_loss(const ei_joint_service *self, size_t limit, double *v, size_t count, double *total) {
+    const size_t n = EI_JOINT_FINE, shift = self->end == EI_LOWER;
+    double fine = self->step / EI_JOINT_FINE, less = 0;
+    double *tangent = calloc(2 * count, sizeof *tangent);
+    size_t *corner = malloc(count * sizeof *corner);
+    int status = tangent == NULL || corner == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    if (status != EI_OK)
+        goto out;
+    double sum = self->beyond;
+    if (limit < self->count) {
+        sum = 0;
+        less = self->sf[limit];
+    }
+    *total = self->sf[0] - less;
+    for (size_t k = limit < self->count ? limit : self->count - 1; k-- > 0;) {
+        /* Between fine points k and k + 1 the law rounded up is later with sf[k], rounded down with sf[k +
+         * 1]. */
+        double height = self->sf[k + shift] - less;
+        sum += height * fine;
+        if (k % n == 0)
+            v[k / n] = sum;
+        if (k % n == n / 2) {
+            tangent[2 * (k / n)] = sum + height * self->step / 2;
+            tangent[2 * (k / n) + 1] = sum - height * self->step / 2;
+        }
+    }
+    size_t full = limit < self->count ? (limit + n - 1) / n : count - 1;
+    for (size_t i = full; i < count; i++)
+        v[i] = i == count - 1 && limit >= self->count ? self->beyond : 0;
+    if (self->end == EI_LOWER) {
+        /* The last cell may lack its middle: nothing is known to be there. */
+        for (size_t i = 0; i < count; i++) {
+            int right = i < full && i * n + n / 2 < (limit < self->count ? limit : self->count - 1);
+            double low = right ? tangent[2 * i] : 0;
+            v[i] = fmax(i > 0 && i <= full ? fmin(low, tangent[2 * i - 1]) : low, 0);
+            if (i > 0 && !((i - 1) * n + n / 2 < (limit < self->count ? limit : self->count - 1)))
+                v[i] = 0;
+        }
+        convex_hull(v, count, corner);
+    }
+out:
+    free(tangent);
+    free(corner);
+    return status;
+}
+
+int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit) {
+    size_t count = (service->count - 1) / EI_JOINT_FINE + 1;
+    double *v = malloc(count * sizeof *v), total;
+    *self = (ei_joint_law){.count = count - 1, .mass = malloc(3 * count * sizeof *self->mass)};
+    int status = v == NULL || self->mass == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    if (status != EI_OK || (status = stop_loss(service, limit, v, count, &total)) != EI_OK)
+        goto out;
+    self->tail = self->mass + count;
+    self->upto = self->tail + count;
+    double before = total, sum = 0;
+    for (size_t i = 0; i + 1 < count; i++) {
+        self->tail[i] = fmin(fmax((v[i] - v[i + 1]) / service->step, 0), before);
+        self->mass[i] = before - self->tail[i];
+        self->upto[i] = sum += self->mass[i];
+        before = self->tail[i];
+    }
+    while (self->count > 1 && self->tail[self->count - 2] < LEAST)
+        self->count--;
+    if (service->end == EI_LOWER) {
+        double last = self->tail[self->count - 1];
+        for (size_t i = 0; i < self->count && last < LEAST; i++)
+            self->tail[i] = fmax(self->tail[i] - last, 0);
+    }
+out:
+    free(v);
+    return status;
+}
+
+/* ---- idle times */
+
+ei_joint_idle ei_joint_idle_law(double rate, double step, ei_end end) {
+    double x = rate * step, decay = exp(-x), bend = expm1(x) + expm1(-x);
+    if (end == EI_UPPER) {
+        double first = bend * decay / x;
+        return (ei_joint_idle){{1 + expm1(-x) / x, first, first * decay}, first * decay * decay, decay};
+    }
+    /* E (x - e)^+ in steps: 0 at the first two points, then the tangent at the middle before the point. */
+    double scale = 1 / x - 0.5, second = 2 - 1 / x + scale * exp(-1.5 * x),
+           third = 3 - 1 / x + scale * exp(-2.5 * x);
+    return (ei_joint_idle){{0, second, third - 2 * second}, scale * bend * exp(-2.5 * x), decay};
+}
+
+/* ---- busy periods */
+
+/* The measure of ei_joint_busy at the nodes of Gauss and Legendre. */
+static void borel_measure(double load, double *place, double *mass) {
+    double node[NODES], weight[NODES], sum = 0;
+    ei_gauss_legendre(NODES, node, weight);
+    for (size_t k = 0; k < NODES; k++) {
+        double v = M_PI * (1 + node[k]) / 2, cot = v / tan(v);
+        double ratio = load * exp(cot - load) * sin(v) / v;
+        place[k] = ratio;
+        mass[k] = weight[k] / 2 * (v * v + (1 - cot) * (1 - cot)) / load * ratio / (1 - ratio);
+        sum += mass[k];
+    }
+    for (size_t k = 0; k < NODES; k++)
+        mass[k] /= sum;
+}
+
+/* Jacobi's matrix of the measure by Stieltjes' procedure; its last entry is changed so that `fixed` is a
+ * node. */
+static void jacobi(size_t count, const double *place, const double *mass, double fixed, double *diagonal,
+                   double *beside) {
+    double value[NODES], before[NODES] = {0}, norm = 1, at = 1, at_before = 0;
+    for (size_t k = 0; k < NODES; k++)
+        value[k] = 1;
+    for (size_t n = 0; n < count; n++) {
+        double first = 0, next = 0;
+        for (size_t k = 0; k < NODES; k++)
+            first += mass[k] * place[k] * value[k] * value[k];
+        diagonal[n] = first / norm;
+        double less = n > 0 ? beside[n] * beside[n] : 0;
+        if (n + 1 == count && fixed > 0)
+            diagonal[n] = fixed - less * at_before / at;
+        double old = at;
+        at = (fixed - diagonal[n]) * at - less * at_before;
+        at_before = old;
+        for (size_t k = 0; k < NODES; k++) {
+            double kept = value[k];
+            value[k] = (place[k] - diagonal[n]) * kept - less * before[k];
+            before[k] = kept;
+            next += mass[k] * value[k] * value[k];
+        }
+        if (n + 1 < count)
+            beside[n + 1] = sqrt(next / norm);
+        norm = next;
+    }
+}
+
+/* Whether the mixture is on its side of P(N > n) = 1 - sum over m <= n of e^{-load m} (load m)^{m-1} / m!,
+ * summed from the far end. */
+static int on_its_side(const ei_joint_busy *self, double load, ei_end end) {
+    size_t last = 1;
+    double fall = load - 1 - log(load);
+    while (last < BUSY_CHECKS && (double)last * fall < -log(CHECKED))
+        last++;
+    double tail = 0;
+    for (size_t m = 2 * last; m > 0; m--) {
+        double n = (double)m, mixture = 0;
+        if (m <= last)
+            for (size_t i = 0; i < self->count; i++)
+                mixture += self->weight[i] * pow(self->ratio[i], n);
+        if (m <= last && tail > CHECKED && (end == EI_UPPER ? mixture < tail : mixture > tail))
+            return 0;
+        tail += exp(-load * n + (n - 1) * log(load * n) - lgamma(n + 1));
+    }
+    return 1;
+}
+
+/* Eigenvalues of Jacobi's matrix below x: Sturm's sequence. */
+static size_t count_below(size_t count, const double *diagonal, const double *beside, double x) {
+    size_t below = 0;
+    double pivot = 1;
+    for (size_t n = 0; n < count; n++) {
+        pivot = diagonal[n] - x - (n > 0 ? beside[n] * beside[n] / pivot : 0);
+        pivot = fabs(pivot) < 1e-300 ? 1e-300 : pivot;
+        below += pivot < 0;
+    }
+    return below;
+}
+
+/* Its i-th eigenvalue, which is in (0, 1), by bisection. */
+static double node_of(size_t count, const double *diagonal, const double *beside, size_t i) {
+    double low = 0, high = 1;
+    for (int step = 0; step < 64; step++) {
+        double middle = low + (high - low) / 2;
+        if (count_below(count, diagonal, beside, middle) > i)
+            high = middle;
+        else
+            low = middle;
+    }
+    return low;
+}
+
+/* The weight of a node: one over the sum of squares of the orthonormal polynomials there. */
+static double weight_of(size_t count, const double *diagonal, const double *beside, double x) {
+    double value = 1, before = 0, sum = 1;
+    for (size_t n = 0; n + 1 < count; n++) {
+        double next = ((x - diagonal[n]) * value - (n > 0 ? beside[n] * before : 0)) / beside[n + 1];
+        before = value;
+        value = next;
+        sum += value * value;
+    }
+    return 1 / sum;
+}
+
+int ei_joint_busy_init(ei_joint_busy *self, double load, size_t count, ei_end end) {
+    double place[NODES], mass[NODES], diagonal[EI_JOINT_TYPES], beside[EI_JOINT_TYPES] = {0};
+    borel_measure(load, place, mass);
+    self->count = count;
+    jacobi(count, place, mass, end == EI_UPPER ? load * exp(1 - load) : 0, diagonal, beside);
+    for (size_t i = 0; i < count; i++) {
+        double ratio = node_of(count, diagonal, beside, i);
+        self->ratio[i] = ratio;
+        self->weight[i] =
+            weight_of(count, diagonal, beside, ratio) * (end == EI_UPPER ? 1 + SLACK : 1 - SLACK);
+        if (!(ratio > 0 && ratio < 1) || !(self->weight[i] > 0))
+            return EI_ERR_ACCURACY;
+    }
+    return on_its_side(self, load, end) ? EI_OK : EI_ERR_ACCURACY;
+}
+
+/* ---- the first wait */
+
+/* integral and cell from r. bend: where not NULL, what the slope's change is taken from: r of the job before.
+ */
+static void integrate(ei_joint_wait *self, const double *bend[2]) {
+    const size_t n = self->per_service, size = self->jobs * n;
+    const double g = self->step, factor = self->rate * exp(-self->rate * self->service);
+    for (int end = 0; end < 2; end++) {
+        double sum = 0;
+        self->integral[end][size] = 0;
+        for (size_t i = size; i-- > 0;) {
+            double cell = g * (self->r[end][i] + self->r[end][i + 1]) / 2;
+            if (self->jobs == 1)
+                cell = g * self->r[end][0];
+            else if (end == EI_LOWER && i >= n)
+                cell -= g * g / 8 * factor * fmax(bend[EI_UPPER][i - n] - bend[EI_LOWER][i - n + 1], 0);
+            self->cell[end][i] = fmax(cell, 0);
+            self->integral[end][i] = sum += self->cell[end][i];
+        }
+    }
+}
+
+int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t per_service, size_t jobs) {
+    *self = (ei_joint_wait){.rate = rate,
+                            .service = service,
+                            .step = service / (double)per_service,
+                            .per_service = per_service,
+                            .jobs = 1,
+                            .room = jobs * per_service + 1};
+    self->r[0] = calloc(8 * self->room, sizeof(double));
+    if (self->r[0] == NULL)
+        return EI_ERR_NO_MEMORY;
+    self->r[1] = self->r[0] + self->room;
+    for (size_t end = 0; end < 2; end++) {
+        self->integral[end] = self->r[0] + (2 + end) * self->room;
+        self->cell[end] = self->r[0] + (4 + end) * self->room;
+        for (size_t i = 0; i <= per_service; i++)
+            self->r[end][i] = (1 - rate * service) * rate * exp(-rate * service);
+    }
+    integrate(self, NULL);
+    return EI_OK;
+}
+
+void ei_joint_wait_free(ei_joint_wait *self) {
+    free(self->r[0]);
+    self->r[0] = NULL;
+}
+
+void ei_joint_wait_advance(ei_joint_wait *self) {
+    const size_t n = self->per_service, size = self->jobs * n;
+    const double factor = self->rate * exp(-self->rate * self->service);
+    const double *bend[2];
+    for (size_t end = 0; end < 2; end++) {
+        double *kept = self->r[0] + (6 + end) * self->room;
+        memcpy(kept, self->r[end], (size + 1) * sizeof *kept);
+        bend[end] = kept;
+        for (size_t i = 0; i <= size + n; i++)
+            self->r[end][i] = factor * self->integral[end][i < n ? 0 : i - n];
+    }
+    self->jobs++;
+    integrate(self, bend);
+}
+
+/* Each cell's mass at its right end, shared by the two neighbours; later ones at the last point. */
+static void share_masses(const ei_joint_wait *self, double step, size_t count, double *mass) {
+    const double grow = exp(self->rate * self->step);
+    double scale = grow;
+    for (size_t i = 0; i < self->jobs * self->per_service; i++, scale *= grow) {
+        double x = (double)(i + 1) * self->step, weight = self->cell[EI_UPPER][i] * scale;
+        double at = x / step;
+        size_t place = at < (double)count ? (size_t)at : count;
+        double above = at - (double)place;
+        if (place + 1 < count) {
+            mass[place] += weight * (1 - above);
+            mass[place + 1] += weight * above;
+        } else {
+            mass[count - 1] += weight;
+        }
+    }
+}
+
+/* Each cell's mass at its left end; v is the hull of tangents to the stop-loss function, see
+ * ei_joint_law_init. */
+static void tangent_masses(const ei_joint_wait *self, double step, size_t count, double *mass, double *v,
+                           size_t *corner) {
+    double sum = 0, loss = 0, place = (double)(self->jobs * self->per_service) * self->step;
+    size_t i = self->jobs * self->per_service, half = 2 * count;
+    const double grow = exp(self->rate * self->step);
+    double scale = exp(self->rate * place);
+    for (size_t k = 0; k <= count; k++)
+        v[k] = INFINITY;
+    /* Down through the cells and the middles of the lattice; loss = E (Q - place)^+. */
+    while (i > 0 || half > 0) {
+        double x = i > 0 ? (double)(i - 1) * self->step : -1,
+               point = half > 0 ? ((double)half - 1) * step / 2 : -1;
+        double next = x > point ? x : point;
+        if (next < place) {
+            loss += sum * (place - next);
+            place = next;
+        }
+        if (x > point) {
+            i--;
+            scale /= grow;
+            sum += self->cell[EI_LOWER][i] * scale;
+            continue;
+        }
+        size_t cell = half / 2 - 1;
+        v[cell] = fmin(v[cell], loss + sum * step / 2);
+        v[cell + 1] = fmin(v[cell + 1], fmax(loss - sum * step / 2, 0));
+        half -= 2;
+    }
+    v[count] = 0;
+    convex_hull(v, count + 1, corner);
+    v[0] = fmin(v[0], v[1] + sum * step);
+    for (size_t k = 0; k < count; k++) {
+        double tail = fmax((v[k] - v[k + 1]) / step, 0);
+        mass[k] = fmax((k > 0 ? mass[k] : sum) - tail, 0);
+        mass[k + 1 < count ? k + 1 : k] = k + 1 < count ? tail : mass[k];
+    }
+}
+
+int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double step, size_t count, double *mass) {
+    memset(mass, 0, count * sizeof *mass);
+    if (end == EI_UPPER) {
+        share_masses(self, step, count, mass);
+        return EI_OK;
+    }
+    double *v = malloc((count + 1) * sizeof *v);
+    size_t *corner = malloc((count + 1) * sizeof *corner);
+    int status = v == NULL || corner == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    if (status == EI_OK)
+        tangent_masses(self, step, count, mass, v, corner);
+    free(v);
+    free(corner);
+    return status;
+}
+
+void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double step, size_t count, double *tail) {
+    double sum = 0;
+    size_t i = self->jobs * self->per_service;
+    for (size_t k = count; k-- > 0;) {
+        /* Cells that begin at or after the point, or end after it. */
+        double point = (double)k * step / self->step + (end == EI_UPPER ? -1 - 1e-9 : 1e-9);
+        for (; i > 0 && (double)(i - 1) >= point; i--)
+            sum +=
+                self->cell[end][i - 1] * exp(self->rate * (double)(i - 1 + (end == EI_UPPER)) * self->step);
+        tail[k] += sum;
+    }
+}

@@ -1,0 +1,87 @@
+/* The lattice laws of joint.h: what stands in for services, idle times, busy periods and the first wait,
+ * below (EI_LOWER) or above (EI_UPPER) them in the increasing convex order, or in the order of probabilities
+ * where that is easier. Seconds; rates in 1/s. */
+#ifndef EDGEINFER_JOINT_LAWS_H
+#define EDGEINFER_JOINT_LAWS_H
+
+#include <stddef.h>
+
+#include "edgeinfer/lattice.h"
+#include "edgeinfer/service.h"
+#include "edgeinfer/status.h"
+
+enum { EI_JOINT_FINE = 512, EI_JOINT_TYPES = 8 };
+
+/* Survival function of a service at start + k step / EI_JOINT_FINE, rounded up or down by its accuracy. */
+typedef struct {
+    double start, step;
+    size_t count; /* a whole number of steps, and one */
+    ei_end end;
+    double beyond; /* s: at least (upper) the integral of the survival function beyond the last point */
+    double *sf;    /* [count]; owned */
+} ei_joint_service;
+
+EI_WARN_UNUSED int ei_joint_service_init(ei_joint_service *self, const ei_service *service, double start,
+                                         double step, size_t steps, ei_end end);
+void ei_joint_service_free(ei_joint_service *self);
+
+/* Masses at start + i step. tail[i]: what is later than point i, at[i] or sooner: upto[i]; mass beyond the
+ * last point, which is later than any deadline, counts in the tails (upper) or is left out (lower). */
+typedef struct {
+    size_t count;
+    double *mass, *tail, *upto; /* [count]; one block, owned by mass */
+} ei_joint_law;
+
+/* Of the part of the law up to fine point `limit`, or of all of it (limit >= count). With pi(x) = E (X - x)^+
+ * of the law rounded to the fine points: upper, pi at the lattice points, which is to share each value
+ * between its two neighbours in proportion; lower, at each point the smaller of the tangents at the two cell
+ * middles beside it, and of that the lower convex hull: in no cell is that above pi. */
+EI_WARN_UNUSED int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit);
+void ei_joint_law_free(ei_joint_law *self);
+
+/* An idle time, Exp(rate), on the lattice of `step`: masses at 0, 1, 2 steps, and rest decay^(i - 3) at i
+ * >= 3. rate step < 0.5. */
+typedef struct {
+    double mass[3], rest, decay;
+} ei_joint_idle;
+
+ei_joint_idle ei_joint_idle_law(double rate, double step, ei_end end);
+
+/* The number of jobs N of a busy period of M/D/1, of Borel's law, as a mixture of geometric ones: sum of
+ * weight_i ratio_i^n is at most (lower) or at least (upper) P(N > n) for all n >= 0. P(N > n) are the moments
+ * of a measure on [0, load e^{1 - load}], as n^{n-1} / n! = (1 / pi) int_0^pi (v^2 + (1 - v cot v)^2) (sin v
+ * e^{v cot v} / v)^n dv (Kalugin, Jeffrey, Corless 2012), so that Gauss's rule has an error of one sign for
+ * powers, and Radau's with a node at the end the other. The inequality is checked as far as P(N > n) > 1e-30.
+ * Status: EI_ERR_ACCURACY where rounding spoils it. */
+typedef struct {
+    size_t count;
+    double weight[EI_JOINT_TYPES], ratio[EI_JOINT_TYPES];
+} ei_joint_busy;
+
+EI_WARN_UNUSED int ei_joint_busy_init(ei_joint_busy *self, double load, size_t count, ei_end end);
+
+/* Q, the wait of a job, and j, the jobs before it in its busy period: masses of Q = x > 0 for one j after the
+ * other. With r_j(x) e^{rate x} the density, r_{j+1}(x) = C R_j((x - d)^+), C = rate e^{-rate d}, R_j(x) =
+ * int_x^inf r_j; r_1 = (1 - rate d) C on (0, d). On (0, d) r_j is constant, and convex beyond for j > 1, so
+ * that a cell's chord bounds its integral from above, and from below when step^2 / 8 times the change of its
+ * slope is taken off. */
+typedef struct {
+    double rate, service, step; /* s: of the cells */
+    size_t per_service, jobs, room;
+    double *r[2], *integral[2], *cell[2]; /* [room] each, ends; one block, owned by r[0] */
+} ei_joint_wait;
+
+/* At j = 1, for up to `jobs` of them. */
+EI_WARN_UNUSED int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t per_service,
+                                      size_t jobs);
+void ei_joint_wait_free(ei_joint_wait *self);
+void ei_joint_wait_advance(ei_joint_wait *self);
+/* Masses at multiples of `step` up to count - 1, above or below in the increasing convex order; what lies
+ * beyond is put at the last point. Status: EI_ERR_NO_MEMORY. */
+EI_WARN_UNUSED int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double step, size_t count,
+                                        double *mass);
+
+/* Adds P(Q > k step, j) for k < count to tail, from above or below. */
+void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double step, size_t count, double *tail);
+
+#endif

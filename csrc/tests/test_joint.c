@@ -1,0 +1,130 @@
+/* The walk of near-equal loads and its laws: orders that they must keep, wrong turns, failing allocations. */
+#include "check.h"
+#include "failing_malloc.h"
+
+#include "edgeinfer/bracket.h"
+#include "edgeinfer/joint.h"
+#include "edgeinfer/joint_laws.h"
+
+static int stop(void *context) {
+    (void)context;
+    return 1;
+}
+
+/* Mean and E (. - y)^+ of an idle time's lattice law and of the exponential one. */
+static void test_idle_times(void) {
+    for (double x = 0.02; x < 0.5; x *= 3) {
+        for (int end = 0; end < 2; end++) {
+            ei_joint_idle idle = ei_joint_idle_law(x, 1, (ei_end)end);
+            double total = 0, mean = 0, mass = idle.rest;
+            for (int i = 0; i < 20000; i++) {
+                double here = i < 3 ? idle.mass[i] : mass;
+                total += here;
+                mean += here * i;
+                CHECK(here >= 0);
+                mass *= i < 3 ? 1 : idle.decay;
+            }
+            CHECK_RELATIVE(total, 1, 1e-12);
+            CHECK_RELATIVE(mean, 1 / x, 1e-10);
+            for (double y = 0; y < 12; y += 0.25) {
+                double loss = 0;
+                mass = idle.rest;
+                for (int i = 0; i < 20000; i++) {
+                    loss += (i < 3 ? idle.mass[i] : mass) * fmax(y - i, 0);
+                    mass *= i < 3 ? 1 : idle.decay;
+                }
+                double exact = y + expm1(-x * y) / x;
+                CHECK(end == EI_UPPER ? loss >= exact - 1e-12 : loss <= exact + 1e-12);
+            }
+        }
+    }
+}
+
+/* Borel's law: P(N > n) from its own masses. */
+static void test_busy_periods(void) {
+    for (double load = 0.02; load < 1; load += 0.12) {
+        ei_joint_busy ends[2];
+        CHECK(ei_joint_busy_init(&ends[0], load, 6, EI_LOWER) == EI_OK);
+        CHECK(ei_joint_busy_init(&ends[1], load, 6, EI_UPPER) == EI_OK);
+        double tail = 1;
+        for (int n = 0; n < 60; n++) {
+            for (int end = 0; end < 2; end++) {
+                double sum = 0;
+                for (size_t i = 0; i < ends[end].count; i++)
+                    sum += ends[end].weight[i] * pow(ends[end].ratio[i], n);
+                CHECK(end == EI_UPPER ? sum > tail - 1e-13 : sum < tail + 1e-13);
+                if (n < 10)
+                    CHECK_RELATIVE(sum, tail, 1e-6);
+            }
+            tail -= exp(-load * (n + 1) + n * log(load * (n + 1)) - lgamma(n + 2));
+            if (tail < 1e-6)
+                break;
+        }
+    }
+}
+
+/* All waits together are those of M/D/1: P(Q > 0) is the load, E Q = rate d^2 / (2 (1 - load)). */
+static void test_first_wait(void) {
+    const double rate = 0.5, d = 1;
+    double mass[400], all[2] = {0, 0}, mean[2] = {0, 0}, tails[2][3] = {{0}};
+    ei_joint_wait wait;
+    CHECK(ei_joint_wait_init(&wait, rate, d, 256, 120) == EI_OK);
+    for (size_t j = 1; j < 120; j++) {
+        if (j > 1)
+            ei_joint_wait_advance(&wait);
+        for (int end = 0; end < 2; end++) {
+            CHECK(ei_joint_wait_masses(&wait, (ei_end)end, 0.1, 400, mass) == EI_OK);
+            ei_joint_wait_add_tails(&wait, (ei_end)end, 1, 3, tails[end]);
+            for (size_t i = 0; i < 400; i++) {
+                all[end] += mass[i];
+                mean[end] += mass[i] * 0.1 * (double)i;
+            }
+        }
+    }
+    ei_joint_wait_free(&wait);
+    CHECK(all[0] < rate * d + 1e-9 && all[1] > rate * d - 1e-9 && all[1] < 1.01 * all[0]);
+    CHECK(mean[0] < rate / (2 * (1 - rate)) + 1e-9 && mean[1] > rate / (2 * (1 - rate)) - 1e-9);
+    CHECK(mean[1] < 1.03 * mean[0]);
+    ei_md1 law;
+    CHECK(ei_md1_init(&law, rate, d, 10) == EI_OK);
+    for (int k = 1; k < 3; k++) {
+        double exact = ei_md1_waiting_sf(&law, k);
+        CHECK(tails[0][k] <= exact && exact <= tails[1][k] * (1 + 1e-9) && tails[1][k] < 1.02 * tails[0][k]);
+    }
+    ei_md1_free(&law);
+}
+
+static int call(double d1, double d3, ei_monitor monitor, double ends[2]) {
+    static const double samples[] = {0.7, 0.8, 0.9, 1, 1.1, 1.5};
+    const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = d1},
+                                 {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 6},
+                                 {.kind = EI_SERVICE_DETERMINISTIC, .time = d3}};
+    const double rate = 0.4, deadline = 7;
+    uint8_t methods[2];
+    return ei_violation_bracket(stages, 3, NULL, EI_EFFORT_TIGHT, 1, &rate, &deadline, &ends[0], &ends[1],
+                                &methods[0], &methods[1], monitor);
+}
+
+static void test_failures(void) {
+    long before = failing_malloc_alive(), k = 1;
+    double ends[2];
+    CHECK(call(1.1, 1, (ei_monitor){stop, NULL}, ends) == EI_ERR_INTERRUPTED);
+    for (; k < 3000; k += k < 6 ? 1 : k) {
+        failing_malloc_arm(k);
+        int status = call(1.1, 1, (ei_monitor){NULL, NULL}, ends), fired = failing_malloc_fired();
+        failing_malloc_arm(0);
+        CHECK(failing_malloc_alive() == before);
+        CHECK(status == (fired ? EI_ERR_NO_MEMORY : EI_OK));
+        if (!fired)
+            break;
+    }
+    CHECK(ends[0] > 0 && ends[0] <= ends[1] && ends[1] < 1.1 * ends[0]);
+}
+
+int main(void) {
+    test_idle_times();
+    test_busy_periods();
+    test_first_wait();
+    test_failures();
+    return check_report();
+}
