@@ -18,7 +18,7 @@ static void rotate(double *column, double *turns, double *rest, size_t last) {
         column[i] = c * above + s * below;
         column[i + 1] = c * below - s * above;
     }
-    double length = hypot(column[last], column[last + 1]);
+    double length = sqrt(column[last] * column[last] + column[last + 1] * column[last + 1]);
     double c = length > 0 ? column[last] / length : 1, s = length > 0 ? column[last + 1] / length : 0;
     turns[2 * last] = c;
     turns[2 * last + 1] = s;
