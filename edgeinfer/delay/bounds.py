@@ -156,8 +156,9 @@ def violation_bracket(
     -------
     Bracket
         lower <= P(W > deadline) <= upper; both 1 where a stage's load is >= 1. Each element depends on its own
-        pipeline, rate and deadline only, and falls with the deadline. Where a stage is `Measured` with a confidence,
-        a `Guarantee`: the lower end of the fastest laws of the bands, the upper end of the slowest ones.
+        pipeline, rate and deadline only, and falls with the deadline ("tight" ends from one range of deadlines to the
+        next need not). Where a stage is `Measured` with a confidence, a `Guarantee`: the lower end of the fastest laws
+        of the bands, the upper end of the slowest ones.
 
     Examples
     --------
