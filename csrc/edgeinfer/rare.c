@@ -22,6 +22,7 @@ static const double SKEWNESS_RULE = 100;  /* replications >= this times the skew
 static const double LOG_UNDERFLOW = -800; /* far below the logarithm of the least double, -744.4 */
 static const double FURTHEST = 600;       /* tilt times deadline of a stage without a root */
 static const double LOG_DROPPED = -30;    /* of what a lost replication may add */
+static const double HOPELESS = 1e6;       /* replications without a value that a double can hold: it is 0 */
 static const double START = 1e-200;       /* of the density ratio, which may reach e^800 */
 
 /* What a stage does at a gap. */
@@ -353,7 +354,7 @@ static int sample(rare_context *self, double relative_error, double max_replicat
             return status;
         if (judge(self, total, relative_error, result))
             return EI_OK;
-        if (next >= limit)
+        if (next >= limit || (next >= HOPELESS && !(result->value >= DBL_MIN)))
             return EI_ERR_ACCURACY;
         double short_of = result->relative_error / relative_error;
         double wanted = fmax(next * short_of * short_of * 1.05, result->needed);

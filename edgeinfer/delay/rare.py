@@ -71,7 +71,7 @@ def rare_violation(
     confidence : float
         The confidence of the interval, in (0, 1).
     max_replications : float
-        Most replications, >= 1; kept to exactly.
+        Most replications, >= 1; kept to exactly. A million end the search for a value below the normal range.
 
     Returns
     -------

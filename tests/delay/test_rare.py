@@ -90,6 +90,13 @@ def test_near_the_end_of_doubles():
     assert answer.value == answer.low == 0 < answer.high
 
 
+def test_what_never_happens_ends_the_search():
+    """Evenly spaced requests that are done before the next one comes are never late."""
+    with pytest.warns(ei.AccuracyWarning, match="the probability is 0"):
+        estimate = ei.rare_violation(ei.Pipeline([ei.Constant(0.1, "service")]), ei.Periodic(1.0), 0.5, rng=1)
+    assert estimate.value == 0 and estimate.replications < 5e6
+
+
 @pytest.mark.parametrize("deadline", [0.0, 1e-3, 0.59])
 def test_certain_violations(deadline):
     node = ei.Node("unit", 1.0)
