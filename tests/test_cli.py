@@ -177,7 +177,7 @@ GENERATE = ("generate", "a", "-o", "x.png")
         ((*SIMULATE, "--arrival", "erlang", "--arrival-shape", "1.5"), "arrival_shape = 1.5: must be a whole number"),
         (
             ("measure", "--only", "trace", "--captions", "8"),
-            "--captions: belongs to --only surface or images or decode_stage",
+            "--captions: belongs to --only surface or surface_reduced_noise or images or decode_stage",
         ),
         (("measure", "--only", "surface", "--requests", "8"), "--requests: belongs to --only load"),
         (("measure", "--only", "tiles", "--workers", "8"), "--workers: belongs to"),
