@@ -18,8 +18,8 @@ int main(void) {
         const double arrival_rate[] = {1.2, 1.2}, deadline[] = {2, 4};
         double lower[2], upper[2];
         uint8_t lower_method[2], upper_method[2];
-        status = ei_violation_bracket(stages, 3, NULL, EI_EFFORT_FAST, 2, arrival_rate, deadline, lower, upper,
-                                      lower_method, upper_method, none);
+        status = ei_violation_bracket(stages, 3, NULL, EI_EFFORT_FAST, 2, arrival_rate, deadline, lower,
+                                      upper, lower_method, upper_method, none);
         for (int i = 0; status == EI_OK && i < 2; i++)
             printf("%.6e <= P(W > %g s) <= %.6e\n", lower[i], deadline[i], upper[i]);
     }
