@@ -48,9 +48,7 @@ def data(
         steps reach the quality.
     """
     xarray = need("xarray", "paper")
-    if surface is None and reduced is None:
-        reduced = store.load("surface_reduced_noise")
-    surfaces = [store.load("surface") if surface is None else surface] + ([] if reduced is None else [reduced])
+    surfaces = store.surfaces(surface, reduced)
     chosen = deadline is not None
     if deadline is None:
         deadline = float(latency(scenario.pipelines()["split"]).total)

@@ -55,9 +55,8 @@ def data(*, surface: Any = None, reduced: Any = None) -> Any:
         guidance, from two steps of the prior (with the fewest of the other), of decoding (with the most of the other),
         or of both alike; NaN where not measured.
     """
-    if surface is None and reduced is None:
-        reduced = store.load("surface_reduced_noise")
-    table = store.load("surface") if surface is None else surface
+    surfaces = store.surfaces(surface, reduced)
+    table = surfaces[0]
     costs = _costs(table)
     grid = ("guidance", "prior_steps", "decode_steps")
     kept = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high")]
@@ -84,7 +83,7 @@ def data(*, surface: Any = None, reduced: Any = None) -> Any:
                     columns.setdefault(f"{metric}_{name}{suffix}", np.empty(shape))[cell] = value
         attributes = {"units": table[metric].attrs["units"], "provenance": "measured"}
         answer = answer.assign({name: (dims, values, attributes) for name, values in columns.items()})
-    answer = answer.assign(_changes([table] if reduced is None else [table, reduced]))
+    answer = answer.assign(_changes(surfaces))
     return answer.assign_coords(world=("world", list(worlds)), price=("price", list(PRICES)))
 
 

@@ -38,6 +38,13 @@ def load(name: str, command: str = "edgeinfer measure") -> Any:
         return table.load()
 
 
+def surfaces(surface: Any, reduced: Any) -> list[Any]:
+    """The surface, and the one of walks from less noise if there is one; the shipped two where neither is given."""
+    if surface is None and reduced is None:
+        reduced = load("surface_reduced_noise")
+    return [load("surface") if surface is None else surface] + ([] if reduced is None else [reduced])
+
+
 def digest(root: Path) -> str:
     """SHA-256 over a cascade's networks and those that score it, by name and content; no others count."""
     manifest = bridge.read_manifest(root)
