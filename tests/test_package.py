@@ -145,21 +145,11 @@ def test_functions_of_the_core_are_short():
 
 @pytest.mark.process
 def test_import_is_light():
-    script = (
-        "import sys, time\nbefore = time.process_time()\nimport numpy\nstart = time.process_time()\nimport edgeinfer\n"
-        "print((time.process_time() - start) / (start - before))\n"
-        "print([m for m in ('matplotlib', 'xarray', 'dask', 'zarr', 'scipy', 'click', 'onnx', 'onnxruntime') if m "
-        "in sys.modules])"
-    )
-    runs = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
-    ]
-    assert all(run.stdout.splitlines()[1] == "[]" for run in runs)
-    bridge = script.replace("import edgeinfer\n", "import edgeinfer.bridge\n", 1)
-    run = subprocess.run([sys.executable, "-c", bridge], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[1] == "[]"
-    # In units of NumPy's own import, some 0.1 s, which a busy machine slows alike.
-    assert min(float(run.stdout.splitlines()[0]) for run in runs) < 1.5
+    heavy = ("matplotlib", "xarray", "dask", "zarr", "scipy", "click", "onnx", "onnxruntime", "grpc", "torch")
+    for module in ("edgeinfer", "edgeinfer.bridge"):
+        script = f"import sys, {module}\nprint([name for name in {heavy} if name in sys.modules])"
+        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert run.stdout == "[]\n", module
 
 
 NEIGHBOUR = """

@@ -1,5 +1,7 @@
 """Ratios to rivals that run in the same process, so that numbers of other machines and other days compare."""
 
+import subprocess
+import sys
 import timeit
 from collections.abc import Callable
 
@@ -46,6 +48,14 @@ class Ratios:
         deadlines = np.linspace(4, 12, 1000)
         family = best(lambda: ei.violation_bound(pipeline, 0.35, deadlines, "union"))
         return best(lambda: ei.violation_bound(pipeline, 0.35, 8.0, "union")) * deadlines.size / family
+
+    def track_import_after_numpy(self) -> float:
+        """In fresh processes, so that what one import loads the other does not find."""
+        script = (
+            "import time; start = time.perf_counter(); import numpy; middle = time.perf_counter(); import edgeinfer\n"
+            "print((middle - start) / (time.perf_counter() - middle))"
+        )
+        return max(float(subprocess.check_output([sys.executable, "-c", script])) for _ in range(5))
 
 
 class Widths:
