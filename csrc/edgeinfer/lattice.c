@@ -131,8 +131,9 @@ void ei_lattice_supremum_lower(ei_lattice *law, double fall) {
     }
 }
 
+/* Apart from ei_dot, for the symbol of a multiversioned function is exported whatever its visibility. */
 EI_MULTIVERSION
-double ei_dot(const double *restrict left, const double *restrict right, size_t count) {
+static double dot(const double *restrict left, const double *restrict right, size_t count) {
     enum { LANES = 16 };
     double part[LANES] = {0}, sum = 0;
     size_t i = 0;
@@ -144,4 +145,8 @@ double ei_dot(const double *restrict left, const double *restrict right, size_t 
     for (size_t lane = 0; lane < LANES; lane++)
         sum += part[lane];
     return sum;
+}
+
+double ei_dot(const double *restrict left, const double *restrict right, size_t count) {
+    return dot(left, right, count);
 }
