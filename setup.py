@@ -60,14 +60,20 @@ def core() -> Extension:
 
 
 class BuildPython(build_py):
-    """With EDGEINFER_WITHOUT_MODELS=1 the networks and measured tables are left to a wheel of their own."""
+    """With EDGEINFER_WITHOUT_MODELS=1 what packages/models holds is left out: networks, the paper's items and data."""
+
+    left_out = ()
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if os.environ.get("EDGEINFER_WITHOUT_MODELS") == "1":
+            rooms = ("network/models", "paper/data", "paper/items", "paper/measured")
+            self.left_out = tuple(f"edgeinfer/{room}" for room in rooms)
+            self.packages = [name for name in self.packages if name.replace(".", "/") not in self.left_out]
 
     def find_data_files(self, package: str, source: str) -> list[str]:
         found = super().find_data_files(package, source)
-        if os.environ.get("EDGEINFER_WITHOUT_MODELS") != "1":
-            return found
-        left_out = (Path("edgeinfer/network/models"), Path("edgeinfer/paper/data"))
-        return [path for path in found if not any(Path(path).is_relative_to(folder) for folder in left_out)]
+        return [path for path in found if not any(Path(path).is_relative_to(folder) for folder in self.left_out)]
 
 
 class BuildExtension(build_ext):

@@ -18,3 +18,19 @@ def need(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(f'{module} is missing: pip install "edgeinfer[{extra}]"') from error
+
+
+def beside(module: str) -> Any:
+    """A module that edgeinfer's wheel leaves to the package edgeinfer-models, or an ImportError that says so.
+
+    Examples
+    --------
+    >>> beside("edgeinfer.paper.no_such_module")
+    Traceback (most recent call last):
+    ...
+    ImportError: edgeinfer.paper.no_such_module is missing: pip install edgeinfer-models
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{error.name} is missing: pip install edgeinfer-models") from error

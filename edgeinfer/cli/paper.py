@@ -2,6 +2,7 @@
 
 import click
 
+from edgeinfer._extras import beside
 from edgeinfer.cli.options import BASE, Real, read_scenario, refuse
 
 
@@ -96,7 +97,7 @@ def measure_command(
 
     Example: edgeinfer measure --out build/measured --only surface
     """
-    from edgeinfer.paper import measured
+    measured = beside("edgeinfer.paper.measured")
     from edgeinfer.paper.measured import cascade, store
 
     for name in only:

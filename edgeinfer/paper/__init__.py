@@ -2,6 +2,7 @@
 scenario where it depends on one, and `draw` its Figure.
 """
 
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -12,11 +13,12 @@ __all__ = ["Scenario", "measured_scenario", "reproduce", "scenario"]
 
 def __getattr__(name: str) -> Any:
     # Figures and tables load when they are first named.
-    from edgeinfer.paper.items import ITEMS
-
-    if name in ITEMS:
+    items, note = (), "; figures and tables come with pip install edgeinfer-models"
+    with suppress(ModuleNotFoundError):
+        items, note = import_module("edgeinfer.paper.items").ITEMS, ""
+    if name in items:
         return import_module(f"edgeinfer.paper.items.{name}")
-    raise AttributeError(f"module 'edgeinfer.paper' has no attribute {name!r}")
+    raise AttributeError(f"module 'edgeinfer.paper' has no attribute {name!r}{note}")
 
 
 def reproduce(*arguments: Any, **options: Any) -> dict[str, Exception]:

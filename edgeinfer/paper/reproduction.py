@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from edgeinfer import _validate
-from edgeinfer._extras import need
+from edgeinfer._extras import beside, need
 from edgeinfer._files import replacing
-from edgeinfer.paper.items import ITEMS
 from edgeinfer.paper.page import write_page
 from edgeinfer.paper.scenario import Scenario, scenario
 
+#: Names of what can be drawn, in the order of the page.
+ITEMS: tuple[str, ...] = beside("edgeinfer.paper.items").ITEMS
 NO_NETCDF = 'NetCDF files are left out, for h5netcdf is missing: pip install "edgeinfer[paper]".'
 _MEASURED = Path(__file__).parent / "data"
 #: What can be drawn, and what of each would differ from day to day.

@@ -8,7 +8,8 @@ version: dict[str, str] = {}
 exec(Path("edgeinfer/_version.py").read_text(), version)
 setup(
     version=version["__version__"],
-    packages=["edgeinfer.network.models", "edgeinfer.paper.data"],
-    package_data={"": ["*", "**/*"]},
+    install_requires=[f"edgeinfer=={version['__version__']}"],
+    packages=["edgeinfer.network.models", "edgeinfer.paper.data", "edgeinfer.paper.items", "edgeinfer.paper.measured"],
+    package_data={name: ["*", "**/*"] for name in ("edgeinfer.network.models", "edgeinfer.paper.data")},
     include_package_data=False,
 )
