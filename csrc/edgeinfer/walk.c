@@ -8,6 +8,7 @@
 enum { CANDIDATES = 12, SWEEPS = 200, LARGEST_LATTICE = 1 << 24 };
 static const double HAIR = 1e-9;         /* of a step, see ei_upper_law */
 static const double DELTA = 1e-9;        /* by which K is made larger */
+static const double LARGEST = 2;         /* m^, for u = m + c (1 - m) would cancel beyond */
 static const double ROUNDING = 1 + 1e-8; /* of the sums */
 static const double MGF_ERROR = 1e-5;    /* of the logarithm */
 static const double STEEPEST = 200;      /* exponent times period that is tried */
@@ -101,6 +102,8 @@ static int recurse(const walk *self, const double *excess, ei_monitor monitor) {
         double above = (j < self->cells ? self->above[j] : 0) + self->after;
         double m = self->r * (above + past + (excess != NULL ? excess[j] : sum));
         double k = self->chance[j] * (1 - m);
+        if (excess != NULL && !(m <= LARGEST))
+            return EI_ERR_ACCURACY;
         sum -= k;
         self->m[j] = m;
         self->u[j] = m + k;

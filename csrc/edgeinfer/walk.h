@@ -23,8 +23,9 @@
  * tau) / (1 - tau) is the one that does, to some 1e-15 of 1. K from that, summed from the small end and made
  * larger by the factor 1 + delta, and the recursion once more give m^ to small relative error. Its v^_j =
  * m^_j + (m^_j - m^_{j+1}) / r satisfies v^_j - G(v^)_j = (1 + delta) k_j - c_j (1 - m^_j), so m^ is an upper
- * bound where m^_j >= m_j - delta (1 - m_j) for all j: this is checked. Services beyond the lattice, of
- * probability e, are cut to its end and e (cells + 1 / r) is added to the sum of the G_i, which adds r (..)
+ * bound where m^_j >= m_j - delta (1 - m_j) for all j: this is checked, and that m^ <= 2, so that u = m^ + c
+ * (1 - m^) loses no digits where c is near 1. Services beyond the lattice, of probability e, are cut to its
+ * end and e (cells + 1 / r) is added to the sum of the G_i, which adds r (..)
  * >= e to v^: no less than they can. The sums' rounding errors, below 1e-13 each over at most 1e5 points, are
  * covered by a factor of 1 + 1e-8. */
 #ifndef EDGEINFER_WALK_H

@@ -155,11 +155,29 @@ static int call_periodic(const ei_service *stages, size_t count) {
     return call(1, quiet);
 }
 
+/* A law that says nothing up to far beyond the lattice: no bound, rather than one of the digits that cancel.
+ */
+static void test_a_law_of_no_use(void) {
+    static double ones[POINTS];
+    const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1};
+    const ei_added_stage stage = {&service, 0, 0};
+    ei_upper_law law;
+    for (size_t j = 0; j < POINTS; j++)
+        ones[j] = 1;
+    for (double log_scale = 5; log_scale < 700; log_scale *= 2) {
+        const ei_upper_law before = {{0.05, POINTS, ones}, log_scale, 1e-3, 0};
+        int status = ei_add_stage_poisson(&law, &before, &stage, 0.6, 0.05, POINTS, quiet);
+        CHECK(status == EI_ERR_ACCURACY || law.lattice.sf[POINTS - 1] >= 0.999);
+        ei_upper_law_free(&law);
+    }
+}
+
 int main(void) {
     int polled = 0;
     test_against_iteration();
     test_exact();
     test_reading();
+    test_a_law_of_no_use();
     CHECK(call(0, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(call(1, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(polled == 2);
