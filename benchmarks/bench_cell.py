@@ -1,4 +1,4 @@
-"""A cell of 100 terminals at one edge beside SimPy and a Numba event loop, answers checked; and shared bands."""
+"""A cell of 100 terminals at one edge beside SimPy and Numba, answers checked; by events; and shared bands."""
 
 import heapq
 import resource
@@ -83,6 +83,22 @@ def by_numba(jobs, count, rate, edge, link, device):
     return total / number
 
 
+@numba.njit
+def by_numba_without_events(jobs, count, rate, edge, link, device):
+    """Mean sojourn time by the same idea as ours: one Poisson stream, servers that are free from a time on."""
+    np.random.seed(1)  # noqa: NPY002
+    free, links, devices = 0.0, np.zeros(count), np.zeros(count)
+    born, total = 0.0, 0.0
+    for _ in range(jobs):
+        born += np.random.exponential() / (count * rate)  # noqa: NPY002
+        terminal = np.random.randint(count)  # noqa: NPY002
+        free = max(born, free) + edge
+        links[terminal] = max(free, links[terminal]) + link * np.random.exponential()  # noqa: NPY002
+        devices[terminal] = max(links[terminal], devices[terminal]) + device
+        total += devices[terminal] - born
+    return total / jobs
+
+
 def ours(cell: ei.Cell, jobs: int) -> object:
     return ei.simulate_cell(cell, 5.0, jobs=jobs, replications=1, rng=1, threads=1)
 
@@ -112,6 +128,7 @@ def main() -> None:
         (answer, jobs),
         (by_simpy(small), small),
         (by_numba(jobs, COUNT, RATE, EDGE, LINK, DEVICE), jobs),
+        (by_numba_without_events(jobs, COUNT, RATE, EDGE, LINK, DEVICE), jobs),
     ):
         assert abs(value / EXACT - 1) < 8 / np.sqrt(size), (value, EXACT)
     report(
@@ -121,9 +138,17 @@ def main() -> None:
         {
             "SimPy": best(lambda: by_simpy(small), 2) / (3 * small) * 1e9,
             "Numba": best(lambda: by_numba(jobs, COUNT, RATE, EDGE, LINK, DEVICE)) / (3 * jobs) * 1e9,
+            "Numba without events, the mean alone": best(
+                lambda: by_numba_without_events(jobs, COUNT, RATE, EDGE, LINK, DEVICE)
+            )
+            / (3 * jobs)
+            * 1e9,
         },
         "100 ns; 1000 x SimPy, 20 x Numba",
     )
+    # Equal priorities are served as they come, but their scheduler needs events.
+    events = CELL.replace(edges=ei.EdgeNode(scheduler="priority"))
+    print(f"the same by events: {best(lambda: ours(events, jobs)) / (3 * jobs) * 1e9:.3g} ns a stage visit")
     many = ei.Cell(ei.Terminals(100_000, 1e-5, STAGES, edge="edge"), ei.EdgeNode())
     print(f"1e5 terminals: {best(lambda: ours(many, jobs), 2) / (3 * jobs) * 1e9:.3g} ns a stage visit")
     print(f"peak memory of all of this: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")

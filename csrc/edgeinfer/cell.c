@@ -1,11 +1,11 @@
 #include "edgeinfer/cell_state.h"
 
-#include "edgeinfer/parallel.h"
+#include "edgeinfer/lanes.h"
 
 #include <stdatomic.h>
 
-/* Events between two looks at the monitor. Requests present at most: this many, or so many a terminal. */
-enum { CHUNK = 4096, MOST_PRESENT = 1 << 20, MOST_PRESENT_EACH = 64 };
+/* Events between two looks at the monitor. */
+enum { CHUNK = 4096 };
 
 size_t ei_cell_rows(const ei_cell *self) {
     size_t rows = 0;
@@ -16,11 +16,8 @@ size_t ei_cell_rows(const ei_cell *self) {
 
 int ei_cell_keep(ei_cell_state *self, const ei_request *request, uint32_t *place) {
     if (self->free_request == EI_NOBODY) {
-        const size_t limit = self->terminal_count > MOST_PRESENT / MOST_PRESENT_EACH
-                                 ? self->terminal_count * MOST_PRESENT_EACH
-                                 : MOST_PRESENT;
         const size_t capacity = self->capacity > 0 ? 2 * self->capacity : 64;
-        if (self->capacity >= limit || capacity >= EI_NOBODY)
+        if (self->capacity >= ei_cell_most_present(self) || capacity >= EI_NOBODY)
             return EI_ERR_UNSTABLE;
         ei_request *requests = realloc(self->requests, capacity * sizeof *requests);
         if (requests == NULL)
@@ -54,24 +51,23 @@ static int leaves_for_good(const ei_cell_state *self, const ei_request *request)
     return request->stage < class->loop_first || request->stage > class->loop_last;
 }
 
-static void count(ei_cell_state *self, const ei_request *request, size_t row, double time, double waiting) {
-    const double sojourn = time - request->born;
+void ei_cell_count(ei_cell_state *self, size_t row, double time, double sojourn, double waiting, int last) {
     const size_t batch = ei_cell_batch(self, time), deadlines = self->model->deadline_count;
     if (batch == self->model->batches)
         return;
     double *sums = self->rows + batch * self->batch_width + row * self->row_width;
     sums[EI_SUM_WAITING] += waiting;
-    if (!leaves_for_good(self, request))
+    if (!last)
         return;
     sums[EI_SUM_JOBS] += 1;
     sums[EI_SUM_SOJOURN] += sojourn;
     for (size_t d = 0; d < deadlines; d++)
         sums[EI_SUMS + d] += sojourn > self->model->deadlines[d];
-    int64_t bits;
-    memcpy(&bits, &sojourn, sizeof bits);
-    int64_t bin = (bits >> EI_HISTOGRAM_SHIFT) - EI_CELL_FIRST_BIN;
-    bin = bin < 0 ? 0 : bin;
-    self->histogram[row * EI_CELL_BINS + (size_t)(bin < EI_CELL_BINS ? bin : EI_CELL_BINS - 1)]++;
+    self->histogram[row * EI_CELL_BINS + ei_cell_bin(sojourn)]++;
+}
+
+static void count(ei_cell_state *self, const ei_request *request, size_t row, double time, double waiting) {
+    ei_cell_count(self, row, time, time - request->born, waiting, leaves_for_good(self, request));
 }
 
 void ei_cell_leave(ei_cell_state *self, const ei_request *request, double time, double waiting) {
@@ -284,6 +280,7 @@ typedef struct {
     ei_route *routes;
     size_t rows, terminals, servers; /* of all classes */
     int channels;                    /* whether a server is one */
+    int forward;                     /* requests are followed in blocks, without events */
     _Atomic uint64_t *histogram;
 } run_context;
 
@@ -311,14 +308,26 @@ static int build_terminals(ei_cell_state *self, const run_context *context) {
                                                    .own = own};
             if (self->clocks != NULL)
                 start_channels(self, class, own);
+            if (self->forward && self->poisson)
+                continue; /* all draw from one stream */
             double born =
                 ei_arrival_first(&class->arrival, longest, &self->terminals[index].arrival, &self->rng);
+            self->terminals[index].born = born;
+            if (self->forward)
+                continue;
             int status = ei_heap_push(&self->sources, next_source(self, index, born), index, index);
             if (status != EI_OK)
                 return status;
         }
     }
     return EI_OK;
+}
+
+static int all_poisson(const ei_cell *model) {
+    for (size_t c = 0; c < model->class_count; c++)
+        if (model->classes[c].arrival.kind != EI_ARRIVAL_POISSON || model->classes[c].arrival.batch_limit > 0)
+            return 0;
+    return 1;
 }
 
 /* Whether a node is one FIFO server whose requests leave in the order in which they come and need no event.
@@ -333,6 +342,26 @@ static int is_simple(const ei_cell *model, const ei_cell_node *node) {
            (model->node_count == 1 || model->assignment == EI_ASSIGN_NEAREST);
 }
 
+/* Whether requests meet own servers, delays and one simple node at most, each of them once. */
+static int only_forward(const run_context *context) {
+    const ei_cell *model = context->model;
+    for (size_t i = 0; i < model->node_count; i++)
+        if (!is_simple(model, &model->nodes[i]))
+            return 0;
+    for (size_t c = 0; c < model->class_count; c++) {
+        const ei_cell_class *class = &model->classes[c];
+        size_t nodes = 0;
+        for (size_t k = 0; k < class->stage_count; k++) {
+            if (class->stages[k].place == EI_PLACE_BAND)
+                return 0;
+            nodes += class->stages[k].place == EI_PLACE_NODE;
+        }
+        if (nodes > 1 || class->fallback_count > 0 || class->round_count > 0 || context->routes[c].shared)
+            return 0;
+    }
+    return 1;
+}
+
 static int state_init(ei_cell_state *self, const run_context *context, size_t replication) {
     const ei_cell *model = context->model;
     const ei_cell_result *result = context->result;
@@ -342,6 +371,8 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
                             .samplers = context->samplers,
                             .routes = context->routes,
                             .terminal_count = context->terminals,
+                            .forward = context->forward,
+                            .poisson = all_poisson(model),
                             .free_request = EI_NOBODY,
                             .start = model->warmup,
                             .end = model->warmup + model->duration,
@@ -373,7 +404,7 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
     for (size_t i = 0; i < model->band_count; i++)
         if ((status = ei_band_init(&self->bands[i], &model->bands[i], context->terminals)) != EI_OK)
             return status;
-    ei_rng_init(&self->rng, model->entropy, replication);
+    ei_rng_init(&self->rng, model->entropy, context->forward ? ei_cell_streams(replication) : replication);
     return build_terminals(self, context);
 }
 
@@ -432,7 +463,7 @@ static int replicate(void *argument, size_t replication, ei_parallel *run) {
     ei_cell_state state;
     int status = state_init(&state, context, replication);
     if (status == EI_OK)
-        status = follow(&state, run);
+        status = context->forward ? ei_cell_forward(&state, replication, run) : follow(&state, run);
     if (status == EI_OK) {
         copy_ends(&state);
         sum_fairness(&state, context->result->fairness + replication * model->class_count * EI_FAIR_SUMS);
@@ -487,6 +518,8 @@ static int verify_rounds(const ei_cell_class *class) {
 static int verify(const ei_cell *self) {
     if (self->class_count == 0 || self->replications == 0 || self->batches == 0)
         return EI_ERR_EMPTY;
+    if (ei_lane_loops_of(self->width) == NULL)
+        return EI_ERR_DOMAIN;
     if (!(self->warmup >= 0) || !(self->duration > 0) || !isfinite(self->warmup + self->duration))
         return EI_ERR_DOMAIN;
     for (size_t d = 0; d < self->deadline_count; d++)
@@ -560,8 +593,9 @@ static void mark_events(ei_route *self, const ei_cell *model, const ei_cell_clas
         }
         if (stage->place == EI_PLACE_PARTS && ei_cell_parts_verify(model, class, stage, &keeps) != EI_OK)
             keeps = 0;
-        route->event = stage->place == EI_PLACE_NODE || stage->place == EI_PLACE_BAND || !ordered ||
-                       shares_server(class, k);
+        const int shares = shares_server(class, k);
+        self->shared = self->shared || shares;
+        route->event = stage->place == EI_PLACE_NODE || stage->place == EI_PLACE_BAND || !ordered || shares;
         ordered = keeps;
     }
 }
@@ -612,6 +646,7 @@ int ei_cell_run(const ei_cell *self, const ei_cell_result *result, ei_monitor mo
         context.servers += self->classes[c].count * self->classes[c].server_count;
     }
     status = context.terminals < EI_NOBODY ? EI_OK : EI_ERR_TOO_LARGE;
+    context.forward = only_forward(&context);
     if (status == EI_OK)
         status = ei_parallel_for(replicate, &context, self->replications,
                                  self->threads > 0 ? self->threads : 1, monitor);

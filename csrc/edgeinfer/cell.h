@@ -1,4 +1,5 @@
-/* Many terminals at shared nodes and shared bands: an event-driven simulation. Seconds; rates in 1/s.
+/* Many terminals at shared nodes and shared bands: an event-driven simulation, without events where none is
+ * needed (cell_forward.c). Seconds; rates in 1/s.
  *
  * A terminal's requests pass the stages of its class in order. A stage is a FIFO server that the terminal has
  * to itself, a delay (every request has a server), parts of the terminal's own (a fork or a review of such
@@ -115,6 +116,7 @@ typedef struct {
     size_t batches, replications;
     uint64_t entropy[4];
     size_t threads;
+    int width; /* doubles a vector: 2, 4, 8; 0: the widest of this processor. All give the same bits. */
 } ei_cell;
 
 /* Bins of a histogram of sojourn times, 64 an octave from 2^-40 s up; the first and the last hold what is

@@ -36,8 +36,7 @@ static double *node_sums(const ei_cell_state *cell, size_t index) {
     return cell->node_sums + index * EI_NODE_SUMS;
 }
 
-/* A batch of `size` requests serves from `from` to `to` on one server. */
-static void count_batch(ei_cell_state *cell, size_t index, size_t size, double from, double to) {
+void ei_node_count(ei_cell_state *cell, size_t index, size_t size, double from, double to) {
     const size_t stride = cell->model->node_count * EI_NODE_SUMS, batch = ei_cell_batch(cell, to);
     double *sums = node_sums(cell, index);
     ei_cell_add_busy(cell, sums + EI_NODE_BUSY, stride, from, to, 1);
@@ -99,7 +98,7 @@ static int start_batches(ei_cell_state *cell, size_t index, double time) {
             request->service = time - request->entered; /* from here on, the wait */
         }
         node->free_servers--;
-        count_batch(cell, index, size, time, time + total);
+        ei_node_count(cell, index, size, time, time + total);
         if ((status = ei_heap_push(&node->serving, time + total, cell->order++, head)) != EI_OK)
             return status;
     }
@@ -119,7 +118,7 @@ int ei_node_arrive(ei_cell_state *cell, size_t index, ei_request *request, doubl
         double start = node->free_at > time ? node->free_at : time;
         *left = node->free_at = start + service;
         ei_cell_busy(cell, request, start, *left, 1);
-        count_batch(cell, index, 1, start, *left);
+        ei_node_count(cell, index, 1, start, *left);
         ei_cell_leave(cell, request, *left, start - time);
         return EI_OK;
     }
@@ -162,7 +161,7 @@ static int end_sharing(ei_cell_state *cell, size_t index) {
     if (node->serving.count > 0)
         plan_sharing(cell, index);
     const ei_request *request = &cell->requests[first.item];
-    count_batch(cell, index, 1, time, time);
+    ei_node_count(cell, index, 1, time, time);
     ei_cell_busy(cell, request, time - request->service, time, 1);
     return send_on(cell, (uint32_t)first.item, time, fmax(time - request->entered - request->service, 0));
 }

@@ -7,6 +7,7 @@
 
 #include "edgeinfer/cell.h"
 #include "edgeinfer/heap.h"
+#include "edgeinfer/parallel.h"
 #include "edgeinfer/rng.h"
 
 enum { EI_NOBODY = UINT32_MAX };
@@ -40,6 +41,7 @@ typedef struct {
 typedef struct {
     ei_route_stage *stages; /* [stage_count + fallback_count + 2], owned */
     uint32_t source;        /* stage that new requests are carried to at once: an event, or the first */
+    int shared;             /* two stages have a server in common */
 } ei_route;
 
 typedef struct {
@@ -78,6 +80,8 @@ typedef struct {
     const ei_cell *model;
     const ei_sampler *samplers;
     const ei_route *routes;
+    int forward; /* requests are followed by ei_cell_forward */
+    int poisson; /* all arrivals are, one by one */
     ei_rng rng;
     ei_terminal *terminals;
     size_t terminal_count;
@@ -116,6 +120,28 @@ static inline size_t ei_cell_batch(ei_cell_state *self, double time) {
     return batch;
 }
 
+/* The batch in which both times are, or the number of batches. */
+static inline size_t ei_cell_common_batch(ei_cell_state *self, double from, double to) {
+    const size_t batch = ei_cell_batch(self, from);
+    return batch < self->model->batches && to < self->batch_to ? batch : self->model->batches;
+}
+
+/* The bin of a sojourn time. */
+static inline size_t ei_cell_bin(double sojourn) {
+    uint64_t bits;
+    memcpy(&bits, &sojourn, sizeof bits);
+    const uint64_t bin = (bits >> EI_HISTOGRAM_SHIFT) - EI_CELL_FIRST_BIN;
+    if (bin < EI_CELL_BINS)
+        return (size_t)bin;
+    return sojourn < 1 ? 0 : EI_CELL_BINS - 1;
+}
+
+/* Requests present at most. */
+static inline size_t ei_cell_most_present(const ei_cell_state *self) {
+    enum { MOST = 1 << 20, EACH = 64 };
+    return self->terminal_count > MOST / EACH ? self->terminal_count * EACH : MOST;
+}
+
 /* Adds `amount` a second of [from, to] to sum[batch * stride]. */
 static inline void ei_cell_add_busy(ei_cell_state *self, double *sum, size_t stride, double from, double to,
                                     double amount) {
@@ -140,6 +166,8 @@ static inline void ei_cell_add_busy(ei_cell_state *self, double *sum, size_t str
 EI_WARN_UNUSED int ei_cell_keep(ei_cell_state *self, const ei_request *request, uint32_t *place);
 void ei_cell_release(ei_cell_state *self, uint32_t place);
 
+/* Counts at the row of a stage a request that leaves it at `time`; `last`: for the last time. */
+void ei_cell_count(ei_cell_state *self, size_t row, double time, double sojourn, double waiting, int last);
 /* A request leaves a stage at `time`, having waited so long. */
 void ei_cell_leave(ei_cell_state *self, const ei_request *request, double time, double waiting);
 /* Busy seconds of the stage of a request. */
@@ -184,6 +212,19 @@ void ei_node_free(ei_node_state *self);
 EI_WARN_UNUSED int ei_node_arrive(ei_cell_state *cell, size_t index, ei_request *request, double time,
                                   double *left);
 EI_WARN_UNUSED int ei_node_event(ei_cell_state *cell, size_t index);
+
+/* A batch of `size` requests serves from `from` to `to` on one server. */
+void ei_node_count(ei_cell_state *cell, size_t index, size_t size, double from, double to);
+
+/* The first of the streams of a replication that is followed in blocks: what is drawn one by one; those of
+ * the lanes follow. */
+static inline uint64_t ei_cell_streams(size_t replication) {
+    enum { STREAMS = 17 };
+    return (uint64_t)replication * STREAMS;
+}
+
+/* Cells whose requests only go forward through FIFO servers: all of a replication, block by block. */
+EI_WARN_UNUSED int ei_cell_forward(ei_cell_state *self, size_t replication, ei_parallel *run);
 
 /* Bands. */
 EI_WARN_UNUSED int ei_band_init(ei_band_state *self, const ei_cell_band *model, size_t terminals);

@@ -15,7 +15,8 @@
 
 enum {
     EI_LANES = 16,
-    EI_BLOCK = 32 /* jobs drawn and followed together, so that their arrays stay in the first-level cache */
+    EI_BLOCK = 32, /* jobs drawn and followed together, so that their arrays stay in the first-level cache */
+    EI_PASSAGES = 16 /* rows of ei_passages, for the same reason */
 };
 
 /* One number a lane. */
@@ -67,15 +68,35 @@ typedef struct {
     int kept;              /* lanes that count in the histogram */
 } ei_lane_state;
 
+/* Requests at a stage, in rows of which the last is filled up by some that took no time. */
+typedef struct {
+    ei_row service[EI_PASSAGES + 1];
+    ei_row born[EI_PASSAGES], time[EI_PASSAGES]; /* when they came to the system, to the stage */
+    ei_row start[EI_PASSAGES], end[EI_PASSAGES]; /* of the service */
+    ei_row left[EI_PASSAGES];                    /* when they left the stage */
+    ei_row sojourn[EI_PASSAGES];                 /* since they came to the system */
+    double waiting, busy, total;                 /* sums over all: waits, services, sojourns */
+} ei_passages;
+
 /* The loops of one width. All counts of rows are <= EI_BLOCK but that of `rates`. */
 typedef struct {
     int width; /* doubles a vector */
+    /* Uniforms on (0, 1] in rows [count]. */
+    void (*uniforms)(ei_lanes *streams, size_t count, ei_row *rows);
     /* Exponentials in rows [count]: `scale` log2(u), u uniform on (0, 1], scale = -ln 2 / rate. */
     void (*exponentials)(ei_lanes *streams, size_t count, double scale, ei_row *rows);
+    /* Service times in rows [count], behind which there is one more; those of a deterministic law stay as
+     * they are. */
+    void (*services)(const ei_sampler *sampler, ei_lanes *streams, size_t count, ei_row *rows);
     /* Rates of independent Rayleigh slots, log2(1 + s g) times `scale`: rate[count] by rows of EI_LANES. */
     void (*rates)(ei_lanes *streams, size_t count, double mean_snr, double scale, double *rate);
     /* Draws the services of `count` jobs whose intervals are drawn, and follows them through the stages. */
     void (*follow)(const ei_tandem *model, const ei_sampler *samplers, ei_lane_state *state, size_t count);
+    /* Sets `left`, `latency` after the end, and what follows from it; whether all began and left within
+     * [window[0], window[1]). */
+    int (*pass)(ei_passages *self, size_t count, double latency, const double window[2]);
+    /* Times in rows [count] above a limit. */
+    uint64_t (*above)(const ei_row *time, size_t count, double limit);
     /* Counts the times of `count` jobs, of which the first is the replication's job `first`. */
     void (*count)(const ei_tandem *model, ei_lane_state *state, uint64_t first, size_t count);
 } ei_lane_loops;

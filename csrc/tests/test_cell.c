@@ -283,6 +283,101 @@ static void test_wrong_parts(const ei_service *services) {
     CHECK(run(&cell, &first, quiet) == EI_ERR_DOMAIN);
 }
 
+/* Cells without events: all kinds of own stages, out of order before the node and behind it; and a class of
+ * periodic requests at the same nodes. */
+static const ei_cell_stage ahead[] = {{.place = EI_PLACE_PARTS, .parts = parts, .part_count = 6},
+                                      {.place = EI_PLACE_OWN, .server = 2, .service = 4, .latency = 0.5},
+                                      {.place = EI_PLACE_NODE, .service = 0},
+                                      {.place = EI_PLACE_DELAY, .service = 3},
+                                      {.place = EI_PLACE_OWN, .server = 3, .service = 2}};
+static const uint32_t near[] = {1, 0};
+static const ei_cell_class forward_classes[] = {{.count = 5,
+                                                 .arrival = {EI_ARRIVAL_POISSON, {0.2, 0, 0}},
+                                                 .stages = ahead,
+                                                 .stage_count = 5,
+                                                 .server_count = 4,
+                                                 .weight = 1},
+                                                {.count = 3,
+                                                 .arrival = {EI_ARRIVAL_POISSON, {0.1, 0, 0}},
+                                                 .stages = plain,
+                                                 .stage_count = 2,
+                                                 .server_count = 1,
+                                                 .weight = 1},
+                                                {.count = 2,
+                                                 .arrival = {EI_ARRIVAL_DETERMINISTIC, {0.3, 0, 0}},
+                                                 .stages = plain,
+                                                 .stage_count = 2,
+                                                 .server_count = 1,
+                                                 .weight = 1,
+                                                 .nearest = near}};
+static const ei_cell_node simple[] = {{.servers = 1, .scheduler = EI_NODE_FIFO, .batch_limit = 1},
+                                      {.servers = 1, .scheduler = EI_NODE_FIFO, .batch_limit = 1}};
+
+/* Services: the first four of all, and the channel. */
+static ei_cell forward_example(const ei_service *services, size_t class_count) {
+    ei_cell cell = example(services, 5);
+    cell.classes = forward_classes, cell.class_count = class_count;
+    cell.nodes = simple, cell.node_count = class_count == 3 ? 2 : 1, cell.band_count = 0;
+    cell.assignment = EI_ASSIGN_NEAREST;
+    return cell;
+}
+
+static int call_forward(const ei_service *services, size_t count) {
+    const ei_cell cell = forward_example(services, count);
+    return run(&cell, &first, quiet);
+}
+
+static void test_forward(const ei_service *services) {
+    for (size_t count = 1; count <= 3; count++) {
+        ei_cell cell = forward_example(services, count);
+        cell.duration = 4000;
+        CHECK(run(&cell, &first, quiet) == EI_OK);
+        for (size_t threads = 1; threads <= 7; threads += 3) {
+            cell.threads = threads;
+            CHECK(run(&cell, &second, quiet) == EI_OK && memcmp(&first, &second, sizeof first) == 0);
+        }
+        for (cell.width = 2; cell.width <= 8; cell.width *= 2) {
+            int status = run(&cell, &second, quiet);
+            CHECK(status == EI_OK || (cell.width > 2 && status == EI_ERR_DOMAIN));
+            CHECK(status != EI_OK || memcmp(&first, &second, sizeof first) == 0);
+        }
+        cell.width = 3;
+        CHECK(run(&cell, &second, quiet) == EI_ERR_DOMAIN);
+        /* Requests pass each stage once; the servers work as long as services take. */
+        const size_t rows = ei_cell_rows(&cell);
+        double offered = 0, jobs[5] = {0}, busy = 0, node_busy = 0, histogram = 0;
+        for (size_t b = 0; b < 9; b++) {
+            const double *row = first.rows + b * rows * (EI_SUMS + 2);
+            offered += first.classes[b * count * (EI_CLASS_SUMS + 2) + EI_CLASS_OFFERED];
+            for (size_t k = 0; k < 5; k++)
+                jobs[k] += row[k * (EI_SUMS + 2) + EI_SUM_JOBS];
+            for (size_t k = 2, c = 0; c < count; k = 7 + 3 * c++)
+                busy += row[k * (EI_SUMS + 2) + EI_SUM_BUSY];
+            for (size_t i = 0; i < cell.node_count; i++)
+                node_busy += first.nodes[(b * cell.node_count + i) * EI_NODE_SUMS + EI_NODE_BUSY];
+        }
+        for (size_t i = 0; i < EI_CELL_BINS; i++)
+            histogram += (double)first.histogram[4 * EI_CELL_BINS + i];
+        CHECK(fabs(offered / 12000 - 1) < 0.05 && histogram == jobs[4]); /* 5 standard deviations */
+        for (size_t k = 0; k < 5; k++)
+            CHECK(fabs(jobs[k] / offered - 1) < 0.005);
+        CHECK(node_busy > 0 && fabs(busy / node_busy - 1) < 1e-9);
+    }
+    ei_cell cell = forward_example(services, 3);
+    int polled = 0;
+    cell.duration = 1e9, cell.threads = 1;
+    CHECK(run(&cell, &first, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED && polled == 4);
+    cell.class_count = 1, cell.node_count = 1, polled = 0;
+    CHECK(run(&cell, &first, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED && polled == 4);
+    /* More on their way than there may be. */
+    const ei_service slow[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 1e9}};
+    const ei_cell_stage late[] = {{.place = EI_PLACE_DELAY}, {.place = EI_PLACE_NODE}};
+    ei_cell_class class = classes[1];
+    class.stages = late;
+    cell.classes = &class, cell.services = slow, cell.service_count = 1;
+    CHECK(run(&cell, &first, quiet) == EI_ERR_UNSTABLE);
+}
+
 static void test_heap(void) {
     ei_heap heap = {.entries = NULL};
     ei_rng rng;
@@ -321,9 +416,13 @@ int main(void) {
     test_wrong_cells(services, 6);
     test_endings(services, 6);
     test_composed(services);
+    const ei_service few[] = {services[0], services[1], services[2], services[3], services[6]};
+    test_forward(few);
     test_wrong_parts(services);
     sweep_allocations(call_cell, "cell", services, 6);
     sweep_allocations(call_composed, "composed", services, 7);
+    sweep_allocations(call_forward, "forward", few, 1);
+    sweep_allocations(call_forward, "windows", few, 3);
     ei_transfer_free(laws[0]);
     ei_transfer_free(laws[1]);
     CHECK(failing_malloc_alive() == 0);
