@@ -32,22 +32,52 @@ anything = st.one_of(
     ),
 )
 
-CALLS = {
+#: What is cheap to call, so that one example serves for all.
+VALUES = {
     "Node": lambda a, b: ei.Node("x", a),
     "RayleighLink": lambda a, b: ei.RayleighLink(a, 31, b, 100, 0.01),
     "slot": lambda a, b: ei.RayleighLink(1e6, 31, -100, 100, a, b),
-    "mean_rate": lambda a, b: ei.RayleighLink(1e6, 31, a, b, 0.01).mean_rate(),
-    "sample_rate": lambda a, b: LINK.sample_rate(10, a),
-    "transfer": lambda a, b: LINK.transfer(a).sf(b),
-    "law": lambda a, b: (LINK.transfer(1e6).cdf(a), LINK.transfer(1e6).mgf(b)),
     "Cascade": lambda a, b: ei.Cascade(a, b, 1, 1, 1, 1),
     "Compute": lambda a, b: ei.Compute(a, NODE, "x").mean(),
     "Measured": lambda a, b: ei.Measured(a, "m").mean(),
     "Exponential": lambda a, b: ei.Exponential(a, "m").mean(),
+    "Constant": lambda a, b: ei.Pipeline([ei.Constant(a, b)]).loads(1.0),
+    "Compute on": lambda a, b: ei.Compute(1.0, a, "x", b),
+    "Transfer": lambda a, b: ei.Transfer(a, b, "x"),
+    "confidence": lambda a, b: ei.Measured([0.1] * 100, "m", a, b),
     "Pipeline": lambda a, b: ei.Pipeline([a, b]),
+    "stages": lambda a, b: ei.Pipeline(a),
+    "Session": lambda a, b: ei.Session(a, b),
+    "rounds": lambda a, b: ei.Session([ei.Constant(0.1, "x")], a).capped(b),
+    "Fork": lambda a, b: ei.Fork(a, b),
+    "join": lambda a, b: ei.Fork([ei.Constant(0.1, "x")] * 2, a),
+    "Review": lambda a, b: (ei.Delay(a), ei.Review(ei.Constant(0.1, "x"), b)),
+    "Fading": lambda a, b: (ei.Nakagami(a), ei.Rician(a), ei.BestOf(a, ei.MaximalRatio(a, b))),
+    "ConstantLink": lambda a, b: ei.ConstantLink(a, b).transfer(1.0).mean(),
+    "OutageLink": lambda a, b: ei.OutageLink(1.0, a, b).transfer(1.0).mean(),
+    "TraceLink": lambda a, b: ei.TraceLink(a, 0.1, b).transfer(1.0).mean(),
+    "MarkovLink": lambda a, b: ei.MarkovLink(a, b, 0.1),
+    "Markov chain": lambda a, b: ei.MarkovLink.gilbert_elliott(1.0, 2.0, a, b, 0.1).transfer(1.0).mean(),
+    "Erlang": lambda a, b: ei.Erlang(a, b).mean_rate,
+    "uneven arrivals": lambda a, b: (ei.Hyperexponential(a, b).mean_rate, ei.Gamma(a, b).mean_rate),
+    "Periodic": lambda a, b: ei.Periodic(a).at_rate(b).mean_rate,
+    "MarkovModulated": lambda a, b: ei.MarkovModulated(a, b).mean_rate,
+    "Batch": lambda a, b: (ei.Batch(ei.Poisson(1.0), a).at_rate(b), ei.Batch(a, b)),
+    "Recorded": lambda a, b: ei.Recorded(a).at_rate(b),
+    "power_law": lambda a, b: ei.path_loss.power_law(a, 1e9, exponent=b, shadowing=a),
+    "indoor": lambda a, b: ei.path_loss.inh(a, 1e9, base_height=b),
+    "outdoor": lambda a, b: (ei.path_loss.uma(a, 1e9, base_height=b), ei.path_loss.umi(100.0, a, terminal_height=b)),
+    "Population": lambda a, b: ei.Population(ei.path_loss.inh([10.0, 20.0], 1e9), a).above(b),
+    "finite_blocklength_rate": lambda a, b: ei.finite_blocklength_rate(a, b, a),
     "split": lambda a, b: ei.split(CASCADE, a, b, NODE, NODE, LINK),
     "edge_only": lambda a, b: ei.edge_only(CASCADE, a, b, NODE, NODE, LINK),
     "device_only": lambda a, b: ei.device_only(CASCADE, a, b, NODE, NODE, LINK),
+}
+CALLS = {
+    "mean_rate": lambda a, b: ei.RayleighLink(1e6, 31, a, b, 0.01).mean_rate(),
+    "sample_rate": lambda a, b: LINK.sample_rate(10, a),
+    "transfer": lambda a, b: LINK.transfer(a).sf(b),
+    "law": lambda a, b: (LINK.transfer(1e6).cdf(a), LINK.transfer(1e6).mgf(b)),
     "latency": lambda a, b: ei.latency(SPLIT, a),
     "mean_sojourn": lambda a, b: ei.mean_sojourn(SPLIT, a),
     "bracket": lambda a, b: ei.violation_bracket(DEVICE, a, b),
@@ -65,16 +95,27 @@ CALLS = {
 }
 
 
+def answers_or_value_error(call, a, b):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ei.AccuracyWarning)
+        try:
+            call(a, b)
+        except ValueError as error:
+            assert str(error)
+
+
+@settings(max_examples=100, deadline=None)
+@given(a=anything, b=anything)
+def test_values_are_made_or_value_error(a, b):
+    for call in VALUES.values():
+        answers_or_value_error(call, a, b)
+
+
 @pytest.mark.parametrize("name", CALLS)
 @settings(max_examples=60, deadline=None)
 @given(a=anything, b=anything)
 def test_answers_or_value_error(name, a, b):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ei.AccuracyWarning)
-        try:
-            CALLS[name](a, b)
-        except ValueError as error:
-            assert str(error)
+    answers_or_value_error(CALLS[name], a, b)
 
 
 @pytest.fixture(scope="module")

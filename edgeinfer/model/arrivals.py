@@ -138,14 +138,17 @@ class Periodic(ArrivalProcess):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interval", _validate.positive("interval", self.interval, "s"))
-        _validate.positive("rate = 1 / interval", 1 / np.asarray(self.interval), "1/s")
+        with np.errstate(over="ignore"):
+            rate = 1 / np.asarray(self.interval)
+        _validate.positive("rate = 1 / interval", rate, "1/s")
 
     def _arrays(self) -> dict[str, Any]:
         return {"interval": self.interval}
 
     def at_rate(self, rate: ArrayLike) -> "Periodic":
         """The same process sped up or slowed down to a mean rate, 1/s."""
-        return Periodic(1 / np.asarray(_validate.positive("rate", rate, "1/s")))
+        with np.errstate(over="ignore"):
+            return Periodic(1 / np.asarray(_validate.positive("rate", rate, "1/s")))
 
     def _core(self, row: NDArray[np.float64]) -> CoreArrival:
         return "deterministic", (1 / float(row[0]),)

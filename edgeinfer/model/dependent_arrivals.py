@@ -1,6 +1,5 @@
 """Arrival processes whose times between arrivals depend on each other."""
 
-import csv
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, ClassVar
@@ -8,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _columns, _validate
 from edgeinfer.model.arrivals import MOST_PHASES, ArrivalProcess, CoreArrival
 
 MOST_BATCH = 1_000_000
@@ -224,22 +223,10 @@ class Recorded(ArrivalProcess):
         Raises
         ------
         ValueError
-            For a column that is not there, or a line that holds no number, naming it.
+            Naming the line, or the column: for what is no UTF-8 text of rows that each have a number there.
         """
         unit = _validate.scalar("unit", unit, 0, low_open=True, unit="s")
-        times = []
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if column not in (rows.fieldnames or ()):
-                raise ValueError(f"column = {column!r}: must be one of {list(rows.fieldnames or ())} in {path}")
-            for row in rows:
-                try:
-                    times.append(float(row[column]))
-                except (TypeError, ValueError):
-                    raise ValueError(
-                        f"{path}, line {rows.line_num}: {column} = {row[column]!r}: must be a number"
-                    ) from None
-        return cls(np.array(times) * unit)
+        return cls(np.array(_columns.numbers_of(path, column)) * unit)
 
     def at_rate(self, rate: ArrayLike) -> "Recorded":
         """The same record played faster or slower, to a mean rate, 1/s."""

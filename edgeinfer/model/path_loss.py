@@ -135,18 +135,17 @@ def _plain(value: Any) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 
+def _broadcast(**values: Any) -> None:
+    _validate.broadcast_shapes(**{name: np.shape(value) for name, value in values.items()})
+
+
 def _heights(distance: Any, carrier: Any, base_height: Any, terminal_height: Any, top: float) -> tuple[Any, Any, Any]:
     """Distance in space, m; the carrier, GHz; and the breakpoint distance, m."""
     distance = _validate.real("distance", distance, 10, 5000, unit="m")
     carrier = _validate.real("carrier", carrier, 0.5e9, 100e9, unit="Hz")
     terminal = _validate.real("terminal_height", terminal_height, 1.5, top, unit="m")
     base = _validate.real("base_height", base_height, 2, 150, unit="m")
-    _validate.broadcast_shapes(
-        distance=np.shape(distance),
-        carrier=np.shape(carrier),
-        terminal_height=np.shape(terminal),
-        base_height=np.shape(base),
-    )
+    _broadcast(distance=distance, carrier=carrier, terminal_height=terminal, base_height=base)
     return np.hypot(distance, base - terminal), carrier / 1e9, 4 * (base - 1) * (terminal - 1) * carrier / _LIGHT
 
 
@@ -282,12 +281,11 @@ def inh(
     """
     d = _validate.real("distance", distance, 0, unit="m", low_open=True)
     frequency = np.asarray(_validate.real("carrier", carrier, 0.5e9, 100e9, unit="Hz")) / 1e9
-    rise = np.subtract(
-        _validate.real("base_height", base_height, 0, unit="m"),
-        _validate.real("terminal_height", terminal_height, 0, unit="m"),
-    )
+    base = _validate.real("base_height", base_height, 0, unit="m")
+    terminal = _validate.real("terminal_height", terminal_height, 0, unit="m")
+    _broadcast(distance=d, carrier=frequency, base_height=base, terminal_height=terminal)
     _validate.choice("office", office, ("mixed", "open"))
-    space = _validate.real("distance in space", np.hypot(d, rise), 1, 150, unit="m")
+    space = _validate.real("distance in space", np.hypot(d, np.subtract(base, terminal)), 1, 150, unit="m")
     los = 32.4 + 17.3 * np.log10(space) + 20 * np.log10(frequency)
     nlos = 17.3 + 38.3 * np.log10(space) + 24.9 * np.log10(frequency)
     if office == "mixed":
@@ -349,12 +347,12 @@ def power_law(
     d = _validate.positive("distance", distance, "m")
     n = _validate.positive("exponent", exponent)
     start = _validate.positive("reference_distance", reference_distance, "m")
-    if reference_loss is None:
-        assert carrier is not None
-        frequency = _validate.positive("carrier", carrier, "Hz")
-        first = 20 * np.log10(4 * np.pi * start * frequency / _LIGHT)
-    else:
-        first = _validate.real("reference_loss", reference_loss, unit="dB")
-    loss = _plain(first + 10 * n * np.log10(d / start))
     spread = _validate.real("shadowing", shadowing, 0, unit="dB")
+    if carrier is not None:
+        given = {"carrier": _validate.positive("carrier", carrier, "Hz")}
+    else:
+        given = {"reference_loss": _validate.real("reference_loss", reference_loss, unit="dB")}  # type: ignore[arg-type]
+    _broadcast(distance=d, exponent=n, reference_distance=start, shadowing=spread, **given)
+    first = given["reference_loss"] if carrier is None else 20 * np.log10(4 * np.pi * start * given["carrier"] / _LIGHT)
+    loss = _plain(first + 10 * n * np.log10(d / start))
     return PathLoss(loss, loss, 1.0, spread, spread)

@@ -1,6 +1,5 @@
 """Links whose rate was recorded."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,12 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from edgeinfer import _random, _validate
+from edgeinfer import _columns, _random, _validate
 from edgeinfer.model.mixtures import Floats
 from edgeinfer.model.slotted import ChannelLink
 
 #: Bits of a delivery opportunity in Mahimahi's traces.
 PACKET = 8 * 1500
+#: Slots of a record of packets, at most.
+MOST_SLOTS = 100_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +90,16 @@ class TraceLink(ChannelLink):
                 text = line.strip()
                 if not text:
                     continue
-                if not text.isdigit() or int(text) < (times[-1] if times else 0):
+                if not text.isdigit() or len(text) > 18 or int(text) < (times[-1] if times else 0):
                     raise ValueError(
                         f"{path}, line {number}: {text[:40]!r}: must be a whole number of ms, >= the one before"
                     )
                 times.append(int(text))
+                if times[-1] > MOST_SLOTS * round(width):
+                    raise ValueError(
+                        f"{path}, line {number}: {text[:40]}: must be <= {MOST_SLOTS * round(width)} ms from the "
+                        f"trace's beginning, {MOST_SLOTS} slots of {round(width)} ms"
+                    )
         if not times or times[-1] == 0:
             raise ValueError(f"{path}: must have a line > 0")
         place = np.maximum(np.array(times) - 1, 0) // round(width)
@@ -119,22 +125,10 @@ class TraceLink(ChannelLink):
         Raises
         ------
         ValueError
-            For a column that is not there, or a line that holds no number >= 0, naming it.
+            Naming the line, or the column: for what is no UTF-8 text of rows that each have a number >= 0 there.
         """
         unit = _validate.scalar("unit", unit, 0, low_open=True, unit="bit/s")
-        rates = []
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if column not in (rows.fieldnames or ()):
-                raise ValueError(f"column = {column!r}: must be one of {list(rows.fieldnames or ())} in {path}")
-            for row in rows:
-                try:
-                    rate = float(row[column])
-                except (TypeError, ValueError):
-                    rate = np.nan
-                if not 0 <= rate < np.inf:
-                    raise ValueError(f"{path}, line {rows.line_num}: {column} = {row[column]!r}: must be a number >= 0")
-                rates.append(rate)
+        rates = _columns.numbers_of(path, column, 0)
         if not rates:
             raise ValueError(f"{path}: must have a line behind its header")
         return cls(np.array(rates) * unit, slot, offset)
@@ -171,7 +165,8 @@ class TraceLink(ChannelLink):
         if self.offset is None:
             at = int(np.random.default_rng(_random.seed_sequence(rng)).integers(count))
         else:
-            at = int(self.offset / self.slot) % count
+            # What rounding takes from a whole number of slots.
+            at = int(self.offset / self.slot * (1 + 1e-12)) % count
         while True:
             yield float(self.rates[at])
             at = (at + 1) % count

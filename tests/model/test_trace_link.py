@@ -115,6 +115,8 @@ def test_mahimahi_trace(tmp_path):
         ("-1\n", "line 1: '-1'"),
         ("0\n0\n", "must have a line > 0"),
         ("", "must have a line > 0"),
+        ("1700000000000\n", "line 1: 1700000000000: must be <= 100000000 ms from the trace's beginning"),
+        ("9" * 5000, "line 1: '9999.*must be a whole number of ms"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -137,6 +139,37 @@ def test_csv_trace(tmp_path):
     path.write_text("rate\n")
     with pytest.raises(ValueError, match="must have a line behind its header"):
         ei.TraceLink.from_csv(path, "rate", slot=1.0)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_csv_of_any_line_end(tmp_path, end):
+    path = tmp_path / "drive.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + end.join(["rate,place", "1,a", '2,"b, c"', "3", "", ""]).encode())
+    np.testing.assert_array_equal(ei.TraceLink.from_csv(path, "rate", slot=1.0).rates, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"rate,rate\n1,2\n", r"column = 'rate': must be one of \['rate', 'rate'\] in .*, and in it once"),
+        (b"t,rate\n0,1,5\n", "line 2: has 3 fields: must have the header's 2"),
+        (b"rate\n1\n\n3\n", "line 3: is blank, with rows behind it"),
+        (b"r\xe4te,rate\n1,2\n", r"drive\.csv: must be UTF-8 text"),
+        (b"rate\n" + b"1" * 200_000, r"line 2: must be CSV \(field larger"),
+    ],
+)
+def test_csv_that_would_be_read_wrong_is_refused(tmp_path, text, message):
+    path = tmp_path / "drive.csv"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=message):
+        ei.TraceLink.from_csv(path, "rate", slot=1.0)
+
+
+def test_path_begins_at_the_slot_of_the_offset():
+    # 0.3 / 0.1 is below 3.
+    for slot in (0.1, 0.7, 1 / 3):
+        starts = [next(ei.TraceLink(np.arange(1.0, 101), slot, offset=k * slot).path()) for k in range(100)]
+        np.testing.assert_array_equal(starts, np.arange(1.0, 101))
 
 
 @pytest.mark.parametrize(
