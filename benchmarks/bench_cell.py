@@ -105,7 +105,10 @@ def ours(cell: ei.Cell, jobs: int) -> object:
 
 def bands() -> None:
     link = ei.RayleighLink.from_snr(2.0, 10e6, 0.01)
-    for bits, rate, words in ((1e5, 0.95, "a few active"), (1e6, 0.33, "all of 100 active in most slots")):
+    for bits, rate, jobs, words in (
+        (1e5, 0.95, 300_000, "a few active"),
+        (1e6, 0.33, 30_000, "all of 100 active in most slots"),
+    ):
         stages = ei.Pipeline([ei.Constant(1e-4, "edge"), ei.Transfer(bits, link, "down")])
         for scheduler in ("round_robin", "equal_share", "proportional_fair", "max_rate"):
             cell = ei.Cell(
@@ -114,7 +117,7 @@ def bands() -> None:
             if bits > 1e5 and scheduler in ("round_robin", "equal_share"):
                 continue  # these do not carry it
             start = time.process_time()
-            run = ei.simulate_cell(cell, jobs=30_000, replications=1, rng=1, threads=1, warmup=100.0)
+            run = ei.simulate_cell(cell, jobs=jobs, replications=1, rng=1, threads=1, warmup=100.0)
             spent = time.process_time() - start
             slots = run.bands["downlink"].slots
             print(f"{scheduler}, {words}: {run.visits / spent:.3g} visits/s, {slots / spent:.3g} slots/s")

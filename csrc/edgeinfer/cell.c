@@ -1,11 +1,11 @@
 #include "edgeinfer/cell_state.h"
 
-#include "edgeinfer/lanes.h"
-
 #include <stdatomic.h>
 
 /* Events between two looks at the monitor. */
 enum { CHUNK = 4096 };
+/* Of a service. */
+enum { ON_BAND = 1, ELSEWHERE = 2 };
 
 size_t ei_cell_rows(const ei_cell *self) {
     size_t rows = 0;
@@ -277,6 +277,7 @@ typedef struct {
     const ei_cell *model;
     const ei_cell_result *result;
     ei_sampler *samplers;
+    unsigned char *uses; /* [services], bits ON_BAND, ELSEWHERE */
     ei_route *routes;
     size_t rows, terminals, servers; /* of all classes */
     int channels;                    /* whether a server is one */
@@ -373,6 +374,7 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
                             .terminal_count = context->terminals,
                             .forward = context->forward,
                             .poisson = all_poisson(model),
+                            .loops = ei_lane_loops_of(model->width),
                             .free_request = EI_NOBODY,
                             .start = model->warmup,
                             .end = model->warmup + model->duration,
@@ -392,10 +394,11 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
     self->nodes = calloc(model->node_count + 1, sizeof *self->nodes);
     self->bands = calloc(model->band_count + 1, sizeof *self->bands);
     self->histogram = calloc(context->rows * EI_CELL_BINS, sizeof *self->histogram);
+    self->supplies = calloc(model->service_count + 1, sizeof *self->supplies);
     if (context->channels)
         self->clocks = calloc(context->servers + 1, sizeof *self->clocks);
     if (!self->terminals || !self->free_at || (context->channels && !self->clocks) || !self->next ||
-        !self->nodes || !self->bands || !self->histogram)
+        !self->nodes || !self->bands || !self->histogram || !self->supplies)
         return status;
     for (size_t i = 0; i < stations; i++)
         self->next[i] = INFINITY;
@@ -404,11 +407,23 @@ static int state_init(ei_cell_state *self, const run_context *context, size_t re
     for (size_t i = 0; i < model->band_count; i++)
         if ((status = ei_band_init(&self->bands[i], &model->bands[i], context->terminals)) != EI_OK)
             return status;
-    ei_rng_init(&self->rng, model->entropy, context->forward ? ei_cell_streams(replication) : replication);
+    if (context->forward || model->band_count > 0) {
+        ei_rng_init(&self->rng, model->entropy, ei_cell_streams(replication));
+        ei_lanes_init(&self->streams, model->entropy, ei_cell_streams(replication) + 1);
+    } else {
+        ei_rng_init(&self->rng, model->entropy, replication);
+    }
+    for (size_t i = 0; i < model->service_count; i++)
+        if ((context->uses[i] & ON_BAND) && self->samplers[i].rate->rayleigh &&
+            (self->supplies[i].rates = malloc(EI_RATE_SUPPLY * sizeof(double))) == NULL)
+            return EI_ERR_NO_MEMORY;
     return build_terminals(self, context);
 }
 
 static void state_free(ei_cell_state *self) {
+    for (size_t i = 0; self->supplies != NULL && i < self->model->service_count; i++)
+        free(self->supplies[i].rates);
+    free(self->supplies);
     for (size_t i = 0; self->nodes != NULL && i < self->model->node_count; i++)
         ei_node_free(&self->nodes[i]);
     for (size_t i = 0; self->bands != NULL && i < self->model->band_count; i++)
@@ -463,7 +478,7 @@ static int replicate(void *argument, size_t replication, ei_parallel *run) {
     ei_cell_state state;
     int status = state_init(&state, context, replication);
     if (status == EI_OK)
-        status = context->forward ? ei_cell_forward(&state, replication, run) : follow(&state, run);
+        status = context->forward ? ei_cell_forward(&state, run) : follow(&state, run);
     if (status == EI_OK) {
         copy_ends(&state);
         sum_fairness(&state, context->result->fairness + replication * model->class_count * EI_FAIR_SUMS);
@@ -619,6 +634,25 @@ static int build_route(ei_route *self, const ei_cell *model, const ei_cell_class
     return EI_OK;
 }
 
+/* Where services are drawn: a band draws slots, and needs no table of whole transfers. */
+static void mark_uses(const ei_cell *self, unsigned char *uses) {
+    for (size_t c = 0; c < self->class_count; c++) {
+        const ei_cell_class *class = &self->classes[c];
+        for (size_t k = 0; k < class->stage_count + class->fallback_count; k++) {
+            const ei_cell_stage *stage = &class->stages[k];
+            if (stage->place == EI_PLACE_BAND)
+                uses[stage->service] |= ON_BAND;
+            else if (stage->place == EI_PLACE_OWN || stage->place == EI_PLACE_DELAY)
+                uses[stage->service] |= ELSEWHERE;
+            for (size_t i = 0; stage->place == EI_PLACE_NODE && i < self->node_count; i++)
+                uses[stage->service + i] |= ELSEWHERE;
+            for (size_t i = 0; stage->place == EI_PLACE_PARTS && i < stage->part_count; i++)
+                if (stage->parts[i].kind <= EI_NODE_REVIEW)
+                    uses[stage->parts[i].service] |= ELSEWHERE;
+        }
+    }
+}
+
 int ei_cell_run(const ei_cell *self, const ei_cell_result *result, ei_monitor monitor) {
     int status = verify(self);
     if (status != EI_OK)
@@ -628,14 +662,18 @@ int ei_cell_run(const ei_cell *self, const ei_cell_result *result, ei_monitor mo
     context.rows = ei_cell_rows(self);
     bins = context.rows * EI_CELL_BINS;
     context.samplers = calloc(self->service_count + 1, sizeof *context.samplers);
+    context.uses = calloc(self->service_count + 1, 1);
     context.routes = calloc(self->class_count, sizeof *context.routes);
     context.histogram = calloc(bins, sizeof *context.histogram);
     status = EI_ERR_NO_MEMORY;
-    if (context.samplers == NULL || context.routes == NULL || context.histogram == NULL)
+    if (context.samplers == NULL || context.uses == NULL || context.routes == NULL ||
+        context.histogram == NULL)
         goto out;
+    mark_uses(self, context.uses);
     for (size_t i = 0; i < self->service_count; i++)
         if ((status = ei_service_verify(&self->services[i])) != EI_OK ||
-            (status = ei_sampler_init(&context.samplers[i], &self->services[i], EI_LINK_TABLE)) != EI_OK)
+            (status = ei_sampler_init(&context.samplers[i], &self->services[i],
+                                      context.uses[i] == ON_BAND ? EI_LINK_SLOTS : EI_LINK_TABLE)) != EI_OK)
             goto out;
         else
             context.channels |= self->services[i].kind == EI_SERVICE_CHANNEL;
@@ -658,6 +696,7 @@ out:
     for (size_t c = 0; context.routes != NULL && c < self->class_count; c++)
         free(context.routes[c].stages);
     free(context.samplers);
+    free(context.uses);
     free(context.routes);
     free(context.histogram);
     return status;

@@ -18,32 +18,33 @@ static const ei_cell_stage *stage_of(const ei_cell_state *cell, const ei_band_st
     return &class_of(cell, terminal)->stages[request->stage];
 }
 
-static const ei_sampler *law_of(const ei_cell_state *cell, const ei_band_state *band, uint32_t terminal) {
-    return &cell->samplers[stage_of(cell, band, terminal)->service];
-}
-
-static double draw_rate(ei_cell_state *cell, const ei_band_state *band, uint32_t terminal) {
-    return ei_sample_rate_of(law_of(cell, band, terminal)->rate, &cell->rng);
+/* This slot's rate of a link, those of Rayleigh fading from a supply that is drawn in lanes. */
+static double draw_rate(ei_cell_state *cell, const ei_band_terminal *own) {
+    const ei_sampler *law = &cell->samplers[own->law];
+    ei_rate_supply *supply = &cell->supplies[own->law];
+    if (supply->rates == NULL)
+        return ei_sample_rate_of(law->rate, &cell->rng);
+    if (supply->left == 0) {
+        cell->loops->rates(&cell->streams, EI_RATE_SUPPLY, law->mean_snr, 1, supply->rates);
+        supply->left = EI_RATE_SUPPLY;
+    }
+    return supply->rates[EI_RATE_SUPPLY - supply->left--];
 }
 
 /* A scheduler of one terminal a slot that looks at all the active: the rates are drawn, and the terminal
  * with the largest metric sends. A new one is one such function. */
-typedef double (*band_metric)(const ei_cell_state *cell, const ei_band_state *band, uint32_t terminal);
+typedef double (*band_metric)(const ei_band_terminal *terminal);
 
-static double metric_rate(const ei_cell_state *cell, const ei_band_state *band, uint32_t terminal) {
-    (void)cell;
-    return band->terminals[terminal].rate;
+static double metric_rate(const ei_band_terminal *terminal) {
+    return terminal->rate;
 }
 
-static double metric_fair(const ei_cell_state *cell, const ei_band_state *band, uint32_t terminal) {
-    const ei_band_terminal *own = &band->terminals[terminal];
-    return class_of(cell, terminal)->weight * own->rate / own->average;
+static double metric_fair(const ei_band_terminal *terminal) {
+    return terminal->rate * terminal->claim;
 }
 
-static band_metric metric_of(ei_band_scheduler scheduler) {
-    return scheduler == EI_BAND_MAX_RATE            ? metric_rate
-           : scheduler == EI_BAND_PROPORTIONAL_FAIR ? metric_fair
-                                                    : NULL;
+static int takes_turns(const ei_band_state *band) {
+    return band->model->scheduler == EI_BAND_ROUND_ROBIN || band->model->scheduler == EI_BAND_EDF;
 }
 
 int ei_band_init(ei_band_state *self, const ei_cell_band *model, size_t terminals) {
@@ -82,13 +83,15 @@ static void count_use(ei_cell_state *cell, const ei_band_state *band, double fro
  */
 static int activate(ei_cell_state *cell, ei_band_state *band, uint32_t terminal) {
     ei_band_terminal *own = &band->terminals[terminal];
-    own->left = law_of(cell, band, terminal)->carry;
+    own->law = stage_of(cell, band, terminal)->service;
+    own->left = cell->samplers[own->law].carry;
+    own->weight = class_of(cell, terminal)->weight;
     own->place = (uint32_t)band->active_count;
     band->active[band->active_count++] = terminal;
     switch (band->model->scheduler) {
     case EI_BAND_EQUAL_SHARE:
-        own->rate = draw_rate(cell, band, terminal);
-        band->weights += class_of(cell, terminal)->weight;
+        own->rate = draw_rate(cell, own);
+        band->weights += own->weight;
         return EI_OK;
     case EI_BAND_ROUND_ROBIN:
         return ei_heap_push(&band->turns, 0, cell->order++, terminal);
@@ -101,35 +104,43 @@ static int activate(ei_cell_state *cell, ei_band_state *band, uint32_t terminal)
     }
 }
 
-static void deactivate(ei_cell_state *cell, ei_band_state *band, uint32_t terminal) {
+static void deactivate(ei_band_state *band, uint32_t terminal) {
     const uint32_t place = band->terminals[terminal].place, last = band->active[--band->active_count];
     band->active[place] = last;
     band->terminals[last].place = place;
-    band->weights -= class_of(cell, terminal)->weight;
+    band->weights -= band->terminals[terminal].weight;
     if (band->active_count == 0)
         band->weights = 0;
 }
 
-/* The terminal that sends in the slot that begins at `time`, and its rate. */
-static void choose(ei_cell_state *cell, ei_band_state *band) {
-    const band_metric metric = metric_of(band->model->scheduler);
-    if (metric == NULL) {
-        band->chosen = (uint32_t)ei_heap_pop(&band->turns).item;
-        band->terminals[band->chosen].rate = draw_rate(cell, band, band->chosen);
-        return;
-    }
+/* Inlined, so that a metric costs no call. */
+EI_INLINE void choose_best(ei_cell_state *cell, ei_band_state *band, band_metric metric) {
     double best = -1;
     for (size_t i = 0; i < band->active_count; i++) {
         const uint32_t terminal = band->active[i];
         ei_band_terminal *own = &band->terminals[terminal];
-        own->rate = draw_rate(cell, band, terminal);
-        if (!(own->average > 0))
+        own->rate = draw_rate(cell, own);
+        if (!(own->average > 0)) {
             own->average = own->rate / band->fade; /* as if it had been served so far */
-        double value = metric(cell, band, terminal);
+            own->claim = own->average > 0 ? own->weight / own->average : 0;
+        }
+        const double value = metric(own);
         if (value > best) {
             best = value;
             band->chosen = terminal;
         }
+    }
+}
+
+/* The terminal that sends in the slot that begins at `time`, and its rate. */
+static void choose(ei_cell_state *cell, ei_band_state *band) {
+    if (band->model->scheduler == EI_BAND_MAX_RATE) {
+        choose_best(cell, band, metric_rate);
+    } else if (band->model->scheduler == EI_BAND_PROPORTIONAL_FAIR) {
+        choose_best(cell, band, metric_fair);
+    } else {
+        band->chosen = (uint32_t)ei_heap_pop(&band->turns).item;
+        band->terminals[band->chosen].rate = draw_rate(cell, &band->terminals[band->chosen]);
     }
 }
 
@@ -141,10 +152,13 @@ static void average(ei_band_state *band, size_t terminals) {
     ei_band_terminal *own = &band->terminals[band->chosen];
     band->fade *= 1 - part;
     own->average += part * own->rate / band->fade;
+    own->claim = own->weight / own->average;
     if (band->fade > 1e-100)
         return;
-    for (size_t i = 0; i < terminals; i++)
+    for (size_t i = 0; i < terminals; i++) {
         band->terminals[i].average *= band->fade;
+        band->terminals[i].claim /= band->fade;
+    }
     band->fade = 1;
 }
 
@@ -173,7 +187,7 @@ static void settle(ei_cell_state *cell, size_t index, double time) {
         for (size_t i = 0; i < band->active_count; i++) {
             const uint32_t terminal = band->active[i];
             ei_band_terminal *own = &band->terminals[terminal];
-            const double share = class_of(cell, terminal)->weight / band->weights;
+            const double share = own->weight / band->weights;
             own->left -= own->rate * share * slots;
             ei_request *request = &cell->requests[own->first];
             request->service += share * (time - band->begun);
@@ -191,7 +205,7 @@ static void plan_share(ei_cell_state *cell, size_t index) {
     for (size_t i = 0; i < band->active_count; i++) {
         const uint32_t terminal = band->active[i];
         const ei_band_terminal *own = &band->terminals[terminal];
-        const double share = class_of(cell, terminal)->weight / band->weights;
+        const double share = own->weight / band->weights;
         const double slots = fmax(own->left, 0) / (own->rate * share);
         if (slots < least) {
             least = slots;
@@ -245,7 +259,7 @@ static int end_transfer(ei_cell_state *cell, ei_band_state *band, uint32_t termi
     *ended = cell->requests[place];
     own->first = ended->next;
     ei_cell_release(cell, place);
-    deactivate(cell, band, terminal);
+    deactivate(band, terminal);
     if (own->first == EI_NOBODY) {
         own->last = EI_NOBODY;
         return EI_OK;
@@ -266,7 +280,7 @@ static int share_event(ei_cell_state *cell, size_t index) {
     settle(cell, index, time);
     if (!band->ends) {
         for (size_t i = 0; i < band->active_count; i++)
-            band->terminals[band->active[i]].rate = draw_rate(cell, band, band->active[i]);
+            band->terminals[band->active[i]].rate = draw_rate(cell, &band->terminals[band->active[i]]);
         count_slot(cell, band, time);
         band->edge = time + band->model->slot;
         plan_share(cell, index);
@@ -299,7 +313,7 @@ int ei_band_event(ei_cell_state *cell, size_t index) {
     count_use(cell, band, band->begun, time);
     if (!band->ends) {
         own->left -= own->rate;
-        if (metric_of(band->model->scheduler) == NULL)
+        if (takes_turns(band))
             status = ei_heap_push(&band->turns,
                                   band->model->scheduler == EI_BAND_EDF
                                       ? request->born + class_of(cell, terminal)->deadline

@@ -40,13 +40,11 @@ typedef struct {
 } block;
 
 typedef struct {
-    ei_lanes streams;
     block work;                          /* of one class */
     block mixed;                         /* of several, from the first stage or to the nodes */
     uint32_t class[BLOCK], order[BLOCK]; /* of the mixed: classes; places by class */
     ei_row uniform[EI_PASSAGES], interval[EI_PASSAGES];
     ei_cell_state *cell;
-    const ei_lane_loops *loops;
     transit *transits; /* [transit_count]: the nodes', and one for each row */
     size_t transit_count;
     uint32_t *first, *ends; /* [classes + 1]: each class's first terminal; where its places end */
@@ -190,7 +188,7 @@ static void draw_services(forward *self, const ei_cell_stage *stage) {
         for (size_t j = 0; j < work->count; j++)
             service[j] = sampler->service.time;
     else
-        self->loops->services(sampler, &self->streams, (work->count + EI_LANES - 1) / EI_LANES,
+        cell->loops->services(sampler, &cell->streams, (work->count + EI_LANES - 1) / EI_LANES,
                               work->at.service);
 }
 
@@ -287,7 +285,7 @@ static void leave(forward *self, size_t row, double latency) {
     double *sums = cell->rows + row * cell->row_width;
     self->batch = ei_cell_batch(cell, at->end->lane[0] + latency);
     const double window[2] = {cell->batch_from, cell->batch_to};
-    if (!self->loops->pass(at, rows, latency, window))
+    if (!cell->loops->pass(at, rows, latency, window))
         self->batch = cell->model->batches;
     if (self->batch == cell->model->batches) {
         const double *time = at->time->lane, *start = at->start->lane, *end = at->end->lane,
@@ -309,7 +307,7 @@ static void leave(forward *self, size_t row, double latency) {
         for (size_t d = 0; d < cell->model->deadline_count; d++) {
             const double limit = cell->model->deadlines[d];
             sums[EI_SUMS + d] +=
-                (double)(self->loops->above(at->sojourn, rows, limit) - (limit < 0 ? unused : 0));
+                (double)(cell->loops->above(at->sojourn, rows, limit) - (limit < 0 ? unused : 0));
         }
     }
     memcpy(at->time, at->left, rows * sizeof *at->left);
@@ -520,14 +518,14 @@ static uint32_t pick(const forward *self, double uniform, uint32_t *class) {
 
 /* The next of all Poisson requests. */
 static int draw_poisson(forward *self) {
-    const ei_cell_state *cell = self->cell;
+    ei_cell_state *cell = self->cell;
     const int several = cell->model->class_count > 1;
     block *into = several ? &self->mixed : &self->work;
     const double *uniform = self->uniform->lane, *interval = self->interval->lane;
     double *born = into->at.born->lane;
     double time = self->horizon;
-    self->loops->exponentials(&self->streams, EI_PASSAGES, -EI_LN2 / self->rate, self->interval);
-    self->loops->uniforms(&self->streams, EI_PASSAGES, self->uniform);
+    cell->loops->exponentials(&cell->streams, EI_PASSAGES, -EI_LN2 / self->rate, self->interval);
+    cell->loops->uniforms(&cell->streams, EI_PASSAGES, self->uniform);
     size_t count = 0;
     for (; count < BLOCK; count++) {
         time += interval[count];
@@ -613,16 +611,14 @@ static int build(forward *self) {
     return EI_OK;
 }
 
-int ei_cell_forward(ei_cell_state *cell, size_t replication, ei_parallel *run) {
+int ei_cell_forward(ei_cell_state *cell, ei_parallel *run) {
     int status = EI_ERR_NO_MEMORY;
     forward *self = aligned_alloc(64, (sizeof *self + 63) / 64 * 64);
     if (self == NULL)
         return status;
     memset(self, 0, sizeof *self);
     self->cell = cell;
-    self->loops = ei_lane_loops_of(cell->model->width);
     self->poisson = cell->poisson;
-    ei_lanes_init(&self->streams, cell->model->entropy, ei_cell_streams(replication) + 1);
     status = build(self);
     while (status == EI_OK && isfinite(self->horizon)) {
         if (stopped(self, BLOCK, run)) {

@@ -7,6 +7,7 @@
 
 #include "edgeinfer/cell.h"
 #include "edgeinfer/heap.h"
+#include "edgeinfer/lanes.h"
 #include "edgeinfer/parallel.h"
 #include "edgeinfer/rng.h"
 
@@ -61,6 +62,8 @@ typedef struct {
     double left;          /* of the first, in slots at one bit a hertz and second */
     double rate;          /* this slot's, bits a hertz and second */
     double average;
+    double weight, claim; /* claim: weight / average */
+    size_t law;           /* of the first, a service */
 } ei_band_terminal;
 
 typedef struct {
@@ -76,7 +79,18 @@ typedef struct {
     double weights;     /* equal share: sum over the active */
 } ei_band_state;
 
+enum { EI_RATE_SUPPLY = 512 };
+
+/* Rates of slots of one law that are drawn already. */
 typedef struct {
+    double *rates; /* [EI_RATE_SUPPLY], owned; NULL: none are drawn ahead */
+    size_t left;
+} ei_rate_supply;
+
+typedef struct {
+    ei_lanes streams; /* of rates */
+    const ei_lane_loops *loops;
+    ei_rate_supply *supplies; /* [services] */
     const ei_cell *model;
     const ei_sampler *samplers;
     const ei_route *routes;
@@ -216,15 +230,15 @@ EI_WARN_UNUSED int ei_node_event(ei_cell_state *cell, size_t index);
 /* A batch of `size` requests serves from `from` to `to` on one server. */
 void ei_node_count(ei_cell_state *cell, size_t index, size_t size, double from, double to);
 
-/* The first of the streams of a replication that is followed in blocks: what is drawn one by one; those of
- * the lanes follow. */
+/* The first of the streams of a replication with lanes: of what is drawn one by one; those of the lanes
+ * follow. */
 static inline uint64_t ei_cell_streams(size_t replication) {
     enum { STREAMS = 17 };
     return (uint64_t)replication * STREAMS;
 }
 
 /* Cells whose requests only go forward through FIFO servers: all of a replication, block by block. */
-EI_WARN_UNUSED int ei_cell_forward(ei_cell_state *self, size_t replication, ei_parallel *run);
+EI_WARN_UNUSED int ei_cell_forward(ei_cell_state *self, ei_parallel *run);
 
 /* Bands. */
 EI_WARN_UNUSED int ei_band_init(ei_band_state *self, const ei_cell_band *model, size_t terminals);

@@ -87,6 +87,17 @@ static int call_cell(const ei_service *services, size_t count) {
     return run(&cell, &first, quiet);
 }
 
+/* The bits of `first` in vectors of every width that there is. */
+static void check_widths(ei_cell cell) {
+    for (cell.width = 2; cell.width <= 8; cell.width *= 2) {
+        int status = run(&cell, &second, quiet);
+        CHECK(status == EI_OK || (cell.width > 2 && status == EI_ERR_DOMAIN));
+        CHECK(status != EI_OK || memcmp(&first, &second, sizeof first) == 0);
+    }
+    cell.width = 3;
+    CHECK(run(&cell, &second, quiet) == EI_ERR_DOMAIN);
+}
+
 static void test_threads(const ei_service *services, size_t count) {
     ei_cell cell = example(services, count);
     const double width = (double)ei_cell_rows(&cell);
@@ -97,6 +108,7 @@ static void test_threads(const ei_service *services, size_t count) {
         CHECK(run(&cell, &second, quiet) == EI_OK);
         CHECK(memcmp(&first, &second, sizeof first) == 0);
     }
+    check_widths(cell);
     /* What comes is answered, but for what is under way: requests of class 0 in all batches. */
     double offered = 0, answered = 0;
     for (size_t b = 0; b < 9; b++) {
@@ -336,13 +348,7 @@ static void test_forward(const ei_service *services) {
             cell.threads = threads;
             CHECK(run(&cell, &second, quiet) == EI_OK && memcmp(&first, &second, sizeof first) == 0);
         }
-        for (cell.width = 2; cell.width <= 8; cell.width *= 2) {
-            int status = run(&cell, &second, quiet);
-            CHECK(status == EI_OK || (cell.width > 2 && status == EI_ERR_DOMAIN));
-            CHECK(status != EI_OK || memcmp(&first, &second, sizeof first) == 0);
-        }
-        cell.width = 3;
-        CHECK(run(&cell, &second, quiet) == EI_ERR_DOMAIN);
+        check_widths(cell);
         /* Requests pass each stage once; the servers work as long as services take. */
         const size_t rows = ei_cell_rows(&cell);
         double offered = 0, jobs[5] = {0}, busy = 0, node_busy = 0, histogram = 0;
