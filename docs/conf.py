@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "alternatives",
     "mathml",
     "gallery",
     "c_headers",
