@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from edgeinfer import _random, _validate
 from edgeinfer.estimates.estimate import Estimate
 
+#: Units drawn at once, at least one resample of them.
+_BLOCK = 1 << 18
+
 
 def settings(confidence: Any, resamples: Any) -> tuple[float, int]:
     """Both checked: confidence in (0, 1), resamples a whole number >= 0."""
@@ -27,9 +30,10 @@ def units(name: str, labels: Any, count: int) -> tuple[NDArray[np.int64], int]:
     return index.reshape(-1), names.size
 
 
-def multiplicities(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """How often each of `count` units is drawn when `count` are drawn with replacement."""
-    return np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
+def multiplicities(rng: np.random.Generator, count: int, times: int) -> NDArray[np.float64]:
+    """How often each of `count` units is drawn when `count` are drawn with replacement, in each of `times` rows."""
+    drawn = rng.integers(count, size=(times, count)) + count * np.arange(times)[:, None]
+    return np.bincount(drawn.reshape(-1), minlength=times * count).reshape(times, count).astype(np.float64)
 
 
 def generator(rng: Any) -> np.random.Generator:
@@ -74,8 +78,10 @@ def mean(
     sums, sizes = np.bincount(unit, scores, count), np.bincount(unit, minlength=count).astype(np.float64)
     source = generator(rng)
     means = np.empty(resamples)
-    for i in range(resamples):
-        drawn = multiplicities(source, count)
-        means[i] = (drawn @ sums) / (drawn @ sizes)
+    step = max(1, _BLOCK // count)
+    for first in range(0, resamples, step):
+        last = min(first + step, resamples)
+        drawn = multiplicities(source, count, last - first)
+        means[first:last] = (drawn @ sums) / (drawn @ sizes)
     value = float(transform(scores.mean()))
     return estimate(value, np.asarray(transform(means)), confidence, count, low=low, high=high)

@@ -165,7 +165,9 @@ def _write_item(
         if width is not None:
             own, height = drawing.get_size_inches()
             drawing.set_size_inches(width, height * width / own)
-        contents |= {f"{item}.{kind}": _picture(drawing, kind) for kind in formats}
+        for kind in formats:
+            contents[f"{item}.{kind}"] = _picture(drawing, kind)
+            drawing.set_layout_engine("none")  # solved once for all formats
         record |= {"width": float(drawing.get_size_inches()[0]), "smallest_text": _smallest_text(drawing)}
         if hasattr(module, "tell"):
             contents[f"{item}.md"] = module.tell(table).encode()

@@ -235,9 +235,9 @@ def _draws(
         # A side of one item that is drawn again and again has no spread, and no pairs.
         while True:
             if groups is None:
-                drawn = np.concatenate([bootstrap.multiplicities(source, len(side)) for side in (x, y)])
+                drawn = np.concatenate([bootstrap.multiplicities(source, len(side), 1)[0] for side in (x, y)])
             else:
-                drawn = bootstrap.multiplicities(source, count)[unit]
+                drawn = bootstrap.multiplicities(source, count, 1)[0, unit]
             if min(np.count_nonzero(drawn[: len(x)]), np.count_nonzero(drawn[len(x) :])) > 1:
                 return drawn
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import threading
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ FORMAT = 1
 #: Of one member of a codec's file.
 _LARGEST_MEMBER = 1 << 28
 _ZSTD_LEVEL = 19
+_made = threading.local()
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,16 +213,19 @@ def _unpack(message: bytes, size: int, bits: int) -> NDArray[np.uint8]:
 
 
 def _compressor() -> Any:
-    zstandard = need("zstandard", "bridge")
-    return zstandard.ZstdCompressor(
-        compression_params=zstandard.ZstdCompressionParameters.from_level(
-            _ZSTD_LEVEL,
-            format=zstandard.FORMAT_ZSTD1_MAGICLESS,
-            write_content_size=False,
-            write_checksum=False,
-            write_dict_id=False,
+    """One a thread: it is costly to make, and two threads must not share it."""
+    if not hasattr(_made, "compressor"):
+        zstandard = need("zstandard", "bridge")
+        _made.compressor = zstandard.ZstdCompressor(
+            compression_params=zstandard.ZstdCompressionParameters.from_level(
+                _ZSTD_LEVEL,
+                format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+                write_content_size=False,
+                write_checksum=False,
+                write_dict_id=False,
+            )
         )
-    )
+    return _made.compressor
 
 
 def _decompress(message: bytes, size: int) -> bytes:

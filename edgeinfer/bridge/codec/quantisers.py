@@ -67,7 +67,11 @@ class Quantiser(_validate.Value):
             raise ValueError(f"values of shape {array.shape}: must have {self.groups} groups on the first axis")
         if np.isnan(array).any():
             raise ValueError("values: must not be NaN")
-        rows = [np.searchsorted(bounds, row) for bounds, row in zip(self._bounds, array, strict=True)]  # type: ignore[attr-defined]
+        cells: NDArray[np.float64] = self._bounds  # type: ignore[attr-defined]
+        if cells.shape[1] <= _FEW_BOUNDS:  # counted for all groups at once
+            cells = cells.reshape(*cells.shape, *[1] * (array.ndim - 1))
+            return np.asarray((cells < array[:, None]).sum(1, dtype=np.uint8))
+        rows = [np.searchsorted(bounds, row) for bounds, row in zip(cells, array, strict=True)]
         return np.array(rows, np.uint8).reshape(array.shape)
 
     def values(self, indices: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -80,6 +84,7 @@ class Quantiser(_validate.Value):
         return np.array([row[index] for row, index in zip(self.levels, array, strict=True)], np.float32)
 
 
+_FEW_BOUNDS = 16
 _SIZES = tuple(2**bits for bits in range(1, LARGEST_BITS + 1))
 
 
