@@ -1,5 +1,7 @@
 """Commands of the paper: reproduce, measure."""
 
+import os
+
 import click
 
 from edgeinfer._extras import beside
@@ -13,8 +15,15 @@ from edgeinfer.cli.options import BASE, Real, read_scenario, refuse
 @click.option("--item", "items", multiple=True, help="Only this item; may be repeated.")
 @click.option("--format", "formats", default="png,svg", show_default=True, help="Of figures: png, svg, pdf, pgf.")
 @click.option("--width", type=Real(0, min_open=True), help="Of figures, inches; heights go along.")
+@click.option("--workers", type=click.IntRange(min=1), help="Items at once; as many as there are cores by default.")
 def reproduce_command(
-    out: str, base: str, settings: tuple[str, ...], items: tuple[str, ...], formats: str, width: float | None
+    out: str,
+    base: str,
+    settings: tuple[str, ...],
+    items: tuple[str, ...],
+    formats: str,
+    width: float | None,
+    workers: int | None,
 ) -> None:
     """Draw every figure and table into a folder, with index.html.
 
@@ -28,6 +37,7 @@ def reproduce_command(
         items=items or reproduction.ITEMS,
         formats=tuple(kind.strip() for kind in formats.split(",")),
         width=width,
+        workers=workers or os.cpu_count() or 1,
     )
     click.echo(f"{out}/index.html")
     if not reproduction.netcdf():

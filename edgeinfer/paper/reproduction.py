@@ -3,10 +3,13 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
+from multiprocessing import get_context
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -43,6 +46,7 @@ def reproduce(
     formats: tuple[str, ...] = ("png", "svg"),
     width: float | None = None,
     progress: bool = True,
+    workers: int = 1,
 ) -> dict[str, Exception]:
     """Write figures, data (CSV, NetCDF), tables (CSV, Markdown) and index.html.
 
@@ -64,6 +68,9 @@ def reproduce(
         Of each figure, > 0, in its own width's place; heights go along.
     progress : bool
         A bar, on a terminal only.
+    workers : int
+        Items that are made at once, >= 1. More than one are processes, which a script starts under
+        `if __name__ == "__main__":` only.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def reproduce(
     Raises
     ------
     ValueError
-        For an unknown item or format, or a width that is not > 0.
+        For an unknown item or format, a width that is not > 0, or workers that are not >= 1.
     ImportError
         Naming the extra, where a library is missing.
     """
@@ -91,24 +98,47 @@ def reproduce(
         raise ValueError(f"formats: 'pgf' needs a TeX system, one of {', '.join(_TEX)}: install it or ask for 'pdf'")
     if width is not None:
         width = _validate.scalar("width", width, 0, low_open=True, unit="inch")
+    workers = _validate.whole("workers", workers, 1)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     base = scenario() if chosen is None else chosen
     key = f"{_key(base)} {','.join(formats)} {width}{'' if netcdf() else ' without NetCDF'}"
+    todo = [item for item in dict.fromkeys(items) if not _is_done(folder, folder / f"{item}.json", key)]
     failed: dict[str, Exception] = {}
-    for item in tqdm(items, disable=None if progress else True, desc="reproduce"):
-        stamp = folder / f"{item}.json"
-        if _is_done(folder, stamp, key):
-            continue
-        try:
-            record = _write_item(folder, item, base, formats, width)
-        except Exception as error:  # one item's failure must not lose the others
-            failed[item] = error
-            continue
-        _replace(stamp, json.dumps({"key": key, **record}, indent=1).encode())
+    with tqdm(total=len(todo), disable=None if progress else True, desc="reproduce") as bar:
+        for item, error in _made(todo, workers, folder, base, formats, width, key):
+            bar.update()
+            if error is not None:  # one item's failure must not lose the others
+                failed[item] = error
+    failed = {item: failed[item] for item in items if item in failed}
     page = write_page(folder, base, items, failed, note="" if netcdf() else NO_NETCDF)
     _replace(folder / "index.html", page.encode())
     return failed
+
+
+def _made(todo: list[str], workers: int, *arguments: Any) -> Iterator[tuple[str, Exception | None]]:
+    """Each item as it is made, with what `_make` says of it."""
+    if workers == 1 or len(todo) < 2:
+        yield from ((item, _make(item, *arguments)) for item in todo)
+        return
+    # Spawned, for a fork would copy the threads' locks.
+    with ProcessPoolExecutor(min(workers, len(todo)), get_context("spawn")) as pool:
+        running = {pool.submit(_make, item, *arguments): item for item in todo}
+        for one in as_completed(running):
+            broken = one.exception()
+            yield running[one], broken if isinstance(broken, Exception) else one.result()
+
+
+def _make(
+    item: str, folder: Path, base: Scenario, formats: tuple[str, ...], width: float | None, key: str
+) -> Exception | None:
+    """Write an item's files and then its record; what went wrong, if anything did."""
+    try:
+        record = _write_item(folder, item, base, formats, width)
+    except Exception as error:
+        return error
+    _replace(folder / f"{item}.json", json.dumps({"key": key, **record}, indent=1).encode())
+    return None
 
 
 def _key(base: Scenario) -> str:

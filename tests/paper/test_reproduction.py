@@ -18,8 +18,8 @@ def contents(folder):
 
 
 def test_same_scenario_same_bytes(tmp_path):
-    for name in ("a", "b"):
-        assert paper.reproduce(tmp_path / name, items=FAST, progress=False) == {}
+    for name, workers in (("a", 1), ("b", 2)):
+        assert paper.reproduce(tmp_path / name, items=FAST, progress=False, workers=workers) == {}
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert {
         "table2.csv",
