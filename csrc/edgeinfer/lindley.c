@@ -13,18 +13,22 @@
 enum {
     CORRECTIONS = 12,
     PRODUCTS = 60,
-    INFLATIONS = 16,
+    INFLATIONS = 18,
+    SAME = 6,
     SWEEPS = 150,
     LONGEST = 16,
     BISECTIONS = 50,
-    CANDIDATES = 12
+    CANDIDATES = 12,
+    PIECES = 64
 };
 static const double TILT = 0.75;         /* of the exponent, at which sums are taken */
 static const double SLANT = 0.1;         /* of the tilt: how what is left at the far half is covered */
 static const double LARGE = 1e-4;        /* residual from which on there is no certificate */
 static const double NEGLIGIBLE = 1e-3;   /* exponent times the lattice's length */
 static const double STEEPEST = 60;       /* exponent times the lattice's length */
-static const double TOLERANCE = 1e-8;    /* of an equation's residual */
+static const double FAR = 0.03;          /* residual from which on steps may go astray */
+static const double ROUGH = 1e-5;        /* of an equation's residual, while corrections are made */
+static const double EXACT = 1e-8;        /* and where the certificate is looked for */
 static const double SETTLED = 1e-10;     /* residual at which corrections end */
 static const double MGF_ERROR = 1e-5;    /* of the logarithm */
 static const double ROUNDING = 1 + 1e-8; /* of what is done point by point */
@@ -40,6 +44,7 @@ typedef struct {
     size_t count, all, phases; /* points; and those beyond that times between arrivals reach */
     /* Where G moves with u: further on v is Chernoff's bound, and u is 1 before. */
     size_t first, free;
+    int whole; /* whether steps go on as if it moved everywhere behind */
     double step, theta, decay;
     const double *chance; /* [count], c; NULL: 0 */
     ei_split service, time;
@@ -272,7 +277,7 @@ static void serve(half_line *self, size_t phase) {
             v[j] = fmax(j == self->count ? v[j] : 0, chernoff(self, phase, j - 1));
         while (raised > 1 && v[raised - 1] < v[self->count])
             raised--;
-        self->free = raised < self->free ? raised : self->free;
+        self->free = !self->whole && raised < self->free ? raised : self->free;
     }
     flatten(self, v);
 }
@@ -390,11 +395,11 @@ static void residual(const half_line *self, double *vector, double left[2]) {
 }
 
 /* u + A^{-1} vector, by way of `change`; u is kept in `last`. */
-static int take_step(half_line *self, double *vector, double *change) {
+static int take_step(half_line *self, double *vector, double *change, double tolerance) {
     const size_t count = self->count, wide = self->all + 1, size = self->phases * count;
     for (size_t i = 0; i < size; i++)
         vector[i] = i % count < self->first || i % count >= self->free ? 0 : vector[i];
-    int status = ei_gmres(product, self, size, vector, PRODUCTS, TOLERANCE);
+    int status = ei_gmres(product, self, size, vector, PRODUCTS, tolerance);
     if (status != EI_OK)
         return status;
     through(self, self->inverse, vector, change);
@@ -407,6 +412,15 @@ static int take_step(half_line *self, double *vector, double *change) {
             j >= self->first && j < self->free ? self->u[at] + change[i] / self->weight[j] : self->m[at];
     }
     return EI_OK;
+}
+
+/* Steps from far may leave holes in a lower end, which `flatten` would carry on to the right. */
+static void fill_holes(half_line *self) {
+    for (size_t i = 0; i < self->phases && self->end == EI_LOWER; i++) {
+        double *u = self->u + i * (self->all + 1), least = 0;
+        for (size_t j = self->count - 1; j-- > 0;)
+            u[j] = least = fmin(fmax(u[j], least), 1);
+    }
 }
 
 /* Corrects u until little is left in the nearer half. */
@@ -427,7 +441,9 @@ static int correct(half_line *self, double *vector, double left[2], ei_monitor m
         }
         if (left[0] <= SETTLED || round == CORRECTIONS)
             break;
-        status = take_step(self, vector, vector + size);
+        status = take_step(self, vector, vector + size, ROUGH);
+        if (left[0] > FAR)
+            fill_holes(self);
         if (status == EI_OK && ei_stopped(monitor))
             status = EI_ERR_INTERRUPTED;
     }
@@ -466,23 +482,29 @@ static int certify(half_line *self, double *vector, const double left[2], ei_mon
     double near = 1.5 * left[0], far = 1.5 * left[1];
     for (int round = 0; round < INFLATIONS; round++) {
         int holds = 1;
+        /* Bends may make whole steps go to and fro, and where Chernoff's bound ends may move a little at
+         * each. */
+        double share = round % 3 == 2 ? 0.5 : 1;
+        self->whole = round >= SAME;
         apply(self);
         for (size_t i = 0; i < size; i++) {
             size_t j = i % count, at = i / count * wide + j;
             int inside = j >= first_point(self) && j + 1 < count;
             double slant = near / self->weight[j] + far * exp(-SLANT * self->theta * (double)j * self->step);
-            vector[i] = inside ? (self->m[at] + sign * slant - self->u[at]) * self->weight[j] : 0;
+            vector[i] = inside ? share * (self->m[at] + sign * slant - self->u[at]) * self->weight[j] : 0;
             holds &= !inside || sign * (self->u[at] - self->m[at]) >= 0;
         }
         if (holds)
             return EI_OK;
-        int status = take_step(self, vector, vector + size);
+        int status = take_step(self, vector, vector + size, EXACT);
         if (status == EI_OK && ei_stopped(monitor))
             status = EI_ERR_INTERRUPTED;
         if (status != EI_OK)
             return status;
-        near *= 1.5;
-        far *= 1.5;
+        if (round % SAME == SAME - 1) {
+            near *= 100;
+            far *= 100;
+        }
     }
     return EI_ERR_ACCURACY;
 }
@@ -588,15 +610,21 @@ static int half_line_init(half_line *self, const ei_added_stage *stage, const ei
     return EI_OK;
 }
 
-/* log E e^{theta B} from above. */
+/* log E e^{theta B} from above: with a floor E e^{theta B} + int_0^floor theta e^{theta x} P(B <= x) dx, P at
+ * the end of each piece. */
 static int service_log_moment(const ei_added_stage *stage, double theta, double *value) {
     if (stage->law == NULL) {
         *value = theta * stage->again;
         return EI_OK;
     }
     int status = ei_service_log_mgf(stage->law, theta, value, NULL);
-    *value = log(exp(*value * (1 + MGF_ERROR)) +
-                 expm1(theta * stage->floor) * (1 - ei_service_sf(stage->law, stage->floor)));
+    double sum = exp(*value * (1 + MGF_ERROR)), before = 1;
+    for (int i = 1; i <= PIECES && stage->floor > 0; i++) {
+        double time = stage->floor * i / PIECES, factor = exp(theta * time);
+        sum += (factor - before) * (1 - ei_service_sf(stage->law, time));
+        before = factor;
+    }
+    *value = log(sum);
     return status;
 }
 

@@ -11,6 +11,7 @@
 
 enum { FINE = 64 };
 static const double LEAST_TIME = 1e-12; /* error of an interarrival law's values */
+static const double NEGLIGIBLE = 1e-13; /* of a modulated time, beyond its last cell */
 static const double ROUNDING = 1e-12;   /* of sums, relative */
 static const double FURTHER = 1.6;      /* times a service's reach, where its lattice ends */
 
@@ -147,6 +148,14 @@ out:
 
 /* ---- times between arrivals */
 
+/* E [z (1 - z)] in a cell from the mass there and its E z, by Jensen; a density that falls and is convex puts
+ * no more to the middle than an even one. */
+static double cell_bend(double mass, double first, int convex) {
+    first = fmin(fmax(first, 0), mass);
+    double bend = mass > 0 ? first * (1 - first / mass) : 0;
+    return convex ? fmin(bend, mass / 6) : bend;
+}
+
 /* E min(t, x), and *tail = P(t > x). */
 static double least_time(const ei_arrival *arrival, double x, double *tail) {
     const double *p = arrival->parameter;
@@ -179,6 +188,8 @@ static int split_renewal(ei_split *self, const ei_arrival *arrival, double step,
     double before = 0, last = 1, above = 1, tail;
     int status = reserve(self, 1, limit);
     size_t k = 0;
+    const int convex = arrival->kind == EI_ARRIVAL_HYPEREXPONENTIAL ||
+                       (arrival->kind == EI_ARRIVAL_GAMMA && arrival->parameter[1] >= 1);
     for (; k + 1 < limit && status == EI_OK; k++) {
         double least = least_time(arrival, (double)(k + 1) * step, &tail);
         if (!(least >= 0))
@@ -186,7 +197,8 @@ static int split_renewal(ei_split *self, const ei_arrival *arrival, double step,
         double value = (least - before) / step + (end == EI_UPPER ? -LEAST_TIME : LEAST_TIME);
         value = fmin(fmax(value, 0), above);
         self->mass[k] = above - value;
-        self->bend[k] = fmax(last - tail, 0) / 4 + LEAST_TIME;
+        double cell = fmax(last - tail, 0);
+        self->bend[k] = cell_bend(cell, (least - before) / step - tail, convex) + LEAST_TIME;
         above = value;
         before = least;
         last = tail;
@@ -208,6 +220,15 @@ static void multiply_into(double *to, const double *left, const double *right, s
                 sum += left[i * n + k] * right[k * n + j];
             to[i * n + j] = sum;
         }
+}
+
+/* From rows of `limit` cells to rows of as many as there are. */
+static void pack(ei_split *self, size_t limit) {
+    const size_t size = self->phases * self->phases;
+    double *const rows[] = {self->mass, self->bend, self->error};
+    for (size_t which = 0; which < 3; which++)
+        for (size_t i = 0; i < size; i++)
+            memmove(rows[which] + i * self->cells, rows[which] + i * limit, self->cells * sizeof(double));
 }
 
 static int split_modulated(ei_split *self, const ei_arrival *arrival, double step, size_t limit, ei_end end) {
@@ -233,7 +254,8 @@ static int split_modulated(ei_split *self, const ei_arrival *arrival, double ste
     /* next: what is left beyond. */
     double *left = first, *spare = second;
     memcpy(left, next, size * sizeof *left);
-    for (size_t k = 1; k < limit; k++) {
+    for (size_t k = 1, last = 0; k < limit && !last; k++) {
+        double most = 0;
         multiply_into(spare, decay, cell, n);
         memcpy(cell, spare, size * sizeof *cell);
         for (size_t i = 0; i < size; i++) {
@@ -241,12 +263,16 @@ static int split_modulated(ei_split *self, const ei_arrival *arrival, double ste
             self->error[i * limit + k] = ROUNDING * mass[i];
             self->bend[i * limit + k] = cell[i] / 4;
             left[i] = fmax(left[i] - mass[i], 0);
-            if (k + 1 == limit && end == EI_UPPER)
-                self->mass[i * limit + k] += left[i];
+            most = fmax(most, left[i]);
         }
+        last = k + 1 == limit || most < NEGLIGIBLE;
+        self->cells = k + 1;
+        for (size_t i = 0; i < size && last && end == EI_UPPER; i++)
+            self->mass[i * limit + k] += left[i];
         multiply_into(spare, decay, mass, n);
         memcpy(mass, spare, size * sizeof *mass);
     }
+    pack(self, limit);
 out:
     free(decay);
     return status;

@@ -75,6 +75,7 @@ CHAINS = {
         10,
     ),
     "random bottleneck": ([ei.Constant(0.3, "a"), ei.Exponential(0.5, "b")], ei.Gamma(1.0, 2.0), 1.5),
+    "constant behind bursts": ([ei.Constant(1.0, "a")], ei.Gamma(0.7, 9.0), 1.05),
     "constant stages": ([ei.Constant(0.3, "a"), ei.Constant(0.6, "b")], ei.Hyperexponential(1.0, 2.0), 1.15),
 }
 
