@@ -92,6 +92,12 @@ int ei_arrival_is_renewal(const ei_arrival *self) {
            self->kind != EI_ARRIVAL_RECORDED;
 }
 
+int ei_arrival_has_bounds(const ei_arrival *self, double rate) {
+    return ei_arrival_is_renewal(self) ||
+           (self->kind == EI_ARRIVAL_MARKOV_MODULATED && self->batch_limit == 0 &&
+            self->count <= EI_ARRIVAL_PHASES && fabs(rate * ei_arrival_mean(self) - 1) <= 1e-9);
+}
+
 /* The first i with a sum of weights beyond u times their total, u on (0, 1]: places of weight 0 are not met.
  */
 static size_t pick(const double *weight, size_t count, double total, double u) {
@@ -227,8 +233,9 @@ static double gamma_shape(const ei_arrival *self) {
 double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope) {
     const double *p = self->parameter, shape = gamma_shape(self);
     if (self->kind == EI_ARRIVAL_MARKOV_MODULATED) {
+        double eigenvector[EI_ARRIVAL_PHASES];
         *slope = NAN;
-        return ei_modulated_exponent(self, theta);
+        return self->count <= EI_ARRIVAL_PHASES ? ei_modulated_exponent(self, theta, eigenvector) : NAN;
     }
     if (self->kind == EI_ARRIVAL_HYPEREXPONENTIAL) {
         /* 1 - E e^{-theta t}, which keeps small exponents accurate. */

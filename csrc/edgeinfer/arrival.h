@@ -7,6 +7,8 @@
 
 #include "edgeinfer/rng.h"
 
+enum { EI_ARRIVAL_PHASES = 16 }; /* of a Markov-modulated process that has bounds, at most */
+
 typedef enum {
     EI_ARRIVAL_POISSON,          /* parameter[0]: rate */
     EI_ARRIVAL_DETERMINISTIC,    /* parameter[0]: rate */
@@ -41,12 +43,16 @@ double ei_arrival_mean(const ei_arrival *self);
 /* Whether interarrival times are independent and of one law. */
 int ei_arrival_is_renewal(const ei_arrival *self);
 
+/* Whether bounds take the process at a mean rate, 1/s: a renewal process at any, a Markov-modulated one of at
+ * most EI_ARRIVAL_PHASES phases at its own. */
+int ei_arrival_has_bounds(const ei_arrival *self, double rate);
+
 double ei_arrival_rate(const ei_arrival *self); /* mean, 1/s */
-/* Of a renewal process: the same sped up or slowed down to a mean rate > 0, 1/s. */
+/* Of a renewal process: the same sped up or slowed down to a mean rate > 0, 1/s. Others stay as they are. */
 ei_arrival ei_arrival_at_rate(const ei_arrival *self, double rate);
 /* -log E e^{-theta t} of an interarrival time t, theta >= 0 1/s, and its derivative, the mean of t (s) under
- * the tilt e^{-theta t}. Concave in theta. Of Markov-modulated arrivals the limit of -log E e^{-theta (t_1 +
- * .. + t_n)} / n, and its derivative NaN. */
+ * the tilt e^{-theta t}. Concave in theta. Of Markov-modulated arrivals of at most EI_ARRIVAL_PHASES phases
+ * the limit of -log E e^{-theta (t_1 + .. + t_n)} / n, and its derivative NaN. */
 double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope);
 /* An interarrival time drawn under that tilt, s. */
 double ei_arrival_draw_tilted(const ei_arrival *self, double theta, ei_rng *rng);

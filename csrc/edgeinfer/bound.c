@@ -1,32 +1,51 @@
 #include "edgeinfer/bound.h"
 
 #include "edgeinfer/group.h"
+#include "edgeinfer/modulated.h"
 #include "edgeinfer/slotted.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { SEARCH_STEPS = 32 };
 
 static const double FURTHEST = 1e9;   /* exponent times deadline that is tried */
 static const double ROUNDING = 1e-15; /* of 1 - e^kappa, which counts at loads near one */
 
+/* What bounds by moments are made of. */
+typedef struct {
+    const ei_groups *list;
+    ei_arrival arrival;
+    int lundberg;
+    double limit;                  /* 1/s: exponents stay below */
+    double end[EI_ARRIVAL_PHASES]; /* s, of Markov-modulated arrivals: see bound.h */
+    double *cumulant, *slope;      /* [list->count], scratch */
+} moments;
+
 /* Derivative of the logarithm of the bound at theta, and with value the logarithm itself; +inf outside the
  * region of convergence. Exact with value, from the tables without. */
-static int evaluate(const ei_groups *list, const ei_arrival *arrival, double deadline, size_t skip,
-                    double theta, double *derivative, double *value) {
-    double arrivals_slope, arrivals = ei_arrival_exponent(arrival, theta, &arrivals_slope);
+static int evaluate(const moments *self, double deadline, double theta, double *derivative, double *value) {
+    const int modulated = self->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
+    double arrivals_slope,
+        arrivals = modulated ? 0 : ei_arrival_exponent(&self->arrival, theta, &arrivals_slope);
     double sum = -theta * deadline;
+    int status;
+    size_t count = 0;
     *derivative = -deadline;
-    for (size_t k = 0; k < list->count; k++) {
-        const ei_group *self = &list->groups[k];
-        double cumulant, cumulant_slope;
-        int status = value != NULL ? ei_group_log_mgf(self, theta, &cumulant, &cumulant_slope)
-                                   : ei_group_quick_log_mgf(self, theta, &cumulant, &cumulant_slope);
+    for (size_t k = 0; k < self->list->count; k++) {
+        const ei_group *group = &self->list->groups[k];
+        double cumulant, slope;
+        status = value != NULL ? ei_group_log_mgf(group, theta, &cumulant, &slope)
+                               : ei_group_quick_log_mgf(group, theta, &cumulant, &slope);
         if (status != EI_OK)
             return status;
-        sum += self->service == NULL ? theta * self->once : cumulant;
-        *derivative += self->service == NULL ? self->once : cumulant_slope;
-        if (k == skip)
+        sum += group->service == NULL ? theta * group->once : cumulant;
+        *derivative += group->service == NULL ? group->once : slope;
+        if (k == 0 && self->lundberg)
+            continue;
+        self->cumulant[count] = cumulant;
+        self->slope[count++] = slope;
+        if (modulated)
             continue;
         double rest = -expm1(cumulant - arrivals) - ROUNDING;
         if (!(rest > 0)) {
@@ -36,7 +55,16 @@ static int evaluate(const ei_groups *list, const ei_arrival *arrival, double dea
             return EI_OK;
         }
         sum -= log(rest);
-        *derivative += (1 - rest) / rest * (cumulant_slope - arrivals_slope);
+        *derivative += (1 - rest) / rest * (slope - arrivals_slope);
+    }
+    if (modulated) {
+        double paths, paths_slope;
+        status = ei_modulated_paths(&self->arrival, theta, count, self->cumulant, self->slope,
+                                    self->lundberg ? self->end : NULL, &paths, &paths_slope);
+        if (status != EI_OK)
+            return status;
+        sum += paths;
+        *derivative += paths_slope;
     }
     if (value != NULL)
         *value = sum;
@@ -45,9 +73,8 @@ static int evaluate(const ei_groups *list, const ei_arrival *arrival, double dea
 
 /* Any theta gives a bound: the minimum is flat, or at the end of the interval, and bisection is near enough.
  */
-static int least_by_jobs(const ei_groups *list, const ei_arrival *arrival, double deadline, size_t skip,
-                         double limit, double *log_bound, double *theta) {
-    double low = 0, high = limit, slope, value;
+static int least_by_jobs(const moments *self, double deadline, double *log_bound, double *theta) {
+    double low = 0, high = self->limit, slope, value;
     int status;
     *log_bound = *theta = 0;
     if (!(high > 0) || !(deadline > 0))
@@ -58,8 +85,8 @@ static int least_by_jobs(const ei_groups *list, const ei_arrival *arrival, doubl
     }
     /* Services that never exceed a period have no root. */
     high = fmin(high, FURTHEST / deadline);
-    for (int halving = 0; limit > high && halving < 64; halving++) {
-        if ((status = evaluate(list, arrival, deadline, skip, high / 2, &slope, NULL)) != EI_OK)
+    for (int halving = 0; self->limit > high && halving < 64; halving++) {
+        if ((status = evaluate(self, deadline, high / 2, &slope, NULL)) != EI_OK)
             return status;
         if (slope < 0)
             break;
@@ -67,14 +94,14 @@ static int least_by_jobs(const ei_groups *list, const ei_arrival *arrival, doubl
     }
     for (int step = 0; step < SEARCH_STEPS; step++) {
         double middle = low + (high - low) / 2;
-        if ((status = evaluate(list, arrival, deadline, skip, middle, &slope, NULL)) != EI_OK)
+        if ((status = evaluate(self, deadline, middle, &slope, NULL)) != EI_OK)
             return status;
         if (slope < 0)
             low = middle;
         else
             high = middle;
     }
-    if ((status = evaluate(list, arrival, deadline, skip, low, &slope, &value)) != EI_OK)
+    if ((status = evaluate(self, deadline, low, &slope, &value)) != EI_OK)
         return status;
     if (value < 0) {
         *log_bound = value;
@@ -83,29 +110,40 @@ static int least_by_jobs(const ei_groups *list, const ei_arrival *arrival, doubl
     return EI_OK;
 }
 
+/* The process at a rate, the limit of exponents there, and what ends Markov-modulated paths. */
+static int set_rate(moments *self, const ei_arrival *shape, double rate) {
+    self->arrival = ei_arrival_at_rate(shape, rate);
+    int status = ei_groups_decay_rate(self->list, &self->arrival, &self->limit);
+    if (status != EI_OK || self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED || !self->lundberg ||
+        !(self->limit > 0) || isinf(self->limit))
+        return status;
+    if (isinf(ei_modulated_exponent(&self->arrival, self->limit, self->end)))
+        return EI_ERR_NO_MEMORY;
+    for (size_t i = 0; i < self->arrival.count; i++)
+        self->end[i] = log(self->end[i]) / self->limit;
+    return EI_OK;
+}
+
 static int by_jobs(ei_groups *list, int lundberg, const ei_arrival *shape, size_t count,
                    const double *arrival_rate, const double *deadline, double *log_bound, double *theta,
                    ei_monitor monitor) {
     int status = EI_OK;
-    double limit = 0;
-    ei_arrival arrival = *shape;
-    for (size_t k = 0; k < list->count; k++)
-        if ((status = ei_group_tabulate(&list->groups[k])) != EI_OK)
-            return status;
-    for (size_t i = 0; i < count; i++) {
-        if (i == 0 || arrival_rate[i] != arrival_rate[i - 1]) {
-            arrival = ei_arrival_at_rate(shape, arrival_rate[i]);
-            status = ei_groups_decay_rate(list, &arrival, &limit);
-        }
+    moments self = {.list = list, .lundberg = lundberg, .cumulant = malloc(2 * list->count * sizeof(double))};
+    if (self.cumulant == NULL)
+        return EI_ERR_NO_MEMORY;
+    self.slope = self.cumulant + list->count;
+    for (size_t k = 0; k < list->count && status == EI_OK; k++)
+        status = ei_group_tabulate(&list->groups[k]);
+    for (size_t i = 0; i < count && status == EI_OK; i++) {
+        if (i == 0 || arrival_rate[i] != arrival_rate[i - 1])
+            status = set_rate(&self, shape, arrival_rate[i]);
         if (status == EI_OK)
-            status = least_by_jobs(list, &arrival, deadline[i], lundberg ? 0 : list->count, limit,
-                                   &log_bound[i], &theta[i]);
-        if (status != EI_OK)
-            return status;
-        if (i % 64 == 63 && ei_stopped(monitor))
-            return EI_ERR_INTERRUPTED;
+            status = least_by_jobs(&self, deadline[i], &log_bound[i], &theta[i]);
+        if (status == EI_OK && i % 64 == 63 && ei_stopped(monitor))
+            status = EI_ERR_INTERRUPTED;
     }
-    return EI_OK;
+    free(self.cumulant);
+    return status;
 }
 
 int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_method method,
@@ -120,13 +158,14 @@ int ei_violation_bound(const ei_service *stages, size_t stage_count, ei_bound_me
     if (stage_count == 0)
         return EI_ERR_EMPTY;
     if (!(slot > 0) || !isfinite(slot) || !(ei_arrival_mean(arrival) > 0) ||
-        !ei_arrival_is_renewal(arrival) || (!by_moments && arrival->kind != EI_ARRIVAL_POISSON))
+        (!by_moments && arrival->kind != EI_ARRIVAL_POISSON))
         return EI_ERR_DOMAIN;
     for (size_t k = 0; k < stage_count; k++)
         if ((status = ei_service_verify_independent(&stages[k])) != EI_OK)
             return status;
     for (size_t i = 0; i < count; i++)
-        if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))
+        if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]) ||
+            !ei_arrival_has_bounds(arrival, arrival_rate[i]))
             return EI_ERR_DOMAIN;
     if ((status = ei_groups_init(&list, stages, stage_count)) != EI_OK)
         goto out;

@@ -1,7 +1,8 @@
-/* Upper bounds on the violation probability P(W > T) of a tandem of FIFO stages with renewal arrivals, by
- * moment generating functions. All in the log domain, so that 1e-300 and below keep their accuracy; 0 where
- * no bound below one exists. kappa_k(theta) = log(M_k(theta) E e^{-theta t}), M_k the MGF of stage k's
- * service time and t an interarrival time: E e^{-theta t} = lambda / (lambda + theta) for Poisson arrivals.
+/* Upper bounds on the violation probability P(W > T) of a tandem of FIFO stages with renewal arrivals, or
+ * Markov-modulated ones, by moment generating functions. All in the log domain, so that 1e-300 and below keep
+ * their accuracy; 0 where no bound below one exists. kappa_k(theta) = log(M_k(theta) E e^{-theta t}), M_k the
+ * MGF of stage k's service time and t an interarrival time: E e^{-theta t} = lambda / (lambda + theta) for
+ * Poisson arrivals.
  *
  * Adjacent deterministic stages d, e are one stage first: (d + e) once and max(d, e) for every further job,
  * exactly. Deterministic stages with a random one between are not: with two jobs that arrive together, d X d
@@ -12,7 +13,12 @@
  * kappa_k), so P(W > T) <= inf e^{-theta T} prod_k M_k / (1 - e^{kappa_k}). lundberg: the first stage's part
  * of a path is its far end; with the rest of the path fixed it is a random walk whose exponential is a
  * supermartingale where kappa_1 <= 0, so Doob's maximal inequality bounds its supremum by its first term: the
- * factor 1 / (1 - e^{kappa_1}) goes, and theta may reach the root of kappa_1, Lundberg's exponent. corrected,
+ * factor 1 / (1 - e^{kappa_1}) goes, and theta may reach the root of kappa_1, Lundberg's exponent. Behind
+ * Markov-modulated arrivals E e^{-theta t} is a matrix M(theta) of phases: the sum over n_1..n_K is that of
+ * modulated.h. The far end of a path is then a supermartingale with the factor g(J), J the phase reached, if
+ * M_1 M g <= g. With h the right eigenvector of M(theta*), theta* the end of the interval, g = h^{theta /
+ * theta*} is one for all theta: the entries of M_1 M are log-convex in theta, and 1 = g is one at 0, so
+ * that Hoelder's inequality gives the others; and with h >= 1 where requests are, g >= 1 there. corrected,
  * for Poisson arrivals alone: equations (6)-(10) of the paper on the slot grid, for deterministic stages and
  * at most one random one. A stage of time d has S(tau) >= floor(tau / d); for services of MGF M started
  * afresh, E e^{-theta S(tau)} <= min(1, e^{theta - eta tau}) where M(eta) = e^theta (Wald). (The paper's
@@ -32,7 +38,8 @@
 typedef enum { EI_BOUND_UNION, EI_BOUND_LUNDBERG, EI_BOUND_CORRECTED, EI_BOUND_PRINTED } ei_bound_method;
 
 /* Given:    stages[stage_count]; method; arrival: a renewal process, of which element i has the shape at the
- * rate arrival_rate[i], NULL for Poisson arrivals, which `corrected` and `printed` need; arrival_rate[count],
+ * rate arrival_rate[i], or a Markov-modulated one (ei_arrival_has_bounds), whose mean rate that must be; NULL
+ * for Poisson arrivals, which `corrected` and `printed` need; arrival_rate[count],
  *           1/s, > 0; deadline[count], s (any sign); slot, s, > 0: the grid of `corrected` and `printed`
  * Returned: log_bound[count] (<= 0), theta[count] that attains it (0 where the bound is 1)
  * Status:   EI_ERR_EMPTY, EI_ERR_DOMAIN (also a pipeline whose shape the method does not take),

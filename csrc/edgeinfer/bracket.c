@@ -246,7 +246,7 @@ static int verify(const ei_service *stages, size_t stage_count, const ei_arrival
     int status;
     if (stage_count == 0)
         return EI_ERR_EMPTY;
-    if (!(ei_arrival_mean(arrival) > 0) || !ei_arrival_is_renewal(arrival))
+    if (!(ei_arrival_mean(arrival) > 0))
         return EI_ERR_DOMAIN;
     for (size_t k = 0; k < stage_count; k++) {
         if ((status = ei_service_verify_independent(&stages[k])) != EI_OK)
@@ -254,7 +254,8 @@ static int verify(const ei_service *stages, size_t stage_count, const ei_arrival
         *slowest = fmax(*slowest, ei_service_mean(&stages[k]));
     }
     for (size_t i = 0; i < count; i++)
-        if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))
+        if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]) ||
+            !ei_arrival_has_bounds(arrival, arrival_rate[i]))
             return EI_ERR_DOMAIN;
     return EI_OK;
 }

@@ -435,14 +435,22 @@ int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage
     int status = used == NULL ? EI_ERR_NO_MEMORY : chain_init(&all, self, stages, stage_count);
     if (status != EI_OK || all.count == 0)
         goto out;
+    const int modulated = self->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
     size_t slowest = next_bottleneck(&all, used), last = all.count - 1;
     const part *one = &all.parts[slowest];
     for (size_t k = 0; k < all.count && status == EI_OK; k++)
         if (all.parts[k].decay <= NEAR * one->decay)
             status = renewal_lower(&all, k);
-    if (status == EI_OK && slowest < last)
+    for (size_t b = slowest; modulated && last > 0 && status == EI_OK && b < all.count &&
+                             all.parts[b].decay <= FAR * one->decay && ei_is_wide(self, FAIR);
+         b = next_bottleneck(&all, used)) {
+        status = bottleneck_ends(&all, b, 1);
+        used[b] = 1;
+    }
+    if (status == EI_OK && !modulated && slowest < last)
         status = upper_ends(&all, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
-    if (status == EI_OK)
+    /* Behind Markov-modulated arrivals where nothing comes before. */
+    if (status == EI_OK && (!modulated || last == 0))
         status = upper_ends(&all, last, 0, 0);
 out:
     free(used);

@@ -25,7 +25,16 @@
 EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 /* The same for renewal arrivals but periodic ones: both ends of the slowest parts by lindley.h, the upper end
- * with all parts added one after the other, too. */
+ * with all parts added one after the other, too; and for Markov-modulated arrivals.
+ *
+ * Behind those the proof of walk.h fails, as Harris' inequality needs independent interarrival times. What
+ * the parts before b are fed by is then a service of b every m seconds (bottleneck_first): a path that is in
+ * them for the jobs j, .., i would be no shorter on b, so that R_0 <= sup_i [A_i + C_i], C_i the longest path
+ * through the parts before b, backwards from job i, less m a job: functions of the services before b alone.
+ * Given all interarrival times and phases and the services of b, the C_i are increasing functions of
+ * independent times and hence associated, so that drawing each afresh from its law is an upper bound, and
+ * that of walk.h with the phase of the job as a part of the state. The part b and those behind it, Q, are as
+ * for Poisson arrivals: nothing there needs more of the arrivals than that they are there. */
 EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 /* The bracket for a job every 1 / arrival_rate seconds; arguments and status as for ei_violation_bracket.

@@ -49,10 +49,10 @@ typedef struct {
     const double *chance; /* [count], c; NULL: 0 */
     ei_split service, time;
     ei_fourier fourier;
-    kernel serve, wait[EI_LINDLEY_PHASES * EI_LINDLEY_PHASES];
-    double scale[EI_LINDLEY_PHASES];    /* Chernoff's bound of v: e^{scale - decay x} */
-    double start[EI_LINDLEY_PHASES];    /* and of u */
-    double super[2][EI_LINDLEY_PHASES]; /* s of theta, and of SLANT times that */
+    kernel serve, wait[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES];
+    double scale[EI_ARRIVAL_PHASES];    /* Chernoff's bound of v: e^{scale - decay x} */
+    double start[EI_ARRIVAL_PHASES];    /* and of u */
+    double super[2][EI_ARRIVAL_PHASES]; /* s of theta, and of SLANT times that */
     double *weight, *bent, *flat;       /* [all + 1]: e^{theta y}; scratch */
     double *above;                      /* [cells]: mass beyond a cell */
     double *u, *v, *m, *last;           /* [phases][all + 1]; last: u one correction before */
@@ -82,7 +82,7 @@ static int transform_of(const ei_arrival *arrival, double theta, double *transfo
 /* s = 1 + e^moment E[e^{-theta t} s], made larger by a millionth and checked. 0: there is none. */
 static int path_sums(const ei_arrival *arrival, size_t n, double theta, double moment, double *sums,
                      int *found) {
-    double matrix[EI_LINDLEY_PHASES * EI_LINDLEY_PHASES], work[EI_LINDLEY_PHASES * EI_LINDLEY_PHASES];
+    double matrix[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES], work[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES];
     int status = transform_of(arrival, theta, matrix);
     *found = 0;
     if (status != EI_OK)
@@ -285,7 +285,7 @@ static void serve(half_line *self, size_t phase) {
 /* m from v. */
 static void wait(half_line *self) {
     const size_t n = self->phases, wide = self->all + 1, length = self->fourier.length;
-    double size[EI_LINDLEY_PHASES];
+    double size[EI_ARRIVAL_PHASES];
     for (size_t j = 0; j < n; j++) {
         size[j] = load(self, self->v + j * wide, 0, self->data + 2 * j * length);
         ei_fourier_forward(&self->fourier, self->data + 2 * j * length);
@@ -571,7 +571,7 @@ static int half_line_init(half_line *self, const ei_added_stage *stage, const ei
     const int modulated = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED;
     int status, found;
     self->phases = modulated ? arrival->count : 1;
-    if (self->phases > EI_LINDLEY_PHASES)
+    if (self->phases > EI_ARRIVAL_PHASES)
         return EI_ERR_TOO_LARGE;
     if ((status = ei_split_service(&self->service, stage, self->step, LONGEST * self->count, self->end)) !=
             EI_OK ||
@@ -637,7 +637,7 @@ static int begin_upper(half_line *self, const ei_upper_law *before, const ei_add
     if (stage->law != NULL && stage->law->kind == EI_SERVICE_TRANSFER)
         most = fmin(most, 25 / ei_service_extent(stage->law));
     for (int e = 0; e < CANDIDATES; e++) {
-        double theta = most * (1 - 0.01 * pow(1.45, e)), moment, sums[EI_LINDLEY_PHASES], largest = 0;
+        double theta = most * (1 - 0.01 * pow(1.45, e)), moment, sums[EI_ARRIVAL_PHASES], largest = 0;
         int found = 0, status = theta > 0 ? service_log_moment(stage, theta, &moment) : EI_OK;
         if (!(theta > 0))
             break;

@@ -15,7 +15,8 @@
  * Certificate. Beyond the lattice w is Chernoff's bound (upper) or 0 (lower). If w >= G^+(w) on the lattice,
  * then w >= u: d = max(u - w, 0) is 0 beyond it and d <= E d(y + t - B) on it, hence at most the largest d
  * times the probability that the walk stays on the lattice for n steps, which vanishes. Lower ends likewise.
- * So any way to find w will do. It is looked for by w <- w + A^{-1} (G^+-(w) - w), A = 1 - (1 - c) K, K the
+ * So any way to find w will do. With several phases the walk with its phase is what
+ * stays on the lattice. w is looked for by w <- w + A^{-1} (G^+-(w) - w), A = 1 - (1 - c) K, K the
  * linear part of G on the lattice, by GMRES with the inverse of 1 - K on a circle as preconditioner, under a
  * tilt e^{theta y} that makes K a contraction. Then w is moved outwards by some epsilon times s_i e^{-theta
  * y}, s = 1 + E[e^{theta (B - t)} s], of which G takes off more than epsilon but for the bends, or by the
@@ -31,10 +32,9 @@
 #include "edgeinfer/arrival.h"
 #include "edgeinfer/walk.h"
 
-enum { EI_LINDLEY_PHASES = 16 }; /* of arrivals at most */
-
-/* As ei_add_stage_poisson; arrivals of a renewal process, but not periodic ones, or Markov-modulated ones;
- * log_scale and decay are set, too. EI_ERR_ACCURACY where no certificate is found. */
+/* As ei_add_stage_poisson; arrivals of a renewal process, but not periodic ones, or Markov-modulated ones of
+ * at most EI_ARRIVAL_PHASES phases; log_scale and decay are set, too. EI_ERR_ACCURACY where no certificate is
+ * found. */
 EI_WARN_UNUSED int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *before,
                                         const ei_added_stage *stage, const ei_arrival *arrival, double step,
                                         size_t count, ei_monitor monitor);

@@ -5,6 +5,8 @@
 #include <string.h>
 
 enum { SQUARINGS = 60, MOST_EVENTS = 4096 };
+static const double SETTLED = 1e-15;  /* change of a power of largest entry 1 */
+static const double ROUNDING = 1e-13; /* of a transform and what is eliminated, relative */
 
 /* D of the header, [count][count]. */
 static void reversed(const ei_arrival *self, double *matrix) {
@@ -21,35 +23,39 @@ static void reversed(const ei_arrival *self, double *matrix) {
     }
 }
 
-int ei_modulated_transform(const ei_arrival *self, double theta, double *transform) {
+/* (theta - D)^{-1} of `columns` columns, in place. matrix: [count][count], scratch. */
+static void resolve(const ei_arrival *self, double theta, double *matrix, double *right, size_t columns) {
     const size_t n = self->count;
-    double *matrix = malloc(n * n * sizeof *matrix);
-    if (matrix == NULL)
-        return EI_ERR_NO_MEMORY;
     reversed(self, matrix);
-    for (size_t i = 0; i < n * n; i++) {
+    for (size_t i = 0; i < n * n; i++)
         matrix[i] = -matrix[i];
-        transform[i] = 0;
-    }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         matrix[i * n + i] += theta;
-        transform[i * n + i] = self->rates[i];
-    }
     /* Diagonally dominant: no pivots. */
     for (size_t k = 0; k < n; k++)
         for (size_t i = k + 1; i < n; i++) {
             double factor = matrix[i * n + k] / matrix[k * n + k];
             for (size_t j = k; j < n; j++)
                 matrix[i * n + j] -= factor * matrix[k * n + j];
-            for (size_t j = 0; j < n; j++)
-                transform[i * n + j] -= factor * transform[k * n + j];
+            for (size_t j = 0; j < columns; j++)
+                right[i * columns + j] -= factor * right[k * columns + j];
         }
     for (size_t k = n; k-- > 0;)
-        for (size_t j = 0; j < n; j++) {
+        for (size_t j = 0; j < columns; j++) {
             for (size_t i = k + 1; i < n; i++)
-                transform[k * n + j] -= matrix[k * n + i] * transform[i * n + j];
-            transform[k * n + j] /= matrix[k * n + k];
+                right[k * columns + j] -= matrix[k * n + i] * right[i * columns + j];
+            right[k * columns + j] /= matrix[k * n + k];
         }
+}
+
+int ei_modulated_transform(const ei_arrival *self, double theta, double *transform) {
+    const size_t n = self->count;
+    double *matrix = malloc(n * n * sizeof *matrix);
+    if (matrix == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t i = 0; i < n * n; i++)
+        transform[i] = i % (n + 1) == 0 ? self->rates[i / n] : 0;
+    resolve(self, theta, matrix, transform, n);
     free(matrix);
     return EI_OK;
 }
@@ -62,27 +68,48 @@ static void multiply(const double *left, const double *right, double *product, s
                 product[i * n + j] += left[i * n + k] * right[k * n + j];
 }
 
-double ei_modulated_exponent(const ei_arrival *self, double theta) {
+double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector) {
     const size_t n = self->count;
-    double *power = malloc(2 * n * n * sizeof *power), log_norm = 0, share = 1;
-    if (power == NULL || ei_modulated_transform(self, theta, power) != EI_OK) {
-        free(power);
+    double *transform = malloc(3 * n * n * sizeof *transform), largest = 0;
+    if (transform == NULL || ei_modulated_transform(self, theta, transform) != EI_OK) {
+        free(transform);
         return INFINITY;
     }
-    /* The logarithm of a norm of the 2^k-th power over 2^k. */
-    double *square = power + n * n;
-    for (int k = 0; k < SQUARINGS; k++, share /= 2) {
-        double most = 0;
-        for (size_t i = 0; i < n * n; i++)
-            most = fmax(most, power[i]);
-        log_norm += share * log(most);
-        for (size_t i = 0; i < n * n; i++)
-            power[i] /= most;
+    /* A high power of a positive matrix is the product of its eigenvectors. */
+    double *power = transform + n * n, *square = power + n * n;
+    memcpy(power, transform, n * n * sizeof *power);
+    for (int k = 0; k < SQUARINGS; k++) {
+        double most = 0, change = 0;
         multiply(power, power, square, n);
-        memcpy(power, square, n * n * sizeof *power);
+        for (size_t i = 0; i < n * n; i++)
+            most = fmax(most, square[i]);
+        for (size_t i = 0; i < n * n; i++) {
+            change = fmax(change, fabs(square[i] / most - power[i]));
+            power[i] = square[i] / most;
+        }
+        if (change < SETTLED)
+            break;
     }
-    free(power);
-    return -log_norm;
+    size_t column = 0;
+    double least = INFINITY;
+    for (size_t j = 1; j < n; j++)
+        if (power[j] > power[column])
+            column = j;
+    for (size_t i = 0; i < n; i++) {
+        eigenvector[i] = power[i * n + column];
+        if (self->rates[i] > 0)
+            least = fmin(least, eigenvector[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < n; j++)
+            sum += transform[i * n + j] * eigenvector[j];
+        largest = fmax(largest, sum / eigenvector[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        eigenvector[i] /= least;
+    free(transform);
+    return -log(largest);
 }
 
 /* From the likeliest number on, in both directions, so that all keep their accuracy. */
@@ -141,4 +168,78 @@ int ei_modulated_step(const ei_arrival *self, double step, double *decay, double
     }
     free(chain);
     return EI_OK;
+}
+
+/* (1 - growth M)^{-1} of a vector and of its derivative in theta, d growth M / d theta = slope growth M -
+ * growth (theta - D)^{-1} M. 0 where the sum does not converge. matrix: M, [2][count][count] more and
+ * [count], scratch. */
+static int add_jobs(const ei_arrival *self, double theta, double growth, double slope, double *matrix,
+                    double *vector, double *change) {
+    const size_t n = self->count;
+    double *work = matrix + n * n, *scratch = work + n * n;
+    for (size_t i = 0; i < n * n; i++)
+        work[i] = (i % (n + 1) == 0) - growth * matrix[i];
+    for (size_t k = 0; k < n; k++) {
+        if (!(work[k * n + k] > 0))
+            return 0;
+        for (size_t i = k + 1; i < n; i++) {
+            double factor = work[i * n + k] / work[k * n + k];
+            for (size_t j = k + 1; j < n; j++)
+                work[i * n + j] -= factor * work[k * n + j];
+            work[i * n + k] = factor;
+        }
+    }
+    for (int which = 0; which < 2; which++) {
+        double *right = which == 0 ? vector : change;
+        for (size_t k = 0; k < n; k++)
+            for (size_t i = 0; i < k; i++)
+                right[k] -= work[k * n + i] * right[i];
+        for (size_t k = n; k-- > 0;) {
+            for (size_t i = k + 1; i < n; i++)
+                right[k] -= work[k * n + i] * right[i];
+            right[k] /= work[k * n + k];
+        }
+        if (which == 1)
+            break;
+        double *moved = scratch + n * n;
+        for (size_t i = 0; i < n; i++) {
+            moved[i] = 0;
+            for (size_t j = 0; j < n; j++)
+                moved[i] += growth * matrix[i * n + j] * vector[j];
+            change[i] += slope * moved[i];
+        }
+        resolve(self, theta, scratch, moved, 1);
+        for (size_t i = 0; i < n; i++)
+            change[i] -= moved[i];
+    }
+    return 1;
+}
+
+int ei_modulated_paths(const ei_arrival *self, double theta, size_t stages, const double *cumulant,
+                       const double *slope, const double *end, double *value, double *derivative) {
+    const size_t n = self->count;
+    const double mean = ei_arrival_mean(self);
+    double *matrix = malloc((3 * n * n + 3 * n) * sizeof *matrix);
+    int status = matrix == NULL ? EI_ERR_NO_MEMORY : ei_modulated_transform(self, theta, matrix);
+    *value = *derivative = INFINITY;
+    if (status != EI_OK)
+        goto out;
+    double *vector = matrix + 3 * n * n + n, *change = vector + n, sum = 0, moment = 0;
+    for (size_t i = 0; i < n; i++) {
+        vector[i] = end != NULL ? exp(theta * end[i]) : 1;
+        change[i] = end != NULL ? end[i] * vector[i] : 0;
+    }
+    for (size_t k = 0; k < stages; k++)
+        if (!add_jobs(self, theta, exp(cumulant[k]) * (1 + ROUNDING), slope[k], matrix, vector, change))
+            goto out;
+    for (size_t i = 0; i < n; i++) {
+        double share = self->stationary[i] * self->rates[i] * mean;
+        sum += share * vector[i];
+        moment += share * change[i];
+    }
+    *value = log(sum) + ROUNDING;
+    *derivative = moment / sum;
+out:
+    free(matrix);
+    return status;
 }

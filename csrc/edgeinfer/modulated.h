@@ -12,8 +12,22 @@
  * Status: EI_ERR_NO_MEMORY. */
 EI_WARN_UNUSED int ei_modulated_transform(const ei_arrival *self, double theta, double *transform);
 
-/* -log of the largest eigenvalue of that. Infinite without memory. */
-double ei_modulated_exponent(const ei_arrival *self, double theta);
+/* -log of the largest eigenvalue of that, from below by Collatz and Wielandt: the eigenvector's least ratio.
+ * eigenvector[count]: right one, the least entry of a phase that requests meet 1. Infinite without memory. */
+double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector);
+
+/* What paths through several stages of a walk add up to. With M the transform at theta, a stage of log MGF
+ * c_k(theta) that takes n_k more jobs has the moment e^{n_k c_k} M^{n_k}: all numbers of jobs together alpha
+ * prod_k (1 - e^{c_k} M)^{-1} g, alpha the phases' shares of requests, g_j = e^{theta end_j}. The logarithm
+ * is convex in theta, since every term is a mean of exponentials. Each 1 - e^{c_k} M is eliminated without
+ * pivots: it is an M-matrix, so that its inverse is positive and the sum converges, where all pivots are
+ * positive.
+ * Given:    cumulant[stages], c_k, and slope[stages], its derivative, s; end[count], s, NULL: 0
+ * Returned: *value, the sum's logarithm from above, and its derivative, s; infinite where it does not
+ * converge Status:   EI_ERR_NO_MEMORY. */
+EI_WARN_UNUSED int ei_modulated_paths(const ei_arrival *self, double theta, size_t stages,
+                                      const double *cumulant, const double *slope, const double *end,
+                                      double *value, double *derivative);
 
 /* Over one step h: decay = e^{D h}, first = int (1 - t / h) e^{D t} dt L, second = int t / h e^{D t} dt L,
  * over 0 .. h, by uniformization, sums of positive terms. The mass of t at point 0 is `first`, at 1 second +

@@ -7,8 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.model import ArrivalProcess, Pipeline, Poisson, Transfer
+from edgeinfer.model import ArrivalProcess, MarkovModulated, Pipeline, Poisson, Transfer
 from edgeinfer.model.arrivals import CoreArrival, arrival_process
+
+#: Of a `MarkovModulated` process that has bounds.
+MOST_BOUNDED_PHASES = 16
+RENEWAL = "a rate or a renewal process, Poisson, Periodic, Erlang, Hyperexponential or Gamma"
 
 
 def check_pipeline(pipeline: Any) -> Pipeline:
@@ -33,7 +37,7 @@ def poisson_rate(arrival_rate: ArrayLike | ArrivalProcess) -> Any:
         raise ValueError(
             f"arrival_rate = {type(arrival_rate).__name__}(..): must be a rate or Poisson(rate): what is computed here "
             "is proved for Poisson arrivals only; `violation_bracket` of a pipeline of stages in series takes renewal "
-            "processes, `simulate` all"
+            "processes and MarkovModulated, `simulate` all"
         )
     rate = arrival_rate.rate if isinstance(arrival_rate, Poisson) else arrival_rate
     return _validate.positive("arrival_rate", rate, "1/s")
@@ -76,9 +80,26 @@ def renewal_process(value: ArrayLike | ArrivalProcess, name: str = "arrival_rate
     process = arrival_process(value, name)
     if not process.renewal:
         raise ValueError(
-            f"{name} = {type(process).__name__}(..): must be a rate or a renewal process, Poisson, Periodic, Erlang, "
-            "Hyperexponential or Gamma: the proofs need times between arrivals that do not depend on each other; "
-            "`simulate` takes every process"
+            f"{name} = {type(process).__name__}(..): must be {RENEWAL}: the proofs need times between arrivals that do "
+            "not depend on each other; `simulate` takes every process"
+        )
+    return process
+
+
+def process_with_bounds(value: ArrayLike | ArrivalProcess, name: str = "arrival_rate") -> ArrivalProcess:
+    """The process that stands in `value`; ValueError where nothing bounds the waits behind it."""
+    process = arrival_process(value, name)
+    if isinstance(process, MarkovModulated):
+        if process.rates.size > MOST_BOUNDED_PHASES:
+            raise ValueError(
+                f"{name} = MarkovModulated(..): has {process.rates.size} phases: must have at most "
+                f"{MOST_BOUNDED_PHASES} for a bound; `simulate` takes all"
+            )
+    elif not process.renewal:
+        raise ValueError(
+            f"{name} = {type(process).__name__}(..): must be {RENEWAL}, or MarkovModulated: the proofs need times "
+            "between arrivals that depend on nothing, or on the phase of a Markov chain alone; `simulate` takes every "
+            "process"
         )
     return process
 
@@ -94,7 +115,10 @@ def renewal_elements(
     tuple[int, ...],
     Iterator[tuple[_core.Stages, ArrivalProcess, NDArray[np.intp], list[NDArray[np.float64]]]],
 ]:
-    """As `elements`, for each shape of arrivals apart, which is given at any rate; the rates are the first argument."""
+    """As `elements`, for each shape of arrivals apart, at any rate where it is a renewal process.
+
+    The rates are the first argument.
+    """
     rows, place = np.unique(process._rows(), axis=0, return_inverse=True)
     rates = np.array([process._rate(row) for row in rows])
     # A family's first parameter is its rate or interval; the others are its shape.

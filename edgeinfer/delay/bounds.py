@@ -12,9 +12,9 @@ from edgeinfer.delay._elements import (
     core_arrival,
     finish,
     poisson_rate,
+    process_with_bounds,
     remaining,
     renewal_elements,
-    renewal_process,
 )
 from edgeinfer.delay.composed import best_of, is_composed, over_family, twin_ends, violation_ends
 from edgeinfer.delay.constant_servers import has_several_servers
@@ -67,8 +67,8 @@ def violation_bound(
     ----------
     pipeline : Pipeline
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
-        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
-        "corrected" and "printed" take Poisson arrivals only.
+        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`; or
+        `MarkovModulated` of at most 16 phases. "corrected" and "printed" take Poisson arrivals only.
     deadline : (...,) array_like, s
         >= 0, may be inf.
     method : {"bracket", "union", "lundberg", "corrected", "printed"}
@@ -104,11 +104,12 @@ def violation_bound(
         upper = violation_bracket(pipeline, arrival_rate, deadline).upper
         with np.errstate(divide="ignore"):
             return np.log(upper) if log else upper
-    process, (deadline, late) = renewal_process(arrival_rate), _remaining(pipeline, deadline)
+    process, (deadline, late) = process_with_bounds(arrival_rate), _remaining(pipeline, deadline)
     if method in ("corrected", "printed") and not isinstance(process, Poisson):
         raise ValueError(
             f"arrival_rate = {type(process).__name__}(..): must be a rate or Poisson(rate) for method {method!r}, "
-            "which counts Poisson arrivals in slots; 'bracket', 'union' and 'lundberg' take every renewal process"
+            "which counts Poisson arrivals in slots; 'bracket', 'union' and 'lundberg' take every renewal process and "
+            "MarkovModulated"
         )
     shape, walk = renewal_elements(pipeline, process, deadline=deadline)
     slot = _grid(pipeline, method, slot, deadline) if method in ("corrected", "printed") else 1.0
@@ -141,10 +142,9 @@ def violation_bracket(
     pipeline : Pipeline
         Any; each shape gets the best pair known for it, and `.method` says which formulas gave the ends.
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
-        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
-        For the last three, ends of one exponential stage are apart by 1.01 to 1.02 at loads up to 0.7 and by up to 1.1
-        at 0.9, down to 1e-6, where the squared variation of the times between arrivals is at most 9; for a constant
-        stage behind very uneven ones, as `Gamma` of a burstiness of 9, they may be orders of magnitude apart.
+        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`; or
+        `MarkovModulated` of at most 16 phases. For the last four, ends of one stage, constant or exponential, are apart
+        by 1.01 to 1.05 at loads from 0.3 to 0.9, between 0.2 and 1e-8.
     deadline : (...,) array_like, s
         >= 0, may be inf.
     effort : {"fast", "tight"}
@@ -177,7 +177,7 @@ def violation_bracket(
         )
         return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
     if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
-        process = renewal_process(arrival_rate)
+        process = process_with_bounds(arrival_rate)
         if not isinstance(process, Poisson):
             return Bracket(*best_of(*twin_ends(lambda twin: violation_bracket(twin, process, deadline), pipeline)))
     if is_composed(pipeline):
@@ -186,7 +186,7 @@ def violation_bracket(
             pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit)
         )
         return Bracket(*(finish(part, shape) for part in over_family(violation_ends, pipeline, rate, limit, shape)))
-    process, (deadline, late) = renewal_process(arrival_rate), _remaining(pipeline, deadline)
+    process, (deadline, late) = process_with_bounds(arrival_rate), _remaining(pipeline, deadline)
     shape, walk = renewal_elements(pipeline, process, deadline=deadline)
     size = int(np.prod(shape))
     lower, upper = np.empty(size), np.empty(size)

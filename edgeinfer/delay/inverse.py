@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _random, _validate
-from edgeinfer.delay._elements import check_independent, elements, finish, renewal_process
+from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds, renewal_process
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.sampled import Sampler, collect, crossing
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
@@ -59,6 +59,13 @@ def _sampling(method: str, options: dict[str, Any]) -> dict[str, Any] | None:
     return {**options, "rng": seed}
 
 
+def _process(
+    value: ArrayLike | ArrivalProcess, options: dict[str, Any] | None, name: str = "arrival_rate"
+) -> ArrivalProcess:
+    """The process that stands in `value`, of those that sampling, or bounds, take."""
+    return process_with_bounds(value, name) if options is None else renewal_process(value, name)
+
+
 def _singles(pipeline: Pipeline, process: ArrivalProcess, **arguments: Any) -> Any:
     """The common shape, and each element's place, single pipeline and single arrival process with its arguments."""
     place = np.arange(int(np.prod(process.shape))).reshape(process.shape)
@@ -89,7 +96,8 @@ def deadline_at(
     ----------
     pipeline : Pipeline
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
-        Of Poisson arrivals, > 0; or a renewal process, as for `violation_bound`.
+        Of Poisson arrivals, > 0; or another process, as for `violation_bound`; "sampling" takes what `rare_violation`
+        takes.
     probability : (...,) array_like
         In (0, 1).
     method : str
@@ -123,8 +131,8 @@ def deadline_at(
     True
     """
     check_independent("deadline_at", pipeline)
-    process, target = renewal_process(arrival_rate), _probability(probability)
-    options = _sampling(method, sampling)
+    target, options = _probability(probability), _sampling(method, sampling)
+    process = _process(arrival_rate, options)
     if options is not None:
         return _sampled_deadline(pipeline, process, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
@@ -235,8 +243,8 @@ def max_arrival_rate(
     probability : (...,) array_like
         In (0, 1).
     arrivals : ArrivalProcess, optional
-        A renewal process whose shape the arrivals have, Poisson by default: it is sped up or slowed down as a whole
-        (`ArrivalProcess.at_rate`), so that its own rate does not matter.
+        A process whose shape the arrivals have, as for `deadline_at`, Poisson by default: it is sped up or slowed down
+        as a whole (`ArrivalProcess.at_rate`), so that its own rate does not matter.
     method, tolerance, **sampling
         They are as for `deadline_at`; the answer is rounded down.
 
@@ -256,8 +264,8 @@ def max_arrival_rate(
     """
     check_independent("max_arrival_rate", pipeline)
     limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
-    process = renewal_process(1.0 if arrivals is None else arrivals, "arrivals")
     options = _sampling(method, sampling)
+    process = _process(1.0 if arrivals is None else arrivals, options, "arrivals")
     if options is not None:
         return _sampled_rate(pipeline, process, limit, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
@@ -340,7 +348,7 @@ def min_bandwidth(
     pipeline : Pipeline
         With at least one Transfer.
     arrival_rate, deadline, probability : (...,) array_like
-        1/s, or a renewal process, as for `violation_bound`; s; and in (0, 1).
+        1/s, or another process, as for `deadline_at`; s; and in (0, 1).
     method, tolerance, **sampling
         They are as for `deadline_at`; the answer is rounded up.
 
@@ -364,9 +372,9 @@ def min_bandwidth(
     >>> 1e5 < bandwidth < 1e8
     True
     """
-    process, limit = renewal_process(arrival_rate), _validate.positive("deadline", deadline, "s")
-    target = _probability(probability)
+    limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
     options = _sampling(method, sampling)
+    process = _process(arrival_rate, options)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     check_independent("min_bandwidth", pipeline)
     if not any(isinstance(stage, Transfer) for stage in pipeline.inner):

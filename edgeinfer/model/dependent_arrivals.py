@@ -17,6 +17,10 @@ MOST_BATCH = 1_000_000
 class MarkovModulated(ArrivalProcess):
     """Poisson arrivals whose rate follows a Markov chain: quiet and busy times.
 
+    `violation_bracket`, `violation_bound` and the inverse functions take up to 16 phases, for pipelines of servers in
+    series; ends of one stage, constant or exponential, are apart by 1.01 to 1.05. `rare_violation` does not take it,
+    `simulate` takes all.
+
     Parameters
     ----------
     rates : (n,) array_like, 1/s

@@ -152,14 +152,11 @@ def test_poisson_stands_everywhere_and_dependent_times_are_refused_by_name():
         "bandwidth": lambda process: ei.min_bandwidth(pipeline, process, 6.0, 1e-3, tolerance=0.1),
         "mean": lambda process: ei.mean_sojourn(pipeline, process),
     }
-    others = [
-        ei.MarkovModulated([0.2, 0.4], [[-1.0, 1.0], [1.0, -1.0]]),
-        ei.Batch(ei.Poisson(0.2), 2),
-        ei.Recorded([0.0, 1.0, 4.0]),
-    ]
+    others = [ei.Batch(ei.Poisson(0.2), 2), ei.Recorded([0.0, 1.0, 4.0])]
+    modulated = ei.MarkovModulated([0.2, 0.4], [[-1.0, 1.0], [1.0, -1.0]])
     for name, call in calls.items():
         assert call(ei.Poisson(0.35)) == call(0.35)
-        for process in others:
+        for process in [*others, modulated] if name in ("rare", "mean") else others:
             with pytest.raises(ValueError, match=rf"arrival_rate = {type(process).__name__}\(..\): must be a rate or"):
                 call(process)
         if name == "mean":
@@ -169,7 +166,7 @@ def test_poisson_stands_everywhere_and_dependent_times_are_refused_by_name():
         with pytest.raises(ValueError, match=rf"Gamma\(..\): must be a rate or Poisson\(rate\) for method '{method}'"):
             ei.violation_bound(pipeline, ei.Gamma(0.35, 2.0), 6.0, method)
     with pytest.raises(ValueError, match=r"arrivals = Batch\(..\): must be"):
-        ei.max_arrival_rate(pipeline, 6.0, 1e-3, arrivals=others[1])
+        ei.max_arrival_rate(pipeline, 6.0, 1e-3, arrivals=others[0])
 
 
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)

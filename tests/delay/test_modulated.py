@@ -1,0 +1,185 @@
+"""Markov-modulated arrivals: bracket and bounds against matrix analysis and simulation."""
+
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+
+#: Quiet and busy times, of index of dispersion 5; phases gone through in turn, so that backwards is not forwards.
+PROCESSES = {
+    "two phases": ei.MarkovModulated([0.5, 3.0], [[-0.1, 0.1], [0.4, -0.4]]),
+    "turns": ei.MarkovModulated([0.0, 1.0, 3.0], [[-0.2, 0.2, 0.0], [0.0, -0.3, 0.3], [0.5, 0.0, -0.5]]),
+}
+
+
+def stationary(matrix):
+    """Stationary law of a stochastic matrix by elimination without subtraction."""
+    work = matrix.copy()
+    for k in range(len(work) - 1, 0, -1):
+        work[:k, k] /= work[k, :k].sum()
+        work[:k, :k] += np.outer(work[:k, k], work[k, :k])
+    law = np.zeros(len(work))
+    law[0] = 1
+    for k in range(1, len(work)):
+        law[k] = law[:k] @ work[:k, k]
+    return law / law.sum()
+
+
+def arrivals_within(process, time, levels):
+    """P(n arrivals within a time, phase at its end), (levels, phases, phases), by uniformization."""
+    rate = (process.rates - np.diag(process.generator)).max()
+    plain = np.eye(process.rates.size) + (process.generator - np.diag(process.rates)) / rate
+    counts = np.zeros((levels, *plain.shape))
+    power = counts.copy()
+    power[0] = np.eye(process.rates.size)
+    chance = np.exp(-rate * time)
+    for event in range(1, 60):
+        counts += chance * power
+        chance *= rate * time / event
+        later = power @ plain
+        later[1:] += power[:-1] @ np.diag(process.rates / rate)
+        power = later
+    return counts
+
+
+def constant_tail(process, levels):
+    """P(W > (m + 1) s), m = 0, 1, .., of MMPP/D/1 with services of 1 s.
+
+    The number in the system and the phase, seen every second, are a chain of type M/G/1: who was there goes, but for
+    the others before it. A request that finds n waits n - 1 seconds and part of one more (Crommelin's argument).
+    """
+    counts, size = arrivals_within(process, 1.0, levels), process.rates.size
+    matrix = np.zeros((levels, size, levels, size))
+    for n in range(levels):
+        start = max(n - 1, 0)
+        matrix[n, :, start:, :] = counts[: levels - start].transpose(1, 0, 2)
+    matrix = matrix.reshape(levels * size, -1)
+    matrix[:, -size:] += (1 - matrix.sum(axis=1))[:, None] / size
+    found = stationary(matrix).reshape(levels, size) @ process.rates / process.mean_rate
+    return np.cumsum(found[::-1])[::-1][1:]
+
+
+def exponential_tail(process, times):
+    """P(W > t) of MMPP/M/1 with services of mean 1 s, by the rate matrix of the number in the system (Neuts)."""
+    arrive, one = np.diag(process.rates), np.eye(process.rates.size)
+    stay = process.generator - arrive - one
+    ratio = np.zeros_like(arrive)
+    for _ in range(2000):
+        ratio = -arrive @ np.linalg.inv(stay + ratio)
+    balance = (process.generator - arrive + ratio).T
+    balance[-1] = np.linalg.inv(one - ratio).sum(axis=1)
+    state = np.linalg.solve(balance, np.eye(len(one))[-1])
+    met = np.linalg.solve(one - ratio, process.rates) / process.mean_rate
+    total, chance = np.zeros_like(times), np.exp(-times)
+    for k in range(2000):
+        total += chance * (state @ met)
+        state, chance = state @ ratio, chance * times / (k + 1)
+    return total
+
+
+# Of the levels the last one stands for all above it: 1e-10 of the probabilities here.
+@pytest.mark.parametrize(
+    ("name", "load", "levels"), [("two phases", 0.3, 80), ("two phases", 0.7, 300), ("turns", 0.6, 160)]
+)
+def test_constant_services_against_matrix_analysis(name, load, levels):
+    process = PROCESSES[name].at_rate(load)
+    tail, pipeline = constant_tail(process, levels), ei.Pipeline([ei.Constant(1.0, "a")])
+    at = np.array([int(np.argmax(tail < level)) for level in (0.3, 1e-3, 1e-6)])
+    bracket = ei.violation_bracket(pipeline, process, at + 1.0)
+    assert (bracket.lower <= tail[at] * (1 + 1e-8)).all() and (tail[at] <= bracket.upper * (1 + 1e-8)).all()
+    assert (bracket.upper <= 1.03 * bracket.lower).all()
+    union, lundberg = (ei.violation_bound(pipeline, process, at + 1.0, method) for method in ("union", "lundberg"))
+    assert (tail[at] <= lundberg).all() and (lundberg <= union * (1 + 1e-9)).all()
+    # Lundberg's bound decays as the tail does.
+    assert lundberg[2] / lundberg[1] == pytest.approx(tail[at[2]] / tail[at[1]], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "width"), [("two phases", 0.5, 1.05), ("two phases", 0.9, 1.1), ("turns", 0.7, 1.05)]
+)
+def test_exponential_services_against_matrix_analysis(name, load, width):
+    process, times = PROCESSES[name].at_rate(load), np.array([2.0, 8.0, 30.0, 90.0])
+    exact, pipeline = exponential_tail(process, times), ei.Pipeline([ei.Exponential(1.0, "a")])
+    bracket = ei.violation_bracket(pipeline, process, times)
+    assert (bracket.lower <= exact).all() and (exact <= bracket.upper).all()
+    assert (bracket.upper <= width * bracket.lower).all()
+    for method in ("union", "lundberg"):
+        assert (ei.violation_bound(pipeline, process, times, method) >= exact).all()
+
+
+LINK = ei.Transfer(2e6, ei.RayleighLink(10e6, 31, -100, 128.1, 0.01), "link")
+CHAINS = {
+    "constant bottleneck": ([ei.Constant(0.65, "a"), LINK, ei.Constant(0.45, "b")], 1.05),
+    "link bottleneck": ([ei.Constant(0.05, "a"), LINK, ei.Constant(0.06, "b")], 1.2),
+    "two random stages": ([ei.Exponential(0.2, "a"), ei.Constant(0.6, "b"), ei.Exponential(0.1, "c")], 1.4),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_truth_lies_inside_at_chains(name):
+    stages, width = CHAINS[name]
+    pipeline, times = ei.Pipeline(stages), np.array([2.0, 5.0])
+    process = PROCESSES["two phases"].at_rate(0.6 / pipeline.loads(1.0).max())
+    bracket = ei.violation_bracket(pipeline, process, times)
+    run = ei.simulate(pipeline, process, times, jobs=20_000, replications=32, rng=5, confidence=0.9999)
+    # 6 intervals: one fails with probability 6e-4 at most.
+    assert (run.violation.low[:, -1] <= bracket.upper).all() and (bracket.lower <= run.violation.high[:, -1]).all()
+    assert (bracket.upper <= width * bracket.lower).all()
+
+
+def test_phases_of_one_rate_are_poisson():
+    process = ei.MarkovModulated([0.6, 0.6, 0.6], np.ones((3, 3)) - 3 * np.eye(3))
+    pipeline, times = ei.Pipeline([ei.Constant(0.5, "a"), LINK, ei.Exponential(0.3, "b")]), [3.0, 9.0]
+    for method in ("union", "lundberg"):
+        bounds = [ei.violation_bound(pipeline, arrivals, times, method, log=True) for arrivals in (process, 0.6)]
+        np.testing.assert_allclose(*bounds, rtol=1e-9)
+    bracket, exact = (ei.violation_bracket(pipeline, arrivals, times) for arrivals in (process, 0.6))
+    assert (bracket.lower <= exact.upper).all() and (exact.lower <= bracket.upper).all()
+
+
+def test_edges():
+    process, pipeline = PROCESSES["two phases"], ei.Pipeline([ei.Constant(0.5, "a"), ei.Exponential(0.2, "b")])
+    bracket = ei.violation_bracket(pipeline, process, [0.0, 0.5, np.inf])
+    assert bracket.lower[0] == 1 and bracket.lower[1] > 0.99 and (bracket.upper[:2] == 1).all()
+    assert bracket.lower[2] == bracket.upper[2] == 0
+    far = ei.violation_bracket(pipeline, process, 1e6)
+    assert 0 <= far.lower < far.upper < 1e-280
+    unstable = ei.violation_bracket(pipeline, process.at_rate(2.0), 5.0)
+    assert unstable.lower == unstable.upper == 1 and unstable.upper_method == "unstable"
+    nothing = ei.violation_bracket(ei.Pipeline([ei.Constant(0.0, "a")]), process, 0.0)
+    assert nothing.lower == nothing.upper == 0
+    two = ei.Pipeline([ei.Compute(1.0, ei.Node("edge", 1.0), "c", servers=2)])
+    bracket = ei.violation_bracket(two, process, [3.0, 6.0])
+    assert (bracket.lower < bracket.upper).all() and (bracket.upper < 1).all()
+
+
+def test_inverse_problems():
+    process, pipeline = PROCESSES["two phases"], ei.Pipeline([ei.Constant(0.5, "a")])
+    deadline = ei.deadline_at(pipeline, process, 1e-3, tolerance=0.03)
+    assert (
+        ei.violation_bound(pipeline, process, deadline) <= 1e-3 < ei.violation_bound(pipeline, process, 0.97 * deadline)
+    )
+    rate = ei.max_arrival_rate(pipeline, deadline, 1e-3, arrivals=process, method="lundberg")
+    assert 0 < rate < process.mean_rate
+    assert ei.violation_bound(pipeline, process.at_rate(rate), deadline, "lundberg") <= 1e-3
+    bandwidth = ei.min_bandwidth(ei.Pipeline([LINK]), process, 5.0, 1e-3, method="lundberg", tolerance=0.1)
+    assert 1e5 < bandwidth < 1e9
+
+
+def test_what_is_refused():
+    process, pipeline = PROCESSES["two phases"], ei.Pipeline([ei.Constant(0.5, "a")])
+    many = ei.MarkovModulated(np.arange(17.0), np.ones((17, 17)) - 17 * np.eye(17))
+    with pytest.raises(ValueError, match=r"MarkovModulated\(..\): has 17 phases: must have at most 16"):
+        ei.violation_bracket(pipeline, many, 1.0)
+    for method in ("corrected", "printed"):
+        with pytest.raises(
+            ValueError, match=rf"MarkovModulated\(..\): must be a rate or Poisson.* for method '{method}'"
+        ):
+            ei.violation_bound(pipeline, process, 1.0, method)
+    sampled = {
+        "rare": lambda: ei.rare_violation(pipeline, process, 1.0),
+        "deadline": lambda: ei.deadline_at(pipeline, process, 1e-3, method="sampling"),
+    }
+    for call in sampled.values():
+        with pytest.raises(ValueError, match=r"arrival_rate = MarkovModulated\(..\): must be a rate or a renewal"):
+            call()
