@@ -48,16 +48,21 @@ $(VENV)/.%: pyproject.toml setup.py $(c_sources) $(wildcard csrc/edgeinfer/*.h c
 system-packages:
 	@PYTHON="$(PYTHON)" sh scripts/system-packages.sh
 
-ctest: $(c_tests:%=build/ctest/%) | system-packages
-	@set -e; for test in $^; do echo "$$test"; "$$test"; done
+# As many at a time as there are processors, what each says in one piece.
+ctest ctest-sanitize: system-packages
+	@$(MAKE) --no-print-directory -j $(WORKERS) --output-sync=target $(c_tests:%=build/$@/%.passed)
 
-ctest-sanitize: $(c_tests:%=build/ctest-sanitize/%) | system-packages
-	@set -e; for test in $^; do echo "$$test"; "$$test"; done
+# No such file comes to be, so that every test runs.
+build/ctest/%.passed: build/ctest/%
+	@echo "$<"; "$<"
+
+build/ctest-sanitize/%.passed: build/ctest-sanitize/%
+	@echo "$<"; "$<"
 
 # Every C test takes the same objects of the core, compiled once and kept.
 ctest_objects := $(c_sources:csrc/edgeinfer/%.c=build/ctest/core/%.o)
 sanitized_objects := $(c_sources:csrc/edgeinfer/%.c=build/ctest-sanitize/core/%.o)
-.SECONDARY: $(ctest_objects) $(sanitized_objects)
+.SECONDARY: $(ctest_objects) $(sanitized_objects) $(foreach kind,ctest ctest-sanitize,$(c_tests:%=build/$(kind)/%))
 plain := -O2
 sanitized := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
@@ -80,7 +85,7 @@ pytest: $(VENV)/.test
 
 # The extension once more, built with the sanitizers, under the tests of the core.
 pytest-sanitize: $(VENV)/.test
-	PYTHON=$(abspath $(python)) CC="$(CC)" sh scripts/pytest-sanitize.sh
+	PYTHON=$(abspath $(python)) CC="$(CC)" WORKERS=$(WORKERS) sh scripts/pytest-sanitize.sh
 
 # Stopped, it goes on from its checkpoints. To ship the result, replace edgeinfer/network/models/scenes with model/.
 train: $(VENV)/.train

@@ -16,4 +16,4 @@ preload="$($compiler -print-file-name=libasan.so):$($compiler -print-file-name=l
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 cd "$build"
 LD_PRELOAD=$preload PYTHONPATH=$build/package PYTHONMALLOC=malloc "$PYTHON" -m pytest -c "$root/pyproject.toml" \
-    --rootdir "$root" -p no:cacheprovider -m "not slow and not process" "$root/tests/core"
+    --rootdir "$root" -p no:cacheprovider -n "${WORKERS:-$(nproc)}" --dist worksteal -m "not slow and not process" "$root/tests/core"
