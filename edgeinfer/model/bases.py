@@ -98,8 +98,8 @@ class Composed(_validate.Value):
         """Refused: such a stage is more than one server."""
         raise ValueError(
             f"stage {self.name!r} is a {type(self).__name__}: must be a stage with one server here; "
-            "`violation_bracket`, `violation_bound`, `mean_sojourn(service='tandem')`, `timely` and `simulate` take "
-            "others"
+            "`violation_bracket`, `deadline_at`, `max_arrival_rate`, `mean_sojourn(service='tandem')`, `timely` and "
+            "`simulate` take others"
         )
 
 
