@@ -3,7 +3,9 @@
  */
 #include "inputs.h"
 
+#include "edgeinfer/bound.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/modulated.h"
 
 enum { COUNT = 512 };
 static const double step = 0.05;
@@ -22,6 +24,65 @@ static int call_walks(const ei_service *stages, size_t count) {
     ei_upper_law_free(&second);
     ei_lattice_free(&lower);
     return status;
+}
+
+/* Quiet and busy times, at the rate 1 / s. */
+static const double phase_rates[] = {0.5, 3}, leave[] = {-0.1, 0.1, 0.4, -0.4}, share[] = {0.8, 0.2};
+static const ei_arrival quiet_and_busy = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+                                          .count = 2,
+                                          .rates = phase_rates,
+                                          .generator = leave,
+                                          .stationary = share};
+
+static int call_modulated(const ei_service *stages, size_t count) {
+    const double rate = 1, deadline = 20;
+    const ei_added_stage stage = {&stages[0], 0, 0};
+    const ei_upper_law none = {.decay = 0};
+    ei_upper_law upper = {.decay = 0};
+    double log_bound, theta;
+    int status = ei_violation_bound(stages, count, EI_BOUND_LUNDBERG, &quiet_and_busy, 1, 1, &rate, &deadline,
+                                    &log_bound, &theta, quiet);
+    if (status == EI_OK)
+        status = ei_add_stage_lindley(&upper, &none, &stage, &quiet_and_busy, step, 64, quiet);
+    ei_upper_law_free(&upper);
+    return status;
+}
+
+/* One phase, and phases that never change, are Poisson; the matrix gives 1 / (1 - e^kappa), and its
+ * derivative. */
+static void test_paths(void) {
+    const double rates[] = {1.5, 1.5}, theta = 0.2, cumulant[] = {0.08, 0.03}, slope[] = {0.5, 0.2};
+    const ei_arrival process = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+                                .count = 2,
+                                .rates = rates,
+                                .generator = leave,
+                                .stationary = share};
+    double exact = 0, change = 0, value, derivative, eigenvector[EI_ARRIVAL_PHASES];
+    for (int k = 0; k < 2; k++) {
+        double growth = exp(cumulant[k]) * 1.5 / (1.5 + theta);
+        exact -= log(1 - growth);
+        change += growth / (1 - growth) * (slope[k] - 1 / (1.5 + theta));
+    }
+    CHECK(ei_modulated_paths(&process, theta, 2, cumulant, slope, NULL, &value, &derivative) == EI_OK);
+    CHECK_RELATIVE(value, exact, 1e-11);
+    CHECK_RELATIVE(derivative, change, 1e-10);
+    CHECK_RELATIVE(ei_modulated_exponent(&process, theta, eigenvector), log1p(theta / 1.5), 1e-13);
+    /* The derivative is that of the value where phases and an end matter, too. */
+    const double end[] = {0.3, 0.1}, little = 1e-5;
+    double side[2], unused, moved[2];
+    CHECK(ei_modulated_paths(&quiet_and_busy, theta, 2, cumulant, slope, end, &value, &derivative) == EI_OK);
+    for (int i = 0; i < 2; i++) {
+        double by = i == 0 ? -little : little;
+        for (int k = 0; k < 2; k++)
+            moved[k] = cumulant[k] + by * slope[k];
+        CHECK(ei_modulated_paths(&quiet_and_busy, theta + by, 2, moved, slope, end, &side[i], &unused) ==
+              EI_OK);
+    }
+    CHECK_RELATIVE((side[1] - side[0]) / (2 * little), derivative, 1e-7);
+    /* Too much work. */
+    const double heavy[] = {1, 0.03};
+    CHECK(ei_modulated_paths(&process, theta, 2, heavy, slope, NULL, &value, &derivative) == EI_OK &&
+          isinf(value));
 }
 
 /* The sojourn time is exponential of rate 1 / 0.5 - 1; one phase, even kinds, one of shape 1 and phases of
@@ -78,7 +139,9 @@ int main(void) {
     const ei_service stages[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4}};
     test_poisson();
     test_what_has_no_bound();
+    test_paths();
     sweep_allocations(call_walks, "renewal", stages, 1);
+    sweep_allocations(call_modulated, "modulated", stages, 1);
     CHECK(failing_malloc_alive() == 0);
     return check_report();
 }
