@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 /* upper / lower below which dearer formulas are not tried. */
-static const double CLOSE = 1.02, FAIR = 1.12, POOR = 1.3;
+static const double CLOSE = 1.02, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
 static const double FURTHEST = 1e-20; /* a sojourn time's lattice ends near here */
 static const double LEAST = 1e-290;   /* below, only logarithms keep their accuracy */
 
@@ -234,8 +234,9 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
     part->index += EI_PROBES;
     part->count -= EI_PROBES;
     const ei_shape *pipeline = part->pipeline;
-    if (part->effort == EI_EFFORT_TIGHT && part->arrival.kind == EI_ARRIVAL_POISSON && random_count == 1 &&
-        pipeline->d1 > 0 && pipeline->d3 > 0 && (status = ei_joint_ends(part, CLOSE)) != EI_OK)
+    if (part->arrival.kind == EI_ARRIVAL_POISSON && random_count == 1 && pipeline->d1 > 0 &&
+        pipeline->d3 > 0 &&
+        (status = ei_joint_ends(part, part->effort == EI_EFFORT_TIGHT ? CLOSE : WIDE)) != EI_OK)
         return status;
     return raise_least(part, stages, stage_count);
 }

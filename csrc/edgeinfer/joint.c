@@ -1,5 +1,6 @@
 #include "edgeinfer/joint.h"
 
+#include "edgeinfer/bound.h"
 #include "edgeinfer/joint_laws.h"
 #include "edgeinfer/multiversion.h"
 
@@ -9,20 +10,29 @@
 #include <string.h>
 
 enum {
-    BOUNDS = 8,       /* exponents of the bound beyond the lattice */
-    JOBS = 600,       /* of the first busy period that are followed one by one at most */
-    SERIES = 6000,    /* terms of what is left of it */
-    REPEATS = 400,    /* sweeps, where one is not enough */
-    WAIT_POINTS = 256 /* cells of a first wait's law over a service */
+    BOUNDS = 8,    /* exponents of the bound beyond the lattice */
+    JOBS = 600,    /* of the first busy period that are followed one by one at most */
+    SERIES = 6000, /* terms of what is left of it */
+    REPEATS = 400, /* sweeps, where one is not enough */
+    FEWEST = 10,
+    GRADES = 4,
+    BLOCK = 16,
+    CHUNK = 128 /* values that are made at once, and with the same terms */
 };
-static const double CLASS = 1.25;     /* ratio of the longest to the shortest deadline of a class */
-static const double BEYOND = 1e-7;    /* of the bound at the latest deadline: what a lattice leaves out */
-static const double SETTLED = 3e-5;   /* relative change of a sweep */
-static const double LEFT = 2e-3;      /* relative share of busy periods that are left to Chernoff */
-static const double MGF_ERROR = 1e-5; /* of the logarithm */
+static const size_t WAIT_POINTS[] = {64, 160}; /* cells of a first wait's law over a service */
+static const double APART = 12;                /* interarrival times that are taken out at most */
+static const double CLASS = 1.25;              /* ratio of the longest to the shortest deadline of a class */
+static const double BEYOND[] = {1e-6,
+                                1e-7}; /* of the bound at the latest deadline: what a lattice leaves out */
+static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
+static const double EARLY = 1e-4;             /* relative share of paths of few jobs */
+static const double LEFT = 5e-3;              /* relative share of busy periods that are left to Chernoff */
+static const double MGF_ERROR = 1e-5;         /* of the logarithm */
 static const double ROUNDING = 1e-8;
-static const double WORK = 3e9;       /* multiply-adds of one end */
-static const double SMALLEST = 1e-18; /* probabilities below are of no interest */
+static const double NEGLIGIBLE = 0.06;   /* steps: a difference of the constant stages that is rounded */
+static const double COARSEST = 1.9;      /* steps in the faster constant stage */
+static const double WORK[] = {5e8, 3e9}; /* multiply-adds of one end, for each effort */
+static const double SMALLEST = 1e-18;    /* probabilities below are of no interest */
 
 /* One exponent's bound beyond the lattice: see joint.h. */
 typedef struct {
@@ -39,6 +49,9 @@ typedef struct {
     ptrdiff_t ratio, drift;      /* coarse / fine; d / fine */
     ptrdiff_t first, low, top;   /* coarse: the first point of X; fine: rows of c */
     size_t types, width, rows, pad;
+    int sweeps;             /* at most */
+    size_t apart;           /* interarrival times that are taken out of Y */
+    double least, earliest; /* of a service's tail; s: the first deadline of the class */
     ei_joint_service service;
     ei_joint_law law;
     ei_joint_busy busy;
@@ -47,20 +60,25 @@ typedef struct {
     size_t bound_count;
     double *block; /* owns what follows */
     double *type[EI_JOINT_TYPES], *mix, *sum, *idle_value, *later,
-        *endless;                 /* T_i, F = sum w T, R, H, B, B without end: [rows][width] */
-    double *given, *ones, *found; /* [width]; found: [rows] */
+        *endless;                          /* T_i, F = sum w T, R, H, B, B without end: [rows][width] */
+    double *given, *ones, *found, *around; /* [width]; found: [rows]; around: longer */
 } joint;
 
 /* What is asked of one deadline, at both ends. */
 typedef struct {
     size_t at;
-    double deadline, late[2], loss[2], beyond[2]; /* P(X_0 > z), S(T), K */
+    double deadline, late[2], rising[2], falling[2]; /* P(X_0 > z) or P(few jobs > T), A, B */
     ei_joint_law law;
     double *value; /* P(Y > y), X_0 <= z, on rows of c */
 } target;
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
+/* Y where nothing waits but the jobs whose interarrival times are taken out, and c = d3. */
+static double nearest(const joint *self) {
+    return (double)(self->apart + 1) * self->d1 + 2 * self->d3;
 }
 
 static double *row(const joint *self, double *array, ptrdiff_t c) {
@@ -115,20 +133,27 @@ static int bound_init(joint *self, bound *one, double theta, int *valid) {
     return EI_OK;
 }
 
+/* a and b where one more job comes first. */
+static void follow_bound(const bound *one, double *a, double *b) {
+    double next = one->moment * (1 + one->drift * *a);
+    *b = one->drift * (*a + *b);
+    *a = next;
+}
+
 /* What busy periods of more than J jobs are worth at c = d3, for all J. */
 static void bound_series(const joint *self, bound *one, int *valid) {
     double rate = self->batch->arrival_rate, theta = one->theta;
     double wait = exp(theta * self->d1) * rate / (rate + theta);
-    double grid = self->d1 / WAIT_POINTS + self->fine;
+    double grid = self->d1 / (double)WAIT_POINTS[self->batch->effort] + self->fine;
     double scale = (1 - rate * self->d1) * exp(theta * grid);
     double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b, term = 0;
     double *left = one->left, rest = 0, slowest = fmax(wait, wait * one->drift * fmax(one->moment, 1));
     memset(left, 0, (JOBS + 1) * sizeof *left);
     one->all = 0;
+    for (size_t i = 0; i + 1 < self->apart; i++)
+        follow_bound(one, &a, &b);
     for (size_t j = 0; j < SERIES; j++) {
-        double next = one->moment * (1 + one->drift * a);
-        b = one->drift * (a + b);
-        a = next;
+        follow_bound(one, &a, &b);
         term = scale * (a + b);
         scale *= wait;
         one->all += term;
@@ -227,29 +252,62 @@ static void bound_row(const joint *self, size_t i, ptrdiff_t c, double *values) 
 
 /* ---- one job */
 
-/* values[u] += mass given[u] for u < count. */
-EI_MULTIVERSION static void add_products(double mass, const double *restrict given, size_t count,
+/* values[u] += sum over i < terms of mass[i] given[u + i], for blocks of u, whose sums stay in registers. */
+EI_MULTIVERSION static void add_products(const double *restrict mass, size_t terms,
+                                         const double *restrict given, size_t count,
                                          double *restrict values) {
-    for (size_t u = 0; u < count; u++)
-        values[u] += mass * given[u];
+    size_t u = 0;
+    for (; u + BLOCK <= count; u += BLOCK) {
+        double sum[BLOCK];
+        for (size_t lane = 0; lane < BLOCK; lane++)
+            sum[lane] = values[u + lane];
+        for (size_t i = 0; i < terms; i++)
+            for (size_t lane = 0; lane < BLOCK; lane++)
+                sum[lane] += mass[i] * given[u + i + lane];
+        for (size_t lane = 0; lane < BLOCK; lane++)
+            values[u + lane] = sum[lane];
+    }
+    for (; u < count; u++)
+        for (size_t i = 0; i < terms; i++)
+            values[u] += mass[i] * given[u + i];
+}
+
+/* P(X > what is left) for u = 0 .. count - 1, and what ends at u' = 0. */
+static void begin_job(const joint *self, const ei_joint_law *law, ptrdiff_t reach, double nothing,
+                      size_t count, double *values) {
+    ptrdiff_t last = (ptrdiff_t)law->count - 1, end = reach - self->first;
+    const ptrdiff_t none = (reach < 0 ? reach : -1) - self->first, all = (ptrdiff_t)count;
+    const ptrdiff_t far = end - last < 0 ? 0 : end - last < all ? end - last : all;
+    const ptrdiff_t near = end + 1 < 0 ? 0 : end + 1 < all ? end + 1 : all;
+    for (ptrdiff_t u = 0; u < far; u++)
+        values[u] = law->tail[last];
+    for (ptrdiff_t u = far; u < near; u++)
+        values[u] = law->tail[end - u];
+    for (ptrdiff_t u = near; u < all; u++)
+        values[u] = law->upto[last] + law->tail[last];
+    for (ptrdiff_t u = 0; u < all && u <= none; u++)
+        values[u] += law->upto[none - u < last ? none - u : last] * nothing;
 }
 
 /* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+; given[] up to c. */
 static void pass_job(const joint *self, const ei_joint_law *law, ptrdiff_t c, const double *given,
                      size_t count, double *values) {
     ptrdiff_t reach = floor_div(c, self->ratio), last = (ptrdiff_t)law->count - 1, first = self->first;
-    for (size_t u = 0; u < count; u++) {
-        ptrdiff_t end = reach - (ptrdiff_t)u - first, none = (reach < 0 ? reach : -1) - (ptrdiff_t)u - first;
-        values[u] = end < 0 ? law->upto[last] + law->tail[last] : law->tail[end < last ? end : last];
-        if (none >= 0)
-            values[u] += law->upto[none < last ? none : last] * given[0];
-    }
-    for (ptrdiff_t i = 0; i <= last && reach >= 0; i++) {
-        ptrdiff_t from = -(first + i), to = reach - (first + i) + 1;
+    begin_job(self, law, reach, given[0], count, values);
+    if (reach < 0)
+        return;
+    /* given[u'] stands at u' - first, zeros around it. */
+    double *around = self->around;
+    const size_t before = (size_t)-first, inside = (size_t)reach + 1;
+    memcpy(around + before, given, inside * sizeof *given);
+    memset(around + before + inside, 0, 2 * CHUNK * sizeof *given);
+    for (size_t u = 0; u < count; u += CHUNK) {
+        ptrdiff_t from = -first - (ptrdiff_t)(u + CHUNK) + 1, to = reach - first - (ptrdiff_t)u + 1;
+        size_t some = count - u < CHUNK ? count - u : CHUNK;
         from = from > 0 ? from : 0;
-        to = to < (ptrdiff_t)count ? to : (ptrdiff_t)count;
-        if (from < to && law->mass[i] > 0)
-            add_products(law->mass[i], given + (from + first + i), (size_t)(to - from), values + from);
+        to = to < last + 1 ? to : last + 1;
+        if (from < to)
+            add_products(law->mass + from, (size_t)(to - from), around + u + (size_t)from, some, values + u);
     }
 }
 
@@ -271,7 +329,7 @@ static void end_busy_period(const joint *self, ptrdiff_t c) {
     double *value = row(self, self->idle_value, c);
     for (ptrdiff_t i = 0; i < 3; i++)
         at[i] = row(self, self->mix, c + self->drift + i);
-    for (size_t u = 0; u < given_count(self, c); u++)
+    for (size_t u = 0, count = given_count(self, c); u < count; u++)
         value[u] = idle->mass[0] * at[0][u] + idle->mass[1] * at[1][u] + idle->mass[2] * at[2][u] +
                    idle->rest * rest[u];
 }
@@ -284,7 +342,7 @@ static double update_row(const joint *self, ptrdiff_t c) {
         double s = self->busy.ratio[i];
         const double *same = row(self, self->type[i], c + self->drift);
         double *values = row(self, self->type[i], c), old = values[0];
-        for (size_t u = 0; u < given_count(self, c); u++)
+        for (size_t u = 0, count = given_count(self, c); u < count; u++)
             self->given[u] = (1 - s) * idle[u] + s * same[u];
         pass_job(self, &self->law, c, self->given, row_count(self, c), values);
         change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
@@ -296,21 +354,24 @@ static double update_row(const joint *self, ptrdiff_t c) {
 static void mix_row(const joint *self, ptrdiff_t c) {
     double *mix = row(self, self->mix, c), *sum = row(self, self->sum, c);
     const double *above = row(self, self->sum, c + 1);
-    for (size_t u = 0; u < row_count(self, c); u++) {
-        mix[u] = 0;
-        for (size_t i = 0; i < self->types; i++)
-            mix[u] += self->busy.weight[i] * row(self, self->type[i], c)[u];
-        sum[u] = mix[u] + self->idle.decay * above[u];
+    const size_t count = row_count(self, c);
+    memset(mix, 0, count * sizeof *mix);
+    for (size_t i = 0; i < self->types; i++) {
+        const double weight = self->busy.weight[i], *values = row(self, self->type[i], c);
+        for (size_t u = 0; u < count; u++)
+            mix[u] += weight * values[u];
     }
+    for (size_t u = 0; u < count; u++)
+        sum[u] = mix[u] + self->idle.decay * above[u];
 }
 
 static int sweep_down(const joint *self) {
     for (ptrdiff_t c = self->top; c >= self->low; c--) {
-        for (int repeat = 0; repeat < (self->drift > 0 ? 1 : REPEATS); repeat++) {
+        for (int repeat = 0; repeat < (self->drift > 0 ? 1 : self->sweeps); repeat++) {
             end_busy_period(self, c);
             double change = update_row(self, c);
             mix_row(self, c);
-            if (change < SETTLED)
+            if (change < SETTLED[self->batch->effort])
                 break;
         }
         if (c % 8 == 0 && ei_stopped(self->batch->monitor))
@@ -321,7 +382,7 @@ static int sweep_down(const joint *self) {
 
 static int sweep_repeatedly(const joint *self) {
     double change = 1;
-    for (int repeat = 0; repeat < REPEATS && change > SETTLED; repeat++) {
+    for (int repeat = 0; repeat < self->sweeps && change > SETTLED[self->batch->effort]; repeat++) {
         for (ptrdiff_t c = self->top; c >= self->low; c--)
             mix_row(self, c);
         change = 0;
@@ -390,7 +451,7 @@ static void bound_later(const joint *self, double a[BOUNDS], double b[BOUNDS], s
 }
 
 static ptrdiff_t row_of(const joint *self, double deadline) {
-    return (ptrdiff_t)floor((deadline - 2 * (self->d1 + self->d3)) / self->fine);
+    return (ptrdiff_t)floor((deadline - nearest(self)) / self->fine);
 }
 
 /* B where the first busy period never ends: it falls with d > 0 only. */
@@ -441,28 +502,47 @@ static void add_jobs(const joint *self, target *one, const double *masses, size_
     size_t counted = 0;
     for (size_t x = 0; x < count; x++)
         sum += masses[x];
-    for (ptrdiff_t c = row_of(self, one->deadline); c <= self->top; c++)
+    for (ptrdiff_t c = row_of(self, self->apart > 1 ? self->earliest : one->deadline); c <= self->top; c++)
         one->value[c - self->low] += over_waits(self, one, masses, count, sum, c, &counted, &inside);
 }
 
-/* S(T) and K of one end; left: what is to be added to S(T). */
+/* Erlang's law of `count` times Exp(rate) in all: *density at x / rate over the rate, and the survival
+ * function there. */
+static double erlang(size_t count, double x, double *density) {
+    double term = exp(-x), sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += term;
+        *density = term;
+        term *= x / (double)(i + 1);
+    }
+    return sum;
+}
+
+/* A and B of one end: int |f'| S over the times where Erlang's density f rises and where it falls, by parts;
+ * left: what is to be added to S(T). */
 static void finish(const joint *self, target *one, double left) {
     const double rate = self->batch->arrival_rate, h = self->fine;
+    const double most = (double)(self->apart - 1); /* rate times the place of f's largest value */
     ptrdiff_t from = row_of(self, one->deadline);
-    double base = 2 * (self->d1 + self->d3), loss = 0;
+    double loss = left, rising = 0, falling = 0, peak = 0, unused = 0,
+           at_peak = erlang(self->apart, most, &peak);
     if (self->end == EI_UPPER)
-        loss = least_left(self, SIZE_MAX, 1, (double)self->top * h);
-    double beyond = loss;
+        loss += least_left(self, SIZE_MAX, 1, (double)self->top * h);
+    double before = 0;
     for (ptrdiff_t c = self->top; c >= from; c--) {
-        double width = c == from ? (double)(c + 1) * h + base - one->deadline : h;
-        double value = one->value[c - self->low], x = rate * width;
-        loss += value * width;
-        beyond = -loss * expm1(-x) - value / rate * (-expm1(-x) - x * exp(-x)) + exp(-x) * beyond;
+        double x = rate * ((double)c * h + nearest(self) - one->deadline), next = x + rate * h;
+        double value = one->value[c - self->low];
+        if (c == self->top)
+            before = erlang(self->apart, next, &unused);
+        double after = before;
+        before = c > from ? erlang(self->apart, x, &unused) : 1;
+        loss += value * fmax(next - fmax(x, most), 0) / rate;
+        double split = fmin(fmax(at_peak, after), before);
+        falling += value * (split - after);
+        rising += value * (before - split);
     }
-    loss += left;
-    beyond += left;
-    one->loss[self->end] = loss;
-    one->beyond[self->end] = beyond;
+    one->rising[self->end] = rate * peak * loss + rising;
+    one->falling[self->end] = rate * peak * loss - falling;
 }
 
 /* Masses of the waits with more jobs before them than have been followed: all waits less those, whose tails
@@ -504,19 +584,13 @@ static double add_up(const joint *self, const target *one, double *later, const 
 
 /* Whether what longer first busy periods may add to an upper end is small: for d > 0 they are no worse than
  * one without end, otherwise Chernoff's bound tells. */
-static int is_small(const joint *self, const target *targets, size_t count, const double *masses, size_t j) {
-    for (size_t i = 0; i < count; i++) {
-        const target *one = &targets[i];
-        double found = 0, left;
-        for (ptrdiff_t c = row_of(self, one->deadline); c <= self->top; c++)
-            found += one->value[c - self->low];
-        left = least_left(self, j, 1, one->deadline - 2 * (self->d1 + self->d3)) / self->fine;
-        if (self->drift > 0 && left > LEFT * found)
-            left = add_up(self, one, self->endless, masses) - add_up(self, one, self->later, masses);
-        if (left > LEFT * found)
-            return 0;
-    }
-    return 1;
+static int is_small(const joint *self, const target *one, const double *masses, size_t j) {
+    double found = 0, left = least_left(self, j, 1, one->deadline - nearest(self)) / self->fine;
+    for (ptrdiff_t c = row_of(self, one->deadline); c <= self->top; c++)
+        found += one->value[c - self->low];
+    if (self->drift > 0 && left > LEFT * found)
+        left = add_up(self, one, self->endless, masses) - add_up(self, one, self->later, masses);
+    return left <= LEFT * found;
 }
 
 /* Tails of all waits at the rows' steps. */
@@ -533,20 +607,29 @@ static int all_waits(const joint *self, double *tails) {
 /* jobs: how many of its jobs are followed; found for an upper end, kept for the lower one. */
 static int first_busy_period(const joint *self, target *targets, size_t count, size_t *jobs) {
     double a[BOUNDS] = {0}, b[BOUNDS] = {0}, rate = self->batch->arrival_rate;
-    ei_joint_wait wait;
+    ei_joint_wait wait = {.rate = rate};
     size_t most = self->end == EI_LOWER ? *jobs : (size_t)fmin(JOBS, 600 / (rate * self->d1));
     size_t rows = self->rows;
     double *masses = calloc(3 * rows, sizeof *masses), *all = masses + rows, *followed = all + rows;
-    int settled = 0, status = ei_joint_wait_init(&wait, rate, self->d1, WAIT_POINTS, most + 1);
-    if (masses == NULL)
-        status = EI_ERR_NO_MEMORY;
+    int settled = 0, status = masses == NULL ? EI_ERR_NO_MEMORY : all_waits(self, all);
+    double end = (double)(rows - 1) * self->fine,
+           beyond = masses == NULL ? 0 : all[rows - 1] * (1 + ROUNDING);
     if (status == EI_OK)
-        status = all_waits(self, all);
+        status = ei_joint_wait_init(&wait, rate, self->d1, WAIT_POINTS[self->batch->effort], end, beyond);
+    /* Waits that are longer than the lattice. */
+    for (size_t i = 0; i < count && self->end == EI_UPPER && status == EI_OK; i++)
+        for (size_t c = 0; c < rows; c++)
+            targets[i].value[c] = beyond;
     if (status == EI_OK)
         solve_endless(self);
-    for (size_t j = 0; status == EI_OK && j <= most && !settled; j++) {
-        follow_job(self, j);
-        bound_later(self, a, b, j);
+    for (size_t k = 0; status == EI_OK && k + 1 < self->apart + most + 1 && !settled; k++) {
+        follow_job(self, k);
+        bound_later(self, a, b, k);
+        if (ei_stopped(self->batch->monitor))
+            status = EI_ERR_INTERRUPTED;
+        if (k + 1 < self->apart)
+            continue;
+        const size_t j = k + 1 - self->apart;
         if (j > 1)
             ei_joint_wait_advance(&wait);
         size_t points = j == 0 ? 1 : (size_t)((double)j * self->d1 / self->fine) + 2;
@@ -557,22 +640,23 @@ static int first_busy_period(const joint *self, target *targets, size_t count, s
         if (j > 0)
             ei_joint_wait_add_tails(&wait, self->end == EI_UPPER ? EI_LOWER : EI_UPPER, self->fine, rows,
                                     followed);
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < (self->apart > 1 ? 1 : count); i++) {
             first_job(self, &targets[i], self->later);
             add_jobs(self, &targets[i], masses, points);
         }
-        if (ei_stopped(self->batch->monitor))
-            status = EI_ERR_INTERRUPTED;
         if (j < most && (j % 8 != 7 || self->end == EI_LOWER))
             continue;
         masses_left(self, all, followed, rows, masses);
-        settled = self->end == EI_LOWER || is_small(self, targets, count, masses, j);
+        settled = self->end == EI_LOWER || is_small(self, &targets[0], masses, j);
         *jobs = j;
     }
+    /* With more interarrival times taken out than one, job 0 is the same for all targets. */
+    for (size_t i = 1; i < count && self->apart > 1; i++)
+        memcpy(targets[i].value, targets[0].value, rows * sizeof(double));
     for (size_t i = 0; i < count && status == EI_OK; i++) {
         double *later = self->end == EI_UPPER ? self->endless : self->later, left = 0;
         if (self->end == EI_UPPER)
-            left = least_left(self, *jobs, 1, targets[i].deadline - 2 * (self->d1 + self->d3));
+            left = least_left(self, *jobs, 1, targets[i].deadline - nearest(self));
         /* Without end, or by Chernoff: what is less. */
         if (self->end == EI_LOWER || add_up(self, &targets[i], later, masses) * self->fine < left) {
             first_job(self, &targets[i], later);
@@ -588,17 +672,16 @@ static int first_busy_period(const joint *self, target *targets, size_t count, s
 
 /* ---- lattices */
 
-/* About `points` steps of U over d3: steps and stages of one end. *possible: whether its loads are below one.
- */
+/* About `points` steps of U over the faster stage: steps and stages of one end. *possible: whether its loads
+ * are below one. */
 static void choose_steps(joint *self, double points, int *possible) {
     const ei_shape *pipeline = self->batch->pipeline;
-    double d1 = pipeline->d1, d3 = pipeline->d3, wanted = fmin(d1, d3) / points, fine = wanted / 4;
-    double gap = fabs(d1 - d3), whole = round(gap / fine);
-    if (gap < fine / 4) {
+    double d1 = pipeline->d1, d3 = pipeline->d3, wanted = fmin(d1, d3) / points, fine = wanted;
+    double gap = fabs(d1 - d3), whole = 0;
+    if (gap < wanted * NEGLIGIBLE) {
         d1 = d3 = self->end == EI_UPPER ? fmax(d1, d3) : fmin(d1, d3);
-        whole = 0;
     } else {
-        whole = fmax(whole, 1);
+        whole = fmax(round(gap / wanted), 1);
         fine = gap / whole;
     }
     self->d1 = d1;
@@ -625,7 +708,8 @@ static int reserve(joint *self) {
     self->rows = (size_t)(self->top - self->low) + self->pad + 1;
     self->width = (size_t)((self->top + (ptrdiff_t)self->pad + back) / self->ratio) + 2;
     size_t array = self->rows * self->width, arrays = self->types + 5;
-    self->block = calloc(arrays * array + 2 * self->width + self->rows, sizeof(double));
+    size_t around = self->width + (size_t)-self->first + 2 * CHUNK;
+    self->block = calloc(arrays * array + 2 * self->width + self->rows + around, sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t i = 0; i < self->types; i++)
@@ -638,16 +722,29 @@ static int reserve(joint *self) {
     self->given = self->endless + array;
     self->ones = self->given + self->width;
     self->found = self->ones + self->width;
+    self->around = self->found + self->rows;
     for (size_t u = 0; u < self->width; u++)
         self->ones[u] = 1;
     return EI_OK;
 }
 
-/* Multiply-adds of one end, roughly. */
-static double work_of(const joint *self, double jobs) {
+/* Multiply-adds of one job, of one component of the mixture. */
+static double pass_work(const joint *self) {
     double width = (double)self->width, length = fmin((double)self->law.count, width);
-    double sweeps = self->drift > 0 ? 1 : 40;
-    return (double)self->rows * width / 2 * length * 0.7 * ((double)self->types * sweeps + jobs);
+    return (double)self->rows * width / 2 * length * 0.7;
+}
+
+/* Multiply-adds of one end, roughly. */
+static double work_of(const joint *self) {
+    double load = self->batch->arrival_rate * self->d1;
+    double sweeps = self->drift > 0 ? 1 : FEWEST, jobs = fmin(20 / (load - 1 - log(load)), JOBS);
+    return pass_work(self) * ((double)self->types * sweeps + jobs);
+}
+
+/* Sweeps that may be done, where one is not enough; each gives an end. */
+static int most_sweeps(const joint *self) {
+    double most = WORK[self->batch->effort] / (pass_work(self) * (double)self->types);
+    return (int)fmin(fmax(most, FEWEST), REPEATS);
 }
 
 /* For deadlines up to `latest`. *possible: whether this end exists and is not too much work. */
@@ -660,15 +757,16 @@ static int joint_init(joint *self, double points, double latest, int *possible) 
     for (size_t e = 0; e < BOUNDS; e++)
         if ((self->bounds[e].left = malloc((JOBS + 1) * sizeof(double))) == NULL)
             return EI_ERR_NO_MEMORY;
-    self->types = 6;
+    self->types = self->batch->effort == EI_EFFORT_TIGHT ? 6 : 4;
     self->first = -(ptrdiff_t)ceil(self->d3 / self->coarse) - 1;
     self->idle = ei_joint_idle_law(rate, self->fine, self->end);
     *possible = 0;
     status = ei_joint_busy_init(&self->busy, rate * self->d1, self->types, self->end);
     if (status != EI_OK || (status = choose_bounds(self)) != EI_OK)
         return status == EI_ERR_ACCURACY || status == EI_ERR_UNSTABLE ? EI_OK : status;
-    double rest = fmax(latest - 2 * (self->d1 + self->d3), 0);
-    double top = rest, most = BEYOND * least_left(self, SIZE_MAX, 0, rest);
+    double rest = fmax(latest - nearest(self), 0);
+    double top = rest + (double)self->apart / rate,
+           most = BEYOND[self->batch->effort] * least_left(self, SIZE_MAX, 0, rest);
     while (least_left(self, SIZE_MAX, 0, top) > most)
         top += 0.2 / steepest(self);
     self->top = (ptrdiff_t)ceil(top / self->fine);
@@ -678,31 +776,77 @@ static int joint_init(joint *self, double points, double latest, int *possible) 
     double start = self->d3 + (double)self->first * self->coarse;
     if ((status = ei_joint_service_init(&self->service, self->batch->pipeline->random, start, self->coarse,
                                         steps, self->end)) != EI_OK ||
-        (status = ei_joint_law_init(&self->law, &self->service, SIZE_MAX)) != EI_OK ||
+        (status = ei_joint_law_init(&self->law, &self->service, SIZE_MAX, self->least)) != EI_OK ||
         (status = reserve(self)) != EI_OK)
         return status;
-    *possible = work_of(self, rate * latest) < WORK;
+    self->sweeps = most_sweeps(self);
+    *possible = work_of(self) < WORK[self->batch->effort];
     return EI_OK;
 }
 
-/* P(X_0 > z), and the law of X_0 up to z, a fine point at or after T - d1 - d3. */
+/* log P(some path of fewer than `apart` jobs is longer than the deadline) or more, whatever their arrivals:
+ * such paths are no longer than d1 + d3 and `apart` times max(X, dm). */
+static double log_early(const ei_batch *batch, size_t apart, double deadline) {
+    const ei_shape *pipeline = batch->pipeline;
+    double dm = fmax(pipeline->d1, pipeline->d3), least = 0, moment;
+    for (double theta = 0.25 / dm; theta < 64 / dm; theta *= 1.5) {
+        if (ei_service_log_mgf(pipeline->random, theta, &moment, NULL) != EI_OK || !isfinite(moment))
+            break;
+        double one = fmax(moment, theta * dm) + log1p(exp(-fabs(moment - theta * dm))) + MGF_ERROR;
+        least = fmin(least, (double)apart * one - theta * (deadline - pipeline->d1 - pipeline->d3));
+    }
+    return least;
+}
+
+/* How many interarrival times are taken out: about as many as arrive in a decay time, for the most accurate
+ * result, while paths of fewer jobs are of no account for the deadlines of the class. And what is of no
+ * account of a service's tail. */
+static int choose_apart(const ei_batch *batch, double latest, joint *self) {
+    const ei_shape *pipeline = batch->pipeline;
+    const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = fmax(pipeline->d1, pipeline->d3)},
+                                 *pipeline->random};
+    double decay, unit = pipeline->d1 + pipeline->d3, earliest = latest / CLASS * (1 - 1e-9);
+    int status = ei_decay_rate(stages, 2, &batch->arrival, &decay);
+    self->apart = 1;
+    self->earliest = earliest;
+    if (status != EI_OK)
+        return status;
+    double wanted = fmin(1.5 * batch->arrival_rate / decay, APART);
+    while ((double)self->apart < wanted && (double)(self->apart + 3) * unit < earliest &&
+           log_early(batch, self->apart + 1, earliest) < log(EARLY) - decay * (earliest - unit))
+        ++self->apart;
+    self->least = fmax(1e-23, BEYOND[batch->effort] * EARLY * exp(-decay * (latest - unit)));
+    return EI_OK;
+}
+
+/* What paths of few jobs are worth, and the law of X_0: for one, P(X_0 > z) and the law up to z, a fine point
+ * at or after T - d1 - d3. */
 static int prepare(const joint *self, target *one) {
     double fine = self->coarse / EI_JOINT_FINE;
     double place = (one->deadline - self->d1 - self->d3 - self->service.start) / fine;
     size_t below = (size_t)fmax(floor(place * (1 - 1e-14)), 0),
            above = (size_t)fmax(ceil(place * (1 + 1e-14)), 0);
+    one->value = calloc(self->rows, sizeof *one->value);
+    if (one->value == NULL)
+        return EI_ERR_NO_MEMORY;
+    if (self->apart > 1) {
+        one->late[self->end] =
+            self->end == EI_UPPER ? exp(log_early(self->batch, self->apart, one->deadline)) : 0;
+        return ei_joint_law_init(&one->law, &self->service, SIZE_MAX, self->least);
+    }
     if (above >= self->service.count)
         above = below = self->service.count - 1;
     one->late[self->end] = self->service.sf[self->end == EI_UPPER ? below : above];
-    one->value = calloc(self->rows, sizeof *one->value);
-    return one->value == NULL ? EI_ERR_NO_MEMORY : ei_joint_law_init(&one->law, &self->service, above);
+    return ei_joint_law_init(&one->law, &self->service, above, self->least);
 }
 
 /* One end of the targets. *possible: whether it was found. */
 static int one_end(const ei_batch *batch, ei_end end, double points, double latest, target *targets,
                    size_t count, size_t *jobs, int *possible) {
     joint self = {.batch = batch, .end = end};
-    int status = joint_init(&self, points, latest, possible);
+    int status = choose_apart(batch, latest, &self);
+    if (status == EI_OK)
+        status = joint_init(&self, points, latest, possible);
     for (size_t i = 0; i < count && status == EI_OK && *possible; i++)
         status = prepare(&self, &targets[i]);
     if (status == EI_OK && *possible && (status = solve(&self)) == EI_OK)
@@ -716,34 +860,48 @@ static int one_end(const ei_batch *batch, ei_end end, double points, double late
     return status;
 }
 
-/* The deadlines of one class. *possible: whether finer lattices may follow. */
-static int refine(const ei_batch *batch, double points, double latest, target *targets, size_t count,
+/* The deadlines of one class, the first of them its latest. *ratio: of its ends there; *possible: whether
+ * finer lattices may follow. */
+static int refine(const ei_batch *batch, double points, target *targets, size_t count, double *ratio,
                   int *possible) {
-    double rate = batch->arrival_rate;
     size_t jobs = 0;
+    double latest = targets[0].deadline;
     int status = one_end(batch, EI_UPPER, points, latest, targets, count, &jobs, possible);
     if (status == EI_OK && *possible)
         status = one_end(batch, EI_LOWER, points, latest, targets, count, &jobs, possible);
     for (size_t i = 0; i < count && status == EI_OK && *possible; i++) {
         const target *one = &targets[i];
-        double low = one->late[EI_LOWER] + rate * (one->loss[EI_LOWER] - one->beyond[EI_UPPER]);
-        double high = one->late[EI_UPPER] + rate * (one->loss[EI_UPPER] - one->beyond[EI_LOWER]);
-        double error = ROUNDING * (one->late[EI_UPPER] + rate * one->loss[EI_UPPER]);
-        ei_raise_lower(batch, one->at, low - error, EI_BRACKET_JOINT);
-        ei_cut_upper(batch, one->at, high + error, EI_BRACKET_JOINT);
+        double low = one->late[EI_LOWER] + one->rising[EI_LOWER] - one->falling[EI_UPPER];
+        double high = one->late[EI_UPPER] + one->rising[EI_UPPER] - one->falling[EI_LOWER];
+        double error = ROUNDING * (one->late[EI_UPPER] + one->rising[EI_UPPER]);
+        low -= error;
+        high += error;
+        if (i == 0) {
+            *ratio = low > 0 ? high / low : INFINITY;
+            continue;
+        }
+        ei_raise_lower(batch, one->at, low, EI_BRACKET_JOINT);
+        ei_cut_upper(batch, one->at, high, EI_BRACKET_JOINT);
     }
     return status;
 }
 
-static int wide(const ei_batch *batch, const target *targets, size_t count, double enough) {
-    for (size_t i = 0; i < count; i++)
-        if (batch->upper[targets[i].at] > enough * batch->lower[targets[i].at])
-            return 1;
-    return 0;
+/* Lattices of one class, finer and finer: the ends' ratio less one falls with the square of the step. Where
+ * the first one is too much work, a coarser one. */
+static int class_ends(const ei_batch *self, target *targets, size_t count, double enough) {
+    double points = self->effort == EI_EFFORT_TIGHT ? 5 : 3, ratio = INFINITY;
+    int possible = 0, status = EI_OK;
+    for (; points >= COARSEST && !possible && status == EI_OK; points /= 1.5)
+        status = refine(self, points, targets, count, &ratio, &possible);
+    points *= 1.5;
+    for (int grade = 1; grade < GRADES && possible && ratio > enough && status == EI_OK; grade++) {
+        points *= fmin(fmax(1.1 * sqrt((ratio - 1) / (enough - 1)), 1.4), 2.5);
+        status = refine(self, points, targets, count, &ratio, &possible);
+    }
+    return status;
 }
 
 int ei_joint_ends(const ei_batch *self, double enough) {
-    static const double points[] = {3, 4.5, 7, 10, 15, 22};
     const ei_shape *pipeline = self->pipeline;
     target *targets = calloc(self->count + 1, sizeof *targets);
     int *grades = malloc((self->count + 1) * sizeof *grades);
@@ -757,10 +915,12 @@ int ei_joint_ends(const ei_batch *self, double enough) {
         grades[i] = sought ? (int)ceil(log(rest / unit) / log(CLASS)) : -1;
     }
     for (size_t i = 0; i < self->count && status == EI_OK; i++) {
-        size_t count = 0;
-        int grade = grades[i], possible = 1;
+        size_t count = 1;
+        int grade = grades[i];
         if (grade < 0)
             continue;
+        /* What decides on the lattices is the same whatever deadlines are asked for. */
+        targets[0] = (target){.deadline = unit * pow(CLASS, grade)};
         for (size_t k = i; k < self->count; k++) {
             if (grades[k] != grade)
                 continue;
@@ -768,12 +928,7 @@ int ei_joint_ends(const ei_batch *self, double enough) {
             targets[count++] = (target){.at = self->index[k],
                                         .deadline = self->deadline[self->index[k]] - pipeline->constant};
         }
-        double latest = unit * pow(CLASS, grade);
-        for (size_t p = 0; p < sizeof points / sizeof *points && possible && status == EI_OK; p++) {
-            status = refine(self, points[p], latest, targets, count, &possible);
-            if (!wide(self, targets, count, enough))
-                break;
-        }
+        status = class_ends(self, targets, count, enough);
     }
     free(targets);
     free(grades);

@@ -18,12 +18,17 @@
  * is too small for that, the faster constant stage is slowed down to the other (upper) or the slower one made
  * faster (lower).
  *
- * From stop-loss to probability. Job 1 precedes job 0 by t ~ Exp(rate), and W > T iff X_0 > z = T - d1 - d3
- * or Y - t > T, Y = 2 d1 + d3 + Q_1 + M with one more job before the busy period of job 1 ends: the supremum
- * over paths of several jobs with t taken out, independent of t. With S(y) = E (Y - y)^+ and K = E S(T + t),
- * P(Y - t > T) = rate (S(T) - K), so that rate (S_lower(T) - K_upper) and rate (S_upper(T) - K_lower) are its
- * ends. This is done for X_0
- * <= z, and P(X_0 > z) added.
+ * From stop-loss to probability. Take the r interarrival times before job 0 out of all paths of more than r
+ * jobs: the supremum over these is then Y = (r + 1) d1 + d3 + Q_r + M with r more jobs before the busy period
+ * of job r ends, independent of the sum s of the r times, of Erlang's density f, and W > T iff Y - s > T or a
+ * path of at most r jobs is longer than T. With S(y) = E (Y - y)^+, P(Y - s > T) = int f'(x) S(T + x) dx, for
+ * r = 1 and f(0) S(T) = rate S(T) with it, = A - B, A where f rises and B where it falls, up to (r - 1) /
+ * rate and beyond. Hence A_lower - B_upper and A_upper - B_lower are its ends, and relative errors of S count
+ * (A + B) / (A - B) times: 1 + 2 rate / theta at a decay rate theta for r = 1, which is large at high loads,
+ * and little more than 1 for r near 1.5 rate / theta. For r = 1 this is done for X_0 <= z = T - d1 - d3, and
+ * P(X_0 > z) added. Otherwise paths of at most r jobs, no longer than d1 + d3 and r times max(X, dm) whatever
+ * the arrivals, are left out of lower ends and bounded by E e^{theta max(X, dm)} <= e^{theta dm} + E e^{theta
+ * X} in upper ones; r is chosen so that this is small.
  *
  * Beyond the lattice. g_i(c, u) = a_i e^{-theta (c - u)} + b_i e^{-theta c} with
  *   a_i = m [1 + (1 - s_i) A + s_i D a_i],  b_i = (1 - s_i) (A + B) + s_i D (a_i + b_i),
@@ -32,17 +37,18 @@
  * so bounds T_i (here c counts from d3). For d > 0 c only grows, and one sweep down from such a bound, or
  * from 0, solves the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards,
  * and each is an end. Busy periods of more than some j jobs: E [e^{theta Q}; j] <= (1 - load) (e^{theta d1}
- * rate / (rate + theta))^j and the same bound. A service that is shared between two points hu apart has an
- * exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
- * rounding errors are covered by a factor. */
+ * rate / (rate + theta))^j and the same bound. Waits beyond the lattice count as late in upper ends. A
+ * service that is shared between two points hu apart has an exponential moment larger by e^{theta^2 hu^2 / 8}
+ * at most (Hoeffding). All terms are positive; their rounding errors are covered by a factor. */
 #ifndef EDGEINFER_JOINT_H
 #define EDGEINFER_JOINT_H
 
 #include "edgeinfer/ends.h"
 
 /* Raises lower and cuts upper ends of Poisson arrivals, both constant stages present, where they are further
- * apart than by `enough`; each element by lattices of its own class of deadlines, so that it does not depend
- * on others. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
+ * apart than by `enough`; each element by lattices of its own class of deadlines, which the class's latest
+ * one decides on, so that an element does not depend on others; but ends need not fall from one class to the
+ * next. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_joint_ends(const ei_batch *self, double enough);
 
 #endif

@@ -8,7 +8,6 @@
 #include <string.h>
 
 enum { NODES = 240, BUSY_CHECKS = 40000 };
-static const double LEAST = 1e-23; /* of a law's tail, that of the rest counts as later than all deadlines */
 static const double CHECKED = 1e-30; /* of a busy period's tail */
 static const double SLACK = 1e-9;    /* of its weights */
 
@@ -124,7 +123,7 @@ out:
     return status;
 }
 
-int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit) {
+int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit, double least) {
     size_t count = (service->count - 1) / EI_JOINT_FINE + 1;
     double *v = malloc(count * sizeof *v), total;
     *self = (ei_joint_law){.count = count - 1, .mass = malloc(3 * count * sizeof *self->mass)};
@@ -140,11 +139,11 @@ int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_
         self->upto[i] = sum += self->mass[i];
         before = self->tail[i];
     }
-    while (self->count > 1 && self->tail[self->count - 2] < LEAST)
+    while (self->count > 1 && self->tail[self->count - 2] < least)
         self->count--;
     if (service->end == EI_LOWER) {
         double last = self->tail[self->count - 1];
-        for (size_t i = 0; i < self->count && last < LEAST; i++)
+        for (size_t i = 0; i < self->count && last < least; i++)
             self->tail[i] = fmax(self->tail[i] - last, 0);
     }
 out:
@@ -291,11 +290,11 @@ int ei_joint_busy_init(ei_joint_busy *self, double load, size_t count, ei_end en
 /* integral and cell from r. bend: where not NULL, what the slope's change is taken from: r of the job before.
  */
 static void integrate(ei_joint_wait *self, const double *bend[2]) {
-    const size_t n = self->per_service, size = self->jobs * n;
+    const size_t n = self->per_service, size = self->size;
     const double g = self->step, factor = self->rate * exp(-self->rate * self->service);
     for (int end = 0; end < 2; end++) {
-        double sum = 0;
-        self->integral[end][size] = 0;
+        double sum = size == self->limit && end == EI_UPPER ? self->beyond : 0;
+        self->integral[end][size] = sum;
         for (size_t i = size; i-- > 0;) {
             double cell = g * (self->r[end][i] + self->r[end][i + 1]) / 2;
             if (self->jobs == 1)
@@ -308,23 +307,29 @@ static void integrate(ei_joint_wait *self, const double *bend[2]) {
     }
 }
 
-int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t per_service, size_t jobs) {
-    *self = (ei_joint_wait){.rate = rate,
-                            .service = service,
-                            .step = service / (double)per_service,
-                            .per_service = per_service,
-                            .jobs = 1,
-                            .room = jobs * per_service + 1};
-    self->r[0] = calloc(8 * self->room, sizeof(double));
+int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t per_service, double end,
+                       double beyond) {
+    *self = (ei_joint_wait){.rate = rate, .service = service, .per_service = per_service, .jobs = 1};
+    self->step = service / (double)per_service;
+    self->limit = (size_t)ceil(end / self->step) + per_service;
+    self->size = per_service;
+    /* E e^{-rate Q} where Q is beyond the limit. */
+    self->beyond = beyond * exp(-rate * (double)self->limit * self->step);
+    size_t room = self->limit + 1;
+    self->r[0] = calloc(9 * room, sizeof(double));
     if (self->r[0] == NULL)
         return EI_ERR_NO_MEMORY;
-    self->r[1] = self->r[0] + self->room;
-    for (size_t end = 0; end < 2; end++) {
-        self->integral[end] = self->r[0] + (2 + end) * self->room;
-        self->cell[end] = self->r[0] + (4 + end) * self->room;
+    self->r[1] = self->r[0] + room;
+    for (size_t side = 0; side < 2; side++) {
+        self->integral[side] = self->r[0] + (2 + side) * room;
+        self->cell[side] = self->r[0] + (4 + side) * room;
+        self->kept[side] = self->r[0] + (6 + side) * room;
         for (size_t i = 0; i <= per_service; i++)
-            self->r[end][i] = (1 - rate * service) * rate * exp(-rate * service);
+            self->r[side][i] = (1 - rate * service) * rate * exp(-rate * service);
     }
+    self->growth = self->r[0] + 8 * room;
+    for (size_t i = 0; i < room; i++)
+        self->growth[i] = exp(rate * (double)i * self->step);
     integrate(self, NULL);
     return EI_OK;
 }
@@ -335,26 +340,24 @@ void ei_joint_wait_free(ei_joint_wait *self) {
 }
 
 void ei_joint_wait_advance(ei_joint_wait *self) {
-    const size_t n = self->per_service, size = self->jobs * n;
+    const size_t n = self->per_service, size = self->size;
+    const size_t next = size + n < self->limit ? size + n : self->limit;
     const double factor = self->rate * exp(-self->rate * self->service);
-    const double *bend[2];
+    const double *bend[2] = {self->kept[0], self->kept[1]};
     for (size_t end = 0; end < 2; end++) {
-        double *kept = self->r[0] + (6 + end) * self->room;
-        memcpy(kept, self->r[end], (size + 1) * sizeof *kept);
-        bend[end] = kept;
-        for (size_t i = 0; i <= size + n; i++)
+        memcpy(self->kept[end], self->r[end], (size + 1) * sizeof(double));
+        for (size_t i = 0; i <= next; i++)
             self->r[end][i] = factor * self->integral[end][i < n ? 0 : i - n];
     }
     self->jobs++;
+    self->size = next;
     integrate(self, bend);
 }
 
 /* Each cell's mass at its right end, shared by the two neighbours; later ones at the last point. */
 static void share_masses(const ei_joint_wait *self, double step, size_t count, double *mass) {
-    const double grow = exp(self->rate * self->step);
-    double scale = grow;
-    for (size_t i = 0; i < self->jobs * self->per_service; i++, scale *= grow) {
-        double x = (double)(i + 1) * self->step, weight = self->cell[EI_UPPER][i] * scale;
+    for (size_t i = 0; i < self->size; i++) {
+        double x = (double)(i + 1) * self->step, weight = self->cell[EI_UPPER][i] * self->growth[i + 1];
         double at = x / step;
         size_t place = at < (double)count ? (size_t)at : count;
         double above = at - (double)place;
@@ -371,10 +374,8 @@ static void share_masses(const ei_joint_wait *self, double step, size_t count, d
  * ei_joint_law_init. */
 static void tangent_masses(const ei_joint_wait *self, double step, size_t count, double *mass, double *v,
                            size_t *corner) {
-    double sum = 0, loss = 0, place = (double)(self->jobs * self->per_service) * self->step;
-    size_t i = self->jobs * self->per_service, half = 2 * count;
-    const double grow = exp(self->rate * self->step);
-    double scale = exp(self->rate * place);
+    double sum = 0, loss = 0, place = (double)self->size * self->step;
+    size_t i = self->size, half = 2 * count;
     for (size_t k = 0; k <= count; k++)
         v[k] = INFINITY;
     /* Down through the cells and the middles of the lattice; loss = E (Q - place)^+. */
@@ -388,8 +389,7 @@ static void tangent_masses(const ei_joint_wait *self, double step, size_t count,
         }
         if (x > point) {
             i--;
-            scale /= grow;
-            sum += self->cell[EI_LOWER][i] * scale;
+            sum += self->cell[EI_LOWER][i] * self->growth[i];
             continue;
         }
         size_t cell = half / 2 - 1;
@@ -425,13 +425,12 @@ int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double step, siz
 
 void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double step, size_t count, double *tail) {
     double sum = 0;
-    size_t i = self->jobs * self->per_service;
+    size_t i = self->size;
     for (size_t k = count; k-- > 0;) {
         /* Cells that begin at or after the point, or end after it. */
         double point = (double)k * step / self->step + (end == EI_UPPER ? -1 - 1e-9 : 1e-9);
         for (; i > 0 && (double)(i - 1) >= point; i--)
-            sum +=
-                self->cell[end][i - 1] * exp(self->rate * (double)(i - 1 + (end == EI_UPPER)) * self->step);
+            sum += self->cell[end][i - 1] * self->growth[i - 1 + (end == EI_UPPER)];
         tail[k] += sum;
     }
 }

@@ -35,8 +35,10 @@ typedef struct {
 /* Of the part of the law up to fine point `limit`, or of all of it (limit >= count). With pi(x) = E (X - x)^+
  * of the law rounded to the fine points: upper, pi at the lattice points, which is to share each value
  * between its two neighbours in proportion; lower, at each point the smaller of the tangents at the two cell
- * middles beside it, and of that the lower convex hull: in no cell is that above pi. */
-EI_WARN_UNUSED int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit);
+ * middles beside it, and of that the lower convex hull: in no cell is that above pi. A tail below `least`
+ * counts as later than all deadlines, or is left out. */
+EI_WARN_UNUSED int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit,
+                                     double least);
 void ei_joint_law_free(ei_joint_law *self);
 
 /* An idle time, Exp(rate), on the lattice of `step`: masses at 0, 1, 2 steps, and rest decay^(i - 3) at i
@@ -66,14 +68,16 @@ EI_WARN_UNUSED int ei_joint_busy_init(ei_joint_busy *self, double load, size_t c
  * that a cell's chord bounds its integral from above, and from below when step^2 / 8 times the change of its
  * slope is taken off. */
 typedef struct {
-    double rate, service, step; /* s: of the cells */
-    size_t per_service, jobs, room;
-    double *r[2], *integral[2], *cell[2]; /* [room] each, ends; one block, owned by r[0] */
+    double rate, service, step;            /* s: of the cells */
+    size_t per_service, jobs, size, limit; /* cells: that are in use, and at most */
+    double beyond;
+    double *r[2], *integral[2], *cell[2], *kept[2], *growth; /* [limit + 1]; one block, owned by r[0] */
 } ei_joint_wait;
 
-/* At j = 1, for up to `jobs` of them. */
+/* At j = 1, for waits up to `end`, s, or a little more; beyond: at least P(Q > end), whatever j, by which the
+ * integrals from above are made larger. Longer waits are not in the masses and tails that follow. */
 EI_WARN_UNUSED int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t per_service,
-                                      size_t jobs);
+                                      double end, double beyond);
 void ei_joint_wait_free(ei_joint_wait *self);
 void ei_joint_wait_advance(ei_joint_wait *self);
 /* Masses at multiples of `step` up to count - 1, above or below in the increasing convex order; what lies

@@ -68,7 +68,7 @@ static void test_first_wait(void) {
     const double rate = 0.5, d = 1;
     double mass[400], all[2] = {0, 0}, mean[2] = {0, 0}, tails[2][3] = {{0}};
     ei_joint_wait wait;
-    CHECK(ei_joint_wait_init(&wait, rate, d, 256, 120) == EI_OK);
+    CHECK(ei_joint_wait_init(&wait, rate, d, 256, 40, 1e-20) == EI_OK);
     for (size_t j = 1; j < 120; j++) {
         if (j > 1)
             ei_joint_wait_advance(&wait);

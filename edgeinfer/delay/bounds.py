@@ -148,17 +148,18 @@ def violation_bracket(
     deadline : (...,) array_like, s
         >= 0, may be inf.
     effort : {"fast", "tight"}
-        "tight" also solves the two-dimensional walk that one random stage between two constant ones makes with Poisson
-        arrivals (`csrc/edgeinfer/joint.h`), where the other formulas leave the ends more than 2 % apart: up to some
-        seconds for each range of deadlines. It changes nothing for other pipelines.
+        For one random stage between two constant ones with Poisson arrivals, the two-dimensional walk of
+        `csrc/edgeinfer/joint.h` is solved where the other formulas leave the ends more than 1.9 times apart ("fast":
+        up to some tenths of a second for each range of deadlines), or more than 2 % ("tight": up to some seconds).
+        It changes nothing for other pipelines.
 
     Returns
     -------
     Bracket
         lower <= P(W > deadline) <= upper; both 1 where a stage's load is >= 1. Each element depends on its own
-        pipeline, rate and deadline only, and falls with the deadline ("tight" ends from one range of deadlines to the
-        next need not). Where a stage is `Measured` with a confidence, a `Guarantee`: the lower end of the fastest laws
-        of the bands, the upper end of the slowest ones.
+        pipeline, rate and deadline only, and falls with the deadline (where `method` is "joint", from one range of
+        deadlines to the next it need not). Where a stage is `Measured` with a confidence, a `Guarantee`: the lower end
+        of the fastest laws of the bands, the upper end of the slowest ones.
 
     Examples
     --------
