@@ -26,12 +26,12 @@ static const double BEYOND[] = {1e-6,
                                 1e-7}; /* of the bound at the latest deadline: what a lattice leaves out */
 static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
 static const double EARLY = 1e-4;             /* relative share of paths of few jobs */
-static const double LEFT = 5e-3;              /* relative share of busy periods that are left to Chernoff */
+static const double LEFT[] = {2e-2, 5e-3};    /* relative share of busy periods that are left to Chernoff */
 static const double MGF_ERROR = 1e-5;         /* of the logarithm */
 static const double ROUNDING = 1e-8;
 static const double NEGLIGIBLE = 0.06;   /* steps: a difference of the constant stages that is rounded */
 static const double COARSEST = 1.9;      /* steps in the faster constant stage */
-static const double WORK[] = {5e8, 3e9}; /* multiply-adds of one end, for each effort */
+static const double WORK[] = {8e8, 3e9}; /* multiply-adds of one end, for each effort */
 static const double SMALLEST = 1e-18;    /* probabilities below are of no interest */
 
 /* One exponent's bound beyond the lattice: see joint.h. */
@@ -272,6 +272,18 @@ EI_MULTIVERSION static void add_products(const double *restrict mass, size_t ter
             values[u] += mass[i] * given[u + i];
 }
 
+/* values[u] += mass sum over i of decay^i given[u + i], u < count; given[count ..] has `more` points. */
+static void add_geometric(double mass, double decay, const double *given, size_t count, size_t more,
+                          double *values) {
+    double sum = 0;
+    for (size_t i = more; i-- > 0;)
+        sum = given[count + i] + decay * sum;
+    for (size_t u = count; u-- > 0;) {
+        sum = given[u] + decay * sum;
+        values[u] += mass * sum;
+    }
+}
+
 /* P(X > what is left) for u = 0 .. count - 1, and what ends at u' = 0. */
 static void begin_job(const joint *self, const ei_joint_law *law, ptrdiff_t reach, double nothing,
                       size_t count, double *values) {
@@ -298,16 +310,23 @@ static void pass_job(const joint *self, const ei_joint_law *law, ptrdiff_t c, co
         return;
     /* given[u'] stands at u' - first, zeros around it. */
     double *around = self->around;
-    const size_t before = (size_t)-first, inside = (size_t)reach + 1;
+    const size_t before = (size_t)-first, inside = (size_t)reach + 1, length = before + inside;
+    const ptrdiff_t terms = law->decay > 0 ? (ptrdiff_t)law->regular : last + 1;
     memcpy(around + before, given, inside * sizeof *given);
-    memset(around + before + inside, 0, 2 * CHUNK * sizeof *given);
+    memset(around + length, 0, 2 * CHUNK * sizeof *given);
     for (size_t u = 0; u < count; u += CHUNK) {
         ptrdiff_t from = -first - (ptrdiff_t)(u + CHUNK) + 1, to = reach - first - (ptrdiff_t)u + 1;
         size_t some = count - u < CHUNK ? count - u : CHUNK;
         from = from > 0 ? from : 0;
-        to = to < last + 1 ? to : last + 1;
+        to = to < terms ? to : terms;
         if (from < to)
             add_products(law->mass + from, (size_t)(to - from), around + u + (size_t)from, some, values + u);
+    }
+    /* Masses from `regular` on. */
+    if (law->decay > 0 && law->regular < length) {
+        size_t some = length - law->regular < count ? length - law->regular : count;
+        add_geometric(law->mass[law->regular], law->decay, around + law->regular, some,
+                      length - law->regular - some, values);
     }
 }
 
@@ -588,9 +607,9 @@ static int is_small(const joint *self, const target *one, const double *masses, 
     double found = 0, left = least_left(self, j, 1, one->deadline - nearest(self)) / self->fine;
     for (ptrdiff_t c = row_of(self, one->deadline); c <= self->top; c++)
         found += one->value[c - self->low];
-    if (self->drift > 0 && left > LEFT * found)
+    if (self->drift > 0 && left > LEFT[self->batch->effort] * found)
         left = add_up(self, one, self->endless, masses) - add_up(self, one, self->later, masses);
-    return left <= LEFT * found;
+    return left <= LEFT[self->batch->effort] * found;
 }
 
 /* Tails of all waits at the rows' steps. */
@@ -730,8 +749,9 @@ static int reserve(joint *self) {
 
 /* Multiply-adds of one job, of one component of the mixture. */
 static double pass_work(const joint *self) {
-    double width = (double)self->width, length = fmin((double)self->law.count, width);
-    return (double)self->rows * width / 2 * length * 0.7;
+    double width = (double)self->width,
+           length = self->law.decay > 0 ? (double)self->law.regular + 30 : (double)self->law.count;
+    return (double)self->rows * width / 2 * fmin(length, width) * 0.7;
 }
 
 /* Multiply-adds of one end, roughly. */

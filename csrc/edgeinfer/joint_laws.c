@@ -36,6 +36,7 @@ int ei_joint_service_init(ei_joint_service *self, const ei_service *service, dou
     int status = ei_service_log_mgf(service, theta, &moment, NULL);
     if (status != EI_OK)
         return status;
+    self->exponential = service->kind == EI_SERVICE_EXPONENTIAL;
     self->beyond = end == EI_UPPER ? exp(moment + 1e-5 - theta * last) / theta : 0;
     self->sf = malloc(self->count * sizeof *self->sf);
     if (self->sf == NULL)
@@ -123,6 +124,19 @@ out:
     return status;
 }
 
+/* The geometric law of exponential services, whose masses have one ratio where no rounding error is seen. */
+static void find_decay(ei_joint_law *self, const ei_joint_service *service) {
+    size_t i = service->start < 0 ? (size_t)ceil(-service->start / service->step) + 2 : 2;
+    const int upper = service->end == EI_UPPER;
+    double decay = upper ? 0 : 1;
+    self->regular = i;
+    for (; i + 1 < self->count && self->mass[i + 1] > 1e-12 * self->mass[self->regular]; i++) {
+        double ratio = self->mass[i + 1] / self->mass[i];
+        decay = upper ? fmax(decay, ratio) : fmin(decay, ratio);
+    }
+    self->decay = i > self->regular + 8 ? decay : 0;
+}
+
 int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit, double least) {
     size_t count = (service->count - 1) / EI_JOINT_FINE + 1;
     double *v = malloc(count * sizeof *v), total;
@@ -146,6 +160,8 @@ int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_
         for (size_t i = 0; i < self->count && last < least; i++)
             self->tail[i] = fmax(self->tail[i] - last, 0);
     }
+    if (service->exponential && limit >= service->count)
+        find_decay(self, service);
 out:
     free(v);
     return status;

@@ -19,6 +19,7 @@ typedef struct {
     ei_end end;
     double beyond; /* s: at least (upper) the integral of the survival function beyond the last point */
     double *sf;    /* [count]; owned */
+    int exponential;
 } ei_joint_service;
 
 EI_WARN_UNUSED int ei_joint_service_init(ei_joint_service *self, const ei_service *service, double start,
@@ -30,6 +31,8 @@ void ei_joint_service_free(ei_joint_service *self);
 typedef struct {
     size_t count;
     double *mass, *tail, *upto; /* [count]; one block, owned by mass */
+    double decay; /* where not 0, masses from point `regular` on are those of a geometric law without end, */
+    size_t regular; /* no less (upper) and no more (lower) than the law's */
 } ei_joint_law;
 
 /* Of the part of the law up to fine point `limit`, or of all of it (limit >= count). With pi(x) = E (X - x)^+
