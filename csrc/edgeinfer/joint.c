@@ -14,19 +14,18 @@ enum {
     JOBS = 600,    /* of the first busy period that are followed one by one at most */
     SERIES = 6000, /* terms of what is left of it */
     REPEATS = 400, /* sweeps, where one is not enough */
-    FEWEST = 10,
-    GRADES = 4,
-    BLOCK = 16,
-    CHUNK = 128 /* values that are made at once, and with the same terms */
+    FEWEST = 10,   /* of them that there is always work for */
+    GRADES = 4,    /* lattices that are tried, finer and finer */
+    BLOCK = 16,    /* values that are summed at once */
+    CHUNK = 128    /* and that have the same terms */
 };
-static const size_t WAIT_POINTS[] = {64, 160}; /* cells of a first wait's law over a service */
-static const double APART = 12;                /* interarrival times that are taken out at most */
-static const double CLASS = 1.25;              /* ratio of the longest to the shortest deadline of a class */
-static const double BEYOND[] = {1e-6,
-                                1e-7}; /* of the bound at the latest deadline: what a lattice leaves out */
+static const size_t WAIT_POINTS[] = {160, 512}; /* cells of a first wait's law over a service */
+static const double APART = 12;                 /* interarrival times that are taken out at most */
+static const double CLASS = 1.25;               /* ratio of the longest to the shortest deadline of a class */
+static const double BEYOND[] = {1e-6, 1e-7};  /* of the latest deadline's bound: what a lattice leaves out */
 static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
 static const double EARLY = 1e-4;             /* relative share of paths of few jobs */
-static const double LEFT[] = {2e-2, 5e-3};    /* relative share of busy periods that are left to Chernoff */
+static const double LEFT[] = {2e-2, 2e-3};    /* relative share of busy periods that are left to Chernoff */
 static const double MGF_ERROR = 1e-5;         /* of the logarithm */
 static const double ROUNDING = 1e-8;
 static const double NEGLIGIBLE = 0.06;   /* steps: a difference of the constant stages that is rounded */
