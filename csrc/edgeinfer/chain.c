@@ -447,7 +447,7 @@ int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage
         status = bottleneck_ends(&all, b, 1);
         used[b] = 1;
     }
-    if (status == EI_OK && !modulated && slowest < last)
+    if (status == EI_OK && !modulated && last > 0)
         status = upper_ends(&all, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
     /* Behind Markov-modulated arrivals where nothing comes before. */
     if (status == EI_OK && (!modulated || last == 0))
