@@ -11,6 +11,7 @@ import binascii
 import math
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 from edgeinfer import _validate
 from edgeinfer.strategies.bodies import BODIES, Body, Latent
@@ -92,7 +93,11 @@ class Message:
         object.__setattr__(self, "left", _validate.scalar("left", self.left, 0, LONGEST, unit="s"))
 
     def to_bytes(self) -> bytes:
-        """Header and body; ValueError where the body is longer than its kind allows."""
+        """Header and body, as it came where it was read; ValueError where the body is longer than its kind allows."""
+        return self._data
+
+    @cached_property
+    def _data(self) -> bytes:
         data = self.body.to_bytes()
         _check_length(type(self.body), len(data))
         sender = ROLES.index(self.role) | (_ON_EDGE if self.place == "edge" else 0)
@@ -127,7 +132,9 @@ class Message:
         if (role := sender & ~_ON_EDGE) >= len(ROLES):
             raise ValueError(f"message: sender {role}: must be below {len(ROLES)}")
         place = PLACES[bool(sender & _ON_EDGE)]
-        return cls(body.from_bytes(content), ROLES[role], place, number, rounds, min(ticks * _TICK, LONGEST))
+        message = cls(body.from_bytes(content), ROLES[role], place, number, rounds, min(ticks * _TICK, LONGEST))
+        vars(message)["_data"] = data
+        return message
 
 
 def _check_length(body: type[Body], length: int) -> None:

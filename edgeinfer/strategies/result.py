@@ -9,47 +9,73 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.strategies.bodies import Findings, Seed, describe
+from edgeinfer.strategies.bodies import Findings, Latent, Picture, Seed, describe
+from edgeinfer.strategies.messages import Message
 
 #: Why a strategy stopped: its own checks passed; or a limit was met, and the best so far is returned.
 REASONS = ("right", "round limit", "deadline", "context limit", "edge lost")
+# What a summary says of a message.
+_SAID = (
+    *("kind", "sender", "receiver", "round", "bytes", "raw_bytes", "wire_bytes"),
+    *("direction", "time", "summary"),
+)
 
 
 @dataclass(frozen=True)
 class Said:
     """A message that was sent; one that its place has already is not said again when it is handed on there.
 
+    What it holds is written as bytes, and told in words, when that is first asked for: a request does not wait for it.
+
     Attributes
     ----------
-    kind : str
-        As in `bodies.BODIES`.
+    message : Message
     sender, receiver : str
         Role and place, "interpreter@device" say; the receiver of an answer is the "device", where the strategy runs.
-    round : int
-    bytes : int
-        Header and body.
-    raw_bytes : int
-        Of a picture or latent: of its values as they are, one byte each; else the same as `bytes`.
     wire_bytes : int
         With what the protocol puts around it; of several messages in one call, with the first. 0 in one process.
     direction : {"up", "down", ""}
         Over the link, or within one place.
     time : float, s
         After the request came: when it was sent, or when an answer was there.
-    summary : str
-        What it says, in words.
     """
 
-    kind: str
+    message: Message
     sender: str
     receiver: str
-    round: int
-    bytes: int
-    raw_bytes: int
     wire_bytes: int
     direction: str
     time: float
-    summary: str
+
+    @property
+    def kind(self) -> str:
+        """As in `bodies.BODIES`."""
+        return self.message.body.kind
+
+    @property
+    def round(self) -> int:
+        """That it belongs to."""
+        return self.message.round
+
+    @property
+    def bytes(self) -> int:
+        """Header and body."""
+        return len(self.message.to_bytes())
+
+    @property
+    def raw_bytes(self) -> int:
+        """Of a picture or latent: of its values as they are, one byte each; else the same as `bytes`."""
+        match self.message.body:
+            case Picture(pixels=pixels):
+                return pixels.nbytes
+            case Latent(values=values):
+                return values.size
+        return self.bytes
+
+    @property
+    def summary(self) -> str:
+        """What it says, in words."""
+        return describe(self.message.body)
 
 
 @dataclass(frozen=True)
@@ -177,7 +203,7 @@ class Collaboration:
             "down_bytes": self.down_bytes,
             "context_bytes": self.context_bytes,
             "chosen": list(self.chosen),
-            "messages": [vars(said) for said in self.messages],
+            "messages": [{name: getattr(said, name) for name in _SAID} for said in self.messages],
             "steps": [{k: None if v != v else v for k, v in vars(step).items()} for step in self.steps],
             "proposals": [_proposal(each) for each in self.proposals],
             "failures": list(self.failures),

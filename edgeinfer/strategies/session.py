@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from edgeinfer import _validate
 from edgeinfer.bridge.device.client import LOST, Aside, Compute, Exchange
 from edgeinfer.bridge.device.connection import EdgeError
-from edgeinfer.strategies.bodies import Body, Findings, Latent, Picture, Request, Seed, describe
+from edgeinfer.strategies.bodies import Body, Findings, Picture, Request, Seed
 from edgeinfer.strategies.messages import CONTEXT_BYTES, HEADER_BYTES, LONGEST, ROUNDS, Message
 from edgeinfer.strategies.result import Collaboration, Proposal, Said, Worked
 from edgeinfer.strategies.team import Team
@@ -320,7 +320,8 @@ class Session:
             raise AgentError(f"{role} on {place}: answered with {type(body).__name__}: must be {expect.__name__}")
         try:
             answer = Message(body, role, place, max(self.round, 1), self.rounds, max(self.left, 0))
-            data = answer.to_bytes()
+            # Pictures and latents are within their limits by what they are, and take long to write.
+            data = answer.to_bytes() if place == "edge" or answer.body.shared else b""
             answer = Message.from_bytes(data) if place == "edge" else answer
         except ValueError as error:
             raise AgentError(f"{role} on {place}: {error}") from None
@@ -363,9 +364,9 @@ class Session:
                     continue
                 self._known[id(message.body)] = message.body
                 size = wire[0] if wire and message is messages[0] else 0
-                self._said.append(_said(message, f"{message.role}@{message.place}", here, way, sent, size))
+                self._said.append(Said(message, f"{message.role}@{message.place}", here, size, way, sent))
             way = "down" if place == "edge" else ""
-            self._said.append(_said(answer, here, "device", way, received, wire[1] if wire else 0))
+            self._said.append(Said(answer, here, "device", wire[1] if wire else 0, way, received))
             self._known[id(answer.body)] = answer.body
             self._worked.append(Worked(role, place, max(self.round, 1), sent, received, seconds))
             self._share([answer])
@@ -441,20 +442,3 @@ def bounded(call: Callable[[], Content], seconds: float, what: str) -> Content:
 
 def _worth(margin: float) -> float:
     return -math.inf if math.isnan(margin) else margin
-
-
-def _said(message: Message, sender: str, receiver: str, way: str, when: float, wire: int) -> Said:
-    size = len(message.to_bytes())
-    raw = {Picture: lambda body: body.pixels.nbytes, Latent: lambda body: body.values.size}.get(type(message.body))
-    return Said(
-        message.body.kind,
-        sender,
-        receiver,
-        message.round,
-        size,
-        size if raw is None else raw(message.body),
-        wire,
-        way,
-        when,
-        describe(message.body),
-    )

@@ -12,6 +12,7 @@ from edgeinfer._files import strict_json
 
 #: Keys of every record, in the order they are written; a kind may add more.
 KEYS = ("time", "process", "kind", "name", "direction", "bytes", "request")
+_ENCODE = json.JSONEncoder(allow_nan=False).encode
 
 
 class Trace:
@@ -76,10 +77,14 @@ class Trace:
         if self._file is None:
             return
         values = (clock.monotonic() if time is None else time, self.process, kind, name, direction, size, request)
-        line = json.dumps(strict_json(dict(zip(KEYS, values, strict=True)) | more), allow_nan=False).encode() + b"\n"
+        about = dict(zip(KEYS, values, strict=True)) | more
+        try:
+            line = _ENCODE(about)
+        except ValueError:
+            line = _ENCODE(strict_json(about))
         with self._lock:
             if self._file is not None:
-                os.write(self._file, line)
+                os.write(self._file, line.encode() + b"\n")
 
     def message(self, name: str, direction: str, size: int, request: str, **more: Any) -> None:
         """A message "sent" or "received"; `size` is its serialised length with gRPC's five-byte prefix."""
