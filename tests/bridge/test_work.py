@@ -16,7 +16,7 @@ import pytest
 from bridge import system, tally
 from bridge.system import SOON
 from edgeinfer import RayleighLink
-from edgeinfer.bridge import Testbed, load_test, read_trace
+from edgeinfer.bridge import Testbed, load_test, load_tests, read_trace
 from edgeinfer.bridge.device.client import Aside, Client, Compute
 from edgeinfer.bridge.edge.server import listen
 from edgeinfer.bridge.run.load import WorkLoad
@@ -171,3 +171,15 @@ def test_streams_in_turn_end_with_the_first_failure():
             list(calls.ModelStreamInfer(iter([number(40, "a"), number(40, "b")]), timeout=0.3))
         assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - start < SOON / 2
     assert answered == ["a"] and steps == sorted(steps) and 1 <= len(steps) <= 4
+
+
+def test_load_tests_in_the_same_processes():
+    """A second test goes on where the first stopped; its bits and times are its own."""
+    with load_tests(WorkLoad("halving", WORK, {"first": 14}), link=RayleighLink(1e7, 31, -100, 100, 1e-3)) as test:
+        done = [test(4), test(0.05 * np.arange(3)), test([0.0])]
+        with pytest.raises(ValueError, match="ascending"):
+            test([1.0, 0.5])
+    assert [len(each.rows) for each in done] == [4, 3, 1] and done[1].arrival_rate == pytest.approx(30)
+    assert [row["rounds"] for each in done for row in each.rows] == [rounds(14 + number) for number in range(8)]
+    np.testing.assert_allclose(done[1].arrivals, [0.0, 0.05, 0.1])
+    assert all(64 < each.downlink_bits / rounds(14) < 8192 and not each.failures for each in done)

@@ -2,14 +2,15 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
 from edgeinfer.bridge.cascade import runtime
@@ -176,20 +177,86 @@ def load_test(
         load = WorkLoad(paradigm, CASCADE, asked, model=str(cascade.manifest.folder))
     times = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
     options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity or requests + 1, "batch": batch}
+    options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity or requests + 1, "batch": batch}
+    options |= {"threads": threads, "slowdown": slowdown, "deadline": deadline, "folder": folder}
+    with load_tests(load, link=link, uplink=uplink, **options) as test:
+        return replace(test(times or requests), arrival_rate=rate)
+
+
+@contextmanager
+def load_tests(
+    load: WorkLoad,
+    *,
+    link: Link | None = None,
+    uplink: Link | None = None,
+    seed: int = 0,
+    slowdown: float = 1.0,
+    slots: str = "fresh",
+    capacity: int = 1024,
+    batch: int = 1,
+    threads: int | None = 1,
+    deadline: float = 60.0,
+    folder: str | os.PathLike[str] | None = None,
+) -> Iterator[Callable[[ArrayLike | int], LoadTest]]:
+    """Processes that stand while load tests are made, one after the other; leaving the `with` block ends them.
+
+    Two processes of one program may differ by some per cent in what they take, and a machine from one minute to the
+    next: what is timed in a first test holds better for a second one in the same processes.
+
+    Parameters
+    ----------
+    load : WorkLoad
+    deadline : float, s
+        What it says of how long a request may take, to know when processes hang.
+    link, uplink, seed, slowdown, slots, capacity, batch, threads, folder
+        As for `load_test`; `seed` is that of the fading.
+
+    Returns
+    -------
+    context manager of callable (arrivals) -> LoadTest
+        Takes when requests come after the start, s, ascending; or their number, each when the one before has been
+        answered. Requests are numbered on from test to test.
+
+    Raises
+    ------
+    OSError
+        As for `load_test`.
+    """
     with ExitStack() as stack:
         where = Path(folder or stack.enter_context(tempfile.TemporaryDirectory()))
+        options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity, "batch": batch}
         options |= {"work": load.work, "settings": load.settings, "edge": load.name != "device"}
         bed = Testbed(load.model, link, uplink=uplink, folder=where, threads=threads, **options)
         stack.enter_context(bed)
-        # Each request is answered or fails by its deadline, after which all of them may wait for the decoder.
-        last = (times[-1] if times else 0.0) + deadline + _LAST + 10.0 * slowdown * requests
-        rows = bed.ask(Load(requests, times, slowdown=slowdown), load.asked, last, traced=True)
-        traces = [path for path in map(bed.trace, ("device", "edge", "link")) if path.exists()]
-        records = read_trace(*traces)
-    about: dict[str, Any] = {"model": load.model, "threads": threads, "link": repr(link), "uplink": repr(uplink)}
-    about |= {"slots": slots, "batch": batch, "slowdown": slowdown, "work": load.work}
-    kept = {"traces": [str(path) for path in traces] if folder is not None else []}
-    return _measured(rows, records, load.name, rate, slowdown, dict(load.asked) | about | kept)
+        user = stack.enter_context(bed.user(Load(0, [], slowdown=slowdown), load.asked, traced=True))
+        about: dict[str, Any] = {"model": load.model, "threads": threads, "link": repr(link), "uplink": repr(uplink)}
+        about |= {"slots": slots, "batch": batch, "slowdown": slowdown, "work": load.work}
+        first = 0
+
+        def test(arrivals: ArrayLike | int) -> LoadTest:
+            nonlocal first
+            times = [] if isinstance(arrivals, int) else _schedule(arrivals)
+            count = _validate.whole("arrivals", arrivals if isinstance(arrivals, int) else len(times), 1)
+            # Each request is answered or fails by its deadline, after which all of them may wait for the decoder.
+            last = (times[-1] if times else 0.0) + deadline + _LAST + 10.0 * slowdown * count
+            rows = user.ask(Load(count, times, slowdown=slowdown, first=first), last)
+            traces = [path for path in map(bed.trace, ("device", "edge", "link")) if path.exists()]
+            kept = {"traces": [str(path) for path in traces] if folder is not None else []}
+            rate = count / times[-1] if times and times[-1] > 0 else None
+            settings = dict(load.asked) | about | kept
+            measured = _measured(rows, read_trace(*traces), first, load.name, rate, slowdown, settings)
+            first += count
+            return measured
+
+        yield test
+
+
+def _schedule(arrivals: ArrayLike) -> list[float]:
+    times = np.atleast_1d(_validate.real("arrivals", arrivals, 0, unit="s"))
+    if times.ndim != 1 or (np.diff(times) < 0).any():
+        raise ValueError(f"arrivals of shape {times.shape}: must be one after the other, ascending")
+    scheduled: list[float] = times.tolist()
+    return scheduled
 
 
 def _rate(value: float | None) -> float | None:
@@ -217,6 +284,7 @@ def _paradigm(what: str | Pipeline, link: Link | None) -> tuple[str, Link | None
 def _measured(
     rows: Sequence[dict[str, Any]],
     records: Sequence[dict[str, Any]],
+    first: int,
     paradigm: str,
     rate: float | None,
     slowdown: float,
@@ -236,8 +304,10 @@ def _measured(
     }
     for record in records:
         stage = column.get((record["process"], record["kind"], record["name"]))
-        if paradigm in STAGES and stage is not None and record["request"].isdecimal():
-            number = int(record["request"])
+        if paradigm not in STAGES or stage is None or not record["request"].isdecimal():
+            continue
+        number = int(record["request"]) - first
+        if 0 <= number < len(rows):
             ends[number, stage] = record["time"] + record.get("duration", 0.0)
             service[number, stage] = record.get("duration", np.nan)
     arrivals = np.array([row["arrival"] for row in rows])

@@ -1,7 +1,8 @@
 """The system's processes, started with one JSON line of settings.
 
 `python -m edgeinfer.bridge.run.start` reads from stdin what to be, "edge", "link" or "device", with its settings, and
-ends when stdin closes. A server says "listening on HOST:PORT"; a device says "ready", and begins with the next line.
+ends when stdin closes. A server says "listening on HOST:PORT"; a device says "ready", and begins with the next line,
+a `Load`.
 """
 
 import json
@@ -127,11 +128,11 @@ def device(
     load: Mapping[str, Any],
     trace: str | None,
 ) -> None:
-    """A user's device: a kind of work, its edge's HOST:PORT or "", what it asks, and the `Load` of requests."""
+    """A user's device: a kind of work, its edge's HOST:PORT or "", what it asks, and the `Load` it warms up for."""
     made: user.Work = resolve_name(work)(**settings)
     connection = Connection(edge, message_bytes=made.message_bytes) if edge else None
     made.connect(connection, **asked)
-    user.run(made, user.Load(**load), connection, trace)
+    user.run(made, user.Load(**load), trace)
 
 
 _ROLES: dict[str, Callable[..., None]] = {"edge": edge, "link": link, "device": device}

@@ -3,8 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -135,10 +135,46 @@ class Testbed:
         OSError
             If it does not start, dies, or takes longer.
         """
-        made, trace = self._made, str(self.trace("device")) if traced else None
-        with start("device", **made, asked=asked, edge=self.address, load=asdict(load), trace=trace) as process:
-            if (line := process.line(_START)) != "ready":
-                raise OSError(f"device: said {line!r}, not 'ready'")
-            process.send("go")
-            rows: list[dict[str, Any]] = json.loads(process.line(seconds))
-            return rows
+        with self.user(load, asked, traced=traced) as user:
+            return user.ask(load, seconds)
+
+    @contextmanager
+    def user(self, load: Load, asked: Mapping[str, Any], *, traced: bool = False) -> Iterator["UserProcess"]:
+        """A user's process that has warmed up for a load, and asks as often as it is told to.
+
+        Parameters as for `ask`; of the load nothing but how slow the device is counts. OSError if it does not start.
+        """
+        trace = str(self.trace("device")) if traced else None
+        with start("device", **self._made, asked=asked, edge=self.address, load=asdict(load), trace=trace) as process:
+            yield UserProcess(process)
+
+
+class UserProcess:
+    """A user's process.
+
+    Parameters
+    ----------
+    process : Process
+        As `start("device", ...)` makes it; OSError unless it gets ready.
+    seconds : float, s
+        It may take to get ready.
+    """
+
+    def __init__(self, process: Process, seconds: float = _START) -> None:
+        self._process = process
+        if (line := process.line(seconds)) != "ready":
+            raise OSError(f"device: said {line!r}, not 'ready'")
+
+    def begin(self, load: Load) -> None:
+        """Have it ask for the requests of a load, whose times count from now."""
+        self._process.send(json.dumps(asdict(load)))
+
+    def rows(self, seconds: float) -> list[dict[str, Any]]:
+        """What it wrote of them, as `user.Request` does; OSError if it dies, or takes longer than `seconds`."""
+        rows: list[dict[str, Any]] = json.loads(self._process.line(seconds))
+        return rows
+
+    def ask(self, load: Load, seconds: float) -> list[dict[str, Any]]:
+        """`begin` and `rows`."""
+        self.begin(load)
+        return self.rows(seconds)

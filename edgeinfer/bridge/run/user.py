@@ -1,13 +1,12 @@
 """A user of a device, who asks at random times or one request after the other, and writes down what each took.
 
-Its process says "ready", begins with the next line on stdin, and answers with one JSON line: a row for each request.
+Its process says "ready", and answers each line on stdin, a `Load`, with a line of JSON: a row for each request.
 """
 
 import json
 import math
 import queue
 import statistics
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -71,6 +70,8 @@ class Load:
     extra : float, s, optional
         What that adds to each computing step, asleep; by default `slowdown` - 1 times the median of the steps while
         warming up.
+    first : int
+        The first request's number.
     """
 
     requests: int
@@ -78,6 +79,7 @@ class Load:
     pause: float = 0.0
     slowdown: float = 1.0
     extra: float | None = None
+    first: int = 0
 
 
 class Request:
@@ -162,10 +164,11 @@ class User:
         extra = (self.load.slowdown - 1) * statistics.median(computed) if computed else 0.0
         self._extra = extra if self.load.extra is None else self.load.extra
 
-    def run(self) -> None:
-        """Until every request is answered or has failed."""
+    def run(self, load: Load | None = None) -> None:
+        """Until every request is answered or has failed: those of another load than at first, if one is given."""
+        self.load, self.requests = load or self.load, []
         if not self.load.arrivals:
-            for number in range(self.load.requests):
+            for number in range(self.load.first, self.load.first + self.load.requests):
                 time.sleep(self.load.pause)
                 self._left = 1
                 self._go_on(self._request(number, time.monotonic()), None)
@@ -175,7 +178,7 @@ class User:
         computing = threading.Thread(target=self._compute, name="device", daemon=True)
         computing.start()
         begin = time.monotonic() + 0.1
-        for number, after in enumerate(self.load.arrivals):
+        for number, after in enumerate(self.load.arrivals, self.load.first):
             time.sleep(max(begin + after - time.monotonic(), 0.0))
             self._go_on(self._request(number, begin + after), None)
         computing.join()
@@ -255,16 +258,13 @@ class User:
                 self._due.put((math.inf, None))
 
 
-def run(work: Work, load: Load, connection: Connection | None, trace: str | None) -> None:
-    """What the process does: warm up, say so, wait for a line, and go through all requests."""
+def run(work: Work, load: Load, trace: str | None) -> None:
+    """What the process does: warm up for a load, say so, and go through the requests of each load that comes."""
     user = User(work, load)
     user.warm_up()
     with Trace(trace, "device") as work.client.trace:
+        lines = processes.exit_with_stdin()
         print("ready", flush=True)
-        sys.stdin.readline()
-        processes.exit_with_stdin()
-        user.run()
-        print(json.dumps(user.rows()), flush=True)
-        work.client.close()
-        if connection is not None:
-            connection.close()
+        while True:
+            user.run(Load(**json.loads(lines.get())))
+            print(json.dumps(user.rows()), flush=True)

@@ -131,16 +131,18 @@ class Process:
         self._errors.close()
 
 
-def exit_with_stdin() -> None:
-    """From now on, end this process when its stdin closes."""
+def exit_with_stdin() -> "queue.SimpleQueue[str]":
+    """From now on, end this process when its stdin closes; the lines that come on it till then."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def watch() -> None:
         with suppress(OSError, ValueError):
-            while sys.stdin.readline():
-                pass
+            while line := sys.stdin.readline():
+                lines.put(line)
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+    return lines
 
 
 class Commands:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgeinfer import _validate, bridge
-from edgeinfer._extras import need
-from edgeinfer._store import Cell, Store, Value
 from edgeinfer.model import RayleighLink
-from edgeinfer.paper.measured.quality import Bench
-from edgeinfer.paper.measured.store import FOLDER, digest, write
+from edgeinfer.paper.measured import runs
+from edgeinfer.paper.measured.store import FOLDER, digest
 
 #: Loads of the busiest stage under which requests are measured.
 LOADS = (0.3, 0.6)
@@ -63,10 +60,8 @@ def measure_load(
     link : RayleighLink
     seed : int
         The seed of arrivals, fading and images.
-    store : path, optional
-        A folder of finished runs, from which the same call takes up.
-    progress : bool
-        A bar over runs, on a terminal only.
+    store, progress
+        As for `runs.runs`.
 
     Returns
     -------
@@ -77,8 +72,6 @@ def measure_load(
     OSError
         If a request of a profile fails, or a process does not start.
     """
-    xarray = need("xarray", "paper")
-    tqdm = need("tqdm", "paper").tqdm
     for name, count in (("requests", requests), ("profile_requests", profile_requests)):
         _validate.whole(name, count, 2)
     rates = np.atleast_1d(_validate.real("loads", loads, 0, 1, low_open=True, high_open=True))
@@ -92,37 +85,24 @@ def measure_load(
         "weights_sha256": digest(root),
         **{f"link_{name}": float(value) for name, value in link.power_budget().items()},
     }
-    cache = None
-    if store is not None:
-        belongs = about | {"requests": [requests, profile_requests], "loads": rates.tolist()}
-        cache = Store(store, "load test", belongs)
-
-    found: dict[tuple[int, ...], dict[str, Value]] = {}
+    belongs = about | {"requests": [requests, profile_requests], "loads": rates.tolist()}
+    found: dict[tuple[int, ...], dict[str, Any]] = {}
     run = partial(_run, root, steps, slowdown, seed)
     fast = dataclasses.replace(link, bandwidth=_FAST)
     guess = _slowest_guessed(root, steps, slowdown)
-    bar = tqdm(total=len(paradigms) * (1 + rates.size), disable=None if progress else True, unit="run")
-    with nullcontext() if cache is None else cache.locked(), bar:
+    total = len(paradigms) * (1 + rates.size)
+    coordinates = {"paradigm": [_PARADIGMS[name] for name in paradigms], "load": ("load", rates, {"units": "1"})}
+    with runs.runs("load", out, belongs, total, stored=store, progress=progress) as course:
         for i, paradigm in enumerate(paradigms):
-            for j in range(1 + rates.size):
-                point = {"paradigm": paradigm, "load": j}
-                if cache is not None and cache.has(point):
-                    found[i, j] = cache.get(point).values
-                elif j == 0:
-                    rate = _LIGHT / guess[paradigm]
-                    found[i, j] = _profiled(run(paradigm, rate, profile_requests, fast, 10 * i, whole=True))
-                else:
-                    rate = float(rates[j - 1]) / _slowest(found[i, 0], link)
-                    found[i, j] = run(paradigm, rate, requests, link, 10 * i + j)
-                if cache is not None and not cache.has(point):
-                    cache.put(point, Cell(found[i, j]))
-                bar.update()
-    written = xarray.Dataset(
-        _variables(found, len(paradigms), rates.size),
-        coords={"paradigm": [_PARADIGMS[name] for name in paradigms], "load": ("load", rates, {"units": "1"})},
-        attrs=about | Bench.machine(),
-    )
-    return write(written, Path(out) / "load.nc")
+            light = partial(
+                run, paradigm, _LIGHT / guess[paradigm], profile_requests, fast, 10 * i, prefix="profile_", whole=True
+            )
+            found[i, 0] = course.one({"paradigm": paradigm, "load": 0}, light)
+            slowest = _slowest(found[i, 0], link)
+            for j, load in enumerate(rates.tolist(), 1):
+                loaded = partial(run, paradigm, load / slowest, requests, link, 10 * i + j)
+                found[i, j] = course.one({"paradigm": paradigm, "load": j}, loaded)
+        return runs.write("load", out, _variables(found, len(paradigms), rates.size), coordinates, about)
 
 
 #: Hz: 1 Mbit passes in 10 us.
@@ -148,8 +128,9 @@ def _run(
     link: RayleighLink,
     number: int,
     *,
+    prefix: str = "",
     whole: bool = False,
-) -> dict[str, Value]:
+) -> dict[str, Any]:
     """A run's columns; OSError where a request of a run that has to be whole failed."""
     tested = bridge.load_test(
         paradigm,
@@ -178,11 +159,7 @@ def _run(
         "rate": rate,
         "bits": tested.downlink_bits,
     }
-    return {name: Value([], values) for name, values in columns.items()}
-
-
-def _profiled(columns: dict[str, Value]) -> dict[str, Value]:
-    return {f"profile_{name}": value for name, value in columns.items()}
+    return {prefix + name: values for name, values in columns.items()}
 
 
 def _slowest_guessed(root: Path, steps: tuple[int, int], slowdown: float) -> dict[str, float]:
@@ -193,14 +170,14 @@ def _slowest_guessed(root: Path, steps: tuple[int, int], slowdown: float) -> dic
     return {"split": split, "edge": both, "device": slowdown * both}
 
 
-def _variables(found: dict[tuple[int, ...], dict[str, Value]], paradigms: int, loads: int) -> dict[str, Any]:
+def _variables(found: dict[tuple[int, ...], dict[str, Any]], paradigms: int, loads: int) -> dict[str, Any]:
     """Arrays of the runs under load, in columns 1 .. loads, and of the profiles, in column 0."""
     units = {"rate": "1/s", "bits": "bit"}
     table = {}
     for prefix, dims in (("", ("paradigm", "load")), ("profile_", ("paradigm",))):
         columns = range(1, 1 + loads) if not prefix else range(1)
         for name in ("arrival", "sojourn", "edge", "device", "rate", "bits"):
-            cells = [[np.asarray(found[i, j][prefix + name].data, float) for j in columns] for i in range(paradigms)]
+            cells = [[np.asarray(found[i, j][prefix + name], float) for j in columns] for i in range(paradigms)]
             values = np.array(cells) if not prefix else np.array(cells)[:, 0]
             more = (f"{prefix}request",) if values.ndim > len(dims) else ()
             kind = "derived from measured times" if name == "rate" else "measured"
@@ -208,9 +185,9 @@ def _variables(found: dict[tuple[int, ...], dict[str, Value]], paradigms: int, l
     return table
 
 
-def _slowest(profiled: dict[str, Value], link: RayleighLink) -> float:
+def _slowest(profiled: dict[str, Any], link: RayleighLink) -> float:
     """Mean time of the slowest stage, s."""
-    times = [np.mean(profiled[f"profile_{place}"].data) for place in ("edge", "device")]
-    bits = float(profiled["profile_bits"].data)
+    times = [np.mean(profiled[f"profile_{place}"]) for place in ("edge", "device")]
+    bits = float(profiled["profile_bits"])
     times.append(float(link.transfer(bits).mean()) if np.isfinite(bits) else np.nan)
     return float(np.nanmax(times))
