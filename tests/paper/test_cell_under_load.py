@@ -15,13 +15,17 @@ from edgeinfer.paper.measured import store  # noqa: E402
 
 @pytest.mark.process
 def test_a_real_run(tmp_path):
-    options = {"users": 2, "loads": (0.5,), "seconds": 2.0, "repetitions": 2, "layers": 64, "width": 1024}
+    options = {"users": 2, "loads": (0.5,), "seconds": 2.0, "timed": 1.0, "blocks": 2, "repetitions": 2}
+    options |= {"layers": 64, "width": 1024, "stored": tmp_path / "runs"}
     path = measured.measure(tmp_path, **options, progress=False)
     assert path == tmp_path / "cell_under_load.nc"
     with xarray.open_dataset(path, engine="h5netcdf") as raw:
         raw = raw.load()
     assert float(raw["sojourn"].min()) > 0 and np.isfinite(raw["batch_time"]).any("repetition").all()
     assert set(np.unique(raw["user"])) == {0, 1} and raw["batch_size"].max() <= measured.LIMIT
+    assert 1 <= raw["timed_size"].min() and float(raw["timed_lasting"].min()) > 0
+    # Blocks one behind the other.
+    assert raw["arrival"].max() < 2.0 and (np.diff(raw["arrival"].values) >= 0).all()
     assert raw.attrs["uplink_bits"] > 1024 * 32 and 0 < raw["overhead"].median() < 1
     # All is kept: the same call measures nothing anew.
     again = measured.measure(tmp_path, **options, progress=False)
@@ -57,22 +61,18 @@ def run(rate, fixed, each, bits, seconds, seed):
 def table(slower=1.0, seconds=600.0, overhead=0.02):
     fixed, each, bits = 0.06, 0.01, 4e4
     sizes = np.array(measured.SIZES)
-    found = [
-        {
-            "batch_time": measured.Value([], (fixed + each * sizes)[:, None] * np.ones(3)),
-            "overhead": measured.Value([], np.full(3, overhead)),
-        }
-    ]
+    batching = {"batch_time": (fixed + each * sizes)[:, None] * np.ones(3), "overhead": np.full(3, overhead)}
+    found = []
     for number, load in enumerate((0.4, 0.7)):
         rate = load * measured.LIMIT / (fixed + measured.LIMIT * each)
         columns = run(rate, slower * fixed, slower * each, bits, seconds, number)
         names = ("arrival", "sojourn", "user", "size", "lasting")
-        found.append({name: measured.Value([], values) for name, values in zip(names, columns, strict=True)})
-        found[-1]["sojourn"].data = found[-1]["sojourn"].data + overhead
-        found[-1]["rate"] = measured.Value([], rate)
-    attrs = {"users": 8, "seconds": seconds, "limit": measured.LIMIT, "processor": "none"}
+        found.append(dict(zip(names, columns, strict=True)) | {"rate": rate})
+        found[-1]["sojourn"] = found[-1]["sojourn"] + overhead
+        found[-1] |= {"timed_size": sizes, "timed_lasting": fixed + each * sizes}
+    attrs = {"users": 8, "seconds": seconds, "blocks": 1, "limit": measured.LIMIT, "processor": "none"}
     attrs |= {"snr": 10.0, "bandwidth": 1e6, "slot": 0.01, "uplink_bits": bits, "downlink_bits": bits}
-    return xarray.Dataset(measured._variables(found), {"size": sizes, "load": [0.4, 0.7]}, attrs)
+    return xarray.Dataset(measured._variables(batching, found), {"size": sizes, "load": [0.4, 0.7]}, attrs)
 
 
 def test_runs_of_known_times_are_as_simulated():
@@ -84,7 +84,9 @@ def test_runs_of_known_times_are_as_simulated():
         assert (found[f"measured_{name}_low"] < found[f"simulated_{name}_high"]).all()
         assert (found[f"simulated_{name}_low"] < found[f"measured_{name}_high"]).all()
     assert abs(found["measured_batch"] / found["simulated_batch"] - 1).max() < 0.05
-    assert float(found["fixed"]) == pytest.approx(0.06) and float(found["each"]) == pytest.approx(0.01)
+    np.testing.assert_allclose(found["fixed"], 0.06)
+    np.testing.assert_allclose(found["each"], 0.01)
+    np.testing.assert_allclose(found["loaded_time"], found["fitted"])
     item.draw(found)
     assert len(item.tell(found).splitlines()) == 6 and not found.attrs["preliminary"]
     slow = item.data(table=table(slower=1.2, seconds=60.0), jobs=5_000, deadlines=2)
@@ -94,7 +96,7 @@ def test_runs_of_known_times_are_as_simulated():
 
 
 def test_the_shipped_measurement():
-    """A whole run is near its prediction: its means are 5.6 and 6.6 % shorter, where 5 % is the aim."""
+    """A whole run is near its prediction: its means are 7 to 8 % shorter, where 5 % is the aim."""
     found = item.data(jobs=8_000)
     if not found.attrs["preliminary"]:
         assert (abs(found["measured_mean"] / found["simulated_mean"] - 1) < 0.08).all()

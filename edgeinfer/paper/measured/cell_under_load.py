@@ -1,12 +1,11 @@
 """Users at one edge that serves batches, each over a shaped link of its own, measured on the wall clock."""
 
-import json
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,31 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer._store import Cell, Store, Value
 from edgeinfer.bridge.cutting.cuts import divide
 from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.bridge.exit.queue import poisson
 from edgeinfer.bridge.run.cut import message_bits
 from edgeinfer.bridge.run.start import NETWORK, link_settings, start
+from edgeinfer.bridge.run.testbed import UserProcess
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import address
 from edgeinfer.bridge.wire.processes import Process
 from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.bridge.work import network
 from edgeinfer.model import FadingLink, RayleighLink
-from edgeinfer.network.machine import machine
-from edgeinfer.paper.measured import store
+from edgeinfer.paper.measured import runs, store
 
 Floats = NDArray[np.float64]
 #: Requests that the edge takes at once, and the sizes of batches that are timed. Six rows are one tile of the kernels
 #: that multiply matrices in vectors of 256 bits, so that a batch's time is a straight line up to there.
 LIMIT, SIZES = 6, (1, 2, 3, 4, 6)
-#: Loads, as shares of what full batches carry, and how long requests come at each, s.
-LOADS, SECONDS = (0.4, 0.7), 120.0
+#: Loads, as shares of what full batches carry; how long requests come at each, s, in how many blocks, and for how long
+#: all of those together come that time the batches before them.
+LOADS, SECONDS, BLOCKS, TIMED = (0.4, 0.7), 120.0, 3, 36.0
 #: Of each user, up and down.
 LINK = RayleighLink.from_snr(10.0, 1e6, 0.01)
+#: 1 Mbit passes in some 3 us.
+_FAST = RayleighLink.from_snr(10.0, 1e11, 0.01)
 #: Units of a layer, matrices that the layers take in turn, and layers.
 WIDTH, MATRICES, LAYERS = 1024, 4, 320
 _START, _DEADLINE, _LAST = 600.0, 60.0, 120.0
@@ -129,12 +130,14 @@ class _Bed:
         finally:
             os.sched_setaffinity(0, self.cores)
 
-    def user(self, to: str, load: Load, seed: int) -> Process:
-        """A user's process, that says "ready"."""
+    @contextmanager
+    def user(self, to: str, seed: int) -> Iterator[UserProcess]:
+        """A user's process, that is ready."""
         asked = {"places": self._places, "deadline": _DEADLINE, "seed": seed}
-        return start(
-            "device", work=NETWORK, settings=self._settings, asked=asked, edge=to, load=asdict(load), trace=None
-        )
+        load = asdict(Load(0, []))
+        settings = {"work": NETWORK, "settings": self._settings, "asked": asked, "edge": to, "load": load}
+        with start("device", **settings, trace=None) as process:
+            yield UserProcess(process, _START)
 
     def link(self, to: str, law: FadingLink, seed: int) -> Process:
         """A link's process, that says where it listens."""
@@ -156,26 +159,14 @@ class _Bed:
         return np.array(kept, float).reshape(-1, 3), times
 
 
-def _ask(users: Sequence[Process], seconds: float) -> list[list[dict[str, Any]]]:
-    """Rows of all users' requests, who begin together."""
-    for user in users:
-        if (line := user.line(_START)) != "ready":
-            raise OSError(f"user: said {line!r}, not 'ready'")
-    for user in users:
-        user.send("go")
-    rows: list[list[dict[str, Any]]] = [json.loads(user.line(seconds)) for user in users]
-    return rows
-
-
-def _bursts(bed: _Bed, at: str, repetitions: int, one: float) -> list[Floats]:
+def _bursts(bed: _Bed, user: UserProcess, repetitions: int, one: float) -> list[Floats]:
     """Times of batches of each of `SIZES` that waited for another, which takes `one`."""
     # While one is computed, the others come; all are done before the next.
     starts = np.arange(repetitions * len(SIZES)) * (4 * one + 0.2)
     others = [np.repeat(start + one / 3, size) for start, size in zip(starts, SIZES * repetitions, strict=True)]
     arrivals = np.sort(np.concatenate([starts, *others]))
-    with bed.user(at, Load(len(arrivals), arrivals.tolist()), 0) as user:
-        begin = time.monotonic()
-        _ask([user], _LAST + arrivals[-1])
+    begin = time.monotonic()
+    user.ask(Load(len(arrivals), arrivals.tolist()), _LAST + arrivals[-1])
     begins, sizes, lasting = bed.batches(begin)[0].T
     waited = np.append(False, begins[1:] - (begins + lasting)[:-1] < one / 2)
     # The first that come together are computed one by one, too, to see that they do not hang together.
@@ -183,68 +174,79 @@ def _bursts(bed: _Bed, at: str, repetitions: int, one: float) -> list[Floats]:
     return [lasting[waited & (sizes == size)] for size in SIZES]
 
 
-def _batching(bed: _Bed, repetitions: int) -> dict[str, Value]:
+def _batching(bed: _Bed, repetitions: int) -> dict[str, Any]:
     """Times of batches of each of `SIZES`, by requests that come together behind another one, and the overhead."""
-    with bed.edge() as at:
-        with bed.user(at, Load(repetitions, [], 0.05), 0) as user:
-            begin = time.monotonic()
-            (rows,) = _ask([user], _LAST + repetitions)
+    with (
+        bed.edge() as at,
+        bed.link(at, _FAST, 0) as way,
+        bed.user(address.join("127.0.0.1", way.port(_START)), 0) as user,
+    ):
+        begin = time.monotonic()
+        rows = user.ask(Load(2 * repetitions, [], 0.05), _LAST + repetitions)
         _, alone = bed.batches(begin)
         spent = [row["done"] - row["arrival"] - alone[str(number)] for number, row in enumerate(rows)]
         one = float(np.median(list(alone.values())))
         times = np.full((len(SIZES), repetitions), np.nan)
         for _ in range(_ROUNDS):
-            for place, kept in enumerate(_bursts(bed, at, repetitions, one)):
+            for place, kept in enumerate(_bursts(bed, user, repetitions, one)):
                 free = np.flatnonzero(np.isnan(times[place]))[: len(kept)]
                 times[place, free] = kept[: len(free)]
             if not np.isnan(times).all(axis=1).any():
                 break
         else:
             raise OSError("batches: requests did not come together in batches of each size; let nothing else run here")
-    return {"batch_time": Value([], times), "overhead": Value([], np.array(spent))}
+    return {"batch_time": times, "overhead": np.array(spent)}
 
 
-def fit(times: Any, sizes: Sequence[int] = SIZES) -> tuple[float, float]:
-    """The fixed time of a batch and that of each request, s: least squares of the medians' relative errors.
+def fit(sizes: Any, lasting: Any) -> tuple[float, float]:
+    """The fixed time of a batch and that of each request, s, by least squares, which keeps the mean.
 
     Parameters
     ----------
-    times : (sizes, repetitions) array_like, s
-        Each with NaN where there are fewer.
-    sizes : sequence of int
+    sizes, lasting : array_like, s
+        Of batches of at least two sizes; NaN where there is none.
     """
-    typical = np.nanmedian(np.asarray(times, float), axis=1)
-    columns = np.stack([np.ones(len(sizes)), np.array(sizes, float)], axis=1) / typical[:, None]
-    fixed, each = np.linalg.lstsq(columns, np.ones(len(sizes)), rcond=None)[0]
+    size, time = np.broadcast_arrays(np.asarray(sizes, float), np.asarray(lasting, float))
+    kept = np.isfinite(time) & np.isfinite(size)
+    each, fixed = np.polyfit(size[kept], time[kept], 1)
     return float(fixed), float(each)
 
 
-def _loaded(bed: _Bed, rate: float, users: int, seconds: float, link: FadingLink, seed: int) -> dict[str, Value]:
-    """Requests of all users at a total rate: arrival from the first on and sojourn time, s, and whose; and batches."""
+def _loaded(
+    bed: _Bed, rate: float, users: int, seconds: tuple[float, float], blocks: int, link: FadingLink, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Blocks that time batches and those of the run in turn, of `seconds` each, at a total rate: requests of all users,
+    arrival from the block's begin on and sojourn time, s, and whose; and batches.
+    """
     with ExitStack() as stack:
         at = stack.enter_context(bed.edge())
         ways = [stack.enter_context(bed.link(at, link, seed + n)) for n in range(users)]
-        asking = []
-        for number, way in enumerate(ways):
-            to = address.join("127.0.0.1", way.port(_START))
-            sequence = np.random.SeedSequence(seed, spawn_key=(number,))
-            times = poisson(rate / users, int(2 * rate * seconds / users) + 50, sequence)
-            times = times[times < seconds]
-            asking.append(stack.enter_context(bed.user(to, Load(len(times), times.tolist()), seed)))
-        begin = time.monotonic()
-        rows = _ask(asking, seconds + _DEADLINE + _LAST)
-        first = min(row["arrival"] for mine in rows for row in mine)
-        _, sizes, lasting = bed.batches(max(begin, first))[0].T
+        tos = [address.join("127.0.0.1", way.port(_START)) for way in ways]
+        asking = [stack.enter_context(bed.user(to, seed)) for to in tos]
+        for part in range(2 * blocks):
+            length = seconds[part % 2]
+            loads = []
+            for number in range(users):
+                sequence = np.random.SeedSequence(seed, spawn_key=(number, part))
+                times = poisson(rate / users, int(2 * rate * length / users) + 50, sequence)
+                loads.append(Load(int((times < length).sum()), times[times < length].tolist(), first=10_000 * part))
+            begin = time.monotonic()
+            for user, load in zip(asking, loads, strict=True):
+                user.begin(load)
+            last = length + _DEADLINE + _LAST
+            rows = [user.rows(last) if load.requests else [] for user, load in zip(asking, loads, strict=True)]
+            yield _block(rows, bed.batches(begin)[0])
+
+
+def _block(rows: list[list[dict[str, Any]]], batches: Floats) -> dict[str, Any]:
+    """Columns of a block's requests and of its batches."""
     flat = sorted((row["arrival"], row["done"], user) for user, mine in enumerate(rows) for row in mine)
     arrival = np.array([row[0] for row in flat])
     done = np.array([np.nan if row[1] is None else row[1] for row in flat], float)
-    return {
-        "arrival": Value([], arrival - first),
-        "sojourn": Value([], done - arrival),
-        "user": Value([], np.array([row[2] for row in flat])),
-        "size": Value([], sizes),
-        "lasting": Value([], lasting),
-    }
+    _, size, lasting = batches.T
+    user = np.array([row[2] for row in flat])
+    columns = {"arrival": arrival - arrival[0], "sojourn": done - arrival, "user": user}
+    return columns | {"size": size, "lasting": lasting}
 
 
 def measure(
@@ -253,7 +255,9 @@ def measure(
     users: int = 8,
     loads: Sequence[float] = LOADS,
     seconds: float = SECONDS,
-    repetitions: int = 20,
+    timed: float = TIMED,
+    blocks: int = BLOCKS,
+    repetitions: int = 8,
     layers: int = LAYERS,
     width: int = WIDTH,
     link: FadingLink = LINK,
@@ -264,8 +268,11 @@ def measure(
     """Measure an edge's batching, then users who ask it at each load, and write `cell_under_load.nc`.
 
     Edge, links and users are processes of this machine. The edge's batches run on the last core that there is, all else
-    on the others. A batch of each of `SIZES` is timed by requests that come together while another is computed; what a
-    request takes besides, by requests one after the other over no link. With the defaults it takes seven minutes.
+    on the others. First a batch of each of `SIZES` is timed by requests that come together while another is computed,
+    which tells what full batches carry; and what a request takes besides, by requests one after the other over a link
+    of next to no delay. Then, at each load, blocks of requests that only time the batches, as they are met there, and
+    blocks of the run alternate in the same processes, so that what the machine does meanwhile falls on both alike. With
+    the defaults it takes seven minutes.
 
     Parameters
     ----------
@@ -275,20 +282,20 @@ def measure(
         >= 1; each asks at the same rate, and has a link of its own.
     loads : sequence of float
         In (0, 1): the rate over that of full batches.
-    seconds : float, s
-        How long requests come, > 0.
+    seconds, timed : float, s
+        How long requests come at each load in all blocks of the run, and in those that time the batches; > 0.
+    blocks : int
+        >= 1.
     repetitions : int
-        Of each batch size, and requests one after the other; >= 2.
+        Of each batch size, and half of the requests one after the other; >= 2.
     layers, width : int
         As for `write_network`.
     link : FadingLink
         Of each user, up and down.
     seed : int
         The seed of arrivals and fading.
-    stored : path, optional
-        A folder of finished runs, from which the same call takes up; `out`/.measure/cell_under_load.store by default.
-    progress : bool
-        A bar over runs, on a terminal only.
+    stored, progress
+        As for `runs.runs`.
 
     Returns
     -------
@@ -299,57 +306,62 @@ def measure(
     OSError
         If a process does not start, or dies.
     """
-    xarray = need("xarray", "paper")
-    tqdm = need("tqdm", "paper").tqdm
     users, repetitions = _validate.whole("users", users, 1), _validate.whole("repetitions", repetitions, 2)
     shares = np.atleast_1d(_validate.real("loads", loads, 0, 1, low_open=True, high_open=True))
     seconds = _validate.scalar("seconds", seconds, 0, low_open=True, unit="s")
-    about = {"users": users, "seconds": seconds, "repetitions": repetitions, "layers": layers, "width": width}
-    about |= {"seed": seed, "limit": LIMIT, "snr": float(link.snr), "bandwidth": float(link.bandwidth)}
-    about |= {"slot": float(link.slot)}
-    cells = Store(
-        stored or Path(out) / ".measure" / "cell_under_load.store", "cell", about | {"loads": shares.tolist()}
-    )
-    found: list[dict[str, Value]] = []
-    bar = tqdm(total=1 + shares.size, disable=None if progress else True, unit="run", desc="cell under load")
-    locked = cells.locked() if stored is None else nullcontext()
-    with tempfile.TemporaryDirectory() as folder, locked, bar:
+    timed = _validate.scalar("timed", timed, 0, low_open=True, unit="s")
+    blocks = _validate.whole("blocks", blocks, 1)
+    about: dict[str, Any] = {"users": users, "seconds": seconds, "timed": timed, "blocks": blocks}
+    about |= {"repetitions": repetitions, "layers": layers, "width": width, "seed": seed, "limit": LIMIT}
+    about |= {"snr": float(link.snr), "bandwidth": float(link.bandwidth), "slot": float(link.slot)}
+    belongs, total = about | {"loads": shares.tolist()}, 1 + 2 * blocks * shares.size
+    lengths = timed / blocks, seconds / blocks
+    with (
+        runs.runs("cell_under_load", out, belongs, total, stored=stored, progress=progress) as made,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         bed = _Bed(write_network(Path(folder) / "network.onnx", width, layers=layers), width)
-        for number in range(1 + shares.size):
-            point = {"run": number}
-            if cells.has(point):
-                found.append(cells.get(point).values)
-            else:
-                if number:
-                    fixed, each = fit(found[0]["batch_time"].data)
-                    rate = float(shares[number - 1]) * LIMIT / (fixed + LIMIT * each)
-                    values = _loaded(bed, rate, users, seconds, link, 1000 * seed + 100 * number)
-                    found.append(values | {"rate": Value([], rate)})
-                else:
-                    found.append(_batching(bed, repetitions))
-                cells.put(point, Cell(found[-1]))
-            bar.update()
+        batching = made.one({"run": "batching"}, lambda: _batching(bed, repetitions))
+        fixed, each = fit(np.array(SIZES)[:, None], batching["batch_time"])
+        found = []
+        for number, share in enumerate(shares.tolist()):
+            rate = share * LIMIT / (fixed + LIMIT * each)
+
+            def make(number: int = number, rate: float = rate) -> Iterator[dict[str, Any]]:
+                return _loaded(bed, rate, users, lengths, blocks, link, 1000 * seed + 100 * number)
+
+            parts = made.together([{"run": number, "part": part} for part in range(2 * blocks)], make)
+            found.append(_joined(parts, lengths[1]) | {"rate": rate})
         about |= {"uplink_bits": bed.bits[0], "downlink_bits": bed.bits[1], "cores": len(bed.cores)}
-    coords = {"size": list(SIZES), "load": ("load", shares, {"units": "1"})}
-    table = xarray.Dataset(_variables(found), coords=coords, attrs=about | machine())
-    return store.write(table, Path(out) / "cell_under_load.nc")
+        coordinates = {"size": list(SIZES), "load": ("load", shares, {"units": "1"})}
+        return runs.write("cell_under_load", out, _variables(batching, found), coordinates, about)
 
 
-def _variables(found: list[dict[str, Value]]) -> dict[str, Any]:
+def _joined(parts: Sequence[dict[str, Any]], length: float) -> dict[str, Any]:
+    """Columns of the run's blocks one behind the other, and of the batches that were timed before each."""
+    before, run = parts[::2], parts[1::2]
+    arrival = np.concatenate([block["arrival"] + number * length for number, block in enumerate(run)])
+    columns = {name: np.concatenate([block[name] for block in run]) for name in run[0] if name != "arrival"}
+    timed = {f"timed_{name}": np.concatenate([block[name] for block in before]) for name in ("size", "lasting")}
+    return {"arrival": arrival} | columns | timed
+
+
+def _variables(batching: dict[str, Any], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The batching's times, and those of the loads with NaN behind the end of each."""
     timed = {"units": "s", "provenance": "measured"}
     answer: dict[str, Any] = {
-        "batch_time": (("size", "repetition"), found[0]["batch_time"].data, timed),
-        "overhead": (("single",), found[0]["overhead"].data, timed),
-        "rate": ("load", [float(run["rate"].data) for run in found[1:]], {"units": "1/s", "provenance": "given"}),
+        "batch_time": (("size", "repetition"), batching["batch_time"], timed),
+        "overhead": (("single",), batching["overhead"], timed),
+        "rate": ("load", [float(run["rate"]) for run in found], {"units": "1/s", "provenance": "given"}),
     }
     columns = {"arrival": "request", "sojourn": "request", "user": "request", "size": "batch", "lasting": "batch"}
+    columns |= {"timed_size": "timed_batch", "timed_lasting": "timed_batch"}
     names = {"size": "batch_size", "lasting": "batch_lasting"}
     for name, axis in columns.items():
-        rows = [np.asarray(run[name].data, float) for run in found[1:]]
+        rows = [np.asarray(run[name], float) for run in found]
         padded = np.full((len(rows), max(map(len, rows))), np.nan)
         for row, values in zip(padded, rows, strict=True):
             row[: len(values)] = values
-        unit = {"units": "1" if name in ("user", "size") else "s", "provenance": "measured"}
+        unit = {"units": "1" if name in ("user", "size", "timed_size") else "s", "provenance": "measured"}
         answer[names.get(name, name)] = (("load", axis), padded, unit)
     return answer
