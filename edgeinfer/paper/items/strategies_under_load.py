@@ -6,41 +6,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer._extras import need
-from edgeinfer.delay import simulate
 from edgeinfer.estimates import cycles, shares
-from edgeinfer.model import RayleighLink, Recorded
+from edgeinfer.model import RayleighLink
 from edgeinfer.paper.drawing import style
 from edgeinfer.paper.measured import store
-from edgeinfer.paper.measured.strategies_under_load import COLUMNS, Stages, ends
+from edgeinfer.paper.measured.strategies_under_load import COLUMNS, Stages, ends, scheduled, simulated
 
 TITLE = "Six strategies under load: prediction against measurement"
 PAPER = "The paper describes the strategies in words and gives no times."
 HERE = (
     "Requests came as a Poisson process to a device and an edge that work on them together, as processes over a shaped "
-    "link, by each of the six strategies at two loads. Before each run the core said how often each of four deadlines "
-    "would be missed, from times of the stages that were taken in other runs: stages in a row for one subject; rounds "
-    "that hold the device, or branches that run at once, for several."
+    "link, by each of the six strategies at two loads. Before each block of a run the core said how often each of four "
+    "deadlines would be missed, from times of the stages that were taken just before in the same processes and from "
+    "when requests were to come, which was drawn before: stages in a row for one subject; rounds that hold the device, "
+    "or branches that run at once, for several."
 )
 COMMAND = "edgeinfer measure --only strategies_under_load"
 #: What is to be reached: the share of cells whose measured interval holds the prediction, and the error of a median.
 CELLS, MEDIAN, EXCHANGE = 0.9, 0.05, 3e-3
-#: Predictions: made before the run at its rate; given when its requests came; and given its own stages' times, too.
-PREDICTIONS = ("predicted", "given", "own")
-#: Share of a run that is left out at its start, which finds the system empty.
-STARTING = 0.05
+#: Predictions: made before the run, of requests that come when these were to come, and of Poisson arrivals in a long
+#: run; and, afterwards, of the run's own stage times.
+PREDICTIONS = ("given", "predicted", "own")
 #: Processors that others may keep busy, on average, for a run to count as undisturbed.
 DISTURBED = 0.1
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
-_SAMPLED: dict[str, Any] = {"jobs": 20_000, "replications": 8}
 _COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86")
 
 
 def data(*, measured: Any = None) -> Any:
     """Measured and predicted violation probabilities, and medians.
 
-    Measured intervals are bootstraps over cycles of the queue, each cell's of 95 % for itself. Requests of the first
-    twentieth of a run are left out; those that failed count as late.
+    Measured intervals are bootstraps over cycles of the queue, each cell's of 95 % for itself. Requests that failed
+    count as late.
 
     Parameters
     ----------
@@ -51,13 +49,14 @@ def data(*, measured: Any = None) -> Any:
     -------
     xarray.Dataset
         Over (strategy, load, probability), the last what was predicted roughly when the deadlines were set: `deadline`
-        (s); `measured`, and `predicted`, before the run; `given`, of the arrivals of the run; and `own`, of those and
-        of the run's own stage times, each with `_low` and `_high`; `bracket_lower`, `bracket_upper`, certified for
-        `predicted`; `inside`, `inside_given`, `inside_own`, whether the measured interval holds the value. Over
-        (strategy, load): `..._median` of all four (s), `measured_median_low`, `measured_median_high`, `requests`,
-        `cycles`, `failed`, `others` and `slower_edge`, `slower_device`, mean stage times of the run over those
-        of the profile, less 1. Over strategy: `overhead` and `exchange` (s), what a request, and an exchange with the
-        edge, takes beside networks and link.
+        (s); `measured`; `given` and `predicted`, made before the run, of requests that come when these were to come
+        and of Poisson arrivals in a long run; and `own`, as `given` but of the run's own stage times; each with `_low`
+        and `_high`; `bracket_lower`, `bracket_upper`, certified for `predicted`; `inside_given`, `inside_predicted`,
+        `inside_own`, whether the measured interval holds the value. Over (strategy, load): `..._median` of all four
+        (s), `measured_median_low`, `measured_median_high`, `requests`, `cycles`, `failed`, `others` and `slower_edge`,
+        `slower_device`, mean stage times of the run over those that were taken before, less 1; `client`, what the
+        device takes for a request beside computing (s). Over strategy: `exchange` (s), what an exchange with the edge
+        takes beside networks and link.
 
     Raises
     ------
@@ -76,17 +75,22 @@ def data(*, measured: Any = None) -> Any:
         kind = "measured" if seen else "derived from measured times"
         dims = ("strategy", "load", "probability")[: 1 + values.ndim]
         answer[name] = (dims, values.reshape(*shape, *values.shape[1:]), {"units": unit, "provenance": kind})
-    given = ("deadline", "predicted", "predicted_low", "predicted_high", "predicted_median", "bracket_lower")
-    for name in (*given, "bracket_upper", "rate", "requests", "others"):
+    told = [name for name in _TOLD if name in table]
+    for name in (*told, "requests", "others"):
         answer[name] = table[name]
-    answer["overhead"] = table["profile_overhead"]
-    exchange = np.array([_median(each) for each in table["alone_exchange"].values])
-    answer["exchange"] = ("strategy", exchange, {"units": "s", "provenance": "measured"})
+    for name, dims in (("client", ("strategy", "load")), ("exchange", ("strategy",))):
+        values = table["profile_client" if name == "client" else "alone_exchange"].values
+        typical = np.array([_median(each) for each in values.reshape(-1, values.shape[-1])])
+        answer[name] = (dims, typical.reshape(values.shape[:-1]), {"units": "s", "provenance": "measured"})
     found = xarray.Dataset(answer, attrs=dict(table.attrs))
-    for suffix, name in zip(("", "_given", "_own"), PREDICTIONS, strict=True):
+    for name in PREDICTIONS:
         inside = (found["measured_low"] <= found[name]) & (found[name] <= found["measured_high"])
-        found[f"inside{suffix}"] = inside.assign_attrs(units="1", provenance="derived")
+        found[f"inside_{name}"] = inside.assign_attrs(units="1", provenance="derived")
     return found
+
+
+_TOLD = ("deadline", "rate", "bracket_lower", "bracket_upper")
+_TOLD += tuple(f"{name}{end}" for name in PREDICTIONS[:2] for end in ("", "_low", "_high", "_median"))
 
 
 def _median(values: NDArray[np.float64]) -> float:
@@ -94,48 +98,32 @@ def _median(values: NDArray[np.float64]) -> float:
 
 
 def _cell(part: Any, column: int, number: int) -> dict[str, Any]:
-    """What is measured in one run of a strategy, and predicted with what is known of it."""
+    """What is measured in one run of a strategy, and predicted with its own stage times."""
     strategy, run = str(part["strategy"].values), part.isel(load=column)
     count = int(run["requests"])
     arrival, sojourn = (run[name].values[:count] for name in ("arrival", "sojourn"))
     lasting = np.nan_to_num(sojourn, nan=np.inf)
-    kept = slice(int(STARTING * count), None)
-    cycle = cycles(arrival, lasting)[kept]
-    cycle -= cycle[0]
+    cycle = cycles(arrival, lasting)
     cell: dict[str, Any] = {"cycles": int(cycle[-1]) + 1, "failed": int(np.isinf(lasting).sum())}
     deadlines = run["deadline"].values
-    late = [shares(lasting[kept] > limit, cycle, CONFIDENCE, resamples=_RESAMPLES) for limit in deadlines]
+    late = [shares(lasting > limit, cycle, CONFIDENCE, resamples=_RESAMPLES) for limit in deadlines]
     cell |= {f"measured{end}": [ends(each)[end] for each in late] for end in ("", "_low", "_high")}
-    for suffix, value in zip(("", "_low", "_high"), _medians(lasting[kept], cycle), strict=True):
+    for suffix, value in zip(("", "_low", "_high"), _medians(lasting, cycle), strict=True):
         cell[f"measured_median{suffix}"] = value
     link = RayleighLink(**{name[5:]: value for name, value in part.attrs.items() if name.startswith("link_")})
-    law = part["profile_rounds_law"].values
-    alone, profile = (
-        {name: part[f"{prefix}{name}"].values for name in (*COLUMNS, "uplink_bits", "downlink_bits")}
-        for prefix in ("alone_", "profile_")
-    )
-    own = {name: run[name].values[:count] for name in COLUMNS} | {name: profile[name] for name in _BITS}
-    both = {name: Stages.of(strategy, times, alone, law) for name, times in (("given", profile), ("own", own))}
-    for name, stages in both.items():
-        cell |= _simulated(name, stages.pipeline(strategy, link), arrival, deadlines, number)
+    law, bits = run["profile_rounds_law"].values, {name: run[f"profile_{name}"].values for name in _BITS}
+    alone, profile = ({name: run[prefix + name].values for name in COLUMNS} for prefix in ("alone_", "profile_"))
+    own = {name: run[name].values[:count] for name in COLUMNS}
+    before, after = (Stages.of(strategy, times | bits, alone, law) for times in (profile, own))
+    told = simulated("own", after.pipeline(strategy, link), scheduled(arrival), deadlines, number)
+    cell["own_median"] = float(np.median(told.pop("own_law")))
     for place in ("edge", "device"):
-        before, after = (getattr(stages, place) for stages in both.values())
-        cell[f"slower_{place}"] = after.mean() / before.mean() - 1 if before.size and after.size else np.nan
-    return cell
+        timed, met = (getattr(stages, place) for stages in (before, after))
+        cell[f"slower_{place}"] = met.mean() / timed.mean() - 1 if timed.size and met.size else np.nan
+    return cell | told
 
 
 _BITS = ("uplink_bits", "downlink_bits")
-
-
-def _simulated(name: str, pipeline: Any, arrival: NDArray[np.float64], deadlines: Any, seed: int) -> dict[str, Any]:
-    """Probabilities at deadlines and the median, given when requests came; 1 and inf where they cannot be served."""
-    recorded = Recorded(arrival)
-    if pipeline.loads(recorded.mean_rate).max() >= 1:
-        return {f"{name}{end}": np.ones(len(deadlines)) for end in ("", "_low", "_high")} | {f"{name}_median": np.inf}
-    found = simulate(pipeline, recorded, deadlines, rng=seed, **_SAMPLED)
-    return {f"{name}{end}": values[:, -1] for end, values in ends(found.violation).items()} | {
-        f"{name}_median": float(found.quantile([0.5])[0, 0, -1])
-    }
 
 
 def _medians(sojourn: NDArray[np.float64], cycle: NDArray[np.int64]) -> tuple[float, float, float]:
@@ -149,26 +137,26 @@ def _medians(sojourn: NDArray[np.float64], cycle: NDArray[np.int64]) -> tuple[fl
     return float(np.median(sojourn)), float(low), float(high)
 
 
-def errors(table: Any, prediction: str = "predicted") -> Any:
+def errors(table: Any, prediction: str = PREDICTIONS[0]) -> Any:
     """The predicted median over the measured one, less 1, over (strategy, load)."""
     return table[f"{prediction}_median"] / table["measured_median"] - 1
 
 
 def tell(table: Any) -> str:
     """Markdown: what was to be reached and is, and a row a run."""
-    counts = {name: int(table[name].sum()) for name in ("inside", "inside_given", "inside_own")}
-    cells, off = table["inside"].size, np.abs(errors(table))
+    counts = {name: int(table[f"inside_{name}"].sum()) for name in PREDICTIONS}
+    cells, off = table["inside_given"].size, np.abs(errors(table))
     close = int((off <= MEDIAN).sum())
     exchange = float(table["exchange"].median())
     a = table.attrs
     reached = {True: "reached", False: "missed"}
     lines = [
-        f"- prediction inside the measured 95 % interval: {counts['inside']} of {cells} cells, to reach: "
-        f"{CELLS:.0%}: {reached[counts['inside'] >= CELLS * cells]}; given when the requests came "
-        f"{counts['inside_given']}, and with the run's own stage times {counts['inside_own']};",
+        f"- prediction inside the measured 95 % interval: {counts['given']} of {cells} cells, to reach: {CELLS:.0%}: "
+        f"{reached[counts['given'] >= CELLS * cells]}; with the run's own stage times {counts['own']}; of Poisson "
+        f"arrivals in a long run, which a short one does not meet, {counts['predicted']};",
         f"- median within {MEDIAN:.0%}: {close} of {off.size} runs, at worst {float(off.max()):.1%}: "
-        f"{reached[close == off.size]}; given when the requests came at worst "
-        f"{float(np.abs(errors(table, 'given')).max()):.1%};",
+        f"{reached[close == off.size]}; of Poisson arrivals in a long run at worst "
+        f"{float(np.abs(errors(table, 'predicted')).max()):.1%};",
         f"- an exchange takes {1e3 * exchange:.2f} ms beside networks and link in the median, to reach: "
         f"{1e3 * EXCHANGE:g} ms: {reached[exchange <= EXCHANGE]}.",
         "",
@@ -181,7 +169,7 @@ def tell(table: Any) -> str:
         f"strategies' own; a run takes {a['seconds']:g} s. In brackets the measured 95 % interval.",
         "",
         "| strategy | load | requests | P(W > T), predicted and measured, at four deadlines | inside | median (ms), "
-        "predicted, given arrivals, measured | off | edge and device against profiled |",
+        "predicted, in a long run, measured | off | edge and device against profiled |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for i, j in np.ndindex(off.shape):
@@ -191,26 +179,27 @@ def tell(table: Any) -> str:
 
 def _row(cell: Any) -> str:
     shown = ", ".join(
-        f"{float(k['predicted']):.3f} {float(k['measured']):.3f} [{float(k['measured_low']):.3f}, "
+        f"{float(k['given']):.3f} {float(k['measured']):.3f} [{float(k['measured_low']):.3f}, "
         f"{float(k['measured_high']):.3f}]"
         for k in (cell.isel(probability=n) for n in range(cell.sizes["probability"]))
     )
-    medians = ", ".join(f"{1e3 * float(cell[f'{name}_median']):.0f}" for name in ("predicted", "given", "measured"))
+    medians = ", ".join(f"{1e3 * float(cell[f'{name}_median']):.0f}" for name in ("given", "predicted", "measured"))
     slower = ", ".join(
         f"{100 * float(cell[f'slower_{place}']):+.1f} %" if np.isfinite(cell[f"slower_{place}"]) else "-"
         for place in ("edge", "device")
     )
     failed = f", {int(cell['failed'])} failed" if int(cell["failed"]) else ""
+    inside = cell["inside_given"]
     return (
         f"| {str(cell['strategy'].values).replace('_', '-')} | {float(cell['load']):g} "
-        f"| {int(cell['requests'])}{failed} | {shown} | {int(cell['inside'].sum())} of {cell['inside'].size} "
+        f"| {int(cell['requests'])}{failed} | {shown} | {int(inside.sum())} of {inside.size} "
         f"| {medians} | {100 * float(errors(cell)):+.1f} % | {slower} |"
     )
 
 
 @style.drawing
 def draw(table: Any) -> Any:
-    """A panel a strategy: measured with intervals, the certified bracket, and the prediction given the arrivals."""
+    """A panel a strategy: measured with intervals, the prediction, and the certified bracket of a long run."""
     names = table["strategy"].values
     columns = min(3, names.size)
     figure, panels = style.subplots(-(-names.size // columns), columns, size=(12, 7), squeeze=False, sharey=True)
@@ -220,10 +209,10 @@ def draw(table: Any) -> Any:
         rows, inside = table.sel(strategy=name), 0
         for colour, load in zip(_COLOURS, table["load"].values, strict=False):
             cell = rows.sel(load=load)
-            inside += int(cell["inside"].sum())
+            inside += int(cell["inside_given"].sum())
             x = 1e3 * cell["deadline"]
             axes.fill_between(x, cell["bracket_lower"], cell["bracket_upper"], color=colour, alpha=0.35, linewidth=2)
-            axes.plot(x, cell["given"], color=colour, linewidth=1, linestyle=":")
+            axes.plot(x, cell["given"], color=colour, linewidth=1)
             sides = np.abs([cell["measured"] - cell["measured_low"], cell["measured_high"] - cell["measured"]])
             label = f"load {load:g}, {int(cell['requests'])} requests"
             axes.errorbar(
@@ -231,7 +220,7 @@ def draw(table: Any) -> Any:
             )
         style.probability_axes(axes, 1e-2)
         axes.set_xlabel("deadline (ms)")
-        axes.set_title(f"{str(name).replace('_', '-')}: {inside} of {rows['inside'].size} inside", fontsize=10)
+        axes.set_title(f"{str(name).replace('_', '-')}: {inside} of {rows['inside_given'].size} inside", fontsize=10)
         axes.legend(fontsize=8)
     for axes in panels[:, 1:].flat:
         axes.set_ylabel("")
@@ -240,7 +229,7 @@ def draw(table: Any) -> Any:
 
 def point(table: Any) -> str:
     """The headline."""
-    inside, worst = table["inside"], float(np.abs(errors(table)).max())
+    inside, worst = table["inside_given"], float(np.abs(errors(table)).max())
     return (
         f"The prediction made before each run lies inside the measured interval in {int(inside.sum())} of "
         f"{inside.size} cells, and medians are off by {worst:.1%} at most."
