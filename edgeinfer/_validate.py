@@ -43,7 +43,7 @@ def real(
     ValueError: load[1] = 1.5: must be in [0, 1]
     """
     # A number that is inside the range needs no array, which takes ten times as long; ends go the whole way.
-    if type(value) in (float, int) and low < value < high and abs(value) < _EXACT:
+    if isinstance(value, float | int) and type(value) in (float, int) and low < value < high and abs(value) < _EXACT:
         return float(value)
     bounds = ("(" if low_open or np.isinf(low) else "[") + f"{low:g}, {high:g}"
     bounds += ")" if high_open or np.isinf(high) else "]"

@@ -177,7 +177,6 @@ def load_test(
         load = WorkLoad(paradigm, CASCADE, asked, model=str(cascade.manifest.folder))
     times = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
     options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity or requests + 1, "batch": batch}
-    options: dict[str, Any] = {"slots": slots, "seed": seed, "capacity": capacity or requests + 1, "batch": batch}
     options |= {"threads": threads, "slowdown": slowdown, "deadline": deadline, "folder": folder}
     with load_tests(load, link=link, uplink=uplink, **options) as test:
         return replace(test(times or requests), arrival_rate=rate)

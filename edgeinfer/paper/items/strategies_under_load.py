@@ -89,8 +89,10 @@ def data(*, measured: Any = None) -> Any:
     return found
 
 
-_TOLD = ("deadline", "rate", "bracket_lower", "bracket_upper")
-_TOLD += tuple(f"{name}{end}" for name in PREDICTIONS[:2] for end in ("", "_low", "_high", "_median"))
+_TOLD = (
+    *("deadline", "rate", "bracket_lower", "bracket_upper"),
+    *(f"{name}{end}" for name in PREDICTIONS[:2] for end in ("", "_low", "_high", "_median")),
+)
 
 
 def _median(values: NDArray[np.float64]) -> float:
