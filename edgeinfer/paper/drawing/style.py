@@ -119,6 +119,17 @@ def winners(axes: Any, x: Any, y: Any, names: Any) -> None:
     axes.pcolormesh(x, y, codes, cmap=colours, vmin=-0.5, vmax=len(order) - 0.5, shading="nearest")
 
 
+def table_head(*columns: str) -> list[str]:
+    """The first two lines of a Markdown table.
+
+    Examples
+    --------
+    >>> table_head("", "deadline (s)")
+    ['|  | deadline (s) |', '|---|---|']
+    """
+    return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+
+
 def winners_legend(figure: Any, names: Any, none: str = PARADIGMS["none"][2], **options: Any) -> None:
     """A legend below the figure of those of the paradigms that are among `names`; `none` says what grey is."""
     need("matplotlib", "plots")

@@ -114,13 +114,12 @@ def draw(table: Any) -> Any:
 def tell(table: Any) -> str:
     """A row for each distance."""
     names = list(table["paradigm"].values)
-    head = " | ".join(f"{style.PARADIGMS[name][2]}: late (unstable)" for name in names)
+    late = (f"{style.PARADIGMS[name][2]}: late (unstable)" for name in names)
     lines = [
         f"**derived; {table.attrs['carrier'] / 1e9:g} GHz, the deadline and the environment assumed, "
         f"{table.attrs['arrival_rate']:g} requests/s {table.attrs['arrival_rate_provenance']}**",
         "",
-        f"| distance (m) | in line of sight | {head} |",
-        "|---|---|" + "---|" * len(names),
+        *style.table_head("distance (m)", "in line of sight", *late),
     ]
     for distance in table["distance"].values:
         row = table.sel(distance=distance)

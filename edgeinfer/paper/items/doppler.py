@@ -166,10 +166,10 @@ def tell(table: Any) -> str:
         f"**ratio [95 % interval]: simulated; Doppler frequencies and slots assumed, {table.attrs['arrival_rate']:g} "
         f"requests/s {table.attrs['arrival_rate_provenance']}**",
         "",
-        "| system | slot (ms) | deadline (s) | late, independent | "
-        + " | ".join(f"{value:g} Hz" for value in table["doppler"].values)
-        + " |",
-        "|---|---|---|---|" + "---|" * table.sizes["doppler"],
+        *style.table_head(
+            *("system", "slot (ms)", "deadline (s)", "late, independent"),
+            *(f"{value:g} Hz" for value in table["doppler"].values),
+        ),
     ]
     for name in table["system"].values:
         for slot in table["slot"].values:

@@ -125,8 +125,7 @@ def tell(table: Any) -> str:
     lines = [
         f"**deadlines (s) that {table.attrs['probability']:g} of the requests miss: derived; rates assumed**",
         "",
-        "| requests/s | " + " | ".join(f"{style.PARADIGMS[n][2]}, {a}" for n in names for a in ARRIVALS) + " |",
-        "|---|" + "---|" * (len(ARRIVALS) * len(names)),
+        *style.table_head("requests/s", *(f"{style.PARADIGMS[n][2]}, {a}" for n in names for a in ARRIVALS)),
     ]
     for rate in table["rate"].values:
         cells = []

@@ -165,8 +165,7 @@ def tell(table: Any) -> str:
         f"**late: simulated [95 % interval]; assumptions: derived; an edge busy {100 * table.attrs['edge_load']:g} % "
         f"assumed**",
         "",
-        "| | late | " + " | ".join(label for label, _, _ in ASSUMPTIONS.values()) + " |",
-        "|---|---|" + "---|" * len(ASSUMPTIONS),
+        *style.table_head("", "late", *(label for label, _, _ in ASSUMPTIONS.values())),
     ]
     for prefix, over, label in (("", "terminals", "terminals: {}"), ("band_", "load", "load of the band: {:g}")):
         for at in table[over].values:

@@ -221,8 +221,7 @@ def tell(table: Any) -> str:
     lines = [
         "**truth: simulated; bounds over it: derived; links, loads and the probability assumed**",
         "",
-        "| | deadline (s) | truth | " + " | ".join(label for label, _, _ in METHODS.values()) + " |",
-        "|---|---|---|" + "---|" * len(METHODS),
+        *style.table_head("", "deadline (s)", "truth", *(label for label, _, _ in METHODS.values())),
     ]
     for label, name, at in rows:
         row = table[[f"{name}_{what}" for what in ("ratio", "deadline", "truth")]].sel(at)

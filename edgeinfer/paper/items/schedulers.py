@@ -100,12 +100,11 @@ def tell(table: Any) -> str:
     """Means, and the probability of one deadline."""
     at = table.isel(deadline=table.sizes["deadline"] // 3)
     names = list(table["class"].values)
-    head = " | ".join(f"{name}: mean (s), P(sojourn > {float(at['deadline']):.3g} s)" for name in names)
+    each = (f"{name}: mean (s), P(sojourn > {float(at['deadline']):.3g} s)" for name in names)
     lines = [
         "**simulated; classes and rates assumed**",
         "",
-        f"| scheduler | {head} |",
-        "|---|" + "---|" * len(names),
+        *style.table_head("scheduler", *each),
     ]
     for scheduler in table["scheduler"].values:
         cells = []

@@ -85,8 +85,7 @@ def tell(table: Any) -> str:
         f"**derived; {table.attrs['arrival_rate']:g} requests/s of each terminal and P(late) <= "
         f"{table.attrs['probability']:g} assumed**",
         "",
-        "| deadline (s) | " + " | ".join(style.PARADIGMS[name][2] for name in names) + " |",
-        "|---|" + "---|" * len(names),
+        *style.table_head("deadline (s)", *(style.PARADIGMS[name][2] for name in names)),
     ]
     for deadline in table["deadline"].values:
         cells = []

@@ -150,8 +150,7 @@ def tell(table: Any) -> str:
         f"**derived at {table.attrs['arrival_rate']:g} requests/s ({table.attrs['arrival_rate_provenance']}); uplink "
         f"assumed; in brackets: without it**",
         "",
-        "| deadline (s) | " + " | ".join(style.PARADIGMS[name][2] for name in names) + " |",
-        "|---|" + "---|" * len(names),
+        *style.table_head("deadline (s)", *(style.PARADIGMS[name][2] for name in names)),
     ]
     for at in range(0, table.sizes["deadline"], 4):
         row = table.isel(deadline=at)
