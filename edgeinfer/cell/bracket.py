@@ -1,7 +1,7 @@
 """Certified ends of a cell's violation probability.
 
-A class whose requests come to the one edge first finds there a Poisson stream of all classes, so that the law of its
-time C at the edge, waiting and service, is known: M/G/1 by its ladder heights, M/D/c by the number in the queue. Behind
+A class whose requests come to an edge first finds there a Poisson stream of all classes, so that the law of its time C
+at the edge, waiting and service, is known: M/G/1 by its ladder heights, M/D/c by the number in the queue. Behind
 the edge each terminal has servers of its own, fed by its own requests alone, at the rate r. With B_0, B_1, .. the
 services of the first of these from the tagged request backwards, S_i the sum of i of the terminal's interarrival times
 and A_i = B_0 + .. + B_i - S_i, the time up to and with it is sup_i (A_i + C_i). C_i hangs on what came before request
@@ -25,7 +25,7 @@ come off the deadline.
 On a lattice over [-L, U], T <= U, services are rounded up and interarrival times down, or the other way round.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,134 +33,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.cell.lattice import Lattice, Law, Tail, stage_law
+from edgeinfer.cell.behind import Shared, exponent, in_turn, served
+from edgeinfer.cell.edges import BEYOND, edge_time, least_time, own_wait, queue_at, served_at
+from edgeinfer.cell.lattice import Lattice, Law, stage_law
 from edgeinfer.cell.model import Cell, Terminals, needed_at_edge
-from edgeinfer.cell.queues import mg_1_wait
 from edgeinfer.cell.shared import EdgeNode
-from edgeinfer.cell.stations import band_link, band_terminals, own_stage, stations
+from edgeinfer.cell.stations import band_link, band_terminals, edge_shares, own_stage, stations
 from edgeinfer.delay import Bracket, violation_bracket
 from edgeinfer.delay._elements import check_independent, finish
 from edgeinfer.delay.composed import check_order, is_composed, is_constant
-from edgeinfer.delay.constant_servers import md_c_decay, md_c_wait
 from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Review, Transfer
+from edgeinfer.model.bases import Server
+from edgeinfer.model.composition import law_of
 
 Floats = NDArray[np.float64]
-#: Terms of a sum over requests that are summed one by one.
-TERMS = 40
-#: How far the lattice goes on behind the deadline, in decay times of the wait.
-BEYOND = 12.0
-
-
-@dataclass(frozen=True)
-class _Feed:
-    """Interarrival times at a terminal's own servers: exponential ones, or always the same."""
-
-    rate: float = 0.0
-    period: float = 0.0
-
-    def take(self, lattice: Lattice, before: Floats) -> Floats:
-        """At least P(Y - t > x)."""
-        if not self.period:
-            return lattice.take(before, self.rate)
-        steps = min(int(np.floor(self.period / lattice.step * (1 + 1e-12))), len(before))
-        return np.concatenate([before[steps:], np.full(steps, before[-1])])
-
-    def moment(self, theta: float) -> float:
-        """E[e^{-theta t}]."""
-        return float(np.exp(-theta * self.period)) if self.period else self.rate / (self.rate + theta)
-
-
-def _behind(
-    lattice: Lattice, before: Floats, law: Law, feed: _Feed, moment: Callable[[float], float], thetas: Floats
-) -> tuple[Floats, Callable[[float], float]]:
-    """The upper end with one own server more, and a bound of its exponential moments."""
-    ratios = {float(t): law.moment(float(t)) * feed.moment(float(t)) for t in thetas}
-    good = {t: q for t, q in ratios.items() if q < 1 and np.isfinite(moment(t))}
-    term = lattice.add(before, law, True)
-    total = term.copy()
-    if not good:
-        return np.ones_like(total), moment
-
-    def rest(first: int, at: Any) -> Any:
-        """The terms from the first on."""
-        return np.min(
-            [moment(t) * law.moment(t) * q**first / (1 - q) * np.exp(-t * at) for t, q in good.items()], axis=0
-        )
-
-    number = 1
-    while (
-        number < TERMS
-        and total[lattice.deadline] < 1
-        and rest(number, lattice.points[lattice.deadline]) > 1e-4 * total[lattice.deadline]
-    ):
-        term = lattice.add(feed.take(lattice, term), law, True)
-        total += term
-        number += 1
-    total += rest(number, lattice.points)
-
-    def after(theta: float) -> float:
-        q = ratios.get(theta, 1.0)
-        return moment(theta) * law.moment(theta) / (1 - q) if q < 1 else np.inf
-
-    return np.minimum(total, 1), after
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """The edge's wait: both ends at times, and a bound of its exponential moments."""
-
-    wait: Law
-    decay: float
-
-    def moment(self, theta: float) -> float:
-        return self.decay / (self.decay - theta) if theta < self.decay else np.inf
-
-
-def _constant_wait(rate: float, service: float, servers: int) -> _Shared:
-    decay = md_c_decay(rate, service, servers)
-    if servers > 1:
-        tail: Tail = md_c_wait(rate, service, servers).tail
-        return _Shared(Law(tail, tail), decay)
-    one = Pipeline([Constant(service, "edge")])
-
-    def wait(t: Floats) -> Floats:
-        return np.asarray(violation_bracket(one, rate, np.maximum(t, 0) + service).upper)
-
-    return _Shared(Law(wait, wait), decay)
-
-
-def _edge_wait(cell: Cell, edge: EdgeNode, deadline: float) -> tuple[_Shared, str] | None:
-    """The wait at the edge where it is known, and how."""
-    kinds = [kind for kind in cell.terminals if kind.edge_index is not None]
-    known = all(
-        isinstance(kind.process, Poisson)
-        and kind.loop is None
-        and needed_at_edge(kind) == 1
-        and all(isinstance(stage, Delay) for stage in kind.pipeline.stages[: kind.edge_index])
-        for kind in kinds
-    )
-    if edge.scheduler != "fifo" or edge.batch is not None or not known:
-        return None
-    rates = np.array([kind.count * kind.mean_rate for kind in kinds])
-    stages = [cell.edge_stage(kind, edge) for kind in kinds]
-    laws = [stage_law(stage) for stage in stages]
-    means = np.array([float(stage.mean()) for stage in stages])
-    constant = all(stage.core_stages()[0][0] == "deterministic" for stage in stages) and len(set(means)) == 1
-    if constant:
-        return _constant_wait(float(rates.sum()), float(means[0]), edge.servers), "M/D/c"
-    if edge.servers > 1:
-        return None
-    shares = rates / rates.sum()
-    upper, lower, decay = mg_1_wait(
-        float(rates.sum()),
-        lambda t: sum(s * law.upper(t) for s, law in zip(shares, laws, strict=True)),
-        lambda t: sum(s * law.lower(t) for s, law in zip(shares, laws, strict=True)),
-        float(shares @ means),
-        max(law.reach for law in laws),
-        lambda decay: deadline + BEYOND / decay,
-        lambda theta: float(sum(s * law.moment(theta) for s, law in zip(shares, laws, strict=True))),
-    )
-    return _Shared(Law(upper, lower), decay), "M/G/1"
 
 
 def _band_law(cell: Cell, kind: Terminals, place: int) -> tuple[Law, Law | None]:
@@ -181,6 +67,10 @@ def _band_law(cell: Cell, kind: Terminals, place: int) -> tuple[Law, Law | None]
     return alone, Law(lambda t: busy.upper(t - band.slot), alone.lower)
 
 
+#: Ends nearer than by this factor are not made nearer.
+NEAR = 1.02
+
+
 @dataclass
 class _Own:
     """What a class has beside the edge.
@@ -194,16 +84,22 @@ class _Own:
     delays : list of Law
         That add to the sojourn time independently.
     latency : float, s
+    slowest : Server or None
+        The own server behind the edge that takes longest on average.
+    cores : list or None
+        Services and delays as the core takes them; None: it does not know them all.
     """
 
     below: list[Law]
     queues: list[Law] | None
     delays: list[Law]
     latency: float
+    slowest: Server | None = None
+    cores: list[Any] | None = None
 
 
 def _own(cell: Cell, kind: Terminals) -> _Own:
-    own = _Own([], [], [], 0.0)
+    own = _Own([], [], [], 0.0, cores=[])
     last = max((k for k, stage in enumerate(kind.pipeline) if not isinstance(stage, Delay)), default=-1)
     for k in range(len(kind.pipeline)):
         if k == kind.edge_index:
@@ -213,18 +109,24 @@ def _own(cell: Cell, kind: Terminals) -> _Own:
             alone, busy = _band_law(cell, kind, k)
             own.below.append(alone)
             own.queues = None if busy is None or own.queues is None else [*own.queues, busy]
+            own.cores = None
             continue
         mine = own_stage(cell, kind, k)
         if isinstance(mine, Delay):
             own.delays.append(stage_law(mine))
+            own.cores = None if own.cores is None else [*own.cores, ("compound", law_of((mine.stage,)))]
             if not (is_constant(mine) or k > last or k < (kind.edge_index or 0)):
                 own.queues = None
         elif is_composed(Pipeline([mine])) or (isinstance(mine, Transfer) and mine.dependent):
             # Its requests leave it out of order, or its times depend: it counts as nothing below.
-            own.queues = None
+            own.queues = own.cores = None
         else:
+            assert isinstance(mine, Server)
             own.latency += float(mine.propagation) if isinstance(mine, Transfer) else 0.0
             own.below.append(stage_law(mine))
+            own.cores = None if own.cores is None else [*own.cores, mine.core_stages()[0][:2]]
+            if k > (kind.edge_index or 0) and (own.slowest is None or mine.mean() > own.slowest.mean()):
+                own.slowest = mine
             own.queues = None if own.queues is None else [*own.queues, own.below[-1]]
     return own
 
@@ -233,71 +135,111 @@ def _one(cell: Cell, kind: Terminals, deadline: float) -> tuple[float, float, st
     """Both ends and their methods for one class of a stable cell."""
     if np.isinf(deadline):
         return 0.0, 0.0, "exact", "exact"
-    edge = cell.edges[0] if kind.edge_index is not None else None
     mine = _own(cell, kind)
     deadline -= mine.latency
     if deadline < 0:
         return 1.0, 1.0, "exact", "exact"
-    own = stage_law(cell.edge_stage(kind, edge)) if edge is not None else None
-    found = _edge_wait(cell, edge, deadline) if edge is not None and len(cell.edges) == 1 else None
-    laws = [law for law in [*mine.below, *(mine.queues or []), *mine.delays, own] if law is not None]
+    shares = edge_shares(cell, kind) if kind.edge_index is not None else np.ones(1)
+    found = [(_at(cell, kind, mine, i, deadline), float(share)) for i, share in enumerate(shares) if share > 0]
+    low, high = sum(share * ends[0] for ends, share in found), sum(share * ends[1] for ends, share in found)
+    # One end that is unknown makes all of it unknown.
+    below, above = (" or ".join(dict.fromkeys(names)) for names in zip(*(ends[2:] for ends, _ in found), strict=True))
+    return low, min(high, 1.0), below, "trivial" if "trivial" in above else above
+
+
+def _at(cell: Cell, kind: Terminals, mine: _Own, place: int, deadline: float) -> tuple[float, float, str, str]:
+    """The same at one of the edges."""
+    edge = cell.edges[place] if kind.edge_index is not None else None
+    found = edge_time(cell, kind, place, deadline) if edge is not None else None
+    own = stage_law(served_at(cell, kind, edge)) if edge is not None else None
     shared, name = found if found is not None else (None, "alone")
-    beyond = BEYOND / shared.decay if shared is not None else 0.0
-    lattice = Lattice(max(deadline, 1e-9), beyond, max((law.reach for law in laws), default=0.0))
-    # Without what is known of the wait: the request alone.
+    queues = mine.queues or []
+    longest = max((law.reach for law in [*mine.below, *mine.delays, own] if law is not None), default=0.0)
+    beyond = 0.0 if shared is None else BEYOND / shared.decay
+    if shared is not None and queues and not shared.period:
+        beyond = BEYOND / exponent(shared.decay, queues, kind.mean_rate)
+    lattice = Lattice(max(deadline, 1e-9), beyond, max(longest, sum(law.reach for law in queues)))
     low = lattice.start(shared.wait.lower if shared is not None else lambda t: 0 * t)
-    if own is not None and edge is not None:
-        least = [own] if edge.batch is None else [own, stage_law(Constant(edge.batch.fixed, "batch"))]
-        for law in least:
-            need = needed_at_edge(kind)
-            low = need * lattice.add(low, law, False) + (1 - need) * low if need < 1 else lattice.add(low, law, False)
-    for law in [*mine.below, *mine.delays]:
-        low = lattice.add(low, law, False)
-    lower = float(np.clip(low[lattice.deadline], 0, 1))
-    # Weights, a share of a band and turns are for terminals that all stay.
-    if shared is None or own is None or mine.queues is None:
+    lower = _with_own(cell, kind, mine, lattice, place, shared, low)
+    exact = _itself(cell, kind, mine, place, deadline) if shared is not None else (0.0, 1.0)
+    lower = max(lower, exact[0])
+    if shared is None or own is None or edge is None or mine.queues is None or (queues and not shared.ordered):
         return lower, 1.0, name, "trivial"
-    wait = lattice.add(lattice.start(shared.wait.upper), own, True)
-    high = _served(
-        lattice,
-        wait,
-        mine.queues,
-        _Feed(rate=kind.mean_rate),
-        lambda t: shared.moment(t) * own.moment(t),
-        shared.decay,
-    )
-    ends = [(high, name)]
-    least_time = _least(cell.edge_stage(kind, edge)) if edge is not None and edge.servers == 1 else 0.0
-    if mine.queues and least_time > 0:
-        empty = lattice.start(lambda t: 0 * t)
-        last = _served(lattice, empty, mine.queues, _Feed(period=least_time), lambda t: 1.0, 20 / least_time)
-        last = last[lattice.below :]
-        behind = Law(lambda t: last[np.minimum((t / lattice.step * (1 + 1e-12)).astype(int), len(last) - 1)], own.lower)
-        ends.append((lattice.add(wait, behind, True), f"{name}, bottleneck first"))
-    for law in mine.delays:
-        ends = [(lattice.add(end, law, True), how) for end, how in ends]
-    best, method = min(((float(end[lattice.deadline]), how) for end, how in ends), key=lambda pair: pair[0])
+    ends = [
+        (min(high, np.inf if more is None else exact[1] + more), how)
+        for high, more, how in _upper(cell, kind, mine, lattice, shared, own, edge, name)
+    ]
+    best, method = min(ends)
+    if queues and best > NEAR * lower:
+        lower = max(lower, _slowest(cell, kind, mine, lattice, place, shared))
     return lower, max(min(best, 1.0), lower), name, method
 
 
-def _served(
-    lattice: Lattice,
-    before: Floats,
-    laws: list[Law],
-    feed: _Feed,
-    moment: Callable[[float], float],
-    decay: float,
-) -> Floats:
-    """The upper end with all of a terminal's own servers."""
-    thetas = decay * np.array([0.02, 0.1, 0.3, 0.5, 0.7, 0.85])
-    for law in laws:
-        before, moment = _behind(lattice, before, law, feed, moment, thetas)
-    return before
+def _slowest(cell: Cell, kind: Terminals, mine: _Own, lattice: Lattice, place: int, shared: Shared) -> float:
+    """The lower end with the wait in the terminal's slowest server.
+
+    With i the request from which on that server is always busy, W is at least the wait there, and what request i
+    takes at the edge, in which nothing of this terminal's own requests counts but its service.
+    """
+    if shared.complete or shared.period or mine.slowest is None:
+        return 0.0
+    deadline = float(lattice.points[lattice.deadline])
+    others = edge_time(cell, kind, place, deadline, own=False)
+    alone = own_wait(mine.slowest, kind.mean_rate, deadline)
+    if others is None or alone is None:
+        return 0.0
+    low = lattice.add(lattice.start(others[0].wait.lower), alone, False)
+    return _with_own(cell, kind, mine, lattice, place, shared, low)
 
 
-def _least(stage: Any) -> float:
-    """The least time that a stage takes, s."""
-    return float(_core.service_spans(stage.core_stages())[0, 0])
+def _with_own(
+    cell: Cell, kind: Terminals, mine: _Own, lattice: Lattice, place: int, shared: Shared | None, low: Floats
+) -> float:
+    """The lower end with services from that of waits; without what is known of the wait, of a request alone."""
+    if kind.edge_index is not None and not (shared is not None and shared.complete):
+        edge, need = cell.edges[place], needed_at_edge(kind)
+        least = [stage_law(served_at(cell, kind, edge))]
+        if edge.batch is not None and edge.batch.limit > 1:
+            least.append(stage_law(Constant(edge.batch.fixed, "batch")))
+        for law in least:
+            low = need * lattice.add(low, law, False) + (1 - need) * low if need < 1 else lattice.add(low, law, False)
+    for law in [*mine.below, *mine.delays]:
+        low = lattice.add(low, law, False)
+    return float(np.clip(low[lattice.deadline], 0, 1))
+
+
+def _itself(cell: Cell, kind: Terminals, mine: _Own, place: int, deadline: float) -> tuple[float, float]:
+    """Ends of P(its wait at the edge and its own services pass the deadline), where the core knows that queue."""
+    queue = queue_at(cell, kind, place)
+    if queue is None or mine.cores is None:
+        return 0.0, 1.0
+    service, rate = queue
+    times = np.array([deadline])
+    others = [service, *mine.cores]
+    low, high, _, _ = _core.queue_bracket([service], others, np.array([rate]), times)
+    return float(low[0]), float(high[0])
+
+
+def _upper(
+    cell: Cell, kind: Terminals, mine: _Own, lattice: Lattice, shared: Shared, own: Law, edge: EdgeNode, name: str
+) -> Iterator[tuple[float, float | None, str]]:
+    """Upper ends at the deadline, what others than the request add to them, and how."""
+    queues = mine.queues or []
+    least = 0.0 if shared.complete or edge.servers > 1 else least_time(served_at(cell, kind, edge))
+    # Requests of periodic terminals leave as far apart as they come.
+    apart = shared.period or least
+    if queues and apart > 0:
+        time, none_waits = in_turn(lattice, queues, apart)
+        end = lattice.add(lattice.start(shared.wait.upper), own, True)
+        for law in [lattice.law(time), *mine.delays]:
+            end = lattice.add(end, law, True)
+        how = name if shared.period else f"{name}, bottleneck first"
+        yield float(end[lattice.deadline]), 0.0 if none_waits else None, how
+        if none_waits:
+            return
+    if not shared.period or not queues:
+        for high, more in served(lattice, shared, own, queues, mine.delays, kind.mean_rate):
+            yield high, more, name
 
 
 def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Bracket:
@@ -315,11 +257,14 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     Returns
     -------
     Bracket
-        Both 1 where a load is >= 1. Methods: "M/D/c" and "M/G/1" for the wait at an edge to which Poisson requests
-        come first, or behind a `Delay`, first come first served, with the terminals' own servers behind it, "bottleneck
-        first" or not (for a band "equal_share" or "round_robin": nobody else there, or all others always); "pipeline"
-        for a terminal that shares nothing, by `violation_bracket`, with Poisson or other renewal arrivals; elsewhere
-        "alone", a request in an empty cell for one round, without its reviews and forks, and "trivial", 1.
+        Both 1 where a load is >= 1. Methods: "M/D/c", "M/M/c", "M/G/1", "M/G/c" (services that have a longest) and
+        "batches" (one server that starts at once, constant times) for the wait at an edge to which Poisson requests
+        come first, or behind a `Delay`, in the order of coming ("fifo", or all of one priority or deadline), and
+        "N*D/D/1" for `Periodic` ones of one interval and one constant service; with the terminals' own servers behind
+        it, "bottleneck first" or not (for a band "equal_share" or "round_robin": nobody else there, or all others
+        always); of several edges "nearest" or "random" the mean, with all their methods. "pipeline" for a terminal that
+        shares nothing, by `violation_bracket`, with Poisson or other renewal arrivals. Elsewhere "alone", a request in
+        an empty cell for one round, without its reviews and forks, and "trivial", 1.
 
     Raises
     ------

@@ -15,18 +15,27 @@ Floats = NDArray[np.float64]
 Tail = Callable[[Floats], Floats]
 #: Points of the lattice from 0 on; where a service's tail ends; what the sums' rounding may add.
 POINTS, END, ROUNDING = 3000, 1e-13, 1e-9
+#: Relative; equal times count as equal.
+HAIR = 1e-11
 
 
 @dataclass(frozen=True)
 class Law:
-    """A time from both sides: P(X > t) at most `upper` and at least `lower`."""
+    """A time from both sides: P(X > t) at most `upper` and at least `lower`.
+
+    `constant` is its value if that is always the same; `parts` are independent times of which it is the sum.
+    """
 
     upper: Tail
     lower: Tail
+    constant: float | None = None
+    parts: "tuple[Law, ...]" = ()
 
     @cached_property
     def reach(self) -> float:
-        """A time that is passed with less than END, s."""
+        """A time that is passed with less than END, s, or with not much more."""
+        if self.parts:
+            return sum(part.reach for part in self.parts)
         high = 1e-6
         while float(self.upper(np.array([high]))[0]) > END:
             high *= 1.2
@@ -39,6 +48,8 @@ class Law:
 
     def moment(self, theta: float) -> float:
         """At least E[e^{theta X}], but for what lies beyond `reach`."""
+        if self.parts:
+            return float(np.prod([part.moment(theta) for part in self.parts]))
         mass, place = self._masses
         with np.errstate(over="ignore", invalid="ignore"):
             value = float((mass * np.exp(theta * place)).sum()) * (1 + ROUNDING)
@@ -78,6 +89,7 @@ def stage_law(stage: Any) -> Law:
     return Law(
         lambda t: 1 - np.searchsorted(up, t, side="right") / len(up),
         lambda t: 1 - np.searchsorted(samples * (1 - 1e-12), t, side="right") / len(up),
+        float(samples[0]) if kind == "deterministic" else None,
     )
 
 
@@ -130,8 +142,37 @@ class Lattice:
         part = np.convolve(before, kernel[first:last])[: len(before) - first]
         return np.concatenate([np.zeros(first), part])
 
-    def take(self, before: Floats, rate: float) -> Floats:
-        """At least P(Y - E > t), E exponential, rounded down; beyond the lattice as at its end."""
+    def longer(self, before: Floats, law: Law, gap: float) -> float:
+        """At least P(Y + B > T, B > gap) from that of Y."""
+        gap, place = gap * (1 + HAIR), self.deadline
+        tail = np.clip(law.upper(np.maximum(self.step * np.arange(-1, place + 1), gap)), 0, 1)
+        kernel = -np.diff(tail)
+        return float(kernel @ before[place::-1] + max(tail[-1], 0)) * (1 + ROUNDING)
+
+    def shorter(self, before: Floats, law: Law, gap: float) -> float:
+        """At most P(Y + gap > T, B > gap) from that of Y."""
+        share = float(law.lower(np.array([gap * (1 + HAIR)]))[0])
+        return max(share, 0.0) * float(before[max(self.deadline - int(gap / self.step), 0)]) * (1 - ROUNDING)
+
+    def law(self, total: Floats) -> Law:
+        """A survival function on the points from 0 on as a law: both of its ends, of which it is one."""
+        values = total[self.below :]
+        last = len(values) - 1
+
+        def upper(t: Floats) -> Floats:
+            place = np.floor(np.maximum(t, 0) / self.step * (1 + 1e-12)).astype(int)
+            return np.where(np.asarray(t) < 0, 1.0, values[np.minimum(place, last)])
+
+        def lower(t: Floats) -> Floats:
+            place = np.ceil(np.maximum(t, 0) / self.step * (1 - 1e-12)).astype(int)
+            return np.where(np.asarray(t) < 0, 1.0, np.where(place <= last, values[np.minimum(place, last)], 0.0))
+
+        return Law(upper, lower)
+
+    def take(self, before: Floats, rate: float, upper: bool = True) -> Floats:
+        """At least P(Y - E > t), E exponential, rounded down, beyond the lattice as at its end; or at most, there 0."""
+        if not upper:
+            before = np.append(before[1:], 0.0)
         keep, answer, later = np.exp(-rate * self.step), np.empty_like(before), float(before[-1])
         # In blocks within which the powers of `keep` do not underflow.
         block = max(int(300 / max(rate * self.step, 1e-300)) if rate * self.step > 0.1 else 3000, 1)
@@ -141,4 +182,4 @@ class Lattice:
             sums = np.cumsum((powers * before[begin:end])[::-1])[::-1]
             answer[begin:end] = (1 - keep) * sums / powers + later * keep ** np.arange(end - begin, 0, -1)
             later = float(answer[begin])
-        return answer * (1 + ROUNDING)
+        return answer * (1 + ROUNDING if upper else 1 - ROUNDING)

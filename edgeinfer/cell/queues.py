@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer.cell.lattice import Law
 from edgeinfer.delay.constant_servers import STATES, poisson, stationary
 
 Floats = NDArray[np.float64]
@@ -94,6 +95,97 @@ def batch_chain(rate: float, limit: int, fixed: float, each: float) -> Floats:
     return stationary(chain)
 
 
+def erlang_c(offered: float, servers: int) -> float:
+    """P(wait > 0) of M/M/c at an offered load below c.
+
+    Examples
+    --------
+    >>> round(erlang_c(0.7, 1), 12), round(erlang_c(1.0, 2), 12)
+    (0.7, 0.333333333333)
+    """
+    blocked = 1.0
+    for c in range(1, servers + 1):
+        blocked = offered * blocked / (c + offered * blocked)
+    return blocked / (1 - offered / servers * (1 - blocked))
+
+
+def periodic_wait(count: int, interval: float, service: float) -> Tail:
+    """P(work > x) at any instant of one server to which requests of one constant service come from periodic sources.
+
+    Sources of one interval with independent uniform phases. In units of the service, with D the interval: the work
+    passes x if for some n > x exactly n requests come in the last n - x, and not more of the others, n' - n, in what
+    is left of the interval, at any time back from there; by the ballot theorem,
+    P(work > x) = sum over n > x of C(N, n) p^n (1 - p)^(N - n) (D - N + x) / (D - n + x), p = (n - x) / D
+    (Eckberg, IEEE Trans. Commun. 27, 1979).
+
+    Parameters
+    ----------
+    count : int
+        Of sources; count * service < interval.
+    interval, service : float, s
+
+    Examples
+    --------
+    >>> round(float(periodic_wait(1, 4.0, 1.0)(np.array([0.5]))[0]), 12)
+    0.125
+    """
+    if service == 0 or count == 0:
+        return lambda t: np.where(np.asarray(t) < 0, 1.0, 0.0)
+    length, n = interval / service, np.arange(1, count + 1)
+    logs = np.concatenate([[0.0], np.cumsum(np.log(n))])
+    ways = logs[count] - logs[n] - logs[count - n]
+
+    def tail(t: Floats) -> Floats:
+        flat, answer = np.ravel(t) / service, []
+        for x in np.array_split(flat[:, None], max(len(flat) * count // 1_000_000, 1)):
+            part = np.clip((n - x) / length, 0, 1)
+            with np.errstate(divide="ignore"):
+                weights = np.exp(ways + n * np.log(part) + (count - n) * np.log1p(-part))
+            answer.append(np.where(part > 0, weights * (length - count + x) / (length - n + x), 0).sum(axis=1))
+        return np.where(np.asarray(t) < 0, 1.0, np.concatenate(answer).reshape(np.shape(t)))
+
+    return tail
+
+
+def batch_times(rate: float, limit: int, fixed: float, each: float, points: int = 80) -> tuple[Law, Law, Law]:
+    """Sojourn times at a batching server for Poisson arrivals: from above, from below; and what the past alone makes.
+
+    It grows with how many are before a request, and with how long the batch that it finds still takes. Of requests that
+    come within a `points`-th of a batch, as many are before the last, and as long is left to the first; or the other
+    way round. Who comes later makes no longer batch than a full one: the third has a full one for every request.
+
+    Returns
+    -------
+    Law, Law, Law
+        Of the first and the last `upper` alone counts, of the second `lower` alone.
+    """
+    full = fixed + limit * each
+    step = full / (4 * points)
+    ends = []
+    for upper in (True, False):
+        times, chances = _batch_sojourn(rate, limit, fixed, each, points, (1, 0) if upper else (0, 1))
+        ends.append(_tail(times, chances, step, upper))
+    times, chances = _batch_sojourn(rate, limit, fixed, each, points, (1, 0), True)
+    ends.append(_tail(times, chances, step, True))
+    return Law(ends[0], ends[0]), Law(ends[1], ends[1]), Law(ends[2], ends[2])
+
+
+def _tail(times: Floats, chances: Floats, step: float, upper: bool) -> Tail:
+    """P(time > t) with times rounded up or down; what is missing of the chances is beyond, or nowhere."""
+    place = np.ceil(times / step * (1 - 1e-12)) if upper else np.floor(times / step * (1 + 1e-12))
+    mass = np.bincount(place.astype(np.int64), weights=chances)
+    beyond = max(1 - float(mass.sum()), 0.0) if upper else 0.0
+    above = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0) * (1 + 1e-9 if upper else 1 - 1e-9) + beyond
+
+    def tail(t: Floats) -> Floats:
+        at = np.floor(np.maximum(t, 0) / step * (1 + 1e-12)).astype(np.int64)
+        return np.where(
+            np.asarray(t) < 0, 1.0, np.where(at < len(above), above[np.minimum(at, len(above) - 1)], beyond)
+        )
+
+    return tail
+
+
 def batch_sojourn(rate: float, limit: int, fixed: float, each: float, points: int = 60) -> tuple[Floats, Floats]:
     """Sojourn times at a batching server for Poisson arrivals, ascending, with their probabilities.
 
@@ -120,22 +212,36 @@ def batch_sojourn(rate: float, limit: int, fixed: float, each: float, points: in
     >>> round(float(probabilities.sum()), 9), round(float(times[0]), 9)
     (1.0, 0.02)
     """
+    return _batch_sojourn(rate, limit, fixed, each, points, (0.5, 0.5))
+
+
+def _batch_sojourn(
+    rate: float, limit: int, fixed: float, each: float, points: int, within: tuple[float, float], full: bool = False
+) -> tuple[Floats, Floats]:
+    """As `batch_sojourn`; where in a part of a batch what is before a request, and what is left, are taken."""
     law = batch_chain(rate, limit, fixed, each)
     length = fixed + each * np.arange(limit + 1)
     arrivals = law[0] + rate * (law * length[np.clip(np.arange(len(law)), 1, limit)]).sum()
-    values, weights = [np.array([length[1]])], [np.array([law[0] / arrivals])]
+    values, weights = [np.array([length[limit if full else 1]])], [np.array([law[0] / arrivals])]
     more, factorials = np.arange(limit), np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, limit)))])
     for size in range(1, limit + 1):
         # Those that a batch of this size leaves waiting when it begins.
         waiting = law[size:].copy() if size == limit else law[size : size + 1].copy()
         waiting[0] += law[0] if size == 1 else 0.0
-        for u in (np.arange(points) + 0.5) / points * length[size]:
+        for part in range(points):
+            u, gone = ((part + share) / points * length[size] for share in within)
             before = np.convolve(waiting, poisson(rate * u, 40 + int(rate * u + 12 * np.sqrt(rate * u))))
-            before = before[: int(np.flatnonzero(before > 1e-14).max(initial=0)) + 1]
+            before = before[: int(np.flatnonzero(before > 1e-17).max(initial=0)) + 1]
             ahead = np.arange(len(before))
             whole, place = ahead // limit, ahead % limit
-            start = length[size] - u + whole * length[limit]
-            behind = np.exp(more * np.log(rate * start)[:, None] - rate * start[:, None] - factorials)
+            start = length[size] - gone + whole * length[limit]
+            if full:
+                values.append(start + length[limit])
+                weights.append(rate * length[size] / points / arrivals * before)
+                continue
+            with np.errstate(divide="ignore", invalid="ignore"):
+                behind = np.exp(more * np.log(rate * start)[:, None] - rate * start[:, None] - factorials)
+            behind[:, 0] = np.exp(-rate * start)
             # The last that fits stands for all that do not.
             over = np.maximum(1 - np.cumsum(behind, axis=1) + behind, 0)
             chance = np.where(place[:, None] + more == limit - 1, over, behind)

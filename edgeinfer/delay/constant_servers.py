@@ -95,20 +95,30 @@ class ConstantQueue:
     def tail(self, times: Floats) -> Floats:
         """P(W > x), x in s, any shape; 1 below 0."""
         times = np.asarray(times, dtype=np.float64)
-        return np.array([self._tail(float(x)) for x in times.ravel()]).reshape(times.shape)
-
-    def _tail(self, x: float) -> float:
-        if x < 0 or self.service == 0:
-            return float(x < 0)
-        k = int(np.floor(x / self.service)) + 1
-        size = self.servers * k
-        if size > len(self.queue):
+        flat = times.ravel()
+        if self.service == 0:
+            return np.asarray(np.where(times < 0, 1.0, 0.0))
+        answer = np.ones_like(flat)
+        number = np.floor(flat / self.service).astype(np.int64) + 1
+        most = len(self.queue) // self.servers
+        for k in np.unique(number[(flat >= 0) & (number <= most)]).tolist():
+            some = (number == k) & (flat >= 0)
+            answer[some] = self._within(flat[some], k)
+        beyond = (flat >= 0) & (number > most)
+        if beyond.any():
             # Beyond the queues that were solved for: the decay goes on.
-            last = self.service * (len(self.queue) // self.servers - 1)
-            return float(self._tail(last) * np.exp(-self.decay * (x - last)))
-        mean = self.rate * (k * self.service - x)
-        weights = poisson(mean, size + 60 + int(mean + 12 * np.sqrt(mean)))
-        return float(weights[:size] @ self.queue[size - 1 :: -1][:size] + weights[size:].sum())
+            last = self.service * (most - 1)
+            answer[beyond] = self._within(np.array([last]), most)[0] * np.exp(-self.decay * (flat[beyond] - last))
+        return answer.reshape(times.shape)
+
+    def _within(self, times: Floats, k: int) -> Floats:
+        """At times with the k-th multiple of the service next."""
+        size, means = self.servers * k, self.rate * (k * self.service - times)
+        most = float(means.max(initial=0.0))
+        count = size + 60 + int(most + 12 * np.sqrt(most))
+        n, logs = np.arange(count), np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count)))])
+        weights = np.exp(n * np.log(np.maximum(means, 1e-300))[:, None] - means[:, None] - logs)
+        return np.asarray(weights[:, :size] @ self.queue[size - 1 :: -1][:size] + weights[:, size:].sum(axis=1))
 
 
 def md_c_wait(rate: float, service: float, servers: int) -> ConstantQueue:
