@@ -20,6 +20,7 @@ from edgeinfer.delay import UnstableError
 from edgeinfer.estimates.estimate import Estimate
 
 METHODS = ("bracket", "simulation")
+OPTIONS = ("jobs", "replications", "rng", "threads", "warmup", "confidence")
 #: Simulated requests at most, as a multiple of the first trial's.
 MORE = 16
 
@@ -42,6 +43,14 @@ class Carried:
     low: Any
     high: Any
     method: str
+
+
+def check_options(method: str, options: dict[str, Any]) -> None:
+    """Refuse what `simulate_cell` does not take, or what nothing takes where nothing is simulated."""
+    if method == "bracket" and options:
+        raise ValueError(f"{', '.join(options)}: must be left out with method 'bracket'")
+    if unknown := [name for name in options if name not in OPTIONS]:
+        raise ValueError(f"{', '.join(unknown)}: must be options of simulate_cell, {', '.join(OPTIONS)}")
 
 
 def late(run: Any, name: str) -> Estimate:
@@ -75,8 +84,7 @@ class _Search:
         self.deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
         self.probability = _validate.scalar("probability", probability, 0, 1, low_open=True, high_open=True)
         self.method = _validate.choice("method", method, METHODS)
-        if method == "bracket" and options:
-            raise ValueError(f"{', '.join(options)}: must be left out with method 'bracket'")
+        check_options(method, options)
         self.options = {"jobs": 20_000, "replications": 8} | options
         # All trials from the same random numbers.
         self.options["rng"] = _random.seed_sequence(self.options.get("rng"))
@@ -242,7 +250,7 @@ def min_servers(
     while search.verdict(good)[0] <= 0:
         good *= 2
         if good > most:
-            raise ValueError(f"most = {most}: must be more, or the target is beyond any number of servers")
+            raise ValueError(f"most = {most}: must be more, or {_beyond(method)} any number of servers")
     low, high, value = search.three(good, 0, _whole)
     return Carried(value, high, low, method)
 
@@ -286,6 +294,9 @@ def min_bandwidth(
     kept = getattr(cell, band)
     if not isinstance(kept, Band):
         raise ValueError(f"band = {band!r}: must be one that the cell has")
+    uses = ((kind, k) for kind in cell.terminals for k in range(len(kind.pipeline)) if cell.band(kind, k) is not None)
+    if not any((k < kind.edge_index) == (band == "uplink") for kind, k in uses):
+        raise ValueError(f"band = {band!r}: must be one over which some terminals send")
     tolerance = _validate.scalar("tolerance", tolerance, 0, 1, low_open=True, high_open=True)
 
     def family(bandwidth: float) -> Cell:
@@ -299,7 +310,7 @@ def min_bandwidth(
     while search.verdict(good)[0] <= 0:
         good *= 4
         if good > most:
-            raise ValueError(f"most = {most:g}: must be more, or the target is beyond any bandwidth")
+            raise ValueError(f"most = {most:g}: must be more, or {_beyond(method)} any bandwidth")
     while search.verdict(bad)[0] >= 0:
         bad /= 4
     low, high, value = search.three(good, bad, middle)
@@ -332,6 +343,11 @@ def best_batch(
     batch = cell.edges[place].batch if place < len(cell.edges) else None
     if batch is None:
         raise ValueError(f"edge = {place}: must be an edge with a Batching")
+    check_options("simulation", options)
+    limits, waits = list(limits), list(waits)
+    for name, values in (("limits", limits), ("waits", waits)):
+        if not values:
+            raise ValueError(f"{name} = []: must have at least one value")
     sequence = _random.seed_sequence(options.pop("rng", None))
     found: dict[tuple[int, float], Estimate] = {}
     for limit in limits:
@@ -347,6 +363,12 @@ def best_batch(
             found[limit, wait] = max((late(run, kind.name) for kind in cell.terminals), key=lambda e: float(e.value))
     best = min(found, key=lambda key: float(found[key].value))
     return replace(batch, limit=best[0], wait=best[1]), found
+
+
+def _beyond(method: str) -> str:
+    if method == "simulation":
+        return "the target is beyond"
+    return "method 'simulation', since cell_bracket does not certify the target for"
 
 
 def _check(cell: Any) -> None:

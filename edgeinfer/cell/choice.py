@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeinfer import _random, _validate
 from edgeinfer.cell.bracket import cell_bracket
-from edgeinfer.cell.capacity import METHODS, late
+from edgeinfer.cell.capacity import METHODS, check_options, late
 from edgeinfer.cell.model import Cell, Terminals
 from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.delay import UnstableError
@@ -165,8 +165,7 @@ def best_paradigms(
         raise ValueError(f"cell = {cell!r}: must be a Cell")
     deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
     _validate.choice("method", method, METHODS)
-    if method == "bracket" and options:
-        raise ValueError(f"{', '.join(options)}: must be left out with method 'bracket'")
+    check_options(method, options)
     groups = _groups(cell, populations)
     number = int(np.prod([comb(count + len(places) - 1, count) for count, places in groups], dtype=object))
     if number > _validate.whole("most", most, 1):

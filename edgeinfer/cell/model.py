@@ -248,7 +248,7 @@ class Cell(_validate.Value):
     edges : EdgeNode or sequence of EdgeNode
         None are needed where no terminals name an edge stage.
     uplink, downlink : Band, optional
-        By default each terminal's links are its own.
+        By default each terminal's links are its own. Those of classes without an edge stage always are.
     assignment : {"nearest", "random", "least_loaded"}
         Which of several edges a request goes to: its terminal's nearest; one at random, each request anew; the one
         with the fewest requests a server, when it comes.

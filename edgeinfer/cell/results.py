@@ -134,7 +134,9 @@ class CellSimulation:
     energy: Energy = field(repr=False)
 
     def __getitem__(self, name: str) -> ClassSimulation:
-        """The class of a name."""
+        """The class of a name; KeyError, with the names that there are, for another."""
+        if name not in self.classes:
+            raise KeyError(f"name = {name!r}: must be one of {', '.join(map(repr, self.classes))}")
         return self.classes[name]
 
 

@@ -140,6 +140,8 @@ def loads(cell: Cell) -> dict[str, float]:
     >>> {name: round(load, 3) for name, load in loads(cell).items()}
     {'edge': 0.722, 'terminals: downlink': 0.016, 'terminals: decode': 0.105}
     """
+    if not isinstance(cell, Cell):
+        raise ValueError(f"cell = {cell!r}: must be a Cell")
     return {station.name: station.load for station in stations(cell)}
 
 
@@ -228,16 +230,17 @@ def _bands(cell: Cell) -> list[Station]:
             continue
         total = sum(rates.values())
         mean = first / total
-        best = band.scheduler in ("max_rate", "proportional_fair")
+        refuses = name == "downlink" and any(edge.capacity is not None for edge in cell.edges)
+        free = refuses or band.scheduler in ("max_rate", "proportional_fair")
         shares = {use: rate / total for use, rate in rates.items()}
-        answer.append(Station(name, first, mean, second / total / mean**2 - 1, 1, _together(cell, rates), shares, best))
+        answer.append(Station(name, first, mean, second / total / mean**2 - 1, 1, _together(cell, rates), shares, free))
     return answer
 
 
 def _own(cell: Cell) -> list[Station]:
     answer = []
     for c, kind in enumerate(cell.terminals):
-        limited = any(edge.capacity is not None for edge in cell.edges) and kind.edge_index is not None
+        refuses = any(edge.capacity is not None for edge in cell.edges) and kind.edge_index is not None
         for k in range(len(kind.pipeline)):
             band = cell.band(kind, k)
             if k == kind.edge_index or (band is not None and band.scheduler != "dedicated"):
@@ -249,5 +252,7 @@ def _own(cell: Cell) -> list[Station]:
             name = f"{kind.name}: {kind.pipeline.labels[k]}"
             load = kind.mean_rate * kind.visits(k) * work
             dispersion = float(kind.process.index_of_dispersion)
+            # What stands before an edge that refuses sees all requests; in rounds fewer come back.
+            limited = refuses and (k > (kind.edge_index or 0) or (kind.loop is not None and k >= kind.loop[0]))
             answer.append(Station(name, load, mean, square, 1, dispersion, {(c, k): 1.0}, limited))
     return answer

@@ -106,7 +106,7 @@ def effective_size(share: Floats, total: float | Floats, replications: int, spre
 
 
 def proportion(
-    counts: Floats, jobs: Floats, replications: int, spread: Floats, confidence: float
+    counts: Floats, jobs: Floats, replications: int, spread: Floats, confidence: float, trust: float = TRUST
 ) -> tuple[Floats, Floats]:
     """Interval for a probability from counts over batches.
 
@@ -123,6 +123,8 @@ def proportion(
     spread : (...,) ndarray
         `dispersion`.
     confidence : float
+    trust : float
+        As for `positive_mean`.
 
     Returns
     -------
@@ -133,7 +135,7 @@ def proportion(
     expected = total / effective_size(share, total, replications, np.broadcast_to(spread, share.shape))
     some = (share > 0) & (share < 1)
     scale = np.where(some, share * (1 - share) * total, 1)
-    effect, freedom = _pooled(counts - share * jobs.reshape(-1, *[1] * share.ndim), scale, expected)
+    effect, freedom = _pooled(counts - share * jobs.reshape(-1, *[1] * share.ndim), scale, expected, trust)
     effect = np.clip(np.where(some, effect, expected), 1, max(total / replications, 1))
     narrower = np.where(some, _student(confidence, np.full((), 1e9)) / _student(confidence, freedom), 1)
     size = total / effect * narrower**2

@@ -64,5 +64,23 @@ def test_refusals():
         ei.max_terminals(CELL, 6.0, 0.1, jobs=3)
     with pytest.raises(ValueError, match="band = 'downlink': must be one that the cell has"):
         min_bandwidth(CELL, 6.0, 0.1)
+    with pytest.raises(ValueError, match="band = 'uplink': must be one over which some terminals send"):
+        min_bandwidth(CELL.replace(uplink=ei.Band(1e6)), 6.0, 0.1, band="uplink")
     with pytest.raises(ValueError, match="cell = 3: must be a Cell"):
         ei.max_terminals(3, 6.0, 0.1)
+    with pytest.raises(ValueError, match="jbos: must be options of simulate_cell, jobs, "):
+        ei.max_terminals(CELL, 6.0, 0.1, method="simulation", jbos=3)
+    batching = CELL.replace(edges=ei.EdgeNode(batch=ei.Batching(2)))
+    with pytest.raises(ValueError, match=r"limits = \[\]: must have at least one value"):
+        best_batch(batching, 6.0, [])
+    with pytest.raises(ValueError, match="or method 'simulation', since cell_bracket does not certify"):
+        min_servers(CELL.replace(edges=ei.EdgeNode(1, "processor_sharing")), 6.0, 1e-3, most=4)
+    with pytest.raises(ValueError, match="cell = 3: must be a Cell"):
+        ei.cell.loads(3)
+
+
+def test_batches_are_compared_whatever_holds_limits_and_waits():
+    edge = ei.EdgeNode(batch=ei.Batching(2, fixed=0.01, each=0.01))
+    cell = ei.Cell(ei.Terminals(2, 1.0, ei.Pipeline([ei.Constant(0.1, "gpu")]), edge=0), edge)
+    _, found = best_batch(cell, 0.5, iter([1, 2]), iter([0.0, 0.1]), jobs=50, replications=1, rng=1)
+    assert list(found) == [(1, 0.0), (1, 0.1), (2, 0.0), (2, 0.1)]
