@@ -295,7 +295,7 @@ def min_bandwidth(
     if not isinstance(kept, Band):
         raise ValueError(f"band = {band!r}: must be one that the cell has")
     uses = ((kind, k) for kind in cell.terminals for k in range(len(kind.pipeline)) if cell.band(kind, k) is not None)
-    if not any((k < kind.edge_index) == (band == "uplink") for kind, k in uses):
+    if not any((k < (kind.edge_index or 0)) == (band == "uplink") for kind, k in uses):
         raise ValueError(f"band = {band!r}: must be one over which some terminals send")
     tolerance = _validate.scalar("tolerance", tolerance, 0, 1, low_open=True, high_open=True)
 
