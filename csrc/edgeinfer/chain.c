@@ -21,6 +21,7 @@ enum {
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
+static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
 static const double MGF_ERROR = 1e-5;  /* of the logarithm */
 static const double NEAR = 1.5;        /* times the least decay: a lower end may come from there, too */
 static const double FAR = 3;           /* and an upper end from here */
@@ -39,14 +40,17 @@ typedef struct {
     const ei_service *stages;
     part *parts;
     size_t count;
+    const ei_service *leading; /* exponential, but for such as take no time: see chain.h */
+    size_t leading_count;
     double constant; /* s */
+    double sum_step; /* s: of the lattice of a sum, at least */
     double effort;   /* share of the points and the work of an upper end */
     double *score;   /* not NULL: takes the sum of the logarithms of the probes' upper ends, which stay */
 } chain;
 
 static int chain_init(chain *self, const ei_batch *batch, const ei_service *stages, size_t stage_count) {
     *self = (chain){.batch = batch, .stages = stages, .effort = 1};
-    self->parts = calloc(stage_count, sizeof *self->parts);
+    self->parts = calloc(stage_count + 1, sizeof *self->parts);
     if (self->parts == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t k = 0; k < stage_count; k++) {
@@ -80,6 +84,34 @@ static int chain_init(chain *self, const ei_batch *batch, const ei_service *stag
     return EI_OK;
 }
 
+/* The chain behind the exponential stages that come first. Poisson arrivals. */
+static int chain_behind(chain *self, const ei_batch *batch, const ei_service *stages, size_t stage_count) {
+    size_t leading = 0;
+    while (leading < stage_count &&
+           (stages[leading].kind == EI_SERVICE_EXPONENTIAL || ei_service_mean(&stages[leading]) == 0))
+        leading++;
+    int status = chain_init(self, batch, stages + leading, stage_count - leading);
+    self->leading = stages;
+    self->leading_count = leading;
+    return status;
+}
+
+/* The law of Y, bounded from one side, with the sojourn time in an exponential stage added. */
+static void add_sojourn(const chain *self, const ei_service *stage, ei_end end, ei_lattice *law) {
+    double idle = 1 - self->batch->arrival_rate * stage->time, error = 4 * DBL_EPSILON / idle;
+    if (stage->kind == EI_SERVICE_EXPONENTIAL)
+        ei_lattice_add_exponential(law, idle / stage->time * (end == EI_LOWER ? 1 + error : 1 - error), end);
+}
+
+static void add_leading(const chain *self, ei_end end, ei_lattice *law) {
+    for (size_t k = 0; k < self->leading_count; k++)
+        add_sojourn(self, &self->leading[k], end, law);
+}
+
+static int is_exponential(const part *self) {
+    return self->service != NULL && self->service->kind == EI_SERVICE_EXPONENTIAL;
+}
+
 /* ---- lower */
 
 /* The sum of one service of every random part but `except`, rounded down. Empty: 0. */
@@ -90,7 +122,7 @@ static int sum_of_others(const chain *self, size_t except, ei_lattice *sum) {
     for (size_t k = 0; k < self->count; k++)
         if (k != except && self->parts[k].service != NULL)
             reach += ei_service_reach(self->parts[k].service);
-    double step = reach / SUM_POINTS;
+    double step = fmax(reach / SUM_POINTS, self->sum_step);
     for (size_t k = 0; k < self->count && status == EI_OK; k++) {
         const ei_service *service = self->parts[k].service;
         ei_lattice one = {0}, both = {0};
@@ -111,12 +143,75 @@ static int sum_of_others(const chain *self, size_t except, ei_lattice *sum) {
     return status;
 }
 
+/* A lattice up to the horizon, of that step where the law is empty. */
+static int lengthen(ei_lattice *law, double step, double horizon) {
+    if (law->sf != NULL)
+        step = law->step;
+    size_t count = (size_t)(horizon / step) + 2, known = law->sf != NULL ? law->count : 0;
+    if (count <= known)
+        return EI_OK;
+    double *sf = realloc(law->sf, count * sizeof *sf);
+    if (sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    memset(sf + known, 0, (count - known) * sizeof *sf);
+    *law = (ei_lattice){step, count, sf};
+    return EI_OK;
+}
+
+/* The sojourn times in the leading stages and in the exponential parts before b, and one service of every
+ * other random part but b, rounded down; b may be the number of parts. Empty: 0. */
+static int sum_beside(const chain *self, size_t b, ei_lattice *sum) {
+    chain others = *self;
+    size_t sojourns = 0;
+    for (size_t k = 0; k < b; k++)
+        sojourns += (size_t)is_exponential(&self->parts[k]);
+    for (size_t k = 0; k < self->leading_count; k++)
+        sojourns += self->leading[k].kind == EI_SERVICE_EXPONENTIAL;
+    if (sojourns == 0)
+        return sum_of_others(self, b, sum);
+    /* A sum that is only read may be finer. */
+    others.sum_step = self->batch->horizon / (b == self->count ? SHORT_WALK : SUM_POINTS);
+    others.parts = malloc(self->count * sizeof *others.parts + 1);
+    if (others.parts == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < self->count; k++) {
+        others.parts[k] = self->parts[k];
+        if (k < b && is_exponential(&self->parts[k]))
+            others.parts[k].service = NULL;
+    }
+    int status = sum_of_others(&others, b, sum);
+    if (status == EI_OK)
+        status = lengthen(sum, others.sum_step, self->batch->horizon);
+    if (status == EI_OK) {
+        add_leading(self, EI_LOWER, sum);
+        for (size_t k = 0; k < b; k++)
+            if (is_exponential(&self->parts[k]))
+                add_sojourn(self, self->parts[k].service, EI_LOWER, sum);
+    }
+    free(others.parts);
+    return status;
+}
+
+/* Of exponential stages' sojourn times alone. */
+static int lower_exponential(const chain *self) {
+    const ei_batch *batch = self->batch;
+    ei_lattice sum;
+    int status = sum_beside(self, self->count, &sum);
+    for (size_t i = 0; i < batch->count && status == EI_OK && sum.sf != NULL; i++) {
+        size_t at = batch->index[i];
+        ei_raise_lower(batch, at, ei_lattice_lower(&sum, batch->deadline[at] - self->constant),
+                       EI_BRACKET_EXPONENTIAL);
+    }
+    ei_lattice_free(&sum);
+    return status;
+}
+
 static int lower_ends(const chain *self, size_t b) {
     const ei_batch *batch = self->batch;
     const part *one = &self->parts[b];
     ei_lattice others, sojourn[2] = {{.sf = NULL}, {.sf = NULL}};
     ei_md1 waiting = {0};
-    int status = sum_of_others(self, b, &others);
+    int status = sum_beside(self, b, &others);
     if (status != EI_OK)
         goto out;
     if (one->service == NULL) {
@@ -232,6 +327,13 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
     double step;
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
         return add_lindley(self, k, floor, horizon, law);
+    if (is_exponential(one) && !(floor > 0)) {
+        int added = ei_add_stage_exponential(&next, law, one->service->time, self->batch->arrival_rate,
+                                             horizon / points, (size_t)points + 2);
+        ei_upper_law_free(law);
+        *law = next;
+        return added;
+    }
     points *= self->effort;
     if (one->service != NULL) {
         double reach = fmax(ei_service_reach(one->service), floor);
@@ -326,6 +428,8 @@ static int upper_ends(const chain *self, size_t b, double floor, int periodic) {
         status = b > 0 ? add_part(self, b, floor, horizon, WALK_POINTS, &before)
                        : first_law(self, floor, horizon, &before);
     if (status == EI_OK)
+        add_leading(self, EI_UPPER, &before.lattice);
+    if (status == EI_OK)
         cut_by(self, &before, &after,
                b == last && !periodic ? EI_BRACKET_ADDED_STAGE : EI_BRACKET_BOTTLENECK_FIRST);
     ei_upper_law_free(&before);
@@ -369,6 +473,68 @@ static int bottleneck_ends(const chain *self, size_t b, int periodic) {
     return floor < 0 ? EI_OK : upper_ends(self, b, floor, periodic);
 }
 
+/* log E e^{theta Q} of the sojourn time Q in all of a chain from above, its delays left out; status: as
+ * add_part. */
+static int log_moment(const chain *self, double theta, double *value) {
+    ei_upper_law law = {.decay = 0};
+    int status = EI_OK;
+    *value = 0;
+    for (size_t k = 0; k < self->leading_count; k++) {
+        const ei_service *stage = &self->leading[k];
+        if (stage->kind == EI_SERVICE_EXPONENTIAL)
+            *value -= log1p(-theta / (1 / stage->time - self->batch->arrival_rate));
+    }
+    if (self->count > 0) {
+        status = up_to(self, self->count, &law);
+        if (status == EI_OK)
+            *value += law.decay > theta ? ei_upper_law_log_moment(&law, theta) +
+                                              theta * (law.shift + 1e-6 * law.lattice.step)
+                                        : INFINITY;
+    }
+    ei_upper_law_free(&law);
+    return status == EI_OK && !isfinite(*value) ? EI_ERR_UNSTABLE : status;
+}
+
+/* The law of v in *law, in its place the bound of `exponential`. */
+static int raise_by_moment(const chain *self, double theta, double log_moment, ei_upper_law *law) {
+    double *v = law->lattice.sf, step = law->lattice.step, beyond, exponent;
+    size_t last = law->lattice.count - 1;
+    double end = (double)last * step, deadline = end + self->constant, rate = self->batch->arrival_rate;
+    int status = ei_violation_bound(self->stages, self->parts[self->count - 1].end, EI_BOUND_LUNDBERG,
+                                    &self->batch->arrival, 1, 1, &rate, &deadline, &beyond, &exponent,
+                                    self->batch->monitor);
+    double scale = v[last] * expm1(log_moment) * (1 + 1e-6);
+    for (size_t j = 0; j <= last; j++)
+        v[j] = fmin(v[j] + scale * exp(theta * (double)(last - j) * step) + exp(beyond + MGF_ERROR), 1);
+    return status;
+}
+
+/* exponential, for the exponential part b with others behind it. */
+static int exponential_ends(const chain *self, size_t b) {
+    const part *one = &self->parts[b];
+    const double theta = 1 / one->service->time - self->batch->arrival_rate;
+    chain behind;
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    double moment;
+    int status = chain_behind(&behind, self->batch, self->stages + one->end,
+                              self->parts[self->count - 1].end - one->end);
+    if (status == EI_OK)
+        status = log_moment(&behind, theta, &moment);
+    if (status == EI_OK && b > 0)
+        status = up_to(self, b, &law);
+    if (status == EI_OK)
+        status = add_part(self, b, 0, self->batch->horizon + FURTHER / theta, WALK_POINTS, &law);
+    if (status == EI_OK)
+        status = raise_by_moment(self, theta, moment, &law);
+    if (status == EI_OK) {
+        add_leading(self, EI_UPPER, &law.lattice);
+        cut_by(self, &law, &none, EI_BRACKET_EXPONENTIAL);
+    }
+    ei_upper_law_free(&law);
+    free(behind.parts);
+    return no_bound(status) ? EI_OK : status;
+}
+
 /* The part whose queue decays the slowest of those not yet `used`. */
 static size_t next_bottleneck(const chain *self, const unsigned char *used) {
     size_t slowest = self->count;
@@ -378,14 +544,54 @@ static size_t next_bottleneck(const chain *self, const unsigned char *used) {
     return slowest;
 }
 
-int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count) {
+/* Exponential stages alone. */
+static int upper_exponential(const chain *self) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    size_t count = (size_t)WALK_POINTS + 2;
+    law.lattice = (ei_lattice){self->batch->horizon / WALK_POINTS, count, calloc(count, sizeof(double))};
+    if (law.lattice.sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    add_leading(self, EI_UPPER, &law.lattice);
+    cut_by(self, &law, &none, EI_BRACKET_EXPONENTIAL);
+    ei_upper_law_free(&law);
+    return EI_OK;
+}
+
+/* Puts the slowest of neighbouring exponential stages first: see chain.h. */
+static void sort_exponential(ei_service *stages, size_t stage_count) {
+    for (size_t k = 1; k < stage_count; k++)
+        for (size_t i = k;
+             i > 0 && stages[i].kind == EI_SERVICE_EXPONENTIAL &&
+             stages[i - 1].kind == EI_SERVICE_EXPONENTIAL && stages[i].time > stages[i - 1].time;
+             i--) {
+            ei_service faster = stages[i - 1];
+            stages[i - 1] = stages[i];
+            stages[i] = faster;
+        }
+}
+
+int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
     chain all = {.parts = NULL};
     unsigned char *used = calloc(stage_count, 1);
-    int status = used == NULL ? EI_ERR_NO_MEMORY : chain_init(&all, self, stages, stage_count);
-    if (status != EI_OK || all.count == 0)
+    ei_service *stages = malloc(stage_count * sizeof *stages);
+    int status = used == NULL || stages == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    if (status != EI_OK)
         goto out;
+    memcpy(stages, given, stage_count * sizeof *stages);
+    sort_exponential(stages, stage_count);
+    if ((status = chain_behind(&all, self, stages, stage_count)) != EI_OK)
+        goto out;
+    if ((status = lower_exponential(&all)) != EI_OK)
+        goto out;
+    if (all.count == 0) {
+        status = upper_exponential(&all);
+        goto out;
+    }
     size_t first = next_bottleneck(&all, used), last = all.count - 1;
     double least = all.parts[first].decay;
+    if (is_exponential(&all.parts[first]) && first < last &&
+        (status = exponential_ends(&all, first)) != EI_OK)
+        goto out;
     for (size_t k = 0; k < all.count; k++)
         if (all.parts[k].decay <= NEAR * least && (status = lower_ends(&all, k)) != EI_OK)
             goto out;
@@ -401,6 +607,7 @@ int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_c
         status = upper_ends(&all, last, 0, 0);
 out:
     free(used);
+    free(stages);
     free(all.parts);
     return status;
 }

@@ -2,8 +2,19 @@
  * so that the parts of the chain are random stages and deterministic ones, each a constant delay beside a
  * server of the longest of its times; delays are added at last.
  *
- * Lower ends (queue, link): W >= Wq(M/G/1 of stage b) + B_0 + one service of every other stage, all
- * independent: stages before b give that of the job that starts the path, and those behind b that of job 0.
+ * Exponential stages that come first, behind Poisson arrivals, are queues in equilibrium that look the same
+ * backwards in time: a job's sojourn time in such a stage is independent of all departures before its own,
+ * and those are Poisson (Burke 1956, Reich 1957). What follows depends on those and on services of its own.
+ * So W is a sum of independent exponential times, 1 / time - rate each, and of the sojourn time in the rest
+ * of the chain fed by Poisson arrivals, of which all ends below are; with no rest it is known (exponential).
+ *
+ * Lower ends. W is no shorter than the sojourn time in some of the stages and one service of each other, all
+ * independent: the longest path through those passes each other stage at a job that does not depend on its
+ * services. queue, link: those stages are b and the exponential ones before b, of which the sum is
+ * independent as above, with Wq(M/G/1 of b) + B_0. exponential: those stages are all exponential ones.
+ *
+ * Exponential stages that follow each other may be exchanged: the law of their departures given the arrivals
+ * stays (Weber 1979). The slowest is put first.
  *
  * Upper ends.
  * added_stage: the first stage alone, M/G/1 or M/D/1, and one stage added after the other as in walk.h.
@@ -11,7 +22,19 @@
  * longest through those behind b for jobs j, .., 0, so that W = max_j [R_j + N_j - S_j]. A path may stay on
  * b: with m <= B, R_j <= R_0 + S_j - j m. Hence W <= R_0 + Q, Q = sup_j [N_j - j m], independent of R_0, and
  * Q is the sojourn time in the stages behind b fed every m seconds. Any floor f may be put under b: services
- * max(B, f) are no shorter, and m = f. R_0 and Q by adding stages. */
+ * max(B, f) are no shorter, and m = f. R_0 and Q by adding stages.
+ * exponential: b is an exponential stage with others behind it, Q_j = max_{l <= j} [N_l - B_0 - .. -
+ * B_{l-1}], N_l the longest path over those for jobs 0 .. l, and C_j the sojourn time of job j in the stages
+ * before b, so that W = max_j [B_0 + .. + B_j - S_j + C_j + Q_j]. C_j may be drawn afresh, as in walk.h:
+ * given all services from b on, its proof holds for levels that change with j. Let v be the law without Q, W
+ * > y with probability v(y), v(y) = 1 below 0. If Q_l stays as it is from job l on, the rest crosses with
+ * probability v(y_l), y_l what is left of T then; so that the steps delta_l of Q_l make P(W > T) <= v(T) +
+ * sum_l E [v(y_l - delta_l) - v(y_l)]. With theta = 1 / time - rate and -v'(y) <= theta K e^{-theta y}, this
+ * is at most v(T) + K sum_l E [e^{-theta y_l} (e^{theta delta_l} - 1)]. As E e^{theta (B - t)} = 1, that is K
+ * e^{-theta T} sum_l E~ [e^{theta Q_l} - e^{theta Q_{l-1}}] (Q_{-1} = 0) under the law tilted by theta, in
+ * which services of b are exponential of the arrivals' rate, and Q is the sojourn time in the stages behind b
+ * fed by Poisson arrivals of that rate: P(W > T) <= v(T) + K e^{-theta T} (E e^{theta Q} - 1). K holds up to
+ * the lattice's end z; that y_l is once beyond and W > T still adds at most Lundberg's bound at z. */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H
 

@@ -28,6 +28,7 @@ enum {
     EI_BRACKET_MOMENTS,
     EI_BRACKET_SINGLE_QUEUE, /* both */
     EI_BRACKET_JOINT,        /* both */
+    EI_BRACKET_EXPONENTIAL,  /* both */
     EI_BRACKET_METHODS
 };
 

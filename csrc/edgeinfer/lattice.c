@@ -3,6 +3,7 @@
 #include "edgeinfer/compound.h"
 #include "edgeinfer/multiversion.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -115,6 +116,21 @@ double ei_lattice_plus_lower(const ei_lattice *self, const ei_lattice *other, do
         sum += mass_above(other, j) * ei_lattice_lower(self, rest);
     }
     return sum;
+}
+
+void ei_lattice_add_exponential(ei_lattice *law, double rate, ei_end end) {
+    const size_t ahead = end == EI_LOWER;
+    const double decayed = exp(-rate * law->step);
+    const double rounding = 4 * DBL_EPSILON * ((double)law->count + 2);
+    double before = 1, late = 0, last = 1;
+    for (size_t j = 0; j < law->count; j++) {
+        /* Y lies at this point where it is in the step before it (upper) or after it (lower). */
+        double above = j + ahead < law->count ? law->sf[j + ahead] : 0;
+        late = late * decayed + (before - above);
+        before = above;
+        double value = (late + above) * (end == EI_LOWER ? 1 - rounding : 1 + rounding);
+        law->sf[j] = last = fmin(value, last);
+    }
 }
 
 void ei_lattice_supremum_lower(ei_lattice *law, double fall) {

@@ -41,6 +41,10 @@ double ei_lattice_plus_lower(const ei_lattice *self, const ei_lattice *other, do
  * independent and of that law, fall > 0 s. */
 void ei_lattice_supremum_lower(ei_lattice *law, double fall);
 
+/* From bounds of the law of Y from the side `end`, in their place, those of Y + Z, Z exponential of that rate
+ * (1/s) and independent. As the place of Y is on the lattice already, nothing is rounded but the sums. */
+void ei_lattice_add_exponential(ei_lattice *law, double rate, ei_end end);
+
 /* Sum of products, the same bits whatever the vectors' width: the lanes are summed in one order. */
 double ei_dot(const double *restrict left, const double *restrict right, size_t count);
 

@@ -214,6 +214,38 @@ out:
     return status;
 }
 
+int ei_add_stage_exponential(ei_upper_law *self, const ei_upper_law *before, double time, double arrival_rate,
+                             double step, size_t count) {
+    const double mu = 1 / time, nu = mu - arrival_rate, share = arrival_rate * mu / nu * step;
+    double *d = malloc(3 * count * sizeof *d), limit = 1 + arrival_rate / nu, half = nu / 2;
+    *self = (ei_upper_law){.shift = reading_shift(before)};
+    if (d == NULL)
+        return EI_ERR_NO_MEMORY;
+    double *b = d + count, *chance = b + count;
+    d[0] = b[0] = 1;
+    for (size_t j = 0; j < count; j++) {
+        chance[j] = ei_upper_law_sf(before, (double)j * step);
+        limit += share * chance[j] * b[j] * (1 - 1e-9);
+        if (j + 1 == count)
+            break;
+        double root = sqrt(half * half + mu * chance[j] * arrival_rate), decayed = exp(-half * step);
+        double even = decayed * cosh(root * step), odd = decayed * sinh(root * step) / root;
+        d[j + 1] = (even - half * odd) * d[j] + mu * chance[j] * odd * b[j];
+        b[j + 1] = arrival_rate * odd * d[j] + (even + half * odd) * b[j];
+    }
+    double beyond = share * tail_sum(before, (double)count * step, step), rest = 0;
+    for (size_t j = count; j-- > 0;) {
+        rest += share * chance[j] * (j + 1 < count ? b[j + 1] : limit);
+        d[j] = fmin(((rest + mu / nu * d[j]) / limit + beyond) * ROUNDING, 1);
+    }
+    if (!isfinite(limit) || !isfinite(beyond)) {
+        free(d);
+        return EI_ERR_ACCURACY;
+    }
+    self->lattice = (ei_lattice){step, count, d};
+    return EI_OK;
+}
+
 /* A Chernoff bound min over e of e^{scale[e] - theta[e] time}. */
 typedef struct {
     size_t count;

@@ -72,6 +72,17 @@ EI_WARN_UNUSED int ei_add_stage_poisson(ei_upper_law *self, const ei_upper_law *
                                         const ei_added_stage *stage, double arrival_rate, double step,
                                         size_t count, ei_monitor monitor);
 
+/* The same for exponential services of mean `time` and no rounding but that of c: with a = 1 - v, b = 1 - m,
+ * mu = 1 / time and lambda the rate, a' = mu ((1 - c) b - a) and b' = lambda (b - a), a(0) = 0. So d = b - a
+ * and b obey d' = -nu d + mu c b, nu = mu - lambda, and b' = lambda d, which only adds positive terms and is
+ * solved exactly where c is constant, from d = b = 1 on, up to a factor l, the limit of b, which tends to 1:
+ * l = lim b + lambda d / nu, whose derivative is (lambda mu / nu) c b. Hence v = (int_y^inf (lambda mu / nu)
+ * c b + mu d / nu) / l, of positive terms; b is put at the end of a step in the integral, at its beginning in
+ * l, and at most l beyond the lattice. d e^{nu y} grows, so that -v' = mu (d - c b) / l <= nu v(z) e^{nu (z -
+ * y)} for all y <= z. */
+EI_WARN_UNUSED int ei_add_stage_exponential(ei_upper_law *self, const ei_upper_law *before, double time,
+                                            double arrival_rate, double step, size_t count);
+
 /* The same for a job every `period` seconds, `period_points` of the lattice's steps: from a first bound by
  * exponential moments downwards by G. At most `limit` points; log_scale and decay are set, too. */
 EI_WARN_UNUSED int ei_add_stage_periodic(ei_upper_law *self, const ei_upper_law *before,

@@ -118,6 +118,7 @@ int ei_add_bracket(PyObject *module) {
         [EI_BRACKET_MOMENTS] = "moments",
         [EI_BRACKET_SINGLE_QUEUE] = "single_queue",
         [EI_BRACKET_JOINT] = "joint",
+        [EI_BRACKET_EXPONENTIAL] = "exponential",
     };
     PyObject *tuple = PyTuple_New(EI_BRACKET_METHODS);
     if (tuple == NULL)

@@ -15,12 +15,14 @@ static int stop(void *context) {
 
 static int call(ei_monitor monitor) {
     static const double samples[] = {0.2, 0.3, 0.35};
-    ei_service stages[] = {{.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3},
-                           {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.5},
-                           {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.2}};
+    /* The first stage is added to the ends of the others. */
+    const ei_service leading[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.1},
+                                  {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.2},
+                                  {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5},
+                                  {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3}};
     double rate = 1, deadline = 5, lower, upper;
     uint8_t lower_method, upper_method;
-    int status = ei_violation_bracket(stages, 3, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
+    int status = ei_violation_bracket(leading, 4, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
                                       &lower_method, &upper_method, monitor);
     CHECK(status != EI_OK || (lower > 0 && lower <= upper && upper < 1.3 * lower));
     return status;

@@ -155,6 +155,34 @@ static int call_periodic(const ei_service *stages, size_t count) {
     return call(1, quiet);
 }
 
+/* An exponential stage: alone it is e^{-nu y}, and behind others below the lattice's end, which rounds
+ * services and interarrival times, but not by more than that does. */
+static void test_exponential_stage(void) {
+    static double before_sf[POINTS];
+    const double time = 0.6, rate = 1, nu = 1 / time - rate, step = 0.05;
+    const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = time};
+    const ei_added_stage stage = {&service, 0, 0};
+    for (size_t j = 0; j < POINTS; j++)
+        before_sf[j] = 0.9 * exp(-1.5 * (double)j * step);
+    const ei_upper_law before = {{step, POINTS, before_sf}, log(0.9), 1.5, 0}, empty = {.decay = 0};
+    ei_upper_law law, rounded;
+    CHECK(ei_add_stage_exponential(&law, &empty, time, rate, step, POINTS) == EI_OK);
+    for (size_t j = 0; j < POINTS; j++) {
+        CHECK(law.lattice.sf[j] >= fmin(exp(-nu * (double)j * step), 1));
+        CHECK_RELATIVE(law.lattice.sf[j], exp(-nu * (double)j * step), 1e-7);
+    }
+    ei_upper_law_free(&law);
+    const size_t count = 25 * (size_t)POINTS;
+    CHECK(ei_add_stage_exponential(&law, &before, time, rate, step / 50, count) == EI_OK);
+    CHECK(ei_add_stage_poisson(&rounded, &before, &stage, rate, step / 50, count, quiet) == EI_OK);
+    for (size_t j = 0; j < count; j++) {
+        CHECK(law.lattice.sf[j] <= 1.001 * rounded.lattice.sf[j]);
+        CHECK(law.lattice.sf[j] >= 0.98 * rounded.lattice.sf[j]);
+    }
+    ei_upper_law_free(&law);
+    ei_upper_law_free(&rounded);
+}
+
 /* A law that says nothing up to far beyond the lattice: no bound, rather than one of the digits that cancel.
  */
 static void test_a_law_of_no_use(void) {
@@ -178,6 +206,7 @@ int main(void) {
     test_exact();
     test_reading();
     test_a_law_of_no_use();
+    test_exponential_stage();
     CHECK(call(0, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(call(1, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(polled == 2);

@@ -30,7 +30,48 @@ def test_exponential_tandems(means, load):
     exact = np.array([hypoexponential(1 / np.array(means) - load, time) for time in times])
     bracket = ei.violation_bracket(pipeline, load, times)
     assert (bracket.lower <= exact * (1 + 1e-9)).all() and (exact <= bracket.upper * (1 + 1e-9)).all()
-    assert bracket.lower[-1] > 0
+    assert (bracket.upper <= 1.02 * bracket.lower).all() and set(bracket.upper_method) == {"exponential"}
+
+
+# The sojourn time in an exponential stage that comes first is exponential, and independent of that in the others, which
+# Poisson arrivals feed: the law of several is a sum, by quadrature of the brackets of the rest.
+@pytest.mark.parametrize("load", [0.3, 0.7])
+def test_an_exponential_stage_that_comes_first(load):
+    first, rest = ei.Exponential(0.9, "first"), [ei.Compute(1.0, NODE, "edge"), ei.Exponential(0.3, "device")]
+    grid = np.linspace(0, 30 / (1 - load), 801)
+    alone = ei.violation_bracket(ei.Pipeline(rest), load, grid)
+    times = deadlines(ei.Pipeline([first, *rest]), load, [1e-2, 1e-6])
+    both = ei.violation_bracket(ei.Pipeline([first, *rest]), load, times)
+    rate = 1 / 0.9 - load
+    for time, low, high in zip(times, both.lower, both.upper, strict=True):
+        left = np.minimum(grid, time)
+        # P(time - left[i + 1] <= first < time - left[i]).
+        mass = np.exp(-rate * (time - left[1:])) - np.exp(-rate * (time - left[:-1]))
+        assert np.dot(mass, alone.lower[1:]) + np.exp(-rate * time) <= high
+        assert low <= np.dot(mass, alone.upper[:-1]) + np.exp(-rate * time)
+        assert high <= 1.3 * low
+
+
+# An interval at 1e-6 each side.
+@pytest.mark.parametrize(
+    ("means", "load"), [((0.4, 0.9, 1.0, 0.3), 0.9), ((0.4, 1.0, 0.3, 0.5), 0.5), ((0.7, 0.8, 1.0, 0.4), 0.3)]
+)
+def test_an_exponential_bottleneck_between_others(means, load):
+    rng = np.random.default_rng(3)
+    link = ei.RayleighLink(1e6, 10, 0, 0, 0.05)
+    pipeline = ei.Pipeline(
+        [
+            ei.Measured(means[0] / 20 * rng.gamma(20, 1, 100), "a"),
+            ei.Exponential(means[1], "b"),
+            ei.Exponential(means[2], "c"),
+            ei.Transfer(link.mean_rate() * means[3], link, "d"),
+        ]
+    )
+    time = deadlines(pipeline, load, [1e-5])[0]
+    bracket = ei.violation_bracket(pipeline, load, time)
+    truth = ei.rare_violation(pipeline, load, time, relative_error=0.02, rng=1, confidence=1 - 2e-6)
+    assert truth.low <= bracket.upper and bracket.lower <= truth.high
+    assert bracket.upper <= 1.5 * bracket.lower and bracket.upper_method == "exponential"
 
 
 @pytest.mark.parametrize("load", [0.1, 0.35, 0.6])
