@@ -42,14 +42,14 @@ _CHUNK, _MOST, _RUNS = 10, 2000, 3
 def measure(
     out: str | Path = store.FOLDER,
     *,
-    count: int = 200,
+    count: int = 1000,
     damaged: int = 30,
     repetitions: int = 30,
     seed: int = 41,
     stored: str | Path | None = None,
     progress: bool = True,
 ) -> Path:
-    """Score, damage, record and time, and write `one_subject.nc`; some minutes on a free core.
+    """Score, damage, record and time, and write `one_subject.nc`; half an hour on a free core.
 
     Scenes are held out of training. Half of the requests are a picture of a scene, drawn by rule, with a sentence that
     edits it; half are captions.
