@@ -24,13 +24,17 @@ def test_an_exponential_queue_has_both_in_closed_form(load, probability):
     assert covered > 12
 
 
-def test_several_stages_where_the_bracket_is_wide():
-    """Exponential sojourn times of one rate: Erlang's law."""
+def test_several_stages():
+    """Exponential sojourn times of one rate: Erlang's law. Then such stages where the bracket is wide."""
     pipeline = ei.Pipeline([ei.Exponential(0.4, name) for name in "abc"])
     found = ei.deadline_at(pipeline, 1.0, 1e-6, method="sampling", rng=1)
     x = 1.5 * found.value
     assert math.exp(-x) * (1 + x + x * x / 2) == pytest.approx(1e-6, rel=0.05)
-    assert found.high < ei.deadline_at(pipeline, 1.0, 1e-6)
+    assert found.high <= ei.deadline_at(pipeline, 1.0, 1e-6)
+    first, second, third = pipeline
+    pipeline = ei.Pipeline([first, ei.Measured([0.1, 0.4, 0.7], "m"), second, ei.Measured([0.2, 0.6], "n"), third])
+    wide = ei.deadline_at(pipeline, 1.0, 1e-6, method="sampling", rng=1)
+    assert found.high < wide.low <= wide.high < ei.deadline_at(pipeline, 1.0, 1e-6)
 
 
 def test_families_bandwidths_and_what_needs_no_search():
