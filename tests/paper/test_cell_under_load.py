@@ -96,10 +96,10 @@ def test_runs_of_known_times_are_as_simulated():
 
 
 def test_the_shipped_measurement():
-    """A whole run is near its prediction: its means are 7 to 8 % shorter, where 5 % is the aim."""
+    """A whole run is near its prediction."""
     found = item.data(jobs=8_000)
     if not found.attrs["preliminary"]:
-        assert (abs(found["measured_mean"] / found["simulated_mean"] - 1) < 0.08).all()
+        assert (abs(found["measured_mean"] / found["simulated_mean"] - 1) < 0.05).all()
         assert (abs(found["measured_quantile"] / found["simulated_quantile"] - 1) < 0.1).all()
     assert found["measured"].dims == ("load", "deadline") and (found["failed"] == 0).all()
 
