@@ -37,13 +37,13 @@ QUANTILES = -np.log1p(-np.arange(8) / 8)
 def served_at(cell: Cell, kind: Terminals, edge: EdgeNode) -> Server:
     """What the edge serves for a request, with the time that every batch takes where batches are of one."""
     stage: Server = cell.edge_stage(kind, edge)
-    if edge.batch is not None and edge.batch.limit == 1 and _is_constant(stage):
+    if edge.batch is not None and edge.batch.limit == 1 and _is(stage, "deterministic"):
         return Constant(edge.batch.fixed + float(stage.mean()), stage.name)
     return stage
 
 
-def _is_constant(stage: Server) -> bool:
-    return bool(stage.core_stages()[0][0] == "deterministic")
+def _is(stage: Server, law: str) -> bool:
+    return bool(stage.core_stages()[0][0] == law)
 
 
 def least_time(stage: Server) -> float:
@@ -141,8 +141,12 @@ class _Node:
     @property
     def constant(self) -> float | None:
         """The service, where it is one constant for all."""
+        return self._one("deterministic")
+
+    def _one(self, law: str) -> float | None:
+        """The mean service, where it is of that law and the same for all."""
         means = {float(stage.mean()) for stage in self.stages}
-        return means.pop() if len(means) == 1 and all(_is_constant(stage) for stage in self.stages) else None
+        return means.pop() if len(means) == 1 and all(_is(stage, law) for stage in self.stages) else None
 
     def poisson(self) -> tuple[Shared, str] | None:
         servers, batch = self.edge.servers, self.edge.batch
@@ -154,9 +158,8 @@ class _Node:
             return None
         if self.constant is not None:
             return self._constant(self.constant), "M/D/c"
-        kinds = {stage.core_stages()[0][:2] for stage in self.stages if stage.core_stages()[0][0] == "exponential"}
-        if len(kinds) == 1 and all(stage.core_stages()[0][0] == "exponential" for stage in self.stages):
-            mean = float(self.stages[0].mean())
+        mean = self._one("exponential")
+        if mean is not None:
             decay, waits = servers / mean - self.rate, erlang_c(self.rate * mean, servers)
             tail: Tail = lambda t: np.where(np.asarray(t) < 0, 1.0, waits * np.exp(-decay * np.maximum(t, 0)))  # noqa: E731
             gaps = self._gaps(lambda n: (mean * QUANTILES).tolist()) if servers == 1 else None

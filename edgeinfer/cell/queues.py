@@ -223,7 +223,7 @@ def _batch_sojourn(
     length = fixed + each * np.arange(limit + 1)
     arrivals = law[0] + rate * (law * length[np.clip(np.arange(len(law)), 1, limit)]).sum()
     values, weights = [np.array([length[limit if full else 1]])], [np.array([law[0] / arrivals])]
-    more, factorials = np.arange(limit), np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, limit)))])
+    more = np.arange(limit)
     for size in range(1, limit + 1):
         # Those that a batch of this size leaves waiting when it begins.
         waiting = law[size:].copy() if size == limit else law[size : size + 1].copy()
@@ -239,9 +239,7 @@ def _batch_sojourn(
                 values.append(start + length[limit])
                 weights.append(rate * length[size] / points / arrivals * before)
                 continue
-            with np.errstate(divide="ignore", invalid="ignore"):
-                behind = np.exp(more * np.log(rate * start)[:, None] - rate * start[:, None] - factorials)
-            behind[:, 0] = np.exp(-rate * start)
+            behind = poisson(rate * start, limit)
             # The last that fits stands for all that do not.
             over = np.maximum(1 - np.cumsum(behind, axis=1) + behind, 0)
             chance = np.where(place[:, None] + more == limit - 1, over, behind)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer.model import Pipeline
 from edgeinfer.model.bases import CoreStage, Server
@@ -52,19 +52,18 @@ def stationary(chain: Floats) -> Floats:
     return np.asarray(law / law.sum())
 
 
-def poisson(mean: float, count: int) -> Floats:
-    """P(N = 0), .., P(N = count - 1).
+def poisson(mean: ArrayLike, count: int) -> Floats:
+    """P(N = 0), .., P(N = count - 1), on a last axis behind those of the mean.
 
     Examples
     --------
     >>> poisson(0.0, 2)
     array([1., 0.])
     """
-    if mean == 0:
-        return np.asarray(np.eye(1, count)[0])
-    n = np.arange(count)
+    means, n = np.asarray(mean, np.float64)[..., None], np.arange(count)
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count)))])
-    return np.asarray(np.exp(n * np.log(mean) - mean - logs))
+    law = np.exp(n * np.log(np.where(means > 0, means, 1.0)) - means - logs)
+    return np.asarray(np.where(means > 0, law, n == 0), np.float64)
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,7 @@ class ConstantQueue:
         """At times with the k-th multiple of the service next."""
         size, means = self.servers * k, self.rate * (k * self.service - times)
         most = float(means.max(initial=0.0))
-        count = size + 60 + int(most + 12 * np.sqrt(most))
-        n, logs = np.arange(count), np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count)))])
-        weights = np.exp(n * np.log(np.maximum(means, 1e-300))[:, None] - means[:, None] - logs)
+        weights = poisson(means, size + 60 + int(most + 12 * np.sqrt(most)))
         return np.asarray(weights[:, :size] @ self.queue[size - 1 :: -1][:size] + weights[:, size:].sum(axis=1))
 
 

@@ -4,25 +4,13 @@ import numpy as np
 import pytest
 
 import edgeinfer as ei
+from edgeinfer.delay.constant_servers import stationary
 
 #: Quiet and busy times, of index of dispersion 5; phases gone through in turn, so that backwards is not forwards.
 PROCESSES = {
     "two phases": ei.MarkovModulated([0.5, 3.0], [[-0.1, 0.1], [0.4, -0.4]]),
     "turns": ei.MarkovModulated([0.0, 1.0, 3.0], [[-0.2, 0.2, 0.0], [0.0, -0.3, 0.3], [0.5, 0.0, -0.5]]),
 }
-
-
-def stationary(matrix):
-    """Stationary law of a stochastic matrix by elimination without subtraction."""
-    work = matrix.copy()
-    for k in range(len(work) - 1, 0, -1):
-        work[:k, k] /= work[k, :k].sum()
-        work[:k, :k] += np.outer(work[:k, k], work[k, :k])
-    law = np.zeros(len(work))
-    law[0] = 1
-    for k in range(1, len(work)):
-        law[k] = law[:k] @ work[:k, k]
-    return law / law.sum()
 
 
 def arrivals_within(process, time, levels):
