@@ -59,7 +59,9 @@ class MarkovModulated(ArrivalProcess):
         if not np.allclose(generator.sum(axis=1), 0, rtol=0, atol=1e-9 * max(float(np.abs(generator).max()), 1e-300)):
             raise ValueError(f"generator: rows add up to {generator.sum(axis=1).tolist()}: each must add up to 0")
         np.fill_diagonal(away, -away.sum(axis=1))
-        for name, value in (("rates", rates), ("generator", away), ("stationary", stationary_law(away))):
+        law = stationary_law(away)
+        _validate.positive("mean of rates", law @ rates, "1/s")
+        for name, value in (("rates", rates), ("generator", away), ("stationary", law)):
             object.__setattr__(self, name, np.ascontiguousarray(value))
             getattr(self, name).flags.writeable = False
 
@@ -77,7 +79,9 @@ class MarkovModulated(ArrivalProcess):
     def _dispersion(self, row: NDArray[np.float64]) -> float:
         # 1 + 2 / mean of the rate's covariance with itself over all later times: pi R D r, D the deviation matrix.
         law, mean = self.stationary, self._rate(row)
-        ahead = np.linalg.solve(np.outer(np.ones(law.size), law) - self.generator, self.rates - mean)
+        # Any multiple of the projection does; one of the generator's own size keeps the digits in every unit of time.
+        size = float(np.abs(self.generator).max()) or 1.0
+        ahead = np.linalg.solve(size * np.outer(np.ones(law.size), law) - self.generator, self.rates - mean)
         return float(1 + 2 * (law * (self.rates - mean)) @ ahead / mean)
 
 
@@ -154,7 +158,7 @@ class Batch(ArrivalProcess):
     def at_rate(self, rate: ArrayLike) -> "Batch":
         """The same process sped up or slowed down to a mean rate of requests, 1/s; batches keep their sizes."""
         mean, _ = self._moments()
-        return Batch(self.process.at_rate(np.asarray(rate) / mean), self.sizes)
+        return Batch(self.process.at_rate(_validate.positive("rate", rate, "1/s") / mean), self.sizes)
 
     def element(self, index: int) -> "Batch":
         """The process at a flat index into `shape`, whose parameters are numbers."""
@@ -208,6 +212,8 @@ class Recorded(ArrivalProcess):
             raise ValueError(f"times[{at + 1}] = {times[at + 1]:.17g}: must be >= times[{at}] = {times[at]:.17g}")
         if not (intervals > 0).any() or not np.isfinite(intervals).all():
             raise ValueError("times: must span a time > 0 and finite")
+        with np.errstate(over="ignore", divide="ignore"):
+            _validate.positive("intervals over the span of times", 1 / intervals.mean(), "1/s")
         for name, value in (("times", times), ("_intervals", intervals)):
             value.flags.writeable = False
             object.__setattr__(self, name, value)
@@ -245,12 +251,13 @@ class Recorded(ArrivalProcess):
 
     def _dispersion(self, row: NDArray[np.float64]) -> float:
         """Of sums of up to sqrt(n) intervals, round the record: the largest."""
-        intervals: NDArray[np.float64] = self._intervals
-        count, mean, best = intervals.size, float(intervals.mean()), 0.0
-        sums = np.concatenate([[0.0], np.cumsum(np.concatenate([intervals, intervals]) - mean)])
+        # In units of the mean, whose square may be no number.
+        intervals = self._intervals / self._intervals.mean()
+        count, best = intervals.size, 0.0
+        sums = np.concatenate([[0.0], np.cumsum(np.concatenate([intervals, intervals]) - 1)])
         length = 1
         while length <= max(np.sqrt(count), 1):
             part = sums[length : count + length] - sums[:count]
-            best = max(best, float((part**2).mean()) / length / mean**2)
+            best = max(best, float((part**2).mean()) / length)
             length *= 2
         return best
