@@ -1,17 +1,20 @@
 #!/bin/sh
-# Installs the C core under a prefix: install-core.sh PREFIX CC OBJECT ..
+# Installs the C core under a prefix: install-core.sh PREFIX CC OBJECT .. ; DESTDIR is where a package is put together.
 set -eu
 prefix=$1 compiler=$2
 shift 2
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-mkdir -p "$prefix/include/edgeinfer" "$prefix/lib/pkgconfig"
-cp csrc/edgeinfer/*.h "$prefix/include/edgeinfer/"
-rm -f "$prefix/lib/libedgeinfer.a"
-ar rcs "$prefix/lib/libedgeinfer.a" "$@"
+case $prefix in /*) ;; *) prefix=$(pwd)/$prefix ;; esac # pkg-config's file is read from elsewhere
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' edgeinfer/_version.py)
+test -n "$version"
+to=${DESTDIR:-}$prefix
+mkdir -p "$to/include/edgeinfer" "$to/lib/pkgconfig"
+cp csrc/edgeinfer/*.h "$to/include/edgeinfer/"
+rm -f "$to/lib/libedgeinfer.a"
+ar rcs "$to/lib/libedgeinfer.a" "$@"
 # shellcheck disable=SC2046
-$compiler -shared "$@" -Wl,-soname,libedgeinfer.so.0 -o "$prefix/lib/libedgeinfer.so.0" $(pkg-config --libs gsl) -lm -pthread
-ln -sf libedgeinfer.so.0 "$prefix/lib/libedgeinfer.so"
-cat >"$prefix/lib/pkgconfig/edgeinfer.pc" <<END
+$compiler -shared "$@" -Wl,-soname,libedgeinfer.so.0 -o "$to/lib/libedgeinfer.so.0" $(pkg-config --libs gsl) -lm -pthread
+ln -sf libedgeinfer.so.0 "$to/lib/libedgeinfer.so"
+cat >"$to/lib/pkgconfig/edgeinfer.pc" <<END
 prefix=$prefix
 
 Name: edgeinfer

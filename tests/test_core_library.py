@@ -34,6 +34,9 @@ def test_the_example_of_the_documentation_prints_the_bracket(tmp_path, linking):
         capture_output=True,
         text=True,
     ).stdout.split()
+    asked = ["pkg-config", "--modversion", "edgeinfer"]
+    version = subprocess.run(asked, env=environment, check=True, capture_output=True, text=True).stdout
+    assert version.strip() == ei.__version__
     program = tmp_path / "bracket"
     source = ROOT / "docs" / "examples" / "bracket.c"
     subprocess.run(["gcc", "-std=c11", source, *flags, f"-Wl,-rpath,{tmp_path}/lib", "-o", program], check=True)
