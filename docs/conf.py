@@ -9,7 +9,7 @@ import edgeinfer.bridge
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "edgeinfer"
-author = "The edgeinfer contributors"
+author = "The edgeinfer developers"
 copyright = author
 version = release = edgeinfer.__version__
 

@@ -1,18 +1,20 @@
 """Ratios to rivals that run in the same process, so that numbers of other machines and other days compare."""
 
+import importlib
 import subprocess
 import sys
 import timeit
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 import edgeinfer as ei
 
 
-def best(call: Callable[[], object], number: int = 1) -> float:
-    """Seconds a call, the least of 15 runs."""
-    return min(timeit.repeat(call, number=number, repeat=15)) / number
+def best(call: Callable[[], object], number: int = 1, repeat: int = 15) -> float:
+    """Seconds a call, the least of some runs."""
+    return min(timeit.repeat(call, number=number, repeat=repeat)) / number
 
 
 class Ratios:
@@ -70,3 +72,38 @@ class Widths:
         rate = 0.35
         bracket = ei.violation_bracket(pipeline, rate, ei.deadline_at(pipeline, rate, 1e-9))
         return float(bracket.upper / bracket.lower)
+
+
+class Simulation:
+    """The rivals of benchmarks/bench_simulation.py, whose answers that script checks."""
+
+    unit = "times"
+    timeout = 300
+    jobs = 20_000
+
+    def setup(self) -> None:
+        sys.path.insert(0, str(Path(__file__).parents[2]))
+        self.rivals = importlib.import_module("bench_simulation")
+
+    def teardown(self) -> None:
+        sys.path.remove(str(Path(__file__).parents[2]))
+
+    def ratio(self, rival: Callable[[], object], pipeline: ei.Pipeline, **options: object) -> float:
+        ours = best(lambda: self.rivals.ours(pipeline, self.jobs, 1, **options), repeat=5) / (64 * self.jobs)
+        return best(rival, repeat=3) / self.jobs / ours
+
+    def track_queue_beside_simpy(self) -> float:
+        return self.ratio(lambda: self.rivals.by_simpy(self.jobs, [lambda rng: 0.7], 1), self.rivals.MD1)
+
+    def track_queue_beside_ciw(self) -> float:
+        return self.ratio(lambda: self.rivals.by_ciw(self.jobs), self.rivals.MD1)
+
+    def track_split_beside_numba(self) -> float:
+        """Both slot by slot; the first call compiles."""
+        of, link = self.rivals, self.rivals.LINK
+
+        def loop() -> object:
+            return of.numba_split(self.jobs, of.BITS, link.bandwidth, link.snr, link.slot, of.D1, of.D3, 1)
+
+        loop()
+        return self.ratio(loop, of.SPLIT, link="slots")
