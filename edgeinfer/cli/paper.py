@@ -15,6 +15,12 @@ from edgeinfer.cli.options import BASE, Real, read_scenario, refuse
 @click.option("--item", "items", multiple=True, help="Only this item; may be repeated.")
 @click.option("--format", "formats", default="png,svg", show_default=True, help="Of figures: png, svg, pdf, pgf.")
 @click.option("--width", type=Real(0, min_open=True), help="Of figures, inches; heights go along.")
+@click.option(
+    "--style",
+    "styles",
+    multiple=True,
+    help="Of figures, as Matplotlib has them: a style's name or file, or PARAMETER=VALUE; may be repeated.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Items at once; as many as there are cores by default.")
 def reproduce_command(
     out: str,
@@ -23,11 +29,12 @@ def reproduce_command(
     items: tuple[str, ...],
     formats: str,
     width: float | None,
+    styles: tuple[str, ...],
     workers: int | None,
 ) -> None:
     """Draw every figure and table into a folder, with index.html.
 
-    Example: edgeinfer reproduce --out build/paper --item figure8 --format pdf,png --width 3.5
+    Example: edgeinfer reproduce --out build/paper --item figure8 --format pdf,png --width 7 --style font.family=serif
     """
     from edgeinfer.paper import reproduction
 
@@ -37,6 +44,7 @@ def reproduce_command(
         items=items or reproduction.ITEMS,
         formats=tuple(kind.strip() for kind in formats.split(",")),
         width=width,
+        style=[dict([one.split("=", 1)]) if "=" in one else one for one in styles] or None,
         workers=workers or os.cpu_count() or 1,
     )
     click.echo(f"{out}/index.html")

@@ -28,6 +28,9 @@ KINDS = {
 _SMALLEST_TEXT = 7.0
 #: Rows of a CSV file that the page itself shows.
 _ROWS = 30
+#: What a card says of its own words where another scenario was drawn.
+_READ = '<p>What stands under "Here" was written of the paper\'s scenario; picture and numbers are of this one.</p>'
+_UNCHANGED = "<p>Another scenario changes nothing here: the item does not depend on it.</p>"
 _STYLE = Path(__file__).with_name("page.css")
 
 
@@ -106,8 +109,7 @@ def _card(folder: Path, item: str, module: Any, changes: str, error: Exception |
     parts += [_equation(formula) for formula in getattr(module, "EQUATIONS", ())]
     if changes:
         of_scenario = "scenario" in inspect.signature(module.data).parameters
-        text = changes if of_scenario else "Another scenario changes nothing here: the item does not depend on it."
-        parts.append(f'<div class="changed">{text}</div>')
+        parts.append(f'<div class="changed">{changes + _READ if of_scenario else _UNCHANGED}</div>')
     if error is not None:
         parts.append(f'<p class="failed">failed: {html.escape(str(error))}</p>')
     else:
@@ -128,14 +130,14 @@ def _body(folder: Path, item: str, module: Any, record: dict[str, Any]) -> str:
         )
     if f"{item}.md" in files:
         table = markdown_to_html((folder / f"{item}.md").read_text())
-        parts.append(_folded("Table", table) if picture else table)
+        parts.append(_folded("Table", table, "told") if picture else table)
     if f"{item}.csv" in files and picture:
-        parts.append(_folded("Data", _csv_table(folder / f"{item}.csv")))
+        parts.append(_folded("Data", _csv_table(folder / f"{item}.csv"), "data"))
     kinds = record.get("provenance", {})
     if kinds:
         chips = "".join(_chip(kind) for kind in kinds)
         names = "".join(f"<p>{html.escape(kind)}: {html.escape(', '.join(of))}.</p>" for kind, of in kinds.items())
-        parts.append(f"<details><summary>{chips}</summary>{names}</details>")
+        parts.append(_folded(chips, names, "kinds"))
     links = " ".join(f'<a href="{name}">{name}</a>' for name in files)
     return "".join(parts) + f'<p class="files">Files: {links}</p>'
 
@@ -161,8 +163,9 @@ def _chip(kind: str) -> str:
     return f'<span class="kind {kind.split()[0]}">{html.escape(kind)}</span>'
 
 
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{title}</summary>{content}</details>"
+def _folded(title: str, content: str, kind: str) -> str:
+    """`kind` is "told" for what is unfolded on paper."""
+    return f'<details class="{kind}"><summary>{title}</summary>{content}</details>'
 
 
 def _equation(formula: str) -> str:
@@ -185,7 +188,7 @@ def _changes(base: Scenario) -> str:
     text = "; ".join(lines) + "."
     if len(lines) <= 3:
         return f"<p>Changed from the paper's scenario: {text}</p>"
-    return _folded(f"Changed from the paper's scenario: {len(lines)} parameters", f"<p>{text}</p>")
+    return _folded(f"Changed from the paper's scenario: {len(lines)} parameters", f"<p>{text}</p>", "told")
 
 
 def _written(value: Any) -> str:

@@ -3,9 +3,10 @@
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
@@ -19,6 +20,7 @@ import numpy as np
 from edgeinfer import _validate
 from edgeinfer._extras import beside, need
 from edgeinfer._files import replacing
+from edgeinfer.paper.drawing.style import styled
 from edgeinfer.paper.page import write_page
 from edgeinfer.paper.scenario import Scenario, scenario
 
@@ -36,6 +38,8 @@ FORMATS: dict[str, dict[str, None] | None] = {
 _TEX = ("xelatex", "lualatex", "pdflatex")
 #: A table of more values than this, as pictures are, gets no CSV.
 _CSV_VALUES = 100_000
+#: A picture of more colours than this shows photographs.
+_DRAWN_COLOURS = 20_000
 
 
 def reproduce(
@@ -45,6 +49,7 @@ def reproduce(
     items: tuple[str, ...] = ITEMS,
     formats: tuple[str, ...] = ("png", "svg"),
     width: float | None = None,
+    style: Any = None,
     progress: bool = True,
     workers: int = 1,
 ) -> dict[str, Exception]:
@@ -63,9 +68,13 @@ def reproduce(
     items : tuple of str
         Which, of `ITEMS`.
     formats : tuple of str
-        Of each figure, of `FORMATS`. The page shows PNG or, where that is not asked for, SVG; `pgf` needs a TeX system.
+        Of each figure, one or more of `FORMATS`. The page shows PNG or, where that is not asked for, SVG; `pgf` needs a
+        TeX system.
     width : float, inch, optional
-        Of each figure, > 0, in its own width's place; heights go along.
+        Of each figure, > 0, in its own width's place; heights go along. A figure whose axes find no room in it fails.
+    style : optional
+        Of each figure, what `matplotlib.style.context` takes: a name, a path, a dict such as {"font.family": "serif"},
+        or a list of these.
     progress : bool
         A bar, on a terminal only.
     workers : int
@@ -80,7 +89,7 @@ def reproduce(
     Raises
     ------
     ValueError
-        For an unknown item or format, a width that is not > 0, or workers that are not >= 1.
+        For an unknown item, format or style, no format at all, a width that is not > 0, or workers that are not >= 1.
     ImportError
         Naming the extra, where a library is missing.
     """
@@ -91,22 +100,16 @@ def reproduce(
     for item in items:
         if item not in ITEMS:
             raise ValueError(f"items: {item!r} must be one of {', '.join(ITEMS)}")
-    for kind in formats:
-        if kind not in FORMATS:
-            raise ValueError(f"formats: {kind!r} must be one of {', '.join(FORMATS)}")
-    if "pgf" in formats and not any(which(name) for name in _TEX):
-        raise ValueError(f"formats: 'pgf' needs a TeX system, one of {', '.join(_TEX)}: install it or ask for 'pdf'")
-    if width is not None:
-        width = _validate.scalar("width", width, 0, low_open=True, unit="inch")
+    look = _look(formats, width, style)
     workers = _validate.whole("workers", workers, 1)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     base = scenario() if chosen is None else chosen
-    key = f"{_key(base)} {','.join(formats)} {width}{'' if netcdf() else ' without NetCDF'}"
+    key = f"{_key(base)} {look.key}{'' if netcdf() else ' without NetCDF'}"
     todo = [item for item in dict.fromkeys(items) if not _is_done(folder, folder / f"{item}.json", key)]
     failed: dict[str, Exception] = {}
     with tqdm(total=len(todo), disable=None if progress else True, desc="reproduce") as bar:
-        for item, error in _made(todo, workers, folder, base, formats, width, key):
+        for item, error in _made(todo, workers, folder, base, look, key):
             bar.update()
             if error is not None:  # one item's failure must not lose the others
                 failed[item] = error
@@ -114,6 +117,44 @@ def reproduce(
     page = write_page(folder, base, items, failed, note="" if netcdf() else NO_NETCDF)
     _replace(folder / "index.html", page.encode())
     return failed
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How figures are to look."""
+
+    formats: tuple[str, ...]
+    width: float | None
+    style: Any
+    tex: str | None
+
+    @property
+    def key(self) -> str:
+        """Of the parameters that a style sets, not of its name, since a file of that name may change."""
+        if self.style is None:
+            return f"{','.join(self.formats)} {self.width}"
+        matplotlib = need("matplotlib", "plots")
+        with styled(self.style):
+            parameters = sorted((name, str(value)) for name, value in matplotlib.rcParams.copy().items())
+        return f"{','.join(self.formats)} {self.width} {hashlib.sha256(str(parameters).encode()).hexdigest()}"
+
+
+def _look(formats: tuple[str, ...], width: float | None, style: Any) -> _Look:
+    if isinstance(formats, str):
+        raise ValueError(f"formats = {formats!r}: must be a tuple of names, such as ({formats.split(',')[0]!r},)")
+    if not formats:
+        raise ValueError(f"formats = {formats!r}: must be at least one of {', '.join(FORMATS)}")
+    for kind in formats:
+        if kind not in FORMATS:
+            raise ValueError(f"formats: {kind!r} must be one of {', '.join(FORMATS)}")
+    tex = next((name for name in _TEX if which(name)), None)
+    if "pgf" in formats and tex is None:
+        raise ValueError(f"formats: 'pgf' needs a TeX system, one of {', '.join(_TEX)}: install it or ask for 'pdf'")
+    if width is not None:
+        width = _validate.scalar("width", width, 0, low_open=True, unit="inch")
+    with styled(style):
+        pass
+    return _Look(tuple(dict.fromkeys(formats)), width, style, tex)
 
 
 def _made(todo: list[str], workers: int, *arguments: Any) -> Iterator[tuple[str, Exception | None]]:
@@ -129,12 +170,10 @@ def _made(todo: list[str], workers: int, *arguments: Any) -> Iterator[tuple[str,
             yield running[one], broken if isinstance(broken, Exception) else one.result()
 
 
-def _make(
-    item: str, folder: Path, base: Scenario, formats: tuple[str, ...], width: float | None, key: str
-) -> Exception | None:
+def _make(item: str, folder: Path, base: Scenario, look: _Look, key: str) -> Exception | None:
     """Write an item's files and then its record; what went wrong, if anything did."""
     try:
-        record = _write_item(folder, item, base, formats, width)
+        record = _write_item(folder, item, base, look)
     except Exception as error:
         return error
     _replace(folder / f"{item}.json", json.dumps({"key": key, **record}, indent=1).encode())
@@ -176,13 +215,12 @@ def netcdf() -> bool:
     return find_spec("h5netcdf") is not None
 
 
-def _write_item(
-    folder: Path, item: str, base: Scenario, formats: tuple[str, ...], width: float | None
-) -> dict[str, Any]:
+def _write_item(folder: Path, item: str, base: Scenario, look: _Look) -> dict[str, Any]:
     """What the page needs to know: each file's digest, what is of which kind, the point, the figure's size and text."""
     module = import_module(f"edgeinfer.paper.items.{item}")
     table = module.data(base) if "scenario" in signature(module.data).parameters else module.data()
-    drawing = module.draw(table)
+    styled_alike = "style" in signature(module.draw).parameters  # which tables are not
+    drawing = module.draw(table, style=look.style) if styled_alike else module.draw(table)
     record: dict[str, Any] = {"provenance": _provenance(table)}
     if hasattr(module, "point"):
         record["point"] = module.point(table)
@@ -192,18 +230,30 @@ def _write_item(
     if isinstance(drawing, str):
         contents[f"{item}.md"] = drawing.encode()
     else:
-        if width is not None:
-            own, height = drawing.get_size_inches()
-            drawing.set_size_inches(width, height * width / own)
-        for kind in formats:
-            contents[f"{item}.{kind}"] = _picture(drawing, kind)
-            drawing.set_layout_engine("none")  # solved once for all formats
+        contents |= {f"{item}.{kind}": picture for kind, picture in _pictures(drawing, look).items()}
         record |= {"width": float(drawing.get_size_inches()[0]), "smallest_text": _smallest_text(drawing)}
         if hasattr(module, "tell"):
             contents[f"{item}.md"] = module.tell(table).encode()
     for name, content in contents.items():
         _replace(folder / name, content)
     return record | {"files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
+
+
+def _pictures(drawing: Any, look: _Look) -> dict[str, bytes]:
+    """A drawing in each format."""
+    if look.width is not None:
+        own, height = drawing.get_size_inches()
+        drawing.set_size_inches(look.width, height * look.width / own)
+    answer = {}
+    for kind in look.formats:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*layout not applied", UserWarning)
+            try:
+                answer[kind] = _picture(drawing, kind, look.tex)
+            except UserWarning:
+                raise ValueError(f"width = {look.width}: must be larger, for the axes find no room") from None
+        drawing.set_layout_engine("none")  # solved once for all formats
+    return answer
 
 
 def _smallest_text(figure: Any) -> float:
@@ -232,16 +282,31 @@ def _csv(table: Any) -> bytes:
     return "\n".join(parts).encode()
 
 
-def _picture(figure: Any, kind: str) -> bytes:
+def _picture(figure: Any, kind: str, tex: str | None = None) -> bytes:
     matplotlib = need("matplotlib", "plots")
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "edgeinfer"}):
+    with matplotlib.rc_context({"svg.hashsalt": "edgeinfer"} | ({} if tex is None else {"pgf.texsystem": tex})):
         figure.savefig(buffer, format=kind, metadata=FORMATS[kind])
+    return _in_few_colours(buffer.getvalue()) if kind == "png" else buffer.getvalue()
+
+
+def _in_few_colours(png: bytes) -> bytes:
+    """A drawing takes a third of its size by a palette, which moves colours by less than eyes see; photographs stay."""
+    pillow: Any = need("PIL.Image", "plots")
+    opened = pillow.open(io.BytesIO(png))
+    picture = opened.convert("RGB")
+    if picture.getcolors(_DRAWN_COLOURS) is None:
+        return png
+    buffer, method = io.BytesIO(), pillow.Quantize.MAXCOVERAGE
+    picture.quantize(256, method, dither=pillow.Dither.NONE).save(buffer, "png", dpi=opened.info["dpi"])
     return buffer.getvalue()
 
 
 def _provenance(table: Any) -> dict[str, list[str]]:
     kinds: dict[str, list[str]] = {}
+    if "provenance" in table.data_vars:  # a kind a row
+        for name, kind in table["provenance"].to_series().items():
+            kinds.setdefault(str(kind), []).append(str(name))
     for name, variable in table.data_vars.items():
         kind = variable.attrs.get("provenance")
         if kind:

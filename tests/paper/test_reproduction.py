@@ -1,3 +1,4 @@
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -5,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import xarray
+from PIL import Image
 
 from edgeinfer import paper
 from edgeinfer.paper import reproduction
@@ -103,7 +105,12 @@ def test_everything(tmp_path):
     page = (tmp_path / "index.html").read_text()
     for item in reproduction.ITEMS:
         assert f'id="{item}"' in page
-        assert json.loads((tmp_path / f"{item}.json").read_text())["files"]
+        record = json.loads((tmp_path / f"{item}.json").read_text())
+        assert record["files"] and record["provenance"], item
+        # No text below 7 points where the page has the width of a laptop's: nothing scrolls sideways there.
+        assert 96 * 7 * record.get("width", 0) / record.get("smallest_text", 7) < 894, item
+    shown = [path for path in tmp_path.glob("*.png") if path.stem != "contact_sheet"]
+    assert sum(path.stat().st_size for path in [*shown, tmp_path / "index.html"]) < 3e6
 
 
 def test_what_the_caller_chose_is_chosen():
@@ -186,8 +193,12 @@ def test_figures_come_in_the_formats_and_the_width_asked_for(tmp_path, monkeypat
     assert json.loads((tmp_path / "a" / "control_overhead.json").read_text())["width"] == 3.5
     with pytest.raises(ValueError, match="formats: 'bmp' must be one of png, svg, pdf, pgf"):
         paper.reproduce(tmp_path, formats=("bmp",), **asked)
-    with pytest.raises(ValueError, match="width = -1"):
-        paper.reproduce(tmp_path, width=-1, **asked)
+    for wrong in (-1, 0, float("nan"), "wide"):
+        with pytest.raises(ValueError, match="width"):
+            paper.reproduce(tmp_path, width=wrong, **asked)
+    for wrong in ((), "png"):
+        with pytest.raises(ValueError, match="formats = "):
+            paper.reproduce(tmp_path, formats=wrong, **asked)
     monkeypatch.setattr(reproduction, "which", lambda name: None)
     with pytest.raises(ValueError, match="needs a TeX system"):
         paper.reproduce(tmp_path, formats=("pgf",), **asked)
@@ -201,3 +212,35 @@ def test_no_text_is_shown_smaller_than_seven_points(tmp_path):
         record = json.loads((tmp_path / f"{item}.json").read_text())
         least = float(re.search(r"min-width:(\d+)px", picture["style"]).group(1))
         assert record["smallest_text"] * least / (96 * record["width"]) >= 6.99
+
+
+def test_figures_come_in_the_style_asked_for(tmp_path):
+    asked = {"items": ("control_overhead", "table2"), "progress": False, "formats": ("svg",)}
+    serif = {"font.family": "serif", "svg.fonttype": "none"}
+    assert paper.reproduce(tmp_path, style=serif, **asked) == {}
+    styled = (tmp_path / "control_overhead.svg").read_bytes()
+    assert b"serif" in styled and b"<text" in styled
+    # Another style draws anew, the same keeps what is there.
+    assert paper.reproduce(tmp_path, **asked) == {}
+    plain = (tmp_path / "control_overhead.svg").read_bytes()
+    assert plain != styled
+    with pytest.raises(ValueError, match="style = 'no such style'"):
+        paper.reproduce(tmp_path, style="no such style", **asked)
+
+
+def test_a_width_without_room_is_refused_by_the_item(tmp_path):
+    failed = paper.reproduce(tmp_path, items=("control_overhead", "table2"), width=0.4, progress=False)
+    assert list(failed) == ["control_overhead"] and "width = 0.4: must be larger" in str(failed["control_overhead"])
+    assert (tmp_path / "table2.md").exists()
+
+
+def test_drawings_take_few_colours_and_photographs_all():
+    rng = np.random.default_rng(1)
+    for count, few in ((8, True), (64, False)):
+        buffer = io.BytesIO()
+        picture = rng.integers(0, count, (200, 200, 3)) * (255 // count)
+        Image.fromarray(picture.astype(np.uint8)).save(buffer, "png", dpi=(140, 140))
+        found = Image.open(io.BytesIO(reproduction._in_few_colours(buffer.getvalue())))
+        assert (found.mode == "P") == few and found.info["dpi"] == pytest.approx((140, 140), rel=1e-3)
+        error = np.abs(np.asarray(found.convert("RGB")).astype(int) - picture)
+        assert error.max() < 40 if few else error.max() == 0

@@ -1,5 +1,8 @@
 """Metrics against the field's packages, closed forms, and the coverage of their intervals."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import linalg, stats
@@ -330,3 +333,12 @@ def test_singular_covariances_are_exact_where_allowed():
 def test_equal_seeds_give_equal_intervals():
     one, two, three = (quality.fid(REAL, FAKE, resamples=50, rng=seed) for seed in (1, 1, 2))
     assert one == two != three
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_site_says_what_torchmetrics_gives(capsys):
+    reference("torchmetrics.image.fid")
+    page = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text().split("## torchmetrics")[1]
+    code, said = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == said

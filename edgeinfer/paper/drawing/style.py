@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 from edgeinfer import _validate
@@ -24,13 +26,15 @@ DEADLINE = "deadline (s)"
 _ASKED: ContextVar[tuple[tuple[float, float] | None, Any]] = ContextVar("asked", default=(None, None))
 
 
-def drawing(draw: Callable[[Any], Any]) -> Callable[..., Any]:
+def drawing(draw: Callable[[Any], Any], text: float | None = None) -> Callable[..., Any]:
     """Give an item's `draw(table)` the options `size` and `style`.
 
     Parameters
     ----------
     draw : callable
         From a table to a figure made by `subplots`.
+    text : float, optional
+        Points, of labels and ticks, unless `style` says otherwise; Matplotlib's by default.
 
     Returns
     -------
@@ -51,28 +55,49 @@ def drawing(draw: Callable[[Any], Any]) -> Callable[..., Any]:
 
     @wraps(draw)
     def wrapper(table: Any, *, size: tuple[float, float] | None = None, style: Any = None) -> Any:
-        need("matplotlib", "plots")
-        from matplotlib.style import context
-
         if size is not None:
             sides = _validate.real("size", size, 0, low_open=True)
             if getattr(sides, "shape", ()) != (2,):
                 raise ValueError(f"size = {size!r}: must be (width, height), inches")
             size = (float(sides[0]), float(sides[1]))
+        styled(style)
+        own = [] if text is None else [{"font.size": text}]
+        both = own + ([] if style is None else style if isinstance(style, list) else [style])
+        token = _ASKED.set((size, both))
         try:
-            asked = context({} if style is None else style)
-            with asked:
-                pass
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"style = {style!r}: must be what Matplotlib takes for a style: {error}") from error
-        token = _ASKED.set((size, style))
-        try:
-            with context({} if style is None else style):
+            with styled(both):
                 return draw(table)
         finally:
             _ASKED.reset(token)
 
+    # Whoever asks for the signature, a person or `reproduce`, is to see the options.
+    wrapper.__signature__ = signature(wrapper, follow_wrapped=False)  # type: ignore[attr-defined]
     return wrapper
+
+
+def styled(style: Any) -> AbstractContextManager[None]:
+    """Matplotlib's parameters as a style has them, for as long as the context is open.
+
+    Parameters
+    ----------
+    style
+        What `matplotlib.style.context` takes; None changes nothing.
+
+    Raises
+    ------
+    ValueError
+        For what is no style.
+    """
+    need("matplotlib", "plots")
+    from matplotlib.style import context
+
+    asked: Any = {} if style is None else style
+    try:
+        with context(asked):
+            pass
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"style = {style!r}: must be what Matplotlib takes for a style: {error}") from error
+    return context(asked)
 
 
 def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.4), **options: Any) -> Any:
@@ -80,13 +105,12 @@ def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 
     need("matplotlib", "plots")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.style import context
 
     asked, style = _ASKED.get()
 
     class Shown(Figure):
         def savefig(self, *arguments: Any, **options: Any) -> None:
-            with context({} if style is None else style):
+            with styled(style):
                 super().savefig(*arguments, **options)
 
         def _repr_png_(self) -> bytes:

@@ -93,7 +93,7 @@ def draw(table: Any) -> Any:
     """Accuracy over bits with its intervals, and violation probability over accuracy: the best points of each
     family.
     """
-    figure, (left, right) = style.subplots(1, 2, size=(10.5, 4.4))
+    figure, (left, right) = style.subplots(1, 2, size=(10.6, 4.4))
     markers = dict(zip(FAMILIES, "osv^dPx+*", strict=True))
     for family, marker in markers.items():
         rows = table.where(table["family"] == family, drop=True).sortby("bits")
@@ -108,7 +108,7 @@ def draw(table: Any) -> Any:
     left.set_xscale("log")
     left.set_xlabel("bits a request (measured)")
     left.set_ylabel("accuracy on held-out images (measured)")
-    left.legend(fontsize=7)
+    left.legend(fontsize=8)
     right.set_yscale("log")
     right.set_xlim(0.85, 1)
     right.set_ylim(1e-10, 2)

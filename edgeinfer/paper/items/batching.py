@@ -59,7 +59,7 @@ def _law(rate: float, limit: int, share: float, points: int) -> Any:
 @style.drawing
 def draw(table: Any) -> Any:
     """A panel for each fixed share: mean and tail over the load."""
-    figure, panels = style.subplots(1, table.sizes["share"], size=(11, 3.9), sharey=True, squeeze=False)
+    figure, panels = style.subplots(1, table.sizes["share"], size=(10.6, 3.9), sharey=True, squeeze=False)
     for axes, share in zip(panels[0], table["share"].values, strict=True):
         axes.axhline(1, color="0.5", linewidth=0.8)
         for limit, colour in zip(table["limit"].values, ("#0b3c7d", "#d1712b", "#7a9e3b", "0.4"), strict=False):
@@ -71,7 +71,7 @@ def draw(table: Any) -> Any:
         axes.set_title(f"{100 * share:g} % of a lone request's time is fixed", fontsize=9)
         axes.grid(True, which="major", color="0.88", linewidth=0.6)
     panels[0][0].set_ylabel("sojourn time over that without batches")
-    panels[0][0].legend(fontsize=7)
+    panels[0][0].legend(fontsize=8)
     return figure
 
 

@@ -167,7 +167,7 @@ def _dataset(xarray: Any, raw: Any, rows: list[dict[str, Any]], overhead: float)
 def draw(table: Any) -> Any:
     """Batch times over sizes, and the tails of the sojourn times at each load."""
     loads = table["load"].values
-    figure, panels = style.subplots(1, 1 + loads.size, size=(4.2 * (1 + loads.size), 3.8))
+    figure, panels = style.subplots(1, 1 + loads.size, size=(3.5 * (1 + loads.size), 3.8))
     first, *others = panels
     first.plot(table["size"], 1e3 * table["batch_time"], "o", color="black", label="while nobody else asks")
     for colour, load in zip(_COLOURS, loads, strict=False):

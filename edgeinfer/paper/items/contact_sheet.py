@@ -33,14 +33,14 @@ def data(*, images: Any = None) -> Any:
 
 @style.drawing
 def draw(table: Any) -> Any:
-    """A block a caption; rows are prior steps, columns decoding steps."""
+    """A block a caption, one below the other; rows are prior steps, columns decoding steps."""
     prior, decode = table["prior_steps"].values, table["decode_steps"].values
     captions = table["caption"].values
     figure, panels = style.subplots(
-        1, captions.size, size=(4.6 * captions.size, 0.75 * prior.size + 0.9), squeeze=False
+        captions.size, 1, size=(5.4, (0.75 * prior.size + 0.9) * captions.size), squeeze=False
     )
     side, gap = table.sizes["y"], 3
-    for axes, caption in zip(panels[0], captions, strict=True):
+    for axes, caption in zip(panels.flat, captions, strict=True):
         part = table.sel(caption=caption)
         step = side + gap
         sheet = np.full((prior.size * step - gap, (decode.size + 1) * step + gap, 3), 255, dtype=np.uint8)
@@ -56,5 +56,5 @@ def draw(table: Any) -> Any:
             edge.set_visible(False)
         axes.set_title(str(caption), fontsize=8)
         axes.set_xlabel("decoding steps", fontsize=8)
-    panels[0][0].set_ylabel("prior steps", fontsize=8)
+        axes.set_ylabel("prior steps", fontsize=8)
     return figure

@@ -240,7 +240,11 @@ def draw(table: Any) -> Any:
     ratio.
     """
     ratios, names = table["ratio"].values, table["network"].values
-    figure, panels = style.subplots(1, 1 + len(ratios), size=(3.4 * (1 + len(ratios)), 3.8))
+    rows = -(-(1 + len(ratios)) // 2)
+    figure, grid = style.subplots(rows, 2, size=(9.3, 3.6 * rows), squeeze=False)
+    panels = list(grid.flat[: 1 + len(ratios)])
+    for left in grid.flat[len(panels) :]:
+        left.remove()
     middle = ratios[len(ratios) // 2]
     gains = 100 * (table["throughput"] / table["chain_throughput"] - 1)
     groups, width = np.arange(table.sizes["heavy_rate"]), 0.8 / len(names)
@@ -259,9 +263,9 @@ def draw(table: Any) -> Any:
     for axes in panels[1:]:
         axes.set_xticks(groups, [f"{rate / 1e6:g}" for rate in table["heavy_rate"].values])
         axes.set_ylim(0, max(1, 1.1 * float(gains.max())))
+        axes.set_ylabel("throughput gained over\nthe best chain cut (%)")
     panels[0].set_xscale("log")
     panels[0].set_ylabel("work on the device (%)\nat the least latency")
-    panels[1].set_ylabel("throughput gained over\nthe best chain cut (%)")
     panels[0].legend(fontsize=8, loc="upper right")
     return figure
 

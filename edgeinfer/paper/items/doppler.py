@@ -132,7 +132,7 @@ def point(table: Any) -> str:
 @style.drawing
 def draw(table: Any) -> Any:
     """A map for each system, each cell with its ratio."""
-    figure, panels = style.subplots(1, table.sizes["system"], size=(12.5, 4.2), sharey=True, squeeze=False)
+    figure, panels = style.subplots(1, table.sizes["system"], size=(11.9, 4.2), sharey=True, squeeze=False)
     top = max(float(table["ratio"].max()), 2.0)
     for axes, name in zip(panels[0], table["system"].values, strict=True):
         part = table.sel(system=name)

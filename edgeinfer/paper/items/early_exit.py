@@ -103,7 +103,7 @@ def draw(table: Any) -> Any:
     """Mean sojourn time and violations over the arrival rate, predicted as lines, replayed as marks; backlog over
     time.
     """
-    figure, (first, second, third) = style.subplots(1, 3, size=(13, 4.2))
+    figure, (first, second, third) = style.subplots(1, 3, size=(10.6, 4.2))
     for policy in POLICIES:
         rows, colour, label = table.sel(policy=policy), COLOURS[policy], LABELS[policy]
         stable = rows.where(np.isfinite(rows["mean_sojourn"]) | (policy == "deadline"))

@@ -91,7 +91,7 @@ def draw(table: Any) -> Any:
     """Sojourn times' tail at one rate, backlog over the rate, and backlog over time beyond what can be served without
     exits.
     """
-    figure, (first, second, third) = style.subplots(1, 3, size=(13, 4.2))
+    figure, (first, second, third) = style.subplots(1, 3, size=(10.6, 4.2))
     shown = table.isel(arrival_rate=min(2, table.sizes["arrival_rate"] - 1))
     deadlines, rates = table["deadline"] * 1e3, table["arrival_rate"]
     for policy in POLICIES:

@@ -172,7 +172,7 @@ def data(scenario: Scenario) -> Any:
 @style.drawing
 def draw(table: Any) -> Any:
     """Edge nodes above, terminals below; a path's stages stand along its arrows, what it costs beneath."""
-    figure, axes = style.subplots(size=(11.5, 6.0))
+    figure, axes = style.subplots(size=(11.3, 6.0))
     for one, other in ATTACHED:
         (x, y), (u, v) = PLACES[one], PLACES[other]
         axes.plot([x, u], [y, v], color="0.8", linewidth=1, zorder=0)

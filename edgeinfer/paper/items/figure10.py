@@ -116,11 +116,10 @@ def point(table: Any) -> str:
         part = table.sel(init_noise_sigma=noise).dropna("quality")
         apart = part["upper"].sel(paradigm="split") < part["lower"].sel(paradigm=others).min("paradigm")
         behind = part["lower"].sel(paradigm="split") > part["upper"].sel(paradigm=others).min("paradigm")
-        said.append(
-            f"at {int(apart.sum())} of {apart.size} required qualities, and not to at {int(behind.sum())}, "
-            f"where walks begin from noise of {noise:g}"
-        )
-    return f"Split inference is certified to violate the deadline least {'; '.join(said)}."
+        share = f"all {apart.size}" if apart.all() else f"{int(apart.sum())} of {apart.size}"
+        other = f" and another paradigm at {int(behind.sum())}" if behind.any() else ""
+        said.append(f"at {share} required qualities{other} where walks begin from noise of {noise:g}")
+    return f"Split inference is certified to violate the deadline least {', '.join(said)}."
 
 
 @style.drawing
@@ -129,7 +128,7 @@ def draw(table: Any) -> Any:
     noises = table["init_noise_sigma"].values
     columns = noises.size
     figure, panels = style.subplots(
-        2, columns, size=(6.6 if columns == 1 else 11, 6.4), sharex=True, height_ratios=(2, 1), squeeze=False
+        2, columns, size=(6.6 if columns == 1 else 10.6, 6.4), sharex=True, height_ratios=(2, 1), squeeze=False
     )
     for (top, below), noise in zip(panels.T, noises, strict=True):
         _draw_column(top, below, table.sel(init_noise_sigma=noise))

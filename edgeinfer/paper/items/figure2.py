@@ -1,5 +1,6 @@
 """Figure 2: techniques of discriminative inference, each drawn with what it does to a real network."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,10 +138,10 @@ def _tiles() -> dict[str, Any]:
     return variables
 
 
-@style.drawing
+@partial(style.drawing, text=8)
 def draw(table: Any) -> Any:
     """Between layers and within them above; compression and early exit below."""
-    figure, panels = style.subplots(2, 2, size=(13.0, 8.2))
+    figure, panels = style.subplots(2, 2, size=(9.3, 7.8), width_ratios=(1.1, 1))
     _draw_layers(panels[0, 0], table)
     _draw_tiles(panels[0, 1], table)
     _draw_compression(panels[1, 0], table)
@@ -166,7 +167,7 @@ def _draw_layers(axes: Any, table: Any) -> None:
     for i in range(count):
         _box(axes, i + 0.1, -height[i] / 2, 0.62, height[i], _TONES[places[i]])
         axes.text(i + 0.41, 0, f"{flops[i]:.0f}", ha="center", va="center", fontsize=7, rotation=90)
-        axes.text(i + 0.91, -0.84, f"{bits[i]:.2g}", ha="center", fontsize=6.5, color="0.35")
+        axes.text(i + 0.91, -0.84, f"{bits[i]:.2g}", ha="center", fontsize=7, color="0.35")
     first = int(np.argmax(places)) if places.any() else count
     axes.plot([first - 0.09] * 2, [-0.72, 0.88], color=_ORANGE, linestyle="--", linewidth=1.6)
     axes.text(first, 0.78, f"{float(table['cut_bits']) / 1e6:.3g} Mbit cross", color=_ORANGE, fontsize=9)
@@ -177,12 +178,12 @@ def _draw_layers(axes: Any, table: Any) -> None:
         1.02,
         f"cut {latency['cut']:.0f} ms, all on the device {latency['device']:.0f} ms, "
         f"all on the edge {latency['edge']:.0f} ms (derived)",
-        fontsize=8.5,
+        fontsize=8,
     )
     axes.set_title(
-        f"Partition between layers: AlexNet, {table.attrs['device_flops'] / 1e9:g} and "
+        f"Partition between layers: AlexNet,\n{table.attrs['device_flops'] / 1e9:g} and "
         f"{table.attrs['edge_flops'] / 1e9:g} GFLOP/s, {table.attrs['rate'] / 1e6:g} Mbit/s (assumed)",
-        fontsize=10,
+        fontsize=9,
     )
     axes.set_xlim(-0.2, count + 0.2)
     axes.set_ylim(-1.05, 1.15)
@@ -200,15 +201,15 @@ def _draw_tiles(axes: Any, table: Any) -> None:
             low, high = max(start, starts[other]), min(stop, stops[other])
             if high > low:
                 _box(axes, x, low, side, high - low, "#f3c9a5")
-        axes.text(x, -0.03 * side, f"worker {number + 1} reads rows {start} to {stop - 1}", fontsize=8.5, va="bottom")
+        axes.text(x, -0.03 * side, f"worker {number + 1}: rows {start} to {stop - 1}", fontsize=8, va="bottom")
     wide = (1.5 * (len(starts) - 1) + 1) * side
     lines = [
         f"halo (shaded): +{100 * float(table['halo_share']):.1f} % FLOP (derived)",
         f"speed-up predicted {float(table['predicted_speed_up']):.2f}, measured {float(table['speed_up']):.2f} "
         f"[{float(table['speed_up_low']):.2f}, {float(table['speed_up_high']):.2f}]",
     ]
-    axes.text(0, 1.06 * side, "\n".join(lines), fontsize=8.5, va="top")
-    axes.set_title("Partition within layers: the first ten of Inception in two tiles", fontsize=10)
+    axes.text(0, 1.06 * side, "\n".join(lines), va="top")
+    axes.set_title("Partition within layers:\nthe first ten of Inception in two tiles", fontsize=9)
     axes.set_xlim(-0.05 * side, wide + 0.05 * side)
     axes.set_ylim(1.3 * side, -0.15 * side)
     axes.set_aspect("equal")
@@ -228,9 +229,9 @@ def _draw_compression(axes: Any, table: Any) -> None:
     names = [f"input as {name}" if name not in CODECS else name for name in table["message"].values[order]]
     axes.set_yticks(at, [*names, "float32 features"], fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlim(bits.min() / 2, full * 30)
+    axes.set_xlim(bits.min() / 2, full * 300)
     axes.set_xlabel(f"bits a request, {CODE_BITS} a value and zstd (measured)")
-    axes.set_title("Information compression: features of digits, or the input itself", fontsize=10)
+    axes.set_title("Information compression:\nfeatures of digits, or the input itself", fontsize=9)
 
 
 def _draw_exits(axes: Any, table: Any) -> None:
@@ -239,23 +240,23 @@ def _draw_exits(axes: Any, table: Any) -> None:
     for number, (share, flop) in enumerate(zip(shares, flops, strict=True)):
         x = 1.5 * number
         _box(axes, x, 0.3, 0.9, 0.5, _TONES[1])
-        axes.text(x + 0.45, 0.55, f"segment {number + 1}", ha="center", va="center", fontsize=9)
+        axes.text(x + 0.45, 0.55, f"segment {number + 1}", ha="center", va="center", fontsize=8)
         axes.annotate("", (x, 0.55), (x - 0.6, 0.55), arrowprops=arrow)
         axes.annotate(
             "", (x + 0.45, -0.12), (x + 0.45, 0.3), arrowprops=arrow | {"lw": 0.5 + share / 15, "color": _ORANGE}
         )
         accuracy = 100 * float(table["exit_accuracy"].values[number])
-        text = f"{share:.1f} % of inputs leave\nafter {100 * flop:.0f} % of the FLOP\n(all: {accuracy:.1f} % right)"
-        axes.text(x + 0.45, -0.17, text, ha="center", va="top", fontsize=8.5)
+        text = f"{share:.1f} % leave\nafter {100 * flop:.0f} %\nof the FLOP\n(all: {accuracy:.1f} %\nright)"
+        axes.text(x + 0.45, -0.17, text, ha="center", va="top", fontsize=8)
     cells = {
         name: f"{100 * float(table[name]):.1f} % [{100 * float(table[name + '_low']):.1f}, "
         f"{100 * float(table[name + '_high']):.1f}]"
         for name in ("saving", "loss")
     }
-    axes.text(-0.6, 1.05, f"mean FLOP saved {cells['saving']}, accuracy lost {cells['loss']} (measured)", fontsize=8.5)
-    axes.set_title("Early exit: digits", fontsize=10)
+    axes.text(-0.6, 1.05, f"mean FLOP saved {cells['saving']},\naccuracy lost {cells['loss']} (measured)", fontsize=8)
+    axes.set_title("Early exit: digits", fontsize=9)
     axes.set_xlim(-0.65, 1.5 * len(shares))
-    axes.set_ylim(-0.8, 1.2)
+    axes.set_ylim(-0.9, 1.2)
     axes.axis("off")
 
 

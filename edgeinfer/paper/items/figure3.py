@@ -82,7 +82,7 @@ def flows(table: Any) -> dict[str, Any]:
 def draw(table: Any) -> Any:
     """Above, each run: the device on the left, the edge on the right. Below, where each strategy wins."""
     slow = table["slowdown"].values
-    figure, axes = style.subplots(2, 3, size=(12.5, 9.0), height_ratios=(1.1, 1))
+    figure, axes = style.subplots(2, 3, size=(10.6, 9.0), height_ratios=(1.1, 1))
     for panel, (name, flow) in zip(axes[0], flows(table).items(), strict=True):
         _draw_flow(panel, name, flow)
     for panel, device in zip(axes[1], slow, strict=False):

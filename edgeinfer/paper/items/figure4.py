@@ -1,6 +1,7 @@
 """Figure 4: several subjects on one request, cooperative, competitive and as an ensemble."""
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,15 @@ def data(*, measured: Any = None) -> Any:
         attrs=dict(table.attrs)
         | {"passing": passing, "passing_cheap": cheap, "sure": told.sure, "calibration": len(other)},
     )
+    for name, variable in answer.data_vars.items():
+        variable.attrs["provenance"] = _provenance(str(name))
     return answer.assign({name: table[name] for name in table.data_vars if str(name).startswith("flow")})
+
+
+def _provenance(name: str) -> str:
+    if "simulated" in name:
+        return "simulated"
+    return "derived from measured rounds" if name.startswith(("timely", "side", "rounds_law")) else "measured"
 
 
 def _certified(done: Outcome, painting: float, processors: int = 1) -> Bracket:
@@ -283,20 +292,22 @@ def _span(value: dict[str, float], key: str, sign: str = "") -> str:
     return f"{middle} [{low}, {high}]"
 
 
-@style.drawing
+@partial(style.drawing, text=8)
 def draw(table: Any) -> Any:
     """The flows of recorded runs; quality over FLOP, time and bytes; rounds, right and on time, damaged captions."""
-    figure, panels = style.subplots(3, 3, size=(16, 13))
+    figure, panels = style.subplots(5, 2, size=(9.3, 13.5), height_ratios=(1.4, 1.4, 1, 1, 1))
+    *followed, rounds, flop, seconds, sent, names, right, parsed = panels.flat
     recorded = json.loads(table.attrs["flows"])
-    for axes, name in zip(panels[0], ("cooperative", "competitive", "ensemble"), strict=True):
+    for axes, name in zip(followed, ("cooperative", "competitive", "ensemble"), strict=True):
         flows.draw(axes, recorded[name])
         axes.set_title(name, fontsize=10)
-    for axes, (cost, scale, label) in zip(panels[1], _COSTS, strict=True):
+    for axes, (cost, scale, label) in zip((flop, seconds, sent), _COSTS, strict=True):
         _draw_quality(axes, table, cost, scale, label)
-    panels[1][0].legend(fontsize=7, loc="lower right")
-    _draw_rounds(panels[2][0], table)
-    _draw_timely(panels[2][1], table)
-    _draw_parsed(panels[2][2], table)
+    names.legend(*flop.get_legend_handles_labels(), fontsize=8, loc="upper left", frameon=False)
+    names.axis("off")
+    _draw_rounds(rounds, table)
+    _draw_timely(right, table)
+    _draw_parsed(parsed, table)
     return figure
 
 
@@ -366,4 +377,4 @@ def _draw_parsed(axes: Any, table: Any) -> None:
     axes.barh(y, value, color=_COLOURS["ensemble"], xerr=[value - low, high - value])
     axes.set_yticks(y, table["parser"].values)
     axes.invert_yaxis()
-    axes.set_xlabel(f"captions read wholly right (%), {table.attrs['damaged']:.0%} of the words damaged")
+    axes.set_xlabel(f"captions read wholly right (%),\n{table.attrs['damaged']:.0%} of the words damaged")

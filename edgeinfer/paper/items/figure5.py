@@ -85,7 +85,7 @@ def draw(table: Any) -> Any:
     target = len(lanes["edge"]) - 1
     shift = target - 1
     columns = max(target + 1, shift + len(lanes["device"]))
-    figure, axes = style.subplots(size=(2.5 * columns + 1.0, 5.0))
+    figure, axes = style.subplots(size=(2.2 * columns + 1.0, 5.0))
     for place, y, begin, tone in (("edge", 2.0, 0, "#e8eef6"), ("device", 0.0, shift, "#fbeee2")):
         lane = lanes[place]
         box = FancyBboxPatch((begin - 0.85, y - 0.5), len(lane) + 0.35, 1.0, "round,pad=0.02", fc=tone, ec="0.6")

@@ -1,5 +1,6 @@
 """Figure 7: quality over prior and decoding steps, and whether prior steps matter more."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -272,17 +273,17 @@ def _tell_guidance(table: Any) -> list[str]:
     return lines
 
 
-@style.drawing
+@partial(style.drawing, text=8)
 def draw(table: Any) -> Any:
     """Scores over steps, FLOP and time at the best guidance, the claim's intervals for all, and changes with steps."""
     from matplotlib import colormaps, ticker
 
-    figure, rows = style.subplots(3, 4, size=(15, 10.6))
-    panels = rows[:2]
+    figure, panels = style.subplots(4, 3, size=(9.3, 12.4))
+    claims, changed = panels[2][:2], [panels[2][2], *panels[3]]
     part = table.sel(guidance=table.attrs["best_guidance"])
     prior, decode = part["prior_steps"].values, part["decode_steps"].values
     colours = colormaps["viridis"](np.linspace(0, 0.9, prior.size))
-    for row, metric in zip(panels, METRICS, strict=True):
+    for row, claim, metric in zip(panels[:2], claims, METRICS, strict=True):
         image = row[0].imshow(part[metric].values, origin="lower", cmap="viridis", aspect="auto")
         for i, j in np.ndindex(prior.size, decode.size):
             value = float(part[metric][i, j])
@@ -295,7 +296,7 @@ def draw(table: Any) -> Any:
         row[0].set_ylabel("prior steps")
         row[0].set_title(f"{LABELS[metric]}, guidance {table.attrs['best_guidance']:g}", fontsize=9)
         figure.colorbar(image, ax=row[0], shrink=0.8)
-        for axes, (cost, scale, label) in zip(row[1:3], _AXES, strict=True):
+        for axes, (cost, scale, label) in zip(row[1:], _AXES, strict=True):
             for i, steps in enumerate(prior):
                 line = part.isel(prior_steps=i)
                 low, high = line[metric] - line[f"{metric}_low"], line[f"{metric}_high"] - line[metric]
@@ -316,12 +317,12 @@ def draw(table: Any) -> Any:
             axes.set_xlabel(label)
             axes.set_ylabel(LABELS[metric])
             axes.grid(True, color="0.9", linewidth=0.6)
-        _draw_claim(row[3], table, metric)
-    panels[0][1].legend(fontsize=7)
+        _draw_claim(claim, table, metric)
+    panels[1][1].legend(fontsize=7, loc="center right")
     changes = [("clip", "prior"), ("clip", "decode"), ("clip", "both"), ("attributes", "both")]
-    for axes, (metric, path) in zip(rows[2], changes, strict=True):
+    for axes, (metric, path) in zip(changed, changes, strict=True):
         _draw_changes(axes, table, metric, path)
-    rows[2][0].legend(fontsize=7, loc="lower left")
+    changed[1].legend(fontsize=7, loc="lower left")
     return figure
 
 
@@ -357,7 +358,7 @@ def _draw_claim(axes: Any, table: Any, metric: str) -> None:
         axes.plot([low, high], [y, y], color=colour, linewidth=2)
         axes.plot(mean, y, "o", color=colour, markersize=4)
     axes.axvline(0, color="0.4", linewidth=0.8)
-    axes.set_yticks(range(len(lines)), [f"GS {g:g}, {w}, {p}" for g, w, p in lines], fontsize=6.5)
+    axes.set_yticks(range(len(lines)), [f"GS {g:g}, {w}, {p}" for g, w, p in lines], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(f"gain of prior less gain of decoding steps\n({LABELS[metric]}, 95 % interval)", fontsize=8)
     axes.set_title("blue: the claim holds, red: fails, grey: undecided", fontsize=8)

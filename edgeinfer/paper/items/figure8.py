@@ -85,7 +85,7 @@ def data(
 @style.drawing
 def draw(table: Any) -> Any:
     """One panel a stage."""
-    figure, panels = style.subplots(1, table.sizes["stage"], size=(11, 4.4), sharey=True, squeeze=False)
+    figure, panels = style.subplots(1, table.sizes["stage"], size=(10.6, 4.4), sharey=True, squeeze=False)
     for axes, stage in zip(panels[0], table["stage"].values, strict=True):
         part = table.sel(stage=stage)
         time = part["deadline"]
@@ -111,5 +111,5 @@ def draw(table: Any) -> Any:
         axes.set_title(f"after {stage}", fontsize=10)
     for axes in panels[0][1:]:
         axes.set_ylabel("")
-    panels[0][-1].legend(fontsize=7, loc="lower left")
+    panels[0][-1].legend(fontsize=8, loc="lower left")
     return figure

@@ -1,5 +1,6 @@
 """Beyond the paper: sojourn times of real requests under load, beside what the core predicts for them."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -204,12 +205,12 @@ def tell(table: Any) -> str:
     return "\n".join([head, "", *lines, "", *(line for text in told for line in (text, ""))])
 
 
-@style.drawing
+@partial(style.drawing, text=8)
 def draw(table: Any) -> Any:
     """A panel a paradigm and load: measured with interval, both predictions, the bracket."""
     paradigms, loads = table["paradigm"].values, table["load"].values
     figure, panels = style.subplots(
-        loads.size, paradigms.size, size=(4.0 * paradigms.size, 3.2 * loads.size), squeeze=False, sharey=True
+        loads.size, paradigms.size, size=(3.1 * paradigms.size, 3.2 * loads.size), squeeze=False, sharey=True
     )
     hits = met(table)
     for axes, (i, j) in zip(panels.T.flat, np.ndindex(paradigms.size, loads.size), strict=True):
@@ -235,7 +236,7 @@ def draw(table: Any) -> Any:
         )
         style.probability_axes(axes, 5e-3)
         axes.set_title(
-            f"{label}, load {loads[j]:g} ({float(cell['arrival_rate']):.3g}/s): "
+            f"{label},\nload {loads[j]:g} ({float(cell['arrival_rate']):.3g}/s): "
             f"{int(hits[i, j])} of {cell.sizes['deadline']}",
             fontsize=9,
         )

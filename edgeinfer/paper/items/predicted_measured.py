@@ -66,7 +66,7 @@ def data(*, measured: Any = None) -> Any:
 @style.drawing
 def draw(table: Any) -> Any:
     """Left: mean latency of each cut. Right: violations under Poisson arrivals, with the bracket and a simulation."""
-    figure, (left, right) = style.subplots(1, 2, size=(11, 4.6))
+    figure, (left, right) = style.subplots(1, 2, size=(10.6, 4.6))
     for colour, name in zip(COLOURS * len(table["network"]), table["network"].values, strict=False):
         row = table.sel(network=name)
         mean = row["latency"] * 1e3

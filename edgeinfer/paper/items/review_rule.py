@@ -46,10 +46,11 @@ def data(*, measured: Any = None) -> Any:
     _, told, other = by_rules(table, COOPERATIVE, REPAINTED)
     over = [[_cell(told, other, painter, share) for share in _SHARES] for painter in PAINTERS]
     rules = [_rule(told, other, painter) for painter in PAINTERS]
+    kind = {"provenance": "measured"}
     columns: dict[str, Any] = {
-        key: (("painter", "share"), [[cell[key] for cell in row] for row in over]) for key in over[0][0]
+        key: (("painter", "share"), [[cell[key] for cell in row] for row in over], kind) for key in over[0][0]
     }
-    columns |= {key: ("painter", [rule[key] for rule in rules]) for key in rules[0]}
+    columns |= {key: ("painter", [rule[key] for rule in rules], kind) for key in rules[0]}
     names = [painter.split()[0] for painter in PAINTERS]
     return xarray.Dataset(columns, {"painter": names, "share": list(_SHARES)}, dict(table.attrs))
 
@@ -157,7 +158,7 @@ def tell(table: Any) -> str:
 @style.drawing
 def draw(table: Any) -> Any:
     """Gain kept, wrong among the unreviewed, and FLOP, over the share reviewed."""
-    figure, (first, second, third) = style.subplots(1, 3, size=(14, 4.2))
+    figure, (first, second, third) = style.subplots(1, 3, size=(10.6, 4.2))
     for name, colour in zip(table["painter"].values, _COLOURS, strict=True):
         row = table.sel(painter=name)
         x = 100 * row["reviewed"]

@@ -54,7 +54,7 @@ def data(scenario: Scenario) -> Any:
 @style.drawing
 def draw(table: Any) -> Any:
     """One panel a parameter."""
-    figure, panels = style.subplots(1, len(RANGES), size=(14, 3.8), sharey=True)
+    figure, panels = style.subplots(1, len(RANGES), size=(11.9, 3.8), sharey=True)
     for axes, (name, (label, _)) in zip(panels, RANGES.items(), strict=True):
         for paradigm in table["paradigm"].values:
             colour, marker, text = style.PARADIGMS[paradigm]

@@ -1,5 +1,6 @@
 """Strategies of collaboration under load: real runs of the processes beside what the core said of them before."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -199,12 +200,12 @@ def _row(cell: Any) -> str:
     )
 
 
-@style.drawing
+@partial(style.drawing, text=8)
 def draw(table: Any) -> Any:
     """A panel a strategy: measured with intervals, the prediction, and the certified bracket of a long run."""
     names = table["strategy"].values
     columns = min(3, names.size)
-    figure, panels = style.subplots(-(-names.size // columns), columns, size=(12, 7), squeeze=False, sharey=True)
+    figure, panels = style.subplots(-(-names.size // columns), columns, size=(10.6, 7), squeeze=False, sharey=True)
     for axes in panels.flat[names.size :]:
         axes.set_visible(False)
     for axes, name in zip(panels.flat, names, strict=False):

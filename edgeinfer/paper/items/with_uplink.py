@@ -110,7 +110,7 @@ def point(table: Any) -> str:
 @style.drawing
 def draw(table: Any) -> Any:
     """Curves at one rate; a map over rates for each request."""
-    figure, (left, *maps) = style.subplots(1, 1 + table.sizes["bits"], size=(4.4 * (1 + table.sizes["bits"]), 4.6))
+    figure, (left, *maps) = style.subplots(1, 1 + table.sizes["bits"], size=(3.5 * (1 + table.sizes["bits"]), 4.6))
     for paradigm in table["paradigm"].values:
         colour, marker, label = style.PARADIGMS[paradigm]
         part = table.sel(paradigm=paradigm)
