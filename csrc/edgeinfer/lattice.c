@@ -75,6 +75,36 @@ int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor
     return EI_OK;
 }
 
+int ei_lattice_ends(ei_lattice ends[2], const ei_service *service, double step, size_t count) {
+    double relative, absolute;
+    ends[EI_LOWER] = ends[EI_UPPER] = (ei_lattice){.sf = NULL};
+    if (service->kind != EI_SERVICE_TRANSFER) {
+        int status = ei_lattice_service(&ends[EI_LOWER], service, 0, step, count, EI_LOWER);
+        return status != EI_OK ? status
+                               : ei_lattice_service(&ends[EI_UPPER], service, 0, step, count, EI_UPPER);
+    }
+    /* A continuous law, so that what rounding does to a point is far within its accuracy. */
+    if (!(step > 0) || count < 2)
+        return EI_ERR_DOMAIN;
+    ei_service_accuracy(service, &relative, &absolute);
+    for (int end = 0; end < 2; end++) {
+        ends[end] = (ei_lattice){step, count, malloc(count * sizeof(double))};
+        if (ends[end].sf == NULL)
+            return EI_ERR_NO_MEMORY;
+    }
+    double low = 1, high = 1, *lower = ends[EI_LOWER].sf, *upper = ends[EI_UPPER].sf;
+    ei_transfer_sf_grid(service->transfer, step, count, upper);
+    for (size_t i = 0; i < count; i++) {
+        const double value = upper[i], less = value * (1 - relative) - absolute,
+                     more = value * (1 + relative) + absolute;
+        low = less < low ? (less > 0 ? less : 0) : low;
+        high = more < high ? more : high;
+        lower[i] = low;
+        upper[i] = high;
+    }
+    return EI_OK;
+}
+
 /* P(j step < Y <= (j + 1) step), with what lies at 0 and beyond the lattice. */
 static double mass_above(const ei_lattice *self, size_t j) {
     return (j == 0 ? 1 : self->sf[j]) - (j + 1 < self->count ? self->sf[j + 1] : 0);

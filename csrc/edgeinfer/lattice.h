@@ -31,6 +31,9 @@ double ei_service_reach(const ei_service *service);
 EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step,
                                       size_t count, ei_end end);
 
+/* The same from both sides, with no floor. */
+EI_WARN_UNUSED int ei_lattice_ends(ei_lattice ends[2], const ei_service *service, double step, size_t count);
+
 /* Lower bounds of P(Y + Z > i step) from those of two independent times on lattices of one step. *self is the
  * caller's to free. */
 EI_WARN_UNUSED int ei_lattice_sum_lower(ei_lattice *self, const ei_lattice *left, const ei_lattice *right);

@@ -3,18 +3,32 @@
  * that what is known of the job tells nothing of its wait), and delays that nobody queues for. Seconds; rates
  * in 1/s.
  *
- * Wq is a sum of a geometric number of ladder heights H (Pollaczek, Khinchine): P(H > x) = rate E (S - x)^+,
- * as a law of total mass rho = rate E S. Its tail at lattice points is known from above and below twice over,
- * by sums of the service's ends beyond x and by rho less those up to x; the better of each is taken, so that
- * the mass is right and only the place of a height is rounded, by a step. Larger heights make a larger sum.
- * With masses a_i weighed by e^{theta t}, theta below the queue's decay, and their transform a^, that of the
- * wait is (1 - rho) / (1 - a^), |1 - a^| >= 1 - sum a
- * =: g. Errors: with eta = ei_fourier_error, a^ is right to e = 2 eta sum a, so that the quotient is right to
- * (1 - rho) (e + 2 u) / g^2, the factors of the Y to 2 eta each as their sums are scaled to 1, and the
- * inverse to 2 eta of its largest input, (1 - rho) / g. Heights and times beyond the lattice are later than
- * any point of it (upper ends) or at its last one (lower ends). What lies beyond the transform's length is
- * bounded by exponential moments of the rounded laws at a second theta: it is added to upper ends, and taken
- * from all masses of lower ones, onto which it may have been folded. */
+ * Wq is a sum of a geometric number of ladder heights H (Pollaczek, Khinchine): G(x) = P(H > x) = rate E (S -
+ * x)^+ of total mass rho = rate E S, which is convex. Larger heights make a larger sum. G is known at half
+ * steps in closed form, or from above and below twice over, by sums of the service's ends beyond x and by rho
+ * less those up to x. Chords of it are above it and tangents below it: two heights that are uniform within
+ * each step of a lattice h, with masses that fall from step to step. What the smaller one lacks of mass is
+ * put at 0, where it adds nothing: all masses over 1 less that.
+ *
+ * Sums of such heights are known at the lattice points without any rounding. With L the step that a height is
+ * in, n of them make the sum of their L and of n uniform times, which is in each of the n steps that follow
+ * with the probabilities A(n, k) / n!, A Euler's numbers. Their generating function sum_n x^n sum_k A(n, k)
+ * z^k / n! = (z - 1) / (z - e^{(z - 1) x}) gives, with x(z) the transform of L and phi = (e^{(z - 1) x} - 1)
+ * / (z - 1), that of the wait in steps, rounded up: (1 - rho) (1 + z phi / (1 - phi)). Weighed by e^{theta
+ * t}, r = e^{theta h}, theta below the queue's decay; (1 - phi)^{-1} has coefficients >= 0, so that |1 - phi|
+ * >= 1 - phi(r) =: r g. Errors: with eta = ei_fourier_error, x is right to 2 eta sum x, phi to e^{(1 + r)
+ * x(r)} times that and some roundings =: e, as |dphi / dx| = |e^{(z - 1) x}|, the transform to (1 - rho) e /
+ * g^2, and its inverse to 2 eta of its largest input, (1 - rho) / g. Heights beyond the lattice are later
+ * than any point of it (upper ends) or in its last step (lower ends). What lies beyond the transform's length
+ * is bounded by exponential moments at a second theta: it is added to upper ends, and taken from all masses
+ * of lower ones, onto which it may have been folded.
+ *
+ * Between lattice points. The density of the wait, f = (1 - rho) p + f * p, p that of a height, rises within
+ * (s, t) by at most p(0) P(s < Wq <= t), as p falls. So the tail is above its chord by at most h / 4 times
+ * the rise over a step, and no lower than with the slope that the next step has less the rise over both. With
+ * one Y, P(Wq + Y > t) = P(Wq = 0) P(Y > t) + P(Wq > t) + int f(s) P(Y > t - s) ds, slopes of such a bound in
+ * place of f, and for the integral over a step sums of Y's ends on a finer lattice or a closed form. With
+ * several, all are rounded to h, and transforms are multiplied. */
 #ifndef EDGEINFER_SINGLE_H
 #define EDGEINFER_SINGLE_H
 

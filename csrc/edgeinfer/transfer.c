@@ -1,6 +1,7 @@
 #include "edgeinfer/transfer.h"
 
 #include "edgeinfer/inversion.h"
+#include "edgeinfer/multiversion.h"
 #include "edgeinfer/rate.h"
 #include "edgeinfer/recursion.h"
 
@@ -19,6 +20,7 @@ enum {
     PANEL_NODES = 12,                /* Gauss-Legendre nodes on a panel, for the MGF */
     HALVINGS_MAXIMUM = 80,
     PANELS_MAXIMUM = 400000,
+    RUN = 32,          /* values taken together */
     SINGLE_SLOTS = 64, /* spans of fewer slots get panels of one slot */
     FIRST_PANELS = 16  /* that longer spans are first divided into */
 };
@@ -193,6 +195,20 @@ static double chebyshev(const double *restrict coefficient, double x) {
         b1 = b0;
     }
     return coefficient[0] + x * b1 - b2;
+}
+
+/* The same at `count` <= RUN places. */
+EI_MULTIVERSION static void chebyshev_run(const double *restrict coefficient, size_t count,
+                                          const double *restrict x, double *restrict value) {
+    double b1[RUN] = {0}, b2[RUN] = {0};
+    for (int j = DEGREE - 1; j > 0; j--)
+        for (size_t i = 0; i < count; i++) {
+            double b0 = coefficient[j] + 2 * x[i] * b1[i] - b2[i];
+            b2[i] = b1[i];
+            b1[i] = b0;
+        }
+    for (size_t i = 0; i < count; i++)
+        value[i] = coefficient[0] + x[i] * b1[i] - b2[i];
 }
 
 static double chebyshev_derivative(const double *restrict coefficient, double x) {
@@ -416,12 +432,9 @@ const ei_rate *ei_transfer_rate(const ei_transfer *self) {
     return &self->rate;
 }
 
-/* log(sf / cdf) at a position of at least one slot, before the tables end. */
-static double logit(const ei_transfer *self, double position) {
-    size_t n = (size_t)position, low = 0, high = self->count;
-    double f = position - (double)n, row[DEGREE];
-    if (self->panels[0].slot > n)
-        return -2 * log(TAIL_END);
+/* The panel of a slot, which is not before the first one, and a fraction. */
+static const panel *find_panel(const ei_transfer *self, size_t n, double f) {
+    size_t low = 0, high = self->count;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
         *(self->panels[middle].slot > n ? &high : &low) = middle;
@@ -429,6 +442,16 @@ static double logit(const ei_transfer *self, double position) {
     const panel *part = &self->panels[low];
     while (part->left > f)
         part--;
+    return part;
+}
+
+/* log(sf / cdf) at a position of at least one slot, before the tables end. */
+static double logit(const ei_transfer *self, double position) {
+    size_t n = (size_t)position;
+    double f = position - (double)n, row[DEGREE];
+    if (self->panels[0].slot > n)
+        return -2 * log(TAIL_END);
+    const panel *part = find_panel(self, n, f);
     return chebyshev(in_fraction(self, part, (double)n, row),
                      2 * (f - part->left) / (part->right - part->left) - 1);
 }
@@ -442,6 +465,32 @@ double ei_transfer_sf(const ei_transfer *self, double time) {
     if (position >= (double)(self->slots + 1))
         return 0;
     return 1 / (1 + exp(-logit(self, position)));
+}
+
+void ei_transfer_sf_grid(const ei_transfer *self, double step, size_t count, double *sf) {
+    double x[RUN], value[RUN], row[DEGREE];
+    for (size_t i = 0, run; i < count; i += run) {
+        const double position = (double)i * step / self->slot;
+        const size_t n = (size_t)fmin(position, (double)self->slots + 1);
+        run = 1;
+        if (!(position > 1) || n > self->slots || self->panels[0].slot > n) {
+            sf[i] = ei_transfer_sf(self, (double)i * step);
+            continue;
+        }
+        const panel *part = find_panel(self, n, position - (double)n);
+        const double *coefficient = in_fraction(self, part, (double)n, row);
+        double next = position;
+        for (run = 0; run < RUN && i + run < count && next < (double)n + 1; run++) {
+            const double f = next - (double)n;
+            if (run > 0 && part->right < 1 && !(f < part->right))
+                break;
+            x[run] = 2 * (f - part->left) / (part->right - part->left) - 1;
+            next = (double)(i + run + 1) * step / self->slot;
+        }
+        chebyshev_run(coefficient, run, x, value);
+        for (size_t j = 0; j < run; j++)
+            sf[i + j] = 1 / (1 + exp(-value[j]));
+    }
 }
 
 double ei_transfer_cdf(const ei_transfer *self, double time) {

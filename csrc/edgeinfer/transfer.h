@@ -36,6 +36,8 @@ const ei_rate *ei_transfer_rate(const ei_transfer *self);
  * gives NaN. */
 double ei_transfer_sf(const ei_transfer *self, double time);
 double ei_transfer_cdf(const ei_transfer *self, double time);
+/* The former at count points i step, the same bits in a fraction of the time: sf[count]. */
+void ei_transfer_sf_grid(const ei_transfer *self, double step, size_t count, double *sf);
 
 /* Relative accuracy of sf that the two-sided bracket must allow for: |computed / true - 1| <= this, for sf >=
  * 1e-15; below it the absolute error is at most 1e-21. */

@@ -3,6 +3,25 @@
 
 #include "edgeinfer/transfer.h"
 
+/* Laws within one slot, of some slots, and of so many that panels are of many slots each. */
+static void test_grid(void) {
+    enum { POINTS = 2000 };
+    const double bits[] = {1e3, 3e5, 1e6, 1e9};
+    double sf[POINTS];
+    for (int k = 0; k < 4; k++) {
+        ei_transfer *law;
+        CHECK(ei_transfer_new(&law, bits[k], 1e7, 1.26, 0.01, quiet) == EI_OK);
+        int equal = 1;
+        for (double step = 1.01 * ei_transfer_extent(law) / POINTS; step > 1e-9; step /= 37) {
+            ei_transfer_sf_grid(law, step, POINTS, sf);
+            for (int i = 0; i < POINTS; i++)
+                equal &= sf[i] == ei_transfer_sf(law, i * step);
+        }
+        CHECK(equal);
+        ei_transfer_free(law);
+    }
+}
+
 static void test_transfer(void) {
     ei_transfer *law;
     for (int i = 0; i < BAD; i++) {
@@ -77,6 +96,7 @@ static int call_transfer(const ei_service *stages, size_t count) {
 
 int main(void) {
     test_transfer();
+    test_grid();
     sweep_allocations(call_transfer, "transfer", NULL, 0);
     sweep_allocations(call_many_slots, "transfer of many slots", NULL, 0);
     CHECK(failing_malloc_alive() == 0);
