@@ -1,0 +1,214 @@
+#include "edgeinfer/half_line.h"
+
+#include "edgeinfer/gmres.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CORRECTIONS = 12, PRODUCTS = 60, INFLATIONS = 18, SAME = 6, SWEEPS = 150 };
+static const double LARGE = 1e-4;    /* residual from which on there is no certificate */
+static const double FAR = 0.03;      /* residual from which on steps may go astray */
+static const double ROUGH = 1e-5;    /* of an equation's residual, while corrections are made */
+static const double EXACT = 1e-8;    /* and where the certificate is looked for */
+static const double SETTLED = 1e-10; /* residual at which corrections end */
+
+/* One real sequence of each phase through a matrix at each frequency. */
+static void through(ei_half_line *self, const double *symbol, const double *from, double *to) {
+    const size_t n = self->phases, length = self->fourier.length, count = self->count;
+    for (size_t i = 0; i < n; i++) {
+        double *data = self->data + 2 * i * length;
+        memset(data, 0, 2 * length * sizeof *data);
+        memcpy(data, from + i * count, count * sizeof *data);
+        ei_fourier_forward(&self->fourier, data);
+    }
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k <= length / 2; k++) {
+            double sum[4] = {0, 0, 0, 0}, parts[4];
+            for (size_t j = 0; j < n; j++) {
+                const double *entry = symbol + 2 * (k * n * n + i * n + j);
+                ei_fourier_split(&self->fourier, self->data + 2 * j * length, k, parts);
+                sum[0] += entry[0] * parts[0] - entry[1] * parts[1];
+                sum[1] += entry[0] * parts[1] + entry[1] * parts[0];
+            }
+            ei_fourier_join(&self->fourier, sum, k, self->sum);
+        }
+        ei_fourier_backward(&self->fourier, self->sum);
+        for (size_t j = 0; j < count; j++)
+            to[i * count + j] = j < self->first || j >= self->free ? 0 : self->sum[j] / (double)length;
+    }
+}
+
+/* A times the preconditioner. */
+static void product(void *context, const double *x, double *y) {
+    ei_half_line *self = context;
+    const size_t count = self->count;
+    double *before = self->bent;
+    through(self, self->inverse, x, before);
+    through(self, self->symbol, before, y);
+    for (size_t i = 0; i < self->phases * count; i++)
+        y[i] = before[i] - (1 - ei_half_line_chance(self, i % count)) * y[i];
+}
+
+/* G(u) - u under the tilt; the largest of it in the nearer half of the lattice, and in the far one that under
+ * less of a tilt. */
+static void residual(const ei_half_line *self, double *vector, double left[2]) {
+    const size_t count = self->count, wide = self->all + 1;
+    left[0] = left[1] = 0;
+    for (size_t i = 0; i < self->phases * count; i++) {
+        size_t j = i % count, at = i / count * wide + j;
+        double change = j >= ei_half_line_first(self) && j + 1 < count ? self->m[at] - self->u[at] : 0;
+        vector[i] = change * self->weight[j];
+        if (j < count / 2)
+            left[0] = fmax(left[0], fabs(vector[i]));
+        else
+            left[1] = fmax(left[1], fabs(change) * exp(self->slant * (double)j * self->step));
+    }
+}
+
+/* u + A^{-1} vector, by way of `change`; u is kept in `last`. */
+static int take_step(ei_half_line *self, double *vector, double *change, double tolerance) {
+    const size_t count = self->count, wide = self->all + 1, size = self->phases * count;
+    for (size_t i = 0; i < size; i++)
+        vector[i] = i % count < self->first || i % count >= self->free ? 0 : vector[i];
+    int status = ei_gmres(product, self, size, vector, PRODUCTS, tolerance);
+    if (status != EI_OK)
+        return status;
+    through(self, self->inverse, vector, change);
+    for (size_t i = 0; i < size; i++) {
+        size_t j = i % count, at = i / count * wide + j;
+        if (j < ei_half_line_first(self) || j + 1 == count)
+            continue;
+        self->last[at] = self->u[at];
+        self->u[at] =
+            j >= self->first && j < self->free ? self->u[at] + change[i] / self->weight[j] : self->m[at];
+    }
+    return EI_OK;
+}
+
+/* Steps from far may leave holes in a lower end, which `flatten` would carry on to the right. */
+static void fill_holes(ei_half_line *self) {
+    for (size_t i = 0; i < self->phases && self->end == EI_LOWER; i++) {
+        double *u = self->u + i * (self->all + 1), least = 0;
+        for (size_t j = self->count - 1; j-- > 0;)
+            u[j] = least = fmin(fmax(u[j], least), 1);
+    }
+}
+
+/* Corrects u until little is left in the nearer half. */
+static int correct(ei_half_line *self, double *vector, double left[2], ei_monitor monitor) {
+    const size_t count = self->count, wide = self->all + 1, size = self->phases * count;
+    double last[2] = {INFINITY, INFINITY};
+    int status = EI_OK;
+    for (int round = 0; status == EI_OK; round++, last[0] = left[0], last[1] = left[1]) {
+        ei_half_line_apply(self);
+        residual(self, vector, left);
+        if (round > 1 && !(left[0] < last[0])) {
+            for (size_t i = 0; i < self->phases; i++)
+                memcpy(self->u + i * wide + ei_half_line_first(self),
+                       self->last + i * wide + ei_half_line_first(self),
+                       (count - 1 - ei_half_line_first(self)) * sizeof *self->u);
+            left[0] = last[0];
+            left[1] = last[1];
+            break;
+        }
+        if (left[0] <= SETTLED || round == CORRECTIONS)
+            break;
+        status = take_step(self, vector, vector + size, ROUGH);
+        if (left[0] > FAR)
+            fill_holes(self);
+        if (status == EI_OK && ei_stopped(monitor))
+            status = EI_ERR_INTERRUPTED;
+    }
+    return status;
+}
+
+/* Whether u moved outwards, by what G takes something off, is what it must be; u stays where not. */
+static int inflate(ei_half_line *self, double *kept, const double left[2]) {
+    const size_t count = self->count, wide = self->all + 1, size = self->phases * wide;
+    const double sign = self->end == EI_UPPER ? 1 : -1;
+    int holds = 0;
+    memcpy(kept, self->u, size * sizeof *kept);
+    for (double more = 1.5; more < 10 && !holds; more *= 4) {
+        for (size_t i = 0; i < self->phases; i++)
+            for (size_t j = ei_half_line_first(self); j + 1 < count; j++)
+                self->u[i * wide + j] =
+                    kept[i * wide + j] +
+                    sign * more *
+                        (left[0] * self->super[0][i] / self->weight[j] +
+                         left[1] * self->super[1][i] * exp(-self->slant * (double)j * self->step));
+        ei_half_line_apply(self);
+        holds = 1;
+        for (size_t i = 0; i < self->phases; i++)
+            for (size_t j = ei_half_line_first(self); j + 1 < count && holds; j++)
+                holds = sign * (self->u[i * wide + j] - self->m[i * wide + j]) >= 0;
+    }
+    if (!holds)
+        memcpy(self->u, kept, size * sizeof *kept);
+    return holds;
+}
+
+/* Corrects u towards G(u) and something more, outwards, until the check holds. */
+static int certify(ei_half_line *self, double *vector, const double left[2], ei_monitor monitor) {
+    const size_t count = self->count, wide = self->all + 1, size = self->phases * count;
+    const double sign = self->end == EI_UPPER ? 1 : -1;
+    double near = 1.5 * left[0], far = 1.5 * left[1];
+    for (int round = 0; round < INFLATIONS; round++) {
+        int holds = 1;
+        /* Bends may make whole steps go to and fro, and where Chernoff's bound ends may move a little at
+         * each. */
+        double share = round % 3 == 2 ? 0.5 : 1;
+        self->whole = round >= SAME;
+        ei_half_line_apply(self);
+        for (size_t i = 0; i < size; i++) {
+            size_t j = i % count, at = i / count * wide + j;
+            int inside = j >= ei_half_line_first(self) && j + 1 < count;
+            double slant = near / self->weight[j] + far * exp(-self->slant * (double)j * self->step);
+            vector[i] = inside ? share * (self->m[at] + sign * slant - self->u[at]) * self->weight[j] : 0;
+            holds &= !inside || sign * (self->u[at] - self->m[at]) >= 0;
+        }
+        if (holds)
+            return EI_OK;
+        int status = take_step(self, vector, vector + size, EXACT);
+        if (status == EI_OK && ei_stopped(monitor))
+            status = EI_ERR_INTERRUPTED;
+        if (status != EI_OK)
+            return status;
+        if (round % SAME == SAME - 1) {
+            near *= 100;
+            far *= 100;
+        }
+    }
+    return EI_ERR_ACCURACY;
+}
+
+/* G once and again, from Chernoff's bound or 0, where there is no certificate: each is a bound. */
+static int sweep(ei_half_line *self, ei_monitor monitor) {
+    const size_t wide = self->all + 1;
+    for (size_t i = 0; i < self->phases; i++)
+        for (size_t j = ei_half_line_first(self); j + 1 < self->count; j++)
+            self->u[i * wide + j] =
+                self->end == EI_UPPER
+                    ? exp(fmin(self->start[i] - self->decay * (double)(j - 1) * self->step, 0))
+                    : 0;
+    for (int round = 0; round < SWEEPS; round++) {
+        ei_half_line_apply(self);
+        for (size_t i = 0; i < self->phases; i++)
+            memcpy(self->u + i * wide + ei_half_line_first(self),
+                   self->m + i * wide + ei_half_line_first(self),
+                   (self->count - 1 - ei_half_line_first(self)) * sizeof *self->u);
+        if (ei_stopped(monitor))
+            return EI_ERR_INTERRUPTED;
+    }
+    return EI_OK;
+}
+
+int ei_half_line_solve(ei_half_line *self, ei_monitor monitor) {
+    double left[2], *vector = malloc(2 * self->phases * (self->count + self->all + 1) * sizeof *vector);
+    int status = vector == NULL ? EI_ERR_NO_MEMORY : correct(self, vector, left, monitor);
+    if (status == EI_OK && !(left[0] <= LARGE))
+        status = EI_ERR_ACCURACY;
+    if (status == EI_OK && !inflate(self, vector, left))
+        status = certify(self, vector, left, monitor);
+    free(vector);
+    return status == EI_ERR_ACCURACY ? sweep(self, monitor) : status;
+}
