@@ -1,4 +1,5 @@
 #include "edgeinfer/cell_state.h"
+#include "edgeinfer/cell_transit.h"
 #include "edgeinfer/lanes.h"
 #include "edgeinfer/parallel.h"
 
@@ -15,23 +16,8 @@
 
 enum {
     BLOCK = EI_PASSAGES * EI_LANES, /* requests */
-    SMALL = 16,                     /* passages that are sorted by insertion */
     CHUNK = 64 * BLOCK              /* requests and terminals between two looks at the monitor */
 };
-
-typedef struct {
-    double time, born, service;
-    uint32_t terminal, class_index;
-} passage;
-
-/* Requests on their way to a stage. */
-typedef struct {
-    passage *passages, *sorted; /* [capacity] each, in one allocation */
-    uint32_t *bucket, *ends;    /* [capacity], [capacity + 1], in one allocation */
-    size_t count, capacity;
-    size_t stage;   /* of the class, where all are of one */
-    uint32_t class; /* EI_NOBODY: of several, to the nodes */
-} transit;
 
 typedef struct {
     ei_passages at;
@@ -45,7 +31,7 @@ typedef struct {
     uint32_t class[BLOCK], order[BLOCK]; /* of the mixed: classes; places by class */
     ei_row uniform[EI_PASSAGES], interval[EI_PASSAGES];
     ei_cell_state *cell;
-    transit *transits; /* [transit_count]: the nodes', and one for each row */
+    ei_transit *transits; /* [transit_count]: the nodes', and one for each row */
     size_t transit_count;
     uint32_t *first, *ends; /* [classes + 1]: each class's first terminal; where its places end */
     size_t *node;           /* [classes], its stage at a node, or the number of its stages */
@@ -58,112 +44,20 @@ typedef struct {
     int poisson;
 } forward;
 
-static void sort_insertion(passage *items, size_t count) {
-    for (size_t i = 1; i < count; i++) {
-        const passage one = items[i];
-        size_t at = i;
-        for (; at > 0 && items[at - 1].time > one.time; at--)
-            items[at] = items[at - 1];
-        items[at] = one;
-    }
-}
-
-/* Stable; spare: [count]. */
-static void sort_merging(passage *items, passage *spare, size_t count) {
-    if (count <= SMALL) {
-        sort_insertion(items, count);
-        return;
-    }
-    const size_t half = count / 2;
-    sort_merging(items, spare, half);
-    sort_merging(items + half, spare, count - half);
-    memcpy(spare, items, half * sizeof *spare);
-    for (size_t to = 0, a = 0, b = half; a < half; to++)
-        items[to] = b < count && items[b].time < spare[a].time ? items[b++] : spare[a++];
-}
-
-/* Takes what comes before the horizon to `sorted`, in order of time, requests of equal times in the order in
- * which they were drawn; returns their number. By buckets of equal widths, as many as requests. */
-static size_t sort_passages(transit *self, double horizon) {
-    passage *items = self->passages;
-    double least = INFINITY, most = -INFINITY;
-    size_t number = 0;
-    for (size_t i = 0; i < self->count; i++) {
-        const double time = items[i].time;
-        number += time < horizon;
-        least = time < least ? time : least;
-        most = time < horizon && time > most ? time : most;
-    }
-    if (number == 0)
-        return 0;
-    const double width = most - least, scale = width > 1e-290 ? (double)(number - 1) / width : 0;
-    memset(self->ends, 0, (number + 1) * sizeof *self->ends);
-    for (size_t i = 0; i < self->count; i++) {
-        const double place = (items[i].time - least) * scale;
-        self->bucket[i] = items[i].time < horizon ? (uint32_t)place : (uint32_t)number;
-        self->ends[self->bucket[i]]++;
-    }
-    uint32_t sum = 0;
-    for (size_t k = 0; k < number; k++) {
-        const uint32_t size = self->ends[k];
-        self->ends[k] = sum;
-        sum += size;
-    }
-    size_t kept = 0;
-    for (size_t i = 0; i < self->count; i++)
-        if (self->bucket[i] < number)
-            self->sorted[self->ends[self->bucket[i]]++] = items[i];
-        else
-            items[kept++] = items[i];
-    self->count = kept;
-    uint32_t begin = 0;
-    for (size_t k = 0; k < number; begin = self->ends[k++])
-        if (self->ends[k] - begin > 1)
-            sort_merging(self->sorted + begin, items + kept, self->ends[k] - begin);
-    return number;
-}
-
-/* Status: EI_ERR_NO_MEMORY, EI_ERR_UNSTABLE. */
-static int reserve(const forward *self, transit *to, size_t more) {
-    const size_t needed = to->count + more;
-    if (needed <= to->capacity)
-        return EI_OK;
-    if (needed > ei_cell_most_present(self->cell))
-        return EI_ERR_UNSTABLE;
-    const size_t capacity = needed > 2 * to->capacity ? needed : 2 * to->capacity;
-    passage *passages = malloc(2 * capacity * sizeof *passages);
-    uint32_t *bucket = malloc((2 * capacity + 1) * sizeof *bucket);
-    if (passages == NULL || bucket == NULL) {
-        free(passages);
-        free(bucket);
-        return EI_ERR_NO_MEMORY;
-    }
-    if (to->count > 0)
-        memcpy(passages, to->passages, to->count * sizeof *passages);
-    free(to->passages);
-    free(to->bucket);
-    to->passages = passages;
-    to->sorted = passages + capacity;
-    to->bucket = bucket;
-    to->ends = bucket + capacity;
-    to->capacity = capacity;
-    return EI_OK;
-}
-
-static int send(forward *self, transit *to, uint32_t class) {
+static int send(forward *self, ei_transit *to, uint32_t class) {
     const block *work = &self->work;
     const double *time = work->at.time->lane, *born = work->at.born->lane, *service = work->at.service->lane;
-    int status = reserve(self, to, work->count);
+    int status = ei_transit_reserve(to, work->count, ei_cell_most_present(self->cell));
     if (status != EI_OK)
         return status;
     for (size_t j = 0; j < work->count; j++)
-        to->passages[to->count + j] = (passage){time[j], born[j], service[j], work->terminal[j], class};
+        to->passages[to->count + j] = (ei_passage){time[j], born[j], service[j], work->terminal[j], class};
     to->count += work->count;
     return EI_OK;
 }
 
 /* Whether the block may pass as it is: in order, and nobody is to come before it. */
-static int is_next(const forward *self, const transit *to) {
+static int is_next(const forward *self, const ei_transit *to) {
     const block *work = &self->work;
     const double *time = work->at.time->lane;
     int ordered = to->class != EI_NOBODY && to->count == 0 && time[work->count - 1] <= self->complete;
@@ -354,7 +248,7 @@ static int go_on(forward *self, uint32_t class, size_t stage, int ordered, int s
     for (; stage < stages; stage++, ordered = served = 0) {
         const ei_route_stage *at = &cell->routes[class].stages[stage];
         const int node = at->stage->place == EI_PLACE_NODE;
-        transit *way = &self->transits[node ? 0 : 1 + at->row];
+        ei_transit *way = &self->transits[node ? 0 : 1 + at->row];
         if (node && !ordered && !served)
             draw_services(self, at->stage);
         if (at->event && !ordered && !served && !is_next(self, way))
@@ -435,8 +329,8 @@ static int go_by_class(forward *self, int served) {
 }
 
 /* Serves those on their way to a stage that reach it before the horizon. */
-static int arrive(forward *self, transit *way) {
-    const size_t number = sort_passages(way, self->horizon);
+static int arrive(forward *self, ei_transit *way) {
+    const size_t number = ei_transit_sort(way, self->horizon);
     block *into = way->class == EI_NOBODY ? &self->mixed : &self->work;
     int status = EI_OK;
     for (size_t from = 0; from < number && status == EI_OK; from += BLOCK) {
@@ -444,7 +338,7 @@ static int arrive(forward *self, transit *way) {
         self->complete = from + BLOCK < number ? way->sorted[from + BLOCK].time : self->horizon;
         double *time = into->at.time->lane, *born = into->at.born->lane, *service = into->at.service->lane;
         for (size_t j = 0; j < into->count; j++) {
-            const passage *one = &way->sorted[from + j];
+            const ei_passage *one = &way->sorted[from + j];
             time[j] = one->time;
             born[j] = one->born;
             into->terminal[j] = one->terminal;
@@ -596,7 +490,7 @@ static int build(forward *self) {
         self->rate += (double)class->count / ei_arrival_mean(&class->arrival);
         self->node[c] = class->stage_count;
         for (size_t k = 0; k < class->stage_count; k++) {
-            transit *way = &self->transits[1 + self->cell->routes[c].stages[k].row];
+            ei_transit *way = &self->transits[1 + self->cell->routes[c].stages[k].row];
             if (class->stages[k].place == EI_PLACE_NODE) {
                 self->node[c] = k;
                 way = &self->transits[0];
@@ -629,10 +523,8 @@ int ei_cell_forward(ei_cell_state *cell, ei_parallel *run) {
         if (status == EI_OK)
             status = arrive_everywhere(self);
     }
-    for (size_t i = 0; self->transits != NULL && i < self->transit_count; i++) {
-        free(self->transits[i].passages);
-        free(self->transits[i].bucket);
-    }
+    for (size_t i = 0; self->transits != NULL && i < self->transit_count; i++)
+        ei_transit_free(&self->transits[i]);
     free(self->transits);
     free(self->first);
     free(self->ends);

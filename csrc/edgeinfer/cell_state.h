@@ -1,4 +1,4 @@
-/* The state of one replication of a cell: shared by cell.c, cell_node.c and cell_band.c alone. */
+/* The state of one replication of a cell: shared by the files cell*.c alone. */
 #ifndef EDGEINFER_CELL_STATE_H
 #define EDGEINFER_CELL_STATE_H
 
@@ -176,6 +176,16 @@ static inline void ei_cell_add_busy(ei_cell_state *self, double *sum, size_t str
     }
 }
 
+/* The description. Status: EI_ERR_EMPTY, EI_ERR_DOMAIN. */
+EI_WARN_UNUSED int ei_cell_verify(const ei_cell *self);
+/* The way of a class whose first row is *row, which becomes the next class's. Its stages are the caller's to
+ * free. */
+EI_WARN_UNUSED int ei_route_init(ei_route *self, const ei_cell *model, const ei_cell_class *class,
+                                 size_t *row);
+/* Whether a node is one FIFO server whose requests leave in the order in which they come and need no event.
+ */
+int ei_node_is_simple(const ei_cell *model, const ei_cell_node *node);
+
 /* A place for a request that waits; EI_ERR_NO_MEMORY, EI_ERR_UNSTABLE. */
 EI_WARN_UNUSED int ei_cell_keep(ei_cell_state *self, const ei_request *request, uint32_t *place);
 void ei_cell_release(ei_cell_state *self, uint32_t place);
@@ -236,6 +246,12 @@ static inline uint64_t ei_cell_streams(size_t replication) {
     enum { STREAMS = 17 };
     return (uint64_t)replication * STREAMS;
 }
+
+/* Draws a terminal's next request, born at `born`, and carries it to the stage where it becomes an event: the
+ * time there. */
+double ei_cell_next_source(ei_cell_state *self, uint32_t terminal, double born);
+/* All of a replication, event by event. */
+EI_WARN_UNUSED int ei_cell_follow(ei_cell_state *self, ei_parallel *run);
 
 /* Cells whose requests only go forward through FIFO servers: all of a replication, block by block. */
 EI_WARN_UNUSED int ei_cell_forward(ei_cell_state *self, ei_parallel *run);
