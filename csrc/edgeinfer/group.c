@@ -1,5 +1,6 @@
 #include "edgeinfer/group.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -77,9 +78,20 @@ int ei_group_quick_log_mgf(const ei_group *self, double theta, double *value, do
     return EI_OK;
 }
 
-/* The root of kappa beyond 0, or the abscissa: theta must stay below. Infinite for no work at all. */
+/* kappa, and its slope. */
+static int kappa_of(const ei_group *self, const ei_arrival *arrival, double theta, double kappa[2]) {
+    double slope;
+    int status = ei_group_log_mgf(self, theta, &kappa[0], &kappa[1]);
+    kappa[0] -= ei_arrival_exponent(arrival, theta, &slope);
+    kappa[1] -= slope;
+    return status;
+}
+
+/* The root of kappa beyond 0, or the abscissa: theta must stay below. Infinite for no work at all. kappa is
+ * convex, so that tangents from above and chords from below come nearer from their sides; every third step
+ * halves, where neither does. */
 static int exponent_limit(const ei_group *self, const ei_arrival *arrival, double *limit) {
-    double low = 0, value, slope, mean;
+    double low = 0, value, mean, below = 0, above[2] = {INFINITY, 0}, kappa[2];
     *limit = 0;
     int status = ei_group_log_mgf(self, 0, &value, &mean);
     if (status != EI_OK)
@@ -92,21 +104,31 @@ static int exponent_limit(const ei_group *self, const ei_arrival *arrival, doubl
     for (int i = 0; i < 2000 && mean > 0; i++) {
         if (high >= self->abscissa)
             high = self->abscissa;
-        if ((status = ei_group_log_mgf(self, high, &value, &slope)) != EI_OK)
+        if ((status = kappa_of(self, arrival, high, above)) != EI_OK)
             return status;
-        if (!(value < ei_arrival_exponent(arrival, high, &slope)) || high >= self->abscissa)
+        if (!(above[0] < 0) || high >= self->abscissa)
             break;
         low = high;
+        below = above[0];
         high *= 2;
     }
-    for (int i = 0; i < BISECTIONS && mean > 0; i++) {
-        double middle = low + (high - low) / 2;
-        if ((status = ei_group_log_mgf(self, middle, &value, &slope)) != EI_OK)
+    if (above[0] < 0)
+        low = high * (1 - DBL_EPSILON); /* the abscissa */
+    for (int i = 0; i < 3 * BISECTIONS && mean > 0 && high - low > DBL_EPSILON * high; i++) {
+        double theta =
+            i % 3 == 0 ? high - above[0] / above[1] : low - below * (high - low) / (above[0] - below);
+        if (i % 3 == 2 || !(theta > low && theta < high))
+            theta = low + (high - low) / 2;
+        if ((status = kappa_of(self, arrival, theta, kappa)) != EI_OK)
             return status;
-        if (value < ei_arrival_exponent(arrival, middle, &slope))
-            low = middle;
-        else
-            high = middle;
+        if (kappa[0] < 0) {
+            low = theta;
+            below = kappa[0];
+        } else {
+            high = theta;
+            above[0] = kappa[0];
+            above[1] = kappa[1];
+        }
     }
     if (mean > 0)
         *limit = low;
