@@ -1,24 +1,49 @@
 #include "edgeinfer/rate.h"
 
-/* By Newton's method on the Legendre polynomial. */
-void ei_gauss_legendre(size_t n, double *restrict node, double *restrict weight) {
-    for (size_t i = 0; i < n; i++) {
-        double x = cos(M_PI * ((double)i + 0.75) / ((double)n + 0.5)), slope = 1;
-        for (int iteration = 0; iteration < 100; iteration++) {
-            double p0 = 1, p1 = x;
-            for (size_t k = 2; k <= n; k++) {
-                double p2 = ((double)(2 * k - 1) * x * p1 - (double)(k - 1) * p0) / (double)k;
-                p0 = p1;
-                p1 = p2;
-            }
-            slope = (double)n * (x * p1 - p0) / (x * x - 1);
-            double step = p1 / slope;
-            x -= step;
-            if (fabs(step) < 1e-16)
-                break;
+#include "edgeinfer/multiversion.h"
+
+enum { TOGETHER = 8 }; /* nodes of a rule found side by side */
+
+/* Legendre's polynomials of degree n and n - 1. */
+EI_MULTIVERSION static void legendre(size_t n, const double *restrict x, double *restrict p1,
+                                     double *restrict p0) {
+    for (size_t l = 0; l < TOGETHER; l++) {
+        p0[l] = 1;
+        p1[l] = x[l];
+    }
+    for (size_t k = 2; k <= n; k++)
+        for (size_t l = 0; l < TOGETHER; l++) {
+            double p2 = ((double)(2 * k - 1) * x[l] * p1[l] - (double)(k - 1) * p0[l]) / (double)k;
+            p0[l] = p1[l];
+            p1[l] = p2;
         }
-        node[i] = x;
-        weight[i] = 2 / ((1 - x * x) * slope * slope);
+}
+
+/* By Newton's method. */
+void ei_gauss_legendre(size_t n, double *restrict node, double *restrict weight) {
+    for (size_t i = 0; i < n; i += TOGETHER) {
+        const size_t count = n - i < TOGETHER ? n - i : TOGETHER;
+        double x[TOGETHER], p0[TOGETHER], p1[TOGETHER], slope[TOGETHER];
+        int found[TOGETHER] = {0};
+        for (size_t l = 0; l < TOGETHER; l++)
+            x[l] = cos(M_PI * ((double)(i + l) + 0.75) / ((double)n + 0.5));
+        for (int iteration = 0, left = 1; iteration < 100 && left; iteration++) {
+            legendre(n, x, p1, p0);
+            left = 0;
+            for (size_t l = 0; l < count; l++) {
+                if (found[l])
+                    continue;
+                slope[l] = (double)n * (x[l] * p1[l] - p0[l]) / (x[l] * x[l] - 1);
+                double step = p1[l] / slope[l];
+                x[l] -= step;
+                found[l] = fabs(step) < 1e-16;
+                left |= !found[l];
+            }
+        }
+        for (size_t l = 0; l < count; l++) {
+            node[i + l] = x[l];
+            weight[i + l] = 2 / ((1 - x[l] * x[l]) * slope[l] * slope[l]);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ enum {
     RATE_NODES = 96,     /* Gauss-Legendre nodes over the range of one slot's rate */
     WIDE_NODES = 256, /* the same where it is wide: near its end densities change within a fifth of a bit */
     NEAR = 32,        /* grid points near 0 where G is read over its power of x */
+    READINGS = 128,   /* fractions of a slot that are kept ready */
     START_NODES = 64  /* for the integrals of the first grid points */
 };
 
@@ -82,15 +83,31 @@ static void lagrange(double x, double first, double weight[STENCIL]) {
     }
 }
 
-static double interpolate(const double *values, size_t count, double x) {
-    double weight[STENCIL], sum = 0;
+/* Weights of interpolation at x; the first of the grid points. */
+static size_t place_stencil(size_t count, double x, double weight[STENCIL]) {
     double first = fmax(fmin(floor(x) - STENCIL / 2 + 1, (double)(count - STENCIL)), 0);
-    const double *at = values + (size_t)first;
     lagrange(x, first, weight);
+    return (size_t)first;
+}
+
+static double weigh(const double *values, const double weight[STENCIL]) {
+    double sum = 0;
     for (int j = 0; j < STENCIL; j++)
-        sum += weight[j] * at[j];
+        sum += weight[j] * values[j];
     return sum;
 }
+
+static double interpolate(const double *values, size_t count, double x) {
+    double weight[STENCIL];
+    return weigh(values + place_stencil(count, x, weight), weight);
+}
+
+/* How the last step, of a fraction f of a slot, reads G and H: over its rates, their masses, the places on
+ * the grid, and the weights of STENCIL points from `first` there. The same for all n. */
+typedef struct {
+    double fraction, mass[WIDE_NODES], at[WIDE_NODES], weight[WIDE_NODES][STENCIL];
+    size_t first[WIDE_NODES];
+} reading;
 
 struct ei_recursion {
     ei_rate rate;
@@ -116,6 +133,8 @@ struct ei_recursion {
     size_t nodes;
     double rate_node[WIDE_NODES], rate_weight[WIDE_NODES]; /* over [0, 1] */
     double range_mass[WIDE_NODES];                         /* weight times density over the range */
+    reading *readings; /* [READINGS], of the fractions that were asked for first, and one more */
+    size_t reading_count;
 };
 
 void ei_recursion_free(ei_recursion *self) {
@@ -126,6 +145,7 @@ void ei_recursion_free(ei_recursion *self) {
     free(self->kernel);
     free(self->start);
     free(self->memory);
+    free(self->readings);
     free(self);
 }
 
@@ -151,7 +171,8 @@ static int reserve(ei_recursion *self) {
     self->kernel = malloc(self->band * sizeof *self->kernel);
     self->start = calloc(SHORT * SHORT, sizeof *self->start);
     self->memory = calloc(4 * length + self->count, sizeof *self->memory);
-    if (!self->density || !self->beyond || !self->kernel || !self->start || !self->memory)
+    self->readings = malloc(READINGS * sizeof *self->readings);
+    if (!self->density || !self->beyond || !self->kernel || !self->start || !self->memory || !self->readings)
         return EI_ERR_NO_MEMORY;
     self->below = self->memory + self->band;
     self->next_below = self->below + length;
@@ -396,36 +417,56 @@ double ei_recursion_below(const ei_recursion *self) {
     return self->below[self->count - 1];
 }
 
-/* G of n slots at x, in grid steps. */
-static double read_below(const ei_recursion *self, double x) {
-    if (is_broken(self) && x < NEAR - STENCIL)
-        return pow(fmax(x, 0), self->slots * self->power) * interpolate(self->near, NEAR, fmax(x, 0));
-    return interpolate(self->below, self->count, x);
-}
-
-static double read_above(const ei_recursion *self, double x) {
-    if (is_broken(self) && x < NEAR - STENCIL)
-        return 1 - read_below(self, x);
-    return exp(interpolate(self->log_above, self->count, x));
-}
-
-double ei_recursion_logit(const ei_recursion *self, double f) {
-    double last = (double)(self->count - 1), low = self->rate.low, mass[WIDE_NODES], at[WIDE_NODES];
+static const reading *reading_of(ei_recursion *self, double f) {
+    for (size_t i = 0; i < self->reading_count; i++)
+        if (self->readings[i].fraction == f)
+            return &self->readings[i];
+    reading *one = &self->readings[self->reading_count];
+    self->reading_count += self->reading_count + 1 < READINGS;
+    double low = self->rate.low;
     double reach = fmax(f * self->rate.range < self->carry ? self->rate.range : self->carry / f, low);
-    double below = 0, above = 0;
+    one->fraction = f;
     for (size_t q = 0; q < self->nodes; q++) {
         double rate = low + (reach - low) * self->rate_node[q];
-        mass[q] = reach == self->rate.range
-                      ? self->range_mass[q]
-                      : self->rate_weight[q] * (reach - low) * ei_rate_density(&self->rate, rate);
-        at[q] = last - f * rate / self->step;
+        one->mass[q] = reach == self->rate.range
+                           ? self->range_mass[q]
+                           : self->rate_weight[q] * (reach - low) * ei_rate_density(&self->rate, rate);
+        one->at[q] = (double)(self->count - 1) - f * rate / self->step;
+        one->first[q] = place_stencil(self->count, one->at[q], one->weight[q]);
     }
+    return one;
+}
+
+/* Whether G goes like a broken power there. */
+static int is_near(const ei_recursion *self, double x) {
+    return is_broken(self) && x < NEAR - STENCIL;
+}
+
+/* G of n slots at one of the places, and H. */
+static double read_below(const ei_recursion *self, const reading *one, size_t q) {
+    const double x = fmax(one->at[q], 0);
+    if (is_near(self, x))
+        return pow(x, self->slots * self->power) * interpolate(self->near, NEAR, x);
+    return weigh(self->below + one->first[q], one->weight[q]);
+}
+
+static double read_above(const ei_recursion *self, const reading *one, size_t q) {
+    if (is_near(self, one->at[q]))
+        return 1 - read_below(self, one, q);
+    return exp(weigh(self->log_above + one->first[q], one->weight[q]));
+}
+
+double ei_recursion_logit(ei_recursion *self, double f) {
+    const reading *one = reading_of(self, f);
+    const int broken = is_broken(self);
+    double below = 0, above = 0;
     for (size_t q = 0; q < self->nodes; q++)
-        below += mass[q] * read_below(self, at[q]);
+        below += one->mass[q] *
+                 (broken ? read_below(self, one, q) : weigh(self->below + one->first[q], one->weight[q]));
     if (below < 0.5 || !self->with_above)
         return log(below) - log1p(-below);
     for (size_t q = 0; q < self->nodes; q++)
-        above += mass[q] * read_above(self, at[q]);
+        above += one->mass[q] * read_above(self, one, q);
     if (f > 0)
         above += ei_rate_sf(&self->rate, self->carry / f);
     return log1p(-above) - log(above);

@@ -27,6 +27,6 @@ void ei_recursion_advance(ei_recursion *self);
 double ei_recursion_below(const ei_recursion *self);
 
 /* log(P / (1 - P)) of P(r_1 + .. + r_n + f r_{n+1} < c), 0 <= f <= 1, for the n that has been reached. */
-double ei_recursion_logit(const ei_recursion *self, double f);
+double ei_recursion_logit(ei_recursion *self, double f);
 
 #endif

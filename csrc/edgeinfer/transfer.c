@@ -60,6 +60,7 @@ typedef struct {
     ei_recursion *recursion; /* at the slot that is tabulated */
     ei_inversion *inversion;
     size_t panel_capacity, coefficient_capacity, coefficient_count;
+    double cosine[DEGREE][DEGREE]; /* cos(pi j k / (DEGREE - 1)) */
     ei_monitor monitor;
 } builder;
 
@@ -81,7 +82,7 @@ static int grow(void **array, size_t *capacity, size_t needed, size_t size) {
 }
 
 /* Values at the Chebyshev points cos(pi k / (DEGREE - 1)), `stride` apart, become coefficients. */
-static void transform_chebyshev(double *value, size_t stride) {
+static void transform_chebyshev(const builder *self, double *value, size_t stride) {
     enum { LAST = DEGREE - 1 };
     double sample[DEGREE];
     for (size_t k = 0; k < DEGREE; k++)
@@ -89,7 +90,7 @@ static void transform_chebyshev(double *value, size_t stride) {
     for (int j = 0; j < DEGREE; j++) {
         double sum = (sample[0] + (j % 2 ? -1 : 1) * sample[LAST]) / 2;
         for (int k = 1; k < LAST; k++)
-            sum += sample[k] * cos(M_PI * j * k / LAST);
+            sum += sample[k] * self->cosine[j][k];
         value[(size_t)j * stride] = sum * (j == 0 || j == LAST ? 1.0 : 2.0) / LAST;
     }
 }
@@ -171,13 +172,13 @@ static int fit_panels(builder *self, size_t slot, size_t slots, double left, dou
         return append_panel(self, &part, 1, value);
     }
     for (size_t j = 0; j < DEGREE && rows > 1; j++)
-        transform_chebyshev(&value[0][j], DEGREE);
+        transform_chebyshev(self, &value[0][j], DEGREE);
     if (rows > 1 && right - left == 1 && !(left_out(value[0], DEGREE, 1, DEGREE) < tolerance)) {
         status = fit_panels(self, slot, half, left, right, halvings);
         return status != EI_OK ? status : fit_panels(self, slot + half, slots - half, left, right, halvings);
     }
     for (size_t i = 0; i < rows; i++)
-        transform_chebyshev(value[i], 1);
+        transform_chebyshev(self, value[i], 1);
     double rest = left_out(value[0], rows, DEGREE, 1);
     if (rest < tolerance)
         return append_panel(self, &part, rows, value);
@@ -275,6 +276,9 @@ static int tabulate_span(builder *self) {
 static int tabulate(ei_transfer *self, ei_monitor monitor) {
     builder state = {.law = self, .monitor = monitor};
     double mean, spread;
+    for (int j = 0; j < DEGREE; j++)
+        for (int k = 0; k < DEGREE; k++)
+            state.cosine[j][k] = cos(M_PI * j * k / (DEGREE - 1));
     int status = ei_inversion_new(&state.inversion, &self->rate, self->carry);
     if (status != EI_OK)
         goto out;
