@@ -159,9 +159,10 @@ def population_bracket(
         # Of what each answer may be wide by, by how much each cell exceeds it most.
         weight = np.where(wide, 2 / (low + high), 0.0)
         slack = ((weight[:, :, None] * mass).max(axis=1) * (upper - lower)).max(axis=0)
-        # The cells that make most of the width.
+        # The cells that make most of the width, and no more than are needed if a half has half of it.
         order = np.argsort(slack[1:-1])[::-1]
-        cells = order[: 1 + np.searchsorted(np.cumsum(slack[1:-1][order]), 0.7 * slack.sum())]
+        enough = min(0.7 * slack.sum(), 2 * (slack.sum() - tolerance))
+        cells = order[: 1 + np.searchsorted(np.cumsum(slack[1:-1][order]), enough)]
         cells = np.sort(cells[losses[cells + 1] - losses[cells] > 1e-9])
         if cells.size == 0:
             break
