@@ -1,9 +1,9 @@
 """Widths of brackets where three loads lie within 20 % of each other: D, X, D at random, both efforts.
 
-python benchmarks/bench_equal.py [cases] [tight cases]
+python benchmarks/bench_equal.py [--cases 40] [--first 0] [--effort fast tight] [--list]
 """
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -44,25 +44,46 @@ def case(seed: int) -> tuple[ei.Pipeline, float, float]:
     return ei.Pipeline(stages), rate, float(deadlines[np.argmin(error)])
 
 
-def study(effort: str, count: int) -> None:
-    ratios, times = np.empty(count), np.empty(count)
-    for seed in range(count):
-        pipeline, rate, deadline = case(seed)
-        start = time.perf_counter()
-        ends = ei.violation_bracket(pipeline, rate, deadline, effort=effort)
-        times[seed] = time.perf_counter() - start
-        ratios[seed] = ends.upper / ends.lower
-    parts = [np.median(ratios), np.quantile(ratios, 0.9), ratios.max(), np.median(times), times.max()]
-    print(
-        f"{effort}: {count} cases, upper / lower median {parts[0]:.3f}, 90 % {parts[1]:.3f}, worst {parts[2]:.4g} "
-        f"(seed {ratios.argmax()}); time median {parts[3]:.3f} s, worst {parts[4]:.3f} s"
+def one(seed: int, pipeline: ei.Pipeline, rate: float, deadline: float, effort: str, listed: bool) -> tuple[float, float]:
+    """Ratio of the ends, and the call's time, s."""
+    start = time.perf_counter()
+    ends = ei.violation_bracket(pipeline, rate, deadline, effort=effort)
+    spent, ratio = time.perf_counter() - start, float(ends.upper / ends.lower)
+    if listed:
+        first, random, last = pipeline.moments()[0]
+        print(
+            f"  seed {seed} {effort}: {first:.3f}, {type(pipeline[1]).__name__} {random:.3f}, {last:.3f}, load "
+            f"{rate * max(first, random, last):.3f}, deadline {deadline:.4g}, upper end {float(ends.upper):.2e}, "
+            f"{ends.method}: {ratio:.4g} in {spent:.3f} s",
+            flush=True,
+        )
+    return ratio, spent
+
+
+def summary(effort: str, ratios: np.ndarray, times: np.ndarray, first: int) -> str:
+    return (
+        f"{effort}: {ratios.size} cases, upper / lower median {np.median(ratios):.3f}, 90 % "
+        f"{np.quantile(ratios, 0.9):.3f}, worst {ratios.max():.4g} (seed {first + ratios.argmax()}), at most 1.1 in "
+        f"{np.mean(ratios <= 1.1):.0%}, at most 2 in {np.mean(ratios <= 2):.0%}; time median {np.median(times):.3f} s, "
+        f"90 % {np.quantile(times, 0.9):.3f} s, worst {times.max():.3f} s"
     )
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=40, help="how many random pipelines (40)")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one (0)")
+    parser.add_argument("--effort", nargs="+", choices=("fast", "tight"), default=("fast", "tight"))
+    parser.add_argument("--list", action="store_true", help="print each case as it is done")
+    options = parser.parse_args()
     print(machine())
-    study("fast", int(sys.argv[1]) if len(sys.argv) > 1 else 200)
-    study("tight", int(sys.argv[2]) if len(sys.argv) > 2 else 20)
+    found: dict[str, list[tuple[float, float]]] = {effort: [] for effort in options.effort}
+    for seed in range(options.first, options.first + options.cases):
+        pipeline, rate, deadline = case(seed)
+        for effort in options.effort:
+            found[effort].append(one(seed, pipeline, rate, deadline, effort, options.list))
+    for effort, values in found.items():
+        print(summary(effort, *np.array(values).T, options.first))
 
 
 if __name__ == "__main__":
