@@ -59,8 +59,8 @@ typedef struct {
     size_t bound_count;
     double *block; /* owns what follows */
     double *type[EI_JOINT_TYPES], *mix, *sum, *idle_value, *later,
-        *endless;                          /* T_i, F = sum w T, R, H, B, B without end: [rows][width] */
-    double *given, *ones, *found, *around; /* [width]; found: [rows]; around: longer */
+        *endless;                  /* T_i, F = sum w T, R, H, B, B without end: [rows][width] */
+    double *ones, *found, *around; /* [width]; [rows]; longer */
 } joint;
 
 /* What is asked of one deadline, at both ends. */
@@ -251,35 +251,42 @@ static void bound_row(const joint *self, size_t i, ptrdiff_t c, double *values) 
 
 /* ---- one job */
 
-/* values[u] += sum over i < terms of mass[i] given[u + i], for blocks of u, whose sums stay in registers. */
+/* Four values at any address. */
+typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
+
+/* values[u] += sum over i < terms of mass[i] given[u + i], for blocks of u, the last one in full, whose sums
+ * stay in registers: left to itself the compiler makes vectors along i, three times slower. */
 EI_MULTIVERSION static void add_products(const double *restrict mass, size_t terms,
                                          const double *restrict given, size_t count,
                                          double *restrict values) {
-    size_t u = 0;
-    for (; u + BLOCK <= count; u += BLOCK) {
-        double sum[BLOCK];
-        for (size_t lane = 0; lane < BLOCK; lane++)
-            sum[lane] = values[u + lane];
-        for (size_t i = 0; i < terms; i++)
-            for (size_t lane = 0; lane < BLOCK; lane++)
-                sum[lane] += mass[i] * given[u + i + lane];
-        for (size_t lane = 0; lane < BLOCK; lane++)
-            values[u + lane] = sum[lane];
+    enum { QUADS = BLOCK / 4 };
+    for (size_t u = 0; u < count; u += BLOCK) {
+        quad sum[QUADS];
+        for (size_t k = 0; k < QUADS; k++)
+            sum[k] = *(const quad *)(values + u + 4 * k);
+        for (size_t i = 0; i < terms; i++) {
+            const quad each = {mass[i], mass[i], mass[i], mass[i]};
+            for (size_t k = 0; k < QUADS; k++)
+                sum[k] += each * *(const quad *)(given + u + i + 4 * k);
+        }
+        for (size_t k = 0; k < QUADS; k++)
+            *(quad *)(values + u + 4 * k) = sum[k];
     }
-    for (; u < count; u++)
-        for (size_t i = 0; i < terms; i++)
-            values[u] += mass[i] * given[u + i];
 }
 
-/* values[u] += mass sum over i of decay^i given[u + i], u < count; given[count ..] has `more` points. */
-static void add_geometric(double mass, double decay, const double *given, size_t count, size_t more,
-                          double *values) {
-    double sum = 0;
-    for (size_t i = more; i-- > 0;)
-        sum = given[count + i] + decay * sum;
-    for (size_t u = count; u-- > 0;) {
-        sum = given[u] + decay * sum;
-        values[u] += mass * sum;
+/* values[u] += mass sum over i of decay^i given[u + i], u < count, in fours whose last may be beyond; given
+ * ends in zeros, from `length` on. */
+EI_MULTIVERSION static void add_geometric(double mass, double decay, const double *restrict given,
+                                          size_t count, size_t length, double *restrict values) {
+    const double square = decay * decay, fourth = square * square;
+    quad sum = {0, 0, 0, 0};
+    for (size_t u = (length + 3) / 4 * 4; u > 0;) {
+        u -= 4;
+        const double *at = given + u;
+        sum = *(const quad *)at + decay * *(const quad *)(at + 1) +
+              square * (*(const quad *)(at + 2) + decay * *(const quad *)(at + 3)) + fourth * sum;
+        if (u < count)
+            *(quad *)(values + u) += mass * sum;
     }
 }
 
@@ -300,19 +307,24 @@ static void begin_job(const joint *self, const ei_joint_law *law, ptrdiff_t reac
         values[u] += law->upto[none - u < last ? none - u : last] * nothing;
 }
 
-/* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+; given[] up to c. */
-static void pass_job(const joint *self, const ei_joint_law *law, ptrdiff_t c, const double *given,
-                     size_t count, double *values) {
+/* What a job is given, for u' from 0 on, stands here before pass_job. */
+static double *given_place(const joint *self) {
+    return self->around - self->first;
+}
+
+/* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+; given[] up to c. In whole
+ * blocks. */
+static void pass_job(const joint *self, const ei_joint_law *law, ptrdiff_t c, size_t count, double *values) {
     ptrdiff_t reach = floor_div(c, self->ratio), last = (ptrdiff_t)law->count - 1, first = self->first;
-    begin_job(self, law, reach, given[0], count, values);
+    count = (count + BLOCK - 1) / BLOCK * BLOCK;
+    begin_job(self, law, reach, given_place(self)[0], count, values);
     if (reach < 0)
         return;
     /* given[u'] stands at u' - first, zeros around it. */
     double *around = self->around;
-    const size_t before = (size_t)-first, inside = (size_t)reach + 1, length = before + inside;
+    const size_t length = (size_t)(reach - first) + 1;
     const ptrdiff_t terms = law->decay > 0 ? (ptrdiff_t)law->regular : last + 1;
-    memcpy(around + before, given, inside * sizeof *given);
-    memset(around + length, 0, 2 * CHUNK * sizeof *given);
+    memset(around + length, 0, 2 * CHUNK * sizeof *around);
     for (size_t u = 0; u < count; u += CHUNK) {
         ptrdiff_t from = -first - (ptrdiff_t)(u + CHUNK) + 1, to = reach - first - (ptrdiff_t)u + 1;
         size_t some = count - u < CHUNK ? count - u : CHUNK;
@@ -322,11 +334,9 @@ static void pass_job(const joint *self, const ei_joint_law *law, ptrdiff_t c, co
             add_products(law->mass + from, (size_t)(to - from), around + u + (size_t)from, some, values + u);
     }
     /* Masses from `regular` on. */
-    if (law->decay > 0 && law->regular < length) {
-        size_t some = length - law->regular < count ? length - law->regular : count;
-        add_geometric(law->mass[law->regular], law->decay, around + law->regular, some,
-                      length - law->regular - some, values);
-    }
+    if (law->decay > 0 && law->regular < length)
+        add_geometric(law->mass[law->regular], law->decay, around + law->regular, count,
+                      length - law->regular, values);
 }
 
 /* Values of u that a row needs: all that may be left of U where c has fallen to it. */
@@ -355,14 +365,14 @@ static void end_busy_period(const joint *self, ptrdiff_t c) {
 /* T_i at c; returns the largest relative change at u = 0. */
 static double update_row(const joint *self, ptrdiff_t c) {
     const double *idle = row(self, self->idle_value, c);
-    double change = 0;
+    double change = 0, *given = given_place(self);
     for (size_t i = 0; i < self->types; i++) {
         double s = self->busy.ratio[i];
         const double *same = row(self, self->type[i], c + self->drift);
         double *values = row(self, self->type[i], c), old = values[0];
         for (size_t u = 0, count = given_count(self, c); u < count; u++)
-            self->given[u] = (1 - s) * idle[u] + s * same[u];
-        pass_job(self, &self->law, c, self->given, row_count(self, c), values);
+            given[u] = (1 - s) * idle[u] + s * same[u];
+        pass_job(self, &self->law, c, row_count(self, c), values);
         change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
     }
     return change;
@@ -441,8 +451,8 @@ static void follow_job(const joint *self, size_t j) {
         ptrdiff_t c = upwards ? self->low + i : self->top - i;
         const double *before =
             j == 0 ? row(self, self->idle_value, c) : row(self, self->later, c + self->drift);
-        memcpy(self->given, before, given_count(self, c) * sizeof *before);
-        pass_job(self, &self->law, c, self->given, row_count(self, c), row(self, self->later, c));
+        memcpy(given_place(self), before, given_count(self, c) * sizeof *before);
+        pass_job(self, &self->law, c, row_count(self, c), row(self, self->later, c));
     }
 }
 
@@ -477,9 +487,9 @@ static void solve_endless(const joint *self) {
     for (ptrdiff_t c = self->top + self->drift; c >= self->low; c--) {
         double *values = row(self, self->endless, c);
         if (self->drift > 0 && c <= self->top) {
-            memcpy(self->given, row(self, self->endless, c + self->drift),
+            memcpy(given_place(self), row(self, self->endless, c + self->drift),
                    given_count(self, c) * sizeof *values);
-            pass_job(self, &self->law, c, self->given, row_count(self, c), values);
+            pass_job(self, &self->law, c, row_count(self, c), values);
             continue;
         }
         for (size_t u = 0; u < self->width; u++)
@@ -498,8 +508,13 @@ static void solve_endless(const joint *self) {
 /* P(U_0 > c or B after it) for X_0 <= z from an array B, at found[top - c], so that sums over waits are
  * products. */
 static void first_job(const joint *self, const target *one, double *later) {
-    for (ptrdiff_t c = self->low; c <= self->top; c++)
-        pass_job(self, &one->law, c, row(self, later, c + self->drift), 1, &self->found[self->top - c]);
+    double values[BLOCK] = {0};
+    for (ptrdiff_t c = self->low; c <= self->top; c++) {
+        const double *given = row(self, later, c + self->drift);
+        memcpy(given_place(self), given, given_count(self, c) * sizeof *given);
+        pass_job(self, &one->law, c, 1, values);
+        self->found[self->top - c] = values[0];
+    }
 }
 
 /* What first_job found, for waits of the masses given, at c. *inside: sum of the first *counted of them. */
@@ -724,10 +739,11 @@ static int reserve(joint *self) {
     self->pad = (size_t)(self->drift > 0 ? self->drift : 0) + 3;
     self->low = self->first * self->ratio - back;
     self->rows = (size_t)(self->top - self->low) + self->pad + 1;
-    self->width = (size_t)((self->top + (ptrdiff_t)self->pad + back) / self->ratio) + 2;
+    self->width =
+        ((size_t)((self->top + (ptrdiff_t)self->pad + back) / self->ratio) + 2 + BLOCK - 1) / BLOCK * BLOCK;
     size_t array = self->rows * self->width, arrays = self->types + 5;
     size_t around = self->width + (size_t)-self->first + 2 * CHUNK;
-    self->block = calloc(arrays * array + 2 * self->width + self->rows + around, sizeof(double));
+    self->block = calloc(arrays * array + self->width + self->rows + around, sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t i = 0; i < self->types; i++)
@@ -737,8 +753,7 @@ static int reserve(joint *self) {
     self->idle_value = self->sum + array;
     self->later = self->idle_value + array;
     self->endless = self->later + array;
-    self->given = self->endless + array;
-    self->ones = self->given + self->width;
+    self->ones = self->endless + array;
     self->found = self->ones + self->width;
     self->around = self->found + self->rows;
     for (size_t u = 0; u < self->width; u++)
