@@ -1,0 +1,383 @@
+#include "edgeinfer/joint_walk.h"
+
+#include "edgeinfer/multiversion.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SERIES = 6000 };                       /* terms of what is left of the first busy period */
+static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
+
+static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
+/* Y where nothing waits but the jobs whose interarrival times are taken out, and c = d3. */
+double ei_joint_nearest(const ei_joint *self) {
+    return (double)(self->apart + 1) * self->d1 + 2 * self->d3;
+}
+
+double *ei_joint_row(const ei_joint *self, double *array, ptrdiff_t c) {
+    return c < self->low ? self->ones : array + (size_t)(c - self->low) * self->width;
+}
+
+/* ---- beyond the lattice */
+
+static int bound_init(ei_joint *self, ei_joint_bound *one, double theta, int *valid) {
+    const ei_joint_busy *busy = &self->busy;
+    const ei_joint_idle *idle = &self->idle;
+    double rate = self->batch->arrival_rate, log_moment;
+    *valid = 0;
+    one->theta = theta;
+    int status = ei_service_log_mgf(self->batch->pipeline->random, theta, &log_moment, NULL);
+    if (status != EI_OK || !isfinite(log_moment))
+        return status;
+    double fine = self->coarse / EI_JOINT_FINE, spread = theta * self->coarse;
+    one->moment = exp(log_moment + EI_JOINT_MGF_ERROR + theta * (fine - self->d3) + spread * spread / 8);
+    one->drift = exp(-theta * (double)self->drift * self->fine);
+    double step = exp(-theta * self->fine), wait = exp(theta * self->d1) * rate / (rate + theta);
+    double rests = idle->mass[0] + step * (idle->mass[1] + step * idle->mass[2]) +
+                   idle->rest * step * step * step / (1 - idle->decay * step);
+    double m = one->moment, fall = one->drift, once = 0, again = 0;
+    if (!(wait < 1) || !(wait * m * fall < 1) || !(wait * fall < 1))
+        return EI_OK;
+    for (size_t i = 0; i < busy->count; i++) {
+        double rest = 1 - busy->ratio[i] * m * fall;
+        if (!(rest > 0) || !(busy->ratio[i] * fall < 1))
+            return EI_OK;
+        once += busy->weight[i] * m / rest;
+        again += busy->weight[i] * m * (1 - busy->ratio[i]) / rest;
+    }
+    if (!(fall * rests * again < 1))
+        return EI_OK;
+    one->idle_a = fall * rests * once / (1 - fall * rests * again);
+    once = again = 0;
+    for (size_t i = 0; i < busy->count; i++) {
+        double s = busy->ratio[i], rest = 1 - s * fall;
+        one->a[i] = m * (1 + (1 - s) * one->idle_a) / (1 - s * m * fall);
+        once += busy->weight[i] * ((1 - s) * one->idle_a + s * fall * one->a[i]) / rest;
+        again += busy->weight[i] * (1 - s) / rest;
+    }
+    if (!(fall * rests * again < 1))
+        return EI_OK;
+    one->idle_b = fall * rests * once / (1 - fall * rests * again);
+    for (size_t i = 0; i < busy->count; i++) {
+        double s = busy->ratio[i];
+        one->b[i] = ((1 - s) * (one->idle_a + one->idle_b) + s * fall * one->a[i]) / (1 - s * fall);
+    }
+    *valid = 1;
+    return EI_OK;
+}
+
+/* a and b where one more job comes first. */
+static void follow_bound(const ei_joint_bound *one, double *a, double *b) {
+    double next = one->moment * (1 + one->drift * *a);
+    *b = one->drift * (*a + *b);
+    *a = next;
+}
+
+/* What busy periods of more than J jobs are worth at c = d3, for all J. */
+static void bound_series(const ei_joint *self, ei_joint_bound *one, int *valid) {
+    double rate = self->batch->arrival_rate, theta = one->theta;
+    double wait = exp(theta * self->d1) * rate / (rate + theta);
+    double grid = self->d1 / (double)self->wait_cells + self->fine;
+    double scale = (1 - rate * self->d1) * exp(theta * grid);
+    double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b, term = 0;
+    double *left = one->left, rest = 0, slowest = fmax(wait, wait * one->drift * fmax(one->moment, 1));
+    memset(left, 0, (EI_JOINT_JOBS + 1) * sizeof *left);
+    one->all = 0;
+    for (size_t i = 0; i + 1 < self->apart; i++)
+        follow_bound(one, &a, &b);
+    for (size_t j = 0; j < SERIES; j++) {
+        follow_bound(one, &a, &b);
+        term = scale * (a + b);
+        scale *= wait;
+        one->all += term;
+        if (j <= EI_JOINT_JOBS)
+            left[j] = term;
+        else
+            rest += term;
+        if (term < 1e-25 * one->all)
+            break;
+    }
+    /* Terms fall at last with the largest of three ratios, below one by enough. */
+    *valid = term < 1e-6 * (1 - slowest) * one->all;
+    rest += 10 * term / (1 - slowest);
+    one->all += rest;
+    for (size_t j = EI_JOINT_JOBS + 1; j-- > 0;) {
+        term = left[j];
+        left[j] = rest;
+        rest += term;
+    }
+}
+
+int ei_joint_choose_bounds(ei_joint *self) {
+    static const double shares[EI_JOINT_BOUNDS] = {0.35, 0.45, 0.55, 0.65, 0.8, 0.9, 0.95, 0.985};
+    double low = 0, high = 1 / self->d3;
+    int status, valid, closed = 0;
+    ei_joint_bound *one = &self->bounds[0];
+    for (int i = 0; i < 40; i++) {
+        double middle = closed ? low + (high - low) / 2 : high;
+        if ((status = bound_init(self, one, middle, &valid)) != EI_OK)
+            return status;
+        if (valid)
+            low = middle;
+        if (valid && !closed) {
+            high *= 2;
+        } else if (!valid) {
+            high = middle;
+            closed = 1;
+        }
+    }
+    for (size_t e = 0; e < EI_JOINT_BOUNDS; e++) {
+        double *left = self->bounds[self->bound_count].left;
+        one = &self->bounds[self->bound_count];
+        if ((status = bound_init(self, one, shares[e] * low, &valid)) != EI_OK)
+            return status;
+        one->left = left;
+        if (valid)
+            bound_series(self, one, &valid);
+        self->bound_count += (size_t)valid;
+    }
+    return self->bound_count > 0 ? EI_OK : EI_ERR_UNSTABLE;
+}
+
+double ei_joint_steepest(const ei_joint *self) {
+    return self->bounds[self->bound_count - 1].theta;
+}
+
+/* min over e of constant_e e^{-theta_e time}, without end for none. */
+double ei_joint_least_left(const ei_joint *self, size_t jobs, int integrated, double time) {
+    double least = INFINITY;
+    for (size_t e = 0; e < self->bound_count; e++) {
+        const ei_joint_bound *one = &self->bounds[e];
+        double constant = jobs == SIZE_MAX ? one->all : one->left[jobs];
+        least = fmin(least, constant * exp(-one->theta * time) / (integrated ? one->theta : 1));
+    }
+    return least;
+}
+
+/* Bounds at a row: of T_i for i < types, and, i = types, of F, i = types + 1, of R; lower ends: 0. */
+static void bound_row(const ei_joint *self, size_t i, ptrdiff_t c, double *values) {
+    if (self->end == EI_LOWER) {
+        memset(values, 0, self->width * sizeof *values);
+        return;
+    }
+    double weights = 0, most = 1;
+    for (size_t k = 0; k < self->types; k++)
+        weights += self->busy.weight[k];
+    if (i >= self->types)
+        most = i == self->types ? weights : weights / (1 - self->idle.decay);
+    for (size_t u = 0; u < self->width; u++)
+        values[u] = most;
+    for (size_t e = 0; e < self->bound_count; e++) {
+        const ei_joint_bound *one = &self->bounds[e];
+        double a = 0, b = 0;
+        for (size_t k = 0; k < self->types; k++) {
+            double weight = i < self->types ? k == i : self->busy.weight[k];
+            a += weight * one->a[k];
+            b += weight * one->b[k];
+        }
+        double scale = exp(-one->theta * (double)c * self->fine), grow = exp(one->theta * self->coarse);
+        if (i > self->types)
+            scale /= 1 - self->idle.decay * exp(-one->theta * self->fine);
+        for (size_t u = 0; u < self->width; u++, a *= grow)
+            values[u] = fmin(values[u], scale * (a + b) * (1 + EI_JOINT_ROUNDING));
+    }
+}
+
+/* ---- one job */
+
+/* Four values at any address. */
+typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
+
+/* values[u] += sum over i < terms of mass[i] given[u + i], for blocks of u, the last one in full, whose sums
+ * stay in registers: left to itself the compiler makes vectors along i, three times slower. */
+EI_MULTIVERSION static void add_products(const double *restrict mass, size_t terms,
+                                         const double *restrict given, size_t count,
+                                         double *restrict values) {
+    enum { QUADS = EI_JOINT_BLOCK / 4 };
+    for (size_t u = 0; u < count; u += EI_JOINT_BLOCK) {
+        quad sum[QUADS];
+        for (size_t k = 0; k < QUADS; k++)
+            sum[k] = *(const quad *)(values + u + 4 * k);
+        for (size_t i = 0; i < terms; i++) {
+            const quad each = {mass[i], mass[i], mass[i], mass[i]};
+            for (size_t k = 0; k < QUADS; k++)
+                sum[k] += each * *(const quad *)(given + u + i + 4 * k);
+        }
+        for (size_t k = 0; k < QUADS; k++)
+            *(quad *)(values + u + 4 * k) = sum[k];
+    }
+}
+
+/* values[u] += mass sum over i of decay^i given[u + i], u < count, in fours whose last may be beyond; given
+ * ends in zeros, from `length` on. */
+EI_MULTIVERSION static void add_geometric(double mass, double decay, const double *restrict given,
+                                          size_t count, size_t length, double *restrict values) {
+    const double square = decay * decay, fourth = square * square;
+    quad sum = {0, 0, 0, 0};
+    for (size_t u = (length + 3) / 4 * 4; u > 0;) {
+        u -= 4;
+        const double *at = given + u;
+        sum = *(const quad *)at + decay * *(const quad *)(at + 1) +
+              square * (*(const quad *)(at + 2) + decay * *(const quad *)(at + 3)) + fourth * sum;
+        if (u < count)
+            *(quad *)(values + u) += mass * sum;
+    }
+}
+
+/* P(X > what is left) for u = 0 .. count - 1, and what ends at u' = 0. */
+static void begin_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t reach, double nothing,
+                      size_t count, double *values) {
+    ptrdiff_t last = (ptrdiff_t)law->count - 1, end = reach - self->first;
+    const ptrdiff_t none = (reach < 0 ? reach : -1) - self->first, all = (ptrdiff_t)count;
+    const ptrdiff_t far = end - last < 0 ? 0 : end - last < all ? end - last : all;
+    const ptrdiff_t near = end + 1 < 0 ? 0 : end + 1 < all ? end + 1 : all;
+    for (ptrdiff_t u = 0; u < far; u++)
+        values[u] = law->tail[last];
+    for (ptrdiff_t u = far; u < near; u++)
+        values[u] = law->tail[end - u];
+    for (ptrdiff_t u = near; u < all; u++)
+        values[u] = law->upto[last] + law->tail[last];
+    for (ptrdiff_t u = 0; u < all && u <= none; u++)
+        values[u] += law->upto[none - u < last ? none - u : last] * nothing;
+}
+
+/* What a job is given, for u' from 0 on, stands here before pass_job. */
+double *ei_joint_given(const ei_joint *self) {
+    return self->around - self->first;
+}
+
+/* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+; given[] up to c. In whole
+ * blocks. */
+void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t c, size_t count,
+                       double *values) {
+    ptrdiff_t reach = floor_div(c, self->ratio), last = (ptrdiff_t)law->count - 1, first = self->first;
+    count = (count + EI_JOINT_BLOCK - 1) / EI_JOINT_BLOCK * EI_JOINT_BLOCK;
+    begin_job(self, law, reach, ei_joint_given(self)[0], count, values);
+    if (reach < 0)
+        return;
+    /* given[u'] stands at u' - first, zeros around it. */
+    double *around = self->around;
+    const size_t length = (size_t)(reach - first) + 1;
+    const ptrdiff_t terms = law->decay > 0 ? (ptrdiff_t)law->regular : last + 1;
+    memset(around + length, 0, (EI_JOINT_CHUNK + EI_JOINT_BLOCK) * sizeof *around);
+    for (size_t u = 0; u < count; u += EI_JOINT_CHUNK) {
+        ptrdiff_t from = -first - (ptrdiff_t)(u + EI_JOINT_CHUNK) + 1, to = reach - first - (ptrdiff_t)u + 1;
+        size_t some = count - u < EI_JOINT_CHUNK ? count - u : EI_JOINT_CHUNK;
+        from = from > 0 ? from : 0;
+        to = to < terms ? to : terms;
+        if (from < to)
+            add_products(law->mass + from, (size_t)(to - from), around + u + (size_t)from, some, values + u);
+    }
+    /* Masses from `regular` on. */
+    if (law->decay > 0 && law->regular < length)
+        add_geometric(law->mass[law->regular], law->decay, around + law->regular, count,
+                      length - law->regular, values);
+}
+
+/* Values of u that a row needs: all that may be left of U where c has fallen to it. */
+size_t ei_joint_row_count(const ei_joint *self, ptrdiff_t c) {
+    ptrdiff_t most = floor_div(c + (self->drift < 0 ? -self->drift : 0), self->ratio);
+    return most > 0 ? (size_t)most + 1 : 1;
+}
+
+size_t ei_joint_given_count(const ei_joint *self, ptrdiff_t c) {
+    ptrdiff_t reach = floor_div(c, self->ratio);
+    return reach > 0 ? (size_t)reach + 1 : 1;
+}
+
+/* H at c, from F and R. */
+static void end_busy_period(const ei_joint *self, ptrdiff_t c) {
+    const ei_joint_idle *idle = &self->idle;
+    const double *at[3], *rest = ei_joint_row(self, self->sum, c + self->drift + 3);
+    double *value = ei_joint_row(self, self->idle_value, c);
+    for (ptrdiff_t i = 0; i < 3; i++)
+        at[i] = ei_joint_row(self, self->mix, c + self->drift + i);
+    for (size_t u = 0, count = ei_joint_given_count(self, c); u < count; u++)
+        value[u] = idle->mass[0] * at[0][u] + idle->mass[1] * at[1][u] + idle->mass[2] * at[2][u] +
+                   idle->rest * rest[u];
+}
+
+/* T_i at c; returns the largest relative change at u = 0. */
+static double update_row(const ei_joint *self, ptrdiff_t c) {
+    const double *idle = ei_joint_row(self, self->idle_value, c);
+    double change = 0, *given = ei_joint_given(self);
+    for (size_t i = 0; i < self->types; i++) {
+        double s = self->busy.ratio[i];
+        const double *same = ei_joint_row(self, self->type[i], c + self->drift);
+        double *values = ei_joint_row(self, self->type[i], c), old = values[0];
+        for (size_t u = 0, count = ei_joint_given_count(self, c); u < count; u++)
+            given[u] = (1 - s) * idle[u] + s * same[u];
+        ei_joint_pass_job(self, &self->law, c, ei_joint_row_count(self, c), values);
+        change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
+    }
+    return change;
+}
+
+/* F and R at c. */
+static void mix_row(const ei_joint *self, ptrdiff_t c) {
+    double *mix = ei_joint_row(self, self->mix, c), *sum = ei_joint_row(self, self->sum, c);
+    const double *above = ei_joint_row(self, self->sum, c + 1);
+    const size_t count = ei_joint_row_count(self, c);
+    memset(mix, 0, count * sizeof *mix);
+    for (size_t i = 0; i < self->types; i++) {
+        const double weight = self->busy.weight[i], *values = ei_joint_row(self, self->type[i], c);
+        for (size_t u = 0; u < count; u++)
+            mix[u] += weight * values[u];
+    }
+    for (size_t u = 0; u < count; u++)
+        sum[u] = mix[u] + self->idle.decay * above[u];
+}
+
+static int sweep_down(const ei_joint *self) {
+    for (ptrdiff_t c = self->top; c >= self->low; c--) {
+        for (int repeat = 0; repeat < (self->drift > 0 ? 1 : self->sweeps); repeat++) {
+            end_busy_period(self, c);
+            double change = update_row(self, c);
+            mix_row(self, c);
+            if (change < SETTLED[self->batch->effort])
+                break;
+        }
+        if (c % 8 == 0 && ei_stopped(self->batch->monitor))
+            return EI_ERR_INTERRUPTED;
+    }
+    return EI_OK;
+}
+
+static int sweep_repeatedly(const ei_joint *self) {
+    double change = 1;
+    for (int repeat = 0; repeat < self->sweeps && change > SETTLED[self->batch->effort]; repeat++) {
+        for (ptrdiff_t c = self->top; c >= self->low; c--)
+            mix_row(self, c);
+        change = 0;
+        for (ptrdiff_t c = self->low; c <= self->top; c++) {
+            if (c + self->drift >= self->low)
+                end_busy_period(self, c);
+            change = fmax(change, update_row(self, c));
+            if (c % 8 == 0 && ei_stopped(self->batch->monitor))
+                return EI_ERR_INTERRUPTED;
+        }
+    }
+    for (ptrdiff_t c = self->top; c >= self->low; c--) {
+        mix_row(self, c);
+        if (c + self->drift >= self->low)
+            end_busy_period(self, c);
+    }
+    return EI_OK;
+}
+
+int ei_joint_solve(const ei_joint *self) {
+    for (ptrdiff_t c = self->low; c <= self->top + (ptrdiff_t)self->pad; c++) {
+        if (c <= self->top && self->drift > 0)
+            continue;
+        for (size_t i = 0; i < self->types; i++)
+            bound_row(self, i, c, ei_joint_row(self, self->type[i], c));
+        bound_row(self, self->types, c, ei_joint_row(self, self->mix, c));
+        bound_row(self, self->types + 1, c, ei_joint_row(self, self->sum, c));
+    }
+    return self->drift < 0 ? sweep_repeatedly(self) : sweep_down(self);
+}

@@ -1,0 +1,93 @@
+/* The walk of joint.h on one lattice: its values (joint_walk.c), and with the first busy period before it
+ * (joint_first.c). */
+#ifndef EDGEINFER_JOINT_WALK_H
+#define EDGEINFER_JOINT_WALK_H
+
+#include "edgeinfer/ends.h"
+#include "edgeinfer/joint_laws.h"
+
+#define EI_JOINT_ROUNDING 1e-8  /* relative, of all sums */
+#define EI_JOINT_MGF_ERROR 1e-5 /* of the logarithm */
+
+enum {
+    EI_JOINT_BOUNDS = 8, /* exponents of the bound beyond the lattice */
+    EI_JOINT_JOBS = 600, /* of the first busy period that are followed one by one at most */
+    EI_JOINT_BLOCK = 16, /* values of u that are found at once */
+    EI_JOINT_CHUNK = 64  /* values of u that have the same terms: whole blocks */
+};
+
+/* One exponent's bound beyond the lattice: see joint.h. */
+typedef struct {
+    double theta, a[EI_JOINT_TYPES], b[EI_JOINT_TYPES], idle_a, idle_b;
+    double moment, drift; /* m, D */
+    double *left;         /* [EI_JOINT_JOBS + 1]: the constant of all j > J, owned; all: of all j */
+    double all;
+} ei_joint_bound;
+
+/* One end's lattice. */
+typedef struct {
+    const ei_batch *batch;
+    ei_end end;
+    double d1, d3, coarse, fine;    /* s: the stages, the steps of U and of c */
+    ptrdiff_t ratio, drift;         /* coarse / fine; d / fine */
+    ptrdiff_t first, low, top;      /* coarse: the first point of X; fine: rows of c */
+    size_t types, width, rows, pad; /* components; a row's values, in whole blocks; rows, pad of them at the
+                                       end for what lies beyond `top` */
+    int sweeps;                     /* at most */
+    size_t wait_cells;              /* of the first wait's law over a service */
+    size_t apart;                   /* interarrival times that are taken out of Y */
+    double least, earliest;         /* of a service's tail; s: the first deadline of the class */
+    ei_joint_service service;
+    ei_joint_law law;
+    ei_joint_busy busy;
+    ei_joint_idle idle;
+    ei_joint_bound bounds[EI_JOINT_BOUNDS];
+    size_t bound_count;
+    double *block; /* owns what follows */
+    double *type[EI_JOINT_TYPES], *mix, *sum, *idle_value, *later,
+        *endless;                  /* T_i, F = sum w T, R, H, B, B without end: [rows][width] */
+    double *ones, *found, *around; /* [width]; [rows]; longer */
+} ei_joint;
+
+/* What is asked of one deadline, at both ends. */
+typedef struct {
+    size_t at;
+    double deadline, late[2], rising[2], falling[2]; /* P(X_0 > z) or P(few jobs > T), A, B */
+    ei_joint_law law;
+    double *value; /* P(Y > y), X_0 <= z, on rows of c */
+} ei_joint_target;
+
+/* Y where nothing waits but the jobs whose interarrival times are taken out, and c = d3. */
+double ei_joint_nearest(const ei_joint *self);
+
+/* An array's row at c: ones where c is so small that all is late. */
+double *ei_joint_row(const ei_joint *self, double *array, ptrdiff_t c);
+/* Values of u that a row has: all that may be left of U where c has fallen to it; and that are given there.
+ */
+size_t ei_joint_row_count(const ei_joint *self, ptrdiff_t c);
+size_t ei_joint_given_count(const ei_joint *self, ptrdiff_t c);
+
+/* Finds `bounds`. Status: EI_ERR_UNSTABLE where no exponent serves, and of the service's moments. */
+EI_WARN_UNUSED int ei_joint_choose_bounds(ei_joint *self);
+/* The largest exponent. */
+double ei_joint_steepest(const ei_joint *self);
+/* A bound of P(Y > nearest + time, more than `jobs` jobs in the first busy period), or, jobs = SIZE_MAX, of
+ * P(Y > nearest + time); of its integral from there on if `integrated`. */
+double ei_joint_least_left(const ei_joint *self, size_t jobs, int integrated, double time);
+
+/* Where the values stand, from u' = 0 on, that ei_joint_pass_job is given. */
+double *ei_joint_given(const ei_joint *self);
+/* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+; given up to c. values: room
+ * for whole blocks, which are filled. */
+void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t c, size_t count,
+                       double *values);
+
+/* T_i, F, R and H on the whole lattice. Status: EI_ERR_INTERRUPTED. */
+EI_WARN_UNUSED int ei_joint_solve(const ei_joint *self);
+
+/* rising and falling of `count` targets, after ei_joint_solve. jobs: how many of the first busy period are
+ * followed; found for an upper end, kept for the lower one. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
+EI_WARN_UNUSED int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, size_t count,
+                                              size_t *jobs);
+
+#endif
