@@ -37,7 +37,9 @@
  * so bounds T_i (here c counts from d3). For d > 0 c only grows, and one sweep down from such a bound, or
  * from 0, solves the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards,
  * and each is an end. Busy periods of more than some j jobs: E [e^{theta Q}; j] <= (1 - load) (e^{theta d1}
- * rate / (rate + theta))^j and the same bound. Waits beyond the lattice count as late in upper ends. A
+ * rate / (rate + theta))^j and the same bound. Waits beyond the lattice count as late in upper ends. M grows
+ * with Q: of the waits of one j the short ones that are of no account, weighed by e^{theta Q}, are taken for
+ * longer ones in upper ends and left out of lower ones, and the longest likewise count as late or not. A
  * service that is shared between two points hu apart has an exponential moment larger by e^{theta^2 hu^2 / 8}
  * at most (Hoeffding). All terms are positive; their rounding errors are covered by a factor. */
 #ifndef EDGEINFER_JOINT_H
