@@ -66,8 +66,8 @@ def summary(effort: str, ratios: np.ndarray, times: np.ndarray, first: int) -> s
     return (
         f"{effort}: {ratios.size} cases, upper / lower median {np.median(ratios):.3f}, 90 % "
         f"{np.quantile(ratios, 0.9):.3f}, worst {ratios.max():.4g} (seed {first + ratios.argmax()}), at most 1.1 in "
-        f"{np.mean(ratios <= 1.1):.0%}, at most 2 in {np.mean(ratios <= 2):.0%}; processor time median {np.median(times):.3f} s, "
-        f"90 % {np.quantile(times, 0.9):.3f} s, worst {times.max():.3f} s"
+        f"{np.mean(ratios <= 1.1):.0%}, at most 2 in {np.mean(ratios <= 2):.0%}; processor time median "
+        f"{np.median(times):.3f} s, 90 % {np.quantile(times, 0.9):.3f} s, worst {times.max():.3f} s"
     )
 
 
