@@ -67,6 +67,8 @@ def _band_law(cell: Cell, kind: Terminals, place: int) -> tuple[Law, Law | None]
     return alone, Law(lambda t: busy.upper(t - band.slot), alone.lower)
 
 
+#: Steps of a lattice over the least deadline.
+FINEST = 60_000
 #: Ends nearer than by this factor are not made nearer.
 NEAR = 1.02
 
@@ -158,12 +160,15 @@ def _at(cell: Cell, kind: Terminals, mine: _Own, place: int, deadline: float) ->
     beyond = 0.0 if shared is None else BEYOND / shared.decay
     if shared is not None and queues and not shared.period:
         beyond = BEYOND / exponent(shared.decay, queues, kind.mean_rate)
-    lattice = Lattice(max(deadline, 1e-9), beyond, max(longest, sum(law.reach for law in queues)))
+    # A far shorter deadline has no lattice of its own: being later than a longer one, and certainly late, are its ends.
+    least = max(beyond / FINEST, longest * 1e-9)
+    short, deadline = deadline < least, max(deadline, least)
+    lattice = Lattice(deadline, beyond, max(longest, sum(law.reach for law in queues)))
     low = lattice.start(shared.wait.lower if shared is not None else lambda t: 0 * t)
     lower = _with_own(cell, kind, mine, lattice, place, shared, low)
     exact = _itself(cell, kind, mine, place, deadline) if shared is not None else (0.0, 1.0)
     lower = max(lower, exact[0])
-    if shared is None or own is None or edge is None or mine.queues is None or (queues and not shared.ordered):
+    if short or shared is None or own is None or edge is None or mine.queues is None or (queues and not shared.ordered):
         return lower, 1.0, name, "trivial"
     ends = [
         (min(high, np.inf if more is None else exact[1] + more), how)

@@ -37,6 +37,8 @@ class Law:
         if self.parts:
             return sum(part.reach for part in self.parts)
         high = 1e-6
+        while high > 1e-290 and float(self.upper(np.array([high]))[0]) <= END:
+            high /= 16
         while float(self.upper(np.array([high]))[0]) > END:
             high *= 1.2
         return high
