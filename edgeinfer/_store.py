@@ -103,8 +103,8 @@ class Store:
                 name: [x for x in labels if held is None or x not in held["axes"].get(name, [])]
                 for name, labels in asked["axes"].items()
             }
+            (self.path / "cells").mkdir(exist_ok=True)
             if held is None:
-                (self.path / "cells").mkdir(exist_ok=True)
                 self._write(asked)
                 return
             if any(self.added.values()):
@@ -201,9 +201,12 @@ class Store:
     def marked(self, point: Mapping[str, Any]) -> dict[str, Any] | None:
         """What `mark` kept of a cell: `failure`, `traceback`, and an `id` that each mark has of its own."""
         try:
-            return json.loads(self._file(point, "json").read_text())
+            found = _read(self._file(point, "json"), "remove it")
         except FileNotFoundError:
             return None
+        if not isinstance(found.get("failure"), str):
+            raise ValueError(f"store: {self._file(point, 'json')} is damaged: remove it")
+        return found
 
     def _file(self, point: Mapping[str, Any], kind: str) -> Path:
         return self.path / "cells" / f"{digest(point)}.{kind}"
@@ -211,12 +214,15 @@ class Store:
     def _held(self) -> dict[str, Any] | None:
         """What the store says of itself; None for an empty folder."""
         if self.manifest.exists():
-            held = json.loads(self.manifest.read_text())
+            held = _read(self.manifest, "give another path, or remove the store")
             if held.get("format") != _FORMAT:
                 raise ValueError(
                     f"store = {self.path}: is of format {held.get('format')}, this version of edgeinfer reads"
                     f" {_FORMAT}; give another path, or remove it"
                 )
+            kinds = {"kind": str, "belongs": dict, "axes": dict, "ignored": list}
+            if any(not isinstance(held.get(name), kind) for name, kind in kinds.items()):
+                raise ValueError(f"store: {self.manifest} is damaged: give another path, or remove the store")
             return held
         if (self.path / "zarr.json").exists() and "edgeinfer_" in (self.path / "zarr.json").read_text():
             raise ValueError(
@@ -266,6 +272,17 @@ def _shown(value: Any) -> str:
     if text.startswith("#"):
         return "another"
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _read(path: Path, way: str) -> dict[str, Any]:
+    """An object of JSON; ValueError naming the file, and a way on, for what is none."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"store: {path} is damaged ({error}): {way}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"store: {path} is damaged: {way}")
+    return found
 
 
 def _open(path: Path) -> int:

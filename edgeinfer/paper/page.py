@@ -146,7 +146,7 @@ def _record(folder: Path, item: str) -> dict[str, Any]:
     """What was written for an item, and what of it is of which kind."""
     try:
         return dict(json.loads((folder / f"{item}.json").read_text()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}
 
 
