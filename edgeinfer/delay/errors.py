@@ -31,7 +31,8 @@ class AccuracyWarning(UserWarning):
     - it did, but there are too few replications for an interval: fewer than 64 for one stage or
       128 a stage of several, or than 100 times the squared skewness of the weights;
     - it did, but one weight is more than 5 % of their sum;
-    - the probability is below the normal range of a double, 2.2e-308, so that it loses digits or is 0.
+    - the probability is below the normal range of a double, 2.2e-308, so that it loses digits or is 0;
+    - transfers that are rarer than 1e-15, which are not sampled, may make most of it, so that it is larger.
     """
 
 

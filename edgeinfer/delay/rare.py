@@ -21,9 +21,30 @@ from edgeinfer.delay.simulation import check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import ArrivalProcess, Pipeline
 
+#: Down to which a transfer's law is sampled; the share of a tilted law that may lie beyond; and a probability of which
+#: nothing of that can be a part that matters.
+KNOWN, BEYOND, SAFE = 1e-15, 1e-3, 1e-11
 
-def _doubt(answer: dict[str, Any], target: float) -> str:
+
+def _unknown(single: Pipeline, tilt: float) -> str:
+    """The transfer whose tilted law would lie where it is not known; empty where none does."""
+    for stage in single.inner:
+        kind, law, *_ = stage.core_stages()[0]
+        if kind == "transfer":
+            times = np.linspace(0, law.extent, 4097)
+            last = times[np.argmax(law.sf(times) <= KNOWN)]
+            if np.log(KNOWN) + tilt * last - law.log_mgf(tilt)[0] > np.log(BEYOND):
+                return stage.name
+    return ""
+
+
+def _doubt(answer: dict[str, Any], target: float, single: Pipeline) -> str:
     """Why the estimate may not have its relative error; empty where it has."""
+    if answer["value"] < SAFE and (name := _unknown(single, answer["tilt"])):
+        return (
+            f"the probability is {answer['value']:.2g} or more: transfers of stage {name!r} that are rarer than "
+            f"{KNOWN:g}, which are not sampled, may make most of it; `violation_bracket` encloses it"
+        )
     if answer["value"] < np.finfo(float).tiny:
         return f"the probability is {answer['value']:.2g}, below the normal range of a double: it loses digits or is 0"
     if answer["reached"]:
@@ -84,8 +105,9 @@ def rare_violation(
     AccuracyWarning
         Where `max_replications` do not reach `relative_error`; where they do, but are fewer than 64 for one
         stage or 128 a stage of several, or than 100 times the squared skewness of the weights, or one weight is
-        more than 5 % of their sum, so that the interval cannot be trusted; and where the value is below the normal
-        range of a double, 2.2e-308.
+        more than 5 % of their sum, so that the interval cannot be trusted; where the value is below the normal range
+        of a double, 2.2e-308; and where transfers over a `FadingLink` that are rarer than 1e-15, which are not sampled,
+        may make most of it, as with arrivals more even than Poisson's at light loads.
 
     Raises
     ------
@@ -108,12 +130,14 @@ def rare_violation(
     workers = worker_threads(threads)
     shape, walk = renewal_elements(pipeline, renewal_process(arrival_rate), deadline=limit)
     size = int(np.prod(shape))
+    owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
     certain = np.broadcast_to(late, shape).ravel()
     value, error, effective = np.ones(size), np.zeros(size), np.zeros(size)
     replications = np.zeros(size, dtype=np.int64)
     sequence = _random.seed_sequence(rng)
     for stages, arrival, where, (rates, limits) in walk:
         check_loads("rare_violation", pipeline, _core.service_moments(stages)[0], rates, False)
+        single = pipeline.element(int(owner[where[0]]))
         for at, element_rate, element_limit in zip(where, rates, limits, strict=True):
             if certain[at]:
                 continue
@@ -126,7 +150,7 @@ def rare_violation(
                 _random.entropy_words(sequence, int(at)),
                 workers,
             )
-            doubt = _doubt(answer, target)
+            doubt = _doubt(answer, target, single)
             if doubt:
                 warnings.warn(
                     f"rare_violation: arrival_rate = {element_rate:g}, deadline = {element_limit:g}: {doubt}",
