@@ -52,6 +52,19 @@ def _grid(pipeline: Pipeline, method: str, slot: float | None, deadline: Any) ->
     raise ValueError(f"deadline = {longest:g}: must be at most {MOST_SLOTS} slots of {link_slot:g} s for {method!r}")
 
 
+def _bound(stages: Any, rate: Any, limit: Any, method: str, *rest: Any) -> Any:
+    try:
+        return _core.violation_bound(stages, rate, limit, method, *rest)
+    except ValueError as error:
+        if method not in ("corrected", "printed"):
+            raise
+        random = "random stage" if method == "corrected" else "Transfer, over a FadingLink of that slot"
+        raise ValueError(
+            f"method = {method!r}: must be 'bracket', 'union' or 'lundberg' for this pipeline: on a grid of slots it "
+            f"may have constant stages and one {random} ({error})"
+        ) from None
+
+
 def violation_bound(
     pipeline: Pipeline,
     arrival_rate: ArrayLike | ArrivalProcess,
@@ -116,7 +129,7 @@ def violation_bound(
     result = np.empty(int(np.prod(shape)))
     for stages, arrival, where, (rate, limit) in walk:
         never = np.isinf(limit)
-        value, _ = _core.violation_bound(stages, rate, np.where(never, 0.0, limit), method, slot, core_arrival(arrival))
+        value, _ = _bound(stages, rate, np.where(never, 0.0, limit), method, slot, core_arrival(arrival))
         load = rate * _core.service_moments(stages)[0].max()
         result[where] = np.where(never & (load < 1), -np.inf, value)
     result[np.broadcast_to(late, shape).ravel()] = 0.0

@@ -98,8 +98,9 @@ class ConstantQueue:
         if self.service == 0:
             return np.asarray(np.where(times < 0, 1.0, 0.0))
         answer = np.ones_like(flat)
-        number = np.floor(flat / self.service).astype(np.int64) + 1
         most = len(self.queue) // self.servers
+        with np.errstate(over="ignore"):
+            number = np.floor(np.clip(flat / self.service, -1, most)).astype(np.int64) + 1
         for k in np.unique(number[(flat >= 0) & (number <= most)]).tolist():
             some = (number == k) & (flat >= 0)
             answer[some] = self._within(flat[some], k)

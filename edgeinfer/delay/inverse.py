@@ -281,6 +281,8 @@ def max_arrival_rate(
         low, high = 0.0, full
         while high - low > tolerance * max(low, 1e-6 * full):
             middle = (low + high) / 2
+            if middle in (low, high):
+                break
             if violation_bound(single, shape_of.at_rate(middle), element_limit, method) <= element_target:
                 low = middle
             else:
@@ -379,7 +381,7 @@ def min_bandwidth(
     check_independent("min_bandwidth", pipeline)
     if not any(isinstance(stage, Transfer) for stage in pipeline.inner):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
-    for stage in pipeline:
+    for stage in pipeline.inner:
         if isinstance(stage, Transfer) and not isinstance(stage.link, FadingLink):
             raise ValueError(
                 f"pipeline: stage {stage.name!r} goes over a {type(stage.link).__name__}, which has no bandwidth to "
@@ -417,8 +419,7 @@ def min_bandwidth(
         low = high / 4
         while holds(low):
             low, high = low / 4, low
-        while high / low > 1 + tolerance:
-            middle = float(np.sqrt(low * high))
+        while high / low > 1 + tolerance and low < (middle := float(np.sqrt(low * high))) < high:
             low, high = (low, middle) if holds(middle) else (middle, high)
         result[i] = high
     return finish(result, shape)
