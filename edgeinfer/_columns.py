@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterator
 from os import PathLike
 
+from edgeinfer import _validate
+
 
 def numbers_of(path: str | PathLike[str], column: str, low: float = -math.inf) -> list[float]:
     """The numbers of one column of a CSV file with a header line, in the order of the rows.
@@ -37,7 +39,7 @@ def numbers_of(path: str | PathLike[str], column: str, low: float = -math.inf) -
     """
     what = "a number" if low == -math.inf else f"a number >= {low:g}"
     numbers = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open(_validate.path("path", path), newline="", encoding="utf-8-sig") as file:
         rows = _rows(path, file)
         _, header = next(rows, (0, []))
         if header.count(column) != 1:

@@ -1,11 +1,14 @@
 """Checks of arguments: what passes is a float or a read-only float64 array, what fails names itself."""
 
 import datetime
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
 from functools import cached_property
+from math import prod
 from numbers import Real
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -257,16 +260,47 @@ def sizes(name: str, value: Any) -> tuple[int, ...]:
     >>> sizes("size", 3), sizes("size", (2, 3))
     ((3,), (2, 3))
     """
-    if np.ndim(value) == 0:
-        return (whole(name, value, 0),)
-    return tuple(whole(f"{name}[{i}]", size, 0) for i, size in enumerate(value))
+    found = [(name, value)] if np.ndim(value) == 0 else [(f"{name}[{i}]", size) for i, size in enumerate(value)]
+    shape = tuple(whole(where, size, 0) for where, size in found)
+    # So many doubles have no address, and NumPy's own product would wrap round.
+    if prod(shape) >= 2**60:
+        raise ValueError(f"{name} = {value!r}: must be fewer than 2^60 numbers")
+    return shape
+
+
+def path(name: str, value: Any) -> Path:
+    """`value` as a path; a number is none, though the system opens files by numbers."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name} = {value!r}: must be a path")
+    return Path(value)
+
+
+def octets(name: str, value: Any) -> Any:
+    """`value` if it is bytes, a bytearray or a view of such."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise ValueError(f"{name} = {_shown(value)}: must be bytes")
+    return value
 
 
 def choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
     return value
+
+
+def in_order(name: str, value: Any) -> tuple[Any, ...]:
+    """The items of a sequence, such as stages, one after the other."""
+    try:
+        return tuple(value)
+    except TypeError:
+        raise ValueError(f"{name} = {value!r}: must be a sequence, such as a list") from None
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Refuse what is of another type."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
 
 
 def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:

@@ -245,6 +245,7 @@ def min_servers(
         edges[place] = replace(edges[place], servers=count)
         return cell.replace(edges=tuple(edges))
 
+    most = _validate.whole("most", most, 1)
     search = _Search("min_servers", family, deadline, probability, method, options)
     good = 1
     while search.verdict(good)[0] <= 0:
@@ -303,8 +304,10 @@ def min_bandwidth(
         return cell.replace(**{band: replace(kept, bandwidth=bandwidth)})
 
     def middle(good: float, bad: float) -> float | None:
-        return float(np.sqrt(good * bad)) if good / bad > 1 + tolerance else None
+        between = float(np.sqrt(good * bad))
+        return between if good / bad > 1 + tolerance and bad < between < good else None
 
+    most = _validate.scalar("most", most, 0, low_open=True, infinite=True, unit="Hz")
     search = _Search("min_bandwidth", family, deadline, probability, method, options)
     good = bad = float(kept.bandwidth)
     while search.verdict(good)[0] <= 0:
@@ -344,7 +347,10 @@ def best_batch(
     if batch is None:
         raise ValueError(f"edge = {place}: must be an edge with a Batching")
     check_options("simulation", options)
-    limits, waits = list(limits), list(waits)
+    limits = [_validate.whole(f"limits[{k}]", limit, 1) for k, limit in enumerate(_validate.in_order("limits", limits))]
+    waits = [
+        _validate.scalar(f"waits[{k}]", wait, 0, unit="s") for k, wait in enumerate(_validate.in_order("waits", waits))
+    ]
     for name, values in (("limits", limits), ("waits", waits)):
         if not values:
             raise ValueError(f"{name} = []: must have at least one value")

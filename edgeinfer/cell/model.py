@@ -114,6 +114,7 @@ class Terminals(_validate.Value):
     loop: tuple[int, int] | None = field(init=False, default=None, compare=False)
 
     def __post_init__(self) -> None:
+        _validate.check_kind("name", self.name, str)
         values: dict[str, Any] = {"count": _validate.whole("count", self.count, 1)}
         rate = self.arrival_rate
         if not isinstance(rate, ArrivalProcess):
@@ -170,7 +171,7 @@ class Terminals(_validate.Value):
             raise ValueError(f"rounds: their sum = {rounds.sum():.17g}: must be 1 to within {SUM_ERROR:g}")
         if rounds.ndim == 2 and self.fallback is not None:
             raise ValueError("rounds of two columns: must be of one where there is a fallback, which no round follows")
-        ends = (0, len(self.pipeline) - 1) if self.repeated is None else tuple(self.repeated)
+        ends = (0, len(self.pipeline) - 1) if self.repeated is None else _validate.in_order("repeated", self.repeated)
         if len(ends) != 2:
             raise ValueError(f"repeated = {self.repeated!r}: must be two stages, the first and the last")
         first, last = (_place_of(self.pipeline, "repeated", end) for end in ends)

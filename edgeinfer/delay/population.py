@@ -123,6 +123,8 @@ def population_bracket(
     >>> bool(cell.unstable < cell.lower < cell.upper < 3 * cell.lower)
     True
     """
+    if not callable(pipeline):
+        raise ValueError(f"pipeline = {pipeline!r}: must be a callable that gives the pipeline of a path loss")
     populations = list(population) if isinstance(population, Sequence) else [population]
     if not populations or not all(isinstance(one, Population) for one in populations):
         raise ValueError(f"population = {population!r}: must be a Population, or several of them")

@@ -45,6 +45,11 @@ def process_of(arrival_rate: ArrayLike | ArrivalProcess, kind: str, shape: float
     _validate.choice("arrival", kind, ARRIVALS)
     process = arrival_process(arrival_rate)
     if not isinstance(arrival_rate, ArrivalProcess):
+        if shape is not None and kind not in ("erlang", "hyperexponential"):
+            raise ValueError(
+                f"arrival_shape = {shape!r}: must be None for arrival = {kind!r}; 'erlang' and 'hyperexponential' have "
+                "one"
+            )
         return _named(kind, process.mean_rate, shape)
     if kind != "poisson" or shape is not None:
         raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
+from edgeinfer.estimates.bootstrap import generator
 from edgeinfer.estimates.estimate import Estimate
 
 
@@ -26,7 +27,7 @@ def cycles(arrivals: ArrayLike, sojourn: ArrayLike) -> NDArray[np.int64]:
     >>> cycles([0.0, 1.0, 5.0, 5.5], [2.0, 3.0, 0.2, 1.0])
     array([0, 0, 1, 2])
     """
-    times, lasting = np.asarray(arrivals, float), np.asarray(sojourn, float)
+    times, lasting = _validate.numbers("arrivals", arrivals, "s"), _validate.numbers("sojourn", sojourn, "s")
     if times.shape != lasting.shape or times.ndim != 1 or not times.size:
         raise ValueError(
             f"arrivals, sojourn of shape {times.shape}, {lasting.shape}: must be one row each, of one size"
@@ -83,7 +84,7 @@ def shares(
     np.add.at(sums, number, np.column_stack([np.ones(len(columns)), columns]))
     if not sums[:, 0].all():
         raise ValueError(f"groups: must have a request in each of 0 .. {count - 1}")
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples) @ sums
+    drawn = generator(seed).multinomial(count, np.full(count, 1 / count), size=resamples) @ sums
     tail = (1 - confidence) / events / 2
     share = columns.mean(axis=0)
     low, high = np.quantile(drawn[:, 1:] / drawn[:, :1], [tail, 1 - tail], axis=0)

@@ -40,20 +40,6 @@ class Server(_validate.Value):
         raise NotImplementedError
 
 
-def in_order(name: str, value: Any) -> tuple[Any, ...]:
-    """The items of a sequence, such as stages, one after the other."""
-    try:
-        return tuple(value)
-    except TypeError:
-        raise ValueError(f"{name} = {value!r}: must be a sequence, such as a list") from None
-
-
-def check_kind(name: str, value: Any, kind: type) -> None:
-    """Refuse what is of another type."""
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
-
-
 def is_single(stage: Any) -> bool:
     """Whether a stage is one server, which has a service law as the core takes it."""
     return isinstance(stage, Server) and stage.servers == 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.model.bases import Composed, CoreStage, Server, in_order, propagation_of
+from edgeinfer.model.bases import Composed, CoreStage, Server, propagation_of
 from edgeinfer.model.pipelines import Pipeline, Transfer
 
 #: Largest distance from 1 of a sum of probabilities.
@@ -89,7 +89,7 @@ class Session(Composed, Server):
     name: str = "session"
 
     def __post_init__(self) -> None:
-        stages = (self.stages,) if isinstance(self.stages, Server) else in_order("stages", self.stages)
+        stages = (self.stages,) if isinstance(self.stages, Server) else _validate.in_order("stages", self.stages)
         if not stages:
             raise ValueError("stages = (): must have at least one stage")
         for stage in stages:
@@ -320,7 +320,7 @@ class Fork(Composed):
     name: str = "fork"
 
     def __post_init__(self) -> None:
-        given = in_order("branches", self.branches)
+        given = _validate.in_order("branches", self.branches)
         if not 1 <= len(given) <= MOST_BRANCHES:
             raise ValueError(f"branches: {len(given)} of them: must be 1 to {MOST_BRANCHES}")
         branches = tuple(

@@ -314,6 +314,7 @@ class TransferTime:
     """
 
     def __init__(self, bits: ArrayLike, link: FadingLink) -> None:
+        _validate.check_kind("link", link, FadingLink)
         self.bits = _validate.positive("bits", bits, "bit")
         self.link = link
         self.shape = _validate.broadcast_shapes(bits=np.shape(self.bits), link=link.shape)

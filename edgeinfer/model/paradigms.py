@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from edgeinfer import _validate
 from edgeinfer.model.cascades import Cascade
 from edgeinfer.model.links import FadingLink
 from edgeinfer.model.nodes import Node
@@ -33,6 +34,7 @@ def split(
     >>> split(s.cascade, [10, 20], 10, s.edge, s.device, s.link).shape
     (2,)
     """
+    _validate.check_kind("cascade", cascade, Cascade)
     return Pipeline(
         (
             Compute(cascade.prior_work(prior_steps), edge, "prior"),
@@ -52,6 +54,7 @@ def edge_only(
     Pipeline
         Stages named inference, downlink.
     """
+    _validate.check_kind("cascade", cascade, Cascade)
     work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
     return Pipeline((Compute(work, edge, "inference"), Transfer(cascade.image_bits, link, "downlink")))
 
@@ -66,5 +69,6 @@ def device_only(
     Pipeline
         One stage, named inference.
     """
+    _validate.check_kind("cascade", cascade, Cascade)
     work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
     return Pipeline((Compute(work, device, "inference"),))

@@ -7,7 +7,7 @@ from typing import Any, overload
 import numpy as np
 
 from edgeinfer import _core, _validate
-from edgeinfer.model.bases import Composed, CoreStage, Server, check_kind, in_order, is_single, pick
+from edgeinfer.model.bases import Composed, CoreStage, Server, is_single, pick
 from edgeinfer.model.channels import ConstantLink
 from edgeinfer.model.links import FadingLink, TransferTime
 from edgeinfer.model.mixtures import TransferMixture
@@ -53,7 +53,7 @@ class Compute(Server):
     servers: int = 1
 
     def __post_init__(self) -> None:
-        check_kind("node", self.node, Node)
+        _validate.check_kind("node", self.node, Node)
         object.__setattr__(self, "servers", _validate.whole("servers", self.servers, 1))
         _validate.real("servers", self.servers, 1, MOST_SERVERS)
         object.__setattr__(self, "work", _validate.real("work", self.work, 0, unit="FLOP"))
@@ -326,7 +326,7 @@ class Pipeline(_validate.Value):
     stages: tuple[Stage, ...]
 
     def __init__(self, stages: Any) -> None:
-        stages = in_order("stages", stages)
+        stages = _validate.in_order("stages", stages)
         if not stages:
             raise ValueError("stages = (): must have at least one stage")
         for stage in stages:
@@ -335,7 +335,7 @@ class Pipeline(_validate.Value):
                     f"stages: {stage!r} must be a Constant, Compute, Transfer, Exponential, Measured, Session, Delay, "
                     "Fork or Review"
                 )
-            check_kind(f"name of a {type(stage).__name__}", stage.name, str)
+            _validate.check_kind(f"name of a {type(stage).__name__}", stage.name, str)
         object.__setattr__(self, "stages", stages)
         _validate.broadcast_shapes(**{f"stage {k} {s.name}": s.shape for k, s in enumerate(stages)})
 

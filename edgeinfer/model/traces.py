@@ -85,7 +85,7 @@ class TraceLink(ChannelLink):
         if round(width) < 1 or abs(width - round(width)) > 1e-9 * width:
             raise ValueError(f"slot = {slot:g}: must be whole milliseconds")
         times: list[int] = []
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(_validate.path("path", path), encoding="ascii", errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 text = line.strip()
                 if not text:

@@ -53,7 +53,10 @@ def narrow(values: NDArray[Any], wire: str) -> tuple[NDArray[Any], float, float]
     (array([-128, -126,  127], dtype=int8), 0.5, 0.0)
     """
     _validate.choice("wire", wire, WIRES)
-    if wire == "float32" or values.dtype == wire:
+    if wire == "float32":
+        return values, 1.0, 0.0
+    values = _validate.plain("values", values)
+    if values.dtype == wire:
         return values, 1.0, 0.0
     least, greatest = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     # The difference of two ends must be finite, too.
@@ -79,8 +82,10 @@ def widen(packed: NDArray[Any], scale: float, offset: float, dtype: str) -> NDAr
     >>> widen(np.int8([-128, 127]), 0.5, 1.0, "float32")
     array([  1. , 128.5], dtype=float32)
     """
+    packed = _validate.plain("packed", packed)
     if packed.dtype != np.int8:
         return packed.astype(dtype)
+    scale, offset = _validate.scalar("scale", scale), _validate.scalar("offset", offset)
     values = (packed.astype(np.float32) + np.float32(128)) * np.float32(scale) + np.float32(offset)
     return np.asarray(values, dtype)
 

@@ -162,4 +162,6 @@ def random_feeds(graph: Any, seed: int = 0) -> dict[str, Any]:
 
     Where it does not take them, `feeds_that_run` tries others, too.
     """
+    if not hasattr(graph, "tensors"):
+        raise ValueError(f"graph = {graph!r}: must be a Graph, as read_graph gives")
     return next(made_up({name: graph.tensors[name] for name in graph.inputs}, graph.feeds, seed))

@@ -143,7 +143,8 @@ def inside(root: Path, path: Path, what: str) -> Path:
 
 def read_json(root: Path, name: str) -> dict[str, Any]:
     """A JSON object in a file below `root`; ValueError naming the file where there is none."""
-    path = inside(root, root / name, name)
+    root = _validate.path("root", root)
+    path = inside(root, root / _validate.path("name", name), name)
     if not path.is_file():
         raise ValueError(f"{name}: missing in {str(root)!r}")
     try:
@@ -178,7 +179,7 @@ def read_part(root: Path, name: str, file: str = "cascade.json", where: str = "p
     onnx = need("onnx", "bridge")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{file}: {where} = {short(name)}: must be the name of a folder beside it")
-    label = f"{name}/model.onnx"
+    label, root = f"{name}/model.onnx", _validate.path("root", root)
     path = inside(root, root / name / "model.onnx", label)
     if not path.is_file():
         raise ValueError(f"{file}: {where} = {name!r}: {label} is missing")

@@ -102,7 +102,7 @@ def reproduce(
             raise ValueError(f"items: {item!r} must be one of {', '.join(ITEMS)}")
     look = _look(formats, width, style)
     workers = _validate.whole("workers", workers, 1)
-    folder = Path(out)
+    folder = _validate.path("out", out)
     folder.mkdir(parents=True, exist_ok=True)
     base = scenario() if chosen is None else chosen
     key = f"{_key(base)} {look.key}{'' if netcdf() else ' without NetCDF'}"
@@ -201,7 +201,8 @@ def _is_done(folder: Path, stamp: Path, key: str) -> bool:
                 for name, digest in record["files"].items()
             )
         )
-    except (OSError, ValueError, KeyError):
+    # A record of another shape says nothing of what is there.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

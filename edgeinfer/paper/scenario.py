@@ -198,7 +198,7 @@ def measured_scenario(profile: str | Path | None = None, *, slowdown: float = 2.
     """
     from edgeinfer.bridge.cascade.profiles import Profile
 
-    path = _PROFILE if profile is None else Path(profile)
+    path = _PROFILE if profile is None else _validate.path("profile", profile)
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: is not there: `edgeinfer measure` makes it, pip install edgeinfer-models brings it"

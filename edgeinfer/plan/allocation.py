@@ -1,6 +1,6 @@
 """How many prior and decoding steps: the cheapest that reach a quality."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,10 @@ def allocate_steps(
 def _values(surface: Any, metric: str | None, end: str) -> tuple[str, np.ndarray, bool]:
     _validate.choice("end", end, ("interval", "mean"))
     axes = ("prior_steps", "decode_steps")
+    if not all(axis in getattr(surface, "coords", ()) for axis in axes):
+        raise ValueError(
+            f"surface = {surface!r}: must be a Dataset over {' and '.join(axes)}, as `quality.surface` gives"
+        )
     names = [str(n) for n, v in surface.data_vars.items() if v.dims == axes and not str(n).endswith(("_low", "_high"))]
     if metric is None:
         if len(names) != 1:
@@ -154,8 +158,13 @@ def _pipelines(
             raise ValueError("edge, device, link: must be given with a Cascade")
         prior, decode = cells
         return [PARADIGMS[paradigm](cascade, prior, decode, edge, device, link)]
+    if not callable(cascade):
+        raise ValueError(f"cascade = {cascade!r}: must be a Cascade, or a callable that gives a Pipeline for steps")
     found = []
     for pair in zip(*cells, strict=True):
         answer = cascade(*(int(steps) for steps in pair))
-        found.append(answer if isinstance(answer, Pipeline) else answer[paradigm])
+        if isinstance(answer, Mapping) and paradigm in answer:
+            answer = answer[paradigm]
+        _validate.check_kind(f"cascade({', '.join(map(str, pair))})", answer, Pipeline)
+        found.append(answer)
     return found

@@ -1,6 +1,7 @@
 """Which of the three paradigms is best, by which criterion."""
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,18 @@ from edgeinfer.model import Pipeline
 
 #: Criteria of `best_paradigm`, each the smaller the better.
 CRITERIA = ("latency", "mean_sojourn", "violation")
+
+
+def _scenario(value: Any) -> Any:
+    if not is_dataclass(value) or not hasattr(value, "pipelines"):
+        raise ValueError(f"scenario = {value!r}: must be a Scenario, as paper.scenario() is")
+    return value
+
+
+def _axis(name: str, value: Any) -> tuple[str, Any]:
+    if not isinstance(value, list | tuple) or len(value) != 2 or not isinstance(value[0], str):
+        raise ValueError(f"{name} = {value!r}: must be the name of a field and its values")
+    return value[0], value[1]
 
 
 def split_conditions(scenario: Any) -> tuple[Any, Any]:
@@ -36,7 +49,7 @@ def split_conditions(scenario: Any) -> tuple[Any, Any]:
     >>> [bool(holds) for holds in split_conditions(paper.scenario())]
     [True, True]
     """
-    cascade, rate = scenario.cascade, scenario.link.mean_rate()
+    cascade, rate = _scenario(scenario).cascade, scenario.link.mean_rate()
     slower = 1 / scenario.device.flops - 1 / scenario.edge.flops
     saved = (cascade.image_bits - cascade.latent_bits) / rate
     return (
@@ -65,7 +78,7 @@ def gains(scenario: Any, transfer: str = "ergodic") -> tuple[Any, Any]:
     >>> round(float(eta_latency), 3), round(eta_bits, 3)
     (0.026, 0.8)
     """
-    pipelines = scenario.pipelines()
+    pipelines = _scenario(scenario).pipelines()
     edge = latency(pipelines["edge_only"], transfer).total
     split = latency(pipelines["split"], transfer).total
     return (edge - split) / edge, (scenario.image_bits - scenario.latent_bits) / scenario.image_bits
@@ -93,6 +106,8 @@ def criterion_values(
     dict of str to float or (...,) ndarray
     """
     _validate.choice("criterion", criterion, CRITERIA)
+    if not isinstance(pipelines, Mapping):
+        raise ValueError(f"pipelines = {pipelines!r}: must be a mapping of names to pipelines")
     if criterion == "latency":
         return {name: latency(pipeline).total for name, pipeline in pipelines.items()}
     if criterion == "mean_sojourn":
@@ -122,7 +137,7 @@ def best_paradigm(scenario: Any, criterion: str = "latency", *, deadline: Any = 
     >>> best_paradigm(paper.scenario()), best_paradigm(paper.scenario(), "violation", deadline=6.0)
     ('split', 'split')
     """
-    pipelines = scenario.pipelines()
+    pipelines = _scenario(scenario).pipelines()
     values = criterion_values(pipelines, scenario.arrival_rate, criterion, deadline=deadline, method=method)
     stack = np.stack(np.broadcast_arrays(*(np.asarray(value) for value in values.values())))
     names = np.array([*values, "none"])
@@ -159,8 +174,8 @@ def dominance(
     array([['split', 'device_only']], dtype=...)
     """
     xarray = need("xarray", "study")
-    known = {field.name for field in fields(scenario)}
-    (x_name, x_values), (y_name, y_values) = x, y
+    known = {field.name for field in fields(_scenario(scenario))}
+    (x_name, x_values), (y_name, y_values) = _axis("x", x), _axis("y", y)
     for name in (x_name, y_name):
         if name not in known:
             raise ValueError(f"{name}: must be one of {', '.join(sorted(known))}")

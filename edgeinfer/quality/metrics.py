@@ -129,6 +129,8 @@ def lpips_scores(
 ) -> NDArray[np.float64]:
     """LPIPS of each pair; arguments as for `lpips`."""
     epsilon = _validate.scalar("epsilon", epsilon, 0, low_open=True)
+    features, references = _validate.in_order("features", features), _validate.in_order("references", references)
+    weights = None if weights is None else _validate.in_order("weights", weights)
     if len(features) == 0 or len(features) != len(references):
         raise ValueError(f"features: {len(features)} layers, references: {len(references)}: must be as many, >= 1")
     if weights is not None and len(weights) != len(features):
@@ -278,6 +280,8 @@ def attribute_accuracy(
 
 def attributes_right(logits: Mapping[str, ArrayLike], labels: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
     """Whether all attributes of each image are right; arguments as for `attribute_accuracy`."""
+    _validate.check_kind("logits", logits, Mapping)
+    _validate.check_kind("labels", labels, Mapping)
     if not labels:
         raise ValueError("labels = {}: must name at least one head")
     right: Any = True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgeinfer import _validate
 from edgeinfer.scenes.drawing import Ints, Scenes
 from edgeinfer.scenes.words import BACKGROUNDS, COLOURS, COLUMNS, HEADS, LENGTH, RELATIONS, ROWS, SHAPES, SIZES, WORDS
 
@@ -99,6 +100,7 @@ def request(sentences: Sequence[str]) -> dict[str, Ints]:
 
 
 def _parse(sentence: str) -> dict[str, str]:
+    _validate.check_kind("caption", sentence, str)
     words = sentence.lower().split()
     found: dict[str, str] = {}
 

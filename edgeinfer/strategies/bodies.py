@@ -101,6 +101,7 @@ class Picture:
     @classmethod
     def from_bytes(cls, data: bytes) -> Picture:
         """The picture of a PNG; its size is read before its pixels are."""
+        _validate.octets("data", data)
         library = need("PIL.Image", "bridge")
         try:
             with library.open(io.BytesIO(data), formats=("PNG",)) as image:
@@ -157,6 +158,7 @@ class Request:
     @classmethod
     def from_bytes(cls, data: bytes) -> Request:
         """The request."""
+        _validate.octets("data", data)
         start = _NOISE_BYTES + 4
         end = start + int.from_bytes(data[start - 2 : start], "big")
         if len(data) < max(start, end):
@@ -186,7 +188,9 @@ class Plan:
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tables", tuple(self.tables))
+        object.__setattr__(self, "tables", _validate.in_order("tables", self.tables))
+        for table in self.tables:
+            _validate.check_kind("tables", table, Table)
         if not 1 <= len(self.tables) <= FRAMES:
             raise ValueError(f"tables: {len(self.tables)} of them: must be 1 to {FRAMES}")
 
@@ -198,6 +202,7 @@ class Plan:
     @classmethod
     def from_bytes(cls, data: bytes) -> Plan:
         """The plan."""
+        _validate.octets("data", data)
         tables, at = [], 0
         while at < len(data):
             end = at + 1 + data[at]
@@ -234,6 +239,7 @@ class Seed:
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        _validate.check_kind("table", self.table, Table)
         _check_noise(self)
 
     def to_bytes(self) -> bytes:
@@ -243,6 +249,7 @@ class Seed:
     @classmethod
     def from_bytes(cls, data: bytes) -> Seed:
         """The seed."""
+        _validate.octets("data", data)
         start = _NOISE_BYTES + 2
         _exactly("seed", data, start + TABLE_BYTES, start + GEOMETRY_BYTES)
         return cls(Table.from_bytes(data[start:]), *_noise_of(data))
@@ -286,6 +293,7 @@ class Latent:
     @classmethod
     def from_bytes(cls, data: bytes) -> Latent:
         """The latent, rounded."""
+        _validate.octets("data", data)
         side, bits = cls._layout(data)
         _exactly("latent", data, 2 + 3 * side**2 * bits // 8)
         return cls.from_prefix(data)
@@ -352,8 +360,8 @@ class Finding:
     def __post_init__(self) -> None:
         _validate.choice("head", self.head, tuple(scenes.HEADS))
         for name in ("seen", "wanted"):
-            value, last = getattr(self, name), len(scenes.HEADS[self.head]) - 1
-            if not -1 <= value <= last:
+            value, last = _validate.whole(name, getattr(self, name), -1), len(scenes.HEADS[self.head]) - 1
+            if value > last:
                 raise ValueError(f"{self.head} {name} = {value}: must be in [-1, {last}]")
 
 
@@ -376,7 +384,9 @@ class Findings:
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "found", tuple(self.found))
+        object.__setattr__(self, "found", _validate.in_order("found", self.found))
+        for finding in self.found:
+            _validate.check_kind("found", finding, Finding)
         object.__setattr__(self, "margin", _validate.scalar("margin", self.margin))
 
     def to_bytes(self) -> bytes:
@@ -388,6 +398,7 @@ class Findings:
     @classmethod
     def from_bytes(cls, data: bytes) -> Findings:
         """The findings."""
+        _validate.octets("data", data)
         if len(data) < 4 or (len(data) - 4) % 3:
             raise ValueError(f"findings: {len(data)} bytes: must be 4 and 3 for each")
         heads = list(scenes.HEADS)
@@ -423,6 +434,7 @@ class Verdict:
     def __post_init__(self) -> None:
         if not 0 <= _validate.whole("chosen", self.chosen, 0) <= _LAST:
             raise ValueError(f"chosen = {self.chosen}: must be in [0, {_LAST}]")
+        object.__setattr__(self, "scores", _validate.in_order("scores", self.scores))
         if len(self.scores) > SCORES:
             raise ValueError(f"scores: {len(self.scores)} of them: must be at most {SCORES}")
         object.__setattr__(self, "scores", tuple(_validate.scalar("scores", score) for score in self.scores))
@@ -434,6 +446,7 @@ class Verdict:
     @classmethod
     def from_bytes(cls, data: bytes) -> Verdict:
         """The verdict."""
+        _validate.octets("data", data)
         if len(data) < 2 or (len(data) - 2) % 4 or data[1] > 1:
             raise ValueError(f"verdict: {len(data)} bytes: must be a number, 0 or 1, and 4 bytes a score")
         return cls(data[0], bool(data[1]), struct.unpack(f">{(len(data) - 2) // 4}f", data[2:]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer import scenes
+from edgeinfer import _validate, scenes
 from edgeinfer.strategies.tables import Place, Table
 
 _SIDES = {
@@ -47,6 +47,8 @@ def edit(table: Table, sentence: str) -> Table:
     >>> edit(before, "make the left square green and large").caption
     'a large green square left of a small blue ring on white'
     """
+    _validate.check_kind("table", table, Table)
+    _validate.check_kind("sentence", sentence, str)
     if table.places is None:
         raise ValueError("table: must have places to be edited")
     for part in sentence.lower().split(" then "):

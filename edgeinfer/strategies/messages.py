@@ -115,7 +115,7 @@ class Message:
             Naming what is wrong: another version, an unknown kind or sender, a body that is longer than its kind
             allows or not as long as the header says, a wrong checksum, a round over the limit, or a body that is none.
         """
-        if len(data) < HEADER_BYTES:
+        if len(_validate.octets("data", data)) < HEADER_BYTES:
             raise ValueError(f"message: {len(data)} bytes: must be at least {HEADER_BYTES}, its header")
         version, kind, sender, number, rounds, length, ticks, checksum = _HEADER.unpack_from(data)
         if version != VERSION:

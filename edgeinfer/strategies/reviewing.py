@@ -44,7 +44,7 @@ class ReviewRule:
 
     def __call__(self, lead: ArrayLike) -> np.ndarray:
         """Which requests are reviewed, of the shape of `lead`."""
-        return ~(np.asarray(lead, float) > self.threshold)
+        return ~(_validate.numbers("lead", lead) > self.threshold)
 
 
 def calibrate(

@@ -46,13 +46,15 @@ class Spreads:
 
     def score(self, margin: ArrayLike, second: ArrayLike, similarity: ArrayLike) -> Floats:
         """The judge's: the sum of the scores, each over its spread; the higher the better."""
-        parts = (np.asarray(margin, float) / self.margin, np.asarray(similarity, float) / self.similarity)
-        total: Floats = parts[0] + parts[1] + np.nan_to_num(np.asarray(second, float) / self.second, nan=0.0)
+        scores = {"margin": margin, "second": second, "similarity": similarity}
+        found = {name: _validate.numbers(name, value) / getattr(self, name) for name, value in scores.items()}
+        total: Floats = found["margin"] + found["similarity"] + np.nan_to_num(found["second"], nan=0.0)
         return total
 
     def lead(self, margin: ArrayLike, second: ArrayLike) -> Floats:
         """The arbiter's: the lesser of the two margins, each over its spread; negative: a checker says wrong."""
-        least: Floats = np.fmin(np.asarray(margin, float) / self.margin, np.asarray(second, float) / self.second)
+        first = _validate.numbers("margin", margin) / self.margin
+        least: Floats = np.fmin(first, _validate.numbers("second", second) / self.second)
         return least
 
 
@@ -83,7 +85,7 @@ class Rules:
 
     def passes(self, lead: ArrayLike) -> Any:
         """Whether pictures of these leads pass."""
-        return np.asarray(lead, float) > self.passing
+        return _validate.numbers("lead", lead) > self.passing
 
     @classmethod
     def read(cls, folder: str | Path | None = None) -> Rules:
@@ -94,7 +96,7 @@ class Rules:
         FileNotFoundError
             Where it comes without: they belong to its checkers and have to be calibrated.
         """
-        path = (shipped("scenes") if folder is None else Path(folder)) / _NAME
+        path = (shipped("scenes") if folder is None else _validate.path("folder", folder)) / _NAME
         if not path.exists():
             raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure --only subjects` makes it")
         said = json.loads(path.read_text())
@@ -103,7 +105,7 @@ class Rules:
 
     def write(self, folder: str | Path) -> Path:
         """Put the rules into a model folder."""
-        path = Path(folder) / _NAME
+        path = _validate.path("folder", folder) / _NAME
         with replacing(path) as temporary:
             said = asdict(self) | {"sure": self.sure if math.isfinite(self.sure) else None}
             Path(temporary).write_text(json.dumps(said, indent=1) + "\n")

@@ -75,13 +75,14 @@ class Table:
     places: Sequence[Place] | None = None
 
     def __post_init__(self) -> None:
+        _validate.check_kind("heads", self.heads, Mapping)
         unknown = [head for head in self.heads if head not in scenes.HEADS]
         if unknown:
             raise ValueError(f"heads = {unknown}: must be among {', '.join(scenes.HEADS)}")
         heads = {}
         for head, classes in scenes.HEADS.items():
-            value = heads[head] = int(self.heads.get(head, -1))
-            if not -1 <= value < len(classes):
+            value = heads[head] = _validate.whole(head, self.heads.get(head, -1), -1)
+            if value >= len(classes):
                 raise ValueError(f"{head} = {value}: must be in [-1, {len(classes) - 1}]")
         if heads["layout"] < 0:
             raise ValueError("layout = -1: must be said")
@@ -98,7 +99,9 @@ class Table:
             raise ValueError(f"{axis} = {heads[axis]}: must be -1 in a {self._layout(heads)} pair, which spans it")
         object.__setattr__(self, "heads", heads)
         if self.places is not None:
-            object.__setattr__(self, "places", tuple(self.places))
+            object.__setattr__(self, "places", _validate.in_order("places", self.places))
+            for place in self.places:
+                _validate.check_kind("places", place, Place)
             if len(self.places) != self.objects:
                 raise ValueError(f"places: {len(self.places)} of them: must be {self.objects}, one an object")
 
@@ -158,6 +161,7 @@ class Table:
 
     def differences(self, seen: Table) -> dict[str, tuple[int, int]]:
         """Heads that this table says and `seen` has otherwise: (seen, wanted) of each."""
+        _validate.check_kind("seen", seen, Table)
         return {
             head: (seen.heads[head], wanted)
             for head, wanted in self.heads.items()
@@ -181,7 +185,7 @@ class Table:
     @classmethod
     def from_bytes(cls, data: bytes) -> Table:
         """The table of `to_bytes`; ValueError naming what cannot be one."""
-        if len(data) not in (TABLE_BYTES, GEOMETRY_BYTES):
+        if len(_validate.octets("data", data)) not in (TABLE_BYTES, GEOMETRY_BYTES):
             raise ValueError(f"table: {len(data)} bytes: must be {TABLE_BYTES}, or {GEOMETRY_BYTES} with places")
         code = int.from_bytes(data[:TABLE_BYTES], "big")
         if code >= _CODES:

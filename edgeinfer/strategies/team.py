@@ -42,6 +42,7 @@ class Team(Mapping[str, Agent]):
     """
 
     def __init__(self, agents: Mapping[str, Agent]) -> None:
+        _validate.check_kind("agents", agents, Mapping)
         for role in agents:
             _validate.choice("role", role, ROLES)
         self._agents = dict(agents)

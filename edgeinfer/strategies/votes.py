@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _validate, scenes
+from edgeinfer import _random, _validate, scenes
 from edgeinfer.strategies.agents import HeadReader, Reading
 from edgeinfer.strategies.tables import Table
 
@@ -30,14 +30,26 @@ def vote(readings: Sequence[Mapping[str, ArrayLike]]) -> dict[str, Ints]:
     >>> vote([{"row": [0, 2]}, {"row": [1, 1]}, {"row": [1, 0]}])["row"].tolist()
     [1, 2]
     """
-    if not len(readings):
+    readings = _validate.in_order("readings", readings)
+    if not readings:
         raise ValueError("readings = []: must be at least one")
+    for k, reading in enumerate(readings):
+        _validate.check_kind(f"readings[{k}]", reading, Mapping)
+        if reading.keys() != readings[0].keys():
+            raise ValueError(f"readings[{k}]: heads {', '.join(map(str, reading))}: must be {', '.join(readings[0])}")
     chosen = {}
     for head in readings[0]:
-        said = np.stack([np.asarray(reading[head], np.int64) for reading in readings])
+        said = np.stack([_classes(f"readings[{k}][{head!r}]", one[head]) for k, one in enumerate(readings)])
         agreeing = (said[:, None] == said[None]).sum(1)
         chosen[head] = np.take_along_axis(said, agreeing.argmax(0)[None], axis=0)[0]
     return chosen
+
+
+def _classes(name: str, value: ArrayLike) -> Ints:
+    numbers = np.asarray(_validate.real(name, value, -(2**31), 2**31))
+    if numbers.ndim != 1 or (numbers != np.floor(numbers)).any():
+        raise ValueError(f"{name} of shape {numbers.shape}: must be a row of whole numbers")
+    return numbers.astype(np.int64)
 
 
 def average(readings: Sequence[Reading]) -> Reading:
@@ -49,8 +61,11 @@ def average(readings: Sequence[Reading]) -> Reading:
     >>> average([one, other]).logits["row"].tolist()
     [[1.0, 2.0]]
     """
-    if not len(readings):
+    readings = _validate.in_order("readings", readings)
+    if not readings:
         raise ValueError("readings = []: must be at least one")
+    for k, reading in enumerate(readings):
+        _validate.check_kind(f"readings[{k}]", reading, Reading)
     shapes = [{head: np.shape(part) for head, part in reading.logits.items()} for reading in readings]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"readings: heads of {shapes}: must all be the same")
@@ -70,10 +85,18 @@ def nearest_to_vote(readings: Sequence[Mapping[str, ArrayLike]]) -> Ints:
     >>> nearest_to_vote([{"row": [0]}, {"row": [1]}, {"row": [1]}]).tolist()
     [1]
     """
+    readings = _validate.in_order("readings", readings)
     common = vote(readings)
     agreeing = [np.sum([np.asarray(r[head]) == common[head] for head in common], axis=0) for r in readings]
     nearest: Ints = np.argmax(agreeing, axis=0)
     return nearest
+
+
+def _texts(captions: Sequence[str]) -> tuple[str, ...]:
+    texts = _validate.in_order("captions", captions)
+    for k, text in enumerate(texts):
+        _validate.check_kind(f"captions[{k}]", text, str)
+    return texts
 
 
 def damage(captions: Sequence[str], share: float, rng: np.random.Generator | int | None = None) -> list[str]:
@@ -92,9 +115,10 @@ def damage(captions: Sequence[str], share: float, rng: np.random.Generator | int
     ['a small cyan ring at the top left on white']
     """
     share = _validate.scalar("share", share, 0, 1)
-    rng = np.random.default_rng(rng)
+    if not isinstance(rng, np.random.Generator):
+        rng = np.random.default_rng(_random.seed_sequence(rng))
     damaged = []
-    for caption in captions:
+    for caption in _texts(captions):
         kept = []
         for word in caption.split():
             draw = rng.random()
@@ -118,7 +142,7 @@ def scan(captions: Sequence[str]) -> dict[str, Ints]:
     >>> {head: scenes.HEADS[head][k[0]] for head, k in found.items() if k[0] >= 0}
     {'layout': 'vertical', 'shape_a': 'circle', 'colour_a': 'red', 'shape_b': 'square', 'size_b': 'small'}
     """
-    rows = [_scanned(caption.lower().split()) for caption in captions]
+    rows = [_scanned(caption.lower().split()) for caption in _texts(captions)]
     return {head: np.array([row.get(head, -1) for row in rows], np.int64) for head in scenes.HEADS}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from edgeinfer import _validate
 from edgeinfer.bridge.cascade.manifest import (
     ROLES,
     WIRE_BITS,
@@ -43,7 +44,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     ImportError
         Without the `bridge` extra.
     """
-    root = Path(folder)
+    root = _validate.path("folder", folder)
     if not root.is_dir():
         raise ValueError(f"folder = {str(folder)!r}: must be a folder with a cascade.json or a model_index.json")
     root = root.resolve()
