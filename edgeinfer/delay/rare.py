@@ -137,7 +137,6 @@ def rare_violation(
     sequence = _random.seed_sequence(rng)
     for stages, arrival, where, (rates, limits) in walk:
         check_loads("rare_violation", pipeline, _core.service_moments(stages)[0], rates, False)
-        single = pipeline.element(int(owner[where[0]]))
         for at, element_rate, element_limit in zip(where, rates, limits, strict=True):
             if certain[at]:
                 continue
@@ -150,8 +149,7 @@ def rare_violation(
                 _random.entropy_words(sequence, int(at)),
                 workers,
             )
-            doubt = _doubt(answer, target, single)
-            if doubt:
+            if doubt := _doubt(answer, target, pipeline.element(int(owner[at]))):
                 warnings.warn(
                     f"rare_violation: arrival_rate = {element_rate:g}, deadline = {element_limit:g}: {doubt}",
                     AccuracyWarning,
