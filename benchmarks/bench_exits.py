@@ -29,7 +29,7 @@ def main() -> None:
             runs = []
             for seed in range(RUNS):
                 arrivals = bridge.poisson(rate, REQUESTS, seed)
-                runs.append(bridge.serve(network, *test, chosen, arrivals, seed))
+                runs.append(bridge.serve_exits(network, *test, chosen, arrivals, seed))
             sojourns = [run.sojourn.mean() for run in runs]
             shares = [run.violation(deadline) for run in runs]
             bracket = ei.violation_bracket(pipeline, rate, deadline)

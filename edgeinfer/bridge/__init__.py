@@ -1,14 +1,15 @@
 """The real thing: ONNX networks cascaded, cut, compressed at the cut and left early, run here or split."""
 
+import warnings
 from importlib import import_module
 from typing import Any
 
 from edgeinfer.bridge.cascade.folder import read_manifest
-from edgeinfer.bridge.cascade.manifest import Flops, Image, Manifest, Network, Stage, Text, Wire
+from edgeinfer.bridge.cascade.manifest import CascadeNetwork, CascadeStage, Flops, Image, Manifest, Text, Wire
 from edgeinfer.bridge.cascade.packing import pack, unpack
 from edgeinfer.bridge.cascade.profiles import Profile
 from edgeinfer.bridge.cascade.runtime import GenerativeCascade, load
-from edgeinfer.bridge.cascade.schedulers import Scheduler, Step, advance
+from edgeinfer.bridge.cascade.schedulers import DenoisingStep, Scheduler, advance
 from edgeinfer.bridge.codec.channels import IMPORTANCES, importance
 from edgeinfer.bridge.codec.codecs import Codec, fit_codec
 from edgeinfer.bridge.codec.quantisers import Quantiser, lloyd_max, uniform
@@ -21,7 +22,7 @@ from edgeinfer.bridge.cutting.sessions import CutSessions
 from edgeinfer.bridge.cutting.wires import WireEffect, choose_wire
 from edgeinfer.bridge.exit.manifest import ExitManifest, read_exits
 from edgeinfer.bridge.exit.network import ExitNetwork, load_exits
-from edgeinfer.bridge.exit.queue import DeadlinePolicy, Served, deadline_policy, poisson, replay, serve
+from edgeinfer.bridge.exit.queue import DeadlinePolicy, Served, deadline_policy, poisson, replay, serve_exits
 from edgeinfer.bridge.exit.rates import RatePoint, fewest_bits, offload, rate_accuracy, standard_codecs
 from edgeinfer.bridge.exit.rules import Evaluation, ExitRule, calibrate
 from edgeinfer.bridge.link.airtime import Airtime
@@ -61,6 +62,8 @@ _LAZY = {
     "draw_trace": "wire.trace",
     "read_trace": "wire.trace",
 }
+# Names before 0.2, whose meaning in the analysis is another.
+_RENAMED = {"Network": "CascadeNetwork", "Stage": "CascadeStage", "Step": "DenoisingStep", "serve": "serve_exits"}
 __all__ = [
     "IMPORTANCES",
     "LIGHT_NETWORKS",
@@ -69,6 +72,8 @@ __all__ = [
     "Airtime",
     "Autoencoder",
     "BestCuts",
+    "CascadeNetwork",
+    "CascadeStage",
     "Channels",
     "Codec",
     "Connection",
@@ -78,6 +83,7 @@ __all__ = [
     "CutRun",
     "CutSessions",
     "DeadlinePolicy",
+    "DenoisingStep",
     "Device",
     "Division",
     "Edge",
@@ -96,7 +102,6 @@ __all__ = [
     "LinkRate",
     "LoadTest",
     "Manifest",
-    "Network",
     "NetworkProfile",
     "Operation",
     "Order",
@@ -110,8 +115,6 @@ __all__ = [
     "Scheduler",
     "Served",
     "Shaper",
-    "Stage",
-    "Step",
     "Tensor",
     "Testbed",
     "Text",
@@ -163,7 +166,7 @@ __all__ = [
     "read_trace",
     "replay",
     "select_channels",
-    "serve",
+    "serve_exits",
     "shipped",
     "spatial_tiles",
     "standard_codecs",
@@ -177,4 +180,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(f"edgeinfer.bridge.{_LAZY[name]}"), name)
+    if name in _RENAMED:
+        successor = _RENAMED[name]
+        warnings.warn(f"edgeinfer.bridge.{name}: is now {successor}", DeprecationWarning, stacklevel=2)
+        return globals()[successor]
     raise AttributeError(f"module 'edgeinfer.bridge' has no attribute {name!r}")

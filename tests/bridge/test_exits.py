@@ -235,7 +235,7 @@ def test_a_deadline_policy_lowers_thresholds_as_the_queue_grows(evaluations, tim
 def test_a_real_run(network, data, rule):
     arrivals = bridge.poisson(400, 60, 9)
     for policy in (rule, lambda waiting: rule.lowered(1 / (1 + waiting))):
-        run = bridge.serve(network, data["test"].images, data["test"].labels, policy, arrivals, 10)
+        run = bridge.serve_exits(network, data["test"].images, data["test"].labels, policy, arrivals, 10)
         assert (run.starts >= run.arrivals).all() and (run.ends > run.starts).all()
         assert (run.starts[1:] >= run.ends[:-1]).all()
         assert run.accuracy > 0.8 and set(run.exits) <= {0, 1, 2}

@@ -35,6 +35,14 @@ def test_what_is_read(tiny_folder):
     assert bridge.read_part(m.folder, "checker").outputs["logits"].shape == (None, 8)
 
 
+@pytest.mark.parametrize("name", ["Network", "Stage", "Step", "serve"])
+def test_a_former_name_names_its_successor(name):
+    with pytest.warns(DeprecationWarning, match=f"{name}: is now ") as told:
+        former = getattr(bridge, name)
+    assert former is getattr(bridge, str(told[0].message).split()[-1]) and told[0].filename == __file__
+    assert name not in bridge.__all__
+
+
 @pytest.fixture
 def folder(tiny_folder, tmp_path):
     """A copy that may be broken."""

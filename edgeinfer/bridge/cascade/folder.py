@@ -9,11 +9,11 @@ from edgeinfer import _validate
 from edgeinfer.bridge.cascade.manifest import (
     ROLES,
     WIRE_BITS,
+    CascadeNetwork,
+    CascadeStage,
     Flops,
     Image,
     Manifest,
-    Network,
-    Stage,
     Text,
     Wire,
     check_network,
@@ -118,7 +118,7 @@ def _stage(
     place: str,
     context: tuple[int | None, ...],
     previous: tuple[int, ...] | None,
-) -> Stage:
+) -> CascadeStage:
     data.text("name", (name,))
     data.text("place", (place,))
     networks = []
@@ -137,7 +137,7 @@ def _stage(
     guidance = data.number("guidance", 1.0, 0)
     if guidance != 1 and not null:
         raise data.fail("guidance", "1 where there is no null condition")
-    stage = Stage(name, place, guidance, MappingProxyType(null), tuple(networks))
+    stage = CascadeStage(name, place, guidance, MappingProxyType(null), tuple(networks))
     if "passes" in data.value and data.whole("passes") != stage.passes():
         raise data.fail("passes", f"{stage.passes()}, what its guidance takes")
     return stage
@@ -145,7 +145,7 @@ def _stage(
 
 def _network(
     root: Path, data: JsonObject, context: tuple[int | None, ...], previous: tuple[int, ...] | None
-) -> Network:
+) -> CascadeNetwork:
     part = read_part(root, data.text("part"), data.file, data.field("part"))
     ports = data.object("ports")
     for role in ports.value:
@@ -158,7 +158,7 @@ def _network(
     if ("sample" in names) != ("timestep" in names) or not {"sample", "image"} & set(names):
         raise data.fail("ports", "sample and timestep (a network that denoises), or image without them (one pass)")
     output = _named(data, "output", data.text("output"), part.outputs, part, "output")
-    network = Network(
+    network = CascadeNetwork(
         part,
         data.shape("shape"),
         MappingProxyType(dict(names)),

@@ -41,7 +41,7 @@ class Text(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Network(_validate.Value):
+class CascadeNetwork(_validate.Value):
     """A network of a stage.
 
     Attributes
@@ -70,7 +70,7 @@ class Network(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Stage(_validate.Value):
+class CascadeStage(_validate.Value):
     """Networks that run one after another in one place.
 
     Attributes
@@ -82,14 +82,14 @@ class Stage(_validate.Value):
     null : mapping of role to float or str
         The null condition: a port's constant value, or the caption whose context it is; other ports keep what they
         are given. Empty: no guidance.
-    networks : tuple of Network
+    networks : tuple of CascadeNetwork
     """
 
     name: str
     place: str
     guidance: float
     null: Mapping[str, float | str]
-    networks: tuple[Network, ...]
+    networks: tuple[CascadeNetwork, ...]
 
     @property
     def guided(self) -> bool:
@@ -182,7 +182,7 @@ class Manifest(_validate.Value):
     folder : Path
     name : str
     text : Text
-    stages : tuple of Stage
+    stages : tuple of CascadeStage
         prior on the edge, decode on the device.
     scheduler : Scheduler
     sampler : "ddim" or "ddpm"
@@ -197,7 +197,7 @@ class Manifest(_validate.Value):
     folder: Path
     name: str
     text: Text
-    stages: tuple[Stage, Stage]
+    stages: tuple[CascadeStage, CascadeStage]
     scheduler: Scheduler
     sampler: str
     wire: Wire
@@ -206,12 +206,12 @@ class Manifest(_validate.Value):
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def prior(self) -> Stage:
+    def prior(self) -> CascadeStage:
         """The stage on the edge."""
         return self.stages[0]
 
     @property
-    def decode(self) -> Stage:
+    def decode(self) -> CascadeStage:
         """The stage on the device."""
         return self.stages[1]
 
@@ -250,7 +250,7 @@ def check_text(text: Text) -> tuple[int | None, ...]:
     return text.length, output.shape[2]
 
 
-def check_network(network: Network, context: tuple[int | None, ...], previous: tuple[int, ...] | None) -> None:
+def check_network(network: CascadeNetwork, context: tuple[int | None, ...], previous: tuple[int, ...] | None) -> None:
     part = network.part
     wanted: dict[str, tuple[int | None, ...]] = {
         "sample": (None, *network.shape),

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer.bridge.cascade.captions import read_tokenizer
 from edgeinfer.bridge.cascade.folder import read_manifest
-from edgeinfer.bridge.cascade.manifest import Flops, Manifest, Network, Stage
+from edgeinfer.bridge.cascade.manifest import CascadeNetwork, CascadeStage, Flops, Manifest
 from edgeinfer.bridge.cascade.packing import float32_array, pack, unpack
-from edgeinfer.bridge.cascade.schedulers import Step, advance
+from edgeinfer.bridge.cascade.schedulers import DenoisingStep, advance
 from edgeinfer.bridge.cascade.section import Section
 from edgeinfer.model import Cascade
 from edgeinfer.network.files import Part
@@ -286,7 +286,7 @@ class GenerativeCascade:
         context = self._run(text.part, _typed(text.part, {text.input: ids}), text.output)
         encoder = count_flops(text.part.path, {text.input: ids.shape})
 
-        def cost(stage: Stage, previous: tuple[int, ...]) -> int:
+        def cost(stage: CascadeStage, previous: tuple[int, ...]) -> int:
             total = 0
             for network in stage.networks:
                 shapes = {"sample": network.shape, "context": context.shape[1:], "image": previous}
@@ -336,7 +336,7 @@ class GenerativeCascade:
         return self._run(text.part, _typed(text.part, {text.input: ids}), text.output, observe)
 
     @staticmethod
-    def _count(stage: Stage, steps: int) -> int:
+    def _count(stage: CascadeStage, steps: int) -> int:
         """Steps of all the stage's networks together."""
         steps = _validate.whole(f"{stage.name} steps", steps, 1)
         if not stage.iterative and steps != 1:
@@ -382,7 +382,7 @@ class GenerativeCascade:
         lengths = (len(its) if network.iterative else 1 for its, (_, network) in zip(paths, chosen, strict=True))
         done = _counter(sum(lengths), progress)
         for its, (number, network) in zip(paths, chosen, strict=True):
-            ready = partial(self._image, stage, network, passes, observe, before)
+            ready = partial(self._image, network, stage.null.get("image"), passes, observe, before)
             image = ready(0)
             if network.iterative:
                 keys = (np.random.SeedSequence(seed, spawn_key=(index, number)) for seed in seeds)
@@ -399,14 +399,14 @@ class GenerativeCascade:
         return before
 
     def _image(
-        self, stage: Stage, network: Network, passes: int, observe: Observe | None, previous: Any, step: int
+        self, network: CascadeNetwork, null: Any, passes: int, observe: Observe | None, previous: Any, step: int
     ) -> Any:
         """What a network is given of the one before, at a step: scaled, and for guidance with its null condition."""
         image = previous(step) if callable(previous) else previous
         if image is not None and (network.scale, network.shift) != (1.0, 0.0):
             image = image * np.float32(network.scale) + np.float32(network.shift)
         if image is not None and network.iterative and passes == 2:
-            image = self._with_null(image, stage.null.get("image"), observe)
+            image = self._with_null(image, null, observe)
         return image
 
     def _with_null(self, given: NDArray[np.float32], null: float | str | None, observe: Observe | None) -> Any:
@@ -419,8 +419,8 @@ class GenerativeCascade:
 
     def _denoise(
         self,
-        network: Network,
-        path: Sequence[Step],
+        network: CascadeNetwork,
+        path: Sequence[DenoisingStep],
         context: NDArray[np.float32] | None,
         image: NDArray[np.float32] | None,
         renew: Callable[[int], NDArray[np.float32]] | None,
@@ -471,7 +471,7 @@ class GenerativeCascade:
         return sample.copy() if passes == 2 else sample
 
 
-def _feeds(network: Network, context: Any, image: Any) -> dict[str, Any]:
+def _feeds(network: CascadeNetwork, context: Any, image: Any) -> dict[str, Any]:
     given = {"context": context, "image": image}
     return _typed(network.part, {name: given[role] for role, name in network.ports.items() if role in given})
 
@@ -485,7 +485,7 @@ def _draw(noises: list[np.random.Generator], out: NDArray[np.float32]) -> None:
         noise.standard_normal(dtype=np.float32, out=element)
 
 
-def _check_output(network: Network, output: NDArray[np.float32], batch: int) -> None:
+def _check_output(network: CascadeNetwork, output: NDArray[np.float32], batch: int) -> None:
     if output.shape != (batch, *network.shape):
         raise ValueError(
             f"{network.part.name}/model.onnx: output {network.output!r} of shape {output.shape}: "

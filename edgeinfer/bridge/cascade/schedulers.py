@@ -20,7 +20,7 @@ _OFF = ("thresholding", "rescale_betas_zero_snr", "trained_betas")
 
 
 @dataclass(frozen=True)
-class Step:
+class DenoisingStep:
     """One reverse step as numbers: x <- clean x0 + keep x + push u + sigma z, x0 = clip(p x + q u).
 
     u is the network's output, x the sample, z standard normal noise.
@@ -176,7 +176,7 @@ class Scheduler:
             raise ValueError(f"steps_offset = {self.steps_offset}: time step {times[0]} must be below {total}")
         return times.astype(np.int64)
 
-    def steps(self, count: int, sampler: str = "ddim") -> tuple[Step, ...]:
+    def steps(self, count: int, sampler: str = "ddim") -> tuple[DenoisingStep, ...]:
         """The steps from noise to a sample.
 
         Parameters
@@ -189,7 +189,7 @@ class Scheduler:
 
         Returns
         -------
-        tuple of Step
+        tuple of DenoisingStep
         """
         return _steps(self, _validate.whole("steps", count, 1), _validate.choice("sampler", sampler, SAMPLERS))
 
@@ -207,18 +207,20 @@ class Scheduler:
             return 0.0, 1.0
         return (noise, signal) if self.prediction_type == "v_prediction" else (1 / noise, -signal / noise)
 
-    def _ddim(self, now: int, then: int) -> Step:
+    def _ddim(self, now: int, then: int) -> DenoisingStep:
         product = float(self.alphas_cumprod[now])
         final = 1.0 if self.set_alpha_to_one else float(self.alphas_cumprod[0])
         target = float(self.alphas_cumprod[then]) if then >= 0 else final
         rest = (1 - target) ** 0.5
         if self.use_clipped_model_output:
             keep = rest / (1 - product) ** 0.5
-            return Step(now, *self._clean(product), target**0.5 - keep * product**0.5, keep, 0.0, 0.0, self._clip)
+            return DenoisingStep(
+                now, *self._clean(product), target**0.5 - keep * product**0.5, keep, 0.0, 0.0, self._clip
+            )
         r, s = self._noise(product)
-        return Step(now, *self._clean(product), target**0.5, rest * r, rest * s, 0.0, self._clip)
+        return DenoisingStep(now, *self._clean(product), target**0.5, rest * r, rest * s, 0.0, self._clip)
 
-    def _ddpm(self, now: int, then: int) -> Step:
+    def _ddpm(self, now: int, then: int) -> DenoisingStep:
         product = float(self.alphas_cumprod[now])
         target = float(self.alphas_cumprod[then]) if then >= 0 else 1.0
         alpha = product / target
@@ -227,7 +229,7 @@ class Scheduler:
         small = self.variance_type == "fixed_small"
         variance = (1 - target) / (1 - product) * (1 - alpha) if small else 1 - alpha
         sigma = variance**0.5 if now > 0 else 0.0
-        return Step(now, *self._clean(product), clean, keep, 0.0, sigma, self._clip)
+        return DenoisingStep(now, *self._clean(product), clean, keep, 0.0, sigma, self._clip)
 
     @property
     def _clip(self) -> float | None:
@@ -235,7 +237,7 @@ class Scheduler:
 
 
 @lru_cache(maxsize=64)
-def _steps(scheduler: Scheduler, count: int, sampler: str) -> tuple[Step, ...]:
+def _steps(scheduler: Scheduler, count: int, sampler: str) -> tuple[DenoisingStep, ...]:
     times = scheduler.timesteps(count)
     build = scheduler._ddim if sampler == "ddim" else scheduler._ddpm
     before = times - scheduler.num_train_timesteps // len(times) if sampler == "ddim" else np.append(times[1:], -1)
@@ -243,7 +245,7 @@ def _steps(scheduler: Scheduler, count: int, sampler: str) -> tuple[Step, ...]:
 
 
 def advance(
-    step: Step,
+    step: DenoisingStep,
     sample: NDArray[np.float32],
     output: NDArray[np.float32],
     scratch: NDArray[np.float32],
@@ -253,7 +255,7 @@ def advance(
 
     Parameters
     ----------
-    step : Step
+    step : DenoisingStep
     sample : (...) ndarray
         x; holds the next sample afterwards.
     output : (...) ndarray

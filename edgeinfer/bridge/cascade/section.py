@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer.bridge.cascade.manifest import Network, Stage
+from edgeinfer.bridge.cascade.manifest import CascadeNetwork, CascadeStage
 from edgeinfer.bridge.cascade.packing import float32_array
-from edgeinfer.bridge.cascade.schedulers import Step
+from edgeinfer.bridge.cascade.schedulers import DenoisingStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Section:
         if isinstance(self.networks, str):
             raise ValueError(f"networks = {self.networks!r}: must be a sequence of names")
 
-    def choose(self, stage: Stage, batch: int) -> list[tuple[int, Network]]:
+    def choose(self, stage: CascadeStage, batch: int) -> list[tuple[int, CascadeNetwork]]:
         """The networks and their numbers in the stage; ValueError where names or arrays do not fit it."""
         every = list(enumerate(stage.networks))
         names = [network.part.name for network in stage.networks]
@@ -68,7 +68,7 @@ class Section:
             _check("start", self.start, (batch, *stage.networks[first].shape))
         return every[first : first + len(wanted)]
 
-    def path(self, path: Sequence[Step], total: int) -> Sequence[Step]:
+    def path(self, path: Sequence[DenoisingStep], total: int) -> Sequence[DenoisingStep]:
         """Those steps that are left to the first network; the last one at least."""
         return [step for step in path if step.timestep < self.strength * total] or path[-1:]
 

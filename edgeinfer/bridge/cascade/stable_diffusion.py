@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 from edgeinfer.bridge.cascade.manifest import (
     WIRE_BITS,
+    CascadeNetwork,
+    CascadeStage,
     Image,
     Manifest,
-    Network,
-    Stage,
     Text,
     Wire,
     check_network,
@@ -55,8 +55,8 @@ def read_stable_diffusion(root: Path) -> Manifest:
     if scaling == 0:
         raise vae_config.fail("scaling_factor", "a finite number, not 0")
     shift = 0.0 if vae_config.get("shift_factor") is None else vae_config.number("shift_factor")
-    network = Network(unet, latent, MappingProxyType(ports), _only(unet, "output", unet.outputs, (4,)))
-    decoder = Network(
+    network = CascadeNetwork(unet, latent, MappingProxyType(ports), _only(unet, "output", unet.outputs, (4,)))
+    decoder = CascadeNetwork(
         vae,
         image,
         MappingProxyType({"image": _only(vae, "input", vae.inputs, (4,))}),
@@ -73,8 +73,8 @@ def read_stable_diffusion(root: Path) -> Manifest:
         name=index.text("_class_name", default=root.name),
         text=text,
         stages=(
-            Stage("prior", "edge", _STABLE_DIFFUSION_GUIDANCE, MappingProxyType({"context": ""}), (network,)),
-            Stage("decode", "device", 1.0, MappingProxyType({}), (decoder,)),
+            CascadeStage("prior", "edge", _STABLE_DIFFUSION_GUIDANCE, MappingProxyType({"context": ""}), (network,)),
+            CascadeStage("decode", "device", 1.0, MappingProxyType({}), (decoder,)),
         ),
         scheduler=read_scheduler(root, "scheduler"),
         sampler="ddpm" if config.get("_class_name") == "DDPMScheduler" else "ddim",

@@ -192,7 +192,7 @@ def replay(evaluation: Evaluation, policy: ExitRule | Policy | None, arrivals: A
     return Served(arrived, starts, ends, exits, evaluation.correct[exits, drawn])
 
 
-def serve(
+def serve_exits(
     network: ExitNetwork,
     images: ArrayLike,
     labels: ArrayLike,

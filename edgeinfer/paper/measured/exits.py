@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.bridge import ExitNetwork, ExitRule, Served, calibrate, deadline_policy, load_exits, poisson, serve
+from edgeinfer.bridge import ExitNetwork, ExitRule, Served, calibrate, deadline_policy, load_exits, poisson, serve_exits
 from edgeinfer.bridge.exit import digits as digits_data
 from edgeinfer.network.machine import machine
 from edgeinfer.paper.measured import store
@@ -91,11 +91,11 @@ def measure(
             for row, (name, policy) in enumerate(policies.items()):
                 if name in PREDICTED:
                     arrivals = poisson(rate, profiled, [seed, turn, column, 0])
-                    profile = serve(network, *test, policy, arrivals, [seed, turn, column, 1])
+                    profile = serve_exits(network, *test, policy, arrivals, [seed, turn, column, 1])
                     samples[row, column, turn * profiled : (turn + 1) * profiled] = _services(profile)
                 # All policies meet the same requests at the same times.
                 arrivals = poisson(rate, requests, [seed, turn, column, 2])
-                run = serve(network, *test, policy, arrivals, [seed, turn, column, 3])
+                run = serve_exits(network, *test, policy, arrivals, [seed, turn, column, 3])
                 kept = _without_warmup(run)
                 found = (kept.sojourn.mean(), _services(run).mean(), kept.mean_backlog, kept.accuracy)
                 for key, value in zip(values, found, strict=True):
