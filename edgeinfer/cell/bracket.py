@@ -34,14 +34,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
 from edgeinfer.cell.behind import Shared, exponent, in_turn, served
-from edgeinfer.cell.edges import BEYOND, edge_time, least_time, own_wait, queue_at, served_at
+from edgeinfer.cell.edges import BEYOND, edge_time, own_wait, queue_at, served_at
 from edgeinfer.cell.lattice import Lattice, Law, stage_law
 from edgeinfer.cell.model import Cell, Terminals, needed_at_edge
 from edgeinfer.cell.shared import EdgeNode
 from edgeinfer.cell.stations import band_link, band_terminals, edge_shares, own_stage, stations
 from edgeinfer.delay import Bracket, violation_bracket
 from edgeinfer.delay._elements import check_independent, finish
-from edgeinfer.delay.composed import check_order, is_composed, is_constant
+from edgeinfer.delay.composed import check_order, is_composed, is_constant, least_service
 from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Review, Transfer
 from edgeinfer.model.bases import Server
 from edgeinfer.model.composition import law_of
@@ -230,7 +230,7 @@ def _upper(
 ) -> Iterator[tuple[float, float | None, str]]:
     """Upper ends at the deadline, what others than the request add to them, and how."""
     queues = mine.queues or []
-    least = 0.0 if shared.complete or edge.servers > 1 else least_time(served_at(cell, kind, edge))
+    least = 0.0 if shared.complete or edge.servers > 1 else least_service(served_at(cell, kind, edge))
     # Requests of periodic terminals leave as far apart as they come.
     apart = shared.period or least
     if queues and apart > 0:

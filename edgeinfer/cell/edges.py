@@ -22,7 +22,7 @@ from edgeinfer.cell.queues import batch_times, erlang_c, mg_1_wait, periodic_wai
 from edgeinfer.cell.shared import EdgeNode
 from edgeinfer.cell.stations import edge_shares
 from edgeinfer.delay import violation_bracket
-from edgeinfer.delay.composed import is_constant
+from edgeinfer.delay.composed import is_constant, least_service
 from edgeinfer.delay.constant_servers import md_c_decay, md_c_wait
 from edgeinfer.model import Constant, Delay, Periodic, Pipeline, Poisson
 from edgeinfer.model.bases import CoreStage, Server
@@ -44,11 +44,6 @@ def served_at(cell: Cell, kind: Terminals, edge: EdgeNode) -> Server:
 
 def _is(stage: Server, law: str) -> bool:
     return bool(stage.core_stages()[0][0] == law)
-
-
-def least_time(stage: Server) -> float:
-    """The least time that a stage takes, s."""
-    return float(_core.service_spans(stage.core_stages())[0, 0])
 
 
 def edge_time(cell: Cell, kind: Terminals, place: int, deadline: float, own: bool = True) -> tuple[Shared, str] | None:
@@ -215,7 +210,7 @@ class _Node:
             lambda theta: float(sum(s * law.moment(theta / servers) for s, law in zip(shares, laws, strict=True))),
         )
         if servers == 1:
-            least = min(least_time(stage) for stage in self.stages)
+            least = min(least_service(stage) for stage in self.stages)
             gaps = self._gaps(lambda n: [(n + 1) * least])
             return Shared(Law(upper, lower), decay, _moment(1.0, decay), gaps=gaps), "M/G/1"
         slack = (servers - 1) / servers * most

@@ -19,6 +19,19 @@ POINTS, END, ROUNDING = 3000, 1e-13, 1e-9
 HAIR = 1e-11
 
 
+def piecewise_constant(values: Floats, step: float, beyond: float, after: bool = False) -> Tail:
+    """The value at a lattice's point before a time, or after it; 1 below 0, and `beyond` behind the last point."""
+
+    def at(t: Floats) -> Floats:
+        places = np.maximum(t, 0) / step
+        # A hair, so that points of the lattice are not taken for what is beside them by rounding.
+        place = (np.ceil(places * (1 - 1e-12)) if after else np.floor(places * (1 + 1e-12))).astype(np.int64)
+        inside = np.where(place < len(values), values[np.minimum(place, len(values) - 1)], beyond)
+        return np.where(np.asarray(t) < 0, 1.0, inside)
+
+    return at
+
+
 @dataclass(frozen=True)
 class Law:
     """A time from both sides: P(X > t) at most `upper` and at least `lower`.
@@ -159,17 +172,8 @@ class Lattice:
     def law(self, total: Floats) -> Law:
         """A survival function on the points from 0 on as a law: both of its ends, of which it is one."""
         values = total[self.below :]
-        last = len(values) - 1
-
-        def upper(t: Floats) -> Floats:
-            place = np.floor(np.maximum(t, 0) / self.step * (1 + 1e-12)).astype(int)
-            return np.where(np.asarray(t) < 0, 1.0, values[np.minimum(place, last)])
-
-        def lower(t: Floats) -> Floats:
-            place = np.ceil(np.maximum(t, 0) / self.step * (1 - 1e-12)).astype(int)
-            return np.where(np.asarray(t) < 0, 1.0, np.where(place <= last, values[np.minimum(place, last)], 0.0))
-
-        return Law(upper, lower)
+        upper = piecewise_constant(values, self.step, float(values[-1]))
+        return Law(upper, piecewise_constant(values, self.step, 0.0, after=True))
 
     def take(self, before: Floats, rate: float, upper: bool = True) -> Floats:
         """At least P(Y - E > t), E exponential, rounded down, beyond the lattice as at its end; or at most, there 0."""

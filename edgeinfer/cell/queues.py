@@ -5,11 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.cell.lattice import Law
+from edgeinfer.cell.lattice import Law, Tail, piecewise_constant
 from edgeinfer.delay.constant_servers import STATES, poisson, stationary
 
 Floats = NDArray[np.float64]
-Tail = Callable[[Floats], Floats]
 
 
 def mg_1_wait(
@@ -176,14 +175,7 @@ def _tail(times: Floats, chances: Floats, step: float, upper: bool) -> Tail:
     mass = np.bincount(place.astype(np.int64), weights=chances)
     beyond = max(1 - float(mass.sum()), 0.0) if upper else 0.0
     above = np.append(np.cumsum(mass[::-1])[::-1][1:], 0.0) * (1 + 1e-9 if upper else 1 - 1e-9) + beyond
-
-    def tail(t: Floats) -> Floats:
-        at = np.floor(np.maximum(t, 0) / step * (1 + 1e-12)).astype(np.int64)
-        return np.where(
-            np.asarray(t) < 0, 1.0, np.where(at < len(above), above[np.minimum(at, len(above) - 1)], beyond)
-        )
-
-    return tail
+    return piecewise_constant(above, step, beyond)
 
 
 def batch_sojourn(rate: float, limit: int, fixed: float, each: float, points: int = 60) -> tuple[Floats, Floats]:

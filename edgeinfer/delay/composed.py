@@ -359,6 +359,11 @@ def _alone(branch: Pipeline, times: Floats) -> Floats:
     return np.where(times < sum(map(_least, branch)), 1.0, 0.0)
 
 
+def least_service(stage: Server) -> float:
+    """The least time that a request keeps the server of a stage, s."""
+    return float(_core.service_spans(stage.core_stages())[0, 0])
+
+
 def _least(stage: Any) -> float:
     """A time that no request takes less than, s."""
     if isinstance(stage, Fork):
@@ -366,8 +371,7 @@ def _least(stage: Any) -> float:
     if isinstance(stage, Review):
         return 0.0
     server = stage.stage if isinstance(stage, Delay) else stage
-    core = server.core_stages()
-    return float(_core.service_spans(core)[0, 0]) + propagation_of(core[0])
+    return least_service(server) + propagation_of(server.core_stages()[0])
 
 
 def over_family(

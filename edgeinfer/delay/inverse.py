@@ -1,7 +1,7 @@
 """Inverse problems: the deadline, the arrival rate or the bandwidth that a violation probability allows."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -173,6 +173,42 @@ def _between(is_late: Callable[[float], bool], late: float, safe: float) -> floa
     return late
 
 
+@dataclass(frozen=True)
+class _Search:
+    """Where a pipeline's probability crosses a target: `at` gives pipeline, arrivals and deadline at a value."""
+
+    at: Callable[..., tuple[Pipeline, ArrivalProcess, float]]
+    given: tuple[Any, ...]
+    target: float
+
+    def is_late(self, value: float) -> bool:
+        """Whether requests are late too often there for certain."""
+        return bool(violation_bracket(*self.at(value, *self.given)).lower > self.target)
+
+    def row(self, late: float, safe: float, options: dict[str, Any], *, logarithmic: bool = True) -> tuple[Any, ...]:
+        """The crossing between a value that is late for certain and one that is safe, as `collect` takes it."""
+        sampler = Sampler(self.target, options)
+        late = _between(self.is_late, late, safe)
+        found = crossing(lambda value: sampler(*self.at(value, *self.given)), late, safe, logarithmic=logarithmic)
+        return (*found, sampler.replications, sampler.effective)
+
+
+def _until(deadline: float, pipeline: Pipeline, arrivals: ArrivalProcess) -> tuple[Pipeline, ArrivalProcess, float]:
+    return pipeline, arrivals, deadline
+
+
+def _faster(
+    rate: float, pipeline: Pipeline, arrivals: ArrivalProcess, deadline: float
+) -> tuple[Pipeline, ArrivalProcess, float]:
+    return pipeline, arrivals.at_rate(rate), deadline
+
+
+def _wider(
+    bandwidth: float, pipeline: Pipeline, arrivals: ArrivalProcess, deadline: float
+) -> tuple[Pipeline, ArrivalProcess, float]:
+    return _with_bandwidth(pipeline, bandwidth), arrivals, deadline
+
+
 def _sampled_deadline(
     pipeline: Pipeline, process: ArrivalProcess, target: Any, options: dict[str, Any], tolerance: float
 ) -> Any:
@@ -183,24 +219,8 @@ def _sampled_deadline(
         if safe in (0, np.inf):
             rows.append((safe, safe, safe, 0, 0.0))
             continue
-
-        def is_late(
-            deadline: float,
-            single: Pipeline = single,
-            arrivals: ArrivalProcess = arrivals,
-            target: float = element_target,
-        ) -> bool:
-            return bool(violation_bracket(single, arrivals, deadline).lower > target)
-
-        sampler = Sampler(element_target, options)
-
-        def sample(
-            deadline: float, single: Pipeline = single, arrivals: ArrivalProcess = arrivals, sampler: Sampler = sampler
-        ) -> tuple[float, float]:
-            return sampler(single, arrivals, deadline)
-
-        found = crossing(sample, _between(is_late, 0.0, safe), safe)
-        rows.append((*found, sampler.replications, sampler.effective))
+        search = _Search(_until, (single, arrivals), element_target)
+        rows.append(search.row(0.0, safe, options, logarithmic=False))
     return collect(rows, shape, options["confidence"])
 
 
@@ -297,37 +317,15 @@ def _sampled_rate(
     shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     rows = []
     for _, single, shape_of, element_limit, element_target in walk:
-
-        def is_late(
-            rate: float,
-            single: Pipeline = single,
-            arrivals: ArrivalProcess = shape_of,
-            limit: float = element_limit,
-            target: float = element_target,
-        ) -> bool:
-            return bool(violation_bracket(single, arrivals.at_rate(rate), limit).lower > target)
-
+        search = _Search(_faster, (single, shape_of, element_limit), element_target)
         safe = max_arrival_rate(single, element_limit, element_target, arrivals=shape_of, tolerance=tolerance)
         full = np.inf if safe == np.inf else 1 / float(single.loads(1.0).max())
         # Where nothing is certified the search begins at a rate at which requests are alone.
         floor = safe or 1e-6 * full
-        if safe == np.inf or (safe == 0 and is_late(floor)):
+        if safe == np.inf or (safe == 0 and search.is_late(floor)):
             rows.append((safe, safe, safe, 0, 0.0))
             continue
-        late = _between(is_late, full, floor)
-        sampler = Sampler(element_target, options)
-
-        def sample(
-            rate: float,
-            single: Pipeline = single,
-            arrivals: ArrivalProcess = shape_of,
-            limit: float = element_limit,
-            sampler: Sampler = sampler,
-        ) -> tuple[float, float]:
-            return sampler(single, arrivals.at_rate(rate), limit)
-
-        found = crossing(sample, late, floor, logarithmic=True)
-        rows.append((*found, sampler.replications, sampler.effective))
+        rows.append(search.row(full, floor, options))
     return collect(rows, shape, options["confidence"])
 
 
@@ -435,33 +433,11 @@ def _sampled_bandwidth(
         if safe == np.inf:
             rows.append((safe, safe, safe, 0, 0.0))
             continue
-
-        def is_late(
-            bandwidth: float,
-            one: Pipeline = single,
-            a: ArrivalProcess = arrivals,
-            t: float = element_limit,
-            p: float = element_target,
-        ) -> bool:
-            return bool(violation_bracket(_with_bandwidth(one, bandwidth), a, t).lower > p)
-
+        search = _Search(_wider, (single, arrivals, element_limit), element_target)
         late = safe / 2
-        while not is_late(late):
+        while not search.is_late(late):
             late /= 2
-        late = _between(is_late, late, safe)
-        sampler = Sampler(element_target, options)
-
-        def sample(
-            bandwidth: float,
-            one: Pipeline = single,
-            a: ArrivalProcess = arrivals,
-            t: float = element_limit,
-            s: Sampler = sampler,
-        ) -> tuple[float, float]:
-            return s(_with_bandwidth(one, bandwidth), a, t)
-
-        found = crossing(sample, late, safe, logarithmic=True)
-        rows.append((*found, sampler.replications, sampler.effective))
+        rows.append(search.row(late, safe, options))
     return collect(rows, shape, options["confidence"])
 
 
