@@ -127,7 +127,8 @@ static void single_free(single *self) {
 /* Room, and the laws, for a lattice that reaches to `reach`. */
 static int single_init(single *self, double reach) {
     const double mean = ei_service_mean(self->service), extent = ei_service_extent(self->service);
-    self->points = self->random_count > 1 ? MOST_POINTS : POINTS;
+    /* A wait alone has nothing that smooths what is between its points. */
+    self->points = self->random_count > 1 ? MOST_POINTS : self->random_count == 0 ? 4 * POINTS : POINTS;
     while (self->points < MOST_POINTS && reach / (double)self->points > COARSE * mean)
         self->points *= 2;
     const size_t points = self->points;

@@ -77,7 +77,7 @@ static void test_deterministic(void) {
     for (int i = 0; i < TIMES; i++)
         truth[i] = times[i] < 0.5 ? 1 : ei_md1_waiting_sf(&waiting, times[i] - 0.5);
     ei_md1_free(&waiting);
-    check_truth(&found, truth, 3e-4);
+    check_truth(&found, truth, 1e-3);
 }
 
 static void test_edges(void) {
