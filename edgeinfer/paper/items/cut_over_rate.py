@@ -236,7 +236,7 @@ def _best_for_latency(network: Any) -> NDArray[np.float64]:
 
 @style.drawing
 def draw(table: Any) -> Any:
-    """Left: the share of the work on the device. Right: throughput gained by cutting through the graph, a panel a
+    """First the share of the work on the device; then throughput gained by cutting through the graph, a panel a
     ratio.
     """
     ratios, names = table["ratio"].values, table["network"].values
