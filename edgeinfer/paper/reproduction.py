@@ -126,7 +126,7 @@ class _Look:
     formats: tuple[str, ...]
     width: float | None
     style: Any
-    tex: str | None
+    tex: tuple[str, ...]
 
     @property
     def key(self) -> str:
@@ -147,8 +147,8 @@ def _look(formats: tuple[str, ...], width: float | None, style: Any) -> _Look:
     for kind in formats:
         if kind not in FORMATS:
             raise ValueError(f"formats: {kind!r} must be one of {', '.join(FORMATS)}")
-    tex = next((name for name in _TEX if which(name)), None)
-    if "pgf" in formats and tex is None:
+    tex = tuple(name for name in _TEX if which(name))
+    if "pgf" in formats and not tex:
         raise ValueError(f"formats: 'pgf' needs a TeX system, one of {', '.join(_TEX)}: install it or ask for 'pdf'")
     if width is not None:
         width = _validate.scalar("width", width, 0, low_open=True, unit="inch")
@@ -283,12 +283,27 @@ def _csv(table: Any) -> bytes:
     return "\n".join(parts).encode()
 
 
-def _picture(figure: Any, kind: str, tex: str | None = None) -> bytes:
-    matplotlib = need("matplotlib", "plots")
+def _picture(figure: Any, kind: str, tex: tuple[str, ...] = ()) -> bytes:
+    if kind != "pgf":
+        picture = _saved(figure, kind, {"svg.hashsalt": "edgeinfer"})
+        return _in_few_colours(picture) if kind == "png" else picture
+    broken: Any = need("matplotlib.backends.backend_pgf", "plots").LatexError
+    said = []
+    for system in tex:  # one that is there may lack fonts or packages
+        try:
+            return _saved(figure, kind, {"pgf.texsystem": system})
+        except broken as error:
+            lines = str(error).splitlines()
+            said.append(f"{system}: {next((line for line in lines if line.startswith('!')), lines[0])}")
+    raise ValueError(f"formats: 'pgf' fails by {'; by '.join(said)}")
+
+
+def _saved(figure: Any, kind: str, parameters: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "edgeinfer"} | ({} if tex is None else {"pgf.texsystem": tex})):
-        figure.savefig(buffer, format=kind, metadata=FORMATS[kind])
-    return _in_few_colours(buffer.getvalue()) if kind == "png" else buffer.getvalue()
+    with need("matplotlib", "plots").rc_context(parameters):
+        known = FORMATS[kind]  # PGF takes no metadata at all
+        figure.savefig(buffer, format=kind, **({} if known is None else {"metadata": known}))
+    return buffer.getvalue()
 
 
 def _in_few_colours(png: bytes) -> bytes:

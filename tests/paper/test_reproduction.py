@@ -244,3 +244,10 @@ def test_drawings_take_few_colours_and_photographs_all():
         assert (found.mode == "P") == few and found.info["dpi"] == pytest.approx((140, 140), rel=1e-3)
         error = np.abs(np.asarray(found.convert("RGB")).astype(int) - picture)
         assert error.max() < 40 if few else error.max() == 0
+
+
+def test_pgf_is_written_by_a_tex_system_that_can(tmp_path):
+    if reproduction.which("pdflatex") is None:
+        pytest.skip("no TeX system")
+    assert paper.reproduce(tmp_path, items=("control_overhead",), formats=("pgf",), width=5, progress=False) == {}
+    assert b"pgfpicture" in (tmp_path / "control_overhead.pgf").read_bytes()
