@@ -196,8 +196,8 @@ def test_rare_goldens(latent, entropy):
 
 def slot_twin(deadline, count, rng):
     """P(W > T) of the link-bottleneck case from theory alone: backward recursion, slots drawn one by one under the
-    tilted
-    law (R's exponent tilted, arrivals at lambda + theta), likelihood ratios in full. Returns value and standard error.
+    tilted law (R's exponent tilted, arrivals at lambda + theta), likelihood ratios in full. Returns value and standard
+    error.
     """
     rate, d1, d3, bits, snr, slot, bandwidth = 1.3, 0.3, 0.458, 5.2429e6, 10**0.1, 0.01, 10e6
     law = _core.Transfer(bits, bandwidth, snr, slot)
@@ -206,11 +206,13 @@ def slot_twin(deadline, count, rng):
         theta = (low + high) / 2
         low, high = (theta, high) if law.log_mgf(np.float64(theta))[0] < np.log1p(theta / rate) else (low, theta)
     log_moment = law.log_mgf(np.float64(theta))[0]
+    drawn = np.empty(0)
 
     def draw(size):
         # Rejection against e^{theta X}: accept with e^{theta (X - X_max)}, X_max where the tilted tail is < 1e-9.
-        top, out = 1.1, []
-        while sum(map(len, out)) < size:
+        nonlocal drawn
+        top = 1.1
+        while drawn.size < size:
             n = 200_000
             need = np.full(n, bits / bandwidth)
             x = np.zeros(n)
@@ -221,8 +223,9 @@ def slot_twin(deadline, count, rng):
                 x[alive] += took
                 need[alive] -= took * r
                 alive = alive[took >= slot]
-            out.append(x[rng.random(n) < np.exp(theta * (np.minimum(x, top) - top))])
-        return np.concatenate(out)[:size]
+            drawn = np.append(drawn, x[rng.random(n) < np.exp(theta * (np.minimum(x, top) - top))])
+        taken, drawn = drawn[:size], drawn[size:]
+        return taken
 
     p3, first = np.full(count, d3), draw(count)
     p2 = p3 + first
