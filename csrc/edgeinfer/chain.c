@@ -2,6 +2,7 @@
 
 #include "edgeinfer/bound.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/pair.h"
 #include "edgeinfer/walk.h"
 
 #include <float.h>
@@ -26,6 +27,8 @@ static const double MGF_ERROR = 1e-5;  /* of the logarithm */
 static const double NEAR = 1.5;        /* times the least decay: a lower end may come from there, too */
 static const double FAR = 3;           /* and an upper end from here */
 static const double FAIR = 1.05;       /* upper / lower below which no more is tried */
+static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
+static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
 
 /* A random stage, or adjacent deterministic ones. */
 typedef struct {
@@ -237,6 +240,96 @@ out:
     ei_md1_free(&waiting);
     ei_lattice_free(&others);
     ei_lattice_free(&sojourn[0]);
+    return status;
+}
+
+/* One service of every random part from `first` to before `last`, rounded down; empty: 0. */
+static int sum_of_parts(const chain *self, size_t first, size_t last, ei_lattice *sum) {
+    chain some = *self;
+    some.parts += first;
+    some.count = last - first;
+    return sum_of_others(&some, some.count, sum);
+}
+
+static ei_added_stage stage_of(const part *self) {
+    return (ei_added_stage){self->service, 0, self->again};
+}
+
+/* two_stages: b with a before it and c behind it, each of which may be the number of parts for none; the
+ * parts from `first` on up to b are passed where the path leaves b, those before it as in lower_ends. */
+static int lower_pair(const chain *self, size_t b, size_t first, size_t a, size_t c) {
+    const ei_batch *batch = self->batch;
+    const size_t none = self->count;
+    ei_lattice others = {.sf = NULL}, between = {.sf = NULL}, ahead = {.sf = NULL}, law = {.sf = NULL};
+    chain beside = *self;
+    double mean = 0;
+    beside.parts = malloc(self->count * sizeof *beside.parts);
+    if (beside.parts == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < self->count; k++) {
+        beside.parts[k] = self->parts[k];
+        mean += self->parts[k].mean;
+        if ((k >= first && k <= b) || k == c)
+            beside.parts[k].service = NULL;
+    }
+    int status = sum_beside(&beside, b, &others);
+    if (status == EI_OK)
+        status = sum_of_parts(self, first, a != none ? a : b, &ahead);
+    if (status == EI_OK && a != none)
+        status = sum_of_parts(self, a + 1, b, &between);
+    const ei_added_stage before = stage_of(&self->parts[a != none ? a : b]),
+                         behind = stage_of(&self->parts[c != none ? c : b]);
+    const ei_pair pair = {.arrival_rate = batch->arrival_rate,
+                          .decay = self->parts[b].decay,
+                          .horizon = fmin(batch->horizon, mean + PAIR_REACH / self->parts[b].decay),
+                          .phases = EI_PAIR_PHASES,
+                          .bottleneck = stage_of(&self->parts[b]),
+                          .before = a != none ? &before : NULL,
+                          .behind = c != none ? &behind : NULL,
+                          .between = &between,
+                          .ahead = &ahead,
+                          .monitor = batch->monitor};
+    if (status == EI_OK)
+        status = ei_pair_lower(&law, &pair);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        size_t at = batch->index[i];
+        ei_raise_lower(batch, at, ei_lattice_plus_lower(&law, &others, batch->deadline[at] - self->constant),
+                       EI_BRACKET_TWO_STAGES);
+    }
+    free(beside.parts);
+    ei_lattice_free(&others);
+    ei_lattice_free(&between);
+    ei_lattice_free(&ahead);
+    ei_lattice_free(&law);
+    return status;
+}
+
+/* The part from `first` to before `last` whose queue decays the slowest; the number of parts: none. */
+static size_t slowest_of(const chain *self, size_t first, size_t last, int exponential_too) {
+    size_t slowest = self->count;
+    for (size_t k = first; k < last; k++)
+        if ((exponential_too || !is_exponential(&self->parts[k])) &&
+            (slowest == self->count || self->parts[k].decay < self->parts[slowest].decay))
+            slowest = k;
+    return slowest;
+}
+
+/* The first part behind the last exponential one before part k. */
+static size_t behind_exponential(const chain *self, size_t k) {
+    while (k > 0 && !is_exponential(&self->parts[k - 1]))
+        k--;
+    return k;
+}
+
+/* Exponential stages before b have all their sojourn times where those before them have one service. */
+static int lower_pairs(const chain *self, size_t b) {
+    const size_t first = behind_exponential(self, b), c = slowest_of(self, b + 1, self->count, 1),
+                 near = slowest_of(self, first, b, 1), far = slowest_of(self, 0, b, 0);
+    int status = EI_OK;
+    if (first < b || c < self->count)
+        status = lower_pair(self, b, first, near, c);
+    if (status == EI_OK && far != near && far < self->count)
+        status = lower_pair(self, b, behind_exponential(self, far), far, c);
     return status;
 }
 
@@ -605,6 +698,11 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         goto out;
     if (last > 0 && ei_is_wide(self, FAIR))
         status = upper_ends(&all, last, 0, 0);
+    /* For one random stage between constant ones there is joint.h. */
+    const int joint = all.count == 3 && all.parts[0].service == NULL && all.parts[2].service == NULL;
+    for (size_t k = 0; k < all.count && !joint && status == EI_OK && ei_is_wide(self, FAIR); k++)
+        if (all.parts[k].decay <= PAIR_NEAR * least)
+            status = lower_pairs(&all, k);
 out:
     free(used);
     free(stages);
@@ -666,14 +764,6 @@ out:
 }
 
 /* ---- periodic arrivals */
-
-/* One service of every random part from `first` to before `last`, rounded down; empty: 0. */
-static int sum_of_parts(const chain *self, size_t first, size_t last, ei_lattice *sum) {
-    chain some = *self;
-    some.parts += first;
-    some.count = last - first;
-    return sum_of_others(&some, some.count, sum);
-}
 
 /* A path that stays on part b: the parts before it at the job where it begins, b's shortest service at each
  * job after that, and from job 0 on b and the parts behind it. */

@@ -119,6 +119,7 @@ int ei_add_bracket(PyObject *module) {
         [EI_BRACKET_SINGLE_QUEUE] = "single_queue",
         [EI_BRACKET_JOINT] = "joint",
         [EI_BRACKET_EXPONENTIAL] = "exponential",
+        [EI_BRACKET_TWO_STAGES] = "two_stages",
     };
     PyObject *tuple = PyTuple_New(EI_BRACKET_METHODS);
     if (tuple == NULL)

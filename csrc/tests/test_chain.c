@@ -32,7 +32,7 @@ static void test_failures(void) {
     long before = failing_malloc_alive(), k = 1;
     CHECK(call(quiet) == EI_OK);
     CHECK(call((ei_monitor){stop, NULL}) == EI_ERR_INTERRUPTED);
-    for (; k < 2000; k += k < 10 ? 1 : 17) {
+    for (; k < 2000; k += k < 10 ? 1 : 97) {
         failing_malloc_arm(k);
         int status = call(quiet), fired = failing_malloc_fired();
         failing_malloc_arm(0);

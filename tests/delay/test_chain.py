@@ -74,6 +74,34 @@ def test_an_exponential_bottleneck_between_others(means, load):
     assert bracket.upper <= 1.5 * bracket.lower and bracket.upper_method == "exponential"
 
 
+def two_stages(name):
+    rng = np.random.default_rng(6)
+    measured = [ei.Measured(mean / shape * rng.gamma(shape, 1, 60), "m") for mean, shape in ((0.9, 4), (0.4, 3))]
+    edge, device = ei.Compute(1.0, NODE, "edge"), ei.Exponential(0.6, "device")
+    chains = {
+        "measured, constant": ([measured[0], edge], 0.5, 3.1),
+        "constant, measured": ([edge, measured[0]], 0.5, 2.1),
+        "exponential, constant, exponential": ([ei.Exponential(1.0, "first"), edge, device], 0.3, 1.1),
+        "measured between": ([edge, measured[1], device], 0.3, 1.4),
+    }
+    return chains[name]
+
+
+# Paths of many jobs in either stage count in the truth. An interval at 1e-6 each side.
+@pytest.mark.parametrize(
+    "name",
+    ["measured, constant", "constant, measured", "exponential, constant, exponential", "measured between"],
+)
+def test_a_lower_end_of_two_stages_at_once(name):
+    stages, load, apart = two_stages(name)
+    pipeline = ei.Pipeline(stages)
+    times = deadlines(pipeline, load, [0.5, 1e-5])
+    bracket = ei.violation_bracket(pipeline, load, times)
+    truth = [ei.rare_violation(pipeline, load, t, relative_error=0.02, rng=1, confidence=1 - 2e-6) for t in times]
+    assert all(bracket.lower[i] <= truth[i].high and truth[i].low <= bracket.upper[i] for i in range(2))
+    assert bracket.lower_method[1] == "two_stages" and truth[1].value <= apart * bracket.lower[1]
+
+
 @pytest.mark.parametrize("load", [0.1, 0.35, 0.6])
 def test_an_uplink_before_the_split(load):
     uplink = ei.Transfer(0.2e6, ei.RayleighLink(5e6, 23, -100, 128.1, 0.01), "uplink")
