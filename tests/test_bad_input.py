@@ -1,6 +1,8 @@
 """Whatever is given to a public function, it answers or raises a ValueError that says what is wrong; nothing else."""
 
 import warnings
+from datetime import timedelta
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeinfer as ei
-from edgeinfer import cli
+from edgeinfer import cell, cli, estimates, paper, plan, quality, study
+from edgeinfer.strategies import bodies, edits, messages, reviewing, rules, tables, votes
 
 NODE = ei.Node("unit", 1.0)
 LINK = ei.RayleighLink(10e6, 31, -100, 128.1, 0.01)
@@ -28,7 +31,11 @@ anything = st.one_of(
     st.lists(number, max_size=3),
     st.lists(st.lists(number, min_size=1, max_size=2), max_size=2),
     st.sampled_from(
-        [np.array([2.0, 1.0, 3.0])[::2], np.float32([0.5]), np.array([1, 2]), np.array(["x"]), 1j, object()]
+        [
+            *(np.array([2.0, 1.0, 3.0])[::2], np.float32([0.5]), np.array([1, 2]), np.array(["x"]), np.zeros((2, 0))),
+            *(1j, object(), 10**30, b"x", {"a": 1}, set(), [None], np.bool_(True), np.ma.masked_equal([1, 2], 2)),
+            *(iter([1.0]), Decimal("0.5"), timedelta(seconds=1), np.datetime64("2020-01-01"), len, NODE, DEVICE),
+        ]
     ),
 )
 
@@ -95,13 +102,107 @@ CALLS = {
 }
 
 
+TERMINALS = {"count": 3, "arrival_rate": 0.2, "pipeline": SPLIT, "edge": "a"}
+CELL = cell.Cell(cell.Terminals(2, 0.2, DEVICE, edge="a"), cell.EdgeNode())
+BATCHED = cell.Cell(CELL.terminals, cell.EdgeNode(batch=cell.Batching(2)))
+TABLE = tables.Table.of_caption("a red circle")
+#: What else is reached by name, and is as cheap.
+FURTHER = [
+    *(
+        lambda a, b, name=name: cell.Terminals(**TERMINALS | {name: a, "arrival_shape": None})
+        for name in "count arrival_rate pipeline edge name arrival priority deadline fallback nearest rounds".split()
+    ),
+    lambda a, b: cell.Terminals(**TERMINALS, rounds=[0.5, 0.5], repeated=a),
+    lambda a, b: cell.Terminals(**TERMINALS, arrival=b, arrival_shape=a),
+    lambda a, b: cell.EdgeNode(a, capacity=b),
+    lambda a, b: cell.EdgeNode(1, a, b),
+    lambda a, b: cell.Batching(a, b),
+    lambda a, b: cell.Band(a, slot=b),
+    lambda a, b: cell.Band(1000000.0, a, averaging=b),
+    lambda a, b: CELL.with_count(a, b),
+    lambda a, b: cell.Cell(a, b),
+    lambda a, b: cell.Cell(CELL.terminals, CELL.edges, a, b),
+    lambda a, b: cell.loads(a),
+    lambda a, b: cell.cell_bracket(CELL, np.inf, a),
+    lambda a, b: cell.cell_bracket(a, b),
+    lambda a, b: cell.min_servers(CELL, a, b, most=None),
+    lambda a, b: cell.min_servers(CELL, 1.0, 0.1, edge=a),
+    lambda a, b: cell.min_bandwidth(CELL, 1.0, 0.1, band=a, most=b),
+    lambda a, b: cell.best_batch(BATCHED, a, b, waits=[]),
+    lambda a, b: cell.best_paradigms(CELL, a, b, most=1),
+    lambda a, b: plan.split_conditions(a),
+    lambda a, b: plan.gains(b),
+    lambda a, b: plan.criterion_values(a, 1.0, "latency"),
+    lambda a, b: plan.dominance(paper.scenario(), a, ("arrival_rate", b), deadline=1.0),
+    lambda a, b: plan.allocate_steps(CASCADE, a, b, NODE, NODE, LINK),
+    lambda a, b: ei.device_only(a, 1, 1, NODE, NODE, b),
+    lambda a, b: ei.split(a, 1, 1, NODE, NODE, b),
+    lambda a, b: ei.population_bracket(a, b, 1.0, 1.0),
+    lambda a, b: study.sweep(a, paper.scenario(), {"prior_steps": b}, progress=False),
+    lambda a, b: ei.Recorded.from_csv(a, "x"),
+    lambda a, b: ei.TraceLink.from_csv(a, "x", 0.1),
+    lambda a, b: ei.TraceLink.from_mahimahi(a, 0.001),
+    lambda a, b: ei.OutageLink.from_rate(LINK, a),
+    lambda a, b: ei.OutageLink.from_rate(a, b),
+    lambda a, b: ei.OutageLink.from_outage(LINK, a),
+    lambda a, b: ei.OutageLink.from_outage(a, b),
+    lambda a, b: ei.MarkovLink.from_doppler(LINK, a, b),
+    lambda a, b: LINK.at_rate(a),
+    lambda a, b: ei.TransferTime(a, b),
+    lambda a, b: ei.Gamma(1.0, 2.0).at_rate(a),
+    lambda a, b: ei.MarkovModulated([1.0], [[0.0]]).at_rate(a),
+    lambda a, b: ei.Recorded(a).index_of_dispersion,
+    lambda a, b: ei.Batch(ei.Recorded(a), 2).at_rate(b),
+    lambda a, b: estimates.shares(a, b),
+    lambda a, b: estimates.cycles(a, b),
+    lambda a, b: estimates.shares([True, False], [0, 1], a, resamples=2, seed=b),
+    lambda a, b: estimates.proportion(a, b),
+    lambda a, b: estimates.largest_share(a, b),
+    lambda a, b: quality.attributes_right(a, b),
+    lambda a, b: quality.clip_scores(a, b),
+    lambda a, b: quality.lpips_scores(a, b, a),
+    lambda a, b: ei.network.narrow(np.ones(2, np.float32), b),
+    lambda a, b: ei.network.narrow(a, "int8"),
+    lambda a, b: ei.network.widen(a, b, b, "float32"),
+    lambda a, b: ei.network.read_json(a, b),
+    lambda a, b: ei.network.read_part(a, b),
+    lambda a, b: ei.network.random_feeds(a),
+    lambda a, b: tables.Table(a, b),
+    lambda a, b: TABLE.replace(layout=a, places=b),
+    lambda a, b: TABLE.differences(a),
+    lambda a, b: tables.Place(a, b, a),
+    lambda a, b: tables.Table.of_caption(a),
+    lambda a, b: bodies.Seed(TABLE, a, b),
+    lambda a, b: bodies.Seed(a),
+    lambda a, b: bodies.Plan(a),
+    lambda a, b: bodies.Findings(a, b),
+    lambda a, b: bodies.Verdict(0, True, a),
+    lambda a, b: bodies.Picture(a),
+    *(lambda a, b, body=body: body.from_bytes(a) for body in bodies.BODIES),
+    lambda a, b: messages.Message(bodies.Seed(TABLE), a, b),
+    lambda a, b: messages.Message.from_bytes(a),
+    lambda a, b: rules.Rules(rules.Spreads(1.0, 2.0, 3.0), 0.1).passes(a),
+    lambda a, b: rules.Rules.read(b),
+    lambda a, b: rules.Spreads(1.0, 2.0, 3.0).lead(a, b),
+    lambda a, b: rules.Spreads(a, b, 1.0),
+    lambda a, b: votes.vote(a),
+    lambda a, b: votes.nearest_to_vote(a),
+    lambda a, b: votes.average(a),
+    lambda a, b: votes.scan(a),
+    lambda a, b: votes.damage(a, 0.5, b),
+    lambda a, b: edits.edit(a, b),
+    lambda a, b: reviewing.calibrate(a, b),
+    lambda a, b: reviewing.ReviewRule(0.5, 0.1, 0.1, 0.1)(a),
+]
+
+
 def answers_or_value_error(call, a, b):
     # Beyond the largest double is infinity, which is what floating point says of it.
     with warnings.catch_warnings(), np.errstate(over="ignore"):
         warnings.simplefilter("ignore", ei.AccuracyWarning)
         try:
             call(a, b)
-        except ValueError as error:
+        except (ValueError, FileNotFoundError, IsADirectoryError) as error:
             assert str(error)
 
 
@@ -109,6 +210,13 @@ def answers_or_value_error(call, a, b):
 @given(a=anything, b=anything)
 def test_values_are_made_or_value_error(a, b):
     for call in VALUES.values():
+        answers_or_value_error(call, a, b)
+
+
+@settings(max_examples=40, deadline=None)
+@given(a=anything, b=anything)
+def test_what_else_is_reached_by_name(a, b):
+    for call in FURTHER:
         answers_or_value_error(call, a, b)
 
 
