@@ -68,7 +68,7 @@ def _band_law(cell: Cell, kind: Terminals, place: int) -> tuple[Law, Law | None]
 
 
 #: Steps of a lattice over the least deadline.
-FINEST = 60_000
+FINEST = 6_000
 #: Ends nearer than by this factor are not made nearer.
 NEAR = 1.02
 

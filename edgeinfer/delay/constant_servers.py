@@ -108,7 +108,9 @@ class ConstantQueue:
         if beyond.any():
             # Beyond the queues that were solved for: the decay goes on.
             last = self.service * (most - 1)
-            answer[beyond] = self._within(np.array([last]), most)[0] * np.exp(-self.decay * (flat[beyond] - last))
+            with np.errstate(over="ignore"):
+                further = np.exp(-self.decay * (flat[beyond] - last))
+            answer[beyond] = self._within(np.array([last]), most)[0] * further
         return answer.reshape(times.shape)
 
     def _within(self, times: Floats, k: int) -> Floats:

@@ -148,3 +148,12 @@ def test_refusals_and_ends():
         ei.cell_bracket(cell, -1.0)
     stable = cell.with_count(1)
     assert ei.cell_bracket(stable, np.inf).upper == 0 and ei.cell_bracket(stable, 0.0).lower == 1
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_deadlines_far_below_the_times(unit):
+    pipeline = ei.Pipeline([ei.Constant(unit, "edge"), ei.Exponential(0.3 * unit, "own")])
+    cell = ei.Cell(ei.Terminals(3, 0.2 / unit, pipeline, edge="edge"), ei.EdgeNode())
+    ends = ei.cell_bracket(cell, np.array([0.0, 1e-200, 1e-6, 3.0]) * unit)
+    assert (ends.lower[:3] == 1).all() and (ends.upper[:3] == 1).all()
+    assert ends.upper[3] < 1.1 * ends.lower[3] < 0.5

@@ -153,3 +153,11 @@ def test_effort_is_one_of_two():
     assert ei.violation_bracket(pipeline, 1.0, 2.0, effort="tight") == ei.violation_bracket(pipeline, 1.0, 2.0)
     with pytest.raises(ValueError, match="effort"):
         ei.violation_bracket(pipeline, 1.0, 2.0, effort="slow")
+
+
+def test_what_the_bounds_on_slots_do_not_take_is_named():
+    link = ei.RayleighLink.from_snr(2.0, 1e6, 0.1)
+    pipeline = ei.Pipeline([ei.Transfer(1e5, link, "air"), ei.Exponential(0.1, "gpu")])
+    for method in ("corrected", "printed"):
+        with pytest.raises(ValueError, match=f"method = '{method}': must be 'bracket', 'union' or 'lundberg'"):
+            ei.violation_bound(pipeline, 1.0, 2.0, method)

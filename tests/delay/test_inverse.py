@@ -98,3 +98,16 @@ def test_bandwidth_keeps_its_promise(method):
     stages = list(pipeline)
     stages[1] = ei.Transfer(stages[1].bits, replace(stages[1].link, bandwidth=bandwidth), "downlink")
     assert ei.violation_bound(ei.Pipeline(stages), 0.35, 4.0, method) <= 1e-2
+
+
+def test_searches_end_at_any_tolerance():
+    device = ei.Pipeline([ei.Constant(0.2, "device")])
+    rate = ei.max_arrival_rate(device, 1.0, 0.1, method="union", tolerance=1e-300)
+    assert ei.violation_bound(device, rate, 1.0, "union") <= 0.1
+
+
+def test_links_without_a_bandwidth_are_named_in_branches():
+    fixed = ei.Transfer(1e5, ei.ConstantLink(1e6), "cable")
+    fading = ei.Transfer(1e5, ei.RayleighLink.from_snr(2.0, 1e6, 0.1), "air")
+    with pytest.raises(ValueError, match="'cable' goes over a ConstantLink"):
+        ei.min_bandwidth(ei.Pipeline([ei.Fork([fixed, fading])]), 0.1, 2.0, 0.1)

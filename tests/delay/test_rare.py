@@ -126,3 +126,13 @@ def test_measured_times_in_runs_of_neighbours():
     rare = ei.rare_violation(pipeline, 1.0, 5.0, relative_error=0.02, rng=1)
     spread = np.hypot(plain.high - plain.value, rare.high - rare.value) / 1.96
     assert abs(plain.value - rare.value) < 4 * spread and plain.value > 1e-4
+
+
+def test_transfers_too_rare_to_be_sampled_are_told():
+    """40 slots of Rician fading on 10 slots' mean work: 3e-41 by tilting a slot's rate, below what is sampled."""
+    link = ei.FadingLink.from_snr(5.0, 1e6, 0.1, fading=ei.Rician(3.0))
+    pipeline = ei.Pipeline([ei.Transfer(link.mean_rate(), link, "t")])
+    late = 4 * pipeline.moments()[0].sum()
+    with pytest.warns(ei.AccuracyWarning, match="'t' that are rarer than 1e-15"):
+        ei.rare_violation(pipeline, ei.Periodic(1 / 0.6), late, relative_error=0.3, rng=1, threads=1)
+    ei.rare_violation(pipeline, 0.6, 10 * late, relative_error=0.3, rng=1, threads=1)

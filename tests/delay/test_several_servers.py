@@ -195,3 +195,8 @@ def test_what_takes_one_server_only_says_so():
     for servers in (0, 1.5, 1 << 17):
         with pytest.raises(ValueError, match="servers = "):
             gpus(0.5, servers)
+
+
+def test_no_deadline_is_too_long():
+    ends = ei.violation_bracket(ei.Pipeline([gpus(1e-9, 2)]), 1e9, [1e300, np.inf])
+    assert (ends.upper == 0).all()

@@ -438,3 +438,11 @@ def test_a_library_of_another_version_is_another_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["edgeinfer.study.sweep"], "__version__", "9.9")
     with pytest.raises(ValueError, match=rf"edgeinfer \({edgeinfer.__version__} there, 9.9 here\)"):
         swept(marker, tmp_path / "z")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 2}', '{"format": 2, "kind": "sweep", "belongs": 1}'])
+def test_a_damaged_manifest_is_named(content, tmp_path):
+    swept(marker, tmp_path / "z", AXES)
+    (tmp_path / "z" / "store.json").write_text(content)
+    with pytest.raises(ValueError, match=r"store\.json is damaged|is of format None"):
+        swept(marker, tmp_path / "z", AXES)
