@@ -1,6 +1,7 @@
 #include "edgeinfer/chain.h"
 
 #include "edgeinfer/bound.h"
+#include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/pair.h"
 #include "edgeinfer/walk.h"
@@ -24,6 +25,7 @@ static const double COARSE = 1.0 / 32; /* effort of a trial */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
 static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
 static const double MGF_ERROR = 1e-5;  /* of the logarithm */
+static const double LIGHT = 0.7;       /* load below which periodic laws are swept, too */
 static const double NEAR = 1.5;        /* times the least decay: a lower end may come from there, too */
 static const double FAR = 3;           /* and an upper end from here */
 static const double FAIR = 1.05;       /* upper / lower below which no more is tried */
@@ -712,6 +714,12 @@ out:
 
 /* ---- renewal arrivals */
 
+/* Whether nothing else takes any time. */
+static int is_lone_exponential(const chain *self) {
+    return self->count == 1 && self->parts[0].service != NULL &&
+           self->parts[0].service->kind == EI_SERVICE_EXPONENTIAL && self->constant == 0;
+}
+
 /* As lower_ends. */
 static int renewal_lower(const chain *self, size_t b) {
     const ei_batch *batch = self->batch;
@@ -741,6 +749,10 @@ int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage
     if (status != EI_OK || all.count == 0)
         goto out;
     const int modulated = self->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
+    if (!modulated && is_lone_exponential(&all)) {
+        ei_geometric_ends(self, all.parts[0].service, &self->arrival);
+        goto out;
+    }
     size_t slowest = next_bottleneck(&all, used), last = all.count - 1;
     const part *one = &all.parts[slowest];
     for (size_t k = 0; k < all.count && status == EI_OK; k++)
@@ -790,38 +802,112 @@ static int periodic_lower(const chain *self, size_t b, double interval) {
     return status;
 }
 
-/* One part's own queue, and one service of every other. */
-static int periodic_queue_lower(const chain *self, size_t b, double interval) {
-    const ei_batch *batch = self->batch;
-    ei_lattice sojourn = {.sf = NULL}, others = {.sf = NULL};
-    int status = EI_OK;
-    if (self->parts[b].service == NULL || !(ei_service_sf(self->parts[b].service, interval) > 1e-15))
-        return EI_OK;
-    if ((status = ei_periodic_sojourn_lower(&sojourn, self->parts[b].service, interval)) == EI_OK)
-        status = sum_of_others(self, b, &others);
-    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+/* Whether a request every `interval` ever waits for part b, beyond what rounding can tell. */
+static int has_queue(const part *one, double interval) {
+    return one->service != NULL && ei_service_sf(one->service, interval) > 1e-15;
+}
+
+/* The lattice of a walk over `mean` and what the decay asks for behind it, on which the interval is not
+ * rounded where it is longer than a step. */
+static double periodic_step(const ei_service *service, double interval, double mean, double decay) {
+    double horizon = mean + fmax(FURTHEST / decay, ei_service_reach(service));
+    double step = horizon / (double)LINDLEY_POINTS;
+    return interval > step ? interval / ceil(interval / step) : step;
+}
+
+static void raise_by(const ei_batch *batch, double constant, const ei_lattice *sojourn,
+                     const ei_lattice *others) {
+    for (size_t i = 0; i < batch->count; i++) {
         size_t at = batch->index[i];
-        ei_raise_lower(batch, at,
-                       ei_lattice_plus_lower(&sojourn, &others, batch->deadline[at] - self->constant),
+        ei_raise_lower(batch, at, ei_lattice_plus_lower(sojourn, others, batch->deadline[at] - constant),
                        EI_BRACKET_LINK);
+    }
+}
+
+/* One part's own queue, and one service of every other. */
+static int periodic_queue_lower(const chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const part *one = &self->parts[b];
+    const ei_added_stage stage = {one->service, 0, 0};
+    const ei_arrival *arrival = &batch->arrival;
+    const double interval = ei_arrival_mean(arrival);
+    ei_lattice sojourn = {.sf = NULL}, others = {.sf = NULL};
+    if (!has_queue(one, interval))
+        return EI_OK;
+    int status = ei_lindley_sojourn_lower(&sojourn, &stage, arrival,
+                                          periodic_step(one->service, interval, one->mean, one->decay),
+                                          LINDLEY_POINTS, batch->monitor);
+    const int solved = status == EI_OK;
+    if (solved || no_bound(status))
+        status = sum_of_others(self, b, &others);
+    if (status == EI_OK && solved)
+        raise_by(batch, self->constant, &sojourn, &others);
+    if (status == EI_OK && (!solved || one->mean < LIGHT * interval)) {
+        ei_lattice_free(&sojourn);
+        if ((status = ei_periodic_sojourn_lower(&sojourn, one->service, interval)) == EI_OK)
+            raise_by(batch, self->constant, &sojourn, &others);
     }
     ei_lattice_free(&sojourn);
     ei_lattice_free(&others);
     return status;
 }
 
+/* As fed_periodically from the first part to the last, with the equation that a part adds solved where
+ * requests wait for it (lindley.h). EI_ERR_ACCURACY and the like where it cannot be. */
+static int periodic_upper(const chain *self, ei_upper_law *law) {
+    const ei_arrival *arrival = &self->batch->arrival;
+    const double interval = ei_arrival_mean(arrival);
+    double mean = 0, least = INFINITY;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count && status == EI_OK; k++) {
+        const part *one = &self->parts[k];
+        const ei_added_stage stage = {one->service, 0, one->again};
+        ei_upper_law next;
+        mean += one->mean;
+        if (!has_queue(one, interval)) {
+            double reach = fmax(one->service != NULL ? ei_service_reach(one->service) : 0, interval);
+            size_t points = (size_t)fmax(ceil(interval * PERIODIC_FINEST / reach), 1);
+            status = ei_add_stage_periodic(&next, law, &stage, interval, points, 8 * PERIODIC_FINEST,
+                                           self->batch->monitor);
+        } else {
+            least = fmin(least, one->decay);
+            status = ei_add_stage_lindley(&next, law, &stage, arrival,
+                                          periodic_step(one->service, interval, mean, least), LINDLEY_POINTS,
+                                          self->batch->monitor);
+        }
+        ei_upper_law_free(law);
+        *law = next;
+    }
+    return status;
+}
+
 static int periodic_ends(const ei_batch *batch, const ei_service *stages, size_t stage_count) {
+    const double interval = ei_arrival_mean(&batch->arrival);
     chain all = {.parts = NULL};
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
-    double interval = 1 / batch->arrival_rate;
+    double slowest = 0;
     int status = chain_init(&all, batch, stages, stage_count);
+    if (status != EI_OK || is_lone_exponential(&all)) {
+        if (status == EI_OK)
+            ei_geometric_ends(batch, all.parts[0].service, &batch->arrival);
+        goto out;
+    }
+    for (size_t k = 0; k < all.count; k++)
+        slowest = fmax(slowest, all.parts[k].service != NULL ? all.parts[k].mean : 0);
     for (size_t b = 0; b < all.count && status == EI_OK; b++)
         if ((status = periodic_lower(&all, b, interval)) == EI_OK)
-            status = periodic_queue_lower(&all, b, interval);
-    if (status == EI_OK && all.count > 0)
-        status = fed_periodically(&all, 0, all.count - 1, interval, PERIODIC_FINEST, &law);
-    if (status == EI_OK)
+            status = periodic_queue_lower(&all, b);
+    if (status == EI_OK && (status = periodic_upper(&all, &law)) == EI_OK)
         cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
+    /* Where that has no end, or where it costs little. */
+    if (no_bound(status) || (status == EI_OK && slowest > 0 && slowest < LIGHT * interval)) {
+        ei_upper_law_free(&law);
+        law = none;
+        status = fed_periodically(&all, 0, all.count - 1, interval, PERIODIC_FINEST, &law);
+        if (status == EI_OK)
+            cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
+    }
+out:
     ei_upper_law_free(&law);
     free(all.parts);
     return no_bound(status) ? EI_OK : status;
@@ -852,7 +938,7 @@ int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t cou
     }
     for (size_t from = 0, to; from < count && status == EI_OK; from = to) {
         ei_batch batch = {.arrival_rate = arrival_rate[from],
-                          .arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {arrival_rate[from]}},
+                          .arrival = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {arrival_rate[from]}},
                           .index = index + from,
                           .deadline = deadline,
                           .lower = lower,

@@ -48,7 +48,8 @@
 EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 /* The same for renewal arrivals but periodic ones: both ends of the slowest parts by lindley.h, the upper end
- * with all parts added one after the other, too; and for Markov-modulated arrivals.
+ * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage
+ * behind renewal arrivals by geometric.h.
  *
  * Behind those the proof of walk.h fails, as Harris' inequality needs independent interarrival times. What
  * the parts before b are fed by is then a service of b every m seconds (bottleneck_first): a path that is in
@@ -61,11 +62,13 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
 EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 /* The bracket for a job every 1 / arrival_rate seconds; arguments and status as for ei_violation_bracket.
- * Upper: all parts added to each other as in walk.h, for any renewal arrivals. Lower: a path that begins at
- * job -i, takes the random parts before part b there, stays on b for the jobs that follow, and takes b and
- * what is behind it at job 0 is as long as C_i - i (interval - m), m the shortest service of b, C_i
- * independent and of one law, and a service of every part from b on, independent of them. Constant stages
- * alone never let a job wait: both ends are the truth. */
+ * A lone exponential stage: geometric.h. Upper: all parts added to each other as in lindley.h, at light loads
+ * by steps of its equation (walk.h), too. Lower: one part's queue by lindley.h (link),
+ * or by the first jobs' waits from an empty queue; and a path that begins at job -i, takes the random parts
+ * before part b there, stays on b for the jobs that follow, and takes b and what is behind it at job 0 is as
+ * long as C_i - i (interval - m), m the shortest service of b, C_i independent and of one law, and a service
+ * of every part from b on, independent of them. Constant stages alone never let a job wait: both ends are the
+ * truth. */
 EI_WARN_UNUSED int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t count,
                                        const double *arrival_rate, const double *deadline, double *lower,
                                        double *upper, uint8_t *lower_method, uint8_t *upper_method,

@@ -212,6 +212,22 @@ static int split_renewal(ei_split *self, const ei_arrival *arrival, double step,
     return status;
 }
 
+/* (k + z) h for certain, z right to some roundings of k + z. */
+static int split_periodic(ei_split *self, const ei_arrival *arrival, double step, size_t limit) {
+    const double time = 1 / arrival->parameter[0] / step, whole = floor(time), z = time - whole;
+    if (!(time + 2 < (double)limit))
+        return EI_ERR_TOO_LARGE;
+    const size_t k = (size_t)whole;
+    int status = reserve(self, 1, k + 2);
+    if (status != EI_OK)
+        return status;
+    self->mass[k] = 1 - z;
+    self->mass[k + 1] = z;
+    self->bend[k] = z * (1 - z);
+    self->error[k] = self->error[k + 1] = 4 * DBL_EPSILON * (time + 1);
+    return EI_OK;
+}
+
 static void multiply_into(double *to, const double *left, const double *right, size_t n) {
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
@@ -279,6 +295,12 @@ out:
 }
 
 int ei_split_time(ei_split *self, const ei_arrival *arrival, double step, size_t limit, ei_end end) {
-    return arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ? split_modulated(self, arrival, step, limit, end)
-                                                        : split_renewal(self, arrival, step, limit, end);
+    switch (arrival->kind) {
+    case EI_ARRIVAL_MARKOV_MODULATED:
+        return split_modulated(self, arrival, step, limit, end);
+    case EI_ARRIVAL_DETERMINISTIC:
+        return split_periodic(self, arrival, step, limit);
+    default:
+        return split_renewal(self, arrival, step, limit, end);
+    }
 }
