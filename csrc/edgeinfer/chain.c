@@ -47,11 +47,19 @@ typedef struct {
     size_t count;
     const ei_service *leading; /* exponential, but for such as take no time: see chain.h */
     size_t leading_count;
-    double constant; /* s */
-    double sum_step; /* s: of the lattice of a sum, at least */
-    double effort;   /* share of the points and the work of an upper end */
-    double *score;   /* not NULL: takes the sum of the logarithms of the probes' upper ends, which stay */
+    double constant;    /* s */
+    double sum_step;    /* s: of the lattice of a sum, at least */
+    double effort;      /* share of the points and the work of an upper end */
+    double *score;      /* not NULL: takes the sum of the logarithms of the probes' upper ends, which stay */
+    ei_upper_law *laws; /* [count][count], of the sojourn times in a run of parts, as they are asked for */
 } chain;
+
+static void chain_free(chain *self) {
+    for (size_t i = 0; self->laws != NULL && i < self->count * self->count; i++)
+        ei_upper_law_free(&self->laws[i]);
+    free(self->laws);
+    free(self->parts);
+}
 
 static int chain_init(chain *self, const ei_batch *batch, const ei_service *stages, size_t stage_count) {
     *self = (chain){.batch = batch, .stages = stages, .effort = 1};
@@ -86,7 +94,8 @@ static int chain_init(chain *self, const ei_batch *batch, const ei_service *stag
         if (status != EI_OK)
             return status;
     }
-    return EI_OK;
+    self->laws = calloc(self->count * self->count + 1, sizeof *self->laws);
+    return self->laws == NULL ? EI_ERR_NO_MEMORY : EI_OK;
 }
 
 /* The chain behind the exponential stages that come first. Poisson arrivals. */
@@ -337,26 +346,35 @@ static int lower_pairs(const chain *self, size_t b) {
 
 /* ---- upper */
 
-/* Chernoff's bound on the sojourn time in parts 0 .. k beyond the lattice of *law, delays left out. */
-static int bound_tail(const chain *self, size_t k, ei_upper_law *law) {
+/* Chernoff's bound on the sojourn time in the parts from `first` to `last` beyond `time`, delays left out,
+ * and its exponent. */
+static int bound_beyond(const chain *self, size_t first, size_t last, double time, double *bound,
+                        double *theta) {
     static const ei_bound_method methods[] = {EI_BOUND_UNION, EI_BOUND_LUNDBERG};
-    double delay = 0, best = 0, end = (double)law->lattice.count * law->lattice.step;
-    law->log_scale = law->decay = 0;
-    for (size_t i = 0; i <= k; i++)
-        delay += self->parts[i].once;
+    const size_t from = first > 0 ? self->parts[first - 1].end : 0;
+    *bound = *theta = 0;
+    for (size_t k = first; k <= last; k++)
+        time += self->parts[k].once;
     for (size_t m = 0; m < 2; m++) {
-        double rate = self->batch->arrival_rate, deadline = end + delay, value, theta;
-        int status = ei_violation_bound(self->stages, self->parts[k].end, methods[m], &self->batch->arrival,
-                                        1, 1, &rate, &deadline, &value, &theta, self->batch->monitor);
+        double rate = self->batch->arrival_rate, value, exponent;
+        int status = ei_violation_bound(self->stages + from, self->parts[last].end - from, methods[m],
+                                        &self->batch->arrival, 1, 1, &rate, &time, &value, &exponent,
+                                        self->batch->monitor);
         if (status != EI_OK)
             return status;
-        if (value < best) {
-            best = value;
-            law->decay = theta;
-            law->log_scale = value + theta * end + MGF_ERROR;
+        if (value < *bound) {
+            *bound = value + MGF_ERROR;
+            *theta = exponent;
         }
     }
     return EI_OK;
+}
+
+static int bound_tail(const chain *self, size_t first, size_t last, ei_upper_law *law) {
+    double end = (double)law->lattice.count * law->lattice.step;
+    int status = bound_beyond(self, first, last, end, &law->log_scale, &law->decay);
+    law->log_scale += law->decay * end;
+    return status;
 }
 
 /* A lattice on which deterministic services and floors are not rounded. */
@@ -379,13 +397,13 @@ static int add_lindley(const chain *self, size_t k, double floor, double horizon
     return status;
 }
 
-/* The first part's law, on a lattice over `horizon`: waiting time or sojourn time. */
-static int first_law(const chain *self, double floor, double horizon, ei_upper_law *law) {
-    const part *first = &self->parts[0];
+/* The law of part k alone, on a lattice over `horizon`: waiting time or sojourn time. */
+static int first_law(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
+    const part *first = &self->parts[k];
     double rate = self->batch->arrival_rate;
     int status;
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
-        return add_lindley(self, 0, floor, horizon, law);
+        return add_lindley(self, k, floor, horizon, law);
     if (first->service == NULL) {
         ei_md1 waiting;
         if ((status = ei_md1_init(&waiting, rate, first->again, horizon)) == EI_OK) {
@@ -445,19 +463,128 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
     return status;
 }
 
-/* The sojourn time in parts 0 .. b - 1, b > 0. */
-static int up_to(const chain *self, size_t b, ei_upper_law *law) {
+/* Whether a failure means only that there is no such bound. */
+static int no_bound(int status) {
+    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
+}
+
+static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *law);
+
+/* added_stage: part `last` behind those from `first` on. */
+static int added_law(const chain *self, size_t first, size_t last, double horizon, double points,
+                     ei_upper_law *law) {
+    if (first == last)
+        return first_law(self, first, 0, horizon, law);
+    int status = law_of(self, first, last - 1, law);
+    return status == EI_OK ? add_part(self, last, 0, horizon, points, law) : status;
+}
+
+/* Lengthens the lattice up to the horizon, by Chernoff's bound. */
+static int stretch(ei_upper_law *law, double step, double horizon) {
+    size_t known = law->lattice.sf != NULL ? law->lattice.count : 0;
+    int status = lengthen(&law->lattice, step, horizon);
+    for (size_t j = known; known > 0 && j < law->lattice.count && status == EI_OK; j++)
+        law->lattice.sf[j] = fmin(law->lattice.sf[known - 1],
+                                  exp(law->log_scale - law->decay * (double)j * law->lattice.step));
+    return status;
+}
+
+/* exponential: the parts from `first` to `last` by the exponential part b between them. */
+static int exponential_law(const chain *self, size_t first, size_t b, size_t last, double horizon,
+                           double points, ei_upper_law *law) {
+    const ei_service *service = self->parts[b].service;
+    const double theta = 1 / service->time - self->batch->arrival_rate;
+    ei_upper_law rest = {.decay = 0};
+    double beyond, exponent;
+    horizon += FURTHER / theta;
+    int status = added_law(self, first, b, horizon, points, law);
+    if (status == EI_OK)
+        status = law_of(self, b + 1, last, &rest);
+    if (status == EI_OK)
+        status = stretch(&rest, 0, horizon);
+    if (status != EI_OK)
+        goto out;
+    add_sojourn(self, service, EI_UPPER, &rest.lattice);
+    double *v = law->lattice.sf, step = law->lattice.step;
+    const size_t end = law->lattice.count - 1;
+    if ((status = bound_beyond(self, first, last, (double)end * step, &beyond, &exponent)) != EI_OK)
+        goto out;
+    const double scale = v[end] * exp(theta * (double)end * step) * (1 + 1e-6);
+    for (size_t j = 0; j <= end; j++) {
+        const double time = (double)j * step, alone = exp(-theta * time) * (1 - 1e-11),
+                     more = scale * fmax(ei_upper_law_sf(&rest, time) - alone, 0);
+        v[j] = fmin(v[j] + more + exp(beyond), j > 0 ? v[j - 1] : 1);
+    }
+    law->shift += rest.shift + 1e-9 * rest.lattice.step;
+out:
+    ei_upper_law_free(&rest);
+    return status;
+}
+
+/* The better one of two bounds of one law, at each point. */
+static void take_better(ei_upper_law *law, const ei_upper_law *other) {
+    for (size_t j = 0; j < law->lattice.count; j++)
+        law->lattice.sf[j] = fmin(law->lattice.sf[j], ei_upper_law_sf(other, (double)j * law->lattice.step));
+    law->shift = fmax(law->shift, other->shift + 1e-9 * other->lattice.step);
+}
+
+/* Whether to take part b of those from `first` to `last`, not the last, for their bottleneck. */
+static int is_candidate(const chain *self, size_t first, size_t b, size_t last) {
+    double least = INFINITY;
+    for (size_t k = first; k <= last; k++)
+        least = fmin(least, self->parts[k].decay);
+    return is_exponential(&self->parts[b]) && self->parts[b].decay <= NEAR * least;
+}
+
+static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *law) {
+    const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
     double mean = 0, decay = INFINITY;
     int status = EI_OK;
-    for (size_t k = 0; k < b && status == EI_OK; k++) {
+    for (size_t k = first; k <= last; k++) {
         mean += self->parts[k].mean;
         decay = fmin(decay, self->parts[k].decay);
-        double horizon = fmin(mean + FURTHEST / decay, self->batch->horizon);
-        status = k == 0 ? first_law(self, 0, horizon, law) : add_part(self, k, 0, horizon, SHORT_WALK, law);
-        if (status == EI_OK)
-            status = bound_tail(self, k, law);
     }
-    return status;
+    const double horizon = fmin(mean + FURTHEST / decay, self->batch->horizon);
+    if (poisson && is_exponential(&self->parts[first])) {
+        if (first < last)
+            status = law_of(self, first + 1, last, law);
+        if (status == EI_OK)
+            status = stretch(law, horizon / SHORT_WALK, horizon);
+        if (status == EI_OK)
+            add_sojourn(self, self->parts[first].service, EI_UPPER, &law->lattice);
+    } else {
+        status = added_law(self, first, last, horizon, SHORT_WALK, law);
+        for (size_t b = first + 1; poisson && b < last && status == EI_OK; b++) {
+            ei_upper_law other = {.decay = 0};
+            if (!is_candidate(self, first, b, last))
+                continue;
+            status = exponential_law(self, first, b, last, horizon, SHORT_WALK, &other);
+            if (status == EI_OK)
+                take_better(law, &other);
+            ei_upper_law_free(&other);
+            status = no_bound(status) ? EI_OK : status;
+        }
+    }
+    return status == EI_OK ? bound_tail(self, first, last, law) : status;
+}
+
+/* The sojourn time in the parts from `first` to `last`, fed by the chain's own arrivals; *law is empty. */
+static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *law) {
+    ei_upper_law *known = &self->laws[first * self->count + last];
+    if (known->lattice.sf == NULL) {
+        int status = find_law(self, first, last, known);
+        if (status != EI_OK) {
+            ei_upper_law_free(known);
+            return status;
+        }
+    }
+    double *sf = malloc(known->lattice.count * sizeof *sf);
+    if (sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    memcpy(sf, known->lattice.sf, known->lattice.count * sizeof *sf);
+    *law = *known;
+    law->lattice.sf = sf;
+    return EI_OK;
 }
 
 /* The sojourn time in the parts from `first` to `last`, upwards or downwards, fed every `period`. */
@@ -483,11 +610,6 @@ static int fed_periodically(const chain *self, size_t first, size_t last, double
         *law = next;
     }
     return status;
-}
-
-/* Whether a failure means only that there is no such bound. */
-static int no_bound(int status) {
-    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
 }
 
 static void cut_by(const chain *self, const ei_upper_law *before, const ei_upper_law *after, int method) {
@@ -518,10 +640,10 @@ static int upper_ends(const chain *self, size_t b, double floor, int periodic) {
         status = fed_periodically(self, b + 1, last, period, PERIODIC_POINTS, &after);
     if (b > 0 && status == EI_OK)
         status = periodic ? fed_periodically(self, b - 1, 0, period, PERIODIC_POINTS, &before)
-                          : up_to(self, b, &before);
+                          : law_of(self, 0, b - 1, &before);
     if (status == EI_OK)
         status = b > 0 ? add_part(self, b, floor, horizon, WALK_POINTS, &before)
-                       : first_law(self, floor, horizon, &before);
+                       : first_law(self, b, floor, horizon, &before);
     if (status == EI_OK)
         add_leading(self, EI_UPPER, &before.lattice);
     if (status == EI_OK)
@@ -568,65 +690,15 @@ static int bottleneck_ends(const chain *self, size_t b, int periodic) {
     return floor < 0 ? EI_OK : upper_ends(self, b, floor, periodic);
 }
 
-/* log E e^{theta Q} of the sojourn time Q in all of a chain from above, its delays left out; status: as
- * add_part. */
-static int log_moment(const chain *self, double theta, double *value) {
-    ei_upper_law law = {.decay = 0};
-    int status = EI_OK;
-    *value = 0;
-    for (size_t k = 0; k < self->leading_count; k++) {
-        const ei_service *stage = &self->leading[k];
-        if (stage->kind == EI_SERVICE_EXPONENTIAL)
-            *value -= log1p(-theta / (1 / stage->time - self->batch->arrival_rate));
-    }
-    if (self->count > 0) {
-        status = up_to(self, self->count, &law);
-        if (status == EI_OK)
-            *value += law.decay > theta ? ei_upper_law_log_moment(&law, theta) +
-                                              theta * (law.shift + 1e-6 * law.lattice.step)
-                                        : INFINITY;
-    }
-    ei_upper_law_free(&law);
-    return status == EI_OK && !isfinite(*value) ? EI_ERR_UNSTABLE : status;
-}
-
-/* The law of v in *law, in its place the bound of `exponential`. */
-static int raise_by_moment(const chain *self, double theta, double log_moment, ei_upper_law *law) {
-    double *v = law->lattice.sf, step = law->lattice.step, beyond, exponent;
-    size_t last = law->lattice.count - 1;
-    double end = (double)last * step, deadline = end + self->constant, rate = self->batch->arrival_rate;
-    int status = ei_violation_bound(self->stages, self->parts[self->count - 1].end, EI_BOUND_LUNDBERG,
-                                    &self->batch->arrival, 1, 1, &rate, &deadline, &beyond, &exponent,
-                                    self->batch->monitor);
-    double scale = v[last] * expm1(log_moment) * (1 + 1e-6);
-    for (size_t j = 0; j <= last; j++)
-        v[j] = fmin(v[j] + scale * exp(theta * (double)(last - j) * step) + exp(beyond + MGF_ERROR), 1);
-    return status;
-}
-
 /* exponential, for the exponential part b with others behind it. */
 static int exponential_ends(const chain *self, size_t b) {
-    const part *one = &self->parts[b];
-    const double theta = 1 / one->service->time - self->batch->arrival_rate;
-    chain behind;
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
-    double moment;
-    int status = chain_behind(&behind, self->batch, self->stages + one->end,
-                              self->parts[self->count - 1].end - one->end);
-    if (status == EI_OK)
-        status = log_moment(&behind, theta, &moment);
-    if (status == EI_OK && b > 0)
-        status = up_to(self, b, &law);
-    if (status == EI_OK)
-        status = add_part(self, b, 0, self->batch->horizon + FURTHER / theta, WALK_POINTS, &law);
-    if (status == EI_OK)
-        status = raise_by_moment(self, theta, moment, &law);
+    int status = exponential_law(self, 0, b, self->count - 1, self->batch->horizon, WALK_POINTS, &law);
     if (status == EI_OK) {
         add_leading(self, EI_UPPER, &law.lattice);
         cut_by(self, &law, &none, EI_BRACKET_EXPONENTIAL);
     }
     ei_upper_law_free(&law);
-    free(behind.parts);
     return no_bound(status) ? EI_OK : status;
 }
 
@@ -684,9 +756,9 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     }
     size_t first = next_bottleneck(&all, used), last = all.count - 1;
     double least = all.parts[first].decay;
-    if (is_exponential(&all.parts[first]) && first < last &&
-        (status = exponential_ends(&all, first)) != EI_OK)
-        goto out;
+    for (size_t b = 0; b < last; b++)
+        if (is_candidate(&all, 0, b, last) && (status = exponential_ends(&all, b)) != EI_OK)
+            goto out;
     for (size_t k = 0; k < all.count; k++)
         if (all.parts[k].decay <= NEAR * least && (status = lower_ends(&all, k)) != EI_OK)
             goto out;
@@ -708,7 +780,7 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
 out:
     free(used);
     free(stages);
-    free(all.parts);
+    chain_free(&all);
     return status;
 }
 
@@ -771,7 +843,7 @@ int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage
         status = upper_ends(&all, last, 0, 0);
 out:
     free(used);
-    free(all.parts);
+    chain_free(&all);
     return status;
 }
 
@@ -909,7 +981,7 @@ static int periodic_ends(const ei_batch *batch, const ei_service *stages, size_t
     }
 out:
     ei_upper_law_free(&law);
-    free(all.parts);
+    chain_free(&all);
     return no_bound(status) ? EI_OK : status;
 }
 

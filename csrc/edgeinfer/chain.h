@@ -29,12 +29,14 @@
  * given all services from b on, its proof holds for levels that change with j. Let v be the law without Q, W
  * > y with probability v(y), v(y) = 1 below 0. If Q_l stays as it is from job l on, the rest crosses with
  * probability v(y_l), y_l what is left of T then; so that the steps delta_l of Q_l make P(W > T) <= v(T) +
- * sum_l E [v(y_l - delta_l) - v(y_l)]. With theta = 1 / time - rate and -v'(y) <= theta K e^{-theta y}, this
- * is at most v(T) + K sum_l E [e^{-theta y_l} (e^{theta delta_l} - 1)]. As E e^{theta (B - t)} = 1, that is K
- * e^{-theta T} sum_l E~ [e^{theta Q_l} - e^{theta Q_{l-1}}] (Q_{-1} = 0) under the law tilted by theta, in
- * which services of b are exponential of the arrivals' rate, and Q is the sojourn time in the stages behind b
- * fed by Poisson arrivals of that rate: P(W > T) <= v(T) + K e^{-theta T} (E e^{theta Q} - 1). K holds up to
- * the lattice's end z; that y_l is once beyond and W > T still adds at most Lundberg's bound at z. */
+ * sum_l E [v(y_l - delta_l) - v(y_l)]. With theta = 1 / time - rate and k(y) = min(1, e^{-theta y}), -v' <=
+ * -K k' makes this at most v(T) + K sum_l E [k(y_l - delta_l) - k(y_l)]. With no stages before b, v is k, and
+ * all of this holds with equality: that sum is P(E + Q > T) - k(T), E of law k the sojourn time in b and Q
+ * that in the stages behind it fed by Poisson arrivals, independent of E as above. So P(W > T) <= v(T) + K
+ * [P(E + Q > T) - e^{-theta T}]. K holds up to the lattice's end z; that y_l is once beyond and W > T still
+ * adds at most Lundberg's bound at z. The laws of the stages before and behind b, and of those before an
+ * added stage, are the best of these, too.
+ */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H
 
