@@ -17,9 +17,10 @@ enum {
     SHORT_WALK = 32768,     /* of one before it */
     PERIODIC_POINTS = 512,  /* over the services beside the bottleneck */
     PERIODIC_FINEST = 2048, /* and over those of a chain with periodic arrivals */
-    LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson */
+    LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson, or with little time to spare */
     SUM_POINTS = 4096       /* lattice of the sum of the other stages' services */
 };
+static const double ROUGH = 0.02;      /* share of a probability that a lattice may cost */
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
@@ -397,6 +398,37 @@ static int add_lindley(const chain *self, size_t k, double floor, double horizon
     return status;
 }
 
+/* Whether a failure means only that there is no such bound. */
+static int no_bound(int status) {
+    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
+}
+
+/* The better one of two bounds of one law, at each point. */
+static void take_better(ei_upper_law *law, const ei_upper_law *other) {
+    for (size_t j = 0; j < law->lattice.count; j++)
+        law->lattice.sf[j] = fmin(law->lattice.sf[j], ei_upper_law_sf(other, (double)j * law->lattice.step));
+    law->shift = fmax(law->shift, other->shift + 1e-9 * other->lattice.step);
+}
+
+/* Cuts the law of part k behind `before` where a lattice of the first order costs more than some share of a
+ * probability, as its server has little time to spare, by lindley.h, which is of the second. */
+static int refine(const chain *self, size_t k, double floor, double horizon, const ei_upper_law *before,
+                  ei_upper_law *law) {
+    const part *one = &self->parts[k];
+    const double spare = 1 / self->batch->arrival_rate - fmax(one->mean, floor);
+    const ei_added_stage stage = {one->service, floor, one->again};
+    ei_upper_law other;
+    if (self->effort < 1 || law->lattice.step * one->decay * horizon < ROUGH * spare)
+        return EI_OK;
+    int status = ei_add_stage_lindley(&other, before, &stage, &self->batch->arrival,
+                                      lindley_step(one, floor, horizon, LINDLEY_POINTS), LINDLEY_POINTS,
+                                      self->batch->monitor);
+    if (status == EI_OK)
+        take_better(law, &other);
+    ei_upper_law_free(&other);
+    return no_bound(status) ? EI_OK : status;
+}
+
 /* The law of part k alone, on a lattice over `horizon`: waiting time or sojourn time. */
 static int first_law(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
     const part *first = &self->parts[k];
@@ -423,12 +455,13 @@ static int first_law(const chain *self, size_t k, double floor, double horizon, 
     double step = horizon / points;
     size_t cells = (size_t)(reach / step) + 3;
     ei_lattice service;
+    const ei_upper_law none = {.decay = 0};
     if ((status = ei_lattice_service(&service, first->service, floor, step / EI_MG1_FINE, cells * EI_MG1_FINE,
                                      EI_UPPER)) == EI_OK)
         status =
             ei_mg1_sojourn(&law->lattice, &service, rate, (size_t)points + 2, EI_UPPER, self->batch->monitor);
     ei_lattice_free(&service);
-    return status;
+    return status == EI_OK ? refine(self, k, floor, horizon, &none, law) : status;
 }
 
 /* Adds part k to the law of the parts before it, which is replaced. */
@@ -458,14 +491,11 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
     size_t count = (size_t)fmin(horizon / step, 4.0 * WALK_POINTS) + 2;
     int status = ei_add_stage_poisson(&next, law, &stage, self->batch->arrival_rate, step, count,
                                       self->batch->monitor);
+    if (status == EI_OK)
+        status = refine(self, k, floor, horizon, law, &next);
     ei_upper_law_free(law);
     *law = next;
     return status;
-}
-
-/* Whether a failure means only that there is no such bound. */
-static int no_bound(int status) {
-    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
 }
 
 static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *law);
@@ -519,13 +549,6 @@ static int exponential_law(const chain *self, size_t first, size_t b, size_t las
 out:
     ei_upper_law_free(&rest);
     return status;
-}
-
-/* The better one of two bounds of one law, at each point. */
-static void take_better(ei_upper_law *law, const ei_upper_law *other) {
-    for (size_t j = 0; j < law->lattice.count; j++)
-        law->lattice.sf[j] = fmin(law->lattice.sf[j], ei_upper_law_sf(other, (double)j * law->lattice.step));
-    law->shift = fmax(law->shift, other->shift + 1e-9 * other->lattice.step);
 }
 
 /* Whether to take part b of those from `first` to `last`, not the last, for their bottleneck. */

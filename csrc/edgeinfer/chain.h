@@ -18,6 +18,8 @@
  *
  * Upper ends.
  * added_stage: the first stage alone, M/G/1 or M/D/1, and one stage added after the other as in walk.h.
+ * Where a server has so little time to spare that rounding services up to a lattice costs more than a share
+ * of the probability, its stage is added as in lindley.h, too, and the smaller law is taken point by point.
  * bottleneck_first: let R_j be the longest path from job j backwards through the stages up to b, and N_j the
  * longest through those behind b for jobs j, .., 0, so that W = max_j [R_j + N_j - S_j]. A path may stay on
  * b: with m <= B, R_j <= R_0 + S_j - j m. Hence W <= R_0 + Q, Q = sup_j [N_j - j m], independent of R_0, and
