@@ -53,7 +53,7 @@ def test_prediction_and_run_agree_where_services_are_independent(tmp_path, monke
         return queue(arrivals, factor * rng.lognormal(np.log(unit) - 0.08, 0.4, len(arrivals)))
 
     unit = 1e-3
-    monkeypatch.setattr(exits, "serve", served)
+    monkeypatch.setattr(exits, "serve_exits", served)
     network = exits.load_exits()
     monkeypatch.setattr(type(network), "service_times", lambda *arguments, **options: np.full((3, 5), unit))
     shares = []
