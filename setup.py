@@ -41,16 +41,6 @@ def gsl_link_arguments() -> list[str]:
     return pkg_config("--libs")
 
 
-#: What takes time in these are loops and transforms of other files, so that -O3 would only make them larger.
-SLIM = {"arrival", "associated", "chain", "compound", "gain", "half_line_solve", "inversion", "joint", "joint_first"}
-SLIM |= {"joint_laws", "modulated", "single", "split", "tilt"}
-SLIM_FLAGS = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
-
-
-def is_slim(source: str) -> bool:
-    return Path(source).parent.name == "python" or Path(source).stem in SLIM
-
-
 def core() -> Extension:
     # Contraction to FMA would make the sampled bits depend on the instruction set.
     flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
@@ -87,18 +77,6 @@ class BuildPython(build_py):
 
 
 class BuildExtension(build_ext):
-    def build_extension(self, ext: Extension) -> None:
-        ext.extra_objects += self.compiler.compile(
-            list(filter(is_slim, ext.sources)),
-            output_dir=self.build_temp,
-            macros=ext.define_macros,
-            include_dirs=ext.include_dirs,
-            extra_postargs=[*ext.extra_compile_args, *SLIM_FLAGS],
-            depends=ext.depends,
-        )
-        ext.sources = [source for source in ext.sources if not is_slim(source)]
-        super().build_extension(ext)
-
     def copy_extensions_to_source(self) -> None:
         # Python would rather load an extension that an earlier build made for this one release of it.
         for path in Path("edgeinfer").glob("_core.cpython-*.so"):
