@@ -189,6 +189,8 @@ def _parts(link: TraceLink, bits: float) -> tuple[Floats, Floats, Floats]:
     twice = np.concatenate([rates, rates])
     done = np.concatenate([[0.0], np.cumsum(twice) * slot])
     total, ends = done[count], np.arange(2 * count + 1) * slot
+    if not bits < 2**53 * total:
+        raise ValueError(f"bits = {bits:g}: must be fewer than 2^53 times the {total:g} that the record carries in all")
     whole = max(np.ceil(bits / total * (1 - 1e-13)) - 1, 0.0)
     rest = bits - whole * total
     level = np.mod(done[:count] - rest, total)

@@ -65,6 +65,8 @@ def clip_scores(image_embeddings: ArrayLike, text_embeddings: ArrayLike) -> NDAr
     x, y = pair("image_embeddings", image_embeddings, "text_embeddings", text_embeddings, least=1)
     if len(x) != len(y):
         raise ValueError(f"image_embeddings: {len(x)} rows, text_embeddings: {len(y)}: must be as many")
+    # By powers of two, so that no square is beyond the largest double; a direction has no size.
+    x, y = (np.ldexp(each, -np.frexp(np.abs(each).max(axis=1, keepdims=True))[1]) for each in (x, y))
     lengths = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
     for name, length in zip(("image_embeddings", "text_embeddings"), lengths, strict=True):
         if not length.all():
