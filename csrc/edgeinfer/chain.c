@@ -221,6 +221,19 @@ static int lower_exponential(const chain *self) {
     return status;
 }
 
+static ei_added_stage stage_of(const part *self, double floor) {
+    return (ei_added_stage){self->service, floor, self->again};
+}
+
+static void raise_by(const chain *self, const ei_lattice *sojourn, const ei_lattice *others, int method) {
+    const ei_batch *batch = self->batch;
+    for (size_t i = 0; i < batch->count; i++) {
+        size_t at = batch->index[i];
+        ei_raise_lower(batch, at,
+                       ei_lattice_plus_lower(sojourn, others, batch->deadline[at] - self->constant), method);
+    }
+}
+
 static int lower_ends(const chain *self, size_t b) {
     const ei_batch *batch = self->batch;
     const part *one = &self->parts[b];
@@ -263,10 +276,6 @@ static int sum_of_parts(const chain *self, size_t first, size_t last, ei_lattice
     return sum_of_others(&some, some.count, sum);
 }
 
-static ei_added_stage stage_of(const part *self) {
-    return (ei_added_stage){self->service, 0, self->again};
-}
-
 /* two_stages: b with a before it and c behind it, each of which may be the number of parts for none; the
  * parts from `first` on up to b are passed where the path leaves b, those before it as in lower_ends. */
 static int lower_pair(const chain *self, size_t b, size_t first, size_t a, size_t c) {
@@ -289,13 +298,13 @@ static int lower_pair(const chain *self, size_t b, size_t first, size_t a, size_
         status = sum_of_parts(self, first, a != none ? a : b, &ahead);
     if (status == EI_OK && a != none)
         status = sum_of_parts(self, a + 1, b, &between);
-    const ei_added_stage before = stage_of(&self->parts[a != none ? a : b]),
-                         behind = stage_of(&self->parts[c != none ? c : b]);
+    const ei_added_stage before = stage_of(&self->parts[a != none ? a : b], 0),
+                         behind = stage_of(&self->parts[c != none ? c : b], 0);
     const ei_pair pair = {.arrival_rate = batch->arrival_rate,
                           .decay = self->parts[b].decay,
                           .horizon = fmin(batch->horizon, mean + PAIR_REACH / self->parts[b].decay),
                           .phases = EI_PAIR_PHASES,
-                          .bottleneck = stage_of(&self->parts[b]),
+                          .bottleneck = stage_of(&self->parts[b], 0),
                           .before = a != none ? &before : NULL,
                           .behind = c != none ? &behind : NULL,
                           .between = &between,
@@ -303,11 +312,8 @@ static int lower_pair(const chain *self, size_t b, size_t first, size_t a, size_
                           .monitor = batch->monitor};
     if (status == EI_OK)
         status = ei_pair_lower(&law, &pair);
-    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
-        size_t at = batch->index[i];
-        ei_raise_lower(batch, at, ei_lattice_plus_lower(&law, &others, batch->deadline[at] - self->constant),
-                       EI_BRACKET_TWO_STAGES);
-    }
+    if (status == EI_OK)
+        raise_by(self, &law, &others, EI_BRACKET_TWO_STAGES);
     free(beside.parts);
     ei_lattice_free(&others);
     ei_lattice_free(&between);
@@ -387,7 +393,7 @@ static double lindley_step(const part *one, double floor, double horizon, size_t
 /* Adds part k behind arrivals that are not Poisson. */
 static int add_lindley(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
     const part *one = &self->parts[k];
-    ei_added_stage stage = {one->service, floor, one->again};
+    ei_added_stage stage = stage_of(one, floor);
     ei_upper_law next;
     size_t points = self->effort < 1 ? LINDLEY_POINTS / 8 : LINDLEY_POINTS;
     int status =
@@ -416,7 +422,7 @@ static int refine(const chain *self, size_t k, double floor, double horizon, con
                   ei_upper_law *law) {
     const part *one = &self->parts[k];
     const double spare = 1 / self->batch->arrival_rate - fmax(one->mean, floor);
-    const ei_added_stage stage = {one->service, floor, one->again};
+    const ei_added_stage stage = stage_of(one, floor);
     ei_upper_law other;
     if (self->effort < 1 || law->lattice.step * one->decay * horizon < ROUGH * spare)
         return EI_OK;
@@ -468,7 +474,7 @@ static int first_law(const chain *self, size_t k, double floor, double horizon, 
 static int add_part(const chain *self, size_t k, double floor, double horizon, double points,
                     ei_upper_law *law) {
     const part *one = &self->parts[k];
-    ei_added_stage stage = {one->service, floor, one->again};
+    ei_added_stage stage = stage_of(one, floor);
     ei_upper_law next;
     double step;
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
@@ -553,10 +559,8 @@ out:
 
 /* Whether to take part b of those from `first` to `last`, not the last, for their bottleneck. */
 static int is_candidate(const chain *self, size_t first, size_t b, size_t last) {
-    double least = INFINITY;
-    for (size_t k = first; k <= last; k++)
-        least = fmin(least, self->parts[k].decay);
-    return is_exponential(&self->parts[b]) && self->parts[b].decay <= NEAR * least;
+    const size_t slowest = slowest_of(self, first, last + 1, 1);
+    return is_exponential(&self->parts[b]) && self->parts[b].decay <= NEAR * self->parts[slowest].decay;
 }
 
 static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *law) {
@@ -627,7 +631,7 @@ static int fed_periodically(const chain *self, size_t first, size_t last, double
     for (size_t i = 0; i < count && status == EI_OK; i++) {
         const part *one = &self->parts[first < last ? first + i : first - i];
         ei_upper_law next;
-        ei_added_stage stage = {one->service, 0, one->again};
+        ei_added_stage stage = stage_of(one, 0);
         status = ei_add_stage_periodic(&next, law, &stage, period, points, 8 * finest, self->batch->monitor);
         ei_upper_law_free(law);
         *law = next;
@@ -819,19 +823,15 @@ static int is_lone_exponential(const chain *self) {
 static int renewal_lower(const chain *self, size_t b) {
     const ei_batch *batch = self->batch;
     const part *one = &self->parts[b];
-    const ei_added_stage stage = {one->service, 0, one->again};
+    const ei_added_stage stage = stage_of(one, 0);
     ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
     int status = sum_of_others(self, b, &others);
     if (status == EI_OK)
         status = ei_lindley_sojourn_lower(&sojourn, &stage, &batch->arrival,
                                           lindley_step(one, 0, batch->horizon, LINDLEY_POINTS),
                                           LINDLEY_POINTS, batch->monitor);
-    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
-        size_t at = batch->index[i];
-        ei_raise_lower(batch, at,
-                       ei_lattice_plus_lower(&sojourn, &others, batch->deadline[at] - self->constant),
-                       one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
-    }
+    if (status == EI_OK)
+        raise_by(self, &sojourn, &others, one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
     ei_lattice_free(&others);
     ei_lattice_free(&sojourn);
     return no_bound(status) ? EI_OK : status;
@@ -910,15 +910,6 @@ static double periodic_step(const ei_service *service, double interval, double m
     return interval > step ? interval / ceil(interval / step) : step;
 }
 
-static void raise_by(const ei_batch *batch, double constant, const ei_lattice *sojourn,
-                     const ei_lattice *others) {
-    for (size_t i = 0; i < batch->count; i++) {
-        size_t at = batch->index[i];
-        ei_raise_lower(batch, at, ei_lattice_plus_lower(sojourn, others, batch->deadline[at] - constant),
-                       EI_BRACKET_LINK);
-    }
-}
-
 /* One part's own queue, and one service of every other. */
 static int periodic_queue_lower(const chain *self, size_t b) {
     const ei_batch *batch = self->batch;
@@ -936,11 +927,11 @@ static int periodic_queue_lower(const chain *self, size_t b) {
     if (solved || no_bound(status))
         status = sum_of_others(self, b, &others);
     if (status == EI_OK && solved)
-        raise_by(batch, self->constant, &sojourn, &others);
+        raise_by(self, &sojourn, &others, EI_BRACKET_LINK);
     if (status == EI_OK && (!solved || one->mean < LIGHT * interval)) {
         ei_lattice_free(&sojourn);
         if ((status = ei_periodic_sojourn_lower(&sojourn, one->service, interval)) == EI_OK)
-            raise_by(batch, self->constant, &sojourn, &others);
+            raise_by(self, &sojourn, &others, EI_BRACKET_LINK);
     }
     ei_lattice_free(&sojourn);
     ei_lattice_free(&others);
@@ -956,7 +947,7 @@ static int periodic_upper(const chain *self, ei_upper_law *law) {
     int status = EI_OK;
     for (size_t k = 0; k < self->count && status == EI_OK; k++) {
         const part *one = &self->parts[k];
-        const ei_added_stage stage = {one->service, 0, one->again};
+        const ei_added_stage stage = stage_of(one, 0);
         ei_upper_law next;
         mean += one->mean;
         if (!has_queue(one, interval)) {
@@ -982,9 +973,10 @@ static int periodic_ends(const ei_batch *batch, const ei_service *stages, size_t
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     double slowest = 0;
     int status = chain_init(&all, batch, stages, stage_count);
-    if (status != EI_OK || is_lone_exponential(&all)) {
-        if (status == EI_OK)
-            ei_geometric_ends(batch, all.parts[0].service, &batch->arrival);
+    if (status != EI_OK)
+        goto out;
+    if (is_lone_exponential(&all)) {
+        ei_geometric_ends(batch, all.parts[0].service, &batch->arrival);
         goto out;
     }
     for (size_t k = 0; k < all.count; k++)
