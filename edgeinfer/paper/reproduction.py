@@ -152,8 +152,7 @@ def _look(formats: tuple[str, ...], width: float | None, style: Any) -> _Look:
         raise ValueError(f"formats: 'pgf' needs a TeX system, one of {', '.join(_TEX)}: install it or ask for 'pdf'")
     if width is not None:
         width = _validate.scalar("width", width, 0, low_open=True, unit="inch")
-    with styled(style):
-        pass
+    styled(style)  # refuses what is none
     return _Look(tuple(dict.fromkeys(formats)), width, style, tex)
 
 
