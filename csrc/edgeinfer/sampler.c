@@ -6,6 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* Random numbers between two looks at the monitor, a millisecond or so; whole rows of the lanes. */
+enum { UNPOLLED = 1024 * EI_LANES };
+
 /* The time with P(X > time) = v (upper) or P(X <= time) = v, by the secant rule on logarithms inside a
  * bracket. */
 static double quantile(const ei_transfer *law, int upper, double v, double low, double high) {
@@ -145,20 +148,59 @@ double ei_sampler_draw(const ei_sampler *self, ei_rng *rng) {
 }
 
 int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const ei_gain *gain,
-                   const uint64_t entropy[4], double *rate) {
+                   const uint64_t entropy[4], double *rate, ei_monitor monitor) {
     ei_rate law;
     int status = ei_rate_init(&law, mean_snr, gain);
     if (status != EI_OK || !(bandwidth > 0) || !isfinite(bandwidth))
         return EI_ERR_DOMAIN;
-    if (law.rayleigh) {
-        ei_lanes streams;
-        ei_lanes_init(&streams, entropy, 0);
-        ei_lane_loops_of(0)->rates(&streams, count, mean_snr, bandwidth, rate);
-    } else {
-        ei_rng rng;
-        ei_rng_init(&rng, entropy, 0);
-        for (size_t i = 0; i < count; i++)
-            rate[i] = bandwidth * ei_sample_rate_of(&law, &rng);
+    ei_rng rng;
+    ei_lanes streams;
+    ei_rng_init(&rng, entropy, 0);
+    ei_lanes_init(&streams, entropy, 0);
+    for (size_t first = 0, part; first < count; first += part) {
+        if (ei_stopped(monitor))
+            return EI_ERR_INTERRUPTED;
+        part = count - first < UNPOLLED ? count - first : UNPOLLED;
+        if (law.rayleigh)
+            ei_lane_loops_of(0)->rates(&streams, part, mean_snr, bandwidth, rate + first);
+        else
+            for (size_t i = first; i < first + part; i++)
+                rate[i] = bandwidth * ei_sample_rate_of(&law, &rng);
     }
     return EI_OK;
+}
+
+/* Random numbers that one service time takes on average. */
+static double numbers(const ei_sampler *self) {
+    if (self->service.kind == EI_SERVICE_TRANSFER)
+        return self->quantile != NULL ? 1 : 1 + ei_service_mean(&self->service) / self->slot;
+    double rounds = 0, round = 0;
+    for (size_t n = 0; n < self->round_count; n++)
+        rounds += self->rounds_above[n];
+    for (size_t k = 0; k < self->round_size; k++)
+        round += numbers(&self->round[k]);
+    return 1 + rounds * round;
+}
+
+int ei_sample_service(size_t count, const ei_service *service, ei_link_mode mode, const uint64_t entropy[4],
+                      double *time, ei_monitor monitor) {
+    int status = ei_service_verify_independent(service);
+    if (status != EI_OK)
+        return status;
+    ei_rng rng;
+    ei_rng_init(&rng, entropy, 0);
+    ei_sampler sampler;
+    status = ei_sampler_init(&sampler, service, mode);
+    const double drawn = status == EI_OK ? numbers(&sampler) : 0;
+    double unpolled = 0;
+    for (size_t i = 0; i < count && status == EI_OK; i++) {
+        time[i] = ei_sampler_draw(&sampler, &rng);
+        if ((unpolled += drawn) >= UNPOLLED) {
+            unpolled = 0;
+            if (ei_stopped(monitor))
+                status = EI_ERR_INTERRUPTED;
+        }
+    }
+    ei_sampler_free(&sampler);
+    return status;
 }

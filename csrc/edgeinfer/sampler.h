@@ -86,8 +86,14 @@ static inline double ei_sample_rate_of(const ei_rate *rate, ei_rng *rng) {
 
 /* Rates of independent slots, of Rayleigh fading sample i from stream i modulo EI_LANES.
  * Given: count, bandwidth (Hz, > 0), mean_snr (linear, > 0), gain, entropy.
- * Returned: rate[count], bit/s. */
+ * Returned: rate[count], bit/s. Status: EI_ERR_DOMAIN, EI_ERR_INTERRUPTED. */
 EI_WARN_UNUSED int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const ei_gain *gain,
-                                  const uint64_t entropy[4], double *rate);
+                                  const uint64_t entropy[4], double *rate, ei_monitor monitor);
+
+/* Independent service times of a stage, from stream 0.
+ * Given: count, service (no channel, whose times depend on one another), mode, entropy.
+ * Returned: time[count], s. Status: EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
+EI_WARN_UNUSED int ei_sample_service(size_t count, const ei_service *service, ei_link_mode mode,
+                                     const uint64_t entropy[4], double *time, ei_monitor monitor);
 
 #endif

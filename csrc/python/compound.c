@@ -68,6 +68,8 @@ static PyObject *compound_sf(PyObject *self, PyObject *argument) {
     const ei_compound *law = ((CompoundObject *)self)->law;
     const double *time = PyArray_DATA(times);
     for (npy_intp i = 0; i < count; i++) {
+        if (PyErr_CheckSignals() < 0)
+            goto out;
         ((double *)PyArray_DATA(ends[0]))[i] = ei_compound_lower(law, time[i]);
         ((double *)PyArray_DATA(ends[1]))[i] = ei_compound_upper(law, time[i]);
     }

@@ -40,6 +40,11 @@ PyObject *ei_raise(const char *where, int status);
 
 /* A monitor whose poll takes the GIL and runs PyErr_CheckSignals. */
 ei_monitor ei_python_monitor(void);
+/* For loops over elements of some 100 ns each: a look at the monitor now and then. EI_OK or
+ * EI_ERR_INTERRUPTED. */
+static inline int ei_python_step(npy_intp element) {
+    return element % 4096 == 4095 && ei_stopped(ei_python_monitor()) ? EI_ERR_INTERRUPTED : EI_OK;
+}
 
 /* The stages of a pipeline as the core sees them. From a _core.Stages object, whose stages are borrowed, or
  * from a sequence whose items are tuples ("deterministic", seconds), ("exponential", mean), ("transfer",

@@ -229,10 +229,10 @@ static PyObject *service_log_mgf(PyObject *module, PyObject *arguments) {
     for (npy_intp i = 0; i < count && values != NULL; i++) {
         int status = ei_service_log_mgf(&list.stages[0], ((double *)PyArray_DATA(thetas))[i],
                                         (double *)PyArray_DATA((PyArrayObject *)values) + i, NULL);
-        if (status != EI_OK) {
-            Py_CLEAR(values);
+        if (status != EI_OK)
             ei_raise("service_log_mgf", status);
-        }
+        if (status != EI_OK || PyErr_CheckSignals() < 0)
+            Py_CLEAR(values);
     }
     Py_XDECREF(thetas);
     ei_stage_list_free(&list);

@@ -265,7 +265,8 @@ static PyObject *sample_rate(PyObject *module, PyObject *arguments) {
         return NULL;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_sample_rate((size_t)count, bandwidth, mean_snr, &gain, entropy, PyArray_DATA(rates));
+    status = ei_sample_rate((size_t)count, bandwidth, mean_snr, &gain, entropy, PyArray_DATA(rates),
+                            ei_python_monitor());
     Py_END_ALLOW_THREADS;
     if (status != EI_OK) {
         Py_DECREF(rates);
@@ -299,26 +300,18 @@ static PyObject *sample_service(PyObject *module, PyObject *arguments) {
     Py_DECREF(stages);
     if (failed < 0)
         return NULL;
-    ei_sampler sampler = {.quantile = NULL};
     PyArrayObject *times = (PyArrayObject *)PyArray_SimpleNew(1, &count, NPY_FLOAT64);
     if (times != NULL) {
-        double *time = PyArray_DATA(times);
         int status;
-        ei_rng rng;
-        ei_rng_init(&rng, entropy, 0);
         Py_BEGIN_ALLOW_THREADS;
-        status = ei_service_verify_independent(&list.stages[0]);
-        if (status == EI_OK)
-            status = ei_sampler_init(&sampler, &list.stages[0], (ei_link_mode)mode);
-        for (npy_intp i = 0; i < count && status == EI_OK; i++)
-            time[i] = ei_sampler_draw(&sampler, &rng);
+        status = ei_sample_service((size_t)count, &list.stages[0], (ei_link_mode)mode, entropy,
+                                   PyArray_DATA(times), ei_python_monitor());
         Py_END_ALLOW_THREADS;
         if (status != EI_OK) {
             Py_CLEAR(times);
             ei_raise("sample_service", status);
         }
     }
-    ei_sampler_free(&sampler);
     ei_stage_list_free(&list);
     return (PyObject *)times;
 }

@@ -69,10 +69,17 @@ static PyObject *map_times(PyObject *self, PyObject *argument,
         const double *time = PyArray_DATA(times);
         double *value = PyArray_DATA(values);
         npy_intp count = PyArray_SIZE(times);
+        int status = EI_OK;
         Py_BEGIN_ALLOW_THREADS;
-        for (npy_intp i = 0; i < count; i++)
+        for (npy_intp i = 0; i < count && status == EI_OK; i++) {
             value[i] = function(law, time[i]);
+            status = ei_python_step(i);
+        }
         Py_END_ALLOW_THREADS;
+        if (status != EI_OK) {
+            Py_CLEAR(values);
+            ei_raise("Transfer", status);
+        }
     }
     Py_DECREF(times);
     return (PyObject *)values;
@@ -103,7 +110,8 @@ static PyObject *transfer_log_mgf(PyObject *self, PyObject *argument) {
     npy_intp count = PyArray_SIZE(thetas);
     Py_BEGIN_ALLOW_THREADS;
     for (npy_intp i = 0; i < count && status == EI_OK; i++)
-        status = ei_transfer_log_mgf(law, theta[i], &value[i], &slope[i]);
+        if ((status = ei_transfer_log_mgf(law, theta[i], &value[i], &slope[i])) == EI_OK)
+            status = ei_python_step(i);
     Py_END_ALLOW_THREADS;
     result = status == EI_OK ? PyTuple_Pack(2, values, slopes) : ei_raise("Transfer.log_mgf", status);
 out:

@@ -55,8 +55,15 @@ class Mixture:
 
     def sample(self, count: int, rng: np.random.Generator) -> Floats:
         sums = np.cumsum(np.maximum(self.weight, 0.0))
-        at = np.searchsorted(sums / sums[-1], rng.random(count), side="right")
-        return np.asarray(self.low[at] + rng.random(count) * (self.high[at] - self.low[at]))
+        shares, at, times = sums / sums[-1], np.empty(count, np.int64), np.empty(count)
+        # Signals are seen between parts.
+        parts = [slice(first, min(first + _CHUNK, count)) for first in range(0, count, _CHUNK)]
+        for part in parts:
+            at[part] = np.searchsorted(shares, rng.random(part.stop - part.start), side="right")
+        for part in parts:
+            low, high = self.low[at[part]], self.high[at[part]]
+            times[part] = low + rng.random(part.stop - part.start) * (high - low)
+        return times
 
 
 class TransferMixture:

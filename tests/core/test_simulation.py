@@ -311,6 +311,8 @@ def test_bad_input(change, entropy):
         " 'table', entropy, 2)",
         "_core.rare_violation([('deterministic', 0.999)], ('poisson', (1.0,)), 1e5, 0.001, 1e9, entropy, 2)",
         "_core.rare_violation([('exponential', 0.999)] * 6, ('poisson', (1.0,)), 1e5, 0.001, 1e9, entropy, 2)",
+        "_core.sample_service(('transfer', law), 10**8, 'slots', entropy)",
+        "_core.sample_rate(10**9, 1.0, 1.0, (2.0, 0.0, 0.5, 1.0), entropy)",
     ],
 )
 def test_interrupt_stops_within_half_a_second(call):
@@ -318,6 +320,7 @@ def test_interrupt_stops_within_half_a_second(call):
         # A shell's background job inherits SIGINT ignored.
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import numpy as np\nfrom edgeinfer import _core\nentropy = np.arange(4, dtype=np.uint64)\n"
+        "law = _core.Transfer(1e6, 1e7, 1.0, 0.01)\n"
         f"print('go', flush=True)\ntry:\n    {call}\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
