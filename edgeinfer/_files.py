@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -34,6 +35,37 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def json_object(path: str | Path, name: str | None = None) -> dict[str, Any]:
+    """The JSON object in a file, which errors call `name`, or its path.
+
+    Raises
+    ------
+    ValueError
+        For what is no JSON, or no object.
+    OSError
+        Where the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "a.json").write_text("[1]")
+    ...     json_object(Path(folder) / "a.json", "a.json")
+    Traceback (most recent call last):
+    ...
+    ValueError: a.json: the whole = [1]: must be an object
+    """
+    name = str(path) if name is None else name
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # brackets may be nested too deeply
+        raise ValueError(f"{name}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        text = repr(found)
+        raise ValueError(f"{name}: the whole = {text if len(text) <= 80 else f'{text[:77]}...'}: must be an object")
+    return found
 
 
 def strict_json(value: Any) -> Any:

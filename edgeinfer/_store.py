@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer._files import replacing
+from edgeinfer._files import json_object, replacing
 
 _FORMAT = 2
 _SAID = 5
@@ -277,12 +277,9 @@ def _shown(value: Any) -> str:
 def _read(path: Path, way: str) -> dict[str, Any]:
     """An object of JSON; ValueError naming the file, and a way on, for what is none."""
     try:
-        found = json.loads(path.read_text())
+        return json_object(path, path.name)
     except ValueError as error:
         raise ValueError(f"store: {path} is damaged ({error}): {way}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"store: {path} is damaged: {way}")
-    return found
 
 
 def _open(path: Path) -> int:

@@ -226,8 +226,8 @@ def scalar(
     return answer
 
 
-def whole(name: str, value: Any, low: int) -> int:
-    """`value` as an int >= low.
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int >= low, and <= high where there is an end.
 
     Examples
     --------
@@ -235,8 +235,12 @@ def whole(name: str, value: Any, low: int) -> int:
     Traceback (most recent call last):
     ...
     ValueError: jobs = 0: must be a whole number >= 1
+    >>> whole("resamples", 1e9, 1, 1_000_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: resamples = 1000000000.0: must be a whole number in [1, 1000000]
     """
-    what = f"a whole number >= {low}"
+    what = f"a whole number >= {low}" if high is None else f"a whole number in [{low}, {high}]"
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iu":
         value = value[()]
     if isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64):
@@ -247,9 +251,22 @@ def whole(name: str, value: Any, low: int) -> int:
         if found.ndim or not found.item().is_integer():
             raise ValueError(f"{name} = {value!r}: must be {what}")
         number = int(found.item())
-    if number < low:
-        raise ValueError(f"{name} = {value!r}: must be {what}")
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{name} = {_shown(value)}: must be {what}")
     return number
+
+
+def threads(value: Any) -> int:
+    """`value` as a number of threads: at most 1024, which no processor has work for.
+
+    Examples
+    --------
+    >>> threads(0)
+    Traceback (most recent call last):
+    ...
+    ValueError: threads = 0: must be a whole number in [1, 1024]
+    """
+    return whole("threads", value, 1, 1024)
 
 
 def sizes(name: str, value: Any) -> tuple[int, ...]:
@@ -301,6 +318,22 @@ def check_kind(name: str, value: Any, kind: type) -> None:
     """Refuse what is of another type."""
     if not isinstance(value, kind):
         raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
+
+
+def each(name: str, value: Any, kind: type) -> tuple[Any, ...]:
+    """The items of a sequence, each of which must be of one type.
+
+    Examples
+    --------
+    >>> each("captions", ["a", 1], str)
+    Traceback (most recent call last):
+    ...
+    ValueError: captions[1] = 1: must be a str
+    """
+    items = in_order(name, value)
+    for index, item in enumerate(items):
+        check_kind(f"{name}[{index}]", item, kind)
+    return items
 
 
 def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
+from edgeinfer._files import json_object
 
 # Types of attributes that hold no tensor: a float, a whole number, a text, and lists of them.
 _PLAIN = frozenset([1, 2, 3, 6, 7, 8])
@@ -61,7 +62,7 @@ class JsonObject:
     def __init__(self, file: str, value: Any, where: str = "") -> None:
         self.file, self.where, self.value = file, where, value
         if not isinstance(value, dict):
-            raise ValueError(f"{file}: {where or 'the whole'} = {short(value)}: must be an object")
+            raise ValueError(f"{file}: {where} = {short(value)}: must be an object")
 
     def field(self, key: str) -> str:
         return f"{self.where}.{key}" if self.where else key
@@ -147,12 +148,7 @@ def read_json(root: Path, name: str) -> dict[str, Any]:
     path = inside(root, root / _validate.path("name", name), name)
     if not path.is_file():
         raise ValueError(f"{name}: missing in {str(root)!r}")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: not JSON: {error}") from error
-    found: dict[str, Any] = JsonObject(name, value).value
-    return found
+    return json_object(path, name)
 
 
 def read_part(root: Path, name: str, file: str = "cascade.json", where: str = "part") -> Part:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate, quality, scenes
+from edgeinfer._files import json_object
 from edgeinfer.model import Cascade
 from edgeinfer.network.sessions import Progress
 from edgeinfer.network.zoo import shipped
@@ -116,9 +116,15 @@ class HeadReader:
     """
 
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
-        heads = json.loads((Path(folder) / "config.json").read_text())["heads"]
+        config = json_object(Path(folder) / "config.json")
+        try:
+            heads = {head: tuple(classes) for head, classes in config["heads"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"folder = {folder}: config.json: 'heads' must name the classes of each: {error!r}"
+            ) from error
         for head, classes in scenes.HEADS.items():
-            if tuple(heads.get(head, ())[: len(classes)]) != classes:
+            if heads.get(head, ())[: len(classes)] != classes:
                 raise ValueError(f"folder = {folder}: head {head!r} must begin with the classes {', '.join(classes)}")
         self._sizes = {head: len(classes) for head, classes in heads.items()}
         self._network = quality.Extractor(Path(folder) / "model.onnx", threads=threads)

@@ -60,8 +60,7 @@ def _check_noise(asked: Request | Seed) -> None:
     if _validate.whole("noise", asked.noise, 0) >= NOISES:
         raise ValueError(f"noise = {asked.noise}: must be in [0, 2**{8 * _NOISE_BYTES})")
     for name in ("prior_steps", "decode_steps"):
-        if _validate.whole(name, getattr(asked, name), 1) > _STEPS:
-            raise ValueError(f"{name} = {getattr(asked, name)}: must be in [1, {_STEPS}]")
+        _validate.whole(name, getattr(asked, name), 1, _STEPS)
 
 
 def _noise_bytes(asked: Request | Seed) -> bytes:
@@ -188,9 +187,7 @@ class Plan:
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tables", _validate.in_order("tables", self.tables))
-        for table in self.tables:
-            _validate.check_kind("tables", table, Table)
+        object.__setattr__(self, "tables", _validate.each("tables", self.tables, Table))
         if not 1 <= len(self.tables) <= FRAMES:
             raise ValueError(f"tables: {len(self.tables)} of them: must be 1 to {FRAMES}")
 
@@ -280,8 +277,7 @@ class Latent:
             raise ValueError(f"values = {values.dtype} {values.shape}: must be float32 (3, 16, 16) or (3, 32, 32)")
         if not np.isfinite(values).all():
             raise ValueError("values: must be finite")
-        if not 1 <= _validate.whole("bits", self.bits, 1) <= 8:
-            raise ValueError(f"bits = {self.bits}: must be in [1, 8]")
+        _validate.whole("bits", self.bits, 1, 8)
 
     def to_bytes(self) -> bytes:
         """Side, bits, then the highest bits of all values, their next ones, and so on, the least last."""
@@ -384,9 +380,7 @@ class Findings:
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "found", _validate.in_order("found", self.found))
-        for finding in self.found:
-            _validate.check_kind("found", finding, Finding)
+        object.__setattr__(self, "found", _validate.each("found", self.found, Finding))
         object.__setattr__(self, "margin", _validate.scalar("margin", self.margin))
 
     def to_bytes(self) -> bytes:
@@ -432,8 +426,7 @@ class Verdict:
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= _validate.whole("chosen", self.chosen, 0) <= _LAST:
-            raise ValueError(f"chosen = {self.chosen}: must be in [0, {_LAST}]")
+        _validate.whole("chosen", self.chosen, 0, _LAST)
         object.__setattr__(self, "scores", _validate.in_order("scores", self.scores))
         if len(self.scores) > SCORES:
             raise ValueError(f"scores: {len(self.scores)} of them: must be at most {SCORES}")

@@ -86,8 +86,7 @@ class Message:
             )
         _validate.choice("role", self.role, ROLES)
         _validate.choice("place", self.place, PLACES)
-        if not 1 <= _validate.whole("rounds", self.rounds, 1) <= ROUNDS:
-            raise ValueError(f"rounds = {self.rounds}: must be in [1, {ROUNDS}]")
+        _validate.whole("rounds", self.rounds, 1, ROUNDS)
         if not 1 <= _validate.whole("round", self.round, 1) <= self.rounds:
             raise ValueError(f"round = {self.round}: must be in [1, {self.rounds}], the limit on rounds")
         object.__setattr__(self, "left", _validate.scalar("left", self.left, 0, LONGEST, unit="s"))

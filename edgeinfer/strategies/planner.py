@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer._files import json_object
 from edgeinfer.network import sessions
 from edgeinfer.network.sessions import Progress
 from edgeinfer.network.zoo import shipped
@@ -94,7 +94,7 @@ class Planner:
             raise ValueError(f"name = {name!r}: must be one of {', '.join(map(repr, PLANNERS))}")
         root = shipped("scenes") / name if folder is None else Path(folder)
         try:
-            config = json.loads((root / "config.json").read_text())
+            config = json_object(root / "config.json")
             self._empty = np.zeros(
                 (config["layers"], 2, 1, config["heads"], 0, config["width"] // config["heads"]), np.float32
             )

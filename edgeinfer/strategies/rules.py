@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
-from edgeinfer._files import replacing
+from edgeinfer._files import json_object, replacing
 from edgeinfer.network.zoo import shipped
 
 _NAME = "rules.json"
@@ -95,13 +95,18 @@ class Rules:
         ------
         FileNotFoundError
             Where it comes without: they belong to its checkers and have to be calibrated.
+        ValueError
+            Naming the file, where it holds something else.
         """
         path = (shipped("scenes") if folder is None else _validate.path("folder", folder)) / _NAME
         if not path.exists():
             raise FileNotFoundError(f"{path}: is not there: `edgeinfer measure --only subjects` makes it")
-        said = json.loads(path.read_text())
-        sure = math.inf if said["sure"] is None else said["sure"]
-        return cls(Spreads(**said["spreads"]), said["passing"], said["review"], sure)
+        said = json_object(path)
+        try:
+            sure = math.inf if said["sure"] is None else said["sure"]
+            return cls(Spreads(**said["spreads"]), said["passing"], said["review"], sure)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not the rules of a cascade: {error!r}") from error
 
     def write(self, folder: str | Path) -> Path:
         """Put the rules into a model folder."""

@@ -90,8 +90,7 @@ class Session:
         fallback: bool = False,
         progress: Callable[[str, str, int, int], None] | None = None,
     ) -> None:
-        if not 1 <= _validate.whole("rounds", rounds, 1) <= ROUNDS:
-            raise ValueError(f"rounds = {rounds}: must be in [1, {ROUNDS}]")
+        rounds = _validate.whole("rounds", rounds, 1, ROUNDS)
         deadline = _validate.scalar("deadline", deadline, 0, LONGEST, low_open=True, unit="s")
         self.strategy, self.request, self.rounds, self.fallback = strategy, request, rounds, fallback
         self.round, self.context_bytes = 0, 0

@@ -99,9 +99,7 @@ class Table:
             raise ValueError(f"{axis} = {heads[axis]}: must be -1 in a {self._layout(heads)} pair, which spans it")
         object.__setattr__(self, "heads", heads)
         if self.places is not None:
-            object.__setattr__(self, "places", _validate.in_order("places", self.places))
-            for place in self.places:
-                _validate.check_kind("places", place, Place)
+            object.__setattr__(self, "places", _validate.each("places", self.places, Place))
             if len(self.places) != self.objects:
                 raise ValueError(f"places: {len(self.places)} of them: must be {self.objects}, one an object")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,11 +31,8 @@ def vote(readings: Sequence[Mapping[str, ArrayLike]]) -> dict[str, Ints]:
     >>> vote([{"row": [0, 2]}, {"row": [1, 1]}, {"row": [1, 0]}])["row"].tolist()
     [1, 2]
     """
-    readings = _validate.in_order("readings", readings)
-    if not readings:
-        raise ValueError("readings = []: must be at least one")
+    readings = _at_least_one(readings, Mapping)
     for k, reading in enumerate(readings):
-        _validate.check_kind(f"readings[{k}]", reading, Mapping)
         if reading.keys() != readings[0].keys():
             raise ValueError(f"readings[{k}]: heads {', '.join(map(str, reading))}: must be {', '.join(readings[0])}")
     chosen = {}
@@ -43,6 +41,13 @@ def vote(readings: Sequence[Mapping[str, ArrayLike]]) -> dict[str, Ints]:
         agreeing = (said[:, None] == said[None]).sum(1)
         chosen[head] = np.take_along_axis(said, agreeing.argmax(0)[None], axis=0)[0]
     return chosen
+
+
+def _at_least_one(readings: Sequence[Any], kind: type) -> tuple[Any, ...]:
+    given = _validate.each("readings", readings, kind)
+    if not given:
+        raise ValueError("readings = []: must be at least one")
+    return given
 
 
 def _classes(name: str, value: ArrayLike) -> Ints:
@@ -61,11 +66,7 @@ def average(readings: Sequence[Reading]) -> Reading:
     >>> average([one, other]).logits["row"].tolist()
     [[1.0, 2.0]]
     """
-    readings = _validate.in_order("readings", readings)
-    if not readings:
-        raise ValueError("readings = []: must be at least one")
-    for k, reading in enumerate(readings):
-        _validate.check_kind(f"readings[{k}]", reading, Reading)
+    readings = _at_least_one(readings, Reading)
     shapes = [{head: np.shape(part) for head, part in reading.logits.items()} for reading in readings]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"readings: heads of {shapes}: must all be the same")
@@ -92,13 +93,6 @@ def nearest_to_vote(readings: Sequence[Mapping[str, ArrayLike]]) -> Ints:
     return nearest
 
 
-def _texts(captions: Sequence[str]) -> tuple[str, ...]:
-    texts = _validate.in_order("captions", captions)
-    for k, text in enumerate(texts):
-        _validate.check_kind(f"captions[{k}]", text, str)
-    return texts
-
-
 def damage(captions: Sequence[str], share: float, rng: np.random.Generator | int | None = None) -> list[str]:
     """Captions whose words are damaged, each with probability `share`: half of those are lost, half become others.
 
@@ -118,7 +112,7 @@ def damage(captions: Sequence[str], share: float, rng: np.random.Generator | int
     if not isinstance(rng, np.random.Generator):
         rng = np.random.default_rng(_random.seed_sequence(rng))
     damaged = []
-    for caption in _texts(captions):
+    for caption in _validate.each("captions", captions, str):
         kept = []
         for word in caption.split():
             draw = rng.random()
@@ -142,7 +136,7 @@ def scan(captions: Sequence[str]) -> dict[str, Ints]:
     >>> {head: scenes.HEADS[head][k[0]] for head, k in found.items() if k[0] >= 0}
     {'layout': 'vertical', 'shape_a': 'circle', 'colour_a': 'red', 'shape_b': 'square', 'size_b': 'small'}
     """
-    rows = [_scanned(caption.lower().split()) for caption in _texts(captions)]
+    rows = [_scanned(caption.lower().split()) for caption in _validate.each("captions", captions, str)]
     return {head: np.array([row.get(head, -1) for row in rows], np.int64) for head in scenes.HEADS}
 
 

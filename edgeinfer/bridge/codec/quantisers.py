@@ -166,6 +166,4 @@ def _rows(samples: ArrayLike) -> NDArray[np.float64]:
 
 
 def _bits(bits: int) -> int:
-    if _validate.whole("bits", bits, 1) > LARGEST_BITS:
-        raise ValueError(f"bits = {bits}: must be at most {LARGEST_BITS}")
-    return int(bits)
+    return _validate.whole("bits", bits, 1, LARGEST_BITS)

@@ -120,8 +120,7 @@ def offload(
     packed = math.ceil(math.prod(x.shape[1:]) * math.ceil(math.log2(levels)) / 8)
     points = [rate_point("pixels", np.full(len(x), packed), untouched, untouched)]
     for quality in qualities:
-        if _validate.whole("quality", quality, 1) > 95:
-            raise ValueError(f"quality = {quality}: must be at most 95")
+        quality = _validate.whole("quality", quality, 1, 95)
         files = []
         for pixels in x:
             buffer = io.BytesIO()

@@ -79,7 +79,7 @@ class Order:
             )
         for name in ("prior_steps", "decode_steps"):
             value = getattr(self, name)
-            if value is not None and _validate.whole(name, value, 1) > STEPS:
-                raise ValueError(f"{name} = {value}: must be in [1, {STEPS}]")
+            if value is not None:
+                _validate.whole(name, value, 1, STEPS)
         if self.quality is not None:
             object.__setattr__(self, "quality", _validate.scalar("quality", self.quality))
