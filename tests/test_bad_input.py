@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import edgeinfer as ei
 from edgeinfer import cell, cli, estimates, paper, plan, quality, study
+from edgeinfer.model import bases, slotted
 from edgeinfer.strategies import bodies, edits, messages, reviewing, rules, tables, votes
 
 NODE = ei.Node("unit", 1.0)
@@ -164,6 +165,8 @@ FURTHER = [
     lambda a, b: ei.network.narrow(np.ones(2, np.float32), b),
     lambda a, b: ei.network.narrow(a, "int8"),
     lambda a, b: ei.network.widen(a, b, b, "float32"),
+    lambda a, b: ei.network.widen(np.ones(2, np.int8), 1.0, 0.0, a),
+    lambda a, b: ei.network.widen(np.ones(2, np.float32), 1.0, 0.0, a),
     lambda a, b: ei.network.read_json(a, b),
     lambda a, b: ei.network.read_part(a, b),
     lambda a, b: ei.network.random_feeds(a),
@@ -225,6 +228,45 @@ def test_what_else_is_reached_by_name(a, b):
 @given(a=anything, b=anything)
 def test_answers_or_value_error(name, a, b):
     answers_or_value_error(CALLS[name], a, b)
+
+
+QUEUE = {"jobs": 5, "replications": 2, "warmup": 1}
+FLAGS, UNITS, FEATURES = np.array([True, False, True, False]), np.arange(4) // 2, np.eye(4)
+#: Whole numbers that memory or a counter of the core cannot hold where they are too large, by their names.
+COUNTS = [
+    *(("simulate", n, lambda x, n=n: ei.simulate(DEVICE, 1.0, 1.0, **QUEUE | {n: x})) for n in [*QUEUE, "threads"]),
+    ("family", "replications", lambda x: ei.simulate(DEVICE, np.full(1000, 0.1), 1.0, **QUEUE | {"replications": x})),
+    ("rare", "threads", lambda x: ei.rare_violation(DEVICE, 1.0, 1.0, threads=x)),
+    ("cell", "replications", lambda x: cell.simulate_cell(CELL, 1.0, replications=x)),
+    ("cell", "threads", lambda x: cell.simulate_cell(CELL, 1.0, jobs=5, replications=2, threads=x)),
+    ("terminals", "count", lambda x: cell.Terminals(**TERMINALS | {"count": x})),
+    ("edge", "servers", lambda x: cell.EdgeNode(x)),
+    ("edge", "capacity", lambda x: cell.EdgeNode(capacity=x)),
+    ("batch", "limit", lambda x: cell.Batching(x)),
+    ("shares", "resamples", lambda x: estimates.shares(FLAGS, UNITS, resamples=x)),
+    ("mean", "resamples", lambda x: estimates.mean([1.0, 2.0], resamples=x)),
+    ("kid", "subsets", lambda x: quality.kid(FEATURES, FEATURES, resamples=0, subsets=x, subset_size=2)),
+    ("kid", "resamples", lambda x: quality.kid(FEATURES, FEATURES, resamples=x)),
+    ("figure8", "points", lambda x: paper.figure8.data(paper.scenario(), points=x)),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "call"), COUNTS, ids=[f"{where} {name}" for where, name, _ in COUNTS])
+def test_counts_beyond_all_memory_are_refused_by_name(where, name, call):
+    for huge in (2**50, 2**63, 10**30):
+        with pytest.raises(ValueError, match=rf"{name} = {huge}: must be a whole number in \[\d, \d+\]"):
+            call(huge)
+
+
+def test_groups_are_as_many_as_requests_at_most():
+    with pytest.raises(ValueError, match="groups: must have a request in each"):
+        estimates.shares(FLAGS, [0, 0, 1, 2**62])
+
+
+@pytest.mark.parametrize("kind", [ei.ArrivalProcess, bases.Server, bases.Composed, slotted.ChannelLink])
+def test_what_only_has_kinds_is_not_made(kind):
+    with pytest.raises(TypeError, match="abstract"):
+        kind()
 
 
 @pytest.fixture(scope="module")

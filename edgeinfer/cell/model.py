@@ -27,6 +27,8 @@ from edgeinfer.model import (
 from edgeinfer.model.bases import Composed, Server
 from edgeinfer.model.composition import SUM_ERROR
 
+#: Each has a place in memory.
+MOST_TERMINALS = 10**7
 ASSIGNMENTS = ("nearest", "random", "least_loaded")
 
 
@@ -37,7 +39,7 @@ class Terminals(_validate.Value):
     Parameters
     ----------
     count : int
-        >= 1.
+        1 to 10^7.
     arrival_rate : float, 1/s, or ArrivalProcess
         Of each terminal: the mean rate of Poisson arrivals, > 0; or any other process of one element, `Periodic`,
         `Erlang`, `Hyperexponential`, `Gamma`, `MarkovModulated`, `Batch`, `Recorded`. Terminals follow it independently
@@ -115,7 +117,7 @@ class Terminals(_validate.Value):
 
     def __post_init__(self) -> None:
         _validate.check_kind("name", self.name, str)
-        values: dict[str, Any] = {"count": _validate.whole("count", self.count, 1)}
+        values: dict[str, Any] = {"count": _validate.whole("count", self.count, 1, MOST_TERMINALS)}
         rate = self.arrival_rate
         if not isinstance(rate, ArrivalProcess):
             values["arrival_rate"] = rate = _validate.scalar("arrival_rate", rate, 0, low_open=True, unit="1/s")

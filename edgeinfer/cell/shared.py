@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from edgeinfer import _validate
 
 NODE_SCHEDULERS = ("fifo", "priority", "edf", "processor_sharing")
+#: What a counter holds; what a law of the number of requests is computed for.
+MOST_SERVERS, MOST_WAITING = 10**9, 10**6
 BAND_SCHEDULERS = ("dedicated", "equal_share", "round_robin", "edf", "proportional_fair", "max_rate")
 
 
@@ -18,7 +20,7 @@ class Batching:
     Parameters
     ----------
     limit : int
-        Requests a batch at most, >= 1.
+        Requests a batch at most, 1 to 10^9.
     wait : float, s
         >= 0; 0 starts whatever waits.
     fixed : float, s
@@ -39,7 +41,7 @@ class Batching:
     each: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "limit", _validate.whole("limit", self.limit, 1))
+        object.__setattr__(self, "limit", _validate.whole("limit", self.limit, 1, MOST_SERVERS))
         object.__setattr__(self, "wait", _validate.scalar("wait", self.wait, 0, unit="s"))
         object.__setattr__(self, "fixed", _validate.scalar("fixed", self.fixed, 0, unit="s"))
         if self.each is not None:
@@ -53,7 +55,7 @@ class EdgeNode:
     Parameters
     ----------
     servers : int
-        Requests, or batches, that it serves at once, >= 1.
+        Requests, or batches, that it serves at once, 1 to 10^9.
     scheduler : {"fifo", "priority", "edf", "processor_sharing"}
         First come first served; the lowest `Terminals.priority` first; the earliest arrival plus
         `Terminals.deadline` first, the three without preemption; or every request gets an equal share of the servers,
@@ -63,7 +65,7 @@ class EdgeNode:
     flops : float, FLOP/s, optional
         Of each server, > 0: in place of the node that a `Compute` stage names. Edge stages must then be `Compute`.
     capacity : int, optional
-        Requests waiting or in service at most, >= 1; by default any number. What comes to a full node is lost, or
+        Requests waiting or in service at most, 1 to 10^6; by default any number. What comes to a full node is lost, or
         takes its terminals' fallback.
     busy_power, idle_power : float, W
         Of each server, >= 0.
@@ -83,7 +85,7 @@ class EdgeNode:
     idle_power: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "servers", _validate.whole("servers", self.servers, 1))
+        object.__setattr__(self, "servers", _validate.whole("servers", self.servers, 1, MOST_SERVERS))
         _validate.choice("scheduler", self.scheduler, NODE_SCHEDULERS)
         if self.batch is not None and not isinstance(self.batch, Batching):
             raise ValueError(f"batch = {self.batch!r}: must be a Batching or None")
@@ -92,7 +94,7 @@ class EdgeNode:
         if self.flops is not None:
             object.__setattr__(self, "flops", _validate.scalar("flops", _validate.positive("flops", self.flops)))
         if self.capacity is not None:
-            object.__setattr__(self, "capacity", _validate.whole("capacity", self.capacity, 1))
+            object.__setattr__(self, "capacity", _validate.whole("capacity", self.capacity, 1, MOST_WAITING))
         for name in ("busy_power", "idle_power"):
             object.__setattr__(self, name, _validate.scalar(name, getattr(self, name), 0, unit="W"))
 

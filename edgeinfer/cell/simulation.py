@@ -13,7 +13,7 @@ from edgeinfer.cell.stations import Station, own_stage, stations
 from edgeinfer.cell.translation import Translation
 from edgeinfer.delay.errors import UnstableError
 from edgeinfer.delay.intervals import TRUST, batches, positive_mean, proportion
-from edgeinfer.delay.simulation import worker_threads
+from edgeinfer.delay.simulation import replication_count, worker_threads
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import Delay, Fork, Periodic, Recorded, Review, Session, Transfer
 from edgeinfer.model.bases import Server
@@ -108,7 +108,9 @@ def simulate_cell(
     if not isinstance(cell, Cell):
         raise ValueError(f"cell = {cell!r}: must be a Cell")
     limits = np.asarray(_validate.real("deadlines", deadlines, 0, infinite=True, unit="s"))
-    jobs, replications = _validate.scalar("jobs", jobs, 1), _validate.whole("replications", replications, 1)
+    jobs = _validate.scalar("jobs", jobs, 1)
+    rows = sum(len(kind.pipeline) + len(kind.fallback or ()) for kind in cell.terminals)
+    replications = replication_count(replications, limits.size * rows)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     found = stations(cell)
     check_stable("simulate_cell", cell, found)

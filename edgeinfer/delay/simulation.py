@@ -24,10 +24,17 @@ from edgeinfer.model.arrivals import arrival_process
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
 #: From this load on a run that takes longer than LONG seconds is announced.
 HEAVY, LONG = 0.99, 10.0
+#: What memory and a counter hold, and more than any interval asks for.
+MOST_JOBS, MOST_REPLICATIONS, _MOST_NUMBERS = 10**15, 10**6, 1 << 28
+
+
+def replication_count(value: Any, numbers: int) -> int:
+    """`value` as a number of replications, of whose results each array has so many `numbers` for one of them."""
+    return _validate.whole("replications", value, 1, max(1, min(MOST_REPLICATIONS, _MOST_NUMBERS // max(1, numbers))))
 
 
 def worker_threads(threads: int | None) -> int:
-    return len(os.sched_getaffinity(0)) if threads is None else _validate.whole("threads", threads, 1)
+    return len(os.sched_getaffinity(0)) if threads is None else _validate.threads(threads)
 
 
 def _named(kind: str, rate: Any, shape: float | None) -> ArrivalProcess:
@@ -295,7 +302,8 @@ def simulate(
     deadlines : (...,) array_like, s
         >= 0. Deadlines of one pipeline and rate share one run.
     jobs, replications : int
-        Jobs a replication after the warm-up, and independent replications, >= 1 each.
+        Jobs a replication after the warm-up, 1 to 10^15, and independent replications, 1 to 10^6; fewer where
+        elements and stages are so many that their results would not fit into memory.
     service : {"tandem", "serial"}
         Stages work on different requests at once, or one request occupies the whole path.
     rng : optional
@@ -357,21 +365,22 @@ def simulate(
     """
     process = process_of(arrival_rate, arrival, arrival_shape)
     limit = _validate.real("deadlines", deadlines, 0, infinite=True, unit="s")
-    jobs, replications = _validate.whole("jobs", jobs, 1), _validate.whole("replications", replications, 1)
+    jobs = _validate.whole("jobs", jobs, 1, MOST_JOBS)
     _validate.choice("service", service, ("tandem", "serial"))
     _validate.choice("link", link, ("table", "slots", "wall_clock"))
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     workers = worker_threads(threads)
     if warmup is not None:
-        warmup = _validate.whole("warmup", warmup, 0)
+        warmup = _validate.whole("warmup", warmup, 0, MOST_JOBS)
     if is_composed(check_pipeline(pipeline)):
         check_simulated(pipeline, isinstance(process, Poisson), service, link)
     # Elements of one process share a run.
     rows, place = np.unique(process._rows(), axis=0, return_inverse=True)
     rate_of = np.array([process._rate(row) for row in rows])
     shape, walk = programs(pipeline, arrival_rate=place.reshape(process.shape), deadlines=limit)
-    width = len(pipeline)
-    results = _Results(int(np.prod(shape)), width, jobs, replications, confidence)
+    width, size = len(pipeline), int(np.prod(shape))
+    replications = replication_count(replications, size * width)
+    results = _Results(size, width, jobs, replications, confidence)
     sequence = _random.seed_sequence(rng)
     channels = [isinstance(stage, Transfer) and stage.dependent for stage in pipeline]
     for program, where, (places, limits) in walk:
@@ -385,15 +394,8 @@ def simulate(
                 theory = _theory(program, rate, service == "serial", process._dispersion(row))
             uneven = float(theory.service[channels].max(initial=1.0))
             skipped = _default_warmup(load, uneven) if warmup is None else warmup
-            run = partial(
-                _run,
-                program,
-                process._core(row),
-                limits[places == value],
-                service,
-                link,
-                _random.entropy_words(sequence, len(results.parts)),
-            )
+            words = _random.entropy_words(sequence, len(results.parts))
+            run = partial(_run, program, process._core(row), limits[places == value], service, link, words)
             if load >= HEAVY:
                 _warn_if_long(load, jobs, skipped, replications, run)
             cut = batches(jobs, replications, float(theory.dispersion[-1]))

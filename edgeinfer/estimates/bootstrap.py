@@ -10,13 +10,15 @@ from edgeinfer import _random, _validate
 from edgeinfer.estimates.estimate import Estimate
 
 #: Units drawn at once, at least one resample of them.
-_BLOCK = 1 << 18
+BLOCK = 1 << 18
+#: The ends of an interval are then known to a hundredth of its width.
+MOST_RESAMPLES = 1_000_000
 
 
 def settings(confidence: Any, resamples: Any) -> tuple[float, int]:
-    """Both checked: confidence in (0, 1), resamples a whole number >= 0."""
+    """Both checked: confidence in (0, 1), resamples a whole number, 0 to `MOST_RESAMPLES`."""
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
-    return confidence, _validate.whole("resamples", resamples, 0)
+    return confidence, _validate.whole("resamples", resamples, 0, MOST_RESAMPLES)
 
 
 def units(name: str, labels: Any, count: int) -> tuple[NDArray[np.int64], int]:
@@ -78,7 +80,7 @@ def mean(
     sums, sizes = np.bincount(unit, scores, count), np.bincount(unit, minlength=count).astype(np.float64)
     source = generator(rng)
     means = np.empty(resamples)
-    step = max(1, _BLOCK // count)
+    step = max(1, BLOCK // count)
     for first in range(0, resamples, step):
         last = min(first + step, resamples)
         drawn = multiplicities(source, count, last - first)

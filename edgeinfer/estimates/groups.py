@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
-from edgeinfer.estimates.bootstrap import generator
+from edgeinfer.estimates.bootstrap import BLOCK, MOST_RESAMPLES, generator
 from edgeinfer.estimates.estimate import Estimate
 
 
@@ -55,7 +55,7 @@ def shares(
     confidence : float
         In (0, 1).
     resamples : int
-        >= 1.
+        1 to 10^6.
     seed : int or SeedSequence
         The seed of the resampling.
 
@@ -77,14 +77,18 @@ def shares(
     if number.shape != hit.shape[:1] or number.dtype.kind not in "iu" or number.min() < 0:
         raise ValueError(f"groups of type {number.dtype} and shape {number.shape}: must be ({len(hit)},), whole, >= 0")
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
-    resamples = _validate.whole("resamples", resamples, 1)
+    resamples = _validate.whole("resamples", resamples, 1, MOST_RESAMPLES)
     columns = hit.reshape(len(hit), -1)
     count, events = int(number.max()) + 1, columns.shape[1]
+    if len(np.unique(number)) < count:
+        raise ValueError(f"groups: must have a request in each of 0 .. {count - 1}")
     sums = np.zeros((count, 1 + events))
     np.add.at(sums, number, np.column_stack([np.ones(len(columns)), columns]))
-    if not sums[:, 0].all():
-        raise ValueError(f"groups: must have a request in each of 0 .. {count - 1}")
-    drawn = generator(seed).multinomial(count, np.full(count, 1 / count), size=resamples) @ sums
+    source, chances, drawn = generator(seed), np.full(count, 1 / count), np.empty((resamples, 1 + events))
+    step = max(1, BLOCK // count)
+    for first in range(0, resamples, step):
+        part = drawn[first : first + step]
+        part[:] = source.multinomial(count, chances, size=len(part)) @ sums
     tail = (1 - confidence) / events / 2
     share = columns.mean(axis=0)
     low, high = np.quantile(drawn[:, 1:] / drawn[:, :1], [tail, 1 - tail], axis=0)

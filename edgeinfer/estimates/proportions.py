@@ -99,7 +99,7 @@ def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, 
     confidence : float
         In (0, 1).
     resamples : int
-        >= 1.
+        1 to 10^6.
     seed : int
         The seed of the resampling.
 
@@ -112,7 +112,7 @@ def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, 
     array = np.atleast_1d(_validate.real("values", values))
     if array.ndim != 1 or array.size < 2:
         raise ValueError(f"values of shape {array.shape}: must be one-dimensional, at least 2 values")
-    resamples = _validate.whole("resamples", resamples, 1)
+    resamples = _validate.whole("resamples", resamples, 1, bootstrap.MOST_RESAMPLES)
     return bootstrap.mean(array, None, confidence, resamples, _validate.whole("seed", seed, 0))
 
 

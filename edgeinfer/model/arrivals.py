@@ -1,5 +1,6 @@
 """Arrival processes, what may stand where an arrival rate stands: those with independent times between arrivals."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ CoreArrival = tuple[str, tuple[Any, ...]]
 MOST_PHASES = 1000
 
 
-class ArrivalProcess(_validate.Value):
+class ArrivalProcess(_validate.Value, ABC):
     """What all arrival processes have.
 
     Parameters may be arrays, which broadcast: a family of processes is one process of arrays.
@@ -75,14 +76,16 @@ class ArrivalProcess(_validate.Value):
         columns = [_validate.flat(value, self.shape) for value in self._arrays().values()]
         return np.stack(columns, axis=-1) if columns else np.empty((1, 0))
 
+    @abstractmethod
     def _core(self, row: NDArray[np.float64]) -> CoreArrival:
-        raise NotImplementedError
+        """The kind and the parameters of an element."""
 
     def _rate(self, row: NDArray[np.float64]) -> float:
         return float(row[0])
 
+    @abstractmethod
     def _dispersion(self, row: NDArray[np.float64]) -> float:
-        raise NotImplementedError
+        """The index of dispersion of an element."""
 
 
 def _finished(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:

@@ -1,5 +1,6 @@
 """What every stage says of itself, and one stage of a family."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Self
@@ -17,7 +18,7 @@ def propagation_of(core: Any) -> float:
     return float(sum(core[2:]))
 
 
-class Server(_validate.Value):
+class Server(_validate.Value, ABC):
     """A stage with one server, first come, first served."""
 
     name: str
@@ -27,17 +28,17 @@ class Server(_validate.Value):
     propagation: Any = 0.0
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of the stage's parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean(self) -> Any:
         """Mean service time, s."""
-        raise NotImplementedError
 
+    @abstractmethod
     def core_stages(self) -> list[CoreStage]:
         """The stage as the core takes it, one for each element of `shape`."""
-        raise NotImplementedError
 
 
 def is_single(stage: Any) -> bool:
@@ -45,36 +46,36 @@ def is_single(stage: Any) -> bool:
     return isinstance(stage, Server) and stage.servers == 1
 
 
-class Composed(_validate.Value):
+class Composed(_validate.Value, ABC):
     """A stage made of others. What each kind has to say of itself; `edgeinfer.model.composition` has the kinds."""
 
     name: str
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of the stage's parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean(self) -> Any:
         """Mean time of a request that is alone, s."""
-        raise NotImplementedError
 
+    @abstractmethod
     def moments(self) -> tuple[Any, Any]:
         """Mean (s) and variance (s^2) of the time of a request that is alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def slowest(self) -> Any:
         """Mean work (s) that a request brings to the busiest of the stage's servers."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def inner(self) -> tuple[Server, ...]:
         """The stages that it is made of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def map(self, function: Callable[[Server], Server]) -> Self:
         """The same of what `function` makes of its stages."""
-        raise NotImplementedError
 
     def element(self, shape: tuple[int, ...], index: int) -> Self:
         """The stage whose arrays are replaced by their elements."""

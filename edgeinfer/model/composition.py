@@ -145,6 +145,15 @@ class Session(Composed, Server):
         """Mean service time, s: E[N] rounds (Wald), with what links add while the server is held."""
         return self.mean_rounds * sum(stage.mean() + stage.propagation for stage in self.stages)
 
+    def moments(self) -> tuple[Any, Any]:
+        """Mean (s) and variance (s^2) of the service time."""
+        mean, variance = (part[..., 0] for part in Pipeline([self]).moments())
+        return mean, variance
+
+    def slowest(self) -> Any:
+        """Mean service time, s: one server does all the rounds."""
+        return self.mean()
+
     @cached_property
     def _laws(self) -> list[CoreStage]:
         number = np.concatenate([[0.0], self.number])

@@ -1,5 +1,6 @@
 """What links have in common whose rate goes from slot to slot on its own."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from edgeinfer.model.mixtures import Floats, TransferMixture
 
 
 @dataclass(frozen=True, eq=False)
-class ChannelLink(_validate.Value):
+class ChannelLink(_validate.Value, ABC):
     """A link whose rate goes from slot to slot on the wall clock, whether bits come or not: by a chain, or a record.
 
     What a `MarkovLink` and a `TraceLink` are. Successive transfers see successive slots, and so depend on each other:
@@ -30,17 +31,17 @@ class ChannelLink(_validate.Value):
         """Always 0: a propagation latency is that of a `ConstantLink`."""
         return 0.0
 
+    @abstractmethod
     def mean_rate(self) -> float:
         """Mean rate over a long time, bit/s."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spread(self) -> float:
         """Variance of the bits that a long time carries, over that time, bit^2/s."""
-        raise NotImplementedError
 
+    @abstractmethod
     def path(self, rng: Any = None) -> Iterator[float]:
         """Rates of slots that follow each other, bit/s, without an end."""
-        raise NotImplementedError
 
     def transfer(self, bits: ArrayLike) -> TransferMixture:
         """Law of the time that `bits` take; each link says from where on.
@@ -64,10 +65,10 @@ class ChannelLink(_validate.Value):
         rest = (*self._channel(), self.mean_rate(), self.spread())
         return [("channel", (float(one), *rest)) for one in np.ravel(_validate.positive("bits", bits, "bit"))]
 
+    @abstractmethod
     def _parts(self, bits: float) -> tuple[Floats, Floats, Floats]:
         """Intervals of the time, and their probabilities."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _channel(self) -> tuple[Any, ...]:
         """Rates, start, jumps, slot and offset as csrc/edgeinfer/channel.h has them."""
-        raise NotImplementedError

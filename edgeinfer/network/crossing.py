@@ -77,17 +77,33 @@ def narrow(values: NDArray[Any], wire: str) -> tuple[NDArray[Any], float, float]
 def widen(packed: NDArray[Any], scale: float, offset: float, dtype: str) -> NDArray[Any]:
     """The floats of type `dtype` that `narrow` packed.
 
+    Raises
+    ------
+    ValueError
+        A `dtype` that is no type of numbers; a scale or an offset that is no number.
+
     Examples
     --------
     >>> widen(np.int8([-128, 127]), 0.5, 1.0, "float32")
     array([  1. , 128.5], dtype=float32)
     """
-    packed = _validate.plain("packed", packed)
+    packed, kind = _validate.plain("packed", packed), _of_numbers("dtype", dtype)
     if packed.dtype != np.int8:
-        return packed.astype(dtype)
+        return packed.astype(kind)
     scale, offset = _validate.scalar("scale", scale), _validate.scalar("offset", offset)
     values = (packed.astype(np.float32) + np.float32(128)) * np.float32(scale) + np.float32(offset)
-    return np.asarray(values, dtype)
+    return np.asarray(values, kind)
+
+
+def _of_numbers(name: str, value: Any) -> np.dtype[Any]:
+    try:
+        # NumPy takes None for float64; types of machine learning, such as bfloat16, are of kind V.
+        kind = np.dtype("O" if value is None else value)
+    except (TypeError, ValueError, SyntaxError):
+        kind = np.dtype("O")
+    if kind.kind not in "biuf" and not kind.name.startswith(("bfloat", "float")):
+        raise ValueError(f"{name} = {value!r}: must be a type of numbers, such as 'float32'")
+    return kind
 
 
 def crossed(values: NDArray[Any], wire: str) -> NDArray[Any]:

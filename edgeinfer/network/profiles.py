@@ -195,7 +195,7 @@ def profile_network(
     """Measure a network's operations on this machine, as `profile` describes."""
     repetitions = _validate.whole("repetitions", repetitions, 2)
     warmup = _validate.whole("warmup", warmup, 0)
-    threads = _validate.whole("threads", threads, 1)
+    threads = _validate.threads(threads)
     _validate.choice("level", level, tuple(LEVELS))
     graph = read_graph(model, shapes, feeds)
     loaded, label = load_model(model)

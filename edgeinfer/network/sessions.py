@@ -49,7 +49,7 @@ def session_options(level: str = "all", threads: int | None = 1, *, extra: str =
     _validate.choice("level", level, tuple(LEVELS))
     options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[level])
     options.inter_op_num_threads = 1
-    options.intra_op_num_threads = 0 if threads is None else _validate.whole("threads", threads, 1)
+    options.intra_op_num_threads = 0 if threads is None else _validate.threads(threads)
     options.log_severity_level = 4
     return options
 

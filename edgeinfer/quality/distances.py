@@ -170,7 +170,7 @@ def kid(
     """
     x, y = pair("real", real, "generated", generated)
     confidence, resamples = bootstrap.settings(confidence, resamples)
-    subsets = _validate.whole("subsets", subsets, 0)
+    subsets = _validate.whole("subsets", subsets, 0, bootstrap.MOST_RESAMPLES)
     source = bootstrap.generator(rng)
     if subsets:
         size = _validate.whole("subset_size", subset_size, 2)

@@ -72,7 +72,7 @@ class GenerativeCascade:
 
     def __init__(self, manifest: Manifest, *, threads: int | None = None) -> None:
         self.manifest = manifest
-        self.threads = None if threads is None else _validate.whole("threads", threads, 1)
+        self.threads = None if threads is None else _validate.threads(threads)
         text = manifest.text
         self._tokenizer = read_tokenizer(manifest.folder, text.tokenizer.name, text.length)
         self._sessions: dict[str, Any] = {}

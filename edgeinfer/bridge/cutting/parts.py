@@ -224,7 +224,7 @@ class Parts:
 
     def __init__(self, folder: str | Path, *, only: int | None = None, level: str = "all", threads: int = 1) -> None:
         _validate.choice("level", level, tuple(LEVELS))
-        threads = _validate.whole("threads", threads, 1)
+        threads = _validate.threads(threads)
         root, told = Path(folder).resolve(), read_parts(folder)
         self.name, self.inputs, self.outputs, self.links = told.name, told.inputs, told.outputs, told.links
         self.nodes = tuple(node for node, *_ in told.parts)

@@ -80,7 +80,7 @@ class CutSessions:
         capacity: int = 8,
     ) -> None:
         _validate.choice("level", level, tuple(LEVELS))
-        self._level, self._threads = level, _validate.whole("threads", threads, 1)
+        self._level, self._threads = level, _validate.threads(threads)
         self._capacity = _validate.whole("capacity", capacity, 1)
         self._shapes, self._feeds = shapes, feeds
         digest = None

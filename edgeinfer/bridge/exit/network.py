@@ -47,7 +47,7 @@ class ExitNetwork:
 
     def __init__(self, manifest: ExitManifest, *, threads: int = 1) -> None:
         self.manifest = manifest
-        self.threads = _validate.whole("threads", threads, 1)
+        self.threads = _validate.threads(threads)
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
 

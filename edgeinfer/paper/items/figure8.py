@@ -46,7 +46,7 @@ def data(
         Dimensions stage and deadline (s); each variable says its provenance.
     """
     xarray = need("xarray", "study")
-    points = _validate.whole("points", points, 1)
+    points = _validate.whole("points", points, 1, 10_000)
     pipeline, rate = scenario.pipelines()["split"] if pipeline is None else pipeline, scenario.arrival_rate
     base = pipeline.moments()[0]
     deadlines = np.linspace(0.6 * base.sum(), 6.5 * base.sum(), points)

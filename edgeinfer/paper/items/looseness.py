@@ -124,7 +124,7 @@ def data(scenario: Scenario, *, pipeline: Pipeline | None = None, points: int = 
         (load) and (chain, stages): `load_deadline`, `stages_deadline`, s, `.._truth`, its interval's ends over it
         `.._low` and `.._high`. NaN where there is none.
     """
-    points = _validate.whole("points", points, 1)
+    points = _validate.whole("points", points, 1, 10_000)
     loads = np.linspace(0.05, 0.95, points)
     chains = {"path": path(scenario), "equal": _equal(scenario)} if pipeline is None else {"path": pipeline}
     pipeline = scenario.pipelines()["split"] if pipeline is None else pipeline

@@ -106,7 +106,7 @@ def measure(
         "requests": _validate.whole("requests", requests, 2),
         "arrivals": _validate.whole("arrivals", arrivals, 40),
         "repetitions": _validate.whole("repetitions", repetitions, 2),
-        "threads": _validate.whole("threads", threads, 1),
+        "threads": _validate.threads(threads),
         "seed": _validate.whole("seed", seed, 0),
     }
     for name in networks:
