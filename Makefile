@@ -35,14 +35,23 @@ reproduce: $(VENV)/.paper
 
 test: ctest pytest
 
-setup: $(VENV)/.test
+# Sets of extras that are wanted together cost one build of the core and one search for packages.
+SETS ?= test
+setup: | system-packages
+	$(call install,$(SETS))
 
 # One stamp for each set of extras, so that reproducing the paper does not wait for the test tools.
 $(VENV)/.%: pyproject.toml setup.py $(c_sources) $(wildcard csrc/edgeinfer/*.h csrc/edgeinfer/*.inc csrc/python/*) | system-packages
-	test -x $(python) || $(PYTHON) -m venv $(VENV)
-	$(python) -m pip install --quiet --upgrade pip
-	$(python) -m pip install --quiet --editable ".[$*]"
-	touch $@
+	$(call install,$*)
+
+space := $() $()
+comma := ,
+define install
+test -x $(python) || $(PYTHON) -m venv $(VENV)
+$(python) -m pip install --quiet --upgrade pip
+$(python) -m pip install --quiet --editable ".[$(subst $(space),$(comma),$(strip $1))]"
+touch $(addprefix $(VENV)/.,$1)
+endef
 
 .PHONY: system-packages
 system-packages:
@@ -59,14 +68,14 @@ build/ctest/%.passed: build/ctest/%
 build/ctest-sanitize/%.passed: build/ctest-sanitize/%
 	@echo "$<"; "$<"
 
-# Every C test takes the same objects of the core, compiled once and kept.
-ctest_objects := $(c_sources:csrc/edgeinfer/%.c=build/ctest/core/%.o)
+# Every C test takes the same objects of the core, compiled once and kept: those of `install-core`, or sanitized ones.
+core_objects := $(c_sources:csrc/edgeinfer/%.c=build/core/%.o)
 sanitized_objects := $(c_sources:csrc/edgeinfer/%.c=build/ctest-sanitize/core/%.o)
-.SECONDARY: $(ctest_objects) $(sanitized_objects) $(foreach kind,ctest ctest-sanitize,$(c_tests:%=build/$(kind)/%))
-plain := -O2
+.SECONDARY: $(core_objects) $(sanitized_objects) $(foreach kind,ctest ctest-sanitize,$(c_tests:%=build/$(kind)/%))
+plain := -O3 -fPIC -pthread
 sanitized := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
-build/ctest/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
+build/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
 	@mkdir -p $(@D)
 	$(CC) $(c_flags) $(plain) $(shell pkg-config --cflags gsl) -c $< -o $@
 
@@ -74,7 +83,8 @@ build/ctest-sanitize/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
 	@mkdir -p $(@D)
 	$(CC) $(c_flags) $(sanitized) $(shell pkg-config --cflags gsl) -c $< -o $@
 
-build/ctest/%: csrc/tests/%.c $(ctest_objects) csrc/tests/failing_malloc.c $(c_headers)
+build/ctest/%: csrc/tests/%.c $(core_objects) csrc/tests/failing_malloc.c $(c_headers)
+	@mkdir -p $(@D)
 	$(CC) $(c_flags) $(plain) $< $(filter %.o,$^) $(wrap) -o $@ $(gsl) -lm -pthread
 
 build/ctest-sanitize/%: csrc/tests/%.c $(sanitized_objects) csrc/tests/failing_malloc.c $(c_headers)
@@ -98,12 +108,6 @@ docs: $(VENV)/.docs
 	@echo "open $(abspath build/docs)/index.html"
 
 PREFIX ?= /usr/local
-core_objects := $(c_sources:csrc/edgeinfer/%.c=build/core/%.o)
-
-build/core/%.o: csrc/edgeinfer/%.c $(c_headers) | system-packages
-	@mkdir -p $(@D)
-	$(CC) $(c_flags) -O3 -fPIC -pthread $(shell pkg-config --cflags gsl) -c $< -o $@
-
 install-core: $(core_objects)
 	sh scripts/install-core.sh "$(PREFIX)" "$(CC)" $(core_objects)
 

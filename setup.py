@@ -4,7 +4,9 @@ import os
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy
 from setuptools import Extension, setup
@@ -77,6 +79,18 @@ class BuildPython(build_py):
 
 
 class BuildExtension(build_ext):
+    def build_extension(self, ext: Extension) -> None:
+        # As many files at a time as there are processors; distutils compiles one behind the other.
+        compile_in_turn = self.compiler.compile
+
+        def compile_at_once(sources: list[str], **options: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                found = pool.map(lambda source: compile_in_turn([source], **options), sources)
+                return [name for names in found for name in names]
+
+        self.compiler.compile = compile_at_once
+        super().build_extension(ext)
+
     def copy_extensions_to_source(self) -> None:
         # Python would rather load an extension that an earlier build made for this one release of it.
         for path in Path("edgeinfer").glob("_core.cpython-*.so"):
