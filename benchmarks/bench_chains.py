@@ -3,6 +3,10 @@
 `python benchmarks/bench_chains.py [--chains N] [--seed S] [--truth SECONDS]`: each chain has a load of 0.05 to 0.95 at
 its slowest stage and one deadline, missed with a probability of 1e-1 to 1e-9. For as long as `--truth` lasts,
 importance sampling says whether the truth lies inside, and which end is far from it.
+
+With `--arrivals [NAME ...]` chains of 1 to 6 stages, links of every fading law, stand behind arrivals of each kind, one
+row of the table a kind; where importance sampling does not take them, or is not sure, simulation says where the truth
+is, down to 1e-4.
 """
 
 import argparse
@@ -17,14 +21,35 @@ import edgeinfer as ei
 from edgeinfer.model.bases import Server
 
 NODE = ei.Node("unit", 1.0)
+#: Brought to the rate that gives the load.
+PROCESSES: dict[str, ei.ArrivalProcess] = {
+    "poisson": ei.Poisson(1.0),
+    "periodic": ei.Periodic(1.0),
+    "erlang:4": ei.Erlang(1.0, 4),
+    "hyperexponential:4": ei.Hyperexponential(1.0, 4.0),
+    "gamma:0.3": ei.Gamma(1.0, 0.3),
+    "gamma:5": ei.Gamma(1.0, 5.0),
+    "modulated": ei.MarkovModulated([0.4, 2.0], [[-0.1, 0.1], [0.2, -0.2]]),
+}
+FADINGS = (ei.Rayleigh(), ei.Nakagami(3.0), ei.Rician(4.0), ei.MaximalRatio(2), ei.BestOf(3))
 KINDS = ("constant", "link", "exponential", "measured")
 #: Relative error and replications of importance sampling, at most.
 ERROR, REPLICATIONS = 0.02, 3e5
+#: Least probability that simulation can be asked for.
+SIMULATED = 1e-4
 
 
-def random_stage(rng: np.random.Generator, kind: str, mean: float, name: str) -> Server:
+def random_stage(rng: np.random.Generator, kind: str, mean: float, name: str, every_fading: bool) -> Server:
     if kind == "constant":
         return ei.Compute(mean, NODE, name)
+    if kind == "link" and every_fading:
+        link = ei.FadingLink.from_snr(
+            10 ** rng.uniform(-0.3, 1.5),
+            1e6,
+            mean * 10 ** rng.uniform(-2, 0),
+            fading=FADINGS[rng.integers(len(FADINGS))],
+        )
+        return ei.Transfer(link.mean_rate() * mean, link, name)
     if kind == "link":
         link = ei.RayleighLink(1e6, rng.uniform(0, 25), 0, 0, mean * 10 ** rng.uniform(-2, 0))
         return ei.Transfer(link.mean_rate() * mean, link, name)
@@ -42,7 +67,7 @@ class Case:
     pipeline: ei.Pipeline
     kinds: list[str]
     loads: np.ndarray
-    rate: float
+    process: ei.ArrivalProcess
     deadline: float
     lower: float
     upper: float
@@ -65,24 +90,25 @@ class Case:
         )
 
 
-def random_case(seed: int, number: int, effort: str) -> Case:
+def random_case(seed: int, number: int, effort: str, process: ei.ArrivalProcess | None = None) -> Case:
     rng = np.random.default_rng([seed, number])
-    count = int(rng.integers(2, 7))
+    count = int(rng.integers(2 if process is None else 1, 7))
     kinds = [KINDS[k] for k in rng.integers(4, size=count)]
     means = 10 ** rng.uniform(-1, 0, count)
-    stages = [random_stage(rng, kinds[k], float(means[k]), f"stage {k}") for k in range(count)]
+    stages = [random_stage(rng, kinds[k], float(means[k]), f"stage {k}", process is not None) for k in range(count)]
     pipeline = ei.Pipeline(stages)
     means = pipeline.moments()[0]
     rate = float(rng.uniform(0.05, 0.95) / means.max())
+    arrivals = ei.Poisson(rate) if process is None else process.at_rate(rate)
     # Lundberg's bound is some five times the truth.
     probability = min(5 * 10 ** -rng.uniform(1, 9), 0.7)
-    deadline = float(ei.deadline_at(pipeline, rate, probability, method="lundberg", tolerance=1e-3))
+    deadline = float(ei.deadline_at(pipeline, arrivals, probability, method="lundberg", tolerance=1e-3))
     start = time.process_time()
-    bracket = ei.violation_bracket(pipeline, rate, deadline, effort=effort)
+    bracket = ei.violation_bracket(pipeline, arrivals, deadline, effort=effort)
     seconds = time.process_time() - start
     method = f"{bracket.lower_method}, {bracket.upper_method}"
     ends = float(bracket.lower), float(bracket.upper)
-    return Case(number, pipeline, kinds, rate * means, rate, deadline, *ends, method, 1e3 * seconds)
+    return Case(number, pipeline, kinds, rate * means, arrivals, deadline, *ends, method, 1e3 * seconds)
 
 
 def spread(title: str, cases: list[Case]) -> None:
@@ -118,36 +144,73 @@ def table(cases: list[Case]) -> None:
     print(f"a call: median {np.median(times):.3g} ms, 90 % {np.quantile(times, 0.9):.3g}, worst {times.max():.3g} ms")
 
 
+def sampled_truth(case: Case) -> tuple[ei.Estimate, bool]:
+    """By importance sampling, and whether it is sure of it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ei.AccuracyWarning)
+        # An alarm in some 1e4 cases.
+        truth = ei.rare_violation(
+            case.pipeline,
+            case.process,
+            case.deadline,
+            relative_error=ERROR,
+            max_replications=REPLICATIONS,
+            confidence=1 - 1e-6,
+            rng=case.number,
+            threads=1,
+        )
+    return truth, not caught
+
+
+def truth_of(case: Case) -> tuple[ei.Estimate, bool]:
+    """By importance sampling, or by simulation where that is not sure and the probability large enough."""
+    sampling = not isinstance(case.process, ei.MarkovModulated)
+    if sampling:
+        truth, sure = sampled_truth(case)
+        if sure or case.upper < SIMULATED:
+            return truth, sure
+    run = ei.simulate(
+        case.pipeline, case.process, [case.deadline], jobs=30_000, rng=case.number, threads=1, confidence=1 - 1e-6
+    )
+    return run.violation[0, -1], case.upper >= SIMULATED
+
+
 def truths(cases: list[Case], seconds: float) -> None:
-    """Importance sampling beside the cases in turn, the widest first."""
+    """The truth beside the cases in turn, the widest first."""
     end, sampled, outside, unsure = time.perf_counter() + seconds, 0, 0, 0
     for case in cases:
         if time.perf_counter() > end:
             break
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ei.AccuracyWarning)
-            # An alarm in some 1e4 cases.
-            truth = ei.rare_violation(
-                case.pipeline,
-                case.rate,
-                case.deadline,
-                relative_error=ERROR,
-                max_replications=REPLICATIONS,
-                confidence=1 - 1e-6,
-                rng=case.number,
-                threads=1,
-            )
+        truth, sure = truth_of(case)
         sampled += 1
-        unsure += bool(caught)
-        bad = not caught and not (truth.low <= case.upper and truth.high >= case.lower)
+        unsure += not sure
+        bad = sure and not (truth.low <= case.upper and truth.high >= case.lower)
         outside += bad
         if sampled <= 10 or bad:
             print(
-                f"{'OUTSIDE ' if bad else ''}{case.line()}\n    truth {truth.value:.4g}, {'unsure, ' if caught else ''}"
-                f"upper / truth {case.upper / truth.value:.3g}, "
+                f"{'OUTSIDE ' if bad else ''}{case.line()}\n    truth {truth.value:.4g}, {'' if sure else 'unsure, '}"
+                f"upper / truth {case.upper / max(truth.value, 1e-300):.3g}, "
                 f"truth / lower {truth.value / max(case.lower, 1e-300):.3g}"
             )
-    print(f"truth inside: {sampled - outside} of {sampled}, {unsure} of which importance sampling is not sure of")
+    print(f"truth inside: {sampled - outside} of {sampled}, {unsure} of which are not sure")
+
+
+def by_arrivals(names: list[str], chains: int, seed: int, seconds: float) -> None:
+    """One row a kind of arrivals, then the truth beside the widest chains."""
+    print(f"{'upper / lower':<20} {'n':>4} {'median':>8} {'90 %':>8} {'worst':>8}   ms: median {'90 %':>8} {'worst':>8}")
+    every = {}
+    for name in names:
+        cases = every[name] = [random_case(seed, number, "fast", PROCESSES[name]) for number in range(chains)]
+        ratios = np.quantile([case.ratio for case in cases], [0.5, 0.9, 1.0], method="lower")
+        times = np.quantile([case.milliseconds for case in cases], [0.5, 0.9, 1.0], method="lower")
+        print(
+            f"{name:<20} {chains:4d} {ratios[0]:8.3f} {ratios[1]:8.3g} {ratios[2]:8.3g}"
+            f"     {times[0]:8.0f} {times[1]:8.0f} {times[2]:8.0f}",
+            flush=True,
+        )
+    for name, cases in every.items():
+        print(f"--- {name}")
+        truths(sorted(cases, key=lambda case: -case.ratio), seconds / len(names))
 
 
 def main() -> None:
@@ -156,8 +219,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--truth", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--effort", default="fast", choices=("fast", "tight"))
+    parser.add_argument("--arrivals", nargs="*", choices=tuple(PROCESSES), metavar="NAME")
     options = parser.parse_args()
     print(machine())
+    if options.arrivals is not None:
+        return by_arrivals(options.arrivals or list(PROCESSES), options.chains, options.seed, options.truth)
     cases = [random_case(options.seed, number, options.effort) for number in range(options.chains)]
     table(cases)
     truths(sorted(cases, key=lambda case: -case.ratio), options.truth)

@@ -18,7 +18,8 @@ enum {
     PERIODIC_POINTS = 512,  /* over the services beside the bottleneck */
     PERIODIC_FINEST = 2048, /* and over those of a chain with periodic arrivals */
     LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson, or with little time to spare */
-    SUM_POINTS = 4096       /* lattice of the sum of the other stages' services */
+    SUM_POINTS = 4096,      /* lattice of the sum of the other stages' services */
+    BEHIND_POINTS = 4096    /* of an exponential part and one behind it, at most */
 };
 static const double ROUGH = 0.02;      /* share of a probability that a lattice may cost */
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
@@ -32,6 +33,8 @@ static const double FAR = 3;           /* and an upper end from here */
 static const double FAIR = 1.05;       /* upper / lower below which no more is tried */
 static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
+static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
+static const double LOOSE = 15;        /* decay times from a lattice's end, within which a law is too large */
 
 /* A random stage, or adjacent deterministic ones. */
 typedef struct {
@@ -837,35 +840,180 @@ static int renewal_lower(const chain *self, size_t b) {
     return no_bound(status) ? EI_OK : status;
 }
 
-int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count) {
-    chain all = {.parts = NULL};
-    unsigned char *used = calloc(stage_count, 1);
-    int status = used == NULL ? EI_ERR_NO_MEMORY : chain_init(&all, self, stages, stage_count);
-    if (status != EI_OK || all.count == 0)
-        goto out;
-    const int modulated = self->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
-    if (!modulated && is_lone_exponential(&all)) {
-        ei_geometric_ends(self, all.parts[0].service, &self->arrival);
-        goto out;
+/* How far lattices of an exponential part reach. */
+static double reach_beyond(const chain *self, double theta) {
+    double mean = 0;
+    for (size_t k = 0; k < self->count; k++)
+        mean += self->parts[k].mean;
+    return mean + FURTHEST / theta;
+}
+
+/* exponential: part b and the slowest behind it. */
+static int lower_geometric(const chain *self, size_t b) {
+    const size_t a = slowest_of(self, b + 1, self->count, 1);
+    ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
+    if (a == self->count)
+        return EI_OK;
+    const ei_service *law = self->parts[a].service;
+    const ei_added_stage behind = stage_of(&self->parts[a], 0);
+    const double mean = self->parts[a].mean + self->parts[b].mean,
+                 horizon = mean + PAIR_REACH / self->parts[b].decay,
+                 share = law != NULL ? fmin(ei_service_reach(law) / horizon, 1) : 0,
+                 points = law != NULL ? fmin(cbrt(BEHIND_WORK / share), BEHIND_POINTS) : BEHIND_POINTS;
+    int status = sum_of_others(self, b, &others);
+    if (status == EI_OK)
+        status = ei_geometric_behind(&sojourn, self->parts[b].service, &self->batch->arrival, &behind,
+                                     lindley_step(&self->parts[a], 0, horizon, (size_t)points),
+                                     (size_t)points, self->batch->monitor);
+    if (status == EI_OK)
+        raise_by(self, &sojourn, &others, EI_BRACKET_EXPONENTIAL);
+    ei_lattice_free(&others);
+    ei_lattice_free(&sojourn);
+    return no_bound(status) ? EI_OK : status;
+}
+
+/* log E e^{theta Q} of the parts behind b, fed by Poisson arrivals of that rate. */
+static int log_moment_behind(const chain *self, size_t b, double rate, double theta, double *value) {
+    const size_t from = self->parts[b].end, end = self->parts[self->count - 1].end;
+    ei_batch batch = *self->batch;
+    ei_upper_law law = {.decay = 0};
+    chain rest;
+    batch.arrival = (ei_arrival){.kind = EI_ARRIVAL_POISSON, .parameter = {rate}};
+    batch.arrival_rate = rate;
+    batch.horizon = INFINITY;
+    for (size_t k = b + 1; k < self->count; k++)
+        if (!(rate * self->parts[k].mean < 1))
+            return EI_ERR_UNSTABLE;
+    int status = chain_init(&rest, &batch, self->stages + from, end - from);
+    if (status == EI_OK)
+        status = law_of(&rest, 0, rest.count - 1, &law);
+    if (status == EI_OK && !(law.decay > theta))
+        status = EI_ERR_UNSTABLE;
+    if (status == EI_OK)
+        *value = ei_upper_law_log_moment(&law, theta) + theta * (law.shift + 2e-9 * law.lattice.step);
+    ei_upper_law_free(&law);
+    chain_free(&rest);
+    return status;
+}
+
+static int periodic_upper(const chain *self, ei_upper_law *law);
+
+/* The sojourn time in part b and those before it, up to 55 decay times. */
+static int law_up_to(const chain *self, size_t b, double theta, ei_upper_law *law) {
+    chain some = *self;
+    some.count = b + 1;
+    if (self->batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
+        return periodic_upper(&some, law);
+    int status = law_of(self, 0, b - 1, law);
+    return status == EI_OK ? add_lindley(self, b, 0, reach_beyond(&some, theta), law) : status;
+}
+
+/* The largest -v' e^{theta y} / theta up to what is far enough from the lattice's end to fall as it should,
+ * and the logarithm of what is left beyond. */
+static int steepest(const chain *self, const ei_upper_law *law, double theta, double *most, double *beyond) {
+    const ei_lattice *v = &law->lattice;
+    const double step = v->step, end = (double)v->count - LOOSE / (theta * step);
+    double exponent, last = 0;
+    *most = 0;
+    for (size_t j = 0; (double)j + 2 < end && j + 1 < v->count; j++) {
+        last = (double)(j + 1) * step;
+        *most = fmax(*most, (v->sf[j] - v->sf[j + 1]) * exp(theta * last));
     }
-    size_t slowest = next_bottleneck(&all, used), last = all.count - 1;
-    const part *one = &all.parts[slowest];
-    for (size_t k = 0; k < all.count && status == EI_OK; k++)
-        if (all.parts[k].decay <= NEAR * one->decay)
-            status = renewal_lower(&all, k);
-    for (size_t b = slowest; modulated && last > 0 && status == EI_OK && b < all.count &&
-                             all.parts[b].decay <= FAR * one->decay && ei_is_wide(self, FAIR);
-         b = next_bottleneck(&all, used)) {
-        status = bottleneck_ends(&all, b, 1);
-        used[b] = 1;
+    *most *= (1 + 1e-9) / (theta * step);
+    return bound_beyond(self, 0, self->count - 1, last, beyond, &exponent);
+}
+
+/* exponential: part b with others behind it. */
+static int upper_geometric(const chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const double theta = ei_geometric_rate(self->parts[b].service, &batch->arrival, EI_UPPER),
+                 rate = (1 / self->parts[b].service->time - theta) * (1 + 1e-12);
+    double moment = 0, most = 1, beyond = -INFINITY;
+    ei_upper_law law = {.decay = 0};
+    const ei_upper_law none = {.decay = 0};
+    int status = theta > 0 ? log_moment_behind(self, b, rate, theta, &moment) : EI_ERR_UNSTABLE;
+    if (b > 0 && status == EI_OK)
+        status = law_up_to(self, b, theta, &law);
+    if (b > 0 && status == EI_OK)
+        status = steepest(self, &law, theta, &most, &beyond);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        const size_t at = batch->index[i];
+        const double rest = batch->deadline[at] - self->constant, shorter = rest - law.shift - 1e-9 * law.lattice.step;
+        if (!isfinite(rest) || shorter < 0)
+            continue;
+        const double alone = b > 0 ? ei_upper_law_plus_sf(&law, &none, rest) : exp(-theta * rest);
+        ei_cut_upper(batch, at,
+                     (alone + most * exp(-theta * shorter) * expm1(moment)) * (1 + 1e-9) + exp(beyond),
+                     EI_BRACKET_EXPONENTIAL);
     }
-    if (status == EI_OK && !modulated && last > 0)
-        status = upper_ends(&all, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
+    ei_upper_law_free(&law);
+    return no_bound(status) ? EI_OK : status;
+}
+
+/* exponential, for each part near to the slowest with others behind it. */
+static int geometric_ends(const chain *self) {
+    int status = EI_OK;
+    for (size_t b = 0; b + 1 < self->count && status == EI_OK; b++) {
+        if (!is_candidate(self, 0, b, self->count - 1))
+            continue;
+        status = lower_geometric(self, b);
+        if (status == EI_OK)
+            status = upper_geometric(self, b);
+    }
+    return status;
+}
+
+static int renewal_upper(const chain *self, size_t slowest) {
+    const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
+    const size_t last = self->count - 1;
+    const part *one = &self->parts[slowest];
+    int status = EI_OK;
+    if (!modulated && last > 0)
+        status = upper_ends(self, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
     /* Behind Markov-modulated arrivals where nothing comes before. */
     if (status == EI_OK && (!modulated || last == 0))
-        status = upper_ends(&all, last, 0, 0);
-out:
+        status = upper_ends(self, last, 0, 0);
+    return status;
+}
+
+static int ends_behind_renewal(const chain *self) {
+    unsigned char *used = calloc(self->count, 1);
+    if (used == NULL)
+        return EI_ERR_NO_MEMORY;
+    const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
+    const size_t slowest = next_bottleneck(self, used), last = self->count - 1;
+    const double least = self->parts[slowest].decay;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count && status == EI_OK; k++)
+        if (self->parts[k].decay <= NEAR * least)
+            status = renewal_lower(self, k);
+    if (!modulated && status == EI_OK)
+        status = geometric_ends(self);
+    for (size_t b = slowest; modulated && last > 0 && status == EI_OK && b < self->count &&
+                             self->parts[b].decay <= FAR * least && ei_is_wide(self->batch, FAIR);
+         b = next_bottleneck(self, used)) {
+        status = bottleneck_ends(self, b, 1);
+        used[b] = 1;
+    }
+    if (status == EI_OK && ei_is_wide(self->batch, FAIR))
+        status = renewal_upper(self, slowest);
     free(used);
+    return status;
+}
+
+int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
+    chain all = {.parts = NULL};
+    ei_service *stages = malloc(stage_count * sizeof *stages);
+    if (stages == NULL)
+        return EI_ERR_NO_MEMORY;
+    memcpy(stages, given, stage_count * sizeof *stages);
+    sort_exponential(stages, stage_count);
+    int status = chain_init(&all, self, stages, stage_count);
+    if (status == EI_OK && self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && is_lone_exponential(&all))
+        ei_geometric_ends(self, all.parts[0].service, &self->arrival);
+    else if (status == EI_OK && all.count > 0)
+        status = ends_behind_renewal(&all);
+    free(stages);
     chain_free(&all);
     return status;
 }
@@ -967,13 +1115,18 @@ static int periodic_upper(const chain *self, ei_upper_law *law) {
     return status;
 }
 
-static int periodic_ends(const ei_batch *batch, const ei_service *stages, size_t stage_count) {
+static int periodic_ends(const ei_batch *batch, const ei_service *given, size_t stage_count) {
     const double interval = ei_arrival_mean(&batch->arrival);
     chain all = {.parts = NULL};
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     double slowest = 0;
-    int status = chain_init(&all, batch, stages, stage_count);
+    ei_service *stages = malloc(stage_count * sizeof *stages);
+    int status = stages == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     if (status != EI_OK)
+        goto out;
+    memcpy(stages, given, stage_count * sizeof *stages);
+    sort_exponential(stages, stage_count);
+    if ((status = chain_init(&all, batch, stages, stage_count)) != EI_OK)
         goto out;
     if (is_lone_exponential(&all)) {
         ei_geometric_ends(batch, all.parts[0].service, &batch->arrival);
@@ -984,6 +1137,8 @@ static int periodic_ends(const ei_batch *batch, const ei_service *stages, size_t
     for (size_t b = 0; b < all.count && status == EI_OK; b++)
         if ((status = periodic_lower(&all, b, interval)) == EI_OK)
             status = periodic_queue_lower(&all, b);
+    if (status == EI_OK)
+        status = geometric_ends(&all);
     if (status == EI_OK && (status = periodic_upper(&all, &law)) == EI_OK)
         cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
     /* Where that has no end, or where it costs little. */
@@ -995,6 +1150,7 @@ static int periodic_ends(const ei_batch *batch, const ei_service *stages, size_t
             cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
     }
 out:
+    free(stages);
     ei_upper_law_free(&law);
     chain_free(&all);
     return no_bound(status) ? EI_OK : status;
