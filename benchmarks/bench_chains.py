@@ -197,7 +197,7 @@ def truths(cases: list[Case], seconds: float) -> None:
 
 def by_arrivals(names: list[str], chains: int, seed: int, seconds: float) -> None:
     """One row a kind of arrivals, then the truth beside the widest chains."""
-    print(f"{'upper / lower':<20} {'n':>4} {'median':>8} {'90 %':>8} {'worst':>8}   ms: median {'90 %':>8} {'worst':>8}")
+    print(f"{'upper / lower':<20} {'n':>4} {'median':>8} {'90 %':>8} {'worst':>8}  median ms {'90 %':>8} {'worst':>8}")
     every = {}
     for name in names:
         cases = every[name] = [random_case(seed, number, "fast", PROCESSES[name]) for number in range(chains)]

@@ -30,6 +30,7 @@ static const double MGF_ERROR = 1e-5;  /* of the logarithm */
 static const double LIGHT = 0.7;       /* load below which periodic laws are swept, too */
 static const double NEAR = 1.5;        /* times the least decay: a lower end may come from there, too */
 static const double FAR = 3;           /* and an upper end from here */
+static const double CLOSE = 1.02;      /* the same behind renewal arrivals */
 static const double FAIR = 1.05;       /* upper / lower below which no more is tried */
 static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
@@ -938,7 +939,8 @@ static int upper_geometric(const chain *self, size_t b) {
         status = steepest(self, &law, theta, &most, &beyond);
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
         const size_t at = batch->index[i];
-        const double rest = batch->deadline[at] - self->constant, shorter = rest - law.shift - 1e-9 * law.lattice.step;
+        const double rest = batch->deadline[at] - self->constant,
+                     shorter = rest - law.shift - 1e-9 * law.lattice.step;
         if (!isfinite(rest) || shorter < 0)
             continue;
         const double alone = b > 0 ? ei_upper_law_plus_sf(&law, &none, rest) : exp(-theta * rest);
@@ -995,7 +997,7 @@ static int ends_behind_renewal(const chain *self) {
         status = bottleneck_ends(self, b, 1);
         used[b] = 1;
     }
-    if (status == EI_OK && ei_is_wide(self->batch, FAIR))
+    if (status == EI_OK && ei_is_wide(self->batch, CLOSE))
         status = renewal_upper(self, slowest);
     free(used);
     return status;

@@ -53,7 +53,18 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
 
 /* The same for renewal arrivals but periodic ones: both ends of the slowest parts by lindley.h, the upper end
  * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage
- * behind renewal arrivals by geometric.h.
+ * behind renewal arrivals, and the lower end of one with others behind it, by geometric.h.
+ *
+ * exponential, upper, renewal arrivals: C_j, Q_j, y_l and delta_l as above, v the law without Q, bounded by a
+ * w that is linear between the points of a lattice, and not below what w itself gives when put into the
+ * equation of lindley.h: that is what its certificate says. So w(y_l) is at least the chance that the rest
+ * crosses when Q stays, as long as y_l is on the lattice, and P(W > T) <= w(T) + sum_l E [w(y_l - delta_l) -
+ * w(y_l); not crossed before]. With theta the rate of geometric.h and k(y) = min(1, e^{-theta y}), -w' <= -K
+ * k' by the slopes of w, and k(y) <= e^{-theta y}, this sum is at most K e^{-theta T} sum_l E e^{theta Z_l}
+ * (e^{theta Q_l} - e^{theta Q_{l-1}}), Z_l = B_0 + .. + B_{l-1} - S_l, Q_{-1} = 0. As E e^{theta (B - t)} <=
+ * 1 and services of b tilted by theta are exponential of rate 1 / time - theta, independent of the times
+ * between arrivals, that is K e^{-theta T} (E e^{theta Q} - 1), Q the sojourn time in the parts behind b fed
+ * by Poisson arrivals of that rate. The lattice's end is left as above. b first: w = k.
  *
  * Behind those the proof of walk.h fails, as Harris' inequality needs independent interarrival times. What
  * the parts before b are fed by is then a service of b every m seconds (bottleneck_first): a path that is in
@@ -66,13 +77,12 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
 EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 /* The bracket for a job every 1 / arrival_rate seconds; arguments and status as for ei_violation_bracket.
- * A lone exponential stage: geometric.h. Upper: all parts added to each other as in lindley.h, at light loads
- * by steps of its equation (walk.h), too. Lower: one part's queue by lindley.h (link),
- * or by the first jobs' waits from an empty queue; and a path that begins at job -i, takes the random parts
- * before part b there, stays on b for the jobs that follow, and takes b and what is behind it at job 0 is as
- * long as C_i - i (interval - m), m the shortest service of b, C_i independent and of one law, and a service
- * of every part from b on, independent of them. Constant stages alone never let a job wait: both ends are the
- * truth. */
+ * Exponential stages: as for renewal arrivals. Upper: all parts added to each other as in lindley.h, at light
+ * loads by steps of its equation (walk.h), too. Lower: one part's queue by lindley.h (link), or by the first
+ * jobs' waits from an empty queue; and a path that begins at job -i, takes the random parts before part b
+ * there, stays on b for the jobs that follow, and takes b and what is behind it at job 0 is as long as C_i -
+ * i (interval - m), m the shortest service of b, C_i independent and of one law, and a service of every part
+ * from b on, independent of them. Constant stages alone never let a job wait: both ends are the truth. */
 EI_WARN_UNUSED int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t count,
                                        const double *arrival_rate, const double *deadline, double *lower,
                                        double *upper, uint8_t *lower_method, uint8_t *upper_method,

@@ -62,9 +62,10 @@ void ei_geometric_ends(const ei_batch *self, const ei_service *service, const ei
     }
 }
 
-/* Masses of what comes to the stage behind in one step, a Poisson number of services of that mean, each rounded
- * down, by Panjer's recursion; what is beyond *count points counts as nothing. */
-static int arriving_work(const ei_added_stage *behind, double mean, double step, size_t *count, double **mass) {
+/* Masses of what comes to the stage behind in one step, a Poisson number of services of that mean, each
+ * rounded down, by Panjer's recursion; what is beyond *count points counts as nothing. */
+static int arriving_work(const ei_added_stage *behind, double mean, double step, size_t *count,
+                         double **mass) {
     const ei_service *law = behind->law;
     double reach = law != NULL ? ei_service_reach(law) : behind->again * (1 + 1e-9), beyond = 0;
     const size_t cells = (size_t)fmin(reach / step, (double)*count) + 2;
@@ -118,7 +119,8 @@ int ei_geometric_behind(ei_lattice *self, const ei_service *service, const ei_ar
                         const ei_added_stage *behind, double step, size_t count, ei_monitor monitor) {
     const double theta = ei_geometric_rate(service, arrival, EI_LOWER), rate = 1 / service->time - theta;
     size_t cells = count;
-    double *mass = NULL, *above = calloc(3 * count, sizeof *above), *late = above + count, *next = late + count;
+    double *mass = NULL, *above = calloc(3 * count, sizeof *above), *late = above + count,
+           *next = late + count;
     *self = (ei_lattice){step, count, calloc(count, sizeof(double))};
     int status = self->sf == NULL || above == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     if (status == EI_OK && !(rate > 0))
@@ -143,7 +145,8 @@ int ei_geometric_behind(ei_lattice *self, const ei_service *service, const ei_ar
     }
     const double rounding = 1 - EXPONENTIAL - DBL_EPSILON * (double)count * (double)(cells + 4);
     for (size_t j = 0; j < count; j++)
-        self->sf[j] = fmin((self->sf[j] + exp(-theta * (double)j * step)) * rounding, j > 0 ? self->sf[j - 1] : 1);
+        self->sf[j] =
+            fmin((self->sf[j] + exp(-theta * (double)j * step)) * rounding, j > 0 ? self->sf[j - 1] : 1);
 out:
     free(mass);
     free(above);

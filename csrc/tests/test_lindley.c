@@ -4,6 +4,7 @@
 #include "inputs.h"
 
 #include "edgeinfer/bound.h"
+#include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/modulated.h"
 
@@ -127,6 +128,38 @@ static void test_exponential(void) {
     }
 }
 
+/* Behind Poisson arrivals the stage behind an exponential one is in equilibrium, independent of R. */
+static void test_behind_exponential(void) {
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
+    const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.7},
+                     quick = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4};
+    const ei_added_stage random = {&quick, 0, 0}, nothing = {NULL, 0, 0};
+    const double theta = 1 / 0.7 - 1, idle = 1 / 0.4 - 1;
+    ei_lattice lower;
+    CHECK(ei_geometric_behind(&lower, &slow, &arrival, &random, 0.04, 512, quiet) == EI_OK);
+    for (size_t j = 0; j < 512; j++) {
+        const double time = (double)j * 0.04, alone = exp(-theta * time),
+                     exact = alone + 0.4 * theta / (idle - theta) * (alone - exp(-idle * time));
+        CHECK(lower.sf[j] <= exact && (j < 128 || lower.sf[j] >= 0.97 * exact));
+    }
+    ei_lattice_free(&lower);
+    CHECK(ei_geometric_behind(&lower, &slow, &arrival, &nothing, 0.04, 512, quiet) == EI_OK);
+    for (size_t j = 0; j < 512; j++) {
+        const double exact = exp(-theta * (double)j * 0.04);
+        CHECK(lower.sf[j] <= exact && lower.sf[j] >= exact * (1 - 1e-9));
+    }
+    ei_lattice_free(&lower);
+}
+
+static int call_behind(const ei_service *stages, size_t count) {
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 2}};
+    const ei_added_stage behind = {&stages[count - 1], 0, 0};
+    ei_lattice lower;
+    int status = ei_geometric_behind(&lower, &stages[0], &arrival, &behind, 0.1, 16, quiet);
+    ei_lattice_free(&lower);
+    return status;
+}
+
 static void test_what_has_no_bound(void) {
     const ei_arrival arrival = {.kind = EI_ARRIVAL_GAMMA, .parameter = {1, 0.5}};
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1.1},
@@ -147,6 +180,8 @@ static void test_what_has_no_bound(void) {
 int main(void) {
     const ei_service stages[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4}};
     test_exponential();
+    test_behind_exponential();
+    sweep_allocations(call_behind, "behind an exponential stage", stages, 1);
     test_what_has_no_bound();
     test_paths();
     sweep_allocations(call_walks, "renewal", stages, 1);

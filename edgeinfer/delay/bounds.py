@@ -157,7 +157,8 @@ def violation_bracket(
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
         Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`; or
         `MarkovModulated` of at most 16 phases. For the last four, ends of one constant stage are apart by 1.01 to
-        1.05 at loads from 0.3 to 0.9, between 0.2 and 1e-8; those of one exponential stage meet for renewal processes.
+        1.05 at loads from 0.3 to 0.9, between 0.2 and 1e-8; those of one exponential stage meet for renewal processes,
+        and with a constant one behind it, of half its load, they are 1.02 times apart.
     deadline : (...,) array_like, s
         >= 0, may be inf.
     effort : {"fast", "tight"}

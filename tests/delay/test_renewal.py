@@ -76,6 +76,13 @@ CHAINS = {
         ei.Erlang(1.0, 3),
         10,
     ),
+    "exponential bottleneck first": ([ei.Exponential(0.6, "a"), ei.Constant(0.5, "b")], ei.Erlang(1.0, 4), 1.03),
+    "exponential bottleneck behind others": (
+        [ei.Constant(0.4, "a"), ei.Exponential(0.7, "b"), ei.Constant(0.5, "c"), ei.Exponential(0.2, "d")],
+        ei.Hyperexponential(1.0, 2.0),
+        2,
+    ),
+    "frames": ([ei.Exponential(0.3, "a"), ei.Exponential(0.7, "b"), ei.Constant(0.6, "c")], ei.Periodic(1.0), 2),
     "random bottleneck": ([ei.Constant(0.3, "a"), ei.Exponential(0.5, "b")], ei.Gamma(1.0, 2.0), 1.5),
     "constant behind bursts": ([ei.Constant(1.0, "a")], ei.Gamma(0.7, 9.0), 1.05),
     "constant stages": ([ei.Constant(0.3, "a"), ei.Constant(0.6, "b")], ei.Hyperexponential(1.0, 2.0), 1.15),
@@ -87,10 +94,10 @@ def test_truth_lies_inside_at_chains(name):
     stages, process, width = CHAINS[name]
     pipeline, times = ei.Pipeline(stages), np.array([3.0, 8.0])
     bracket = ei.violation_bracket(pipeline, process, times)
-    # 6 intervals: one fails with probability 6e-4 at most.
-    sampled = ei.rare_violation(pipeline, process, times, rng=4, confidence=0.9999)
+    # 14 intervals: one fails with probability 2e-3 at most.
+    sampled = ei.rare_violation(pipeline, process, times, rng=4, relative_error=0.02, confidence=0.9999)
     assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
-    assert (bracket.upper <= width * bracket.lower).all()
+    assert (bracket.upper <= width * bracket.lower).all(), bracket.upper / bracket.lower
 
 
 def test_inverse_problems_keep_the_shape():
