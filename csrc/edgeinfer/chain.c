@@ -4,6 +4,7 @@
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/pair.h"
+#include "edgeinfer/pair_upper.h"
 #include "edgeinfer/walk.h"
 
 #include <float.h>
@@ -19,7 +20,8 @@ enum {
     PERIODIC_FINEST = 2048, /* and over those of a chain with periodic arrivals */
     LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson, or with little time to spare */
     SUM_POINTS = 4096,      /* lattice of the sum of the other stages' services */
-    BEHIND_POINTS = 4096    /* of an exponential part and one behind it, at most */
+    BEHIND_POINTS = 4096,   /* of an exponential part and one behind it, at most */
+    PAIR_POINTS = 160       /* and of two stages at once, either way; TIGHT: twice as many */
 };
 static const double ROUGH = 0.02;      /* share of a probability that a lattice may cost */
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
@@ -36,6 +38,8 @@ static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stage
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
 static const double LOOSE = 15;        /* decay times from a lattice's end, within which a law is too large */
+static const double PAIR_FAR = 3;      /* times each other's decay: two stages whose upper end is tried */
+static const double PAIR_CLASSES[] = {9, 17, 32}; /* decay times up to which deadlines share a lattice */
 
 /* A random stage, or adjacent deterministic ones. */
 typedef struct {
@@ -55,6 +59,7 @@ typedef struct {
     double constant;    /* s */
     double sum_step;    /* s: of the lattice of a sum, at least */
     double effort;      /* share of the points and the work of an upper end */
+    size_t pair_points; /* of the lattice for two stages at once; 0: they are not */
     double *score;      /* not NULL: takes the sum of the logarithms of the probes' upper ends, which stay */
     ei_upper_law *laws; /* [count][count], of the sojourn times in a run of parts, as they are asked for */
 } chain;
@@ -509,6 +514,9 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
 }
 
 static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *law);
+static int fed_periodically(const chain *self, size_t first, size_t last, double period, size_t finest,
+                            ei_upper_law *law);
+static double quantile(const ei_service *service, double chance);
 
 /* added_stage: part `last` behind those from `first` on. */
 static int added_law(const chain *self, size_t first, size_t last, double horizon, double points,
@@ -567,6 +575,78 @@ static int is_candidate(const chain *self, size_t first, size_t b, size_t last) 
     return is_exponential(&self->parts[b]) && self->parts[b].decay <= NEAR * self->parts[slowest].decay;
 }
 
+/* Where two parts are nearly as slow as each other: the part before `last` to be followed with it; the number
+ * of parts: none. */
+static size_t pair_before(const chain *self, size_t first, size_t last) {
+    const part *b = &self->parts[last];
+    const size_t a = first < last ? slowest_of(self, first, last, 1) : self->count;
+    if (a == self->count || (self->parts[a].service == NULL && b->service == NULL))
+        return self->count;
+    const double ratio = self->parts[a].decay / b->decay;
+    return ratio <= PAIR_FAR && ratio >= 1 / PAIR_FAR ? a : self->count;
+}
+
+/* two_stages: the parts from `first` to `last`, a and the last one followed at once, up to the horizon. */
+static int pair_law(const chain *self, size_t first, size_t a, size_t last, double horizon, double floor,
+                    size_t points, ei_upper_law *law) {
+    const part *slow = &self->parts[last], *near = &self->parts[a];
+    const int stay_before = near->service == NULL || slow->service != NULL;
+    const double period = stay_before ? fmax(near->again, floor) : slow->again;
+    ei_upper_law ahead = {.decay = 0}, between = {.decay = 0};
+    const ei_pair_walk walk = {.arrival_rate = self->batch->arrival_rate,
+                               .decay = fmin(near->decay, slow->decay),
+                               .horizon = horizon,
+                               .points = points,
+                               .before = stage_of(near, floor),
+                               .bottleneck = stage_of(slow, 0),
+                               .between = &between,
+                               .ahead = &ahead,
+                               .monitor = self->batch->monitor};
+    int status = first < a ? law_of(self, first, a - 1, &ahead) : EI_OK;
+    if (status == EI_OK && a + 1 < last)
+        status = stay_before ? fed_periodically(self, a + 1, last - 1, period, PERIODIC_POINTS, &between)
+                             : fed_periodically(self, last - 1, a + 1, period, PERIODIC_POINTS, &between);
+    if (status == EI_OK)
+        status = ei_pair_upper(law, &walk);
+    ei_upper_law_free(&ahead);
+    ei_upper_law_free(&between);
+    return status;
+}
+
+/* The better one of the law that is known and that of two parts at once, which may not exist. */
+static int cut_by_pair(const chain *self, size_t first, size_t last, double horizon, ei_upper_law *law) {
+    static const double chances[] = {0.9, 0.6, 0.3};
+    const size_t a = self->pair_points > 0 ? pair_before(self, first, last) : self->count;
+    double floor = 0, best = INFINITY;
+    if (a == self->count)
+        return EI_OK;
+    const int try_floors =
+        a + 1 < last && self->parts[a].service != NULL && self->parts[last].service != NULL;
+    for (size_t f = 0; f < sizeof chances / sizeof *chances && try_floors; f++) {
+        const double tried = quantile(self->parts[a].service, chances[f]);
+        ei_upper_law other = {.decay = 0};
+        double score = 0;
+        int status = pair_law(self, first, a, last, horizon, tried, self->pair_points / 3, &other);
+        for (int i = 1; i < 4 && status == EI_OK; i++)
+            score += log(fmax(ei_upper_law_sf(&other, horizon * i / 4), DBL_MIN));
+        ei_upper_law_free(&other);
+        if (status != EI_OK && !no_bound(status))
+            return status;
+        if (status == EI_OK && score < best) {
+            best = score;
+            floor = tried;
+        }
+    }
+    if (try_floors && isinf(best))
+        return EI_OK;
+    ei_upper_law other = {.decay = 0};
+    int status = pair_law(self, first, a, last, horizon, floor, self->pair_points, &other);
+    if (status == EI_OK)
+        take_better(law, &other);
+    ei_upper_law_free(&other);
+    return no_bound(status) ? EI_OK : status;
+}
+
 static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *law) {
     const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
     double mean = 0, decay = INFINITY;
@@ -595,6 +675,8 @@ static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *
             ei_upper_law_free(&other);
             status = no_bound(status) ? EI_OK : status;
         }
+        if (poisson && status == EI_OK)
+            status = cut_by_pair(self, first, last, horizon, law);
     }
     return status == EI_OK ? bound_tail(self, first, last, law) : status;
 }
@@ -768,6 +850,57 @@ static void sort_exponential(ei_service *stages, size_t stage_count) {
         }
 }
 
+static int has_pair(const chain *self) {
+    for (size_t last = 1; last < self->count; last++)
+        if (pair_before(self, 0, last) < self->count)
+            return 1;
+    return 0;
+}
+
+/* two_stages, for the deadlines of one class after the other, whose ends are still wide. */
+static int pair_ends(const chain *self) {
+    const size_t classes = sizeof PAIR_CLASSES / sizeof *PAIR_CLASSES;
+    size_t *index = malloc(self->batch->count * sizeof *index);
+    double mean = 0, decay = INFINITY;
+    int status = index == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    for (size_t k = 0; k < self->count; k++) {
+        mean += self->parts[k].mean;
+        decay = fmin(decay, self->parts[k].decay);
+    }
+    for (size_t k = 0; k < classes && status == EI_OK; k++) {
+        const double from = k > 0 ? mean + PAIR_CLASSES[k - 1] / decay : -INFINITY;
+        ei_batch batch = *self->batch;
+        chain one = *self;
+        batch.index = index;
+        batch.count = 0;
+        batch.horizon = mean + PAIR_CLASSES[k] / decay;
+        for (size_t i = EI_PROBES; i < self->batch->count; i++) {
+            const size_t at = self->batch->index[i];
+            const double rest = batch.deadline[at] - self->constant;
+            if (rest > from && rest <= batch.horizon && batch.upper[at] > FAIR * batch.lower[at])
+                index[batch.count++] = at;
+        }
+        if (batch.count == 0)
+            continue;
+        one.batch = &batch;
+        one.pair_points = batch.effort == EI_EFFORT_TIGHT ? 2 * PAIR_POINTS : PAIR_POINTS;
+        one.laws = calloc(one.count * one.count, sizeof *one.laws);
+        ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+        status = one.laws == NULL ? EI_ERR_NO_MEMORY : law_of(&one, 0, one.count - 1, &law);
+        if (status == EI_OK) {
+            add_leading(&one, EI_UPPER, &law.lattice);
+            cut_by(&one, &law, &none, EI_BRACKET_TWO_STAGES);
+        }
+        ei_upper_law_free(&law);
+        for (size_t i = 0; one.laws != NULL && i < one.count * one.count; i++)
+            ei_upper_law_free(&one.laws[i]);
+        free(one.laws);
+        status = no_bound(status) ? EI_OK : status;
+    }
+    free(index);
+    return status;
+}
+
 int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
     chain all = {.parts = NULL};
     unsigned char *used = calloc(stage_count, 1);
@@ -808,6 +941,8 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     for (size_t k = 0; k < all.count && !joint && status == EI_OK && ei_is_wide(self, FAIR); k++)
         if (all.parts[k].decay <= PAIR_NEAR * least)
             status = lower_pairs(&all, k);
+    if (status == EI_OK && !joint && has_pair(&all))
+        status = pair_ends(&all);
 out:
     free(used);
     free(stages);

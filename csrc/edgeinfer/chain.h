@@ -38,6 +38,8 @@
  * [P(E + Q > T) - e^{-theta T}]. K holds up to the lattice's end z; that y_l is once beyond and W > T still
  * adds at most Lundberg's bound at z. The laws of the stages before and behind b, and of those before an
  * added stage, are the best of these, too.
+ * two_stages: where ends are wide still, the law of a run of stages whose last one is nearly as slow as one
+ * before it by following the two at once (pair_upper.h), others added as above.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H

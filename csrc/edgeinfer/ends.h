@@ -29,7 +29,7 @@ enum {
     EI_BRACKET_SINGLE_QUEUE, /* both */
     EI_BRACKET_JOINT,        /* both */
     EI_BRACKET_EXPONENTIAL,  /* both */
-    EI_BRACKET_TWO_STAGES,   /* lower */
+    EI_BRACKET_TWO_STAGES,   /* both */
     EI_BRACKET_METHODS
 };
 

@@ -9,9 +9,9 @@ enum { CANDIDATES = 12, PIECES = 64 };
 static const double MGF_ERROR = 1e-5;    /* of the logarithm */
 static const double ROUNDING = 1 + 1e-8; /* of what is done point by point */
 
-/* log E e^{theta B} from above: with a floor E e^{theta B} + int_0^floor theta e^{theta x} P(B <= x) dx, P at
+/* With a floor E e^{theta B} + int_0^floor theta e^{theta x} P(B <= x) dx, P at
  * the end of each piece. */
-static int service_log_moment(const ei_added_stage *stage, double theta, double *value) {
+int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double *value) {
     if (stage->law == NULL) {
         *value = theta * stage->again;
         return EI_OK;
@@ -37,7 +37,7 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
         most = fmin(most, 25 / ei_service_extent(stage->law));
     for (int e = 0; e < CANDIDATES; e++) {
         double theta = most * (1 - 0.01 * pow(1.45, e)), moment, sums[EI_ARRIVAL_PHASES], largest = 0;
-        int found = 0, status = theta > 0 ? service_log_moment(stage, theta, &moment) : EI_OK;
+        int found = 0, status = theta > 0 ? ei_added_stage_log_moment(stage, theta, &moment) : EI_OK;
         if (!(theta > 0))
             break;
         if (status == EI_OK)

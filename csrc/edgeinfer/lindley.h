@@ -13,6 +13,9 @@
 #include "edgeinfer/arrival.h"
 #include "edgeinfer/walk.h"
 
+/* log E e^{theta B} of the stage's services, floor included, from above. Status: of ei_service_log_mgf. */
+EI_WARN_UNUSED int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double *value);
+
 /* As ei_add_stage_poisson; arrivals of a renewal process, or Markov-modulated ones of at most
  * EI_ARRIVAL_PHASES phases; log_scale and decay are set, too. EI_ERR_ACCURACY where no certificate is found.
  */

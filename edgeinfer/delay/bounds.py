@@ -166,15 +166,16 @@ def violation_bracket(
         `csrc/edgeinfer/joint.h` is solved where the other formulas leave the ends more than 1.9 times apart ("fast":
         up to some tenths of a second for each range of deadlines), or more than 2 % ("tight": up to some seconds), on
         finer and finer lattices until the ends are within 1.9 times, or 3 %, or the work is at its limit.
-        It changes nothing for other pipelines.
+        For other chains with two stages that are nearly as slow as each other, "tight" follows both on a lattice twice
+        as fine (some eight times the work of that) for the upper end. It changes nothing for other pipelines.
 
     Returns
     -------
     Bracket
         lower <= P(W > deadline) <= upper; both 1 where a stage's load is >= 1. Each element depends on its own
-        pipeline, rate and deadline only, and falls with the deadline (where `method` is "joint", from one range of
-        deadlines to the next it need not). Where a stage is `Measured` with a confidence, a `Guarantee`: the lower end
-        of the fastest laws of the bands, the upper end of the slowest ones.
+        pipeline, rate and deadline only, and falls with the deadline (where `method` is "joint" or "two_stages", from
+        one range of deadlines to the next it need not). Where a stage is `Measured` with a confidence, a `Guarantee`:
+        the lower end of the fastest laws of the bands, the upper end of the slowest ones.
 
     Examples
     --------

@@ -92,7 +92,7 @@ def two_stages(name):
     "name",
     ["measured, constant", "constant, measured", "exponential, constant, exponential", "measured between"],
 )
-def test_a_lower_end_of_two_stages_at_once(name):
+def test_ends_of_two_stages_at_once(name):
     stages, load, apart = two_stages(name)
     pipeline = ei.Pipeline(stages)
     times = deadlines(pipeline, load, [0.5, 1e-5])
@@ -100,6 +100,20 @@ def test_a_lower_end_of_two_stages_at_once(name):
     truth = [ei.rare_violation(pipeline, load, t, relative_error=0.02, rng=1, confidence=1 - 2e-6) for t in times]
     assert all(bracket.lower[i] <= truth[i].high and truth[i].low <= bracket.upper[i] for i in range(2))
     assert bracket.lower_method[1] == "two_stages" and truth[1].value <= apart * bracket.lower[1]
+    assert bracket.upper[1] <= 1.1 * truth[1].value and "two_stages" in bracket.upper_method
+
+
+# Beside the two slow stages one before them, and one between them.
+def test_an_upper_end_of_two_stages_among_others():
+    rng = np.random.default_rng(8)
+    link = ei.RayleighLink(1e6, 10, 0, 0, 0.05)
+    stages = [ei.Measured(mean / 6 * rng.gamma(6, 1, 60), f"stage {mean}") for mean in (0.2, 1.0, 0.1)]
+    pipeline = ei.Pipeline([*stages, ei.Transfer(link.mean_rate(), link, "link")])
+    time = deadlines(pipeline, 0.4, [1e-4])[0]
+    bracket = ei.violation_bracket(pipeline, 0.4, time)
+    truth = ei.rare_violation(pipeline, 0.4, time, relative_error=0.04, rng=1, confidence=1 - 2e-6)
+    assert bracket.lower <= truth.high and truth.low <= bracket.upper <= 1.6 * truth.value
+    assert bracket.upper_method == "two_stages"
 
 
 @pytest.mark.parametrize("load", [0.1, 0.35, 0.6])

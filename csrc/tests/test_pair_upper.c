@@ -1,0 +1,140 @@
+/* Two stages followed at once, from above: against exponential sojourn times, wrong inputs, every allocation
+ * failing. */
+#include "check.h"
+#include "failing_malloc.h"
+
+#include "edgeinfer/pair_upper.h"
+
+static const ei_monitor quiet = {NULL, NULL};
+static const ei_upper_law none = {.decay = 0};
+
+static int stop(void *context) {
+    (void)context;
+    return 1;
+}
+
+static ei_pair_walk exponential_walk(const ei_service *before, const ei_service *bottleneck, size_t points) {
+    const double slower = fmax(before->time, bottleneck->time);
+    return (ei_pair_walk){.arrival_rate = 1,
+                          .decay = 1 / slower - 1,
+                          .horizon = 14 / (1 / slower - 1),
+                          .points = points,
+                          .before = {before, 0, 0},
+                          .bottleneck = {bottleneck, 0, 0},
+                          .between = &none,
+                          .ahead = &none,
+                          .monitor = quiet};
+}
+
+/* Burke, Reich: independent exponential sojourn times, whatever their order; P(the sum > time). */
+static double sum_sf(size_t count, const double *decay, double time) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double weight = exp(-decay[i] * time);
+        for (size_t j = 0; j < count; j++)
+            if (j != i)
+                weight *= decay[j] / (decay[j] - decay[i]);
+        sum += weight;
+    }
+    return sum;
+}
+
+static void test_exponential_tandem(void) {
+    const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
+                     fast = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.28};
+    const double decay[] = {1 / slow.time - 1, 1 / fast.time - 1};
+    for (int order = 0; order < 2; order++) {
+        const ei_pair_walk walk = exponential_walk(order ? &slow : &fast, order ? &fast : &slow, 100);
+        ei_upper_law law;
+        CHECK(ei_pair_upper(&law, &walk) == EI_OK);
+        for (double time = 0; time < walk.horizon; time += 0.211) {
+            const double exact = sum_sf(2, decay, time), value = ei_upper_law_sf(&law, time);
+            CHECK(value >= exact * (1 - 1e-12) && value <= 1.45 * exact);
+            CHECK(exact > 1e-4 || value <= 1.15 * exact);
+        }
+        ei_upper_law_free(&law);
+    }
+}
+
+/* Stages before and between, and a deterministic one, whose own service is left out. */
+static void test_other_stages(void) {
+    const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
+                     fast = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.28};
+    const double decay[] = {1 / slow.time - 1, 1 / fast.time - 1, 1 / 0.1 - 1};
+    double sojourn[800], delay[] = {1, 1, 0};
+    for (size_t j = 0; j < 800; j++)
+        sojourn[j] = exp(-decay[2] * 0.01 * (double)j);
+    const ei_upper_law exponential = {{0.01, 800, sojourn}, 0, decay[2], 0},
+                       constant = {{0.1, 3, delay}, -INFINITY, 50, 0};
+    ei_pair_walk walk = exponential_walk(&fast, &slow, 100);
+    ei_upper_law law;
+    walk.ahead = &exponential;
+    CHECK(ei_pair_upper(&law, &walk) == EI_OK);
+    for (double time = 0; time < walk.horizon; time += 0.211) {
+        const double exact = sum_sf(3, decay, time), value = ei_upper_law_sf(&law, time);
+        CHECK(value >= exact * (1 - 1e-12) && value <= 1.5 * exact);
+    }
+    ei_upper_law_free(&law);
+    walk.ahead = &none;
+    walk.between = &constant; /* 0.2 s */
+    CHECK(ei_pair_upper(&law, &walk) == EI_OK);
+    for (double time = 0.2; time < walk.horizon; time += 0.211) {
+        const double value = ei_upper_law_sf(&law, time);
+        CHECK(value >= sum_sf(2, decay, time) && value <= fmin(1.5 * sum_sf(2, decay, time - 0.2), 1));
+    }
+    ei_upper_law_free(&law);
+    walk.between = &none;
+    walk.before = (ei_added_stage){NULL, 0, 1e-3}; /* too short for its lattice */
+    CHECK(ei_pair_upper(&law, &walk) == EI_ERR_TOO_LARGE);
+    /* A delay of 0.06 s beside a queue that is hardly ever there. */
+    walk.before.again = 0.06;
+    CHECK(ei_pair_upper(&law, &walk) == EI_OK);
+    for (double time = 0; time < walk.horizon; time += 0.211) {
+        const double exact = exp(-decay[0] * time), value = ei_upper_law_sf(&law, time);
+        CHECK(value >= exact * (1 - 1e-12) && value <= 1.5 * exact);
+    }
+    ei_upper_law_free(&law);
+}
+
+static void test_failures(void) {
+    static const double samples[] = {0, 0.3, 0.5};
+    const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
+                     measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3};
+    double delay[] = {1, 0};
+    const ei_upper_law constant = {{0.1, 2, delay}, -INFINITY, 50, 0};
+    ei_pair_walk walk = exponential_walk(&slow, &measured, 20);
+    ei_upper_law law;
+    long alive = failing_malloc_alive(), k = 1;
+    walk.between = walk.ahead = &constant;
+    for (; k < 200; k++) {
+        failing_malloc_arm(k);
+        int status = ei_pair_upper(&law, &walk), fired = failing_malloc_fired();
+        failing_malloc_arm(0);
+        ei_upper_law_free(&law);
+        CHECK(failing_malloc_alive() == alive);
+        CHECK(status == (fired ? EI_ERR_NO_MEMORY : EI_OK));
+        if (!fired)
+            break;
+    }
+    CHECK(k > 10 && k < 200);
+    walk.monitor = (ei_monitor){stop, NULL};
+    CHECK(ei_pair_upper(&law, &walk) == EI_ERR_INTERRUPTED);
+    walk.before = walk.bottleneck = (ei_added_stage){NULL, 0, 0.3};
+    CHECK(ei_pair_upper(&law, &walk) == EI_ERR_DOMAIN);
+    walk = exponential_walk(&slow, &slow, 3);
+    CHECK(ei_pair_upper(&law, &walk) == EI_ERR_DOMAIN);
+    walk.points = 100;
+    walk.horizon = 0;
+    CHECK(ei_pair_upper(&law, &walk) == EI_ERR_DOMAIN);
+    walk = exponential_walk(&slow, &slow, 100);
+    walk.arrival_rate = 4; /* a load above one */
+    CHECK(ei_pair_upper(&law, &walk) == EI_ERR_UNSTABLE);
+    CHECK(failing_malloc_alive() == alive);
+}
+
+int main(void) {
+    test_exponential_tandem();
+    test_other_stages();
+    test_failures();
+    return check_report();
+}
