@@ -107,6 +107,10 @@ def violation_bracket(
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
     """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length."""
 
+def several_servers_upper(
+    stages: list[Stage], servers: NDArray[np.uintp], arrival: Arrival, deadline: ArrayLike
+) -> Floats: ...
+def several_servers_wait_lower(service: float, servers: int, arrival: Arrival, time: ArrayLike) -> Floats: ...
 def queue_bracket(
     queue: Stages | list[Stage], others: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, /
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:

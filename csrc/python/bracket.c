@@ -1,6 +1,7 @@
 #include "glue.h"
 
 #include "edgeinfer/bracket.h"
+#include "edgeinfer/several_servers.h"
 #include "edgeinfer/single.h"
 
 /* Ends and methods, [count] each. */
@@ -96,9 +97,84 @@ out:
     return result;
 }
 
+static PyObject *several_servers_upper(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *stage_objects, *server_object, *arrival_object, *deadline_object;
+    ei_arrival arrival;
+    ei_stage_list list;
+    PyArrayObject *servers = NULL, *deadlines = NULL, *upper = NULL;
+    if (!PyArg_ParseTuple(arguments, "OOOO:several_servers_upper", &stage_objects, &server_object,
+                          &arrival_object, &deadline_object) ||
+        ei_read_arrival(arrival_object, &arrival) < 0 || ei_stage_list_init(&list, stage_objects) < 0)
+        return NULL;
+    servers = (PyArrayObject *)PyArray_FROMANY(server_object, NPY_UINTP, 1, 1, NPY_ARRAY_IN_ARRAY);
+    deadlines = (PyArrayObject *)PyArray_FROMANY(deadline_object, NPY_FLOAT64, 0, 0, NPY_ARRAY_IN_ARRAY);
+    if (servers == NULL || deadlines == NULL)
+        goto out;
+    if ((size_t)PyArray_SIZE(servers) != list.count) {
+        PyErr_SetString(PyExc_ValueError, "servers must have an entry for each stage");
+        goto out;
+    }
+    upper = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(deadlines), PyArray_DIMS(deadlines), NPY_FLOAT64);
+    if (upper == NULL)
+        goto out;
+    int status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = ei_several_servers_upper(list.stages, PyArray_DATA(servers), list.count, &arrival,
+                                      (size_t)PyArray_SIZE(deadlines), PyArray_DATA(deadlines),
+                                      PyArray_DATA(upper), ei_python_monitor());
+    Py_END_ALLOW_THREADS;
+    if (status != EI_OK) {
+        ei_raise("several_servers_upper", status);
+        Py_CLEAR(upper);
+    }
+out:
+    Py_XDECREF(servers);
+    Py_XDECREF(deadlines);
+    ei_stage_list_free(&list);
+    return (PyObject *)upper;
+}
+
+static PyObject *several_servers_wait_lower(PyObject *module, PyObject *arguments) {
+    (void)module;
+    double service;
+    Py_ssize_t servers;
+    PyObject *arrival_object, *time_object;
+    ei_arrival arrival;
+    if (!PyArg_ParseTuple(arguments, "dnOO:several_servers_wait_lower", &service, &servers, &arrival_object,
+                          &time_object) ||
+        ei_read_arrival(arrival_object, &arrival) < 0)
+        return NULL;
+    if (servers < 1) {
+        PyErr_SetString(PyExc_ValueError, "servers must be >= 1");
+        return NULL;
+    }
+    PyArrayObject *lower = NULL, *times = (PyArrayObject *)PyArray_FROMANY(time_object, NPY_FLOAT64, 0, 0,
+                                                                           NPY_ARRAY_IN_ARRAY);
+    if (times == NULL || (lower = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(times), PyArray_DIMS(times),
+                                                                     NPY_FLOAT64)) == NULL)
+        goto out;
+    int status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = ei_several_servers_wait_lower(service, (size_t)servers, &arrival, (size_t)PyArray_SIZE(times),
+                                           PyArray_DATA(times), PyArray_DATA(lower), ei_python_monitor());
+    Py_END_ALLOW_THREADS;
+    if (status != EI_OK) {
+        ei_raise("several_servers_wait_lower", status);
+        Py_CLEAR(lower);
+    }
+out:
+    Py_XDECREF(times);
+    return (PyObject *)lower;
+}
+
 static PyMethodDef methods[] = {
     {"violation_bracket", violation_bracket, METH_VARARGS, "Certified bracket of P(W > deadline)."},
     {"queue_bracket", queue_bracket, METH_VARARGS, "Certified bracket of P(Wq + others > deadline)."},
+    {"several_servers_upper", several_servers_upper, METH_VARARGS,
+     "Upper ends of P(W > deadline) with several servers of one queue."},
+    {"several_servers_wait_lower", several_servers_wait_lower, METH_VARARGS,
+     "Lower ends of P(wait > time) at several servers of one queue."},
     {NULL, NULL, 0, NULL}};
 
 int ei_add_bracket(PyObject *module) {

@@ -16,7 +16,16 @@ from edgeinfer.delay._elements import (
     remaining,
     renewal_elements,
 )
-from edgeinfer.delay.composed import best_of, is_composed, over_family, twin_ends, violation_ends
+from edgeinfer.delay.composed import (
+    added_queues,
+    best_of,
+    is_composed,
+    one_of_several,
+    over_family,
+    twin_ends,
+    violation_ends,
+    wait_from_below,
+)
 from edgeinfer.delay.constant_servers import has_several_servers
 from edgeinfer.delay.results import Bracket, Guarantee
 from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Pipeline, Poisson, Transfer
@@ -29,6 +38,28 @@ METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
 
 def _remaining(pipeline: Pipeline, deadline: ArrayLike) -> tuple[Any, Any]:
     return remaining(pipeline, _validate.real("deadline", deadline, 0, infinite=True, unit="s"))
+
+
+def _several_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike) -> tuple[Any, Any]:
+    """Ends for servers in a row, some of them several of one queue, over a family: each queue alone, and all added."""
+    limit = _validate.real("deadline", deadline, 0, infinite=True, unit="s")
+    shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=process.shape, deadline=np.shape(limit))
+    size, times = int(np.prod(shape)), _validate.flat(limit, shape)
+    lower, upper = np.zeros(size), np.ones(size)
+    owner, kind = (
+        np.broadcast_to(np.arange(int(np.prod(part))).reshape(part), shape).ravel()
+        for part in (pipeline.shape, process.shape)
+    )
+    for k, i in np.unique(np.column_stack([owner, kind]), axis=0).tolist():
+        some = (owner == k) & (kind == i)
+        single, arrival = pipeline.element(k) if pipeline.shape else pipeline, process.element(i)
+        upper[some] = added_queues(single.stages, arrival, times[some]).upper
+        for queue in single.inner:
+            if queue.servers > 1 and float(queue.mean()) > 0:
+                wait = partial(wait_from_below, queue, arrival)
+                alone = one_of_several(queue, list(single), wait, times[some])
+                lower[some] = np.maximum(lower[some], alone.lower)
+    return finish(lower, shape), finish(upper, shape)
 
 
 def _slot(pipeline: Pipeline, method: str, slot: float | None) -> float:
@@ -196,7 +227,9 @@ def violation_bracket(
     if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
         process = process_with_bounds(arrival_rate)
         if not isinstance(process, Poisson):
-            return Bracket(*best_of(*twin_ends(lambda twin: violation_bracket(twin, process, deadline), pipeline)))
+            faster, slower = twin_ends(lambda twin: violation_bracket(twin, process, deadline), pipeline)
+            below, above = _several_servers(pipeline, process, deadline)
+            return Bracket(*best_of([*faster, ("queue", below)], [*slower, ("added_stage", above)]))
     if is_composed(pipeline):
         rate, limit = poisson_rate(arrival_rate), _validate.real("deadline", deadline, 0, infinite=True, unit="s")
         shape = _validate.broadcast_shapes(

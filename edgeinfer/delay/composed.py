@@ -31,15 +31,16 @@ side of each cell.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _core, _validate
+from edgeinfer.delay._elements import core_arrival
 from edgeinfer.delay.constant_servers import faster_twins, has_several_servers, md_c_wait, slower_twin
-from edgeinfer.model import Compute, Constant, Delay, Fork, Pipeline, Review, Session
+from edgeinfer.model import ArrivalProcess, Compute, Constant, Delay, Fork, Pipeline, Poisson, Review, Session
 from edgeinfer.model.bases import CoreStage, Server, is_single, propagation_of
 from edgeinfer.model.composition import law_of
 
@@ -181,37 +182,72 @@ def twin_ends(
 
 def _several_servers(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
     lower, upper = twin_ends(lambda twin: violation_ends(twin, rate, times), pipeline)
-    queues = [stage for stage in pipeline if not isinstance(stage, Delay)]
-    if isinstance(queues[0], Server) and queues[0].servers > 1 and all(isinstance(stage, Server) for stage in queues):
-        first = _first_servers(queues[0], [stage for stage in pipeline if stage is not queues[0]], rate, times)
-        if first is not None:
-            lower.append(("M/D/c", first.lower))
+    delays = [stage.stage for stage in pipeline if isinstance(stage, Delay)]
+    queues = [stage for stage in pipeline if isinstance(stage, Server)]
+    if len(delays) + len(queues) < len(pipeline.stages):
+        return best_of(lower, upper)
+    for queue in queues:
+        # None where the law of the wait takes too many states.
+        wait = _md_c_ends(queue, rate) if queue.servers > 1 else None
+        if wait is not None:
+            alone = one_of_several(queue, list(pipeline), wait, times)
+            lower.append(("M/D/c", alone.lower))
             if len(queues) == 1:
-                upper.append(("M/D/c", first.upper))
+                upper.append(("M/D/c", alone.upper))
+    one_by_one = partial(added_queues, queues, Poisson(rate))
+    upper.append(("added_stage", (_added(one_by_one, delays, times) if delays else one_by_one(times)).upper))
     return best_of(lower, upper)
 
 
-def _first_servers(queue: Server, others: list[Any], rate: float, times: Floats) -> Ends | None:
-    """Ends of the wait at the first queue and one time of everything; None where its law takes too many states."""
-    service = float(queue.mean())
+def _md_c_ends(queue: Server, rate: float) -> Callable[[Floats], Ends] | None:
     try:
-        wait = md_c_wait(rate, service, queue.servers)
+        wait = md_c_wait(rate, float(queue.mean()), queue.servers)
     except ValueError:
         return None
-    stages = [stage.stage if isinstance(stage, Delay) else stage for stage in others]
-    constant = service + sum(float(stage.mean()) for stage in stages if stage.servers > 1)
 
-    def ends(t: Floats) -> Ends:
-        late = np.where(np.isinf(t), 0.0, wait.tail(np.where(np.isinf(t), 0.0, t)))
+    def ends(times: Floats) -> Ends:
+        late = np.where(np.isinf(times), 0.0, wait.tail(np.where(np.isinf(times), 0.0, times)))
+        method = np.full(times.shape, "M/D/c")
         # The law is right to 1e-10.
-        method = np.full(t.shape, "M/D/c")
         return Ends(late * (1 - 1e-9), np.minimum(late * (1 + 1e-9), 1), method, method)
 
-    single = [stage for stage in stages if stage.servers == 1]
+    return ends
+
+
+def wait_from_below(queue: Server, arrival: ArrivalProcess, times: Floats) -> Ends:
+    """Ends of the wait at a queue of several servers alone, at one process of renewal arrivals."""
+    below = _core.several_servers_wait_lower(float(queue.mean()), queue.servers, core_arrival(arrival), times)
+    method = np.full(times.shape, "queue")
+    return Ends(below, np.ones(times.shape), method, method)
+
+
+def one_of_several(queue: Server, stages: list[Any], wait: Callable[[Floats], Ends], times: Floats) -> Ends:
+    """Ends of the wait at one queue that all requests come to, and one time of every stage.
+
+    The path that stays in that queue passes each other stage at a request which its services have no part in.
+    """
+    others = [stage.stage if isinstance(stage, Delay) else stage for stage in stages if stage is not queue]
+    single = [stage for stage in others if stage.servers == 1]
     fixed = [part for stage in single for part in plain_stages(stage) if part[0] == "deterministic"]
     random = [stage for stage in single if stage.core_stages()[0][0] != "deterministic"]
-    constant += sum(float(part[1]) for part in fixed)
-    return _added(ends, random, times - constant) if random else ends(times - constant)
+    constant = sum(float(stage.mean()) for stage in (queue, *others) if stage.servers > 1)
+    times = times - constant - sum(float(part[1]) for part in fixed)
+    return _added(wait, random, times) if random else wait(times)
+
+
+def added_queues(queues: Sequence[Any], arrival: ArrivalProcess, times: Floats) -> Ends:
+    """Upper ends for servers in a row, added one after the other, at one process of renewal arrivals.
+
+    See `csrc/edgeinfer/several_servers.h`; 1 where there is none.
+    """
+    core: list[CoreStage] = [
+        ("deterministic", float(stage.mean())) if stage.servers > 1 else stage.core_stages()[0] for stage in queues
+    ]
+    servers = np.array([stage.servers for stage in queues], dtype=np.uintp)
+    rest = times - sum(map(propagation_of, core))
+    above = _core.several_servers_upper(core, servers, core_arrival(arrival), rest)
+    method = np.full(times.shape, "added_stage")
+    return Ends(np.zeros(times.shape), above, method, method)
 
 
 def _mixed(stages: list[Any], rate: float, times: Floats) -> Ends:

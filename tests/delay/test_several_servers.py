@@ -127,7 +127,26 @@ def test_chains_beside_a_queue_followed_by_hand(name):
     assert (abs(run.utilisation.value[0] / loads - 1) < 0.05).all() and loads.max() < 0.9
     bracket = ei.violation_bracket(pipeline, 5.0, deadlines)
     assert (bracket.lower < run.violation.high[:, -1]).all() and (bracket.upper > run.violation.low[:, -1]).all()
-    assert (bracket.upper < 1).any() and (bracket.upper / bracket.lower < 40).all()
+    # Several stages are nearly as busy as the busiest.
+    assert (bracket.upper / bracket.lower < (1.95 if name == "first" else 3.3)).all()
+
+
+def test_one_busy_queue_among_light_stages_is_near_exact():
+    """A queue of several servers is followed itself, wherever it stands, at Poisson, Erlang and periodic arrivals."""
+    behind = ei.Pipeline([ei.Exponential(0.018, "uplink"), gpus(0.5, 8)])
+    before = ei.Pipeline([gpus(0.5, 8), ei.Exponential(0.042, "downlink")])
+    for pipeline, process, widest in (
+        (behind, ei.Poisson(11.2), 1.13),
+        (before, ei.Poisson(4.8), 1.12),
+        (behind, ei.Erlang(11.2, 3), 1.2),
+        (behind, ei.Periodic(1 / 11.2), 1.1),
+    ):
+        deadlines = np.array([0.62, 0.7, 0.8])
+        ends = ei.violation_bracket(pipeline, process, deadlines)
+        run = ei.simulate(pipeline, process, deadlines, jobs=8_000, replications=16, rng=2, confidence=0.999)
+        # One set of deadlines in a hundred would be missed by chance: 12 intervals of 0.999.
+        assert (ends.lower < run.violation.high[:, -1]).all() and (ends.upper > run.violation.low[:, -1]).all()
+        assert (ends.upper / ends.lower < widest).all(), (process, ends)
 
 
 def test_twins_hold_job_by_job():
