@@ -21,7 +21,9 @@ enum {
     LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson, or with little time to spare */
     SUM_POINTS = 4096,      /* lattice of the sum of the other stages' services */
     BEHIND_POINTS = 4096,   /* of an exponential part and one behind it, at most */
-    PAIR_POINTS = 160       /* and of two stages at once, either way; TIGHT: twice as many */
+    PAIR_POINTS = 160,      /* and of two stages at once, either way; TIGHT: twice as many */
+    FOLLOWED_POINTS = 512,  /* of a lower end's two stages at once, */
+    FOLLOWED_LEADS = 96     /* and steps by which one may lead */
 };
 static const double ROUGH = 0.02;      /* share of a probability that a lattice may cost */
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
@@ -285,49 +287,75 @@ static int sum_of_parts(const chain *self, size_t first, size_t last, ei_lattice
     return sum_of_others(&some, some.count, sum);
 }
 
-/* two_stages: b with a before it and c behind it, each of which may be the number of parts for none; the
- * parts from `first` on up to b are passed where the path leaves b, those before it as in lower_ends. */
-static int lower_pair(const chain *self, size_t b, size_t first, size_t a, size_t c) {
-    const ei_batch *batch = self->batch;
-    const size_t none = self->count;
-    ei_lattice others = {.sf = NULL}, between = {.sf = NULL}, ahead = {.sf = NULL}, law = {.sf = NULL};
+/* Raises by a law of the parts from `first` to `last`, and of the others as in lower_ends with b. */
+static int raise_beside(const chain *self, const ei_lattice *law, size_t b, size_t first, size_t last) {
+    ei_lattice others = {.sf = NULL};
     chain beside = *self;
-    double mean = 0;
     beside.parts = malloc(self->count * sizeof *beside.parts);
     if (beside.parts == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t k = 0; k < self->count; k++) {
         beside.parts[k] = self->parts[k];
-        mean += self->parts[k].mean;
-        if ((k >= first && k <= b) || k == c)
+        if (k >= first && k <= last)
             beside.parts[k].service = NULL;
     }
     int status = sum_beside(&beside, b, &others);
     if (status == EI_OK)
-        status = sum_of_parts(self, first, a != none ? a : b, &ahead);
-    if (status == EI_OK && a != none)
-        status = sum_of_parts(self, a + 1, b, &between);
-    const ei_added_stage before = stage_of(&self->parts[a != none ? a : b], 0),
-                         behind = stage_of(&self->parts[c != none ? c : b], 0);
-    const ei_pair pair = {.arrival_rate = batch->arrival_rate,
-                          .decay = self->parts[b].decay,
-                          .horizon = fmin(batch->horizon, mean + PAIR_REACH / self->parts[b].decay),
-                          .phases = EI_PAIR_PHASES,
-                          .bottleneck = stage_of(&self->parts[b], 0),
-                          .before = a != none ? &before : NULL,
-                          .behind = c != none ? &behind : NULL,
-                          .between = &between,
-                          .ahead = &ahead,
-                          .monitor = batch->monitor};
-    if (status == EI_OK)
-        status = ei_pair_lower(&law, &pair);
-    if (status == EI_OK)
-        raise_by(self, &law, &others, EI_BRACKET_TWO_STAGES);
+        raise_by(self, law, &others, EI_BRACKET_TWO_STAGES);
     free(beside.parts);
     ei_lattice_free(&others);
+    return status;
+}
+
+/* The law of two stages at once, and what it is alone with the second one (pair.h). */
+static int pair_law(const chain *self, ei_pair *pair, size_t first, size_t one, size_t other, ei_lattice *law,
+                    ei_lattice *alone) {
+    ei_lattice between = {.sf = NULL}, ahead = {.sf = NULL};
+    pair->first = stage_of(&self->parts[one], 0);
+    pair->second = stage_of(&self->parts[other], 0);
+    int status = sum_of_parts(self, first, one, &ahead);
+    if (status == EI_OK)
+        status = sum_of_parts(self, one + 1, other, &between);
+    pair->between = &between;
+    pair->ahead = &ahead;
+    if (status == EI_OK)
+        status = ei_pair_lower(law, alone, pair);
     ei_lattice_free(&between);
     ei_lattice_free(&ahead);
+    return status;
+}
+
+/* two_stages: b with a before it and c behind it, each of which may be the number of parts for none; the
+ * parts from `first` on and those between them are passed where the path leaves them, those before `first` as
+ * in lower_ends. */
+static int lower_pair(const chain *self, size_t b, size_t first, size_t a, size_t c) {
+    const size_t none = self->count;
+    ei_lattice law = {.sf = NULL}, alone = {.sf = NULL}, next = {.sf = NULL};
+    double mean = 0;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count; k++)
+        mean += self->parts[k].mean;
+    ei_pair pair = {.arrival_rate = self->batch->arrival_rate,
+                    .decay = self->parts[b].decay,
+                    .horizon = fmin(self->batch->horizon, mean + PAIR_REACH / self->parts[b].decay),
+                    .points = FOLLOWED_POINTS,
+                    .leads = FOLLOWED_LEADS,
+                    .monitor = self->batch->monitor};
+    if (a != none) {
+        status = pair_law(self, &pair, first, a, b, &law, &alone);
+        if (status == EI_OK)
+            status = raise_beside(self, &law, b, first, b);
+        pair.alone = &alone;
+    }
+    if (c != none && status == EI_OK) {
+        ei_lattice_free(&law);
+        status = pair_law(self, &pair, first, b, c, &law, &next);
+        if (status == EI_OK)
+            status = raise_beside(self, &law, b, first, c);
+    }
     ei_lattice_free(&law);
+    ei_lattice_free(&alone);
+    ei_lattice_free(&next);
     return status;
 }
 

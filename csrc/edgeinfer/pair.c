@@ -1,619 +1,824 @@
 #include "edgeinfer/pair.h"
 
-#include "edgeinfer/fourier.h"
 #include "edgeinfer/multiversion.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    LENGTH = 4096, /* of transforms */
-    HALF = LENGTH / 2,
-    POINTS = HALF - 1, /* so that sums of two places do not fold */
-    FINE = 32,         /* atoms of a law on a step */
-    FINER = 8,         /* points of the answer on a step */
-    PHASES = EI_PAIR_PHASES,
-    FEW = 8 /* phases of the first solutions */
+    FINE = 32,    /* atoms of a law on a step */
+    FINER = 16,   /* points of the answer on a step */
+    ALONE = 2000, /* sweeps over one stage */
+    SWEEPS = 300
 };
-static const double STEEPEST = 60;       /* exponent times the lattice's length */
-static const double TILT = 0.9;          /* of the decay, at which sums are taken */
-static const double ROUNDING = 1 - 1e-9; /* of what is done point by point */
-static const double HAIR = 1e-9;         /* of a step, by which times are compared */
-static const double ENOUGH = 0.9;        /* of a tilted law: where levels end */
-static const double SETTLED = 1e-4;      /* relative change at which sweeps end */
+static const double GUARD = 1e-11;   /* relative rounding error of a step, at most */
+static const double KINK = 0.25;     /* z (1 - z), at most */
+static const double LEAST = 0.03;    /* exponent of a step */
+static const double ENOUGH = 0.9;    /* of a tilted law: where leads end behind another pair */
+static const double ALIGNED = 4;     /* steps: a constant service that is put on the lattice */
+static const double SETTLED = 1e-4;  /* relative change of a sweep at which they end */
+static const double NOTHING = 1e-18; /* probabilities below are not looked at then */
 
-/* The part of a transition that comes from one function: masses and bends under the tilt, transformed, or a
- * mass without a shift. */
+/* A law's atoms at (c + z) steps. */
 typedef struct {
-    double *parts; /* [HALF + 1][4]; NULL: none */
-    int borrowed;  /* from another one */
-    double error;  /* of a product over the other factor's 2-norm */
-    double still;
-} kernel;
+    double *low, *up; /* [count]: 1 - z at c, z at c + 1; owned */
+    double *share;    /* [count]: both */
+    double *bend;     /* [count]: z (1 - z) at c */
+    double *tail;     /* [points + 2]: of the shares from there on */
+    double *over;     /* [points]: P(service > q), which bounds it between the points, too */
+    size_t count;
+} atoms;
 
-/* From functions to functions: f'_i(y) = sum_j E [f_j(y - shift); j], f_j = 1 below zero. */
-typedef struct {
-    kernel kernels[PHASES][PHASES];
-    double *above; /* [PHASES][POINTS]: P(shift > point) */
-    double *raw;   /* [2][PHASES][2][POINTS + 1]: masses and bends of a row and of the one before it */
-} transition;
-
+/* A function of (q, d): row k holds d = k steps, k = -2 .. rows + 1, and the last one endless leads. */
 typedef struct {
     const ei_pair *given;
-    size_t phases;
-    double step, theta;
-    double own, top;      /* steps: of a constant A; of the last level */
-    double level[PHASES]; /* steps: of the carry, or of the lead */
-    ei_fourier fourier;
-    double *weight;          /* [POINTS + 1]: e^{theta y} */
-    double *data, *spectrum; /* [2 LENGTH]; [PHASES][HALF + 1][4] */
-    double *sum;             /* [HALF + 1][4] */
-    double *u, *m, *next;    /* [PHASES][POINTS] */
-    double *late, *stay;     /* [PHASES][POINTS]: S; [PHASES][PHASES][POINTS] */
-} pair;
+    ptrdiff_t points, rows;
+    double step, exponent; /* s; of a step */
+    double ratio;          /* e^exponent */
+    int keeps;             /* y, beyond the last row; else the second stage is given up */
+    atoms first, second;
+    double *block;
+    double *f, *v, *w, *bend, *more; /* [rows + 5][points] */
+    double *fresh, *plain, *extra;   /* [points + rows + 4] */
+    double *between;                 /* [points]: masses of O */
+    double *late, *last;             /* [points]: P(E > q) */
+} walk;
 
-static void transition_free(transition *self) {
-    for (size_t i = 0; i < PHASES; i++)
-        for (size_t j = 0; j < PHASES; j++)
-            if (!self->kernels[i][j].borrowed)
-                free(self->kernels[i][j].parts);
-    free(self->above);
-    memset(self, 0, sizeof *self);
+static double *row(const walk *self, double *function, ptrdiff_t k) {
+    return function + (k + 2) * self->points;
 }
 
-static int transition_init(transition *self) {
-    memset(self, 0, sizeof *self);
-    self->above = calloc((size_t)PHASES * POINTS + 4 * PHASES * (POINTS + 1), sizeof(double));
-    if (self->above == NULL)
-        return EI_ERR_NO_MEMORY;
-    self->raw = self->above + (size_t)PHASES * POINTS;
-    return EI_OK;
-}
-
-static void pair_free(pair *self) {
-    ei_fourier_free(&self->fourier);
-    free(self->weight);
-}
-
-static int pair_init(pair *self, const ei_pair *given) {
-    const size_t state = (size_t)PHASES * POINTS;
-    *self = (pair){.given = given, .step = given->horizon / POINTS};
-    self->theta = fmin(TILT * given->decay, STEEPEST / given->horizon);
-    int status = ei_fourier_init(&self->fourier, LENGTH);
-    if (status != EI_OK)
-        return status;
-    self->weight = calloc(POINTS + 1 + 2 * LENGTH + (PHASES + 1) * (HALF + 1) * 4 + (4 + PHASES) * state,
-                          sizeof(double));
-    if (self->weight == NULL)
-        return EI_ERR_NO_MEMORY;
-    self->data = self->weight + POINTS + 1;
-    self->spectrum = self->data + 2 * LENGTH;
-    self->sum = self->spectrum + PHASES * (HALF + 1) * 4;
-    self->u = self->sum + (HALF + 1) * 4;
-    self->m = self->u + state;
-    self->next = self->m + state;
-    self->late = self->next + state;
-    self->stay = self->late + state;
-    for (size_t j = 0; j <= POINTS; j++)
-        self->weight[j] = exp(self->theta * (double)j * self->step);
-    return EI_OK;
+static double *endless(const walk *self, double *function) {
+    return row(self, function, self->rows + 2);
 }
 
 /* ---- laws */
 
-/* The largest level at or below a time, or the least at or above it, steps. */
-static size_t level_below(const pair *self, double time) {
-    size_t k = self->phases - 1;
-    while (k > 0 && self->level[k] > time - HAIR)
-        k--;
-    return k;
+static void atoms_free(atoms *self) {
+    free(self->low);
+    self->low = NULL;
 }
 
-static size_t level_above(const pair *self, double time) {
-    size_t k = 0;
-    while (k + 1 < self->phases && self->level[k] < time + HAIR)
-        k++;
-    return k;
-}
-
-/* What a service of so many steps does in a phase: the phase behind it, and what is taken off the budget. */
-typedef size_t (*mover)(const pair *self, size_t phase, double time, double *shift);
-
-static size_t drain_carry(const pair *self, size_t phase, double time, double *shift) {
-    *shift = time;
-    return level_below(self, self->level[phase] + self->own - time);
-}
-
-static size_t add_lead(const pair *self, size_t phase, double time, double *shift) {
-    *shift = time;
-    return level_above(self, self->level[phase] + time);
-}
-
-static size_t drain_lead(const pair *self, size_t phase, double time, double *shift) {
-    *shift = fmax(time - self->level[phase], 0);
-    return *shift > 0 ? 0 : level_above(self, self->level[phase] - time);
-}
-
-/* An atom, shared between the points beside it. */
-static void put(const pair *self, transition *to, size_t phase, mover move, double time, double mass) {
-    double shift, *above = to->above + phase * POINTS;
-    const size_t from = move(self, phase, time, &shift);
-    double *share = to->raw + from * 2 * (POINTS + 1), *bend = share + POINTS + 1;
-    double cell = floor(shift), part = shift - cell;
-    if (!(cell < POINTS - 1)) {
-        above[POINTS - 2] += mass;
+static void put(const walk *self, atoms *to, double time, double mass, double *beyond) {
+    const double cell = floor(time), part = time - cell;
+    if (!(cell < (double)to->count - 2)) {
+        *beyond += mass;
         return;
     }
-    size_t at = (size_t)cell;
-    share[at] += mass * (1 - part);
-    share[at + 1] += mass * part;
-    bend[at] += mass * part * (1 - part);
+    const size_t c = (size_t)cell;
+    const double whole = expm1(self->exponent), begun = expm1(self->exponent * part);
+    to->low[c] += mass * (whole - begun) / whole;
+    to->up[c + 1] += mass * begun / whole;
+    to->bend[c] += mass * begun * (whole - begun) / ((1 + begun) * whole * whole);
 }
 
-/* The law of a stage rounded down to atoms, through `move`. */
-static void put_law(const pair *self, transition *to, size_t phase, mover move, const ei_added_stage *stage,
-                    const ei_lattice *law) {
-    if (stage->law == NULL) {
-        put(self, to, phase, move, stage->again / self->step, 1);
-        return;
+static void settle_row(double *value, ptrdiff_t points) {
+    for (ptrdiff_t i = 0; i < points; i++) {
+        if (value[i] >= 0)
+            continue;
+        if (i > 0)
+            value[i - 1] = fmin(value[i - 1], 0);
+        if (i + 1 < points && value[i + 1] > 0)
+            value[i + 1] = 0;
     }
-    for (size_t i = 0; i < law->count; i++) {
-        double mass = (i == 0 ? 1 : law->sf[i]) - (i + 1 < law->count ? law->sf[i + 1] : 0);
-        if (mass > 0)
-            put(self, to, phase, move, (double)i / FINE, mass);
-    }
+    for (ptrdiff_t i = 0; i < points; i++)
+        value[i] = fmax(value[i], 0);
 }
 
-static double tilted_norm(const pair *self, const double *value) {
-    double sum = 0;
-    for (size_t j = 0; j <= POINTS; j++)
-        sum += value[j] * self->weight[j] * value[j] * self->weight[j];
-    return sqrt(sum);
-}
-
-/* The kernel of a row's masses and bends, its own or that of the row before it. */
-static int make_kernel(transition *to, const pair *self, size_t phase, size_t from) {
-    const size_t wide = POINTS + 1;
-    const double *share = to->raw + from * 2 * wide, *bend = share + wide;
-    double *re = self->data, *im = re + LENGTH, *above = to->above + phase * POINTS;
-    kernel *here = &to->kernels[phase][from];
-    double size = tilted_norm(self, share) + tilted_norm(self, bend);
-    if (!(size > 0))
-        return EI_OK;
-    for (size_t j = 0; j + 1 < POINTS; j++)
-        above[j] += share[j + 1];
-    if (size == share[0]) {
-        here->still = size;
-        return EI_OK;
-    }
-    if (phase > 0 && from > 0) {
-        const kernel *other = &to->kernels[phase - 1][from - 1];
-        const double *before = share + (PHASES - 1) * 2 * wide;
-        if (other->parts != NULL && memcmp(before, share, 2 * wide * sizeof *share) == 0) {
-            *here = *other;
-            here->borrowed = 1;
-            return EI_OK;
+/* P(time > q) by its law at points, less what that is below a chord in the cells beside them. */
+static void find_chord(const walk *self, const ei_lattice *law, double *to) {
+    const double r = 1 / self->ratio;
+    double before = 0;
+    for (ptrdiff_t i = 0; i < self->points; i++) {
+        const double left = ei_lattice_lower(law, (double)i * self->step),
+                     right = ei_lattice_lower(law, (double)(i + 1) * self->step);
+        double most = 0;
+        for (int j = 0; j < FINE && left > right; j++) {
+            const double weight = (exp(-self->exponent * (double)j / FINE) - r) / (1 - r),
+                         after = ei_lattice_lower(law, ((double)i + (double)(j + 1) / FINE) * self->step);
+            most = fmax(most, right + weight * (left - right) - after);
         }
+        to[i] = left - fmax(most, before) - GUARD;
+        before = most;
     }
-    here->parts = malloc((HALF + 1) * 4 * sizeof(double));
-    if (here->parts == NULL)
+    settle_row(to, self->points);
+}
+
+/* P(service > q) by that, or by the atoms, less their bends: the larger one under the tilt. */
+static int find_over(const walk *self, atoms *to, const ei_lattice *law) {
+    const ptrdiff_t points = self->points, count = (ptrdiff_t)to->count;
+    double *other = malloc((size_t)points * sizeof *other), before = 0, more = 0;
+    if (other == NULL)
         return EI_ERR_NO_MEMORY;
-    here->error = 7 * ei_fourier_error(&self->fourier) * size;
-    memset(re, 0, 2 * LENGTH * sizeof *re);
-    for (size_t j = 0; j < wide; j++) {
-        re[j] = share[j] * self->weight[j];
-        im[j] = bend[j] * self->weight[j];
+    for (ptrdiff_t i = 0; i < points; i++) {
+        const double bend = i < count ? to->bend[i] : 0;
+        to->over[i] = to->tail[i + 1] - fmax(bend, before);
+        before = bend;
     }
-    ei_fourier_forward(&self->fourier, self->data);
-    for (size_t k = 0; k <= HALF; k++)
-        ei_fourier_split(&self->fourier, self->data, k, here->parts + 4 * k);
+    settle_row(to->over, points);
+    if (law != NULL)
+        find_chord(self, law, other);
+    for (ptrdiff_t i = 0; i < points && law != NULL; i++)
+        more += (other[i] - to->over[i]) * exp(self->exponent * (double)(i - points));
+    if (more > 0)
+        memcpy(to->over, other, (size_t)points * sizeof *other);
+    free(other);
     return EI_OK;
 }
 
-static int transition_of(transition *to, const pair *self, mover move, const ei_added_stage *stage) {
-    const size_t row = PHASES * 2 * (POINTS + 1);
+static int atoms_init(atoms *self, const walk *of, const ei_added_stage *stage) {
+    const double step = of->step;
+    const size_t points = (size_t)of->points;
+    const double reach = (stage->law != NULL ? ei_service_reach(stage->law) : stage->again) / step;
+    const size_t count = (size_t)fmin(reach, (double)points) + 4;
     ei_lattice law = {.sf = NULL};
-    int status = transition_init(to);
-    if (status == EI_OK && stage->law != NULL) {
-        double reach = ei_service_reach(stage->law) / self->step;
-        status = ei_lattice_service(&law, stage->law, 0, self->step / FINE,
-                                    (size_t)(fmin(reach, POINTS) * FINE) + 3, EI_LOWER);
+    double beyond = 0;
+    int status = EI_OK;
+    *self = (atoms){.low = calloc(4 * count + 2 * points + 2, sizeof(double)), .count = count};
+    if (self->low == NULL)
+        return EI_ERR_NO_MEMORY;
+    self->up = self->low + count;
+    self->share = self->up + count;
+    self->bend = self->share + count;
+    self->tail = self->bend + count;
+    self->over = self->tail + points + 2;
+    if (stage->law == NULL)
+        put(of, self, stage->again / step * (1 - 1e-14), 1, &beyond);
+    else
+        status = ei_lattice_service(&law, stage->law, 0, step / FINE, (count - 1) * FINE, EI_LOWER);
+    for (size_t i = 0; law.sf != NULL && status == EI_OK && i < law.count; i++) {
+        double mass = (i == 0 ? 1 : law.sf[i]) - (i + 1 < law.count ? law.sf[i + 1] : 0);
+        if (mass > 0)
+            put(of, self, (double)i / FINE, mass, &beyond);
     }
-    for (size_t phase = 0; phase < self->phases && status == EI_OK; phase++) {
-        double *above = to->above + phase * POINTS;
-        memcpy(to->raw + row, to->raw, row * sizeof(double));
-        memset(to->raw, 0, row * sizeof(double));
-        put_law(self, to, phase, move, stage, &law);
-        if (ei_stopped(self->given->monitor))
-            status = EI_ERR_INTERRUPTED;
-        for (size_t from = 0; from < self->phases && status == EI_OK; from++)
-            status = make_kernel(to, self, phase, from);
-        for (size_t j = POINTS - 1; j-- > 0;)
-            above[j] += above[j + 1];
+    for (size_t j = points + 2; j-- > 0;) {
+        if (j < count)
+            self->share[j] = self->low[j] + self->up[j];
+        self->tail[j] = (j + 1 < points + 2 ? self->tail[j + 1] : beyond) + (j < count ? self->share[j] : 0);
     }
+    if (status == EI_OK)
+        status = find_over(of, self, law.sf != NULL ? &law : NULL);
     ei_lattice_free(&law);
     return status;
 }
 
-/* ---- steps of the recursion */
+/* ---- rows */
 
-/* Falls, and is 0 in a whole cell where it is below 0 at one of its ends. */
-static void flatten(double *value) {
-    for (size_t j = 0; j < POINTS; j++) {
-        double least = fmin(value[j], j + 1 < POINTS ? value[j + 1] : 0);
-        value[j] = least >= 0 ? fmin(value[j] * ROUNDING, j > 0 ? value[j - 1] : 1) : 0;
+EI_MULTIVERSION
+static void add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        to[i] += factor * from[i];
+}
+
+/* to[i] += factor from[i - shift], 0 <= i < count, 0 <= i - shift < known. */
+static void add_shifted(double *to, const double *from, double factor, ptrdiff_t shift, ptrdiff_t count,
+                        ptrdiff_t known) {
+    const ptrdiff_t first = shift > 0 ? shift : 0, last = count < known + shift ? count : known + shift;
+    if (factor > 0 && first < last)
+        add_products(to + first, from + first - shift, factor, (size_t)(last - first));
+}
+
+EI_MULTIVERSION
+static void take_off(double *restrict value, const double *restrict bend, const double *restrict other,
+                     size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double more = bend[i] > other[i] ? bend[i] : other[i];
+        value[i] = value[i] - more - GUARD * (value[i] + more);
     }
 }
 
 EI_MULTIVERSION
-static void add_products(const double *restrict left, const double *restrict right, double *restrict sum) {
-    for (size_t e = 0; e < (HALF + 1) * 4; e += 2) {
-        sum[e] += left[e] * right[e] - left[e + 1] * right[e + 1];
-        sum[e + 1] += left[e] * right[e + 1] + left[e + 1] * right[e];
+static void raise(double *restrict to, const double *restrict from, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        to[i] = from[i] > to[i] ? from[i] : to[i];
+}
+
+/* (before - here - ratio (here - after))^+. */
+EI_MULTIVERSION
+static void find_bend(double *restrict to, const double *restrict before, const double *restrict here,
+                      const double *restrict after, double ratio, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double bend = before[i] - (1 + ratio) * here[i] + ratio * after[i];
+        to[i] = bend > 0 ? bend : 0;
     }
 }
 
-static void apply(pair *self, const transition *by, const double *from, double *to) {
-    double norm[PHASES], *re = self->data, *im = re + LENGTH;
-    const double scale = 1.0 / LENGTH;
-    for (size_t j = 0; j < self->phases; j++) {
-        const double *f = from + j * POINTS;
-        double square = 0;
-        memset(re, 0, 2 * LENGTH * sizeof *re);
-        for (size_t i = 0; i < POINTS; i++) {
-            double left = i > 0 ? f[i - 1] : 1, right = i + 1 < POINTS ? f[i + 1] : 0;
-            re[i] = f[i] * self->weight[i];
-            im[i] = fmax(left - 2 * f[i] + right, 0) * self->weight[i];
-            square += re[i] * re[i] + im[i] * im[i];
-        }
-        norm[j] = sqrt(square);
-        ei_fourier_forward(&self->fourier, self->data);
-        for (size_t k = 0; k <= HALF; k++)
-            ei_fourier_split(&self->fourier, self->data, k, self->spectrum + (j * (HALF + 1) + k) * 4);
-    }
-    for (size_t i = 0; i < self->phases; i++) {
-        double error = 0, before = 0, *value = to + i * POINTS;
-        double *sum = self->sum;
-        memset(sum, 0, (HALF + 1) * 4 * sizeof *sum);
-        for (size_t j = 0; j < self->phases; j++) {
-            if (by->kernels[i][j].parts == NULL)
+/* Along q, for one row of its own or beside others; no bend at the first point, 0 behind the last. */
+static void find_bend_along(const walk *self, double *to, const double *before, const double *here,
+                            const double *after) {
+    const ptrdiff_t points = self->points;
+    to[0] = 0;
+    find_bend(to + 1, before, here + 1, after + 2, self->ratio, (size_t)(points - 2));
+    to[points - 1] = fmax(before[points - 2] - (1 + self->ratio) * here[points - 1], 0);
+}
+
+/* 0 at all corners of the squares where a corner is below 0. */
+static void settle(const walk *self, double *function, ptrdiff_t first, ptrdiff_t last) {
+    static const int around[8][2] = {{0, 1}, {0, -1}, {1, 0}, {-1, 0}, {1, -1}, {-1, 1}, {1, -2}, {-1, 2}};
+    int found = 0;
+    for (ptrdiff_t k = first; k <= last; k++)
+        for (ptrdiff_t i = 0; i < self->points; i++) {
+            if (!(row(self, function, k)[i] < 0))
                 continue;
-            error += by->kernels[i][j].error * norm[j];
-            add_products(by->kernels[i][j].parts, self->spectrum + j * (HALF + 1) * 4, sum);
+            found = 1;
+            for (int a = 0; a < 8; a++) {
+                ptrdiff_t at = i + around[a][0], to = k + around[a][1];
+                if (at >= 0 && at < self->points && to >= first && to <= last &&
+                    row(self, function, to)[at] > 0)
+                    row(self, function, to)[at] = 0;
+            }
         }
-        for (size_t k = 0; k <= HALF; k++)
-            ei_fourier_join(&self->fourier, sum + 4 * k, k, self->data);
-        ei_fourier_backward(&self->fourier, self->data);
-        for (size_t j = 0; j < POINTS; j++) {
-            double bend = fmax((im[j] * scale + error) / self->weight[j], 0);
-            value[j] = (re[j] * scale - error) / self->weight[j] - fmax(bend, before) +
-                       by->above[i * POINTS + j] * ROUNDING;
-            before = bend;
-        }
-        for (size_t k = 0; k < self->phases; k++)
-            for (size_t j = 0; by->kernels[i][k].still > 0 && j < POINTS; j++)
-                value[j] += by->kernels[i][k].still * from[k * POINTS + j];
-        flatten(value);
+    for (ptrdiff_t k = first; found && k <= last; k++)
+        for (ptrdiff_t i = 0; i < self->points; i++)
+            row(self, function, k)[i] = fmax(row(self, function, k)[i], 0);
+}
+
+/* ---- one stage alone */
+
+/* to(q) = E from(q - service). */
+static void serve_row(const walk *self, const atoms *law, const double *from, double *to) {
+    const ptrdiff_t points = self->points;
+    double *bend = self->extra, *more = self->plain;
+    find_bend_along(self, bend, from, from, from);
+    memset(more, 0, (size_t)(points + 1) * sizeof *more);
+    for (ptrdiff_t i = 0; i < points; i++)
+        to[i] = law->over[i] * (1 - from[0]) + law->tail[i + 1] * from[0];
+    for (ptrdiff_t c = 0; c < (ptrdiff_t)law->count; c++) {
+        add_shifted(to, from, law->share[c], c, points, points);
+        add_shifted(more + 1, bend, law->bend[c], c, points, points);
+    }
+    take_off(to, more + 1, more, (size_t)points);
+    settle_row(to, points);
+}
+
+/* P(t in a cell), and E of the weights of its ends, and of products of them. */
+typedef struct {
+    double kept, near, far, both, nearest, farthest;
+} wait_weights;
+
+static wait_weights weights_of(const walk *self) {
+    const double rate = self->given->arrival_rate * self->step, e = self->exponent, r = 1 / self->ratio;
+    const double kept = exp(-rate), all = -expm1(-rate), whole = -expm1(-e);
+    const double once = rate / (rate + e) * -expm1(-rate - e),
+                 twice = rate / (rate + 2 * e) * -expm1(-rate - 2 * e);
+    const double near = (once - r * all) / whole,
+                 nearest = (twice - 2 * r * once + r * r * all) / (whole * whole);
+    return (wait_weights){kept, near, all - near, near - nearest, nearest, all - 2 * near + nearest};
+}
+
+static double most_bend(const walk *self) {
+    const double root = sqrt(self->ratio) + 1;
+    return 1 / (root * root);
+}
+
+/* E of a function of q at q + t, t exponential. */
+static void wait_alone(const walk *self, double *value) {
+    const wait_weights w = weights_of(self);
+    const double most = most_bend(self) * (w.near + w.far);
+    double sum = 0, more = 0, after = 0, bend_after = 0;
+    double *bend = self->extra;
+    find_bend_along(self, bend, value, value, value);
+    for (ptrdiff_t i = self->points; i-- > 0;) {
+        const double here = value[i];
+        sum = w.near * here + w.far * after + w.kept * sum;
+        more = most * fmax(bend[i], bend_after) + w.kept * more;
+        after = here;
+        bend_after = bend[i];
+        value[i] = sum - more - GUARD * (sum + more);
+    }
+    settle_row(value, self->points);
+}
+
+static void end_there(const walk *self, const double *late, double *value) {
+    for (ptrdiff_t i = 0; i < self->points; i++)
+        value[i] = late[i] + (1 - late[i]) * value[i] * (1 - GUARD);
+}
+
+/* The law of a stage's own queue, P(wait > q), to begin with. */
+static int own_queue(const walk *self, const ei_added_stage *stage, double *value) {
+    const ei_pair *given = self->given;
+    const size_t points = (size_t)self->points;
+    ei_md1 waiting = {0};
+    ei_lattice service = {.sf = NULL}, sojourn = {.sf = NULL};
+    int status;
+    if (stage->law == NULL) {
+        status = ei_md1_init(&waiting, given->arrival_rate, stage->again, self->step * (double)(points + 1));
+        for (size_t j = 0; j < points && status == EI_OK; j++)
+            value[j] = ei_md1_waiting_sf(&waiting, (double)(j + 1) * self->step - stage->again) * (1 - 1e-9);
+        ei_md1_free(&waiting);
+    } else {
+        const size_t finer = 4;
+        double step = self->step / (double)finer,
+               reach = fmin(ei_service_reach(stage->law), self->step * (double)points);
+        size_t cells = (size_t)(reach / step) + 3;
+        status =
+            ei_lattice_service(&service, stage->law, 0, step / EI_MG1_FINE, cells * EI_MG1_FINE, EI_LOWER);
+        if (status == EI_OK)
+            status = ei_mg1_sojourn(&sojourn, &service, given->arrival_rate, (points + 1) * finer, EI_LOWER,
+                                    given->monitor);
+        for (size_t j = 0; j < points && status == EI_OK; j++)
+            value[j] = ei_lattice_lower(&sojourn, (double)(j + 1) * self->step) * (1 - 1e-9);
+        ei_lattice_free(&service);
+        ei_lattice_free(&sojourn);
+    }
+    if (status == EI_OK)
+        wait_alone(self, value);
+    return status;
+}
+
+static double change_of(const double *old, const double *new, ptrdiff_t count) {
+    double most = 0;
+    for (ptrdiff_t j = 0; j < count; j++)
+        if (new[j] > NOTHING)
+            most = fmax(most, fabs(new[j] - old[j]) / new[j]);
+    return most;
+}
+
+/* A path in one stage, which may end with what `late` is the law of: what follows the job at hand (*next),
+ * and with it (*value). */
+static int follow_alone(const walk *self, const ei_added_stage *stage, const atoms *law, const double *late,
+                        double *value, double *next) {
+    int status = own_queue(self, stage, next);
+    for (int sweep = 0; sweep < ALONE && status == EI_OK; sweep++) {
+        memcpy(value, next, (size_t)self->points * sizeof *value);
+        end_there(self, late, value);
+        serve_row(self, law, value, self->fresh);
+        wait_alone(self, self->fresh);
+        double change = change_of(next, self->fresh, self->points * 3 / 4);
+        memcpy(next, self->fresh, (size_t)self->points * sizeof *next);
+        if (ei_stopped(self->given->monitor))
+            status = EI_ERR_INTERRUPTED;
+        if (change < SETTLED / 10)
+            break;
+    }
+    return status;
+}
+
+/* ---- steps of both */
+
+/* What a function is beyond its last rows, at most: of q (the second stage is given up), or of y (the first
+ * path is made shorter). */
+static void find_edge(const walk *self, double *function, double *to) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    const double *last = row(self, function, rows), *far = endless(self, function);
+    for (ptrdiff_t i = 0; i < points && !self->keeps; i++)
+        to[i] = fmin(fmin(far[i], last[i]), fmin((last - points)[i], (last - 2 * points)[i]));
+    for (ptrdiff_t y = 0; y < points && self->keeps; y++) {
+        to[y] = y < rows - 2 ? 0 : 1;
+        for (ptrdiff_t k = rows - 2; k <= rows && k <= y; k++)
+            to[y] = fmin(to[y], row(self, function, k)[y - k]);
     }
 }
 
-/* E f(y + t), t exponential. */
-static void wait(const pair *self, double *value) {
-    const double mean = self->given->arrival_rate * self->step, kept = exp(-mean);
-    const double far = -expm1(-mean) / mean - kept, near = -expm1(-mean) - far;
-    for (size_t i = 0; i < self->phases; i++) {
-        double *f = value + i * POINTS, sum = 0, after = 0, bend = 0;
-        for (size_t j = POINTS; j-- > 0;) {
-            double here = f[j];
-            sum = near * here + far * after + kept * sum;
-            /* Of both cells beside the point. */
-            bend = mean / 8 * fmax(here - after, j > 0 ? f[j - 1] - here : 0);
-            after = here;
-            f[j] = sum - bend;
+/* What services of the first stage that lead beyond the last rows come to, row by row. */
+typedef struct {
+    double *far;         /* find_edge */
+    const double *alone; /* the second stage given up */
+    double *lost, *bend; /* [points]: where they lead further than a step beyond the last row; their bends */
+} beyond;
+
+/* Adds to row k of v and its bends what leads beyond the last rows, and makes ready for the next row. */
+static void add_beyond(const walk *self, const beyond *by, ptrdiff_t k, double *to, double *more) {
+    const ptrdiff_t points = self->points, most = self->rows - 2 - k;
+    const atoms *law = &self->first;
+    const ptrdiff_t count = (ptrdiff_t)law->count;
+    if (self->keeps) {
+        const double all =
+            most < 0 ? law->tail[0]
+                     : (most + 1 < points ? law->tail[most + 1] : 0) + (most < count ? law->low[most] : 0);
+        for (ptrdiff_t i = k < 0 ? 1 : 0; i < points && i + k < points; i++)
+            to[i] += fmax(all - law->tail[i + 1], 0) * by->far[i + k];
+        return;
+    }
+    add_products(to, by->lost, 1, (size_t)points);
+    add_products(more, by->bend, 1, (size_t)points);
+    for (ptrdiff_t c = most > 0 ? most : 0; c <= most + 3 && c < count; c++) {
+        if (c < most + 3)
+            add_shifted(to, by->far, law->low[c], c, points, points);
+        if (c > most && c > 0)
+            add_shifted(to, by->far, law->up[c], c, points, points);
+    }
+    if (most + 3 < count)
+        add_shifted(by->lost, by->alone, law->up[most + 3], most + 3, points, points);
+    if (most + 2 < count)
+        add_shifted(by->lost, by->alone, law->low[most + 2], most + 2, points, points);
+    if (most >= 0 && most < count)
+        add_shifted(by->bend, endless(self, self->bend), law->bend[most], most, points, points);
+}
+
+static void begin_beyond(walk *self, beyond *by) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    const atoms *law = &self->first;
+    const ptrdiff_t count = (ptrdiff_t)law->count;
+    *by = (beyond){row(self, self->f, -2), endless(self, self->f), self->fresh, self->plain};
+    find_edge(self, self->f, by->far);
+    find_bend_along(self, endless(self, self->bend), by->alone, by->alone, by->alone);
+    memset(by->lost, 0, (size_t)points * sizeof(double));
+    memset(by->bend, 0, (size_t)points * sizeof(double));
+    for (ptrdiff_t c = rows + 2; c < count && !self->keeps; c++)
+        add_shifted(by->lost, by->alone, c > rows + 2 ? law->share[c] : law->low[c], c, points, points);
+    for (ptrdiff_t c = rows; c < count && !self->keeps; c++)
+        add_shifted(by->bend, endless(self, self->bend), law->bend[c], c, points, points);
+}
+
+/* f to v: the first stage's service. */
+static void serve(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    const atoms *law = &self->first;
+    const ptrdiff_t count = (ptrdiff_t)law->count;
+    beyond by;
+    memset(row(self, self->bend, -1), 0, (size_t)points * sizeof(double));
+    for (ptrdiff_t k = 0; k < rows; k++)
+        find_bend_along(self, row(self, self->bend, k), row(self, self->f, k + 1), row(self, self->f, k),
+                        row(self, self->f, k - 1));
+    begin_beyond(self, &by);
+    for (ptrdiff_t k = -1; k <= rows; k++) {
+        const ptrdiff_t most = rows - 2 - k;
+        double *to = row(self, self->v, k), *more = row(self, self->more, k);
+        for (ptrdiff_t i = 0; i < points; i++) {
+            /* The function at q = 0 and this y. */
+            const ptrdiff_t y = i + k > 0 ? i + k : 0;
+            const double edge = y < rows - 1  ? row(self, self->f, y)[0]
+                                : self->keeps ? (y < points ? by.far[y] : 0)
+                                              : (y > rows + 1 ? by.alone : by.far)[0];
+            to[i] = law->over[i] * (1 - edge) + law->tail[i + 1] * edge;
         }
-        flatten(f);
+        memset(more, 0, (size_t)points * sizeof *more);
+        add_beyond(self, &by, k, to, more);
+        for (ptrdiff_t c = 0; c < count && c <= most; c++)
+            add_shifted(to, row(self, self->f, k + c), c < most ? law->share[c] : law->up[c], c, points,
+                        points);
+        for (ptrdiff_t c = 0; c < count && k + c < rows; c++)
+            add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
+    }
+    /* The cell before a point, at the same y. */
+    for (ptrdiff_t k = -1; k < rows; k++) {
+        double *to = row(self, self->v, k), *more = row(self, self->more, k);
+        to[0] -= more[0] + GUARD * (to[0] + more[0]);
+        take_off(to + 1, more + 1, row(self, self->more, k + 1), (size_t)(points - 1));
+    }
+    double *last = row(self, self->more, rows);
+    take_off(row(self, self->v, rows), last, last, (size_t)points);
+    serve_row(self, law, endless(self, self->f), endless(self, self->v));
+    settle(self, self->v, -1, rows);
+}
+
+/* The path leaves the second stage: v(min(q, y - O), y) in v's place, and in fresh what it is for any q. */
+static void join(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows, reach = points + rows + 2;
+    const size_t size = (size_t)points * sizeof(double);
+    double *later = self->extra, *w = self->w, kept = 0;
+    /* later[y + 1]: of O > k. */
+    memset(later, 0, (size_t)reach * sizeof *later);
+    for (ptrdiff_t k = rows; k >= -1; k--) {
+        memcpy(row(self, w, k), later + k + 1, size);
+        if (k < 0 || !(self->between[k] > 0))
+            continue;
+        for (ptrdiff_t y = 0; y <= k; y++)
+            later[y] += self->between[k];
+        add_shifted(later + 1, row(self, self->v, k), self->between[k], k, reach - 1, points);
+    }
+    memcpy(row(self, w, -1), later, size);
+    memcpy(self->fresh, later + 1, size);
+    for (ptrdiff_t k = 0; k <= rows; k++) {
+        kept += self->between[k];
+        add_products(row(self, w, k), row(self, self->v, k), kept, (size_t)points);
+    }
+    for (ptrdiff_t o = 0; o <= rows; o++) {
+        const double mass = KINK * self->between[o];
+        const double *at = row(self, self->v, o), *next = row(self, self->v, o - 1);
+        double *here = row(self, w, o), last = 0;
+        for (ptrdiff_t i = 0; mass > 0 && i < points; i++) {
+            const double kink = mass * fmax(at[i] - (i + 1 < points ? next[i + 1] : 0), 0);
+            here[i] -= fmax(kink, last);
+            (here - points)[i] -= last;
+            (here + points)[i] -= kink;
+            last = kink;
+        }
+    }
+    for (ptrdiff_t i = 0; i < points; i++)
+        row(self, w, -2)[i] = self->fresh[i > 2 ? i - 2 : 0];
+    row(self, w, -1)[0] = self->fresh[0];
+    memcpy(row(self, self->v, -2), row(self, w, -2), (size_t)(rows + 3) * size);
+    settle(self, self->v, -1, rows);
+}
+
+/* v to w: the second stage's service. */
+static void drain(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows, reach = points + rows + 2;
+    const atoms *law = &self->second;
+    const ptrdiff_t count = (ptrdiff_t)law->count;
+    const size_t size = (size_t)points * sizeof(double);
+    double *fresh = self->fresh, *bent = row(self, self->bend, -2);
+    double *sum = self->plain, *sum_bend = self->extra;
+    double *far = row(self, self->more, -2), *edge_bend = endless(self, self->more);
+    find_edge(self, self->v, far);
+    for (ptrdiff_t k = -1; k < rows; k++)
+        find_bend(row(self, self->bend, k), row(self, self->v, k - 1), row(self, self->v, k),
+                  row(self, self->v, k + 1), self->ratio, (size_t)points);
+    find_bend_along(self, bent, fresh, fresh, fresh);
+    find_bend_along(self, edge_bend, far, far, far);
+    /* sum[s + 1]: of services of more than k + 2 (with bends: k + 1) steps, at y = s. */
+    for (ptrdiff_t s = 0; s < reach; s++) {
+        ptrdiff_t from = s > rows + 4 ? s : rows + 4;
+        sum[s] = from < points + 2 ? law->tail[from] * fresh[0] : 0;
+        if (s > 0 && s <= points)
+            sum[s] += law->over[s - 1] * (1 - fresh[0]);
+        if (s == 0)
+            sum[s] += 1 - fresh[0];
+        sum_bend[s] = 0;
+    }
+    for (ptrdiff_t c = rows + 4; c < count; c++)
+        add_shifted(sum + 1, fresh, law->share[c], c, reach - 1, points);
+    for (ptrdiff_t c = rows + 3; c < count; c++)
+        add_shifted(sum_bend + 1, bent, law->bend[c], c, reach - 1, points);
+    for (ptrdiff_t k = rows + 1; k >= -1; k--) {
+        double *to = row(self, self->w, k), *more = row(self, self->more, k);
+        const ptrdiff_t least = k > rows - 2 ? k - rows + 2 : 0;
+        double none = 0;
+        memcpy(to, sum + k + 1, size);
+        memcpy(more, sum_bend + k + 1, size);
+        for (ptrdiff_t c = 0; c < count && c <= k + 2; c++) {
+            double mass = c > least || least == 0 ? law->share[c] : c == least ? law->low[c] : 0;
+            none += law->share[c] - mass;
+            if (self->keeps) {
+                add_shifted(to, far, law->share[c] - mass, c - k, points, points);
+                if (c < least)
+                    add_shifted(more, edge_bend, law->bend[c], c - k, points, points);
+            }
+            add_shifted(to, row(self, self->v, k - c), mass, 0, points, points);
+        }
+        for (ptrdiff_t c = k + 1 - rows > 0 ? k + 1 - rows : 0; c < count && c <= k + 1; c++)
+            add_shifted(more, row(self, self->bend, k - c), law->bend[c], 0, points, points);
+        if (!self->keeps)
+            add_shifted(to, far, none, 0, points, points);
+        /* The next row's longer services begin a step earlier. */
+        const ptrdiff_t c = k + 2, b = k + 1;
+        if (c < count) {
+            for (ptrdiff_t s = 0; s <= c && s < reach; s++)
+                sum[s] += law->share[c] * fresh[0];
+            add_shifted(sum + 1, fresh, law->share[c], c, reach - 1, points);
+        }
+        if (b >= 0 && b < count)
+            add_shifted(sum_bend + 1, bent, law->bend[b], b, reach - 1, points);
+    }
+    for (ptrdiff_t k = rows + 1; k >= -1; k--)
+        take_off(row(self, self->w, k), row(self, self->more, k), row(self, self->more, k > -1 ? k - 1 : k),
+                 (size_t)points);
+    memcpy(endless(self, self->w), endless(self, self->v), size);
+    settle(self, self->w, -1, rows + 1);
+}
+
+/* The largest of a function at places from `low` to `high` steps of q (or y) away. */
+static void widen(const walk *self, const double *function, double *to, int along, int low, int high) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    for (ptrdiff_t k = 0; k <= rows; k++) {
+        double *most = row(self, to, k);
+        memset(most, 0, (size_t)points * sizeof *most);
+        for (int n = low; n <= high; n++) {
+            const ptrdiff_t other = along ? k - n : k + n, shift = along ? n : 0;
+            if (other < 0 || other > rows)
+                continue;
+            const double *from = function + (other + 2) * points;
+            raise(most + (shift < 0 ? -shift : 0), from + (shift > 0 ? shift : 0),
+                  (size_t)(points - (shift < 0 ? -shift : shift)));
+        }
     }
 }
 
-/* What a job does before the one that comes before it: the path may end there, in stages before. */
-static void end_there(const pair *self, const double *m, double *u) {
-    for (size_t i = 0; i < self->phases; i++) {
-        double *to = u + i * POINTS;
-        memcpy(to, self->late + i * POINTS, POINTS * sizeof *to);
-        for (size_t l = 0; l < self->phases; l++) {
-            const double *stay = self->stay + (i * PHASES + l) * POINTS, *from = m + l * POINTS;
-            for (size_t j = 0; j < POINTS; j++)
-                to[j] += stay[j] * from[j];
-        }
-        flatten(to);
+/* w to f: the time before, and the end of the path. */
+static void wait(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    const wait_weights by = weights_of(self);
+    const double most = most_bend(self) * (by.near + by.far);
+    double *w = self->w, *room = self->v;
+    for (ptrdiff_t k = 0; k <= rows; k++) {
+        find_bend_along(self, row(self, self->bend, k), row(self, w, k + 1), row(self, w, k),
+                        row(self, w, k - 1));
+        find_bend(row(self, self->more, k), row(self, w, k - 1), row(self, w, k), row(self, w, k + 1),
+                  self->ratio, (size_t)points);
     }
+    widen(self, self->bend, room, 1, 0, 1);
+    widen(self, room, self->bend, 0, -1, 2);
+    widen(self, self->more, room, 0, 0, 1);
+    widen(self, room, self->more, 1, -1, 2);
+    /* The row before the first one is continued so that it does not bend. */
+    double *below = row(self, w, -2);
+    for (ptrdiff_t i = 0; i + 1 < points; i++)
+        below[i + 1] =
+            ((1 + self->ratio) * row(self, w, -1)[i] - (i > 0 ? row(self, w, 0)[i - 1] : 1)) / self->ratio;
+    for (ptrdiff_t k = -1; k <= rows; k++) {
+        const double *q_bend = row(self, self->bend, k < 0 ? 0 : k),
+                     *y_bend = row(self, self->more, k < 0 ? 0 : k);
+        const double *here = row(self, w, k), *above = row(self, w, k + 1), *under = row(self, w, k - 1);
+        double *to = row(self, self->f, k), sum = 0, more = 0;
+        for (ptrdiff_t i = points; i-- > 0;) {
+            const double after = i + 1 < points ? here[i + 1] : 0, beside = i + 1 < points ? under[i + 1] : 0;
+            double bend = q_bend[i] + y_bend[i];
+            if (k < 0 && i > 0)
+                bend = fmax(bend, q_bend[i - 1] + y_bend[i - 1]);
+            sum = by.nearest * here[i] + by.both * (beside + above[i]) + by.farthest * after + by.kept * sum;
+            more = most * bend + by.kept * more;
+            to[i] = sum - more - GUARD * (sum + more);
+        }
+    }
+    settle(self, self->f, -1, rows);
+    double *far = endless(self, self->f);
+    if (self->given->alone == NULL) {
+        memcpy(far, endless(self, w), (size_t)points * sizeof *far);
+        wait_alone(self, far);
+        end_there(self, self->late, far);
+    } else {
+        memcpy(far, self->given->alone->sf, (size_t)points * sizeof *far);
+    }
+    for (ptrdiff_t k = -1; k <= rows; k++)
+        end_there(self, self->late, row(self, self->f, k));
 }
 
-/* ---- the stages before */
+/* ---- beginning and end */
 
-/* The masses of a law rounded down to the points; `own`: it is on POINTS + 1 of
- * them; or on other ones, or empty. */
-static void masses_of(const pair *self, const ei_lattice *law, int own, double *mass) {
+/* The masses of a law rounded down to the points. */
+static void masses_of(const walk *self, const ei_lattice *law, double *mass) {
     double above = 1;
-    for (size_t j = 0; j < POINTS; j++) {
-        double next = law->sf == NULL ? 0
-                      : own           ? law->sf[j + 1]
-                                      : ei_lattice_lower(law, (double)(j + 1) * self->step);
+    for (ptrdiff_t j = 0; j < self->points; j++) {
+        double next =
+            law == NULL || law->sf == NULL ? 0 : ei_lattice_lower(law, (double)(j + 1) * self->step);
         mass[j] = above - next;
         above = next;
     }
 }
 
-/* late and stay of every phase: g = A + max(carry, O), late where g less what is left out and E are beyond
- * the point. */
-static int end_of_paths(pair *self) {
-    const ei_pair *given = self->given;
-    const ei_added_stage *before = given->before;
-    double *own = calloc(5 * POINTS, sizeof *own);
-    ei_lattice law = {.sf = NULL};
-    int status = own == NULL ? EI_ERR_NO_MEMORY : EI_OK;
-    size_t left_out = 0;
-    self->own = 0;
+static void walk_free(walk *self) {
+    atoms_free(&self->first);
+    atoms_free(&self->second);
+    free(self->block);
+}
+
+/* Where the lattice has the constant services on it, or one of them. */
+static double step_of(const ei_pair *given) {
+    const double step = given->horizon / (double)given->points;
+    if (given->alone != NULL)
+        return given->alone->step;
+    const double exact = given->first.law == NULL    ? given->first.again
+                         : given->second.law == NULL ? given->second.again
+                                                     : 0;
+    return exact > ALIGNED * step ? exact / floor(exact / step) : step;
+}
+
+/* Leads up to where the second stage's law, tilted, has little left. */
+static ptrdiff_t find_top(const walk *self, const atoms *law) {
+    double all = 0, sum = 0;
+    ptrdiff_t top = 0;
+    for (size_t c = 0; c < law->count; c++)
+        all += law->share[c] * exp(self->exponent * (double)c);
+    for (; sum < ENOUGH * all && top < (ptrdiff_t)law->count; top++)
+        sum += law->share[top] * exp(self->exponent * (double)top);
+    top = top + 4 > EI_PAIR_LEAST ? top + 4 : EI_PAIR_LEAST;
+    return top < (ptrdiff_t)self->given->leads ? top : (ptrdiff_t)self->given->leads;
+}
+
+static int walk_init(walk *self, const ei_pair *given) {
+    const size_t points = given->points;
+    *self = (walk){.given = given, .points = (ptrdiff_t)points, .step = step_of(given)};
+    self->exponent = fmax(given->decay * self->step, LEAST);
+    self->ratio = exp(self->exponent);
+    int status = atoms_init(&self->first, self, &given->first);
+    if (status == EI_OK)
+        status = atoms_init(&self->second, self, &given->second);
     if (status != EI_OK)
         return status;
-    memset(self->late, 0, (1 + PHASES) * (size_t)PHASES * POINTS * sizeof(double));
-    double *between = own + POINTS, *ahead = between + POINTS, *over = ahead + POINTS, *sum = over + POINTS;
-    if (before != NULL && before->law != NULL)
-        status = ei_lattice_service(&law, before->law, 0, self->step, POINTS + 1, EI_LOWER);
-    masses_of(self, &law, 1, own);
-    masses_of(self, given->between, 0, between);
-    masses_of(self, given->ahead, 0, ahead);
-    if (before != NULL && before->law == NULL) {
-        left_out = (size_t)fmin(floor(before->again / self->step), POINTS);
-        self->own = (double)left_out;
-        own[0] = 0;
-        if (left_out < POINTS)
-            own[left_out] = 1;
+    self->rows = (ptrdiff_t)given->leads;
+    if (given->alone != NULL)
+        self->rows = find_top(self, &self->second);
+    const size_t rows = (size_t)self->rows, state = (rows + 5) * points, length = points + rows + 8;
+    self->block = calloc(5 * state + 6 * length, sizeof(double));
+    if (self->block == NULL)
+        return EI_ERR_NO_MEMORY;
+    self->f = self->block;
+    self->v = self->f + state;
+    self->w = self->v + state;
+    self->bend = self->w + state;
+    self->more = self->bend + state;
+    self->fresh = self->more + state;
+    self->plain = self->fresh + length;
+    self->extra = self->plain + length;
+    self->between = self->extra + length;
+    self->late = self->between + length;
+    self->last = self->late + length;
+    masses_of(self, given->between, self->between);
+    /* A shorter O is one from below. */
+    for (size_t o = rows - 1; o < points; o++) {
+        self->between[rows - 2] += self->between[o];
+        self->between[o] = 0;
     }
-    /* P(E > point) and P(E <= point). */
-    double above = 0;
-    for (size_t j = POINTS; j-- > 0;) {
-        double mass = ahead[j];
-        over[j] = above;
-        above += mass;
+    if (given->ahead != NULL && given->ahead->sf != NULL)
+        find_chord(self, given->ahead, self->late);
+    return EI_OK;
+}
+
+/* P(A + O + E > point), each rounded down to points. */
+static int late_behind(const walk *self, double *late) {
+    const ptrdiff_t points = self->points, count = (ptrdiff_t)self->first.count;
+    double *mass = calloc((size_t)points, sizeof *mass), above = 1;
+    if (mass == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (ptrdiff_t o = 0; o < points; o++) {
+        add_shifted(mass, self->first.low, self->between[o], o, points, count);
+        add_shifted(mass, self->first.up + 1, self->between[o], o, points, count - 1);
     }
-    for (size_t j = 1; j < POINTS; j++)
-        ahead[j] += ahead[j - 1];
-    for (size_t i = 0; i < self->phases && status == EI_OK; i++) {
-        const size_t carry = (size_t)self->level[i];
-        double *late = self->late + i * POINTS;
+    memset(late, 0, (size_t)points * sizeof *late);
+    for (ptrdiff_t j = 0; j < points; j++) {
+        add_shifted(late, self->late, mass[j], j, points, points);
+        above = fmax(above - mass[j], 0);
+        late[j] += above * (1 - GUARD);
+    }
+    free(mass);
+    return EI_OK;
+}
+
+/* Of one of the two stages alone. */
+static int begin(walk *self) {
+    const ei_pair *given = self->given;
+    const ptrdiff_t points = self->points, rows = self->rows;
+    double *far = endless(self, self->f), *value = row(self, self->w, 0), *next = row(self, self->w, 1),
+           *late = row(self, self->w, 2);
+    int status = EI_OK;
+    if (given->alone != NULL)
+        memcpy(far, given->alone->sf, (size_t)points * sizeof *far);
+    else
+        status = follow_alone(self, &given->first, &self->first, self->late, far, next);
+    if (status == EI_OK)
+        status = late_behind(self, late);
+    if (status == EI_OK)
+        status = follow_alone(self, &given->second, &self->second, late, value, next);
+    const int second = self->keeps = next[(points + rows) / 2] > far[points / 2];
+    for (ptrdiff_t k = -1; k <= rows && status == EI_OK; k++)
+        for (ptrdiff_t i = 0; i < points; i++) {
+            const ptrdiff_t y = i + k > 0 ? i + k : 0;
+            row(self, self->f, k)[i] = !second ? far[i] : y < points ? next[y] : 0;
+        }
+    return status;
+}
+
+/* A function of y = time + `more` steps, at `finer` times as many points; from below between them, too, or
+ * bounding it along the chords. */
+static int read_off(const walk *self, const double *value, double more, int finer, int chords,
+                    ei_lattice *to) {
+    const size_t count = (size_t)(self->points * finer);
+    const double whole = -expm1(-self->exponent);
+    double *bend = self->extra;
+    *to = (ei_lattice){self->step / finer, count, malloc(count * sizeof(double))};
+    if (to->sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    find_bend_along(self, bend, value, value, value);
+    for (size_t j = count; j-- > 0;) {
+        const double y = ((double)j / finer + more) * (1 + 1e-14), cell = floor(y), part = y - cell;
+        const ptrdiff_t at = cell < (double)self->points ? (ptrdiff_t)cell : self->points;
+        const int inside = at + 1 < self->points;
+        const double here = at < self->points ? value[at] : 0, after = inside ? value[at + 1] : 0;
+        const double weight = (expm1(-self->exponent * part) + whole) / whole,
+                     found = fmin(after + (here - after) * weight, 1) * (1 - GUARD);
+        if (chords)
+            to->sf[j] =
+                found -
+                (part > 1e-9 ? KINK * fmax(inside ? bend[at] : here, inside ? bend[at + 1] : here) : 0);
+        else
+            to->sf[j] = fmax(found, j + 1 < count ? to->sf[j + 1] : 0);
+    }
+    if (chords)
+        settle_row(to->sf, (ptrdiff_t)count);
+    return EI_OK;
+}
+
+int ei_pair_lower(ei_lattice *law, ei_lattice *alone, const ei_pair *given) {
+    walk both;
+    *law = *alone = (ei_lattice){.sf = NULL};
+    if (given->points < EI_PAIR_LEAST || given->leads < EI_PAIR_LEAST || given->leads > given->points ||
+        !(given->horizon > 0) || (given->alone != NULL && given->alone->count < given->points))
+        return EI_ERR_DOMAIN;
+    int status = walk_init(&both, given);
+    if (status == EI_OK)
+        status = begin(&both);
+    for (int sweep = 0; sweep <= SWEEPS && status == EI_OK; sweep++) {
+        serve(&both);
+        join(&both);
+        const double change = change_of(both.last, both.fresh, both.points * 3 / 4);
+        memcpy(both.last, both.fresh, (size_t)both.points * sizeof *both.last);
         if (ei_stopped(given->monitor))
             status = EI_ERR_INTERRUPTED;
-        memset(sum, 0, POINTS * sizeof *sum);
-        for (size_t o = 0; o < POINTS; o++) {
-            size_t at = o < carry ? carry : o;
-            for (size_t j = 0; between[o] > 0 && at + j < POINTS; j++)
-                sum[at + j] += between[o] * own[j];
-        }
-        for (size_t g = 0; g < POINTS; g++) {
-            const double mass = sum[g];
-            const size_t from = g > left_out ? g - left_out : 0;
-            double *stay =
-                self->stay + (i * PHASES + level_below(self, (double)g - self->own + 2 * HAIR)) * POINTS;
-            for (size_t j = 0; mass > 0 && j < from; j++)
-                late[j] += mass;
-            for (size_t j = from; mass > 0 && j < POINTS; j++)
-                stay[j] += mass * ahead[j - from];
-            for (size_t j = from; mass > 0 && given->ahead->sf != NULL && j < POINTS; j++)
-                late[j] += mass * over[j - from];
-        }
+        if (sweep == SWEEPS || (sweep > 0 && change < SETTLED))
+            break;
+        drain(&both);
+        wait(&both);
     }
-    ei_lattice_free(&law);
-    free(own);
-    return status;
-}
-
-/* Steps up to where the law of a stage, tilted, has little left. */
-static int find_top(pair *self, const ei_added_stage *stage) {
-    ei_lattice law = {.sf = NULL};
-    double all = 0, most = 0;
-    self->top = stage == NULL ? 0 : 2 * stage->again / self->step;
-    if (stage == NULL || stage->law == NULL)
-        return EI_OK;
-    int status = ei_lattice_service(&law, stage->law, 0, self->step, POINTS + 1, EI_LOWER);
-    for (size_t j = 0; j < POINTS && status == EI_OK; j++)
-        all += (law.sf[j] - law.sf[j + 1]) * self->weight[j];
-    for (size_t j = 0; j < POINTS && status == EI_OK && most < ENOUGH * all; j++) {
-        most += (law.sf[j] - law.sf[j + 1]) * self->weight[j];
-        self->top = (double)(j + 1);
-    }
-    ei_lattice_free(&law);
-    return status;
-}
-
-/* So many levels of equal distance, and u of each from that of the level below it (sign 1) or above it. */
-static void choose_levels(pair *self, size_t phases, int infinite) {
-    pair old = *self;
-    const size_t finite = phases - (size_t)infinite;
-    double distance = finite > 1 ? ceil(fmax(self->top, 1) / (double)(finite - 1)) : 1;
-    self->phases = phases;
-    for (size_t k = 0; k < phases; k++)
-        self->level[k] = k < finite ? (double)k * distance : INFINITY;
-    for (size_t k = phases; k-- > 0;) {
-        size_t from = infinite ? level_above(&old, self->level[k]) : level_below(&old, self->level[k]);
-        if (from != k)
-            memcpy(self->u + k * POINTS, self->u + from * POINTS, POINTS * sizeof *self->u);
-    }
-}
-
-/* What the bottleneck's own queue gives to begin with. */
-static int own_queue(const pair *self, double *value) {
-    const ei_pair *given = self->given;
-    const ei_added_stage *stage = &given->bottleneck;
-    ei_md1 waiting = {0};
-    ei_lattice service = {.sf = NULL}, sojourn = {.sf = NULL};
-    int status;
-    if (stage->law == NULL) {
-        status = ei_md1_init(&waiting, given->arrival_rate, stage->again, given->horizon);
-        for (size_t j = 0; j < POINTS && status == EI_OK; j++)
-            value[j] = ei_md1_waiting_sf(&waiting, (double)(j + 1) * self->step - stage->again) * ROUNDING;
-        ei_md1_free(&waiting);
-        return status;
-    }
-    const size_t finer = 4;
-    double step = self->step / (double)finer, reach = fmin(ei_service_reach(stage->law), given->horizon);
-    size_t cells = (size_t)(reach / step) + 3;
-    status = ei_lattice_service(&service, stage->law, 0, step / EI_MG1_FINE, cells * EI_MG1_FINE, EI_LOWER);
+    const double lead = given->first.law == NULL ? given->first.again / both.step : 0;
     if (status == EI_OK)
-        status = ei_mg1_sojourn(&sojourn, &service, given->arrival_rate, (POINTS + 1) * finer, EI_LOWER,
-                                given->monitor);
-    for (size_t j = 0; j < POINTS && status == EI_OK; j++)
-        value[j] = ei_lattice_lower(&sojourn, (double)(j + 1) * self->step) * ROUNDING;
-    ei_lattice_free(&service);
-    ei_lattice_free(&sojourn);
-    return status;
-}
-
-/* The largest relative change of a phase's values. */
-static double change_of(const double *old, const double *new, size_t count) {
-    double most = 0;
-    for (size_t j = 0; j < count; j++)
-        if (new[j] > 1e-14)
-            most = fmax(most, fabs(new[j] - old[j]) / new[j]);
-    return most;
-}
-
-/* From few phases to more: fewer are solved soon, and what they give is a bound of more, too. */
-static int follow_before(pair *self) {
-    static const int sweeps[] = {150, 100, 30};
-    const ei_pair *given = self->given;
-    const size_t few = given->phases < FEW ? given->phases : FEW, phases[] = {1, few, given->phases};
-    int status = find_top(self, given->before), last = 0;
+        status = read_off(&both, both.last, lead, 1, 1, alone);
+    if (status == EI_OK && given->second.law != NULL)
+        serve_row(&both, &both.second, both.last, both.fresh);
     if (status == EI_OK)
-        status = own_queue(self, self->u);
-    self->phases = 1;
-    if (status == EI_OK)
-        wait(self, self->u);
-    for (size_t n = 0; n < 3 && status == EI_OK && !last; n++) {
-        transition drain = {.above = NULL};
-        choose_levels(self, phases[n], 0);
-        last = given->before == NULL;
-        if ((status = end_of_paths(self)) == EI_OK)
-            status = transition_of(&drain, self, drain_carry, &given->bottleneck);
-        for (int sweep = 0; sweep < sweeps[n] && status == EI_OK; sweep++) {
-            memcpy(self->next, self->u, POINTS * sizeof *self->u);
-            apply(self, &drain, self->u, self->m);
-            wait(self, self->m);
-            end_there(self, self->m, self->u);
-            if (ei_stopped(given->monitor))
-                status = EI_ERR_INTERRUPTED;
-            if (change_of(self->next, self->u, POINTS * 3 / 4) < SETTLED)
-                break;
-        }
-        transition_free(&drain);
-    }
-    return status;
-}
-
-/* One job more in every phase but the last, which is known. */
-static void lead_on(pair *self, const transition *serve, const transition *drain, const double *late,
-                    const double *stay) {
-    apply(self, serve, self->u, self->next);
-    apply(self, drain, self->next, self->m);
-    wait(self, self->m);
-    for (size_t i = 0; i + 1 < self->phases; i++) {
-        double *u = self->u + i * POINTS, *m = self->m + i * POINTS;
-        for (size_t j = 0; j < POINTS; j++)
-            u[j] = late[j] + stay[j] * m[j];
-        flatten(u);
-    }
-}
-
-/* What is left of the deadline at the beginning; the first services of constant stages are not counted. */
-static void begin_behind(pair *self, const transition *serve, const transition *drain) {
-    const ei_pair *given = self->given;
-    const int constant = given->bottleneck.law == NULL;
-    double shift;
-    size_t phase = constant ? add_lead(self, 0, given->bottleneck.again / self->step, &shift) : 0;
-    if (constant)
-        memcpy(self->next, self->u + phase * POINTS, POINTS * sizeof *self->u);
-    else
-        apply(self, serve, self->u, self->next);
-    if (given->behind->law == NULL)
-        memcpy(self->m, self->next, POINTS * sizeof *self->m);
-    else
-        apply(self, drain, self->next, self->m);
-}
-
-static int follow_behind(pair *self) {
-    static const int sweeps[] = {40, 12};
-    const ei_pair *given = self->given;
-    const size_t phases[] = {given->phases < FEW ? given->phases : FEW, given->phases};
-    double *late = calloc(3 * POINTS, sizeof *late), *stay = late + POINTS, *before = stay + POINTS;
-    int status = late == NULL ? EI_ERR_NO_MEMORY : find_top(self, given->behind);
-    for (size_t j = 0; j < POINTS && status == EI_OK; j++) {
-        late[j] = self->late[j];
-        for (size_t l = 0; l < self->phases; l++)
-            stay[j] += self->stay[l * POINTS + j];
-    }
-    self->phases = 1;
-    self->level[0] = INFINITY;
-    for (size_t n = 0; n < 2 && status == EI_OK; n++) {
-        transition serve = {.above = NULL}, drain = {.above = NULL};
-        choose_levels(self, phases[n], 1);
-        status = transition_of(&serve, self, add_lead, &given->bottleneck);
-        if (status == EI_OK)
-            status = transition_of(&drain, self, drain_lead, given->behind);
-        for (int sweep = 0; sweep < sweeps[n] && status == EI_OK; sweep++) {
-            memcpy(before, self->u, POINTS * sizeof *before);
-            lead_on(self, &serve, &drain, late, stay);
-            if (ei_stopped(given->monitor))
-                status = EI_ERR_INTERRUPTED;
-            if (change_of(before, self->u, POINTS * 3 / 4) < SETTLED)
-                break;
-        }
-        if (n == 1 && status == EI_OK)
-            begin_behind(self, &serve, &drain);
-        transition_free(&serve);
-        transition_free(&drain);
-    }
-    free(late);
-    return status;
-}
-
-/* The first job's service, which nothing is carried over. */
-static int serve_first(pair *self) {
-    transition serve = {.above = NULL};
-    int status = EI_OK;
-    if (self->given->bottleneck.law == NULL) {
-        memcpy(self->m, self->u, POINTS * sizeof *self->m);
-        return EI_OK;
-    }
-    self->phases = 1;
-    self->own = 0;
-    if ((status = transition_of(&serve, self, drain_carry, &self->given->bottleneck)) == EI_OK)
-        apply(self, &serve, self->u, self->m);
-    transition_free(&serve);
-    return status;
-}
-
-int ei_pair_lower(ei_lattice *self, const ei_pair *given) {
-    const size_t count = FINER * (size_t)POINTS;
-    pair walk = {.given = given};
-    *self = (ei_lattice){.sf = NULL};
-    if (given->phases < 2 || given->phases > PHASES || !(given->horizon > 0))
-        return EI_ERR_DOMAIN;
-    int status = pair_init(&walk, given);
-    if (status == EI_OK)
-        status = follow_before(&walk);
-    if (status == EI_OK)
-        status = given->behind != NULL ? follow_behind(&walk) : serve_first(&walk);
-    if (status == EI_OK) {
-        *self = (ei_lattice){walk.step / FINER, count, malloc(count * sizeof(double))};
-        status = self->sf == NULL ? EI_ERR_NO_MEMORY : EI_OK;
-    }
-    for (size_t j = 0; j < count && status == EI_OK; j++) {
-        size_t at = j / FINER;
-        double part = (double)(j % FINER) / FINER, next = at + 1 < POINTS ? walk.m[at + 1] : 0;
-        self->sf[j] = walk.m[at] + part * (next - walk.m[at]);
-    }
-    pair_free(&walk);
+        status = read_off(&both, given->second.law != NULL ? both.fresh : both.last, lead, FINER, 0, law);
+    walk_free(&both);
     return status;
 }

@@ -1,57 +1,61 @@
-/* A lower end for a chain, from paths that stay in two or three of its stages at once. Poisson arrivals.
+/* A lower end for a chain, from paths that stay in two of its stages at once. Poisson arrivals.
  *
- * Jobs are counted backwards from the tagged job 0, S_i is the sum of i interarrival times t_1, t_2, .., and
- * b the stage that the walk follows exactly, with services B_i. Constant stages' first services are left out
- * everywhere. Of all paths take those that are in a stage c behind b for jobs 0 .. h, in b for jobs h .. i,
- * in a stage a before b for jobs i .. n, and pass the stages between a and b at job i (O_i in all) and those
- * before a, but not all of them, at job n (E_n). Each is one of the chain's paths but for one service of
- * every other stage, at a job which those do not depend on: W is no shorter than the longest of these paths
- * and one service of each other stage, all independent.
+ * Jobs are counted backwards from the tagged job 0, S_i is the sum of i interarrival times t_1, t_2, .. Of
+ * all paths take those that are in the second stage, of services C, for jobs 0 .. i, in the first one, of
+ * services A, for jobs i .. n, and pass the stages between them at job i (O_i in all) and those before the
+ * first one at job n (E_n). Each is one of the chain's paths but for one service of every other stage, at a
+ * job which these do not depend on: W is no shorter than the longest of these paths and one service of each
+ * other stage, all independent. A constant stage's first service is left out everywhere.
  *
- * Before b. With Z_i = B_0 + .. + B_i - S_i let g_i be how much longer than Z_i the longest path from job i
- * to stage a is: g_i = A_i + max(g_{i-1} - B_i, O_i). A path is longer than T where g_i + E_i > y_i = T -
- * Z_i. So (y, g) is a Markov chain. Let u_r(y) be the probability of such a job from one on whose y is known,
- * with r carried over from the job after it, u = 1 for y < 0. It falls with y and grows with r: with r and g
- * rounded down to levels there is a function u_k of y alone for each level, and
- *   u_k(y) = P(g + E > y) + sum_l P(g in l, g + E <= y) m_l(y),  g = A + max(r_k, O),
- *   m_l(y) = E w_l(y + t),  w_l(y) = E u_{k(g_l - B)}(y - B).
- * The right side grows with u, so that it makes a lower bound of any lower bound. It begins with the law of
- * b's own queue, P(B + Wq > y), in m's place, with few levels; what these come to is a bound of more, too.
+ * With P_1, P_2 the longest paths that have come to the two stages by the job at hand, q = T - P_1 <= y = T -
+ * P_2 is a Markov chain. The probability f(q, y) of a path longer than T obeys
+ *   f = P(E > q) + P(E <= q) m,  m(q, y) = E w(q + t, y + t),  w(q, y) = E g(q, y - C),
+ *   g(q, y) = E v(min(q, y - O), y),  v(q, y) = E f(q - A, y),  f = v = g = 1 for q < 0 or y < 0,
+ * and falls with both. Every iterate from a lower bound is one; it begins with one stage alone. W > T has
+ * probability w(inf, T). g(inf, y) is what comes behind a service of the second stage if that is all there
+ * is: for three stages it stands as `alone` in the pair of the second and the third, where it is f(q, inf).
  *
- * Behind b. Let P_c and P_b be the longest paths from the job at hand to stages c and b, d = P_b - P_c. A job
- * further, P_c has grown by C - t, P_b = max(P_b - t, P_c) + B: with e = (C - d)^+, by e + B - t, and d is
- * (d - C)^+ + B. With y = T - P_b, the probability of a violation falls with d; d is rounded up to levels,
- * the last of which is infinite: there c has no part any more, and u = u_0 of above. With that in all levels
- * as a beginning, each step counts one job of c more.
- *
- * Lattice. All functions are kept as lower bounds at points of step h that bound the function between them,
- * too, along the chord. Services are rounded down to atoms h / 32 apart: f(y) = E u(y - B) is then exact at
- * the points with atoms shared between the points beside them, and between them no further below the chord
- * than the atoms' z (1 - z) times the positive second differences of u (split.h); both ends of a cell are
- * lowered by that. E w(y + t) is exact at the points, and m'' = rate (m' - w') <= -rate w' bounds what it is
- * below the chord, rate h / 8 times the fall of w in the cell. The laws of A, O and E at the end of a path
- * are rounded down to points, so that what is above is constant in a cell, and falls to its next value: the
- * chord is below. At zero, where u falls from 1, the chord from (-h, 1) is. Sums are taken by Fourier
- * transform under the tilt e^{theta y}, their errors (lindley.h) taken off. */
+ * Lattice. Functions are kept at points (q, y) a step h apart and are between them, along q and along y, of
+ * the form a + b e^{-x q}, x near the decay rate, so that a true tail bends little: in e^{-xq} the function
+ * is a polygon, and a shift, which multiplies e^{-xq}, leaves it one. So E f(q - A) is exact at the points
+ * with A's atoms (services rounded down to h / 32) shared between the points beside them. A shift by (c + z)
+ * h moves the kink of point n into cell n + c, where the polygon is below its chord by at most D_n (p - 1) (r
+ * - p) / (p (r - 1)^2), r = e^{xh}, p = e^{xzh}, D_n = (f_{n-1} - f_n - r (f_n - f_{n+1}))^+; both ends of a
+ * cell are lowered by the mean of that, and both factors are at most 1 / (sqrt(r) + 1)^2 <= 1/4. Shifts along
+ * q leave all bounds along y as they are, and the other way round; t shifts along both, and has the largest D
+ * of the points that come into question. Jump at zero: f = (1 - f(0)) 1{q < 0} + a polygon that is f(0)
+ * there. The first part gives P(A > q), which is lowered by what it is below its chords. min(q, y - o), o a
+ * point: the line q = y - o is a diagonal of squares. With their corners' values a at (0, 0), b at (1, 0),
+ * the values to keep are a, a, c, e, and their interpolation is above the function by at most X (1 - Y) (a -
+ * b) on the side of small q (X <= Y the places in e^{-xq}) and Y (1 - Y) (a - b) on the other: corners are
+ * lowered by (a - b) / 4. Beyond q = y functions are continued by their own equations, f so that it does not
+ * bend where another row would be needed: nothing there enters what is below. Leads d = y - q: rows up to
+ * some d = K h. Beyond, f(q, y) >= f(q, inf), or >= f(y - K h, y), whichever is the better one. A service's
+ * end at d > (K - 2) h counts as beyond, with the least of the last three rows and that up to (K + 1) h, so
+ * that in all squares that have a part in the last rows each corner is below what is kept there, and in all
+ * others below what is so bounded. A negative value at a corner: all squares that meet there are taken to be
+ * 0. Rounding errors of all sums, of some thousand positive terms and their bends, are below 1e-12 of these,
+ * 1e-11 is taken off. */
 #ifndef EDGEINFER_PAIR_H
 #define EDGEINFER_PAIR_H
 
 #include "edgeinfer/ends.h"
 #include "edgeinfer/walk.h"
 
-enum { EI_PAIR_PHASES = 32 };
+enum { EI_PAIR_LEAST = 16 }; /* points and leads */
 
 typedef struct {
-    double arrival_rate, decay, horizon;   /* 1/s; 1/s, of b's queue; s, where the lattice ends */
-    size_t phases;                         /* levels, 2 .. EI_PAIR_PHASES */
-    ei_added_stage bottleneck;             /* b; floors are not looked at */
-    const ei_added_stage *before, *behind; /* a, c; NULL: none */
-    const ei_lattice *between, *ahead;     /* O and E, from below; sf NULL: 0 */
+    double arrival_rate, decay, horizon; /* 1/s; x, 1/s; s, where the lattice ends or later */
+    size_t points, leads;                /* EI_PAIR_LEAST .. ; EI_PAIR_LEAST .. points */
+    ei_added_stage first, second;        /* floors are not looked at */
+    const ei_lattice *between, *ahead;   /* O and E, from below; NULL or sf NULL: 0 */
+    const ei_lattice *alone;             /* that of another pair of as many points, or NULL */
     ei_monitor monitor;
 } ei_pair;
 
-/* Lower bounds of P(the longest of the paths > i step). Loads below one. *self is the caller's to free, also
+/* *law: lower bounds of P(the longest of the paths > i step). *alone: of g(inf, i step), with the first
+ * stage's service in the deadline where it is constant. Loads below one. Both are the caller's to free, also
  * after an error. Status: EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
-EI_WARN_UNUSED int ei_pair_lower(ei_lattice *self, const ei_pair *given);
+EI_WARN_UNUSED int ei_pair_lower(ei_lattice *law, ei_lattice *alone, const ei_pair *given);
 
 #endif

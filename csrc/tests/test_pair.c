@@ -1,88 +1,115 @@
-/* Two stages followed at once: against exponential sojourn times, wrong inputs, every allocation failing. */
+/* Two stages followed at once: against exact laws of exponential and constant stages, wrong inputs, every
+ * allocation failing. */
 #include "check.h"
 #include "failing_malloc.h"
 
 #include "edgeinfer/pair.h"
 
 static const ei_monitor quiet = {NULL, NULL};
-static const ei_lattice none = {.sf = NULL};
 
 static int stop(void *context) {
     (void)context;
     return 1;
 }
 
-static ei_pair exponential_pair(const ei_service *slow, size_t phases) {
+static double decay_of(const ei_service *service) {
+    return 1 / service->time - 1;
+}
+
+static ei_pair pair_of(const ei_service *first, const ei_service *second, size_t points, size_t leads) {
+    const double decay = fmin(decay_of(first), decay_of(second));
     return (ei_pair){.arrival_rate = 1,
-                     .decay = 1 / slow->time - 1,
-                     .horizon = 30 / (1 / slow->time - 1),
-                     .phases = phases,
-                     .bottleneck = {slow, 0, 0},
-                     .between = &none,
-                     .ahead = &none,
+                     .decay = decay,
+                     .horizon = 30 / decay,
+                     .points = points,
+                     .leads = leads,
+                     .first = {first, 0, 0},
+                     .second = {second, 0, 0},
                      .monitor = quiet};
 }
 
-/* Reich: the sum of two independent exponential times, whichever stage comes first. */
-static void test_exponential_tandem(void) {
+/* P(sum of independent exponential times of different rates > time). */
+static double exact_sum(const double *rate, size_t count, double time) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double product = exp(-rate[i] * time);
+        for (size_t j = 0; j < count; j++)
+            product *= j == i ? 1 : rate[j] / (rate[j] - rate[i]);
+        sum += product;
+    }
+    return sum;
+}
+
+/* Reich: sojourn times are independent and exponential, whichever stage comes first. */
+static void test_exponential_stages(void) {
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5},
-                     fast = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4};
-    const ei_added_stage other = {&fast, 0, 0};
-    const double a = 1 / slow.time - 1, b = 1 / fast.time - 1;
-    for (int behind = 0; behind < 2; behind++) {
-        ei_pair pair = exponential_pair(&slow, EI_PAIR_PHASES);
-        ei_lattice law;
-        if (behind)
-            pair.behind = &other;
-        else
-            pair.before = &other;
-        CHECK(ei_pair_lower(&law, &pair) == EI_OK);
+                     fast = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4},
+                     faster = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3};
+    const double rate[] = {decay_of(&slow), decay_of(&fast), decay_of(&faster)};
+    for (int turned = 0; turned < 2; turned++) {
+        ei_pair pair = turned ? pair_of(&fast, &slow, 256, 64) : pair_of(&slow, &fast, 256, 64);
+        ei_lattice law, alone, three, none;
+        CHECK(ei_pair_lower(&law, &alone, &pair) == EI_OK);
+        pair.first = pair.second;
+        pair.second.law = &faster;
+        pair.alone = &alone;
+        CHECK(ei_pair_lower(&three, &none, &pair) == EI_OK);
         for (double time = 0; time < 20; time += 0.61) {
-            double exact = (b * exp(-a * time) - a * exp(-b * time)) / (b - a),
-                   value = ei_lattice_lower(&law, time);
-            CHECK(value <= exact && value >= (behind ? 0.82 : 0.68) * exact);
+            double two = ei_lattice_lower(&law, time) / exact_sum(rate, 2, time),
+                   all = ei_lattice_lower(&three, time) / exact_sum(rate, 3, time);
+            CHECK(two <= 1 && two >= 0.85);
+            CHECK(all <= 1 && all >= (turned ? 0.5 : 0.3));
         }
         ei_lattice_free(&law);
+        ei_lattice_free(&alone);
+        ei_lattice_free(&three);
+        ei_lattice_free(&none);
     }
 }
 
-/* Alone it is M/M/1, and with a stage that is passed where the path ends a sum or more. */
-static void test_one_stage(void) {
-    const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.6};
-    double passed[] = {1, 1, 0};
-    const ei_lattice ahead = {0.25, 3, passed};
-    ei_pair pair = exponential_pair(&slow, 2);
-    ei_lattice law;
-    CHECK(ei_pair_lower(&law, &pair) == EI_OK);
-    for (double time = 0; time < 20; time += 0.61) {
-        double exact = exp(-pair.decay * time), value = ei_lattice_lower(&law, time);
-        CHECK(value <= exact && value >= 0.97 * exact);
+/* Two constant stages: the wait is that for the slower one, and their first services are left out. */
+static void test_constant_stages(void) {
+    const double times[] = {0.5, 0.3};
+    ei_md1 waiting;
+    CHECK(ei_md1_init(&waiting, 1, times[0], 30) == EI_OK);
+    for (int turned = 0; turned < 2; turned++) {
+        const ei_pair pair = {.arrival_rate = 1,
+                              .decay = 2.5,
+                              .horizon = 12,
+                              .points = 512,
+                              .leads = 48,
+                              .first = {NULL, 0, times[turned]},
+                              .second = {NULL, 0, times[!turned]},
+                              .monitor = quiet};
+        ei_lattice law, alone;
+        CHECK(ei_pair_lower(&law, &alone, &pair) == EI_OK);
+        for (double time = 0.01; time < 7; time += 0.23) {
+            double part = ei_lattice_lower(&law, time) / ei_md1_waiting_sf(&waiting, time);
+            CHECK(part <= 1 && part >= 0.8);
+        }
+        ei_lattice_free(&law);
+        ei_lattice_free(&alone);
     }
-    ei_lattice_free(&law);
-    pair.ahead = &ahead; /* 0.25 s */
-    CHECK(ei_pair_lower(&law, &pair) == EI_OK);
-    for (double time = 0; time < 20; time += 0.61) {
-        double exact = fmin(exp(-pair.decay * (time - 0.25)), 1), value = ei_lattice_lower(&law, time);
-        CHECK(value <= exact && value >= 0.96 * exact);
-    }
-    ei_lattice_free(&law);
+    ei_md1_free(&waiting);
 }
 
 static void test_failures(void) {
     static const double samples[] = {0.2, 0.3, 0.5};
+    static double passed[] = {1, 0.5, 0};
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
                      measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3};
-    const ei_added_stage before = {&measured, 0, 0}, behind = {NULL, 0, 0.2};
-    ei_pair pair = exponential_pair(&slow, 2);
-    ei_lattice law;
+    const ei_lattice some = {0.25, 3, passed};
+    ei_pair pair = pair_of(&slow, &slow, 32, 16);
+    ei_lattice law, alone;
     long alive = failing_malloc_alive(), k = 1;
-    pair.before = &before;
-    pair.behind = &behind;
+    pair.first.law = &measured;
+    pair.between = pair.ahead = &some;
     for (; k < 200; k++) {
         failing_malloc_arm(k);
-        int status = ei_pair_lower(&law, &pair), fired = failing_malloc_fired();
+        int status = ei_pair_lower(&law, &alone, &pair), fired = failing_malloc_fired();
         failing_malloc_arm(0);
         ei_lattice_free(&law);
+        ei_lattice_free(&alone);
         CHECK(failing_malloc_alive() == alive);
         CHECK(status == (fired ? EI_ERR_NO_MEMORY : EI_OK));
         if (!fired)
@@ -90,20 +117,23 @@ static void test_failures(void) {
     }
     CHECK(k > 10 && k < 200);
     pair.monitor = (ei_monitor){stop, NULL};
-    CHECK(ei_pair_lower(&law, &pair) == EI_ERR_INTERRUPTED);
-    pair = exponential_pair(&slow, 1);
-    CHECK(ei_pair_lower(&law, &pair) == EI_ERR_DOMAIN);
-    pair.phases = EI_PAIR_PHASES + 1;
-    CHECK(ei_pair_lower(&law, &pair) == EI_ERR_DOMAIN);
-    pair.phases = 2;
+    CHECK(ei_pair_lower(&law, &alone, &pair) == EI_ERR_INTERRUPTED);
+    pair = pair_of(&slow, &slow, EI_PAIR_LEAST - 1, EI_PAIR_LEAST - 1);
+    CHECK(ei_pair_lower(&law, &alone, &pair) == EI_ERR_DOMAIN);
+    pair = pair_of(&slow, &slow, 32, 33);
+    CHECK(ei_pair_lower(&law, &alone, &pair) == EI_ERR_DOMAIN);
+    pair = pair_of(&slow, &slow, 32, 16);
     pair.horizon = 0;
-    CHECK(ei_pair_lower(&law, &pair) == EI_ERR_DOMAIN);
+    CHECK(ei_pair_lower(&law, &alone, &pair) == EI_ERR_DOMAIN);
+    pair = pair_of(&slow, &slow, 32, 16);
+    pair.alone = &some;
+    CHECK(ei_pair_lower(&law, &alone, &pair) == EI_ERR_DOMAIN);
     CHECK(failing_malloc_alive() == alive);
 }
 
 int main(void) {
-    test_exponential_tandem();
-    test_one_stage();
+    test_exponential_stages();
+    test_constant_stages();
     test_failures();
     return check_report();
 }

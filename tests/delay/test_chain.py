@@ -79,10 +79,10 @@ def two_stages(name):
     measured = [ei.Measured(mean / shape * rng.gamma(shape, 1, 60), "m") for mean, shape in ((0.9, 4), (0.4, 3))]
     edge, device = ei.Compute(1.0, NODE, "edge"), ei.Exponential(0.6, "device")
     chains = {
-        "measured, constant": ([measured[0], edge], 0.5, 3.1),
-        "constant, measured": ([edge, measured[0]], 0.5, 2.1),
-        "exponential, constant, exponential": ([ei.Exponential(1.0, "first"), edge, device], 0.3, 1.1),
-        "measured between": ([edge, measured[1], device], 0.3, 1.4),
+        "measured, constant": ([measured[0], edge], 0.5, 1.15),
+        "constant, measured": ([edge, measured[0]], 0.5, 1.15),
+        "exponential, constant, exponential": ([ei.Exponential(1.0, "first"), edge, device], 0.3, 1.15),
+        "measured between": ([edge, measured[1], device], 0.3, 1.25),
     }
     return chains[name]
 
