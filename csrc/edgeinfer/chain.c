@@ -308,8 +308,8 @@ static int raise_beside(const chain *self, const ei_lattice *law, size_t b, size
 }
 
 /* The law of two stages at once, and what it is alone with the second one (pair.h). */
-static int pair_law(const chain *self, ei_pair *pair, size_t first, size_t one, size_t other, ei_lattice *law,
-                    ei_lattice *alone) {
+static int followed_law(const chain *self, ei_pair *pair, size_t first, size_t one, size_t other,
+                        ei_lattice *law, ei_lattice *alone) {
     ei_lattice between = {.sf = NULL}, ahead = {.sf = NULL};
     pair->first = stage_of(&self->parts[one], 0);
     pair->second = stage_of(&self->parts[other], 0);
@@ -342,14 +342,14 @@ static int lower_pair(const chain *self, size_t b, size_t first, size_t a, size_
                     .leads = FOLLOWED_LEADS,
                     .monitor = self->batch->monitor};
     if (a != none) {
-        status = pair_law(self, &pair, first, a, b, &law, &alone);
+        status = followed_law(self, &pair, first, a, b, &law, &alone);
         if (status == EI_OK)
             status = raise_beside(self, &law, b, first, b);
         pair.alone = &alone;
     }
     if (c != none && status == EI_OK) {
         ei_lattice_free(&law);
-        status = pair_law(self, &pair, first, b, c, &law, &next);
+        status = followed_law(self, &pair, first, b, c, &law, &next);
         if (status == EI_OK)
             status = raise_beside(self, &law, b, first, c);
     }
