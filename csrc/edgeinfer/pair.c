@@ -144,7 +144,7 @@ static int atoms_init(atoms *self, const walk *of, const ei_added_stage *stage) 
     self->tail = self->bend + count;
     self->over = self->tail + points + 2;
     if (stage->law == NULL)
-        put(of, self, stage->again / step * (1 - 1e-14), 1, &beyond);
+        put(of, self, stage->again / step * (1 - 1e-15), 1, &beyond);
     else
         status = ei_lattice_service(&law, stage->law, 0, step / FINE, (count - 1) * FINE, EI_LOWER);
     for (size_t i = 0; law.sf != NULL && status == EI_OK && i < law.count; i++) {
@@ -655,7 +655,7 @@ static void walk_free(walk *self) {
     free(self->block);
 }
 
-/* Where the lattice has the constant services on it, or one of them. */
+/* Where the lattice has a constant service on it, a hair below, lest rounding takes a step off. */
 static double step_of(const ei_pair *given) {
     const double step = given->horizon / (double)given->points;
     if (given->alone != NULL)
@@ -663,7 +663,7 @@ static double step_of(const ei_pair *given) {
     const double exact = given->first.law == NULL    ? given->first.again
                          : given->second.law == NULL ? given->second.again
                                                      : 0;
-    return exact > ALIGNED * step ? exact / floor(exact / step) : step;
+    return exact > ALIGNED * step ? exact / floor(exact / step) * (1 - 4e-15) : step;
 }
 
 /* Leads up to where the second stage's law, tilted, has little left. */
