@@ -51,6 +51,8 @@ def expected(gain, function):
         )
 
 
+# Slow: mpmath's work, which tells the sanitizers nothing of the few calls between.
+@pytest.mark.slow
 @EACH
 def test_mean_rate_and_slot_mgf_equal_50_digit_quadrature(gain):
     snr = 300.0 if gain[0] > 1 or gain[1] else 0.05

@@ -311,6 +311,8 @@ def many_slots(snr, carry, n):
         return float(abs(mpmath.exp(peak) * step / mpmath.pi * total)), distance > 0
 
 
+# Slow: mpmath's work, which tells the sanitizers nothing of the few calls between.
+@pytest.mark.slow
 @pytest.mark.parametrize("snr_db", [-40, 0, 90])
 @pytest.mark.parametrize("slots", [2000, 1_000_000])
 def test_many_slots_equal_an_inversion_in_30_digits(snr_db, slots):

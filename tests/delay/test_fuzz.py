@@ -2,9 +2,10 @@
 functions must agree.
 
 What is certified must hold exactly. Intervals of simulation and importance sampling are drawn at 1 - 1e-10; at most 14
-are compared with each pipeline, so that a false alarm has a probability of 3e-7 in the 200 pipelines of a usual run and
+are compared with each pipeline, so that a false alarm has a probability of 2e-7 in the 120 pipelines of a usual run and
 7e-6 in the 5000 of EDGEINFER_FUZZ=1 (Bonferroni), as far as the intervals reach their confidence; seeds are fixed. A
-failure names the seed of its pipeline: `compare(seed)` tries it again.
+fault that one pipeline in 40 shows is seen by a usual run with 95 %. A failure names the seed of its pipeline:
+`compare(seed)` tries it again.
 """
 
 import os
@@ -18,7 +19,7 @@ from scipy.linalg import expm
 import edgeinfer as ei
 
 FUZZ = os.environ.get("EDGEINFER_FUZZ") == "1"
-PIPELINES, GROUP = (5000 if FUZZ else 200), 20
+PIPELINES, GROUP = (5000 if FUZZ else 120), 20
 CONFIDENCE = 1 - 1e-10
 KINDS = ("constant", "compute", "transfer", "exponential", "measured")
 
@@ -152,13 +153,14 @@ def compare_sampled(pipeline, rate, deadlines, bracket, seed):
     return run
 
 
-def compare_inverse(pipeline, rate, probability):
-    deadline = ei.deadline_at(pipeline, rate, probability)
+def compare_inverse(pipeline, rate, probability, tolerance):
+    """What is promised holds at any tolerance; a coarse one, as in usual runs, takes a third of the brackets."""
+    deadline = ei.deadline_at(pipeline, rate, probability, tolerance=tolerance)
     assert np.isfinite(deadline) and ei.violation_bound(pipeline, rate, deadline) <= probability
     limit = 2 * deadline
     if limit > 0:
-        largest = ei.max_arrival_rate(pipeline, limit, probability, tolerance=0.01)
-        assert largest >= 0.99 * rate
+        largest = ei.max_arrival_rate(pipeline, limit, probability, tolerance=tolerance)
+        assert largest >= (1 - tolerance) * rate
         assert ei.violation_bound(pipeline, largest, limit) <= probability
 
 
@@ -177,8 +179,9 @@ def compare(seed):
     bracket = ei.violation_bracket(pipeline, rate, deadlines)
     compare_certified(pipeline, rate, deadlines, bracket)
     run = compare_sampled(pipeline, rate, deadlines, bracket, seed)
-    if FUZZ or seed % 20 == 0:
-        compare_inverse(pipeline, rate, 1e-3)
+    # tests/delay/test_inverse.py has more of them.
+    if FUZZ or seed % 40 == 20:
+        compare_inverse(pipeline, rate, 1e-3, 0.01 if FUZZ else 0.1)
     if FUZZ or seed % 20 == 1:
         compare_means(pipeline, rate, run)
 

@@ -55,7 +55,8 @@ def test_the_promise_is_kept_at_random_pipelines(seed):
     rate = rng.choice([0.05, 0.5, 0.9, 0.9999]) / slowest if slowest else 1.0
     for method in ("bracket", "lundberg"):
         probabilities = 10.0 ** -rng.uniform([0, 1, 8, 300], [1, 4, 12, 323])
-        deadlines = ei.deadline_at(pipeline, rate, probabilities, method=method, tolerance=1e-2)
+        # A promise is one at any tolerance; a fine one takes twice as many brackets.
+        deadlines = ei.deadline_at(pipeline, rate, probabilities, method=method, tolerance=0.1)
         assert np.isfinite(deadlines).all()
         for deadline, probability in zip(deadlines, probabilities, strict=True):
             assert ei.violation_bound(pipeline, rate, deadline, method) <= probability

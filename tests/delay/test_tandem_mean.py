@@ -2,6 +2,8 @@
 all).
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -17,8 +19,14 @@ def random(mean, name="e"):
     return ei.Exponential(mean, name)
 
 
-def tandem(stages, rate, **options):
-    return ei.mean_sojourn(ei.Pipeline(stages), rate, service="tandem", **options)
+def tandem(stages, rate):
+    return ends_of(ei.Pipeline(stages), rate)
+
+
+@cache
+def ends_of(pipeline, rate):
+    """An integral over a hundred brackets, which several tests look at."""
+    return ei.mean_sojourn(pipeline, rate, service="tandem")
 
 
 def queue(samples, rate):

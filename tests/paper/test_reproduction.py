@@ -1,7 +1,10 @@
 import io
 import json
+import os
 import re
+from functools import partial
 from html.parser import HTMLParser
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -99,8 +102,27 @@ def test_printed_bound_is_shown_to_fail():
     assert np.all(table["corrected"].values >= table["lower"].values)
 
 
+#: Sizes of the items that take long at their own ones, at which the notebooks make each of them, here or for the site.
+SMALL = {
+    "figure8": {"points": 6, "jobs": 5_000, "replications": 8},
+    "figure9": {"points": 11},
+    "with_uplink": {"bits": [0.2e6, 1e6], "shares": [0.1, 1.1], "points": 5},
+    "dominance": {"points": 4},
+    "distance": {"distances": [150.0, 700.0, 2500.0], "tolerance": 2.0},
+    "accuracy_bits": {"bits": (1,), "qualities": (5, 50)},
+    "early_exit": {"points": 4, "requests": 2_000, "runs": 2},
+    "terminals": {"deadlines": [4.0, 6.0]},
+    "batching": {"limits": [2, 4], "shares": [0.05, 0.5], "loads": [0.4, 0.9], "points": 12},
+    "even_arrivals": {"loads": [0.3, 0.9], "jobs": 10_000},
+}
+
+
 @pytest.mark.slow
-def test_everything(tmp_path):
+def test_everything(tmp_path, monkeypatch):
+    """Every item is made and recorded, its text large enough, and the page light; whole with EDGEINFER_FUZZ=1."""
+    for item, sizes in SMALL.items() if os.environ.get("EDGEINFER_FUZZ") != "1" else ():
+        module = import_module(f"edgeinfer.paper.items.{item}")
+        monkeypatch.setattr(module, "data", partial(module.data, **sizes))
     assert paper.reproduce(tmp_path, progress=False) == {}
     page = (tmp_path / "index.html").read_text()
     for item in reproduction.ITEMS:
