@@ -92,16 +92,26 @@ static int stop_loss(const ei_joint_service *self, size_t limit, double *v, size
         less = self->sf[limit];
     }
     *total = self->sf[0] - less;
+    double through = limit < self->count && limit % n > 0 ? 0 : INFINITY;
     for (size_t k = limit < self->count ? limit : self->count - 1; k-- > 0;) {
         /* Between fine points k and k + 1 the law rounded up is later with sf[k], rounded down with sf[k +
          * 1]. */
         double height = self->sf[k + shift] - less;
         sum += height * fine;
-        if (k % n == 0)
-            v[k / n] = sum;
+        through = fmin(through, sum * (double)n / (double)(n - k % n));
         if (k % n == n / 2) {
             tangent[2 * (k / n)] = sum + height * self->step / 2;
             tangent[2 * (k / n) + 1] = sum - height * self->step / 2;
+        }
+        if (k % n == 0) {
+            v[k / n] = sum;
+            /* Below 0 at its right end: the line through 0 there that touches the function takes its place.
+             */
+            if (tangent[2 * (k / n) + 1] < 0) {
+                tangent[2 * (k / n)] = through;
+                tangent[2 * (k / n) + 1] = 0;
+            }
+            through = INFINITY;
         }
     }
     size_t full = limit < self->count ? (limit + n - 1) / n : count - 1;
@@ -124,13 +134,14 @@ out:
     return status;
 }
 
-/* The geometric law of exponential services, whose masses have one ratio where no rounding error is seen. */
+/* The geometric law of exponential services, whose masses have one ratio where no rounding error is seen and
+ * the lattice does not end. */
 static void find_decay(ei_joint_law *self, const ei_joint_service *service) {
     size_t i = service->start < 0 ? (size_t)ceil(-service->start / service->step) + 2 : 2;
     const int upper = service->end == EI_UPPER;
     double decay = upper ? 0 : 1;
     self->regular = i;
-    for (; i + 1 < self->count && self->mass[i + 1] > 1e-12 * self->mass[self->regular]; i++) {
+    for (; i + 4 < self->count && self->mass[i + 1] > 1e-12 * self->mass[self->regular]; i++) {
         double ratio = self->mass[i + 1] / self->mass[i];
         decay = upper ? fmax(decay, ratio) : fmin(decay, ratio);
     }
@@ -390,11 +401,12 @@ static void share_masses(const ei_joint_wait *self, double step, size_t count, d
  * ei_joint_law_init. */
 static void tangent_masses(const ei_joint_wait *self, double step, size_t count, double *mass, double *v,
                            size_t *corner) {
-    double sum = 0, loss = 0, place = (double)self->size * self->step;
-    size_t i = self->size, half = 2 * count;
+    size_t i = self->size, half = 2 * count, steep = count, last = count;
+    double sum = 0, loss = 0, place = (double)i * self->step, through = INFINITY;
     for (size_t k = 0; k <= count; k++)
         v[k] = INFINITY;
-    /* Down through the cells and the middles of the lattice; loss = E (Q - place)^+. */
+    /* Down through the cells and the middles of the lattice; loss = E (Q - place)^+. Where the tangent is
+     * below 0 at its right end, steep, the line from there that touches the function: `through`. */
     while (i > 0 || half > 0) {
         double x = i > 0 ? (double)(i - 1) * self->step : -1,
                point = half > 0 ? ((double)half - 1) * step / 2 : -1;
@@ -403,14 +415,23 @@ static void tangent_masses(const ei_joint_wait *self, double step, size_t count,
             loss += sum * (place - next);
             place = next;
         }
+        size_t cell = place / step < (double)count ? (size_t)(place / step) : count - 1;
         if (x > point) {
             i--;
             sum += self->cell[EI_LOWER][i] * self->growth[i];
+            through = cell == last ? through : INFINITY;
+            last = cell;
+            through = fmin(through, loss / fmax((double)(cell + 1) - place / step, 1e-9));
+            v[cell] = cell == steep ? fmin(v[cell], through) : v[cell];
             continue;
         }
-        size_t cell = half / 2 - 1;
+        cell = half / 2 - 1;
         v[cell] = fmin(v[cell], loss + sum * step / 2);
         v[cell + 1] = fmin(v[cell + 1], fmax(loss - sum * step / 2, 0));
+        if (loss < sum * step / 2) {
+            steep = cell;
+            v[cell] = fmin(v[cell], cell == last ? fmin(through, 2 * loss) : 2 * loss);
+        }
         half -= 2;
     }
     v[count] = 0;

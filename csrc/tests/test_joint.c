@@ -94,6 +94,46 @@ static void test_first_wait(void) {
     ei_md1_free(&law);
 }
 
+/* E (X - y)^+ of services that spread less than a step, between two points of it: the lattice laws keep their
+ * side at all y. */
+static void test_services_within_a_step(void) {
+    static const double samples[] = {1.02, 1.03, 1.04, 1.05, 1.07, 1.1};
+    const ei_service service = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 6};
+    for (double start = -0.61; start < -0.2; start += 0.0437) {
+        for (int end = 0; end < 2; end++) {
+            ei_joint_service fine;
+            ei_joint_law law;
+            CHECK(ei_joint_service_init(&fine, &service, start, 0.23, 20, (ei_end)end) == EI_OK);
+            CHECK(ei_joint_law_init(&law, &fine, SIZE_MAX, 1e-30) == EI_OK);
+            for (double y = 0.5; y < 1.4; y += 0.01) {
+                double loss = 0, exact = 0;
+                for (size_t i = 0; i < law.count; i++)
+                    loss += law.mass[i] * fmax(start + 0.23 * (double)i - y, 0);
+                for (size_t i = 0; i < 6; i++)
+                    exact += fmax(samples[i] - y, 0) / 6;
+                CHECK(end == EI_UPPER ? loss > exact - 1e-12 : loss < exact + 1e-12);
+            }
+            ei_joint_law_free(&law);
+            ei_joint_service_free(&fine);
+        }
+    }
+}
+
+/* The geometric law of exponential services, on lattices that end where they are still likely. */
+static void test_exponential_services(void) {
+    const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1};
+    for (int end = 0; end < 2; end++) {
+        ei_joint_service fine;
+        ei_joint_law law;
+        CHECK(ei_joint_service_init(&fine, &service, -0.2, 0.2, 60, (ei_end)end) == EI_OK);
+        CHECK(ei_joint_law_init(&law, &fine, SIZE_MAX, 1e-30) == EI_OK);
+        CHECK(end == EI_UPPER ? law.decay >= exp(-0.2) : law.decay <= exp(-0.2));
+        CHECK_RELATIVE(law.decay, exp(-0.2), 1e-4);
+        ei_joint_law_free(&law);
+        ei_joint_service_free(&fine);
+    }
+}
+
 static int call(double d1, double d3, ei_monitor monitor, double ends[2]) {
     static const double samples[] = {0.7, 0.8, 0.9, 1, 1.1, 1.5};
     const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = d1},
@@ -125,6 +165,8 @@ int main(void) {
     test_idle_times();
     test_busy_periods();
     test_first_wait();
+    test_services_within_a_step();
+    test_exponential_services();
     test_failures();
     return check_report();
 }
