@@ -245,6 +245,13 @@ double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope) 
         *slope = (one / (p[1] + theta) + other / (p[2] + theta)) / (one + other);
         return -log1p(-lost);
     }
+    if (self->kind == EI_ARRIVAL_LATTICE) {
+        double sum = 0, factor = exp(-theta * p[0]);
+        for (size_t i = self->count; i-- > 0;)
+            sum = sum * factor + ((i > 0 ? self->rates[i - 1] : 1) - self->rates[i]);
+        *slope = NAN;
+        return -log(sum * (1 + 1e-10));
+    }
     if (isinf(shape)) {
         *slope = 1 / p[0];
         return theta / p[0];

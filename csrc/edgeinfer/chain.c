@@ -5,6 +5,7 @@
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/pair.h"
 #include "edgeinfer/pair_upper.h"
+#include "edgeinfer/tilted.h"
 #include "edgeinfer/walk.h"
 
 #include <float.h>
@@ -19,6 +20,8 @@ enum {
     PERIODIC_POINTS = 512,  /* over the services beside the bottleneck */
     PERIODIC_FINEST = 2048, /* and over those of a chain with periodic arrivals */
     LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson, or with little time to spare */
+    TILTED_POINTS = 4096,   /* of a law behind a tilted bottleneck */
+    BOUNDS = 6,             /* of a law's tail */
     SUM_POINTS = 4096,      /* lattice of the sum of the other stages' services */
     BEHIND_POINTS = 4096,   /* of an exponential part and one behind it, at most */
     PAIR_POINTS = 160,      /* and of two stages at once, either way; TIGHT: twice as many */
@@ -28,14 +31,17 @@ enum {
 static const double ROUGH = 0.02;      /* share of a probability that a lattice may cost */
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
+static const double TRIAL = 2;         /* times a tilted law that a trial may be */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
 static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
+static const double MARGIN = 20;       /* where a mean is taken, decay times of its weight */
 static const double MGF_ERROR = 1e-5;  /* of the logarithm */
 static const double LIGHT = 0.7;       /* load below which periodic laws are swept, too */
 static const double NEAR = 1.5;        /* times the least decay: a lower end may come from there, too */
 static const double FAR = 3;           /* and an upper end from here */
 static const double CLOSE = 1.02;      /* the same behind renewal arrivals */
 static const double FAIR = 1.05;       /* upper / lower below which no more is tried */
+static const double TILTED_FAIR = 1.1; /* the same before a tilted law */
 static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
@@ -453,15 +459,21 @@ static void take_better(ei_upper_law *law, const ei_upper_law *other) {
     law->shift = fmax(law->shift, other->shift + 1e-9 * other->lattice.step);
 }
 
-/* Cuts the law of part k behind `before` where a lattice of the first order costs more than some share of a
- * probability, as its server has little time to spare, by lindley.h, which is of the second. */
+/* Whether a lattice of the first order costs more than some share of a probability, as the server of a part
+ * has little time to spare. */
+static int is_rough(const chain *self, const part *one, double floor, double horizon, double step) {
+    const double spare = 1 / self->batch->arrival_rate - fmax(one->mean, floor);
+    return step * one->decay * horizon >= ROUGH * spare;
+}
+
+/* Cuts the law of part k behind `before` where its lattice is rough by lindley.h, which is of the second
+ * order. */
 static int refine(const chain *self, size_t k, double floor, double horizon, const ei_upper_law *before,
                   ei_upper_law *law) {
     const part *one = &self->parts[k];
-    const double spare = 1 / self->batch->arrival_rate - fmax(one->mean, floor);
     const ei_added_stage stage = stage_of(one, floor);
     ei_upper_law other;
-    if (self->effort < 1 || law->lattice.step * one->decay * horizon < ROUGH * spare)
+    if (self->effort < 1 || !is_rough(self, one, floor, horizon, law->lattice.step))
         return EI_OK;
     int status = ei_add_stage_lindley(&other, before, &stage, &self->batch->arrival,
                                       lindley_step(one, floor, horizon, LINDLEY_POINTS), LINDLEY_POINTS,
@@ -507,6 +519,12 @@ static int first_law(const chain *self, size_t k, double floor, double horizon, 
     return status == EI_OK ? refine(self, k, floor, horizon, &none, law) : status;
 }
 
+/* The lattice of a walk of a random part, of so many points or of as many as its services allow. */
+static double walk_step(const chain *self, const part *one, double floor, double horizon, double points) {
+    const double reach = fmax(ei_service_reach(one->service), floor);
+    return horizon / fmin(points, sqrt(self->effort * WORK * horizon / reach));
+}
+
 /* Adds part k to the law of the parts before it, which is replaced. */
 static int add_part(const chain *self, size_t k, double floor, double horizon, double points,
                     ei_upper_law *law) {
@@ -525,8 +543,7 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
     }
     points *= self->effort;
     if (one->service != NULL) {
-        double reach = fmax(ei_service_reach(one->service), floor);
-        step = horizon / fmin(points, sqrt(self->effort * WORK * horizon / reach));
+        step = walk_step(self, one, floor, horizon, points);
     } else {
         /* Deterministic services are not rounded. */
         step = one->again / ceil(one->again * points / horizon);
@@ -565,14 +582,32 @@ static int stretch(ei_upper_law *law, double step, double horizon) {
     return status;
 }
 
+/* What is known of the sojourn time in the parts from `first` to `last` beyond times up to the furthest:
+ * Chernoff's bounds at some of these, which hold at all others. */
+static int choose_tail(const chain *self, size_t first, size_t last, ei_tail *tail) {
+    int status = EI_OK;
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        tail->log_beyond[e] = 0;
+    for (size_t i = 1; i <= BOUNDS && status == EI_OK; i++) {
+        const double at = tail->furthest * (double)i / BOUNDS;
+        double bound, exponent;
+        status = bound_beyond(self, first, last, at, &bound, &exponent);
+        for (size_t e = 0; e < EI_TAIL_ENDS && status == EI_OK; e++)
+            tail->log_beyond[e] =
+                fmin(tail->log_beyond[e], bound - exponent * (ei_tail_end(tail, e) - at) + 1e-9);
+    }
+    return status;
+}
+
 /* exponential: the parts from `first` to `last` by the exponential part b between them. */
 static int exponential_law(const chain *self, size_t first, size_t b, size_t last, double horizon,
                            double points, ei_upper_law *law) {
     const ei_service *service = self->parts[b].service;
     const double theta = 1 / service->time - self->batch->arrival_rate;
     ei_upper_law rest = {.decay = 0};
-    double beyond, exponent;
-    horizon += FURTHER / theta;
+    ei_tail tail = {.furthest = horizon + FURTHER / theta};
+    double *once = NULL;
+    horizon = tail.furthest;
     int status = added_law(self, first, b, horizon, points, law);
     if (status == EI_OK)
         status = law_of(self, b + 1, last, &rest);
@@ -581,18 +616,25 @@ static int exponential_law(const chain *self, size_t first, size_t b, size_t las
     if (status != EI_OK)
         goto out;
     add_sojourn(self, service, EI_UPPER, &rest.lattice);
-    double *v = law->lattice.sf, step = law->lattice.step;
-    const size_t end = law->lattice.count - 1;
-    if ((status = bound_beyond(self, first, last, (double)end * step, &beyond, &exponent)) != EI_OK)
+    const double *v = law->lattice.sf, step = law->lattice.step;
+    const size_t count = law->lattice.count;
+    if ((once = malloc(2 * count * sizeof *once)) == NULL)
+        status = EI_ERR_NO_MEMORY;
+    if (status != EI_OK || (status = choose_tail(self, first, last, &tail)) != EI_OK)
         goto out;
-    const double scale = v[end] * exp(theta * (double)end * step) * (1 + 1e-6);
-    for (size_t j = 0; j <= end; j++) {
-        const double time = (double)j * step, alone = exp(-theta * time) * (1 - 1e-11),
-                     more = scale * fmax(ei_upper_law_sf(&rest, time) - alone, 0);
-        v[j] = fmin(v[j] + more + exp(beyond), j > 0 ? v[j - 1] : 1);
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++) {
+        const double at = ceil(ei_tail_end(&tail, e) / step);
+        tail.slope[e] = at < (double)count ? v[(size_t)at] * exp(theta * at * step) * (1 + 1e-6) : INFINITY;
+    }
+    for (size_t j = 0; j < count; j++) {
+        const double time = (double)j * step, alone = exp(-theta * time) * (1 - 1e-11);
+        once[j] = v[j];
+        once[count + j] = fmax(ei_upper_law_sf(&rest, time) - alone, 0);
     }
     law->shift += rest.shift + 1e-9 * rest.lattice.step;
+    ei_split_tail(law, once, once + count, &tail);
 out:
+    free(once);
     ei_upper_law_free(&rest);
     return status;
 }
@@ -675,6 +717,113 @@ static int cut_by_pair(const chain *self, size_t first, size_t last, double hori
     return no_bound(status) ? EI_OK : status;
 }
 
+/* V of tilted.h for the random part b, up to `reach`, from both sides. */
+static int enclose(const chain *self, size_t b, double reach, const ei_upper_law *before, ei_upper_law *v,
+                   double **least) {
+    const part *one = &self->parts[b];
+    const ei_added_stage stage = stage_of(one, 0);
+    const ei_batch *batch = self->batch;
+    const size_t points = self->effort < 1 ? LINDLEY_POINTS / 8 : LINDLEY_POINTS;
+    const double step = walk_step(self, one, 0, reach, self->effort * WALK_POINTS);
+    const int rough = is_rough(self, one, 0, reach, step);
+    const size_t count = rough ? points : (size_t)(reach / step) + 2;
+    *least = malloc(count * sizeof **least);
+    if (*least == NULL)
+        return EI_ERR_NO_MEMORY;
+    if (rough)
+        return ei_add_stage_enclosed(v, *least, before, &stage, &batch->arrival, reach / (double)points,
+                                     count, batch->monitor);
+    int status = ei_add_stage_poisson(v, before, &stage, batch->arrival_rate, step, count, batch->monitor);
+    /* Constant between the points. */
+    if (status == EI_OK)
+        memcpy(*least, v->lattice.sf, count * sizeof **least);
+    return status;
+}
+
+/* tilted: the parts from `first` to `last` by the random part b, which is not the last. */
+static int tilted_law(const chain *self, size_t first, size_t b, size_t last, double horizon,
+                      ei_upper_law *law) {
+    const part *one = &self->parts[b];
+    const ei_batch *batch = self->batch;
+    ei_tilted given = {.service = one->service,
+                       .decay = one->decay,
+                       .arrival_rate = batch->arrival_rate,
+                       .rest_count = last - b,
+                       .horizon = horizon,
+                       .points = self->effort < 1 ? TILTED_POINTS / 8 : TILTED_POINTS,
+                       .monitor = batch->monitor};
+    const double reach = horizon + FURTHER / one->decay + MARGIN / (batch->arrival_rate + one->decay);
+    ei_added_stage *rest = malloc((last - b) * sizeof *rest);
+    ei_upper_law before = {.decay = 0}, v = {.decay = 0};
+    double *least = NULL;
+    int status = rest == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    for (size_t k = b + 1; k <= last && status == EI_OK; k++)
+        rest[k - b - 1] = stage_of(&self->parts[k], 0);
+    given.tail.furthest = horizon + FURTHER / one->decay;
+    if (status == EI_OK)
+        status = choose_tail(self, first, last, &given.tail);
+    if (b > first && status == EI_OK)
+        status = law_of(self, first, b - 1, &before);
+    if (status == EI_OK)
+        status = enclose(self, b, reach, &before, &v, &least);
+    if (status == EI_OK) {
+        given.rest = rest;
+        given.v = &v;
+        given.least = least;
+        status = ei_tilted_law(law, &given);
+    }
+    ei_upper_law_free(&before);
+    ei_upper_law_free(&v);
+    free(least);
+    free(rest);
+    return status;
+}
+
+/* Whether it is worth while, by a trial: where it may cut *law, or upper ends where that is NULL. */
+static int is_worthwhile(const chain *self, size_t first, size_t b, size_t last, double horizon,
+                         const ei_upper_law *law, int *worth) {
+    const ei_batch *batch = self->batch;
+    chain coarse = *self;
+    ei_upper_law trial = {.decay = 0};
+    coarse.effort = COARSE;
+    int status = tilted_law(&coarse, first, b, last, horizon, &trial);
+    *worth = 0;
+    if (status == EI_OK && law == NULL)
+        add_leading(self, EI_UPPER, &trial.lattice);
+    for (size_t i = 0; i < EI_PROBES && status == EI_OK; i++) {
+        double time = horizon * (double)(i + 1) / (EI_PROBES + 1), known;
+        if (law != NULL) {
+            known = ei_upper_law_sf(law, time);
+        } else {
+            time = batch->deadline[batch->index[i]] - self->constant;
+            known = TRIAL * batch->upper[batch->index[i]];
+        }
+        *worth |= isfinite(time) && ei_upper_law_sf(&trial, time) < known;
+    }
+    ei_upper_law_free(&trial);
+    return no_bound(status) ? EI_OK : status;
+}
+
+static int cut_by_tilted(const chain *self, size_t first, size_t b, size_t last, double horizon,
+                         ei_upper_law *law) {
+    ei_upper_law other = {.decay = 0};
+    int worth, status = is_worthwhile(self, first, b, last, horizon, law, &worth);
+    if (status == EI_OK && worth)
+        status = tilted_law(self, first, b, last, horizon, &other);
+    if (status == EI_OK && worth)
+        take_better(law, &other);
+    ei_upper_law_free(&other);
+    return no_bound(status) ? EI_OK : status;
+}
+
+/* Whether to take part b of those from `first` to `last`, not the last, for one whose services are tilted: it
+ * has to be slower than those behind it. */
+static int may_be_tilted(const chain *self, size_t first, size_t b, size_t last) {
+    const size_t slowest = slowest_of(self, first, last + 1, 1);
+    return self->parts[b].service != NULL && !is_exponential(&self->parts[b]) &&
+           slowest_of(self, b, last + 1, 1) == b && self->parts[b].decay <= NEAR * self->parts[slowest].decay;
+}
+
 static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *law) {
     const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
     double mean = 0, decay = INFINITY;
@@ -703,6 +852,11 @@ static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *
             ei_upper_law_free(&other);
             status = no_bound(status) ? EI_OK : status;
         }
+        /* The whole chain's has its own name. */
+        const int whole = first == 0 && last + 1 == self->count;
+        for (size_t b = first; poisson && !whole && b < last && status == EI_OK; b++)
+            if (may_be_tilted(self, first, b, last))
+                status = cut_by_tilted(self, first, b, last, horizon, law);
         if (poisson && status == EI_OK)
             status = cut_by_pair(self, first, last, horizon, law);
     }
@@ -713,7 +867,10 @@ static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *
 static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *law) {
     ei_upper_law *known = &self->laws[first * self->count + last];
     if (known->lattice.sf == NULL) {
-        int status = find_law(self, first, last, known);
+        /* Kept for others than a trial. */
+        chain whole = *self;
+        whole.effort = 1;
+        int status = find_law(&whole, first, last, known);
         if (status != EI_OK) {
             ei_upper_law_free(known);
             return status;
@@ -774,13 +931,13 @@ static void cut_by(const chain *self, const ei_upper_law *before, const ei_upper
 static int upper_ends(const chain *self, size_t b, double floor, int periodic) {
     const part *one = &self->parts[b];
     double horizon = self->batch->horizon, period = one->service != NULL ? floor : one->again;
-    size_t last = self->count - 1;
+    const size_t last = self->count - 1, finest = self->effort < 1 ? PERIODIC_POINTS / 2 : PERIODIC_POINTS;
     ei_upper_law before = {.decay = 0}, after = {.decay = 0};
     int status = EI_OK;
     if (b < last)
-        status = fed_periodically(self, b + 1, last, period, PERIODIC_POINTS, &after);
+        status = fed_periodically(self, b + 1, last, period, finest, &after);
     if (b > 0 && status == EI_OK)
-        status = periodic ? fed_periodically(self, b - 1, 0, period, PERIODIC_POINTS, &before)
+        status = periodic ? fed_periodically(self, b - 1, 0, period, finest, &before)
                           : law_of(self, 0, b - 1, &before);
     if (status == EI_OK)
         status = b > 0 ? add_part(self, b, floor, horizon, WALK_POINTS, &before)
@@ -838,6 +995,22 @@ static int exponential_ends(const chain *self, size_t b) {
     if (status == EI_OK) {
         add_leading(self, EI_UPPER, &law.lattice);
         cut_by(self, &law, &none, EI_BRACKET_EXPONENTIAL);
+    }
+    ei_upper_law_free(&law);
+    return no_bound(status) ? EI_OK : status;
+}
+
+/* tilted, for the random part b with others behind it. */
+static int tilted_ends(const chain *self, size_t b) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    const double horizon = self->batch->horizon;
+    const size_t last = self->count - 1;
+    int worth, status = is_worthwhile(self, 0, b, last, horizon, NULL, &worth);
+    if (status == EI_OK && worth)
+        status = tilted_law(self, 0, b, last, horizon, &law);
+    if (status == EI_OK && worth) {
+        add_leading(self, EI_UPPER, &law.lattice);
+        cut_by(self, &law, &none, EI_BRACKET_TILTED);
     }
     ei_upper_law_free(&law);
     return no_bound(status) ? EI_OK : status;
@@ -956,11 +1129,15 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
             goto out;
     for (size_t b = first; b < all.count && all.parts[b].decay <= FAR * least;
          b = next_bottleneck(&all, used)) {
-        if ((status = bottleneck_ends(&all, b, 1)) != EI_OK || !ei_is_wide(self, FAIR))
+        if (!ei_is_wide(self, FAIR) || (status = bottleneck_ends(&all, b, 1)) != EI_OK)
             goto out;
         used[b] = 1;
     }
-    if (first > 0 && first < last && (status = bottleneck_ends(&all, first, 0)) != EI_OK)
+    for (size_t b = 0; b < last && ei_is_wide(self, TILTED_FAIR); b++)
+        if (may_be_tilted(&all, 0, b, last) && (status = tilted_ends(&all, b)) != EI_OK)
+            goto out;
+    if (first > 0 && first < last && ei_is_wide(self, FAIR) &&
+        (status = bottleneck_ends(&all, first, 0)) != EI_OK)
         goto out;
     if (last > 0 && ei_is_wide(self, FAIR))
         status = upper_ends(&all, last, 0, 0);

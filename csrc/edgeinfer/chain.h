@@ -35,9 +35,10 @@
  * -K k' makes this at most v(T) + K sum_l E [k(y_l - delta_l) - k(y_l)]. With no stages before b, v is k, and
  * all of this holds with equality: that sum is P(E + Q > T) - k(T), E of law k the sojourn time in b and Q
  * that in the stages behind it fed by Poisson arrivals, independent of E as above. So P(W > T) <= v(T) + K
- * [P(E + Q > T) - e^{-theta T}]. K holds up to the lattice's end z; that y_l is once beyond and W > T still
- * adds at most Lundberg's bound at z. The laws of the stages before and behind b, and of those before an
- * added stage, are the best of these, too.
+ * [P(E + Q > T) - e^{-theta T}]. K holds up to some z; that y_l is once beyond and W > T still adds at most
+ * P(W > z). The laws of the stages before and behind b, and of those before an added stage, are the best of
+ * these, too.
+ * tilted: the same for any random stage b, tilted.h.
  * two_stages: where ends are wide still, the law of a run of stages whose last one is nearly as slow as one
  * before it by following the two at once (pair_upper.h), others added as above.
  */

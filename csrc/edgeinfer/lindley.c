@@ -63,19 +63,33 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
     return isfinite(best) ? EI_OK : EI_ERR_UNSTABLE;
 }
 
-/* Solves, and sums the law over the phases that requests meet into sf[count]. */
-static int solve(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival, double *sf,
-                 ei_monitor monitor) {
+/* EI_ERR_ACCURACY where u >= G(u) is not known. */
+static int verify(ei_half_line *self) {
+    ei_half_line_apply(self);
+    for (size_t j = ei_half_line_first(self); j + 1 < self->count; j++)
+        if (!(self->u[j] >= self->m[j]))
+            return EI_ERR_ACCURACY;
+    return EI_OK;
+}
+
+/* Solves, and sums the law over the phases that requests meet into sf[count]. verified: one phase, u >= G(u)
+ * is left in self. */
+static int solve(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival, int verified,
+                 double *sf, ei_monitor monitor) {
     const size_t wide = self->all + 1;
     int status = ei_half_line_solve(self, monitor);
+    if (status == EI_OK && verified)
+        status = verify(self);
     for (size_t j = 0; j < self->count; j++)
         sf[j] = 0;
     for (size_t i = 0; i < self->phases && status == EI_OK; i++) {
         double share =
             self->phases > 1 ? arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival) : 1;
         /* One more step than was checked. */
-        memcpy(self->u + i * wide + ei_half_line_first(self), self->m + i * wide + ei_half_line_first(self),
-               (self->count - 1 - ei_half_line_first(self)) * sizeof *sf);
+        if (!verified)
+            memcpy(self->u + i * wide + ei_half_line_first(self),
+                   self->m + i * wide + ei_half_line_first(self),
+                   (self->count - 1 - ei_half_line_first(self)) * sizeof *sf);
         if (stage->law != NULL)
             ei_half_line_serve(self, i);
         for (size_t j = 0; j < self->count; j++)
@@ -84,8 +98,35 @@ static int solve(ei_half_line *self, const ei_added_stage *stage, const ei_arriv
     return status;
 }
 
-int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *before, const ei_added_stage *stage,
-                         const ei_arrival *arrival, double step, size_t count, ei_monitor monitor) {
+/* E u(x - B) from below, at each cell's end, and no more than Chernoff's bound. */
+static int serve_lower(const ei_half_line *line, const ei_added_stage *stage, const ei_arrival *arrival,
+                       double slowest, double *least) {
+    ei_half_line lower = {.end = EI_LOWER, .count = line->count, .step = line->step};
+    int status = ei_half_line_init(&lower, stage, arrival, slowest);
+    if (status == EI_OK) {
+        /* As it was served above; what lies beyond the lattice is not read. */
+        double most = 0;
+        for (size_t j = line->all + 1; j-- > 0;) {
+            most = fmax(most, line->u[j]);
+            if (j < line->count)
+                lower.u[j] = j > 0 ? most : 1;
+        }
+        ei_half_line_serve(&lower, 0);
+        for (size_t j = 0; j < line->count; j++)
+            least[j] = j + 1 < line->count
+                           ? fmin(fmax(lower.v[j + 1], 0),
+                                  exp(line->scale[0] - line->decay * (double)(j + 1) * line->step)) /
+                                 ROUNDING
+                           : 0;
+    }
+    ei_half_line_free(&lower);
+    return status;
+}
+
+/* least NULL: not asked for. */
+static int add_stage(ei_upper_law *self, double *least, const ei_upper_law *before,
+                     const ei_added_stage *stage, const ei_arrival *arrival, double step, size_t count,
+                     ei_monitor monitor) {
     ei_half_line line = {.end = EI_UPPER, .count = count, .step = step};
     double slowest = before->lattice.sf != NULL ? before->decay : INFINITY, largest = -INFINITY;
     double *chance = before->lattice.sf != NULL ? malloc(count * sizeof *chance) : NULL;
@@ -98,10 +139,15 @@ int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *before, const e
     for (size_t j = 0; j < count && chance != NULL; j++)
         chance[j] = ei_upper_law_sf(before, (double)j * step);
     line.chance = chance;
-    if ((status = solve(&line, stage, arrival, self->lattice.sf, monitor)) != EI_OK)
+    if ((status = solve(&line, stage, arrival, least != NULL, self->lattice.sf, monitor)) != EI_OK)
         goto out;
-    for (size_t j = 0; j < count; j++)
-        self->lattice.sf[j] = fmin(self->lattice.sf[j] * ROUNDING, j > 0 ? self->lattice.sf[j - 1] : 1);
+    if (least != NULL && (status = serve_lower(&line, stage, arrival, slowest, least)) != EI_OK)
+        goto out;
+    /* From the far end, so that the chords between the points stay above the law. */
+    for (size_t j = count; j-- > 0;) {
+        const double later = j + 1 < count ? self->lattice.sf[j + 1] : 0;
+        self->lattice.sf[j] = fmin(fmax(self->lattice.sf[j] * ROUNDING, later), 1);
+    }
     for (size_t i = 0; i < line.phases; i++)
         largest = fmax(largest, line.scale[i]);
     self->log_scale = largest;
@@ -115,12 +161,23 @@ out:
     return status;
 }
 
+int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *before, const ei_added_stage *stage,
+                         const ei_arrival *arrival, double step, size_t count, ei_monitor monitor) {
+    return add_stage(self, NULL, before, stage, arrival, step, count, monitor);
+}
+
+int ei_add_stage_enclosed(ei_upper_law *self, double *least, const ei_upper_law *before,
+                          const ei_added_stage *stage, const ei_arrival *arrival, double step, size_t count,
+                          ei_monitor monitor) {
+    return add_stage(self, least, before, stage, arrival, step, count, monitor);
+}
+
 int ei_lindley_sojourn_lower(ei_lattice *self, const ei_added_stage *stage, const ei_arrival *arrival,
                              double step, size_t count, ei_monitor monitor) {
     ei_half_line line = {.end = EI_LOWER, .count = count, .step = step};
     *self = (ei_lattice){step, count, calloc(count, sizeof(double))};
     int status = self->sf == NULL ? EI_ERR_NO_MEMORY : ei_half_line_init(&line, stage, arrival, INFINITY);
-    if (status == EI_OK && (status = solve(&line, stage, arrival, self->sf, monitor)) == EI_OK)
+    if (status == EI_OK && (status = solve(&line, stage, arrival, 0, self->sf, monitor)) == EI_OK)
         for (size_t j = count; j-- > 0;)
             self->sf[j] = fmin(fmax(self->sf[j] / ROUNDING, j + 1 < count ? self->sf[j + 1] : 0), 1);
     ei_half_line_free(&line);

@@ -23,6 +23,13 @@ EI_WARN_UNUSED int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *
                                         const ei_added_stage *stage, const ei_arrival *arrival, double step,
                                         size_t count, ei_monitor monitor);
 
+/* The same for random services and renewal arrivals. The law is that of a V >= G(V) from above, G as in
+ * walk.h, and least[count], the caller's, V from below in the cell behind each point: V(x) = E u(x - B) with
+ * a u >= G(u) that was checked, and no more than Chernoff's bound, for which that holds, too. */
+EI_WARN_UNUSED int ei_add_stage_enclosed(ei_upper_law *self, double *least, const ei_upper_law *before,
+                                         const ei_added_stage *stage, const ei_arrival *arrival, double step,
+                                         size_t count, ei_monitor monitor);
+
 /* A lower bound of the law of the stage's sojourn time, waiting time for a deterministic one, at `count`
  * points of `step`. *self is the caller's to free, also after an error. */
 EI_WARN_UNUSED int ei_lindley_sojourn_lower(ei_lattice *self, const ei_added_stage *stage,

@@ -163,6 +163,11 @@ static double least_time(const ei_arrival *arrival, double x, double *tail) {
         *tail = p[0] * exp(-p[1] * x) + (1 - p[0]) * exp(-p[2] * x);
         return -p[0] * expm1(-p[1] * x) / p[1] - (1 - p[0]) * expm1(-p[2] * x) / p[2];
     }
+    if (arrival->kind == EI_ARRIVAL_LATTICE) {
+        const double at = fmin(floor(x / p[0]), (double)(arrival->count - 1));
+        *tail = arrival->rates[(size_t)at];
+        return arrival->intervals[(size_t)at] + (x - at * p[0]) * *tail;
+    }
     double shape = arrival->kind == EI_ARRIVAL_ERLANG  ? p[1]
                    : arrival->kind == EI_ARRIVAL_GAMMA ? 1 / p[1]
                                                        : 1;

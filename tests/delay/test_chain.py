@@ -74,6 +74,35 @@ def test_an_exponential_bottleneck_between_others(means, load):
     assert bracket.upper <= 1.5 * bracket.lower and bracket.upper_method == "exponential"
 
 
+def tilted(name):
+    rng = np.random.default_rng(8)
+    measured, fast = (ei.Measured(mean / 4 * rng.gamma(4, 1, 80), "m") for mean in (1, 0.7))
+    link = ei.RayleighLink(1e6, 5, 0, 0, 0.1)
+    transfers = [ei.Transfer(link.mean_rate() * mean, link, f"link {mean}") for mean in (1.0, 0.8)]
+    chains = {
+        "measured before a link": ([measured, transfers[1]], 0.8, 1.1),
+        "first exponential": ([ei.Exponential(0.7, "a"), measured, transfers[1], ei.Exponential(0.5, "d")], 0.6, 1.3),
+        "a link between constants": (
+            [ei.Compute(0.3, NODE, "a"), transfers[0], ei.Compute(0.6, NODE, "c"), fast],
+            0.5,
+            1.2,
+        ),
+    }
+    return chains[name]
+
+
+# An interval at 1e-6 each side.
+@pytest.mark.parametrize("name", ["measured before a link", "first exponential", "a link between constants"])
+def test_a_random_bottleneck_before_others(name):
+    stages, load, apart = tilted(name)
+    pipeline = ei.Pipeline(stages)
+    times = deadlines(pipeline, load, [0.5, 1e-5])
+    bracket = ei.violation_bracket(pipeline, load, times)
+    truth = [ei.rare_violation(pipeline, load, t, relative_error=0.02, rng=1, confidence=1 - 2e-6) for t in times]
+    assert all(truth[i].low <= bracket.upper[i] and bracket.lower[i] <= truth[i].high for i in range(2))
+    assert bracket.upper_method[1] == "tilted" and bracket.upper[1] <= apart * truth[1].value
+
+
 def two_stages(name):
     rng = np.random.default_rng(6)
     measured = [ei.Measured(mean / shape * rng.gamma(shape, 1, 60), "m") for mean, shape in ((0.9, 4), (0.4, 3))]
@@ -108,7 +137,7 @@ def test_an_upper_end_of_two_stages_among_others():
     rng = np.random.default_rng(8)
     link = ei.RayleighLink(1e6, 10, 0, 0, 0.05)
     stages = [ei.Measured(mean / 6 * rng.gamma(6, 1, 60), f"stage {mean}") for mean in (0.2, 1.0, 0.1)]
-    pipeline = ei.Pipeline([*stages, ei.Transfer(link.mean_rate(), link, "link")])
+    pipeline = ei.Pipeline([*stages, ei.Transfer(1.1 * link.mean_rate(), link, "link")])
     time = deadlines(pipeline, 0.4, [1e-4])[0]
     bracket = ei.violation_bracket(pipeline, 0.4, time)
     truth = ei.rare_violation(pipeline, 0.4, time, relative_error=0.04, rng=1, confidence=1 - 2e-6)

@@ -1,0 +1,295 @@
+#include "edgeinfer/tilted.h"
+
+#include "edgeinfer/arrival.h"
+#include "edgeinfer/lindley.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    FEWEST = 8192, /* points of the tilted services, and twice the result's */
+    ONCE = 2,      /* times fewer points for the sum of one service of each stage behind */
+    PASSES = 2,
+    BISECTIONS = 16
+};
+static const double MGF_ERROR = 1e-5; /* of the logarithm */
+static const double FURTHEST = 46;    /* decay times after which a law's lattice ends */
+static const double FURTHER = 2;      /* times a service's extent, where its tilted law ends */
+static const double ROUNDING = 1 + 1e-8;
+
+typedef struct {
+    const ei_tilted *given;
+    double theta;
+    size_t times;
+    double time_step;
+    double *tilted;      /* [times + 1]: of the tilted law rounded down, P(B > i time_step) */
+    double *mean;        /* [times + 1]: E min(B, i time_step) */
+    ei_tail tail;        /* slope: D */
+    ei_lattice one;      /* N_0; empty: 0 */
+    ei_upper_law behind; /* Q~ */
+} tilted;
+
+static void tilted_free(tilted *self) {
+    free(self->tilted);
+    ei_lattice_free(&self->one);
+    ei_upper_law_free(&self->behind);
+}
+
+/* theta with M(theta) rate / (rate + theta) <= 1, just below `decay`. */
+static int choose_theta(tilted *self) {
+    for (double less = 1e-9; less < 0.1; less *= 2) {
+        double value;
+        self->theta = self->given->decay * (1 - less);
+        int status = ei_service_log_mgf(self->given->service, self->theta, &value, NULL);
+        if (status != EI_OK)
+            return status;
+        if (value * (1 + MGF_ERROR) <= log1p(self->theta / self->given->arrival_rate))
+            return EI_OK;
+    }
+    return EI_ERR_UNSTABLE;
+}
+
+/* chance[k] of P(B > k step) under the tilt from below, all moments over e^{theta end}. */
+static void tilt(const tilted *self, const double *low, const double *high, double *chance) {
+    const size_t last = self->times;
+    const double step = self->time_step, end = (double)last * step, grow = exp(self->theta * step);
+    double beyond = low[last], until = (1 - high[0]) * exp(-self->theta * end), before = 1;
+    chance[last] = beyond;
+    for (size_t k = last; k-- > 0;)
+        chance[k] = beyond += (low[k] - low[k + 1]) * exp(self->theta * ((double)k * step - end));
+    for (size_t k = 0; k <= last; k++) {
+        const double at = exp(self->theta * ((double)k * step - end)),
+                     below = until + at * fmax(high[k] - low[k], 0);
+        chance[k] = before = fmin(chance[k] / (chance[k] + below) * (1 - 1e-10), before);
+        until += k < last ? (high[k] - high[k + 1]) * at * grow : 0;
+    }
+}
+
+static int tilt_service(tilted *self) {
+    const size_t last = self->times;
+    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
+    const double further = self->given->service->kind == EI_SERVICE_SAMPLES ? 1.0001 : FURTHER;
+    const double step = self->time_step = ei_service_extent(self->given->service) * further / (double)last;
+    self->tilted = malloc(2 * (last + 1) * sizeof *self->tilted);
+    if (self->tilted == NULL)
+        return EI_ERR_NO_MEMORY;
+    self->mean = self->tilted + last + 1;
+    int status = ei_lattice_ends(ends, self->given->service, step, last + 1);
+    if (status == EI_OK) {
+        tilt(self, ends[EI_LOWER].sf, ends[EI_UPPER].sf, self->tilted);
+        /* Rounded down: beyond point k where B is beyond point k + 1. What is further out is cut to the last.
+         */
+        memmove(self->tilted, self->tilted + 1, last * sizeof *self->tilted);
+        self->tilted[last] = 0;
+        double sum = 0, lost = 0;
+        for (size_t k = 0; k <= last; k++) {
+            /* Kahan's sum, for differences of these are taken. */
+            const double term = self->tilted[k] * step - lost, next = sum + term;
+            self->mean[k] = sum;
+            lost = (next - sum) - term;
+            sum = next;
+        }
+    }
+    ei_lattice_free(&ends[0]);
+    ei_lattice_free(&ends[1]);
+    return status;
+}
+
+/* D up to each z. */
+static void find_slopes(tilted *self) {
+    const ei_lattice *law = &self->given->v->lattice;
+    const double rate = self->given->arrival_rate, step = law->step, keep = exp(-rate * step),
+                 apart = ei_tail_end(&self->tail, 0);
+    double mean = 0, *slope = self->tail.slope;
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        slope[e] = (double)law->count * step > ei_tail_end(&self->tail, e) ? 0 : INFINITY;
+    for (size_t j = law->count; j-- > 0;) {
+        /* In the cell behind j; mean: m at its end. The cell counts for the z that are further than half a
+         * step before it. */
+        const double most = j > 0 ? law->sf[j] : 1,
+                     first = fmax(ceil(((double)j - 0.5) * step / apart) - 1, 0);
+        if (first < EI_TAIL_ENDS)
+            slope[(size_t)first] = fmax(slope[(size_t)first], rate * (most - mean) * ROUNDING *
+                                                                  exp(self->theta * (double)(j + 1) * step));
+        mean = keep * mean + (1 - keep) * self->given->least[j] * (1 - 1e-12);
+    }
+    for (size_t e = 1; e < EI_TAIL_ENDS; e++)
+        slope[e] = fmax(slope[e], slope[e - 1]);
+}
+
+/* Adds an independent time, both from above and on lattices of one step, in the place of *law. */
+static int add_upper(ei_lattice *law, const ei_lattice *other) {
+    const size_t count = law->count + other->count;
+    double *sf = calloc(count, sizeof *sf);
+    if (sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t j = 0; j < count; j++) {
+        /* Masses further back meet what is beyond the other's lattice. */
+        double sum = law->sf[j < law->count ? j : law->count - 1] + other->sf[other->count - 1];
+        for (size_t i = j < law->count ? 0 : j - law->count + 1; i < other->count && i <= j; i++)
+            sum += ((j == i ? 1 : law->sf[j - i - 1]) - law->sf[j - i]) * other->sf[i];
+        sf[j] = fmin(sum * (1 + 1e-11), j > 0 ? sf[j - 1] : 1);
+    }
+    ei_lattice_free(law);
+    *law = (ei_lattice){other->step, count, sf};
+    return EI_OK;
+}
+
+/* N_0 from above. */
+static int sum_of_one(tilted *self) {
+    const ei_added_stage *rest = self->given->rest;
+    double reach = 0;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->given->rest_count; k++)
+        reach += rest[k].law != NULL ? ei_service_reach(rest[k].law) : 0;
+    const double step = reach * ONCE / (double)self->given->points;
+    for (size_t k = 0; k < self->given->rest_count && status == EI_OK; k++) {
+        ei_lattice next = {.sf = NULL};
+        if (rest[k].law == NULL)
+            continue;
+        status = ei_lattice_service(&next, rest[k].law, 0, step,
+                                    (size_t)(ei_service_reach(rest[k].law) / step) + 3, EI_UPPER);
+        if (status == EI_OK && self->one.sf == NULL) {
+            self->one = next;
+            continue;
+        }
+        if (status == EI_OK)
+            status = add_upper(&self->one, &next);
+        ei_lattice_free(&next);
+    }
+    return status;
+}
+
+/* The exponent that a stage has behind the tilted services, about, at most `most`. */
+static int exponent_behind(const ei_added_stage *stage, const ei_arrival *times, double most,
+                           double *exponent) {
+    double low = 0, slope;
+    for (int i = 0; i < BISECTIONS && low < most; i++) {
+        double middle = i == 0 ? most : low + (most - low) / 2, value = middle * stage->again;
+        int status = stage->law != NULL ? ei_service_log_mgf(stage->law, middle, &value, NULL) : EI_OK;
+        if (status != EI_OK)
+            return status;
+        if (value < ei_arrival_exponent(times, middle, &slope))
+            low = middle;
+        else
+            most = middle;
+    }
+    *exponent = low;
+    return EI_OK;
+}
+
+/* The law of Q~. Each lattice ends where little is left: the errors of a service's law would grow out of
+ * bounds in exponential moments further out. */
+static int follow(tilted *self) {
+    const ei_tilted *given = self->given;
+    const ei_arrival times = {.kind = EI_ARRIVAL_LATTICE,
+                              .parameter = {self->time_step},
+                              .count = self->times + 1,
+                              .rates = self->tilted,
+                              .intervals = self->mean};
+    const size_t count = given->points / 2;
+    int status;
+    double decay = 8 * self->theta, mean = 0;
+    for (size_t k = 0; k < given->rest_count; k++) {
+        const ei_added_stage *stage = &given->rest[k];
+        ei_upper_law next;
+        if ((status = exponent_behind(stage, &times, decay, &decay)) != EI_OK || !(decay > 0))
+            return status != EI_OK ? status : EI_ERR_UNSTABLE;
+        mean += stage->law != NULL ? ei_service_mean(stage->law) : stage->again;
+        double step = fmin(given->horizon, 2 * mean + FURTHEST / decay) / (double)count;
+        if (stage->law == NULL)
+            step = stage->again / ceil(stage->again / step);
+        status = ei_add_stage_lindley(&next, &self->behind, stage, &times, step, count, given->monitor);
+        ei_upper_law_free(&self->behind);
+        self->behind = next;
+        if (status != EI_OK)
+            return status;
+    }
+    return EI_OK;
+}
+
+/* E e^{theta Q~} - E e^{theta N_0} from above: E e^{theta Q} = 1 + int theta e^{theta q} P(Q > q) dq, and as
+ * the law is below the chord between its points, and weights grow, no more than their means count. */
+static int find_excess(tilted *self, double *excess) {
+    const ei_upper_law *law = &self->behind;
+    const double step = law->lattice.step, theta = self->theta, grow = exp(theta * step),
+                 faster = law->decay - theta;
+    double sum = 0, at = 1, moment = 0;
+    if (!(faster > 0))
+        return EI_ERR_UNSTABLE;
+    for (size_t j = 0; j + 1 < law->lattice.count; j++, at *= grow) {
+        const double *sf = law->lattice.sf + j;
+        /* What is cut to 1 has no chord. */
+        sum += at * (grow - 1) * (sf[0] < 1 ? (sf[0] + sf[1]) / 2 : sf[0]);
+    }
+    const double end = (double)(law->lattice.count - 1) * step;
+    sum += theta * exp(law->log_scale - faster * end) / faster;
+    for (size_t k = 0; k < self->given->rest_count; k++) {
+        double value = 0;
+        int status = self->given->rest[k].law != NULL
+                         ? ei_service_log_mgf(self->given->rest[k].law, theta, &value, NULL)
+                         : EI_OK;
+        if (status != EI_OK)
+            return status;
+        moment += value * (1 - MGF_ERROR);
+    }
+    /* The law is read late by its shift. */
+    const double late = exp(theta * (law->shift + 1e-9 * step));
+    *excess = fmax((1 + sum) * late * ROUNDING - exp(moment), 0);
+    return isfinite(*excess) ? EI_OK : EI_ERR_UNSTABLE;
+}
+
+/* What there is at one point. */
+static double split_at(double once, double after, const ei_tail *tail, const double *beyond) {
+    double more = 1;
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        more = fmin(more, tail->slope[e] * after + beyond[e]);
+    return fmin(once + more, 1);
+}
+
+void ei_split_tail(ei_upper_law *law, const double *once, const double *after, const ei_tail *tail) {
+    const double step = law->lattice.step;
+    double beyond[EI_TAIL_ENDS], before = 1;
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        beyond[e] = exp(tail->log_beyond[e]);
+    for (int pass = 0; pass < PASSES; pass++)
+        for (size_t e = EI_TAIL_ENDS; e-- > 0;) {
+            const double at = floor((ei_tail_end(tail, e) - law->shift) / step - 1e-6);
+            if (at >= 0 && at < (double)law->lattice.count)
+                beyond[e] = fmin(beyond[e], split_at(once[(size_t)at], after[(size_t)at], tail, beyond));
+        }
+    for (size_t j = 0; j < law->lattice.count; j++)
+        law->lattice.sf[j] = before = fmin(split_at(once[j], after[j], tail, beyond), before);
+}
+
+int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
+    tilted bound = {.given = given, .tail = given->tail, .times = FEWEST + 2 * given->points};
+    const double step = given->horizon / (double)given->points;
+    const size_t count = given->points + 1;
+    double *once = malloc(2 * count * sizeof *once), *after = once + count, excess;
+    int status = once == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    *self = (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}};
+    if (self->lattice.sf == NULL)
+        status = EI_ERR_NO_MEMORY;
+    if (status != EI_OK || (status = choose_theta(&bound)) != EI_OK ||
+        (status = tilt_service(&bound)) != EI_OK || (status = follow(&bound)) != EI_OK ||
+        (status = find_excess(&bound, &excess)) != EI_OK || (status = sum_of_one(&bound)) != EI_OK)
+        goto out;
+    find_slopes(&bound);
+    const ei_upper_law one = {.lattice = bound.one};
+    const double share = (1 / bound.theta + 1 / given->arrival_rate) * excess * ROUNDING;
+    for (size_t j = 0; j < count; j++) {
+        const double time = (double)j * step;
+        once[j] = ei_upper_law_plus_sf(given->v, &one, time);
+        after[j] = share * exp(-bound.theta * time);
+    }
+    self->shift = given->v->shift;
+    ei_split_tail(self, once, after, &bound.tail);
+out:
+    if (status != EI_OK)
+        ei_upper_law_free(self);
+    free(once);
+    tilted_free(&bound);
+    return status;
+}

@@ -1,0 +1,77 @@
+/* A random bottleneck b with stages behind it: an upper end of P(W > T) for Poisson arrivals, in the notation
+ * of `exponential` in chain.h, y_l = T - Q_{l-1} - (B_0 + .. + B_{l-1} - S_l) what is left of T at job l
+ * before the step delta_l of Q_l is taken. Seconds; rates in 1/s.
+ *
+ * Let V fall from 1 below 0 and V >= G(V), G as in walk.h with the C'. Then V(what is left), or 1 once it is
+ * crossed, is a supermartingale from job to job but for the steps of Q_l, and these make
+ *   P(W > T) <= E V(T - N_0) + sum_{l >= 1} E [V(y_l - delta_l) - V(y_l)],
+ * N_0 one service of each stage behind b. The last interarrival time in y_l, t_l, is independent of all else
+ * in y_l and delta_l: V may be replaced by m(y) = E V(y + t), and y_l by z_l = y_l - t_l. m is smooth, -m' =
+ * rate (V - m). Let -m'(y) <= D e^{-theta y} for all y. (Below 0 it is rate e^{rate y} (1 - m(0)), so that D
+ * >= rate (1 - m(0)) will do there.) With M the moment generating function of b's services and M(theta) rate
+ * / (rate + theta) <= 1, the factor e^{theta (B_0 + .. + B_{l-1} - S_{l-1})} of e^{-theta z_l} is at most 1 +
+ * theta / rate in the mean, and tilts: under services of b with density e^{theta b} / M(theta), by which Q
+ * becomes Q~, the sum is a telescope,
+ *   sum_{l >= 1} .. <= (D / theta) (1 + theta / rate) e^{-theta T} E [e^{theta Q~} - e^{theta N_0}].
+ * Q~ is the sojourn time in the stages behind b fed every tilted service, added one by one (lindley.h), whose
+ * exponents are beyond theta where b is the slowest of them: M_c(s) M(theta - s) / M(theta) is below 1 at s =
+ * theta for each stage c.
+ *
+ * D is asked for up to some z only. Stop at the first l with z_l > z, which is known before t_l and comes no
+ * later if interarrival times are longer, as walk.h's proof needs. W > T by a path that is still in b or
+ * before it at job l adds at most P(W > z): what such a path has of the jobs before l is no more than Q_{l-1}
+ * + B_0 + .. + B_{l-1}, and the rest, the sojourn time of job l at most, is independent of z_l. P(W > z) by
+ * Chernoff's bound, or by this one with another z.
+ *
+ * V. On walk.h's lattice v^ >= G(v^) for all y if it is constant between the points, services and times
+ * being rounded. With lindley.h u >= G(u) for its u, and V(x) = E u(x - B) >= G(V) lies between two tables:
+ * an upper one, and a lower one by the lower ends of the same sums. m is taken from below, 0 beyond the
+ * lattice; V - m in a cell is no more than V at its beginning less m at its end.
+ *
+ * Tilted services are rounded down to a lattice. With N(x) = E [e^{theta B}; B > x] from below and L(x) = E
+ * [e^{theta B}; B <= x] from above, N / (N + L) is a lower bound of the tilted P(B > x). */
+#ifndef EDGEINFER_TILTED_H
+#define EDGEINFER_TILTED_H
+
+#include <stddef.h>
+
+#include "edgeinfer/service.h"
+#include "edgeinfer/status.h"
+#include "edgeinfer/walk.h"
+
+/* A law P(W > T) <= once(T) + slope after(T) + P(W > z), whose slope grows with z. Each z is a share of the
+ * furthest, and counts where it is the best. */
+enum { EI_TAIL_ENDS = 64 };
+typedef struct {
+    double furthest;                 /* s */
+    double slope[EI_TAIL_ENDS];      /* of z = ei_tail_end, inf where it is not known */
+    double log_beyond[EI_TAIL_ENDS]; /* log P(W > z) from above, 0 where it is not known */
+} ei_tail;
+
+static inline double ei_tail_end(const ei_tail *self, size_t e) {
+    return self->furthest * (double)(e + 1) / EI_TAIL_ENDS;
+}
+
+/* *law from once and after at its points; its shift is the caller's to set before. What it says beyond each z
+ * counts in turn. */
+void ei_split_tail(ei_upper_law *law, const double *once, const double *after, const ei_tail *tail);
+
+typedef struct {
+    const ei_upper_law *v;      /* V from above */
+    const double *least;        /* [v's points], V from below in the cell behind each */
+    const ei_service *service;  /* of b */
+    double decay, arrival_rate; /* 1/s: about b's exponent */
+    const ei_added_stage *rest; /* [rest_count], behind b, constant delays left out */
+    size_t rest_count;          /* >= 1 */
+    ei_tail tail;               /* all but its slope; it ends some interarrival times before v's lattice */
+    double horizon;             /* s */
+    size_t points;              /* of the result */
+    ei_monitor monitor;
+} ei_tilted;
+
+/* Returned: *self, the caller's to free, at points + 1 points up to the horizon
+ * Status:   EI_ERR_UNSTABLE, EI_ERR_ACCURACY or EI_ERR_TOO_LARGE where there is no such bound;
+ *           EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED; *self is then empty */
+EI_WARN_UNUSED int ei_tilted_law(ei_upper_law *self, const ei_tilted *given);
+
+#endif
