@@ -447,11 +447,6 @@ static int add_lindley(const chain *self, size_t k, double floor, double horizon
     return status;
 }
 
-/* Whether a failure means only that there is no such bound. */
-static int no_bound(int status) {
-    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
-}
-
 /* The better one of two bounds of one law, at each point. */
 static void take_better(ei_upper_law *law, const ei_upper_law *other) {
     for (size_t j = 0; j < law->lattice.count; j++)
@@ -481,7 +476,7 @@ static int refine(const chain *self, size_t k, double floor, double horizon, con
     if (status == EI_OK)
         take_better(law, &other);
     ei_upper_law_free(&other);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* The law of part k alone, on a lattice over `horizon`: waiting time or sojourn time. */
@@ -700,7 +695,7 @@ static int cut_by_pair(const chain *self, size_t first, size_t last, double hori
         for (int i = 1; i < 4 && status == EI_OK; i++)
             score += log(fmax(ei_upper_law_sf(&other, horizon * i / 4), DBL_MIN));
         ei_upper_law_free(&other);
-        if (status != EI_OK && !no_bound(status))
+        if (status != EI_OK && !ei_no_bound(status))
             return status;
         if (status == EI_OK && score < best) {
             best = score;
@@ -714,7 +709,7 @@ static int cut_by_pair(const chain *self, size_t first, size_t last, double hori
     if (status == EI_OK)
         take_better(law, &other);
     ei_upper_law_free(&other);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* V of tilted.h for the random part b, up to `reach`, from both sides. */
@@ -801,7 +796,7 @@ static int is_worthwhile(const chain *self, size_t first, size_t b, size_t last,
         *worth |= isfinite(time) && ei_upper_law_sf(&trial, time) < known;
     }
     ei_upper_law_free(&trial);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 static int cut_by_tilted(const chain *self, size_t first, size_t b, size_t last, double horizon,
@@ -813,7 +808,7 @@ static int cut_by_tilted(const chain *self, size_t first, size_t b, size_t last,
     if (status == EI_OK && worth)
         take_better(law, &other);
     ei_upper_law_free(&other);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* Whether to take part b of those from `first` to `last`, not the last, for one whose services are tilted: it
@@ -850,7 +845,7 @@ static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *
             if (status == EI_OK)
                 take_better(law, &other);
             ei_upper_law_free(&other);
-            status = no_bound(status) ? EI_OK : status;
+            status = ei_no_bound(status) ? EI_OK : status;
         }
         /* The whole chain's has its own name. */
         const int whole = first == 0 && last + 1 == self->count;
@@ -949,7 +944,7 @@ static int upper_ends(const chain *self, size_t b, double floor, int periodic) {
                b == last && !periodic ? EI_BRACKET_ADDED_STAGE : EI_BRACKET_BOTTLENECK_FIRST);
     ei_upper_law_free(&before);
     ei_upper_law_free(&after);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* Time that the service exceeds with probability `chance`. */
@@ -997,7 +992,7 @@ static int exponential_ends(const chain *self, size_t b) {
         cut_by(self, &law, &none, EI_BRACKET_EXPONENTIAL);
     }
     ei_upper_law_free(&law);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* tilted, for the random part b with others behind it. */
@@ -1013,7 +1008,7 @@ static int tilted_ends(const chain *self, size_t b) {
         cut_by(self, &law, &none, EI_BRACKET_TILTED);
     }
     ei_upper_law_free(&law);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* The part whose queue decays the slowest of those not yet `used`. */
@@ -1038,8 +1033,13 @@ static int upper_exponential(const chain *self) {
     return EI_OK;
 }
 
-/* Puts the slowest of neighbouring exponential stages first: see chain.h. */
-static void sort_exponential(ei_service *stages, size_t stage_count) {
+/* The stages, the slowest of neighbouring exponential ones first, see chain.h: the caller's to free; NULL: no
+ * memory. */
+static ei_service *slowest_first(const ei_service *given, size_t stage_count) {
+    ei_service *stages = malloc(stage_count * sizeof *stages);
+    if (stages == NULL)
+        return NULL;
+    memcpy(stages, given, stage_count * sizeof *stages);
     for (size_t k = 1; k < stage_count; k++)
         for (size_t i = k;
              i > 0 && stages[i].kind == EI_SERVICE_EXPONENTIAL &&
@@ -1049,6 +1049,7 @@ static void sort_exponential(ei_service *stages, size_t stage_count) {
             stages[i - 1] = stages[i];
             stages[i] = faster;
         }
+    return stages;
 }
 
 static int has_pair(const chain *self) {
@@ -1096,7 +1097,7 @@ static int pair_ends(const chain *self) {
         for (size_t i = 0; one.laws != NULL && i < one.count * one.count; i++)
             ei_upper_law_free(&one.laws[i]);
         free(one.laws);
-        status = no_bound(status) ? EI_OK : status;
+        status = ei_no_bound(status) ? EI_OK : status;
     }
     free(index);
     return status;
@@ -1105,12 +1106,10 @@ static int pair_ends(const chain *self) {
 int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
     chain all = {.parts = NULL};
     unsigned char *used = calloc(stage_count, 1);
-    ei_service *stages = malloc(stage_count * sizeof *stages);
+    ei_service *stages = slowest_first(given, stage_count);
     int status = used == NULL || stages == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     if (status != EI_OK)
         goto out;
-    memcpy(stages, given, stage_count * sizeof *stages);
-    sort_exponential(stages, stage_count);
     if ((status = chain_behind(&all, self, stages, stage_count)) != EI_OK)
         goto out;
     if ((status = lower_exponential(&all)) != EI_OK)
@@ -1178,7 +1177,7 @@ static int renewal_lower(const chain *self, size_t b) {
         raise_by(self, &sojourn, &others, one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
     ei_lattice_free(&others);
     ei_lattice_free(&sojourn);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* How far lattices of an exponential part reach. */
@@ -1210,7 +1209,7 @@ static int lower_geometric(const chain *self, size_t b) {
         raise_by(self, &sojourn, &others, EI_BRACKET_EXPONENTIAL);
     ei_lattice_free(&others);
     ei_lattice_free(&sojourn);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* log E e^{theta Q} of the parts behind b, fed by Poisson arrivals of that rate. */
@@ -1289,7 +1288,7 @@ static int upper_geometric(const chain *self, size_t b) {
                      EI_BRACKET_EXPONENTIAL);
     }
     ei_upper_law_free(&law);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* exponential, for each part near to the slowest with others behind it. */
@@ -1345,11 +1344,9 @@ static int ends_behind_renewal(const chain *self) {
 
 int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
     chain all = {.parts = NULL};
-    ei_service *stages = malloc(stage_count * sizeof *stages);
+    ei_service *stages = slowest_first(given, stage_count);
     if (stages == NULL)
         return EI_ERR_NO_MEMORY;
-    memcpy(stages, given, stage_count * sizeof *stages);
-    sort_exponential(stages, stage_count);
     int status = chain_init(&all, self, stages, stage_count);
     if (status == EI_OK && self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && is_lone_exponential(&all))
         ei_geometric_ends(self, all.parts[0].service, &self->arrival);
@@ -1414,7 +1411,7 @@ static int periodic_queue_lower(const chain *self, size_t b) {
                                           periodic_step(one->service, interval, one->mean, one->decay),
                                           LINDLEY_POINTS, batch->monitor);
     const int solved = status == EI_OK;
-    if (solved || no_bound(status))
+    if (solved || ei_no_bound(status))
         status = sum_of_others(self, b, &others);
     if (status == EI_OK && solved)
         raise_by(self, &sojourn, &others, EI_BRACKET_LINK);
@@ -1462,12 +1459,10 @@ static int periodic_ends(const ei_batch *batch, const ei_service *given, size_t 
     chain all = {.parts = NULL};
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     double slowest = 0;
-    ei_service *stages = malloc(stage_count * sizeof *stages);
+    ei_service *stages = slowest_first(given, stage_count);
     int status = stages == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     if (status != EI_OK)
         goto out;
-    memcpy(stages, given, stage_count * sizeof *stages);
-    sort_exponential(stages, stage_count);
     if ((status = chain_init(&all, batch, stages, stage_count)) != EI_OK)
         goto out;
     if (is_lone_exponential(&all)) {
@@ -1484,7 +1479,7 @@ static int periodic_ends(const ei_batch *batch, const ei_service *given, size_t 
     if (status == EI_OK && (status = periodic_upper(&all, &law)) == EI_OK)
         cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
     /* Where that has no end, or where it costs little. */
-    if (no_bound(status) || (status == EI_OK && slowest > 0 && slowest < LIGHT * interval)) {
+    if (ei_no_bound(status) || (status == EI_OK && slowest > 0 && slowest < LIGHT * interval)) {
         ei_upper_law_free(&law);
         law = none;
         status = fed_periodically(&all, 0, all.count - 1, interval, PERIODIC_FINEST, &law);
@@ -1495,7 +1490,7 @@ out:
     free(stages);
     ei_upper_law_free(&law);
     chain_free(&all);
-    return no_bound(status) ? EI_OK : status;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t count,

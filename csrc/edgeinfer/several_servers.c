@@ -72,11 +72,6 @@ static int part_chain(const ei_service *stages, const size_t *servers, size_t st
     return EI_OK;
 }
 
-/* Whether a failure means only that there is no such bound. */
-static int no_bound(int status) {
-    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
-}
-
 /* The law of the wait, and of what comes before it, with all queues of the chain added one after the other.
  */
 static int add_all(ei_upper_law *law, const queue *queues, size_t queue_count, ei_monitor monitor) {
@@ -122,7 +117,7 @@ int ei_several_servers_upper(const ei_service *stages, const size_t *servers, si
         status = EI_ERR_ACCURACY;
     if (status == EI_OK)
         status = add_all(&law, queues, queue_count, monitor);
-    const int missing = no_bound(status);
+    const int missing = ei_no_bound(status);
     for (size_t i = 0; i < count && (status == EI_OK || missing); i++)
         upper[i] = missing              ? 1
                    : isinf(deadline[i]) ? 0
@@ -152,7 +147,7 @@ int ei_several_servers_wait_lower(double service, size_t servers, const ei_arriv
         status = ei_lindley_sojourn_lower(&wait, &stage, &thinned, service / ceil(service / step), POINTS,
                                           monitor);
     }
-    const int missing = no_bound(status);
+    const int missing = ei_no_bound(status);
     for (size_t i = 0; i < count && (status == EI_OK || missing); i++)
         lower[i] = time[i] < 0 ? 1 : missing || isinf(time[i]) ? 0 : ei_lattice_lower(&wait, time[i]);
     ei_lattice_free(&wait);

@@ -26,6 +26,11 @@ enum {
 /* Sentence for a status code; a static string, never NULL. */
 const char *ei_status_text(int status);
 
+/* Whether a bound failed only in that there is none, or none within the work that is allowed. */
+static inline int ei_no_bound(int status) {
+    return status == EI_ERR_UNSTABLE || status == EI_ERR_ACCURACY || status == EI_ERR_TOO_LARGE;
+}
+
 /* How a long call asks whether to go on. `poll` (may be NULL) is called from the calling thread only, at
  * least every 50 ms of work; a non-zero answer ends the call with EI_ERR_INTERRUPTED. `context` is not owned.
  */
