@@ -13,18 +13,18 @@ enum {
     SWEEPS = 300
 };
 static const double GUARD = 1e-11;   /* relative rounding error of a step, at most */
-static const double KINK = 0.25;     /* z (1 - z), at most */
+static const double KINK = 0.25;     /* by which a kink is cut off, at most */
 static const double LEAST = 0.03;    /* exponent of a step */
 static const double ENOUGH = 0.9;    /* of a tilted law: where leads end behind another pair */
 static const double ALIGNED = 4;     /* steps: a constant service that is put on the lattice */
 static const double SETTLED = 1e-4;  /* relative change of a sweep at which they end */
 static const double NOTHING = 1e-18; /* probabilities below are not looked at then */
 
-/* A law's atoms at (c + z) steps. */
+/* A law's atoms at (c + z) steps; p, r as in pair.h. */
 typedef struct {
-    double *low, *up; /* [count]: 1 - z at c, z at c + 1; owned */
+    double *low, *up; /* [count]: (r - p) / (r - 1) at c, (p - 1) / (r - 1) at c + 1; owned */
     double *share;    /* [count]: both */
-    double *bend;     /* [count]: z (1 - z) at c */
+    double *bend;     /* [count]: (p - 1) (r - p) / (p (r - 1)^2) at c */
     double *tail;     /* [points + 2]: of the shares from there on */
     double *over;     /* [points]: P(service > q), which bounds it between the points, too */
     size_t count;
