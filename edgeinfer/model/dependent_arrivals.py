@@ -18,8 +18,9 @@ class MarkovModulated(ArrivalProcess):
     """Poisson arrivals whose rate follows a Markov chain: quiet and busy times.
 
     `violation_bracket`, `violation_bound` and the inverse functions take up to 16 phases, for pipelines of servers in
-    series; ends of one stage, constant or exponential, are apart by 1.01 to 1.05. `rare_violation` does not take it,
-    `simulate` takes all.
+    series. Ends of one stage, or of constant ones, are apart by 1.01 to 1.05. They are wide, up to orders of magnitude,
+    where an `Exponential` or `Measured` stage is not alone and one of them is the slowest, and where several random
+    stages are nearly as busy as each other. `rare_violation` does not take it, `simulate` takes all.
 
     Parameters
     ----------
