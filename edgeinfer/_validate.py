@@ -269,8 +269,8 @@ def threads(value: Any) -> int:
     return whole("threads", value, 1, 1024)
 
 
-def sizes(name: str, value: Any) -> tuple[int, ...]:
-    """A shape: a whole number >= 0, or several.
+def sizes(name: str, value: Any, each: int = 1) -> tuple[int, ...]:
+    """A shape: a whole number >= 0, or several; of no more places than memory can hold with `each` numbers in one.
 
     Examples
     --------
@@ -278,10 +278,11 @@ def sizes(name: str, value: Any) -> tuple[int, ...]:
     ((3,), (2, 3))
     """
     found = [(name, value)] if np.ndim(value) == 0 else [(f"{name}[{i}]", size) for i, size in enumerate(value)]
-    shape = tuple(whole(where, size, 0) for where, size in found)
-    # So many doubles have no address, and NumPy's own product would wrap round.
-    if prod(shape) >= 2**60:
-        raise ValueError(f"{name} = {value!r}: must be fewer than 2^60 numbers")
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (8 * max(each, 1))
+    shape = tuple(whole(where, size, 0, most) for where, size in found)
+    # Of Python's whole numbers: NumPy's product would wrap round.
+    if prod(shape) > most:
+        raise ValueError(f"{name} = {_shown(value)}: must be of a product in [0, {most}]")
     return shape
 
 

@@ -247,6 +247,8 @@ COUNTS = [
     ("mean", "resamples", lambda x: estimates.mean([1.0, 2.0], resamples=x)),
     ("kid", "subsets", lambda x: quality.kid(FEATURES, FEATURES, resamples=0, subsets=x, subset_size=2)),
     ("kid", "resamples", lambda x: quality.kid(FEATURES, FEATURES, resamples=x)),
+    ("rates", "size", lambda x: LINK.sample_rate(x)),
+    ("transfers", "size", lambda x: LINK.transfer([1e6, 2e6]).sample(x)),
     ("figure8", "points", lambda x: paper.figure8.data(paper.scenario(), points=x)),
 ]
 
@@ -256,6 +258,11 @@ def test_counts_beyond_all_memory_are_refused_by_name(where, name, call):
     for huge in (2**50, 2**63, 10**30):
         with pytest.raises(ValueError, match=rf"{name} = {huge}: must be a whole number in \[\d, \d+\]"):
             call(huge)
+
+
+def test_shapes_beyond_all_memory_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"size = \(1048576, 1048576, 1048576\): must be of a product in \[0, \d+\]"):
+        LINK.sample_rate((2**20, 2**20, 2**20))
 
 
 def test_groups_are_as_many_as_requests_at_most():

@@ -389,7 +389,7 @@ class TransferTime:
         >>> bool(abs(law.sample(20_000, 1).mean() / law.mean() - 1) < 0.02)
         True
         """
-        shape = _validate.sizes("size", size)
+        shape = _validate.sizes("size", size, len(self.laws))
         count = int(np.prod(shape))
         sequence = _random.seed_sequence(rng)
         columns = [

@@ -122,7 +122,7 @@ class TransferMixture:
 
     def sample(self, size: int | tuple[int, ...], rng: Any = None) -> Floats:
         """Independent transfer times; shape `size` before the law's shape."""
-        shape = _validate.sizes("size", size)
+        shape = _validate.sizes("size", size, len(self._mixtures))
         count, generator = int(np.prod(shape)), np.random.default_rng(_random.seed_sequence(rng))
         columns = [mixture.sample(count, generator) for mixture in self._mixtures]
         return np.stack(columns, axis=-1).reshape(shape + self.shape)
