@@ -7,6 +7,7 @@
 
 static const double SPREAD = 12; /* standard deviations of a Poisson variable beyond which nothing counts */
 static const double LARGEST = 1e4;
+static const double ROUNDING = 4e-16; /* of c d, which rounding may keep from being 1 for ever */
 
 int ei_gain_verify(const ei_gain *self) {
     int fits = self->shape >= 0.1 && self->shape <= LARGEST && self->mixing >= 0 && self->mixing <= LARGEST &&
@@ -45,7 +46,7 @@ static double upper_ratio(double a, double y) {
         d = 1 / (an * d + b);
         c = b + an / c;
         value *= c * d;
-        if (fabs(c * d - 1) < 1e-16)
+        if (fabs(c * d - 1) < ROUNDING)
             break;
     }
     return value * a;
