@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+/* Seconds of tasks between two looks at the monitor, which may have to wait for its lock. */
+static const double UNPOLLED = 0.01;
+
 struct ei_parallel {
     ei_task task;
     void *context;
@@ -25,7 +28,14 @@ int ei_parallel_stopped(ei_parallel *run) {
     return atomic_load(&run->status) < 0;
 }
 
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 static void work(ei_parallel *run) {
+    double polled = seconds();
     for (;;) {
         size_t index = atomic_fetch_add(&run->next, 1);
         if (index >= run->count || atomic_load(&run->status) < 0)
@@ -34,6 +44,10 @@ static void work(ei_parallel *run) {
         int expected = EI_OK;
         if (status < 0)
             atomic_compare_exchange_strong(&run->status, &expected, status);
+        if (seconds() - polled > UNPOLLED) {
+            ei_parallel_stopped(run);
+            polled = seconds();
+        }
     }
 }
 

@@ -7,8 +7,8 @@
 
 #include "edgeinfer/status.h"
 
-/* A task's view of the run: tasks call ei_parallel_stopped every few milliseconds and return when it is true.
- */
+/* A task's view of the run: tasks call ei_parallel_stopped every few milliseconds and return when it is true;
+ * those that take less need not, as it is called between tasks, too. */
 typedef struct ei_parallel ei_parallel;
 
 typedef int (*ei_task)(void *context, size_t index, ei_parallel *run);

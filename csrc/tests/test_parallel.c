@@ -66,6 +66,23 @@ static void test_interruption(void) {
     }
 }
 
+static int short_task(void *context, size_t index, ei_parallel *run) {
+    (void)context;
+    (void)index;
+    (void)run;
+    return EI_OK;
+}
+
+/* More tasks than would ever end, of which none asks. */
+static void test_interruption_between_tasks(void) {
+    for (size_t threads = 1; threads <= 3; threads++) {
+        int polled = 0;
+        CHECK(ei_parallel_for(short_task, NULL, SIZE_MAX / 2, threads, (ei_monitor){stop, &polled}) ==
+              EI_ERR_INTERRUPTED);
+        CHECK(polled >= 1);
+    }
+}
+
 static int call(const ei_service *stages, size_t count) {
     (void)stages;
     (void)count;
@@ -78,6 +95,7 @@ int main(void) {
     test_each_once();
     test_errors();
     test_interruption();
+    test_interruption_between_tasks();
     sweep_allocations(call, "parallel", NULL, 0);
     CHECK(failing_malloc_alive() == 0);
     return check_report();
