@@ -93,7 +93,7 @@ static void first_job(const ei_joint *self, const ei_joint_target *one, double *
 typedef struct {
     const double *masses;
     size_t from, to;
-    double sum, late;
+    double late;
 } waits;
 
 /* Of the masses at 0 .. count - 1, of which what is of no account is moved: short waits to longer ones
@@ -115,32 +115,34 @@ static waits waits_of(const ei_joint *self, double *masses, size_t count) {
     for (; all.to > all.from + 1 && all.late + masses[all.to - 1] < weighed; all.to--)
         all.late += masses[all.to - 1];
     all.late *= upper;
-    for (size_t x = all.from; x < all.to; x++)
-        all.sum += masses[x];
     return all;
 }
 
-/* What first_job found, for all waits, at c. *inside: sum of the masses up to *counted. */
-static double over_waits(const ei_joint *self, const ei_joint_target *one, const waits *all, ptrdiff_t c,
-                         size_t *counted, double *inside) {
-    const ei_joint_law *law = &one->law;
-    size_t within = (size_t)(c - self->low + 1);
-    within = within < all->to ? within : all->to;
-    for (; *counted < within; ++*counted)
-        *inside += all->masses[*counted];
-    double beyond = all->late + (within < all->to ? fmax(all->sum - *inside, 0) : 0);
-    double found = beyond * (law->upto[law->count - 1] + law->tail[law->count - 1]);
-    if (within > all->from)
-        found +=
-            ei_dot(all->masses + all->from, self->found + (self->top - c) + all->from, within - all->from);
-    return found;
+/* Adds what first_job found, for all waits, to value[c - low] of the rows from c = `from` on, and returns its
+ * sum. Downwards, so that the waits too long for a row, all late, are summed from the small end: as what is
+ * left of all they were rounding errors. */
+static double over_waits(const ei_joint *self, const ei_joint_target *one, const waits *all, ptrdiff_t from,
+                         double *value) {
+    const double always = one->law.upto[one->law.count - 1] + one->law.tail[one->law.count - 1];
+    double late = all->late, total = 0;
+    size_t counted = all->to;
+    for (ptrdiff_t c = self->top; c >= from; c--) {
+        const size_t within = (size_t)(c - self->low + 1);
+        while (counted > within && counted > all->from)
+            late += all->masses[--counted];
+        double found = late * always;
+        if (counted > all->from)
+            found += ei_dot(all->masses + all->from, self->found + (self->top - c) + all->from,
+                            counted - all->from);
+        if (value != NULL)
+            value[c - self->low] += found;
+        total += found;
+    }
+    return total;
 }
 
-static void add_jobs(const ei_joint *self, ei_joint_target *one, const waits *all) {
-    double inside = 0;
-    size_t counted = all->from;
-    for (ptrdiff_t c = row_of(self, self->apart > 1 ? self->earliest : one->deadline); c <= self->top; c++)
-        one->value[c - self->low] += over_waits(self, one, all, c, &counted, &inside);
+static void add_jobs(const ei_joint *self, const ei_joint_target *one, const waits *all) {
+    over_waits(self, one, all, row_of(self, self->apart > 1 ? self->earliest : one->deadline), one->value);
 }
 
 /* Erlang's law of `count` times Exp(rate) in all: *density at x / rate over the rate, and the survival
@@ -209,12 +211,8 @@ static void masses_left(const ei_joint *self, const double *all, const double *f
 
 /* What waits make of an array B, summed over the rows from the deadline's on. */
 static double add_up(const ei_joint *self, const ei_joint_target *one, double *later, const waits *all) {
-    double inside = 0, total = 0;
-    size_t counted = all->from;
     first_job(self, one, later);
-    for (ptrdiff_t c = row_of(self, one->deadline); c <= self->top; c++)
-        total += over_waits(self, one, all, c, &counted, &inside);
-    return total;
+    return over_waits(self, one, all, row_of(self, one->deadline), NULL);
 }
 
 /* Whether what longer first busy periods may add to an upper end is small: for d > 0 they are no worse than
@@ -247,7 +245,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     size_t most = self->end == EI_LOWER ? *jobs : (size_t)fmin(EI_JOINT_JOBS, 600 / (rate * self->d1));
     size_t rows = self->rows;
     double *masses = calloc(3 * rows, sizeof *masses), *all = masses + rows, *followed = all + rows;
-    waits rest = {.sum = 0};
+    waits rest = {.late = 0};
     int settled = 0, status = masses == NULL ? EI_ERR_NO_MEMORY : all_waits(self, all);
     double end = (double)(rows - 1) * self->fine,
            beyond = masses == NULL ? 0 : all[rows - 1] * (1 + EI_JOINT_ROUNDING);

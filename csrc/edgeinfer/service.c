@@ -117,7 +117,7 @@ void ei_service_accuracy(const ei_service *self, double *relative, double *absol
     *absolute = 0;
     if (self->kind == EI_SERVICE_TRANSFER) {
         *relative = ei_transfer_accuracy(self->transfer);
-        *absolute = 1e-21;
+        *absolute = TAIL_END;
     }
     if (self->kind == EI_SERVICE_REPETITION)
         *relative = ei_repetition_accuracy(self->repetition);

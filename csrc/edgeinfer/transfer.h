@@ -40,7 +40,7 @@ double ei_transfer_cdf(const ei_transfer *self, double time);
 void ei_transfer_sf_grid(const ei_transfer *self, double step, size_t count, double *sf);
 
 /* Relative accuracy of sf that the two-sided bracket must allow for: |computed / true - 1| <= this, for sf >=
- * 1e-15; below it the absolute error is at most 1e-21. */
+ * 1e-15; below it the absolute error is at most 1e-20. */
 double ei_transfer_accuracy(const ei_transfer *self);
 
 /* Bytes that the law takes. */
