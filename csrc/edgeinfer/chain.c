@@ -599,11 +599,15 @@ static int exponential_law(const chain *self, size_t first, size_t b, size_t las
                            double points, ei_upper_law *law) {
     const ei_service *service = self->parts[b].service;
     const double theta = 1 / service->time - self->batch->arrival_rate;
-    ei_upper_law rest = {.decay = 0};
+    ei_upper_law known = {.decay = 0}, rest = {.decay = 0};
     ei_tail tail = {.furthest = horizon + FURTHER / theta};
     double *once = NULL;
     horizon = tail.furthest;
     int status = added_law(self, first, b, horizon, points, law);
+    if (status == EI_OK && first < b)
+        status = law_of(self, first, b, &known);
+    if (status == EI_OK && first < b)
+        take_better(law, &known);
     if (status == EI_OK)
         status = law_of(self, b + 1, last, &rest);
     if (status == EI_OK)
@@ -630,6 +634,7 @@ static int exponential_law(const chain *self, size_t first, size_t b, size_t las
     ei_split_tail(law, once, once + count, &tail);
 out:
     free(once);
+    ei_upper_law_free(&known);
     ei_upper_law_free(&rest);
     return status;
 }
