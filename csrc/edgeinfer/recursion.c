@@ -26,7 +26,8 @@ static const double WIDE_RANGE = 17;     /* bits */
 static const double STEP_MAXIMUM = 0.18; /* of the grid: the density falls as exp(-2^r / s) at its far end */
 static const double STEP_OF_SPREAD = 0.05; /* of the grid, over a slot's standard deviation */
 static const double SMOOTH = 12; /* a power of x that Gregory's weights, exact to degree 7, do not notice */
-static const double NEGLIGIBLE = 1e-34; /* of G and H: far below the tables' end, even times the slots */
+static const double NEGLIGIBLE = 1e-34;         /* of H: far below the tables' end, even times the slots */
+static const double NEGLIGIBLE_OF_TAIL = 1e-14; /* of G, likewise, over the tail that is wanted */
 
 static void gregory_weights(double weight[GREGORY]) {
     static const double coefficient[GREGORY - 1] = {1.0 / 12,      1.0 / 24,      19.0 / 720,       3.0 / 160,
@@ -112,6 +113,7 @@ typedef struct {
 struct ei_recursion {
     ei_rate rate;
     double carry;
+    double negligible;     /* of G */
     double step;           /* of the grid, in units of r */
     size_t count, band;    /* grid points over [0, c]; points of one slot's density */
     double *density;       /* p(y_j) step */
@@ -276,7 +278,7 @@ static int is_broken(const ei_recursion *self) {
     return self->power > 0 && self->slots * self->power < SMOOTH;
 }
 
-int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry) {
+int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry, double tail) {
     int status = EI_ERR_TOO_LARGE;
     ei_recursion *self = NULL;
     *result = NULL;
@@ -291,6 +293,7 @@ int ei_recursion_new(ei_recursion **result, const ei_rate *rate, double carry) {
     self->power = rate->power;
     self->slots = 1;
     self->carry = carry;
+    self->negligible = tail * NEGLIGIBLE_OF_TAIL;
     size_t last = (size_t)points;
     self->count = last + 1;
     self->step = carry / (double)last;
@@ -398,7 +401,7 @@ void ei_recursion_advance(ei_recursion *self) {
             below[high - 1] = 1;
         }
     }
-    for (; low + 2 * SHORT < self->count && below[low + 2 * SHORT] < NEGLIGIBLE; low++)
+    for (; low + 2 * SHORT < self->count && below[low + 2 * SHORT] < self->negligible; low++)
         below[low] = 0;
     self->low = low;
     self->high = high;

@@ -15,9 +15,9 @@ typedef struct ei_recursion ei_recursion;
  * one slot's rate. */
 double ei_recursion_work(const ei_rate *rate, double carry, double slots, double spread);
 
-/* At n = 1 slot. carry: c > 0. *self is owned by the caller, NULL on error; free(NULL) is legal.
- * Status: EI_ERR_NO_MEMORY, EI_ERR_TOO_LARGE (the grid). */
-EI_WARN_UNUSED int ei_recursion_new(ei_recursion **self, const ei_rate *rate, double carry);
+/* At n = 1 slot. carry: c > 0; tail: down to which G_n(c) is wanted, >= 1e-289. *self is owned by the caller,
+ * NULL on error; free(NULL) is legal. Status: EI_ERR_NO_MEMORY, EI_ERR_TOO_LARGE (the grid). */
+EI_WARN_UNUSED int ei_recursion_new(ei_recursion **self, const ei_rate *rate, double carry, double tail);
 void ei_recursion_free(ei_recursion *self);
 
 /* Goes on to n + 1 slots. */

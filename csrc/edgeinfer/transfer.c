@@ -26,7 +26,9 @@ enum {
 };
 
 static const double TAIL_END = 1e-20; /* the tables end where sf or cdf is less */
+static const double SLOT_DROP = 60;   /* -log of what a slot may leave of sf: far above low rates left out */
 static const double PANEL_TOLERANCE = 1e-9;
+static const double TAIL_TOLERANCE = 1e-7; /* where tables go on beyond TAIL_END */
 static const double SLOT_ROUNDING =
     1e-14; /* of log(sf / cdf), for each slot, by inversion: allowed for on a panel */
 static const double FIRST_SLOT_RATIO = 1.25; /* of rates across a panel of the first slot */
@@ -44,6 +46,7 @@ struct ei_transfer {
     double bits, bandwidth, slot;
     ei_rate rate;
     double carry; /* c */
+    double tail;  /* P(X > time) is followed down to this */
     size_t slots; /* the tables end at slots + 1 */
     size_t count; /* panels, ascending in time */
     panel *panels;
@@ -132,7 +135,7 @@ static int sample_panel(builder *self, const panel *part, size_t rows, double (*
             value[0][k] = ei_recursion_logit(self->recursion, fraction[k]);
         /* A narrow law goes within a slot from one end of the tables to far beyond the other. */
         for (int k = 0; k < DEGREE && !*flat && !self->law->rate.rayleigh; k++)
-            value[0][k] = fmin(fmax(value[0][k], 2 * log(TAIL_END)), -2 * log(TAIL_END));
+            value[0][k] = fmin(fmax(value[0][k], 2 * log(self->law->tail)), -2 * log(TAIL_END));
         return EI_OK;
     }
     slots[0] = (double)part->slot;
@@ -158,7 +161,8 @@ static double left_out(const double *value, size_t rows, size_t row_stride, size
 static int fit_panels(builder *self, size_t slot, size_t slots, double left, double right, int halvings) {
     panel part = {.slot = slot, .slots = slots, .left = left, .right = right};
     size_t rows = slots > 1 ? DEGREE : 1, half = slots / 2;
-    double value[DEGREE][DEGREE], tolerance = PANEL_TOLERANCE, middle = left + (right - left) / 2;
+    double value[DEGREE][DEGREE], middle = left + (right - left) / 2,
+                                  tolerance = self->law->tail < TAIL_END ? TAIL_TOLERANCE : PANEL_TOLERANCE;
     int flat, status;
     if (self->inversion != NULL)
         tolerance += SLOT_ROUNDING * (double)slot;
@@ -244,21 +248,27 @@ static const double *in_fraction(const ei_transfer *self, const panel *part, dou
 
 static int tabulate_slot_by_slot(builder *self) {
     ei_transfer *law = self->law;
-    int status = ei_recursion_new(&self->recursion, &law->rate, law->carry);
+    double below;
+    int status = ei_recursion_new(&self->recursion, &law->rate, law->carry, law->tail);
     if (status != EI_OK)
         return status;
-    for (law->slots = 0; !(ei_recursion_below(self->recursion) < TAIL_END); law->slots++) {
+    for (law->slots = 0; !((below = ei_recursion_below(self->recursion)) < law->tail); law->slots++) {
         if ((status = fit_panels(self, law->slots + 1, 1, 0, 1, 0)) != EI_OK)
             return status;
         ei_recursion_advance(self->recursion);
+        const double least = below * exp(-SLOT_DROP);
+        if (law->rate.low > 0 && law->tail < TAIL_END && ei_recursion_below(self->recursion) < least)
+            law->tail = fmax(law->tail, least);
     }
     return EI_OK;
 }
 
 static int tabulate_span(builder *self) {
     ei_transfer *law = self->law;
-    double first, last;
+    double first, last, deeper;
     ei_inversion_span(self->inversion, TAIL_END, &first, &last);
+    if (law->tail < TAIL_END)
+        ei_inversion_span(self->inversion, law->tail, &deeper, &last);
     if (!(last < SLOTS_MAXIMUM))
         return EI_ERR_ACCURACY;
     size_t from = (size_t)fmax(first, 1), span = (size_t)last - from;
@@ -370,7 +380,7 @@ static int add_quadrature(ei_transfer *self) {
 }
 
 static int build(ei_transfer **result, double bits, double bandwidth, const ei_rate *rate, double slot,
-                 ei_monitor monitor) {
+                 double tail, ei_monitor monitor) {
     int status = EI_ERR_DOMAIN;
     ei_transfer *self = NULL;
     *result = NULL;
@@ -386,6 +396,7 @@ static int build(ei_transfer **result, double bits, double bandwidth, const ei_r
     self->bandwidth = bandwidth;
     self->rate = *rate;
     self->slot = slot;
+    self->tail = tail;
     self->carry = bits / bandwidth / slot;
     if (!(self->carry > 0) || !isfinite(self->carry) || !(self->rate.range > 0) ||
         !isfinite(self->rate.range))
@@ -403,7 +414,7 @@ out:
 int ei_transfer_new(ei_transfer **self, double bits, double bandwidth, double mean_snr, double slot,
                     ei_monitor monitor) {
     const ei_rate rate = ei_rate_of(mean_snr);
-    return build(self, bits, bandwidth, &rate, slot, monitor);
+    return build(self, bits, bandwidth, &rate, slot, TAIL_END, monitor);
 }
 
 int ei_transfer_new_faded(ei_transfer **self, double bits, double bandwidth, double mean_snr,
@@ -411,7 +422,15 @@ int ei_transfer_new_faded(ei_transfer **self, double bits, double bandwidth, dou
     ei_rate rate;
     int status = ei_rate_init(&rate, mean_snr, gain);
     *self = NULL;
-    return status != EI_OK ? status : build(self, bits, bandwidth, &rate, slot, monitor);
+    return status != EI_OK ? status : build(self, bits, bandwidth, &rate, slot, TAIL_END, monitor);
+}
+
+int ei_transfer_new_tail(ei_transfer **self, const ei_transfer *law, double tail, ei_monitor monitor) {
+    return build(self, law->bits, law->bandwidth, &law->rate, law->slot, tail, monitor);
+}
+
+double ei_transfer_tail(const ei_transfer *self) {
+    return self->tail;
 }
 
 void ei_transfer_free(ei_transfer *self) {

@@ -23,6 +23,11 @@ EI_WARN_UNUSED int ei_transfer_new(ei_transfer **self, double bits, double bandw
 /* The same of any fading; a law that is narrow, or a broken power near 0, takes a few times longer. */
 EI_WARN_UNUSED int ei_transfer_new_faded(ei_transfer **self, double bits, double bandwidth, double mean_snr,
                                          const ei_gain *gain, double slot, ei_monitor monitor);
+/* The same law with its tail followed to P(X > time) = `tail`, 1e-289 .. 1e-20, to 1e-6 relative, but for
+ * where fading so narrow that its least rates count ends it before. Up to thousands of slots more take up to
+ * a second. */
+EI_WARN_UNUSED int ei_transfer_new_tail(ei_transfer **self, const ei_transfer *law, double tail,
+                                        ei_monitor monitor);
 void ei_transfer_free(ei_transfer *self);
 
 /* What the law was built from: bit, Hz, linear, s. */
@@ -42,6 +47,9 @@ void ei_transfer_sf_grid(const ei_transfer *self, double step, size_t count, dou
 /* Relative accuracy of sf that the two-sided bracket must allow for: |computed / true - 1| <= this, for sf >=
  * 1e-15; below it the absolute error is at most 1e-20. */
 double ei_transfer_accuracy(const ei_transfer *self);
+
+/* P(X > time) is followed down to this. */
+double ei_transfer_tail(const ei_transfer *self);
 
 /* Bytes that the law takes. */
 size_t ei_transfer_size(const ei_transfer *self);

@@ -26,7 +26,7 @@ static void test_against_recursion(const ei_rate *rate, double carry) {
     for (int j = 0; j < COLUMNS; j++)
         fraction[j] = j / (COLUMNS - 1.0);
     CHECK(ei_inversion_new(&self, rate, carry) == EI_OK);
-    CHECK(ei_recursion_new(&other, rate, carry) == EI_OK);
+    CHECK(ei_recursion_new(&other, rate, carry, 1e-20) == EI_OK);
     for (int n = 1; n < SLOTS; n++) {
         const double slots = n;
         if (n >= FIRST) {

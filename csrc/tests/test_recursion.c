@@ -33,7 +33,7 @@ static void test_few_slots(void) {
             ei_recursion *self;
             if (faded)
                 CHECK(ei_rate_init(&rate, 1.26, &branches) == EI_OK);
-            CHECK(ei_recursion_new(&self, &rate, carry) == EI_OK);
+            CHECK(ei_recursion_new(&self, &rate, carry, 1e-20) == EI_OK);
             double below = ei_rate_cdf(&rate, carry), above = ei_rate_sf(&rate, carry);
             CHECK_RELATIVE(ei_recursion_below(self), below, 1e-14);
             CHECK(fabs(ei_recursion_logit(self, 0) - logit(below, above)) < 1e-10);
@@ -59,7 +59,7 @@ static int call(const ei_service *stages, size_t count) {
     (void)count;
     ei_rate rate = ei_rate_of(1.26);
     ei_recursion *self;
-    int status = ei_recursion_new(&self, &rate, 2);
+    int status = ei_recursion_new(&self, &rate, 2, 1e-20);
     CHECK((status == EI_OK) == (self != NULL));
     ei_recursion_free(self);
     return status;
@@ -69,7 +69,7 @@ int main(void) {
     test_few_slots();
     ei_rate rate = ei_rate_of(1);
     ei_recursion *self;
-    CHECK(ei_recursion_new(&self, &rate, 1e7) == EI_ERR_TOO_LARGE && self == NULL);
+    CHECK(ei_recursion_new(&self, &rate, 1e7, 1e-20) == EI_ERR_TOO_LARGE && self == NULL);
     CHECK(ei_recursion_work(&rate, 20, 20, 0.6) > 2 * ei_recursion_work(&rate, 5, 5, 0.6));
     ei_recursion_free(NULL);
     sweep_allocations(call, "recursion", NULL, 0);

@@ -94,9 +94,67 @@ static int call_transfer(const ei_service *stages, size_t count) {
     return status;
 }
 
+/* A weak link of c = 1e-4: n slots are not enough with the chance x^n / n! of n exponential gains that add up
+ * to less than x = c ln 2 / s, but for a share n x, as log2(1 + s g) bends. Where other links' tables end
+ * both laws agree. */
+static void test_tail(void) {
+    ei_transfer *law, *tail;
+    const double x = 1e-4 * M_LN2 / 3;
+    CHECK(ei_transfer_new(&law, 10, 1e7, 3, 0.01, quiet) == EI_OK);
+    CHECK(ei_transfer_new_tail(&tail, law, 1e-289, quiet) == EI_OK);
+    CHECK(ei_transfer_tail(law) == 1e-20 && ei_transfer_tail(tail) == 1e-289);
+    for (int n = 1; n <= 50; n++) {
+        double log_chance = n * log(x) - lgamma(n + 1.0);
+        CHECK(fabs(log(ei_transfer_sf(tail, 0.01 * n)) - log_chance) < 2 * n * x + 1e-6);
+        if (log_chance < log(1e-280))
+            break;
+    }
+    ei_transfer_free(tail);
+    ei_transfer_free(law);
+    /* Laws slot by slot, and of many slots. */
+    const double bits[] = {1e3, 3e5, 1e6, 1e9};
+    for (int k = 0; k < 4; k++) {
+        CHECK(ei_transfer_new(&law, bits[k], 1e7, 1.26, 0.01, quiet) == EI_OK);
+        CHECK(ei_transfer_new_tail(&tail, law, 1e-289, quiet) == EI_OK);
+        CHECK(ei_transfer_extent(tail) > ei_transfer_extent(law));
+        double step = ei_transfer_extent(tail) / 3000, before = 1, ratio = 0;
+        for (int i = 0; i < 3000; i++) {
+            double sf = ei_transfer_sf(tail, i * step), other = ei_transfer_sf(law, i * step);
+            CHECK(sf > 0 && sf <= before * (1 + 1e-6));
+            if (other > 1e-15)
+                ratio = fmax(ratio, fabs(sf / other - 1));
+            before = sf;
+        }
+        CHECK(ratio < 1e-6 && before < 1e-280);
+        ei_transfer_free(tail);
+        ei_transfer_free(law);
+    }
+    /* Fading so narrow that rates below its least would count: the tail ends there. */
+    const ei_gain narrow = {100, 0, 0.01, 1};
+    CHECK(ei_transfer_new_faded(&law, 3e6, 1e6, 3, &narrow, 0.1, quiet) == EI_OK);
+    CHECK(ei_transfer_new_tail(&tail, law, 1e-289, quiet) == EI_OK);
+    CHECK(ei_transfer_tail(tail) > 1e-150 && ei_transfer_tail(tail) < 1e-20);
+    ei_transfer_free(tail);
+    ei_transfer_free(law);
+}
+
+static int call_tail(const ei_service *stages, size_t count) {
+    (void)count;
+    ei_transfer *tail;
+    int status = ei_transfer_new_tail(&tail, stages->transfer, 1e-289, quiet);
+    ei_transfer_free(tail);
+    return status;
+}
+
 int main(void) {
+    ei_transfer *law;
+    ei_service link[3];
+    make_link(link, &law);
     test_transfer();
+    test_tail();
     test_grid();
+    sweep_allocations(call_tail, "tail", &link[1], 1);
+    ei_transfer_free(law);
     sweep_allocations(call_transfer, "transfer", NULL, 0);
     sweep_allocations(call_many_slots, "transfer of many slots", NULL, 0);
     CHECK(failing_malloc_alive() == 0);
