@@ -174,7 +174,7 @@ def rare_violation(
     /,
 ) -> dict[str, Any]:
     """value, standard_error, replications, effective_sample_size, largest_weight_share, relative_error,
-    needed, tilt, reached; csrc/edgeinfer/rare.h."""
+    needed, known, unsampled (a stage, or -1), reached; csrc/edgeinfer/rare.h."""
 
 EI_HISTOGRAM_SHIFT: int
 EI_HISTOGRAM_STRIDE: int

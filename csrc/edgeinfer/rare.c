@@ -3,6 +3,7 @@
 #include "edgeinfer/parallel.h"
 #include "edgeinfer/rng.h"
 #include "edgeinfer/tilt.h"
+#include "edgeinfer/ways.h"
 
 #include <float.h>
 #include <math.h>
@@ -23,7 +24,10 @@ static const double LOG_UNDERFLOW = -800; /* far below the logarithm of the leas
 static const double FURTHEST = 600;       /* tilt times deadline of a stage without a root */
 static const double LOG_DROPPED = -30;    /* of what a lost replication may add */
 static const double HOPELESS = 1e6;       /* replications without a value that a double can hold: it is 0 */
-static const double START = 1e-200;       /* of the density ratio, which may reach e^800 */
+static const double UNLIKELY =
+    1e-10;                           /* what is more likely does not hang on what a link's table leaves out */
+static const double FAR_ABOVE = 1e4; /* of what a law leaves out: it does not count */
+static const double START = 1e-200;  /* of the density ratio, which may reach e^800 */
 
 /* What a stage does at a gap. */
 typedef struct {
@@ -49,6 +53,7 @@ typedef struct {
     double deadline, cells_per_second;
     int climbs;       /* whether a path climbs on every stage: all have a theta */
     double log_scale; /* of the weights */
+    ei_ways *ways;    /* NULL: by the policies */
     const uint64_t *entropy;
     uint64_t first, end; /* replications of this round */
     double (*sums)[4];   /* per chunk: sums of w, w^2, w^3, and max w, over e^log_scale */
@@ -250,19 +255,17 @@ static int is_lost(const rare_context *self, const node *nodes) {
 }
 
 /* Weight over e^log_scale, or a negative status. */
-static double replicate(const rare_context *self, uint64_t index, node *nodes, uint64_t *jobs,
+static double replicate(const rare_context *self, ei_rng *rng, node *nodes, uint64_t *jobs,
                         ei_parallel *run) {
     size_t hidden = self->count - 1, alive = self->count;
     double density, interval = 0;
-    ei_rng rng;
-    ei_rng_init(&rng, self->entropy, index);
-    for (int first = 1; (density = serve(self, &rng, &hidden, first, interval, nodes)) == 0; first = 0) {
+    for (int first = 1; (density = serve(self, rng, &hidden, first, interval, nodes)) == 0; first = 0) {
         if (++*jobs % POLL_JOBS == 0 && ei_parallel_stopped(run))
             return EI_ERR_INTERRUPTED;
         const stage *one = &self->stages[hidden];
         if (!self->climbs && is_lost(self, nodes))
             return 0;
-        interval = ei_arrival_draw_tilted(self->arrival, one->tilt[nodes[hidden].at->stay].tilt, &rng);
+        interval = ei_arrival_draw_tilted(self->arrival, one->tilt[nodes[hidden].at->stay].tilt, rng);
         /* Densities that no longer matter, and that nothing flows into, are left out. */
         while (alive > hidden + 1 && nodes[alive - 1].density < 1e-20 * nodes[hidden].density)
             nodes[--alive].density = 0;
@@ -282,14 +285,16 @@ static int chunk(void *argument, size_t index, ei_parallel *run) {
     const rare_context *self = argument;
     double *sums = self->sums[index];
     node *nodes = calloc(self->count, sizeof *nodes);
-    if (nodes == NULL)
-        return EI_ERR_NO_MEMORY;
-    int status = EI_OK;
+    double *scratch = self->ways != NULL ? malloc(ei_ways_scratch(self->ways) * sizeof *scratch) : NULL;
+    int status = nodes == NULL || (self->ways != NULL && scratch == NULL) ? EI_ERR_NO_MEMORY : EI_OK;
     uint64_t jobs = 0, first = self->first + index * CHUNK;
     uint64_t end = self->end - first < CHUNK ? self->end : first + CHUNK;
     memset(sums, 0, sizeof self->sums[index]);
-    for (uint64_t replication = first; replication < end; replication++) {
-        double weight = replicate(self, replication, nodes, &jobs, run);
+    for (uint64_t replication = first; replication < end && status == EI_OK; replication++) {
+        ei_rng rng;
+        ei_rng_init(&rng, self->entropy, replication);
+        double weight = self->ways != NULL ? ei_ways_draw(self->ways, &rng, scratch, &jobs, run)
+                                           : replicate(self, &rng, nodes, &jobs, run);
         if (weight < 0) {
             status = (int)weight;
             break;
@@ -300,6 +305,7 @@ static int chunk(void *argument, size_t index, ei_parallel *run) {
         sums[3] = fmax(sums[3], weight);
     }
     free(nodes);
+    free(scratch);
     return status;
 }
 
@@ -362,7 +368,7 @@ static int sample(rare_context *self, double relative_error, double max_replicat
     }
 }
 
-static int init_stages(rare_context *self, const ei_service *stages, size_t stage_count) {
+static int init_stages(rare_context *self, const ei_service *stages, size_t stage_count, ei_monitor monitor) {
     self->stages = calloc(stage_count, sizeof *self->stages);
     if (self->stages == NULL)
         return EI_ERR_NO_MEMORY;
@@ -377,15 +383,52 @@ static int init_stages(rare_context *self, const ei_service *stages, size_t stag
         if (!(mean > 0))
             continue;
         stage *one = &self->stages[self->count++];
-        if ((status = ei_tilted_law_init(&one->law, &stages[k])) != EI_OK)
+        if ((status = ei_tilted_law_init(&one->law, &stages[k], 0, monitor)) != EI_OK)
             return status;
         one->theta = ei_tilted_root(&one->law, self->arrival);
         if (isinf(one->theta)) {
-            one->theta = FURTHEST / fmax(self->deadline, DBL_MIN);
+            one->theta = FURTHEST / fmax(self->deadline, 1e-6 * mean);
             self->climbs = 0;
         }
     }
     return EI_OK;
+}
+
+/* The mixture over lengths, where transfers that a table leaves out may matter; see ways.h. */
+static int init_ways(rare_context *self, const ei_service *stages, size_t stage_count, ei_monitor monitor) {
+    double least = INFINITY, known;
+    int needed = 0;
+    for (size_t k = 0; k < self->count; k++)
+        least = fmin(least, self->stages[k].theta);
+    for (size_t k = 0; k < self->count; k++)
+        needed |= ei_tilted_ends_short(&self->stages[k].law, least, &known);
+    if (!needed)
+        return EI_OK;
+    int status = ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, monitor);
+    if (status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY)
+        return EI_OK;
+    if (status == EI_OK && ei_ways_log_bound(self->ways) < log(UNLIKELY)) {
+        self->log_scale = ei_ways_log_bound(self->ways);
+        return EI_OK;
+    }
+    ei_ways_free(self->ways);
+    self->ways = NULL;
+    return status;
+}
+
+/* The stage whose rarest transfers, which are not sampled, may count. */
+static void find_unsampled(const rare_context *self, const ei_service *stages, ei_rare_result *result) {
+    for (size_t k = 0; k < self->count; k++) {
+        const stage *one = &self->stages[k];
+        double known;
+        int ends = self->ways != NULL
+                       ? ei_ways_ends_short(self->ways, k, &known)
+                       : ei_tilted_ends_short(&one->law, self->stages[self->count - 1].tau, &known);
+        if (ends && result->value < FAR_ABOVE * known) {
+            result->unsampled = (size_t)(one->law.service - stages) + 1;
+            result->known = known;
+        }
+    }
 }
 
 int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
@@ -401,7 +444,7 @@ int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arr
     if (!(ei_arrival_mean(arrival) > 0) || !ei_arrival_is_renewal(arrival) || !isfinite(deadline) ||
         !(relative_error > 0) || !(max_replications >= 1))
         goto out;
-    if ((status = init_stages(&context, stages, stage_count)) != EI_OK)
+    if ((status = init_stages(&context, stages, stage_count, monitor)) != EI_OK)
         goto out;
     for (size_t k = 0; k < stage_count; k++)
         least += ei_service_minimum(&stages[k]);
@@ -412,18 +455,20 @@ int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arr
         goto out;
     }
     context.cells_per_second = deadline > 0 ? GRID / deadline : 0;
-    if ((status = init_policies(&context)) != EI_OK)
+    if ((status = init_ways(&context, stages, stage_count, monitor)) != EI_OK ||
+        (context.ways == NULL && (status = init_policies(&context)) != EI_OK))
         goto out;
-    result->tilt = context.stages[context.count - 1].tau;
     if (context.log_scale > LOG_UNDERFLOW)
         status =
             sample(&context, relative_error, max_replications, threads > 0 ? threads : 1, result, monitor);
+    find_unsampled(&context, stages, result);
 out:
     for (size_t k = 0; k < context.count; k++) {
         for (int l = 0; l < LEVELS; l++)
             ei_tilt_free(&context.stages[k].tilt[l]);
         ei_tilted_law_free(&context.stages[k].law);
     }
+    ei_ways_free(context.ways);
     free(context.stages);
     return status;
 }

@@ -1,5 +1,6 @@
 /* Importance sampling of P(W > T), W the stationary sojourn time of a tandem with renewal arrivals, by a
- * mixture over the ways through the stages.
+ * mixture over the ways through the stages; by that of ways.h where P(W > T) is small and the tilts below lie
+ * where the table of a link has ended.
  *
  * Jobs are counted backwards from the tagged one, 0. With t the interarrival times, P_k the longest path of
  * the jobs so far that has reached stage k (paths start at the last stage K and move towards stage 1): P_K' =
@@ -62,7 +63,9 @@ typedef struct {
     double largest_weight_share;                /* max w / sum w: a large one says that weights were missed */
     double relative_error;                      /* standard error over value, also where those underflow */
     double needed;                              /* least replications for which the interval is sound */
-    double tilt;                                /* theta*, 1/s */
+    double
+        known; /* transfers rarer than this are not sampled, of stage unsampled - 1, where they may count */
+    size_t unsampled; /* 0: none */
 } ei_rare_result;
 
 /* Given:    stages[stage_count]; arrival: a renewal process; deadline, s; relative_error: standard error over

@@ -236,11 +236,12 @@ static PyObject *rare_violation(PyObject *module, PyObject *arguments) {
     if (status != EI_OK && status != EI_ERR_ACCURACY)
         ei_raise("rare_violation", status);
     else
-        result = Py_BuildValue(
-            "{sdsdsdsdsdsdsdsdsN}", "value", answer.value, "standard_error", answer.standard_error,
-            "replications", answer.replications, "effective_sample_size", answer.effective_sample_size,
-            "largest_weight_share", answer.largest_weight_share, "relative_error", answer.relative_error,
-            "needed", answer.needed, "tilt", answer.tilt, "reached", PyBool_FromLong(status == EI_OK));
+        result = Py_BuildValue("{sdsdsdsdsdsdsdsdsnsN}", "value", answer.value, "standard_error",
+                               answer.standard_error, "replications", answer.replications,
+                               "effective_sample_size", answer.effective_sample_size, "largest_weight_share",
+                               answer.largest_weight_share, "relative_error", answer.relative_error, "needed",
+                               answer.needed, "known", answer.known, "unsampled",
+                               (Py_ssize_t)answer.unsampled - 1, "reached", PyBool_FromLong(status == EI_OK));
     ei_stage_list_free(&list);
     return result;
 }

@@ -26,6 +26,15 @@ static int call_rare(const ei_service *stages, size_t count) {
     return ei_rare_violation(stages, count, &poisson, 4, 0.2, 1e6, entropy, 2, &result, quiet);
 }
 
+/* Evenly spaced requests, of which a single transfer that no table of quantiles has makes one late. */
+static int call_even(const ei_service *stages, size_t count) {
+    const ei_arrival even = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {0.2}};
+    ei_rare_result result;
+    int status = ei_rare_violation(stages, count, &even, 3, 0.2, 1e6, entropy, 2, &result, quiet);
+    CHECK(status != EI_OK || (result.value > 1e-200 && result.value < 1e-20 && result.unsampled == 0));
+    return status;
+}
+
 static void test_bad_numbers(void) {
     const ei_service stage = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3};
     ei_rare_result result;
@@ -121,6 +130,7 @@ int main(void) {
     test_few_replications(stages, 4);
     test_edges();
     sweep_allocations(call_rare, "rare", stages, 4);
+    sweep_allocations(call_even, "even arrivals", stages, 3);
     ei_transfer_free(law);
     CHECK(failing_malloc_alive() == 0);
     return check_report();

@@ -63,7 +63,7 @@ static void test_draws(void) {
     static const uint64_t entropy[4] = {1, 2, 3, 4};
     ei_rng_init(&rng, entropy, 0);
     CHECK(ei_sampler_init(&sampler, &stage, EI_LINK_TABLE) == EI_OK);
-    CHECK(ei_tilted_law_init(&law, &stage) == EI_OK && ei_tilt_init(&tilt, &law, 40) == EI_OK);
+    CHECK(ei_tilted_law_init(&law, &stage, 0, quiet) == EI_OK && ei_tilt_init(&tilt, &law, 40) == EI_OK);
     double sum[3] = {0}, middle;
     for (int i = 0; i < DRAWS; i++) {
         sum[0] += ei_sampler_draw(&sampler, &rng) / DRAWS;

@@ -14,7 +14,7 @@ static int call_tilts(const ei_service *stages, size_t count) {
     for (size_t k = 0; status == EI_OK && k < count; k++) {
         ei_tilted_law law;
         ei_tilt tilt = {.tilt = 0};
-        status = ei_tilted_law_init(&law, &stages[k]);
+        status = ei_tilted_law_init(&law, &stages[k], k % 2 == 1, quiet);
         if (status == EI_OK)
             status = ei_tilt_init(&tilt, &law, 0.5);
         ei_tilt_free(&tilt);
@@ -30,7 +30,7 @@ static void test_tilted_draws(const ei_service *stages, size_t count) {
     for (size_t k = 0; k < count; k++) {
         ei_tilted_law law;
         ei_tilt tilt;
-        CHECK(ei_tilted_law_init(&law, &stages[k]) == EI_OK);
+        CHECK(ei_tilted_law_init(&law, &stages[k], 1, quiet) == EI_OK);
         CHECK(ei_tilt_init(&tilt, &law, 0.8) == EI_OK);
         ei_rng rng;
         ei_rng_init(&rng, entropy, k);
@@ -64,7 +64,7 @@ static void test_roots(const ei_service *stages, size_t count) {
         const double rate = 0.6 / ei_service_mean(&stages[k]);
         double slope, value;
         ei_tilted_law law;
-        CHECK(ei_tilted_law_init(&law, &stages[k]) == EI_OK);
+        CHECK(ei_tilted_law_init(&law, &stages[k], 0, quiet) == EI_OK);
         double root = ei_tilted_root(&law, &(ei_arrival){.parameter = {rate}});
         CHECK(root > 0 && isfinite(root));
         CHECK(ei_service_log_mgf(&stages[k], root, &value, &slope) == EI_OK);
@@ -82,7 +82,7 @@ static void test_transforms(const ei_service *exponential) {
                      nothing = {.kind = EI_SERVICE_DETERMINISTIC};
     ei_tilted_law law;
     double slope;
-    CHECK(ei_tilted_law_init(&law, &service) == EI_OK);
+    CHECK(ei_tilted_law_init(&law, &service, 0, quiet) == EI_OK);
     for (double sigma = -2; sigma <= 3; sigma += 1.25) {
         double sum = 0, moment = 0;
         for (int i = 0; i < SAMPLES; i++) {
@@ -93,10 +93,10 @@ static void test_transforms(const ei_service *exponential) {
         CHECK_RELATIVE(slope, moment / sum, 1e-14);
     }
     ei_tilted_law_free(&law);
-    CHECK(ei_tilted_law_init(&law, &nothing) == EI_OK &&
+    CHECK(ei_tilted_law_init(&law, &nothing, 0, quiet) == EI_OK &&
           isinf(ei_tilted_root(&law, &(ei_arrival){.parameter = {1}})));
     ei_tilted_law_free(&law);
-    CHECK(ei_tilted_law_init(&law, exponential) == EI_OK);
+    CHECK(ei_tilted_law_init(&law, exponential, 0, quiet) == EI_OK);
     CHECK(isinf(ei_tilted_log_mgf(&law, 1 / exponential->time, &slope)) && isinf(slope));
     ei_tilted_law_free(&law);
 }

@@ -21,29 +21,14 @@ from edgeinfer.delay.simulation import check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import ArrivalProcess, Pipeline
 
-#: Down to which a transfer's law is sampled; the share of a tilted law that may lie beyond; and a probability of which
-#: nothing of that can be a part that matters.
-KNOWN, BEYOND, SAFE = 1e-15, 1e-3, 1e-11
-
-
-def _unknown(single: Pipeline, tilt: float) -> str:
-    """The transfer whose tilted law would lie where it is not known; empty where none does."""
-    for stage in single.inner:
-        kind, law, *_ = stage.core_stages()[0]
-        if kind == "transfer":
-            times = np.linspace(0, law.extent, 4097)
-            last = times[np.argmax(law.sf(times) <= KNOWN)]
-            if np.log(KNOWN) + tilt * last - law.log_mgf(tilt)[0] > np.log(BEYOND):
-                return stage.name
-    return ""
-
 
 def _doubt(answer: dict[str, Any], target: float, single: Pipeline) -> str:
     """Why the estimate may not have its relative error; empty where it has."""
-    if answer["value"] < SAFE and (name := _unknown(single, answer["tilt"])):
+    if answer["unsampled"] >= 0:
         return (
-            f"the probability is {answer['value']:.2g} or more: transfers of stage {name!r} that are rarer than "
-            f"{KNOWN:g}, which are not sampled, may make most of it; `violation_bracket` encloses it"
+            f"the probability is {answer['value']:.2g} or more: transfers of stage "
+            f"{single.stages[answer['unsampled']].name!r} that are rarer than {answer['known']:.2g}, which are not "
+            "sampled, may make most of it; `violation_bracket` encloses it"
         )
     if answer["value"] < np.finfo(float).tiny:
         return f"the probability is {answer['value']:.2g}, below the normal range of a double: it loses digits or is 0"
@@ -75,7 +60,9 @@ def rare_violation(
 
     Paths are drawn from a mixture over the ways through the stages, each stage tilted as the gap to the
     deadline asks, and weighed by the inverse density of the whole mixture (`csrc/edgeinfer/rare.h`), so that
-    several stages that are equally likely to be late are all seen. The work grows with the jobs on a path,
+    several stages that are equally likely to be late are all seen. Where single transfers rarer than 1e-16 may
+    make a job late, as with arrivals more even than Poisson's at light loads, from a mixture over the lengths of
+    paths, transfers being followed down to 1e-289 (`csrc/edgeinfer/ways.h`). The work grows with the jobs on a path,
     about ``deadline * arrival_rate / (1 - load)`` at heavy load.
 
     Parameters
@@ -106,8 +93,8 @@ def rare_violation(
         Where `max_replications` do not reach `relative_error`; where they do, but are fewer than 64 for one
         stage or 128 a stage of several, or than 100 times the squared skewness of the weights, or one weight is
         more than 5 % of their sum, so that the interval cannot be trusted; where the value is below the normal range
-        of a double, 2.2e-308; and where transfers over a `FadingLink` that are rarer than 1e-15, which are not sampled,
-        may make most of it, as with arrivals more even than Poisson's at light loads.
+        of a double, 2.2e-308; and where transfers over a `FadingLink` that are too rare to be sampled may make most of
+        it: below some 1e-285, and of narrow fading, as `Nakagami` of large m, earlier.
 
     Raises
     ------

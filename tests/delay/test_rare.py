@@ -4,6 +4,8 @@ import warnings
 import numpy as np
 import pytest
 from scipy.linalg import expm
+from scipy.optimize import minimize_scalar
+from scipy.stats import ncx2
 
 import edgeinfer as ei
 
@@ -104,6 +106,11 @@ def test_certain_violations(deadline):
     assert ei.rare_violation(pipeline, 0.5, deadline, rng=1).value == pytest.approx(1, abs=1e-12)
 
 
+def test_every_sojourn_takes_longer_than_nothing():
+    """Transfers that are never as long as the time between requests, to within what their law knows."""
+    assert ei.rare_violation(rician_transfer()[0], ei.Periodic(3.0), 0.0, rng=1).value == pytest.approx(1, abs=1e-12)
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_deterministic_bottleneck_among_random_stages(place):
     # Against plain simulation: 64 replications give a relative standard error of a few per cent.
@@ -128,11 +135,89 @@ def test_measured_times_in_runs_of_neighbours():
     assert abs(plain.value - rare.value) < 4 * spread and plain.value > 1e-4
 
 
-def test_transfers_too_rare_to_be_sampled_are_told():
-    """40 slots of Rician fading on 10 slots' mean work: 3e-41 by tilting a slot's rate, below what is sampled."""
+def rician_sf(snr, carry, position):
+    """P(a transfer takes longer than `position` slots), Rician fading of K = 3.
+
+    The Laplace transform of the sum of rates inverted by the trapezoidal rule along the line through the saddle point.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    edges = np.log2(1 + 60 * snr) * np.linspace(0, 1, 41) ** 2
+    rate = (edges[:-1, None] + np.diff(edges)[:, None] / 2 * (1 + nodes)).ravel()
+    density = ncx2.pdf((2**rate - 1) / snr * 8, 2, 6) * 8 * np.log(2) * 2**rate / snr
+    mass = (np.diff(edges)[:, None] / 2 * weights).ravel() * density
+    whole, part = divmod(position, 1)
+
+    def log_transform(z):
+        return whole * np.log(np.exp(-z * rate) @ mass) + np.log(np.exp(-z * part * rate) @ mass) + z * carry
+
+    saddle = minimize_scalar(lambda z: log_transform(z) - np.log(z), bounds=(0.1, 1000), method="bounded").x
+    peak = log_transform(saddle)
+    # The nearest alias is below e^-40.
+    step = 2 * np.pi * saddle / (40 + abs(peak))
+    line = saddle + 1j * step * np.arange(400)
+    terms = np.real([np.exp(log_transform(z) - peak) / z for z in line])
+    return np.exp(peak) * step / np.pi * (terms.sum() - terms[0] / 2)
+
+
+def rician_transfer():
     link = ei.FadingLink.from_snr(5.0, 1e6, 0.1, fading=ei.Rician(3.0))
-    pipeline = ei.Pipeline([ei.Transfer(link.mean_rate(), link, "t")])
-    late = 4 * pipeline.moments()[0].sum()
-    with pytest.warns(ei.AccuracyWarning, match="'t' that are rarer than 1e-15"):
-        ei.rare_violation(pipeline, ei.Periodic(1 / 0.6), late, relative_error=0.3, rng=1, threads=1)
-    ei.rare_violation(pipeline, 0.6, 10 * late, relative_error=0.3, rng=1, threads=1)
+    return ei.Pipeline([ei.Transfer(link.mean_rate(), link, "t")]), link.mean_rate() / 1e5
+
+
+def test_single_transfers_that_no_table_has():
+    """Requests ten times as far apart as they take: only their own transfer makes them late, 40 slots for 10."""
+    pipeline, carry = rician_transfer()
+    truth = rician_sf(5.0, carry, 40.25)
+    assert 1e-42 < truth < 1e-40
+    answers = [
+        ei.rare_violation(pipeline, ei.Periodic(10.0), 4.025, relative_error=0.1, rng=seed) for seed in range(20)
+    ]
+    # Fewer than 15 of 20 with probability 3e-4 at a coverage of 95 %; the seeds are fixed.
+    assert sum(answer.low <= truth <= answer.high for answer in answers) >= 15
+
+
+@pytest.mark.parametrize("process", [ei.Periodic(1 / 0.6), ei.Erlang(0.5, 100)], ids=["periodic", "erlang"])
+@pytest.mark.parametrize("stages", [1, 2])
+def test_even_arrivals_between_the_ends_of_the_bracket(process, stages):
+    pipeline = rician_transfer()[0]
+    if stages == 2:
+        pipeline = ei.Pipeline([*pipeline.stages, ei.Constant(0.7, "c")])
+    late = 3.5 * pipeline.moments()[0].sum()
+    bracket = ei.violation_bracket(pipeline, process, late)
+    answer = ei.rare_violation(pipeline, process, late, relative_error=0.1, rng=1, confidence=0.9999)
+    assert bracket.lower <= answer.high and answer.low <= bracket.upper and answer.value < 1e-20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="EDGEINFER_FUZZ=1")
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+@pytest.mark.parametrize("others", [(), ("constant",), ("measured",), ("link",), ("link", "constant")])
+def test_even_arrivals_cover(load, others):
+    """Intervals of 100 seeds against one of a hundred times the work."""
+    pipeline = rician_transfer()[0]
+    link = ei.FadingLink.from_snr(5.0, 1e6, 0.1, fading=ei.Nakagami(2.0))
+    more = {
+        "constant": ei.Constant(0.7, "c"),
+        "measured": ei.Measured(np.random.default_rng(0).gamma(20, 0.02, 2000), "m"),
+        "link": ei.Transfer(0.8 * link.mean_rate(), link, "l"),
+    }
+    pipeline = ei.Pipeline([*pipeline.stages, *(more[name] for name in others)])
+    means = pipeline.moments()[0]
+    process, late = ei.Periodic(means.max() / load), 3 * means.sum()
+    truth = ei.rare_violation(pipeline, process, late, relative_error=0.01, rng=1000).value
+    answers = [ei.rare_violation(pipeline, process, late, relative_error=0.1, rng=seed) for seed in range(100)]
+    # Fewer than 84 of 100 with probability 2e-5 at a coverage of 95 %, 15 times.
+    assert sum(answer.low <= truth <= answer.high for answer in answers) >= 84
+
+
+def test_transfers_too_rare_to_be_sampled_are_told():
+    """Fading so narrow that twice the mean time asks for rates below the least that the law has."""
+    link = ei.FadingLink.from_snr(3.0, 1e6, 0.1, fading=ei.Nakagami(100.0))
+    pipeline = ei.Pipeline([ei.Transfer(0.15 * link.mean_rate(), link, "t")])
+    with pytest.warns(ei.AccuracyWarning, match="'t' that are rarer than"):
+        ei.rare_violation(pipeline, ei.Periodic(10.0), 0.4, relative_error=0.3, rng=1, max_replications=1e4)
+    # By Poisson arrivals, many requests make one late.
+    pipeline, _ = rician_transfer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ei.rare_violation(pipeline, 0.6, 40.0, relative_error=0.3, rng=1)
