@@ -24,7 +24,6 @@ enum {
     BOUNDS = 6,             /* of a law's tail */
     SUM_POINTS = 4096,      /* lattice of the sum of the other stages' services */
     BEHIND_POINTS = 4096,   /* of an exponential part and one behind it, at most */
-    PAIR_POINTS = 160,      /* and of two stages at once, either way; TIGHT: twice as many */
     FOLLOWED_POINTS = 512,  /* of a lower end's two stages at once, */
     FOLLOWED_LEADS = 96     /* and steps by which one may lead */
 };
@@ -47,7 +46,8 @@ static const double PAIR_REACH = 30;   /* decay times at which the lattice of th
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
 static const double LOOSE = 15;        /* decay times from a lattice's end, within which a law is too large */
 static const double PAIR_FAR = 3;      /* times each other's decay: two stages whose upper end is tried */
-static const double PAIR_CLASSES[] = {9, 17, 32}; /* decay times up to which deadlines share a lattice */
+static const double PAIR_CLASSES[] = {9, 17, 32};    /* decay times up to which deadlines share a lattice, */
+static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
 
 /* A random stage, or adjacent deterministic ones. */
 typedef struct {
@@ -599,11 +599,15 @@ static int exponential_law(const chain *self, size_t first, size_t b, size_t las
                            double points, ei_upper_law *law) {
     const ei_service *service = self->parts[b].service;
     const double theta = 1 / service->time - self->batch->arrival_rate;
-    ei_upper_law rest = {.decay = 0};
+    ei_upper_law known = {.decay = 0}, rest = {.decay = 0};
     ei_tail tail = {.furthest = horizon + FURTHER / theta};
     double *once = NULL;
     horizon = tail.furthest;
     int status = added_law(self, first, b, horizon, points, law);
+    if (status == EI_OK && first < b)
+        status = law_of(self, first, b, &known);
+    if (status == EI_OK && first < b)
+        take_better(law, &known);
     if (status == EI_OK)
         status = law_of(self, b + 1, last, &rest);
     if (status == EI_OK)
@@ -630,6 +634,7 @@ static int exponential_law(const chain *self, size_t first, size_t b, size_t las
     ei_split_tail(law, once, once + count, &tail);
 out:
     free(once);
+    ei_upper_law_free(&known);
     ei_upper_law_free(&rest);
     return status;
 }
@@ -1069,6 +1074,8 @@ static int pair_ends(const chain *self) {
         mean += self->parts[k].mean;
         decay = fmin(decay, self->parts[k].decay);
     }
+    /* Paths of fewer jobs cost less. */
+    const double finer = fmin(fmax(cbrt(2 * decay / self->batch->arrival_rate), 1), 2);
     for (size_t k = 0; k < classes && status == EI_OK; k++) {
         const double from = k > 0 ? mean + PAIR_CLASSES[k - 1] / decay : -INFINITY;
         ei_batch batch = *self->batch;
@@ -1085,7 +1092,8 @@ static int pair_ends(const chain *self) {
         if (batch.count == 0)
             continue;
         one.batch = &batch;
-        one.pair_points = batch.effort == EI_EFFORT_TIGHT ? 2 * PAIR_POINTS : PAIR_POINTS;
+        one.pair_points =
+            (size_t)(finer * (double)PAIR_POINTS[k]) * (batch.effort == EI_EFFORT_TIGHT ? 2 : 1);
         one.laws = calloc(one.count * one.count, sizeof *one.laws);
         ei_upper_law law = {.decay = 0}, none = {.decay = 0};
         status = one.laws == NULL ? EI_ERR_NO_MEMORY : law_of(&one, 0, one.count - 1, &law);

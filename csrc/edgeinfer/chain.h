@@ -26,18 +26,23 @@
  * Q is the sojourn time in the stages behind b fed every m seconds. Any floor f may be put under b: services
  * max(B, f) are no shorter, and m = f. R_0 and Q by adding stages.
  * exponential: b is an exponential stage with others behind it, Q_j = max_{l <= j} [N_l - B_0 - .. -
- * B_{l-1}], N_l the longest path over those for jobs 0 .. l, and C_j the sojourn time of job j in the stages
- * before b, so that W = max_j [B_0 + .. + B_j - S_j + C_j + Q_j]. C_j may be drawn afresh, as in walk.h:
- * given all services from b on, its proof holds for levels that change with j. Let v be the law without Q, W
- * > y with probability v(y), v(y) = 1 below 0. If Q_l stays as it is from job l on, the rest crosses with
- * probability v(y_l), y_l what is left of T then; so that the steps delta_l of Q_l make P(W > T) <= v(T) +
- * sum_l E [v(y_l - delta_l) - v(y_l)]. With theta = 1 / time - rate and k(y) = min(1, e^{-theta y}), -v' <=
- * -K k' makes this at most v(T) + K sum_l E [k(y_l - delta_l) - k(y_l)]. With no stages before b, v is k, and
- * all of this holds with equality: that sum is P(E + Q > T) - k(T), E of law k the sojourn time in b and Q
- * that in the stages behind it fed by Poisson arrivals, independent of E as above. So P(W > T) <= v(T) + K
- * [P(E + Q > T) - e^{-theta T}]. K holds up to some z; that y_l is once beyond and W > T still adds at most
- * P(W > z). The laws of the stages before and behind b, and of those before an added stage, are the best of
- * these, too.
+ * B_{l-1}], N_l the longest path over those for jobs 0 .. l, Q_{-1} = 0, and R_j the sojourn time of job j
+ * in the stages up to and with b, of law v, v(y) = P(R_j > y), so that W = max_j [R_j - S_j + B_0 + .. +
+ * B_{j-1} + Q_j]. Let W_l be W with Q_l in the place of all later Q_j, and y_l what Q_{l-1}, B_0, ..,
+ * B_{l-1} and t_1, .., t_l leave of T at job l; R_l is independent of all these and of the step delta_l =
+ * Q_l - Q_{l-1}. W_l > T >= W_{l-1} asks that R_l is in (y_l - delta_l, y_l], and that no path which is in
+ * b up to a job before l, and of no stage before b, is longer than T (not crossed before): P(W > T) <=
+ * v(T) + sum_l E [v(y_l - delta_l) - v(y_l); not crossed before]. With theta = 1 / time - rate and k(y) =
+ * min(1, e^{-theta y}), -v' <= -K k' makes this at most v(T) + K sum_l E [k(y_l - delta_l) - k(y_l); not
+ * crossed before]. With no stages before b, v is k, and all of this holds with equality: that sum is P(E +
+ * Q > T) - k(T), E of law k the sojourn time in b and Q that in the stages behind it fed by Poisson
+ * arrivals, independent of E as above. So P(W > T) <= v(T) + K [P(E + Q > T) - e^{-theta T}]. K: R = B +
+ * Y, Y >= R' - t for the job before and B exponential and independent of Y, so that with m(y) = E v(y + t)
+ * and d = v - m, -v' = (v - P(Y > .)) / time <= d / time and m' = - rate d. Hence d e^{theta y} does not
+ * fall; then m(z) >= rate d(z) / theta, d(z) <= theta time v(z), and -v'(y) <= theta v(z) e^{theta (z -
+ * y)} for y <= z: K = v(z) e^{theta z} up to z, of any upper bound v(z). That y_l is once beyond z and W >
+ * T still adds at most P(W > z), by the first such job's own sojourn time. The laws of the stages before
+ * and behind b, and of those before an added stage, are the best of these, too.
  * tilted: the same for any random stage b, tilted.h.
  * two_stages: where ends are wide still, the law of a run of stages whose last one is nearly as slow as one
  * before it by following the two at once (pair_upper.h), others added as above.
@@ -58,16 +63,17 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage
  * behind renewal arrivals, and the lower end of one with others behind it, by geometric.h.
  *
- * exponential, upper, renewal arrivals: C_j, Q_j, y_l and delta_l as above, v the law without Q, bounded by a
- * w that is linear between the points of a lattice, and not below what w itself gives when put into the
+ * exponential, upper, renewal arrivals: Q_j, y_l and delta_l as above, C_j the sojourn time of job j in the
+ * parts before b, drawn afresh as in walk.h, and v the law of W without Q and with these, bounded by a w
+ * that is linear between the points of a lattice, and not below what w itself gives when put into the
  * equation of lindley.h: that is what its certificate says. So w(y_l) is at least the chance that the rest
- * crosses when Q stays, as long as y_l is on the lattice, and P(W > T) <= w(T) + sum_l E [w(y_l - delta_l) -
- * w(y_l); not crossed before]. With theta the rate of geometric.h and k(y) = min(1, e^{-theta y}), -w' <= -K
- * k' by the slopes of w, and k(y) <= e^{-theta y}, this sum is at most K e^{-theta T} sum_l E e^{theta Z_l}
- * (e^{theta Q_l} - e^{theta Q_{l-1}}), Z_l = B_0 + .. + B_{l-1} - S_l, Q_{-1} = 0. As E e^{theta (B - t)} <=
- * 1 and services of b tilted by theta are exponential of rate 1 / time - theta, independent of the times
- * between arrivals, that is K e^{-theta T} (E e^{theta Q} - 1), Q the sojourn time in the parts behind b fed
- * by Poisson arrivals of that rate. The lattice's end is left as above. b first: w = k.
+ * crosses when Q stays, as long as y_l is on the lattice, and P(W > T) <= w(T) + sum_l E [w(y_l - delta_l)
+ * - w(y_l); not crossed before]. With theta the rate of geometric.h and k(y) = min(1, e^{-theta y}), -w' <=
+ * -K k' by the slopes of w, and k(y) <= e^{-theta y}, this sum is at most K e^{-theta T} sum_l E e^{theta
+ * Z_l} (e^{theta Q_l} - e^{theta Q_{l-1}}), Z_l = B_0 + .. + B_{l-1} - S_l, Q_{-1} = 0. As E e^{theta (B -
+ * t)} <= 1 and services of b tilted by theta are exponential of rate 1 / time - theta, independent of the
+ * times between arrivals, that is K e^{-theta T} (E e^{theta Q} - 1), Q the sojourn time in the parts
+ * behind b fed by Poisson arrivals of that rate. The lattice's end is left as above. b first: w = k.
  *
  * Behind those the proof of walk.h fails, as Harris' inequality needs independent interarrival times. What
  * the parts before b are fed by is then a service of b every m seconds (bottleneck_first): a path that is in

@@ -1,177 +1,188 @@
 #include "edgeinfer/pair_upper.h"
 
-#include "edgeinfer/joint_laws.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/multiversion.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    FINER = 8,   /* points of the answer on a step */
-    ATOMS = 128, /* of a service on a step: divides EI_JOINT_FINE */
+    FINE = 128, /* atoms of a law on a step */
+    FINER = 16, /* points of the answer on a step */
     EXPONENTS = 8,
-    KINDS = 4, /* numbers of interarrival times that are taken out */
-    SWEEPS = 400,
-    LINE_SWEEPS = 1000,
-    FARTHER = 2 /* times the plane's points on a line */
+    ALONE = 3000, /* sweeps over one stage */
+    SWEEPS = 1000,
+    FARTHER = 2 /* times the points of the plane on a line */
 };
-static const size_t APART[KINDS] = {1, 2, 4, 8};
-static const double WORTH = 1.5;    /* times rate / decay: of them at most */
-static const double ROOM = 6;       /* decay times beyond the horizon that the plane reaches */
-static const double SETTLED = 1e-3; /* relative change at which sweeps end */
-static const double LINE_SETTLED = 1e-4;
-static const double ROUNDING = 1e-9;  /* relative, of all sums */
+static const double GUARD = 1e-11;    /* relative rounding error of a step, at most */
+static const double KINK = 0.25;      /* z (1 - z), at most */
+static const double LEAST = 0.03;     /* exponent of a step */
+static const double ALIGNED = 4;      /* steps: a constant service that is put on the lattice */
+static const double ROOM = 8;         /* decay times beyond the horizon that the plane reaches */
+static const double LEADS = 6;        /* and by which one stage may lead */
+static const double SETTLED = 3e-4;   /* relative change of a sweep at which they end */
+static const double NOTHING = 1e-22;  /* probabilities below are not looked at then */
 static const double MGF_ERROR = 1e-5; /* of the logarithm */
-static const double LARGEST = 3;      /* times the points that are asked for */
-static const double COARSEST = 0.5;   /* steps in an interarrival time, as in joint_laws.h, times the rate */
 static const double HAIR = 1e-9;      /* of a step, as in walk.h */
 
-/* Of u a e^{-theta (y - r)} + b e^{-theta y}; alone: of the walk in a, before its service; the moments. */
+/* A law's atoms at (c + z) steps, count <= length. */
 typedef struct {
-    double theta, a, b, alone;
-    double before, bottleneck, between, ahead, interval;
+    double *share; /* [count]: both parts */
+    double *bend;  /* [count] */
+    double *tail;  /* [length + 2]: of the shares from there on, and what is beyond */
+    double *over;  /* [length]: P(service > q), bounded between the points, too */
+    ptrdiff_t count;
+} atoms;
+
+/* e^{-theta q} times these bounds the walk in a and v; g; and what a service multiplies them by. */
+typedef struct {
+    double theta, alone, a, fresh, bottleneck;
 } exponent;
 
-/* One end's lattice; rows of the plane have y + 1 values of r or g. */
+/* A function of (q, d): row k holds d = k steps, k = -2 .. rows; the last row is for all that is beyond. */
 typedef struct {
     const ei_pair_walk *given;
-    ei_end end;
-    double step;
-    size_t top, far;
-    ei_joint_law before, bottleneck, between, ahead;
-    ei_joint_idle idle;
+    ptrdiff_t points, rows, far, length;              /* of the plane; of a line; of its arrays */
+    double step, exponent, ratio;                     /* s; of a step; e^exponent */
+    double kept, near, away, both, nearest, farthest; /* of a cell of the time t, see find_weights */
     size_t exponents;
-    exponent exponent[EXPONENTS];
-    double *u, *m;                                /* rows 0 .. top, 0 .. top + 2; u owns all */
-    double *rest, *moved;                         /* [top + 4] */
-    double *alone, *fresh, *served, *line, *kept; /* [far + 1], v, w, w served */
-} plane;
+    exponent at[EXPONENTS];
+    atoms first, between, second, ahead;
+    double *block;
+    double *f, *v, *w, *bend, *more;            /* [rows + 3][points] */
+    double *fresh, *last, *spare, *sums, *kink; /* [length] */
+    double *alone, *served;                     /* [length]: w <= alone(q) + served(y) */
+    double *alone_waits, *served_waits;         /* [length]: the same at q + t, y + t */
+} walk;
 
-/* What is kept of a plane for each number of interarrival times taken out: [far + 1], P(Y > y) and S(y). */
-typedef struct {
-    double *above, *loss;
-} answer;
+static double *row(const walk *self, double *function, ptrdiff_t k) {
+    return function + ((k < self->rows ? k : self->rows) + 2) * self->points;
+}
 
 /* ---- laws */
 
-/* The law of joint_laws.h, with what takes no time; the rest of a lower one is left out. */
-static int law_init(ei_joint_law *self, const ei_joint_service *service) {
-    int status = ei_joint_law_init(self, service, SIZE_MAX, 0);
-    if (status != EI_OK)
-        return status;
-    self->mass[0] += 1 - service->sf[0];
-    const double last = self->tail[self->count - 1];
-    for (size_t i = 0; i < self->count && service->end == EI_LOWER; i++)
-        self->tail[i] = fmax(self->tail[i] - last, 0);
-    return EI_OK;
+static void atoms_free(atoms *self) {
+    free(self->share);
+    self->share = NULL;
 }
 
-/* The law of a service from one side, on [0, steps]. */
-static int stage_law(ei_joint_law *self, const ei_added_stage *stage, double step, size_t most, ei_end end) {
-    const size_t atom = EI_JOINT_FINE / ATOMS;
-    ei_joint_service service = {.step = step, .end = end};
-    ei_lattice lattice = {.sf = NULL};
-    if (stage->law == NULL) {
-        size_t at = (size_t)round(stage->again / step);
-        *self = (ei_joint_law){.count = at + 1, .mass = calloc(2 * (at + 1), sizeof(double))};
-        if (self->mass == NULL)
-            return EI_ERR_NO_MEMORY;
-        self->tail = self->mass + at + 1;
-        self->mass[at] = 1;
-        for (size_t i = 0; i < at; i++)
-            self->tail[i] = 1;
-        return EI_OK;
+static void put(const walk *self, atoms *to, double time, double mass, double *beyond) {
+    const double cell = floor(time), part = time - cell;
+    if (!(cell < (double)to->count - 1)) {
+        *beyond += mass;
+        return;
     }
-    const double reach = fmax(ei_service_reach(stage->law), stage->floor);
-    const size_t steps = (size_t)fmin(ceil(reach / step) + 1, (double)most) + 1;
-    int status = ei_lattice_service(&lattice, stage->law, stage->floor, step / ATOMS, steps * ATOMS + 2, end);
-    service.count = steps * EI_JOINT_FINE + 1;
-    if (status == EI_OK && (service.sf = malloc(service.count * sizeof *service.sf)) == NULL)
-        status = EI_ERR_NO_MEMORY;
-    for (size_t k = 0; k < service.count && status == EI_OK; k++)
-        service.sf[k] = lattice.sf[(end == EI_UPPER ? k : k + atom - 1) / atom];
-    if (status == EI_OK && end == EI_UPPER) {
-        double theta = fmin(25 / ei_service_extent(stage->law), 0.9 * ei_service_abscissa(stage->law)),
-               moment;
-        status = ei_added_stage_log_moment(stage, theta, &moment);
-        service.beyond = exp(moment + MGF_ERROR - theta * (double)steps * step) / theta;
-    }
-    if (status == EI_OK)
-        status = law_init(self, &service);
-    ei_joint_service_free(&service);
-    ei_lattice_free(&lattice);
-    return status;
+    const size_t c = (size_t)cell;
+    const double whole = expm1(self->exponent), begun = expm1(self->exponent * part);
+    to->share[c] += mass * (whole - begun) / whole;
+    to->share[c + 1] += mass * begun / whole;
+    to->bend[c] += mass * begun * (whole - begun) / ((1 + begun) * whole * whole);
 }
 
-/* That of a law known from above, as it is. */
-static int known_law(ei_joint_law *self, const ei_upper_law *law, double step, size_t most, ei_end end) {
-    const ei_lattice *lattice = &law->lattice;
-    ei_joint_service service = {.step = step, .end = end};
-    if (lattice->sf == NULL) {
-        const ei_added_stage nothing = {NULL, 0, 0};
-        return stage_law(self, &nothing, step, most, end);
+/* A survival function given at fine points, from each of which on it is no larger, bounded by chords. */
+static void find_chords(const walk *self, const double *sf, ptrdiff_t count, double *to) {
+    const double r = 1 / self->ratio;
+    to[0] = sf[0];
+    for (ptrdiff_t i = 0; i + 1 < count; i++) {
+        const double *cell = sf + i * FINE, left = to[i], right = cell[FINE];
+        double alike = 0, later = right;
+        for (int j = 0; j < FINE; j++) {
+            const double weight = (exp(-self->exponent * (double)(j + 1) / FINE) - r) / (1 - r);
+            alike = fmax(alike, cell[j] - right - weight * (left - right));
+            later = fmax(later, (cell[j] - left * weight) / (1 - weight));
+        }
+        if (later - right < 2 * alike) {
+            to[i + 1] = later;
+        } else {
+            to[i] += alike;
+            to[i + 1] = right + alike;
+        }
     }
-    const double reach = (double)lattice->count * lattice->step;
-    const size_t steps = (size_t)fmin(ceil(reach / step), (double)most) + 1;
-    service.count = steps * EI_JOINT_FINE + 1;
-    service.sf = malloc(service.count * sizeof *service.sf);
-    if (service.sf == NULL)
+}
+
+/* Of a stage, or of a law that is known. */
+static int atoms_init(atoms *self, const walk *of, const ei_added_stage *stage, const ei_upper_law *known) {
+    const double step = of->step;
+    const size_t length = (size_t)of->length, fine = (length + 1) * FINE + 1;
+    const double exact = known == NULL && stage->law == NULL ? stage->again / step : 0;
+    double reach = exact, beyond = 0, *sf = calloc(fine, sizeof *sf);
+    ei_lattice law = {.sf = NULL};
+    int status = EI_OK;
+    *self = (atoms){.share = NULL};
+    if (sf == NULL)
         return EI_ERR_NO_MEMORY;
-    for (size_t k = 0; k < service.count; k++)
-        service.sf[k] = ei_upper_law_sf(law, (double)k * (step / EI_JOINT_FINE));
-    if (end == EI_UPPER)
-        service.beyond = exp(law->log_scale - law->decay * (double)steps * step) / law->decay;
-    int status = law_init(self, &service);
-    ei_joint_service_free(&service);
-    return status;
-}
-
-static double tail_of(const ei_joint_law *self, size_t at) {
-    return self->tail[at < self->count ? at : self->count - 1];
+    if (known != NULL && known->lattice.sf != NULL)
+        reach = (double)known->lattice.count * known->lattice.step / step;
+    else if (known == NULL && stage->law != NULL)
+        reach = fmax(ei_service_reach(stage->law), stage->floor) / step;
+    const size_t count = (size_t)fmin(ceil(reach) + 3, (double)length), last = (count - 1) * FINE;
+    if (known == NULL && stage->law != NULL)
+        status = ei_lattice_service(&law, stage->law, stage->floor, step / FINE, last + 1, EI_UPPER);
+    for (size_t j = 0; j < fine && status == EI_OK; j++)
+        sf[j] = law.sf != NULL                               ? law.sf[j < last ? j : last]
+                : exact > 0                                  ? (double)j < exact * FINE * (1 - 1e-15)
+                : known != NULL && known->lattice.sf != NULL ? ei_upper_law_sf(known, (double)j * step / FINE)
+                                                             : 0;
+    ei_lattice_free(&law);
+    if (status == EI_OK)
+        self->share = calloc(2 * count + 2 * length + 2, sizeof(double));
+    if (self->share == NULL) {
+        free(sf);
+        return status != EI_OK ? status : EI_ERR_NO_MEMORY;
+    }
+    self->count = (ptrdiff_t)count;
+    self->bend = self->share + count;
+    self->tail = self->bend + count;
+    self->over = self->tail + length + 2;
+    if (exact > 0)
+        put(of, self, exact, 1, &beyond);
+    for (size_t j = 0; j <= last && !(exact > 0); j++) {
+        const double mass = (j == 0 ? 1 : sf[j - 1]) - sf[j];
+        if (mass > 0)
+            put(of, self, (double)j / FINE, mass, &beyond);
+    }
+    if (!(exact > 0))
+        beyond += sf[last];
+    for (size_t j = length + 2; j-- > 0;)
+        self->tail[j] = (j + 1 < length + 2 ? self->tail[j + 1] : beyond) + (j < count ? self->share[j] : 0);
+    find_chords(of, sf, of->length, self->over);
+    free(sf);
+    return EI_OK;
 }
 
 /* ---- Chernoff's bound */
 
-static int moments_at(const plane *self, double theta, exponent *at, int *valid) {
+static int moments_at(const walk *self, double theta, exponent *at, int *valid) {
     const ei_pair_walk *given = self->given;
-    const ei_joint_idle *idle = &self->idle;
-    const double spread = theta * self->step, share = spread * spread / 8, step = exp(-spread);
     const ei_upper_law *known[] = {given->between, given->ahead};
     double before, bottleneck, moment[2];
     *valid = 0;
     for (size_t k = 0; k < 2; k++) {
         if (known[k]->lattice.sf != NULL && !(theta < known[k]->decay * (1 - 1e-6)))
             return EI_OK;
-        moment[k] = known[k]->lattice.sf == NULL
-                        ? 1
-                        : exp(ei_upper_law_log_moment(known[k], theta) + share + MGF_ERROR + spread / ATOMS);
+        moment[k] = known[k]->lattice.sf == NULL ? 1
+                                                 : exp(ei_upper_law_log_moment(known[k], theta) + MGF_ERROR +
+                                                       2 * HAIR * theta * known[k]->lattice.step);
     }
     int status = ei_added_stage_log_moment(&given->before, theta, &before);
     if (status == EI_OK)
         status = ei_added_stage_log_moment(&given->bottleneck, theta, &bottleneck);
     if (status != EI_OK)
         return status;
-    *at = (exponent){.theta = theta,
-                     .before = exp(before + MGF_ERROR + share + spread / ATOMS),
-                     .bottleneck = exp(bottleneck + MGF_ERROR + share + spread / ATOMS),
-                     .between = moment[0],
-                     .ahead = moment[1],
-                     .interval = idle->mass[0] + step * (idle->mass[1] + step * idle->mass[2]) +
-                                 idle->rest * step * step * step / (1 - idle->decay * step)};
-    const double a = at->interval * at->before, b = at->interval * at->bottleneck;
-    if (!(a < 1 - 1e-6) || !(b < 1 - 1e-6))
+    const double interval = given->arrival_rate / (given->arrival_rate + theta);
+    before = exp(before + MGF_ERROR);
+    bottleneck = exp(bottleneck + MGF_ERROR);
+    if (!(interval * before < 1 - 1e-6) || !(interval * bottleneck < 1 - 1e-6))
         return EI_OK;
-    at->alone = at->ahead / (1 - a);
-    at->a = at->before * at->alone;
-    at->b = at->a * (at->between - 1 + b) / (1 - b);
-    *valid = isfinite(at->a) && isfinite(at->b);
+    *at = (exponent){.theta = theta, .alone = moment[1] / (1 - interval * before), .bottleneck = bottleneck};
+    at->a = before * at->alone;
+    at->fresh = at->a * moment[0] / (1 - interval * bottleneck);
+    *valid = isfinite(at->fresh);
     return EI_OK;
 }
 
-static int choose_exponents(plane *self) {
+static int choose_exponents(walk *self) {
     static const double shares[EXPONENTS] = {0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99};
     double low = 0, high = self->given->decay;
     int status, valid, closed = 0;
@@ -190,487 +201,460 @@ static int choose_exponents(plane *self) {
             high = middle;
     }
     for (size_t e = 0; e < EXPONENTS; e++) {
-        if ((status = moments_at(self, shares[e] * low, &self->exponent[self->exponents], &valid)) != EI_OK)
+        if ((status = moments_at(self, shares[e] * low, &self->at[self->exponents], &valid)) != EI_OK)
             return status;
         self->exponents += (size_t)valid;
     }
     return self->exponents > 0 ? EI_OK : EI_ERR_UNSTABLE;
 }
 
-/* What of a line is bounded beyond it: the walk in a, or w; before or after a service; or all from there on,
- * interarrival times' weights or ones. */
-typedef enum { PLAIN, SERVED, WEIGHED, SUMMED } shape;
+/* Of the walk in a or of g, before the service or with it. */
+typedef enum { ALONE_AFTER, ALONE_BEFORE, FRESH, FRESH_BEFORE } bounded;
 
-static double beyond(const plane *self, int alone, shape kind, double place) {
-    double least = INFINITY;
-    if (self->end == EI_LOWER)
-        return 0;
+static double bound(const walk *self, bounded what, double place) {
+    double least = what == ALONE_BEFORE || what == FRESH_BEFORE ? INFINITY : 1;
     for (size_t e = 0; e < self->exponents; e++) {
-        const exponent *at = &self->exponent[e];
-        const double step = exp(-at->theta * self->step);
-        double value = (alone ? at->alone : at->a + at->b) * exp(-at->theta * place * self->step);
-        if (kind != PLAIN)
-            value *= alone ? at->before : at->bottleneck;
-        if (kind == WEIGHED)
-            value /= 1 - self->idle.decay * step;
-        if (kind == SUMMED)
-            value /= 1 - step;
-        least = fmin(least, value);
+        const exponent *at = &self->at[e];
+        const double value = what == ALONE_AFTER    ? at->alone
+                             : what == ALONE_BEFORE ? at->a
+                             : what == FRESH        ? at->fresh
+                                                    : at->fresh * at->bottleneck;
+        least = fmin(least, value * exp(-at->theta * place * self->step));
     }
-    return kind == PLAIN || kind == SERVED ? fmin(least, 1) : least;
+    return least * (1 + GUARD);
 }
 
-/* ---- lines */
+/* ---- rows */
 
-static double served_at(const ei_joint_law *law, const double *from, size_t y) {
-    double sum = tail_of(law, y);
-    const size_t last = y < law->count - 1 ? y : law->count - 1;
-    for (size_t i = 0; i <= last; i++)
-        sum += law->mass[i] * from[y - i];
-    return sum;
+EI_MULTIVERSION
+static void add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        to[i] += factor * from[i];
 }
 
-static void serve_line(const plane *self, const ei_joint_law *law, const double *from, double *to) {
-    for (size_t y = self->far + 1; y-- > 0;)
-        to[y] = fmin(served_at(law, from, y), 1);
+/* to[i] += factor from[i - shift], 0 <= i < count, 0 <= i - shift < known. */
+static void add_shifted(double *to, const double *from, double factor, ptrdiff_t shift, ptrdiff_t count,
+                        ptrdiff_t known) {
+    const ptrdiff_t first = shift > 0 ? shift : 0, last = count < known + shift ? count : known + shift;
+    if (factor > 0 && first < last)
+        add_products(to + first, from + first - shift, factor, (size_t)(last - first));
 }
 
-/* w = c + (1 - c) E E_B w(y + t - B). */
-static int solve_line(plane *self, const ei_joint_law *law, int alone, const double *chance, double *w) {
-    const ei_joint_idle *idle = &self->idle;
-    const double far = (double)self->far;
-    const double edge[] = {beyond(self, alone, SERVED, far + 1), beyond(self, alone, SERVED, far + 2)};
-    const double rest_at = beyond(self, alone, WEIGHED, far + 3);
-    for (size_t y = 0; y <= self->far; y++)
-        w[y] = beyond(self, alone, PLAIN, (double)y);
-    for (int sweep = 0; sweep < LINE_SWEEPS; sweep++) {
-        double change = 0, m[] = {0, edge[0], edge[1]}, rest = rest_at;
-        for (size_t y = self->far + 1; y-- > 0;) {
-            m[0] = fmin(served_at(law, w, y), 1);
-            double value = fmin(
-                idle->mass[0] * m[0] + idle->mass[1] * m[1] + idle->mass[2] * m[2] + idle->rest * rest, 1);
-            value = chance[y] + (1 - chance[y]) * value;
-            if (y < self->top)
-                change = fmax(change, fabs(value - w[y]) / fmax(value, 1e-28));
-            w[y] = value;
-            rest = m[2] + idle->decay * rest;
-            m[2] = m[1];
-            m[1] = m[0];
-        }
-        if (ei_stopped(self->given->monitor))
-            return EI_ERR_INTERRUPTED;
-        if (change < LINE_SETTLED)
-            break;
+EI_MULTIVERSION
+static void put_on(double *restrict value, const double *restrict bend, const double *restrict other,
+                   size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double more = bend[i] > other[i] ? bend[i] : other[i];
+        value[i] = (value[i] + more) * (1 + GUARD);
     }
-    return EI_OK;
 }
 
-static int solve_lines(plane *self) {
-    double *chance = self->line, *next = self->kept;
-    for (size_t y = 0; y <= self->far; y++)
-        chance[y] = tail_of(&self->ahead, y);
-    memcpy(next, chance, (self->far + 1) * sizeof *next);
-    int status = solve_line(self, &self->before, 1, chance, self->fresh);
-    if (status != EI_OK)
-        return status;
-    serve_line(self, &self->before, self->fresh, self->alone);
-    if (self->end == EI_LOWER)
-        serve_line(self, &self->before, next, next);
-    serve_line(self, &self->between, self->end == EI_UPPER ? self->alone : next, chance);
-    if ((status = solve_line(self, &self->bottleneck, 0, chance, self->fresh)) != EI_OK)
-        return status;
-    serve_line(self, &self->bottleneck, self->fresh, self->served);
-    return EI_OK;
+EI_MULTIVERSION
+static void raise(double *restrict to, const double *restrict from, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        to[i] = from[i] > to[i] ? from[i] : to[i];
 }
 
-/* The bound of the two of u or, with w served, of m. */
-static double joined(const plane *self, double alone, double fresh) {
-    return self->end == EI_UPPER ? fmin(alone + fresh, 1) : fmax(alone, fresh);
-}
-
-/* ---- the plane */
-
-static double *row_of(double *rows, size_t y) {
-    return rows + y * (y + 1) / 2;
-}
-
-EI_MULTIVERSION static void add_scaled(double scale, const double *restrict from, size_t count,
-                                       double *restrict to) {
-    for (size_t k = 0; k < count; k++)
-        to[k] += scale * from[k];
-}
-
-/* Four rows at once, each one's values a place further than those of the one after it. */
-EI_MULTIVERSION static void add_four(const double *restrict scale, const double *restrict a,
-                                     const double *restrict b, const double *restrict c,
-                                     const double *restrict d, size_t count, double *restrict to) {
-    for (size_t k = 0; k < count; k++)
-        to[k] += (scale[0] * a[k] + scale[1] * b[k]) + (scale[2] * c[k] + scale[3] * d[k]);
-}
-
-/* m at y from u. */
-static void serve_row(const plane *self, size_t y) {
-    const ei_joint_law *law = &self->bottleneck;
-    const size_t last = y < law->count - 1 ? y : law->count - 1;
-    double *to = row_of(self->m, y), none = tail_of(law, y);
-    size_t b = 0;
-    for (size_t g = 0; g <= y; g++)
-        to[g] = 0;
-    /* Services beyond g leave nothing. */
-    for (size_t g = last + 1; g-- > 0;) {
-        to[g] += none;
-        none += law->mass[g] * row_of(self->u, y - g)[0];
+/* (ratio (here - after) - (before - here))^+: what a function bends upwards. */
+EI_MULTIVERSION
+static void find_bend(double *restrict to, const double *restrict before, const double *restrict here,
+                      const double *restrict after, double ratio, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double bend = (1 + ratio) * here[i] - before[i] - ratio * after[i];
+        to[i] = bend > 0 ? bend : 0;
     }
-    for (size_t g = last + 1; g <= y; g++)
-        to[g] = tail_of(law, y);
-    while (b <= last) {
-        if (law->mass[b] == 0) {
-            b++;
-        } else if (b + 3 <= last) {
-            const double *at = row_of(self->u, y - b), *next = row_of(self->u, y - b - 1),
-                         *third = row_of(self->u, y - b - 2);
-            for (size_t k = 0; k < 3; k++) {
-                to[b + k] += law->mass[b] * at[k];
-                if (k > 0)
-                    to[b + k] += law->mass[b + 1] * next[k - 1];
-                if (k > 1)
-                    to[b + k] += law->mass[b + 2] * third[k - 2];
-            }
-            add_four(law->mass + b, at + 3, next + 2, third + 1, row_of(self->u, y - b - 3), y + 1 - b - 3,
-                     to + b + 3);
-            b += 4;
-        } else {
-            add_scaled(law->mass[b], row_of(self->u, y - b), y + 1 - b, to + b);
-            b++;
-        }
-    }
-    for (size_t g = 0; g <= y; g++)
-        to[g] = fmin(to[g], 1);
 }
 
-/* E of A + max(r, Q') of w at y, g <= y, 1 beyond, into `to`. */
-static void leave_row(const plane *self, size_t y, const double *w, double *to) {
-    const ei_joint_law *law = &self->before, *between = &self->between;
-    const size_t last = y < law->count - 1 ? y : law->count - 1;
-    size_t i = 0;
-    for (size_t r = 0; r <= y; r++)
-        to[r] = tail_of(law, y - r);
-    while (i <= last) {
-        if (law->mass[i] == 0) {
-            i++;
-        } else if (i + 3 <= last) {
-            const size_t count = y + 1 - i - 3;
-            add_four(law->mass + i, w + i, w + i + 1, w + i + 2, w + i + 3, count, to);
-            add_scaled(law->mass[i + 2], w + i + 2 + count, 1, to + count);
-            add_scaled(law->mass[i + 1], w + i + 1 + count, 2, to + count);
-            add_scaled(law->mass[i], w + i + count, 3, to + count);
-            i += 4;
-        } else {
-            add_scaled(law->mass[i], w + i, y + 1 - i, to);
-            i++;
-        }
-    }
-    if (between->count > 1 || between->tail[0] > 0) {
-        double more = tail_of(between, y), upto = 1 - tail_of(between, y);
-        for (size_t r = y + 1; r-- > 0;) {
-            const double here = to[r], mass = r < between->count ? between->mass[r] : 0;
-            to[r] = upto * here + more;
-            more += mass * here;
-            upto -= mass;
-        }
-    }
-    for (size_t r = 0; r <= y; r++)
-        to[r] = fmin(to[r], 1);
+/* Along q, for one row of its own or beside others, the same before the first point; none at the last. */
+static void find_bend_along(const walk *self, double *to, const double *before, const double *here,
+                            const double *after, ptrdiff_t count) {
+    to[0] = fmax(self->ratio * (here[0] - after[1]), 0);
+    find_bend(to + 1, before, here + 1, after + 2, self->ratio, (size_t)(count - 2));
+    to[count - 1] = 0;
 }
 
-/* What lies beyond the plane: rows of m at top + 1 and top + 2, and what is behind them, weighed. */
-static void begin_rows(plane *self, const double *rest_alone, const double *rest_served) {
-    for (size_t y = self->top + 1; y <= self->top + 2; y++)
-        for (size_t g = 0; g <= y; g++)
-            row_of(self->m, y)[g] = joined(self, self->alone[y - g], self->served[y]);
-    const size_t y = self->top + 3;
-    for (size_t g = 0; g <= self->top; g++)
-        self->rest[g] = self->end == EI_UPPER ? rest_alone[y - g] + rest_served[y]
-                                              : fmax(rest_alone[y - g], rest_served[y]);
+/* The last row stands for all beyond, where a function is no larger than in the cells before. */
+static void flatten(const walk *self, double *function) {
+    raise(row(self, function, self->rows), row(self, function, self->rows - 1), (size_t)self->points);
 }
 
-static int solve_plane(plane *self) {
-    const ei_joint_idle *idle = &self->idle;
-    double *w = self->moved;
-    /* line, kept: sums of all points from one on, with interarrival times' weights. */
-    double alone = beyond(self, 1, WEIGHED, (double)self->far + 1),
-           served = beyond(self, 0, WEIGHED, (double)self->far + 1);
-    for (size_t y = self->far + 1; y-- > 0;) {
-        self->line[y] = alone = self->alone[y] + idle->decay * alone;
-        self->kept[y] = served = self->served[y] + idle->decay * served;
+/* ---- one stage alone */
+
+/* to(q) = E from(q - service). */
+static void serve_line(const walk *self, const atoms *law, const double *from, double *to, ptrdiff_t count) {
+    double *bend = self->kink, *more = self->sums;
+    const double jump = fmax(1 - from[0], 0);
+    find_bend_along(self, bend, from, from, from, count);
+    memset(more, 0, (size_t)(count + 1) * sizeof *more);
+    for (ptrdiff_t i = 0; i < count; i++)
+        to[i] = law->over[i] * jump + law->tail[i + 1] * from[0];
+    for (ptrdiff_t c = 0; c < law->count; c++) {
+        add_shifted(to, from, law->share[c], c, count, count);
+        add_shifted(more + 1, bend, law->bend[c], c, count, count);
     }
-    for (size_t y = 0; y <= self->top; y++) {
-        double *u = row_of(self->u, y);
-        for (size_t r = 0; r <= y; r++)
-            u[r] = joined(self, r > 0 ? self->alone[y - r] : 0, self->fresh[y]);
+    put_on(to, more + 1, more, (size_t)count);
+}
+
+/* P(t in a cell), and E of the weights of its ends, and of products of them. */
+static void find_weights(walk *self) {
+    const double rate = self->given->arrival_rate * self->step, e = self->exponent, r = 1 / self->ratio;
+    const double all = -expm1(-rate), whole = -expm1(-e);
+    const double once = rate / (rate + e) * -expm1(-rate - e),
+                 twice = rate / (rate + 2 * e) * -expm1(-rate - 2 * e);
+    self->kept = exp(-rate);
+    self->near = (once - r * all) / whole;
+    self->nearest = (twice - 2 * r * once + r * r * all) / (whole * whole);
+    self->away = all - self->near;
+    self->both = self->near - self->nearest;
+    self->farthest = all - 2 * self->near + self->nearest;
+}
+
+/* The most that a bend is above a chord, times the chance of a cell. */
+static double most_bend(const walk *self) {
+    const double root = sqrt(self->ratio) + 1;
+    return (self->near + self->away) / (root * root);
+}
+
+/* to(q) = E from(q + t); beyond the line no more than `beyond`, at its first point there too. */
+static void wait_line(const walk *self, const double *from, double beyond, double *to) {
+    const double most = most_bend(self);
+    double *bend = self->kink, sum = beyond, more = 0, after = beyond;
+    find_bend_along(self, bend, from, from, from, self->far);
+    bend[self->far - 1] = fmax((1 + self->ratio) * from[self->far - 1] - from[self->far - 2], 0);
+    double bend_after = fmax((1 + self->ratio) * beyond, 0);
+    for (ptrdiff_t i = self->far; i-- > 0;) {
+        sum = self->near * from[i] + self->away * after + self->kept * sum;
+        more = most * fmax(bend[i], bend_after) + self->kept * more;
+        after = from[i];
+        bend_after = bend[i];
+        to[i] = (sum + more) * (1 + GUARD);
     }
-    for (int sweep = 0; sweep < SWEEPS; sweep++) {
-        double change = 0;
-        begin_rows(self, self->line, self->kept);
-        for (size_t y = self->top + 1; y-- > 0;) {
-            const double *m[] = {row_of(self->m, y), row_of(self->m, y + 1), row_of(self->m, y + 2)};
-            double *u = row_of(self->u, y), old = u[0];
-            serve_row(self, y);
-            for (size_t g = 0; g <= y; g++) {
-                const double chance = tail_of(&self->ahead, y - g);
-                double value = idle->mass[0] * m[0][g] + idle->mass[1] * m[1][g] + idle->mass[2] * m[2][g] +
-                               idle->rest * self->rest[g];
-                w[g] = chance + (1 - chance) * fmin(value, 1);
-            }
-            for (size_t g = 0; g <= y; g++)
-                self->rest[g] = m[2][g] + idle->decay * self->rest[g];
-            leave_row(self, y, w, u);
-            if (u[0] > 1e-28)
-                change = fmax(change, fabs(u[0] - old) / u[0]);
-        }
+}
+
+/* c + (1 - c) m. */
+static double ended(double late, double value) {
+    return value < 1 ? late + (1 - late) * value : value;
+}
+
+/* The same, bounded by its chords. */
+static void end_line(const walk *self, const double *late, double *value) {
+    double last = 0;
+    for (ptrdiff_t i = 0; i < self->far; i++) {
+        const double fall = i + 1 < self->far ? fmax(value[i] - value[i + 1], 0) : value[i],
+                     drop = i + 1 < self->far ? fmax(late[i] - late[i + 1], 0) : late[i],
+                     kink = KINK * fall * drop;
+        value[i] = (ended(late[i], value[i]) + fmax(kink, last)) * (1 + GUARD);
+        last = kink;
+    }
+}
+
+static double change_of(const double *old, const double *new, ptrdiff_t count) {
+    double most = 0;
+    for (ptrdiff_t j = 0; j < count; j++)
+        if (new[j] > NOTHING)
+            most = fmax(most, fabs(new[j] - old[j]) / new[j]);
+    return most;
+}
+
+/* A walk in one stage that may end with `late`: value, before its service (*served), and that at + t. */
+static int follow_line(const walk *self, const atoms *law, const double *late, bounded what, double *value,
+                       double *served, double *waits) {
+    const double beyond = bound(self, what == FRESH ? FRESH_BEFORE : ALONE_BEFORE, (double)self->far);
+    for (ptrdiff_t i = 0; i < self->far; i++)
+        value[i] = bound(self, what, (double)(i - 1));
+    for (int sweep = 0; sweep < ALONE; sweep++) {
+        serve_line(self, law, value, served, self->far);
+        wait_line(self, served, beyond, waits);
+        memcpy(self->spare, waits, (size_t)self->far * sizeof *waits);
+        end_line(self, late, self->spare);
+        const double change = change_of(value, self->spare, self->points);
+        memcpy(value, self->spare, (size_t)self->far * sizeof *value);
         if (ei_stopped(self->given->monitor))
             return EI_ERR_INTERRUPTED;
         if (change < SETTLED)
             break;
     }
+    serve_line(self, law, value, served, self->far);
+    wait_line(self, served, beyond, waits);
     return EI_OK;
 }
 
-/* One job more without its interarrival time, and of what lies beyond, `alone` and `fresh`: P(Y > y). */
-static void take_out(plane *self, int first) {
-    double *alone = self->alone, *fresh = self->fresh, *line = self->line;
-    for (size_t y = 0; y <= self->top && !first; y++) {
-        leave_row(self, y, row_of(self->m, y), self->moved);
-        memcpy(row_of(self->u, y), self->moved, (y + 1) * sizeof *self->moved);
-    }
-    for (size_t y = self->top + 1; y-- > 0;)
-        serve_row(self, y);
-    serve_line(self, &self->before, alone, line);
-    memcpy(alone, line, (self->far + 1) * sizeof *line);
-    serve_line(self, &self->between, alone, line);
-    serve_line(self, &self->bottleneck, fresh, self->served);
-    for (size_t y = 0; y <= self->far; y++)
-        fresh[y] = joined(self, line[y], self->served[y]);
-    for (size_t y = 0; y <= self->top; y++) {
-        leave_row(self, y, row_of(self->m, y), self->moved);
-        fresh[y] = self->moved[0];
-    }
-}
-
-/* P(Y > y) and its sums with `apart` interarrival times taken out. */
-static void keep(plane *self, size_t apart, answer *to) {
-    const double far = (double)self->far + 1;
-    double sum = INFINITY;
-    serve_line(self, &self->bottleneck, self->fresh, to->above);
-    for (size_t e = 0; e < self->exponents; e++) {
-        const exponent *at = &self->exponent[e];
-        double alone = at->a, fresh = at->a + at->b;
-        for (size_t k = 0; k < apart; k++) {
-            alone *= at->before;
-            fresh = alone * at->between + at->bottleneck * fresh;
-        }
-        sum = fmin(sum, at->bottleneck * fresh * exp(-at->theta * far * self->step) /
-                            -expm1(-at->theta * self->step));
-    }
-    if (self->end == EI_LOWER)
-        sum = 0;
-    const double factor = self->end == EI_UPPER ? 1 + ROUNDING : 1 - ROUNDING;
-    for (size_t y = self->far + 1; y-- > 0;) {
-        to->above[y] *= factor;
-        sum += to->above[y];
-        to->loss[y] = sum * self->step;
-    }
-}
-
-static void plane_free(plane *self) {
-    ei_joint_law_free(&self->before);
-    ei_joint_law_free(&self->bottleneck);
-    ei_joint_law_free(&self->between);
-    ei_joint_law_free(&self->ahead);
-    free(self->u);
-}
-
-static int plane_init(plane *self) {
-    const ei_pair_walk *given = self->given;
-    const size_t most = self->far, top = self->top, wide = self->far + 1;
-    const size_t plain = (top + 1) * (top + 2) / 2, more = (top + 3) * (top + 4) / 2;
-    self->idle = ei_joint_idle_law(given->arrival_rate, self->step, self->end);
-    int status = stage_law(&self->before, &given->before, self->step, most, self->end);
-    if (status == EI_OK)
-        status = stage_law(&self->bottleneck, &given->bottleneck, self->step, most, self->end);
-    if (status == EI_OK)
-        status = known_law(&self->between, given->between, self->step, most, self->end);
-    if (status == EI_OK)
-        status = known_law(&self->ahead, given->ahead, self->step, most, self->end);
-    if (status == EI_OK && self->end == EI_UPPER)
-        status = choose_exponents(self);
+/* Where the sweeps begin: f <= alone(q) + what comes of y. */
+static int begin(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    double *value = self->fresh, *late = self->last;
+    int status =
+        follow_line(self, &self->first, self->ahead.over, ALONE_AFTER, value, self->alone, self->alone_waits);
     if (status != EI_OK)
         return status;
-    self->u = malloc((plain + more + 2 * (top + 4) + 5 * wide) * sizeof *self->u);
-    if (self->u == NULL)
-        return EI_ERR_NO_MEMORY;
-    self->m = self->u + plain;
-    self->rest = self->m + more;
-    self->moved = self->rest + top + 4;
-    self->alone = self->moved + top + 4;
-    self->fresh = self->alone + wide;
-    self->served = self->fresh + wide;
-    self->line = self->served + wide;
-    self->kept = self->line + wide;
-    return EI_OK;
+    for (ptrdiff_t k = -1; k <= rows; k++)
+        memcpy(row(self, self->f, k), value, (size_t)points * sizeof *value);
+    serve_line(self, &self->between, self->alone, late, self->far);
+    status = follow_line(self, &self->second, late, FRESH, value, self->served, self->served_waits);
+    for (ptrdiff_t k = -1; k <= rows; k++)
+        for (ptrdiff_t i = 0; i < points; i++)
+            row(self, self->f, k)[i] += self->served_waits[i + k > 0 ? i + k : 0];
+    return status;
+}
+
+/* ---- steps of both */
+
+/* f to v: the first stage's service. */
+static void serve(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    const size_t size = (size_t)points * sizeof(double);
+    const atoms *law = &self->first;
+    double *lost = self->spare, *lost_bend = self->sums;
+    memset(row(self, self->bend, -1), 0, size);
+    for (ptrdiff_t k = 0; k <= rows; k++)
+        find_bend_along(self, row(self, self->bend, k), row(self, self->f, k + 1), row(self, self->f, k),
+                        row(self, self->f, k - 1), points);
+    /* Services that lead beyond the last row, for one row after the other. */
+    memset(lost, 0, size);
+    memset(lost_bend, 0, size);
+    for (ptrdiff_t c = rows + 2; c < law->count; c++) {
+        add_shifted(lost, row(self, self->f, rows), law->share[c], c, points, points);
+        add_shifted(lost_bend, row(self, self->bend, rows), law->bend[c], c, points, points);
+    }
+    for (ptrdiff_t k = -1; k <= rows; k++) {
+        double *to = row(self, self->v, k), *more = row(self, self->more, k);
+        const ptrdiff_t beyond = rows - k;
+        if (beyond < law->count) {
+            add_shifted(lost, row(self, self->f, rows), law->share[beyond], beyond, points, points);
+            add_shifted(lost_bend, row(self, self->bend, rows), law->bend[beyond], beyond, points, points);
+        }
+        memcpy(more, lost_bend, size);
+        for (ptrdiff_t i = 0; i < points; i++) {
+            /* The function at q = 0 and this y. */
+            const double edge = row(self, self->f, i + k > 0 ? i + k : 0)[0];
+            to[i] = law->over[i] * fmax(1 - edge, 0) + law->tail[i + 1] * edge + lost[i];
+        }
+        for (ptrdiff_t c = 0; c < law->count && c < beyond; c++) {
+            add_shifted(to, row(self, self->f, k + c), law->share[c], c, points, points);
+            add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
+        }
+    }
+    /* The cell before a point, at the same y. */
+    for (ptrdiff_t k = -1; k <= rows; k++) {
+        double *to = row(self, self->v, k), *more = row(self, self->more, k);
+        to[0] = (to[0] + more[0]) * (1 + GUARD);
+        put_on(to + 1, more + 1, row(self, self->more, k + 1), (size_t)(points - 1));
+    }
+    flatten(self, self->v);
+}
+
+/* The path leaves the second stage: v(min(q, y - O), y) in v's place, and in fresh what it is for any q. */
+static void join(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows, reach = points + rows + 1;
+    const size_t size = (size_t)points * sizeof(double);
+    const atoms *law = &self->between;
+    double *later = self->sums, *bend = self->spare, *fresh = self->fresh, *w = self->w, kept = 0;
+    for (ptrdiff_t k = 0; k <= rows; k++)
+        find_bend_along(self, row(self, self->bend, k), row(self, self->v, k + 1), row(self, self->v, k),
+                        row(self, self->v, k - 1), points);
+    /* later[y]: of O > k; and what that bends in the cell behind y. */
+    for (ptrdiff_t y = 0; y < reach; y++) {
+        const double edge = row(self, self->v, y)[0];
+        later[y] = law->over[y] * fmax(1 - edge, 0) + law->tail[y + 1] * edge;
+        bend[y] = 0;
+    }
+    for (ptrdiff_t c = law->count; c-- > rows + 1;)
+        add_shifted(later, row(self, self->v, rows), law->share[c], c, reach, points);
+    for (ptrdiff_t k = rows + 1; k-- > 0;) {
+        for (ptrdiff_t c = k < rows ? k - 1 : law->count - 1; c >= k - 1 && c >= 0; c--) {
+            const double *here = row(self, self->bend, c), *next = row(self, self->bend, c + 1);
+            for (ptrdiff_t i = 0; c < law->count && law->bend[c] > 0 && i < points && i + c < reach; i++)
+                bend[i + c] += law->bend[c] * fmax(here[i], next[i]);
+        }
+        if (k < rows && k + 1 < law->count)
+            add_shifted(later, row(self, self->v, k + 1), law->share[k + 1], k + 1, reach, points);
+        memcpy(row(self, w, k), later + k, size);
+        for (ptrdiff_t i = 0; i < points; i++)
+            row(self, w, k)[i] += fmax(bend[i + k], i + k > 0 ? bend[i + k - 1] : 0);
+    }
+    memcpy(fresh, row(self, w, 0), size);
+    add_shifted(fresh, row(self, self->v, 0), law->share[0], 0, points, points);
+    for (ptrdiff_t k = 0; k <= rows; k++) {
+        kept += k < law->count ? law->share[k] : 0;
+        add_products(row(self, w, k), row(self, self->v, k), kept, (size_t)points);
+    }
+    /* The diagonal may be above the squares that it crosses. */
+    for (ptrdiff_t o = 0; o < rows && o < law->count; o++) {
+        const double mass = KINK * law->share[o];
+        const double *at = row(self, self->v, o), *less = row(self, self->v, o - 1),
+                     *more = row(self, self->v, o + 1);
+        for (ptrdiff_t i = 0; mass > 0 && i + 1 < points; i++) {
+            const double kink = mass * ((more[i] - at[i + 1]) - (at[i] - less[i + 1]));
+            if (!(kink > 0))
+                continue;
+            row(self, w, o)[i] += kink;
+            row(self, w, o)[i + 1] += kink;
+            row(self, w, o + 1)[i] += kink;
+            if (o > 0)
+                row(self, w, o - 1)[i + 1] += kink;
+            for (ptrdiff_t y = i + o; y <= i + o + 1 && y < points; y++)
+                fresh[y] += kink;
+        }
+    }
+    raise(row(self, w, 0), fresh, (size_t)points);
+    memcpy(fresh, row(self, w, 0), size);
+    for (ptrdiff_t k = -2; k < 0; k++)
+        for (ptrdiff_t i = 0; i < points; i++)
+            row(self, w, k)[i] = fresh[i + k > 0 ? i + k : 0];
+    memcpy(row(self, self->v, -2), row(self, w, -2), (size_t)(rows + 3) * size);
+    flatten(self, self->v);
+}
+
+/* v to w: the second stage's service. */
+static void drain(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows, reach = points + rows + 1;
+    const size_t size = (size_t)points * sizeof(double);
+    const atoms *law = &self->second;
+    double *fresh = self->fresh, *bent = row(self, self->bend, -2), *sum = self->spare,
+           *sum_bend = self->sums;
+    const double jump = fmax(1 - fresh[0], 0);
+    for (ptrdiff_t k = 0; k <= rows; k++)
+        find_bend(row(self, self->bend, k), row(self, self->v, k - 1), row(self, self->v, k),
+                  row(self, self->v, k + 1), self->ratio, (size_t)points);
+    find_bend_along(self, bent, fresh, fresh, fresh, points);
+    /* sum[y]: of services of more than k steps. */
+    for (ptrdiff_t y = 0; y < reach; y++) {
+        sum[y] = law->over[y] * jump + law->tail[y + 1] * fresh[0];
+        sum_bend[y] = 0;
+    }
+    for (ptrdiff_t c = rows + 1; c < law->count; c++) {
+        add_shifted(sum, fresh, law->share[c], c, reach, points);
+        add_shifted(sum_bend, bent, law->bend[c], c, reach, points);
+    }
+    for (ptrdiff_t k = rows; k >= -1; k--) {
+        double *to = row(self, self->w, k), *more = row(self, self->more, k);
+        if (k < 0) {
+            to[0] = 1;
+            more[0] = 0;
+            memcpy(to + 1, sum, size - sizeof *to);
+            memcpy(more + 1, sum_bend, size - sizeof *to);
+            break;
+        }
+        memcpy(to, sum + k, size);
+        memcpy(more, sum_bend + k, size);
+        for (ptrdiff_t c = 0; c < law->count && c <= k; c++) {
+            add_products(to, row(self, self->v, k - c), law->share[c], (size_t)points);
+            add_products(more, row(self, self->bend, k - c), law->bend[c], (size_t)points);
+        }
+        if (k < law->count) {
+            add_shifted(sum, fresh, law->share[k], k, reach, points);
+            add_shifted(sum_bend, bent, law->bend[k], k, reach, points);
+        }
+    }
+    for (ptrdiff_t k = rows; k >= 0; k--)
+        put_on(row(self, self->w, k), row(self, self->more, k), row(self, self->more, k - 1), (size_t)points);
+    double *first = row(self, self->w, -1), *more = row(self, self->more, -1);
+    for (ptrdiff_t i = points; i-- > 0;)
+        first[i] = (first[i] + fmax(more[i], i > 0 ? more[i - 1] : 0)) * (1 + GUARD);
+    flatten(self, self->w);
+}
+
+/* The largest of a function at places from `low` to `high` steps of q (or y) away. */
+static void widen(const walk *self, double *function, double *to, int along, int low, int high) {
+    const ptrdiff_t points = self->points;
+    for (ptrdiff_t k = 0; k <= self->rows; k++) {
+        double *most = row(self, to, k);
+        memset(most, 0, (size_t)points * sizeof *most);
+        for (int n = low; n <= high; n++) {
+            const ptrdiff_t other = along ? k - n : k + n, shift = along ? n : 0;
+            if (other < -1)
+                continue;
+            const double *from = row(self, function, other);
+            raise(most + (shift < 0 ? -shift : 0), from + (shift > 0 ? shift : 0),
+                  (size_t)(points - (shift < 0 ? -shift : shift)));
+        }
+    }
+    memcpy(row(self, to, -1), row(self, to, 0), (size_t)points * sizeof *to);
+}
+
+/* w to f: the time before, and the end of the path. */
+static void wait(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    const double most = most_bend(self), ratio = self->ratio;
+    const double *alone = self->alone, *served = self->served;
+    double *w = self->w, *room = self->v, *below = row(self, w, -2);
+    /* The row before the first one is continued so that it does not bend. */
+    below[0] = 1;
+    for (ptrdiff_t i = 0; i + 1 < points; i++)
+        below[i + 1] = ((1 + ratio) * row(self, w, -1)[i] - (i > 0 ? row(self, w, 0)[i - 1] : 1)) / ratio;
+    for (ptrdiff_t k = -1; k <= rows; k++) {
+        double *bend = row(self, self->bend, k);
+        const double *here = row(self, w, k), *before = row(self, w, k + 1);
+        find_bend_along(self, bend, before, here, row(self, w, k - 1), points);
+        bend[0] = 0;
+        bend[points - 1] = fmax((1 + ratio) * here[points - 1] - before[points - 2] -
+                                    ratio * (alone[points] + served[points + k - 1]),
+                                0);
+        find_bend(row(self, self->more, k), row(self, w, k - 1), here, row(self, w, k + 1), ratio,
+                  (size_t)points);
+    }
+    memset(row(self, self->bend, -1), 0, (size_t)points * sizeof(double));
+    widen(self, self->bend, room, 1, 0, 1);
+    widen(self, room, self->bend, 0, -1, 2);
+    widen(self, self->more, room, 0, 0, 1);
+    widen(self, room, self->more, 1, -1, 2);
+    for (ptrdiff_t k = -1; k <= rows; k++) {
+        const double *q_bend = row(self, self->bend, k), *y_bend = row(self, self->more, k);
+        const double *here = row(self, w, k), *above = row(self, w, k + 1), *under = row(self, w, k - 1);
+        const ptrdiff_t y = points + k;
+        /* A bend where the plane meets the lines, at both ends of the cell before. */
+        double edge = 0;
+        for (ptrdiff_t n = -2; n <= 3; n++) {
+            const double along = (1 + ratio) * (alone[points] + served[y + n]) -
+                                 row(self, w, k + n + 1 > -1 ? k + n + 1 : -1)[points - 1] -
+                                 ratio * (alone[points + 1] + served[y + n]),
+                         across = (1 + ratio) * served[y + n] - served[y + n - 1] - ratio * served[y + n + 1];
+            edge = fmax(edge, fmax(along, 0) + fmax(across, 0));
+        }
+        double *to = row(self, self->f, k), sum = self->alone_waits[points] + self->served_waits[y],
+               more = most / (1 - self->kept) * edge;
+        for (ptrdiff_t i = points; i-- > 0;) {
+            const int inside = i + 1 < points;
+            const double after = inside ? here[i + 1] : alone[points] + served[y],
+                         beside = inside ? under[i + 1] : alone[points] + served[y - 1], next = above[i];
+            double bend = q_bend[i] + y_bend[i];
+            if (k < 0 && i > 0)
+                bend = fmax(bend, q_bend[i - 1] + y_bend[i - 1]);
+            if (!inside)
+                bend += edge;
+            sum = self->nearest * here[i] + self->both * (beside + next) + self->farthest * after +
+                  self->kept * sum;
+            more = most * bend + self->kept * more;
+            to[i] = (sum + more) * (1 + GUARD);
+        }
+    }
+    for (ptrdiff_t k = -1; k <= rows && self->given->ahead->lattice.sf != NULL; k++) {
+        /* Rows below are done, so that what they were is kept in `room`. */
+        double *to = row(self, self->f, k), *kept = row(self, room, k), *before = row(self, room, k - 1);
+        double last = 0;
+        memcpy(kept, to, (size_t)points * sizeof *to);
+        for (ptrdiff_t i = 0; i < points; i++) {
+            const double drop = fmax(self->ahead.over[i] - self->ahead.over[i + 1], 0);
+            const double next = k < 0 ? kept[i] : i + 1 < points ? before[i + 1] : 0;
+            const double up = k + 1 <= rows && i > 0 ? row(self, self->f, k + 1)[i - 1]
+                              : i > 0                ? kept[i - 1]
+                                                     : 0;
+            const double early = i > 0 ? fmax(self->ahead.over[i - 1] - self->ahead.over[i], 0) : 0;
+            last = fmax(drop * fmax(kept[i] - next, 0), early * fmax(up - kept[i], 0));
+            to[i] = (ended(self->ahead.over[i], kept[i]) + KINK * last) * (1 + GUARD);
+        }
+    }
+    flatten(self, self->f);
 }
 
 /* ---- the end */
 
-typedef struct {
-    ei_pair_walk given;
-    double step, offset; /* s: of the services that are left out */
-    size_t top, far, kinds, count;
-    answer answers[2][KINDS];
-    exponent exponent[EXPONENTS];
-    size_t exponents;
-    double *block, *chance; /* [far + 2]: of Erlang's law in each cell */
-} walk;
-
-static int solve_end(walk *self, ei_end end) {
-    plane one = {.given = &self->given, .end = end, .step = self->step, .top = self->top, .far = self->far};
-    int status = plane_init(&one);
-    if (status == EI_OK && (status = solve_lines(&one)) == EI_OK)
-        status = solve_plane(&one);
-    for (size_t k = 0, apart = 0; k < self->kinds && status == EI_OK; k++) {
-        for (; apart < APART[k]; apart++)
-            take_out(&one, apart == 0);
-        keep(&one, apart, &self->answers[end][k]);
-    }
-    if (end == EI_UPPER) {
-        memcpy(self->exponent, one.exponent, sizeof self->exponent);
-        self->exponents = one.exponents;
-    }
-    plane_free(&one);
-    return status;
-}
-
-/* Erlang's distribution function. */
-static double erlang(size_t stages, double x) {
-    double term = exp(-x), sum = 0;
-    if (stages == 1)
-        return -expm1(-x);
-    for (size_t i = 0; i < stages; i++) {
-        sum += term;
-        term *= x / (double)(i + 1);
-    }
-    /* Of small x by the terms that are left. */
-    if (sum < 0.5)
-        return 1 - sum;
-    double rest = 0;
-    for (size_t i = stages; i < stages + 60 && term > 0; i++) {
-        rest += term;
-        term *= x / (double)(i + 1);
-    }
-    return rest;
-}
-
-/* Chernoff's bound of paths of at most `apart` jobs. */
-static double few_jobs(const walk *self, size_t apart, double time) {
-    double least = 1;
-    for (size_t e = 0; e < self->exponents; e++) {
-        const exponent *at = &self->exponent[e];
-        double path = at->before * at->bottleneck * at->between, stay = at->bottleneck, sum = path;
-        for (size_t n = 1; n < apart; n++) {
-            path = at->before * at->interval * (path + stay * at->bottleneck * at->between);
-            stay *= at->bottleneck * at->interval;
-            sum += path;
-        }
-        least = fmin(least, sum * at->ahead * exp(-at->theta * time));
-    }
-    return least;
-}
-
-/* P(time > point) from above at the answer's points, of one of the four times of a path. */
-static int survival_of(const walk *self, size_t which, double *sf) {
-    const ei_pair_walk *given = &self->given;
-    const ei_added_stage *stage = which == 0 ? &given->before : &given->bottleneck;
-    const ei_upper_law *known = which == 2 ? given->between : given->ahead;
-    const double step = self->step / FINER;
-    ei_lattice law = {.sf = NULL};
-    if (which < 2 && stage->law != NULL) {
-        int status = ei_lattice_service(&law, stage->law, stage->floor, step, self->count, EI_UPPER);
-        if (status == EI_OK)
-            memcpy(sf, law.sf, self->count * sizeof *sf);
-        ei_lattice_free(&law);
-        return status;
-    }
-    for (size_t j = 0; j < self->count; j++)
-        sf[j] = which < 2 ? (double)j < round(stage->again / step) : ei_upper_law_sf(known, (double)j * step);
-    return EI_OK;
-}
-
-/* The sum of one service each, from above: all but one of them are rounded up. */
-static int one_job(const walk *self, double *sum) {
-    const size_t count = self->count;
-    double *next = malloc(2 * count * sizeof *next), *sf = next + count;
-    int status = next == NULL ? EI_ERR_NO_MEMORY : survival_of(self, 0, sum);
-    for (size_t which = 1; which < 4 && status == EI_OK; which++) {
-        if ((status = survival_of(self, which, sf)) != EI_OK)
-            break;
-        memcpy(next, sf, count * sizeof *next);
-        for (size_t i = 0; i < count; i++) {
-            const double mass = (i > 0 ? sf[i - 1] : 1) - sf[i];
-            if (mass > 0)
-                add_scaled(mass, sum, count - i, next + i);
-        }
-        memcpy(sum, next, count * sizeof *sum);
-    }
-    free(next);
-    return status;
-}
-
-/* S between the points. */
-static double loss_at(const walk *self, const answer *one, double place) {
-    const double cell = floor(place);
-    const size_t at = (size_t)cell;
-    if (at >= self->far)
-        return one->loss[self->far];
-    return one->loss[at] + (place - cell) * (one->loss[at + 1] - one->loss[at]);
-}
-
-/* The end of one kind, all places of one part of a step: see the header. */
-static void end_of(walk *self, size_t kind, size_t part, double *sf) {
-    const size_t apart = APART[kind], count = self->far + 1;
-    const double rate = self->given.arrival_rate, begin = (double)part / FINER,
-                 mode = (double)(apart - 1) / (rate * self->step);
-    const answer *low = &self->answers[EI_LOWER][kind], *high = &self->answers[EI_UPPER][kind];
-    const double density =
-        rate * exp(-(double)(apart - 1) + (double)(apart - 1) * log(fmax((double)apart - 1, 1)) -
-                   lgamma((double)apart));
-    const size_t turn = (size_t)(mode + begin);
-    double before = 0, rising = 0, falling = 0;
-    for (size_t c = 0; c < count; c++) {
-        double to = erlang(apart, ((double)c + 1 - begin) * self->step * rate);
-        if (c == turn) {
-            double middle = erlang(apart, mode * self->step * rate);
-            rising = middle - before;
-            falling = to - middle;
-        }
-        self->chance[c] = to - before;
-        before = to;
-    }
-    for (size_t y = 0; y * FINER + part < self->count; y++) {
-        const double place = (double)y + begin + mode;
-        const size_t ahead = count - y;
-        double value = density * (loss_at(self, high, place) - loss_at(self, low, place) +
-                                  ROUNDING * loss_at(self, high, place));
-        for (size_t c = 0; c < ahead && c < turn; c++)
-            value += self->chance[c] * high->above[y + c];
-        if (turn < ahead)
-            value += fmax(rising, 0) * high->above[y + turn] + fmax(falling, 0) * low->above[y + turn];
-        if (turn + 1 < ahead)
-            value += ei_dot(self->chance + turn + 1, low->above + y + turn + 1, ahead - turn - 1);
-        const size_t at = y * FINER + part;
-        const double few =
-            kind == 0 ? sf[self->count + at] : few_jobs(self, apart, (double)at / FINER * self->step);
-        sf[at] = fmin(sf[at], (value + few) * (1 + ROUNDING) + ROUNDING * high->above[y]);
-    }
+static void walk_free(walk *self) {
+    atoms_free(&self->first);
+    atoms_free(&self->between);
+    atoms_free(&self->second);
+    atoms_free(&self->ahead);
+    free(self->block);
 }
 
 static int walk_init(walk *self, const ei_pair_walk *given) {
@@ -678,65 +662,94 @@ static int walk_init(walk *self, const ei_pair_walk *given) {
     const double exact = given->before.law == NULL       ? given->before.again
                          : given->bottleneck.law == NULL ? given->bottleneck.again
                                                          : 0;
-    *self = (walk){.given = *given};
+    *self = (walk){.given = given, .step = asked};
     if (given->points < 4 || !(given->horizon > 0) || !(given->decay > 0) ||
         (given->before.law == NULL && given->bottleneck.law == NULL))
         return EI_ERR_DOMAIN;
-    self->step = exact > 0 ? exact / ceil(exact / asked) : asked;
-    self->offset = exact;
-    const double most = ceil((given->horizon + exact) / self->step) + 1;
-    const double top = most + ceil(ROOM / (given->decay * self->step));
-    if (!(given->arrival_rate * self->step < COARSEST) || !(top < LARGEST * (double)given->points))
-        return EI_ERR_TOO_LARGE;
-    self->count = (size_t)most * FINER;
-    self->top = (size_t)top;
-    self->far = FARTHER * self->top;
-    while (self->kinds < KINDS &&
-           (double)APART[self->kinds] <= fmax(WORTH * given->arrival_rate / given->decay, 1))
-        self->kinds++;
-    const size_t wide = self->far + 1;
-    self->block = malloc((4 * self->kinds + 1) * wide * sizeof *self->block);
+    if (exact > ALIGNED * asked)
+        self->step = exact / ceil(exact / asked);
+    const double scale = given->decay * self->step;
+    self->points = (ptrdiff_t)(ceil((given->horizon + exact) / self->step) + ceil(ROOM / scale)) + 2;
+    self->rows = (ptrdiff_t)fmin(ceil(LEADS / scale), (double)self->points);
+    self->rows = self->rows < 4 ? 4 : self->rows;
+    self->far = FARTHER * self->points + 8;
+    self->length = self->far + 8;
+    self->exponent = fmax(scale, LEAST);
+    self->ratio = exp(self->exponent);
+    find_weights(self);
+    int status = choose_exponents(self);
+    if (status == EI_OK)
+        status = atoms_init(&self->first, self, &given->before, NULL);
+    if (status == EI_OK)
+        status = atoms_init(&self->between, self, NULL, given->between);
+    if (status == EI_OK)
+        status = atoms_init(&self->second, self, &given->bottleneck, NULL);
+    if (status == EI_OK)
+        status = atoms_init(&self->ahead, self, NULL, given->ahead);
+    if (status != EI_OK)
+        return status;
+    const size_t state = (size_t)((self->rows + 3) * self->points), length = (size_t)self->length;
+    self->block = calloc(5 * state + 9 * length, sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
-    self->chance = self->block + 4 * self->kinds * wide;
-    for (size_t end = 0; end < 2; end++)
-        for (size_t k = 0; k < self->kinds; k++) {
-            double *at = self->block + (2 * (end * self->kinds + k)) * wide;
-            self->answers[end][k] = (answer){at, at + wide};
-        }
+    self->f = self->block;
+    self->v = self->f + state;
+    self->w = self->v + state;
+    self->bend = self->w + state;
+    self->more = self->bend + state;
+    double **lines[] = {&self->fresh, &self->last,   &self->spare,       &self->sums,        &self->kink,
+                        &self->alone, &self->served, &self->alone_waits, &self->served_waits};
+    for (size_t k = 0; k < sizeof lines / sizeof *lines; k++)
+        *lines[k] = self->more + state + k * length;
+    return EI_OK;
+}
+
+/* The function of y = time + lead, at FINER times as many points, which it bounds between them, too. */
+static int read_off(const walk *self, const double *value, double lead, ei_upper_law *law) {
+    const ei_pair_walk *given = self->given;
+    const size_t count = (size_t)ceil(given->horizon / self->step) * FINER;
+    const double whole = -expm1(-self->exponent);
+    double *sf = malloc(count * sizeof *sf);
+    if (sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t j = 0; j < count; j++) {
+        const double y = (double)j / FINER + lead * (1 - 1e-15), cell = floor(y), part = y - cell;
+        const ptrdiff_t at = (ptrdiff_t)cell;
+        const double weight = (expm1(-self->exponent * part) + whole) / whole,
+                     found = value[at + 1] + (value[at] - value[at + 1]) * weight;
+        sf[j] = fmin(found * (1 + GUARD), j > 0 ? sf[j - 1] : 1);
+    }
+    law->lattice = (ei_lattice){self->step / FINER, count, sf};
+    law->shift = given->between->shift + given->ahead->shift +
+                 HAIR * (given->between->lattice.step + given->ahead->lattice.step + self->step);
     return EI_OK;
 }
 
 int ei_pair_upper(ei_upper_law *self, const ei_pair_walk *given) {
-    walk work;
-    double *sf = NULL;
+    walk both;
     *self = (ei_upper_law){.decay = 0};
-    int status = walk_init(&work, given);
-    if (status != EI_OK || (status = solve_end(&work, EI_LOWER)) != EI_OK ||
-        (status = solve_end(&work, EI_UPPER)) != EI_OK)
-        goto out;
-    sf = malloc(2 * work.count * sizeof *sf);
-    if (sf == NULL) {
-        status = EI_ERR_NO_MEMORY;
-        goto out;
+    int status = walk_init(&both, given);
+    if (status == EI_OK)
+        status = begin(&both);
+    const ptrdiff_t wanted = (ptrdiff_t)(given->horizon / both.step);
+    int sweep = 0;
+    for (; sweep <= SWEEPS && status == EI_OK; sweep++) {
+        serve(&both);
+        join(&both);
+        const double change = change_of(both.last, both.fresh, wanted);
+        memcpy(both.last, both.fresh, (size_t)both.points * sizeof *both.last);
+        if (ei_stopped(given->monitor))
+            status = EI_ERR_INTERRUPTED;
+        if (sweep == SWEEPS || (sweep > 0 && change < SETTLED))
+            break;
+        drain(&both);
+        wait(&both);
     }
-    for (size_t j = 0; j < work.count; j++)
-        sf[j] = 1;
-    if ((status = one_job(&work, sf + work.count)) != EI_OK)
-        goto out;
-    for (size_t kind = 0; kind < work.kinds; kind++)
-        for (size_t part = 0; part < FINER; part++)
-            end_of(&work, kind, part, sf);
-    for (size_t j = 1; j < work.count; j++)
-        sf[j] = fmin(sf[j], sf[j - 1]);
-    const size_t skipped = (size_t)round(work.offset / work.step) * FINER, count = work.count - skipped;
-    memmove(sf, sf + skipped, count * sizeof *sf);
-    self->lattice = (ei_lattice){work.step / FINER, count, sf};
-    self->shift = given->between->shift + given->ahead->shift +
-                  HAIR * (given->between->lattice.step + given->ahead->lattice.step + work.step);
-    sf = NULL;
-out:
-    free(sf);
-    free(work.block);
+    const double lead = given->before.law == NULL ? given->before.again / both.step : 0;
+    if (status == EI_OK && given->bottleneck.law != NULL)
+        serve_line(&both, &both.second, both.last, both.fresh, both.points);
+    if (status == EI_OK)
+        status = read_off(&both, given->bottleneck.law != NULL ? both.fresh : both.last, lead, self);
+    walk_free(&both);
     return status;
 }

@@ -14,32 +14,36 @@
  *   g_i = A_i + max(g_{i-1} - B_i, Q'_i),  W' = max_i [Z_i + g_i + C'_i],  P(W > T) <= P(W' > T),
  * and (T - Z_i, g_i) is a Markov chain.
  *
- * Lattices. W' is a maximum of sums, convex in each A, B, Q', C' and interarrival time and growing or falling
- * with it, so that laws on a lattice of step h below and above theirs in the increasing convex order, means
- * kept (joint_laws.h), bound E (W' - y)^+; their error is of second order in h. Let u(y, r) be the
- * probability of a violation where y is left of the deadline and r = (g - B)^+ carried over:
- *   u(y, r) = P(g > y) + E[c(y - g) + (1 - c(y - g)) E m(y + t, g); g <= y],  g = A + max(r, Q'),
- *   m(y, g) = P(B > y) + E[u(y - B, (g - B)^+); B <= y],  c(x) = P(C' > x),  P(W' > y) = m(y, 0).
- * The right side grows with u, so that sweeps from an upper bound downwards give upper bounds, and from 0
- * upwards lower ones. What a truncated law leaves out counts as late in upper ends, as no time in lower ones.
+ * With q = T - Z - g <= y = T - Z what is left of the deadline beside the longest paths to a and to b, the
+ * probability f(q, y) of a violation obeys
+ *   f = c(q) + (1 - c(q)) m,  m(q, y) = E w(q + t, y + t),  w(q, y) = E g(q, y - B),
+ *   g(q, y) = E v(min(q, y - Q'), y),  v(q, y) = E f(q - A, y),  c(q) = P(C' > q),  P(W' > T) = w(inf, T),
+ * f = v = g = 1 for q < 0 or y < 0, and falls with both. The right sides grow with f, so that every iterate
+ * from an upper bound is one.
  *
- * Where they begin, and beyond the lattice. A path goes on in a, or is one that has come from b since: u(y,
- * r) <= v(y - r) + w(y), v the law of the sojourn time through a and the stages before, and w(y) >= u(y, 0)
- * the walk in b with that, and Q', drawn afresh. From below u(y, r) >= v(y - r), w(y), w with one service of
- * a. These are walks on a line, solved in the same way on a longer lattice, and beyond that lower bounds are
- * 0 and upper ones a e^{-theta (y - r)} + b e^{-theta y} (Chernoff) with M the moments of the services,
- *   a = M_A (M_C + L a),  b = a (M_Q - 1) + L M_B (a + b),  L = E e^{-theta t}.
- * A law that is shared between points h apart has a moment larger by e^{theta^2 h^2 / 8} at most (Hoeffding).
+ * Lattice: that of pair.h, from above. Functions are polygons in e^{-xq} along q and in e^{-xy} along y. In a
+ * shift by (c + z) h (services rounded up to h / 128) the kink of point n gets into cell n + c, where the
+ * polygon is above its chord by D_n (p - 1) (r - p) / (p (r - 1)^2) at most, now with D_n = (r (f_n -
+ * f_{n+1}) - (f_{n-1} - f_n))^+: both ends of a cell are raised by the mean of that. Jump at zero: f = (1 -
+ * f(0)) 1{q < 0} + a polygon that is f(0) there and bends at 0; P(A > q) is bounded by chords. min(q, y - o),
+ * o a point: the values of a square that the line q = y - o crosses, a at (0, 0), b at (1, 0), c at (0, 1)
+ * and e at (1, 1), become a, a, c, e, and the interpolation of these is no less but for X (1 - X) ((c - e) -
+ * (a - b))^+, so that corners are raised by a quarter of that. Between points o is shared out as a service
+ * is, and a kink of v along q, which lies on the line y = n h + o then, raises both ends of the cell of y
+ * that it is in. c + (1 - c) m is above its chord by a quarter of the product of the falls of c and m in the
+ * cell. Values may be above 1; then m stands for c + (1 - c) m.
  *
- * From stop-loss to probability. Take the k interarrival times t_1 .. t_k out of all paths of more than k
- * jobs; Y is the longest of these, independent of the sum s of the k times, of Erlang's density f. With S(y)
- * = E (Y - y)^+ and x the mode of f, P(Y - s > T) = int f' S(T + .), f' > 0 up to x: by parts
- *   f(x) [S^(T + x) - S_(T + x)] + int_0^x f(s) P(Y^ > T + s) ds + int_x^inf f(s) P(Y_ > T + s) ds
- * is an upper end, ^ and _ being the laws on lattices above and below; S is linear between points and P
- * constant in cells. Paths of at most k jobs: for k = 1 the sum of one service each, otherwise Chernoff's
- * bound of all of them, e^{-theta T} M_C sum_n p_n, p_n = L M_A (p_{n-1} + M_B M_Q (L M_B)^{n-1} M_B). The
- * least end of several k is taken. All sums have positive terms; their rounding errors are covered by a
- * factor. */
+ * Leads y - q of more than K h: for q in cell i and y >= (i + K) h a function is no more than on the line y =
+ * (i + K) h, which is bounded by its corners, of leads K h at i and (K - 1) h at i + 1. So the larger one of
+ * the last two rows is taken for the last one, and this for all that is beyond.
+ *
+ * Where they begin, and beyond the lattice. What is late has come by the path that is in a, or by one that
+ * leaves b later: f <= v1(q) + w1(y), v1 the law of the walk in a alone with the C', and w1 that of the walk
+ * in b with the C' = Q' + A + v1's, drawn afresh at each job. These are walks on a line, solved in the same
+ * way from Chernoff's bounds downwards on a longer lattice, beyond which those stay: for theta with L M_A < 1
+ * and L M_B < 1, M the moments of the services and L = E e^{-theta t}, v1 <= M_C / (1 - L M_A) e^{-theta q}
+ * =: v e^{-theta q}, and with a path leaving b, g <= M_A M_Q v / (1 - L M_B) e^{-theta y}. All sums are of
+ * positive terms but for the bends, and their rounding errors are covered by a factor. */
 #ifndef EDGEINFER_PAIR_UPPER_H
 #define EDGEINFER_PAIR_UPPER_H
 

@@ -44,7 +44,7 @@ static void work(ei_parallel *run) {
         int expected = EI_OK;
         if (status < 0)
             atomic_compare_exchange_strong(&run->status, &expected, status);
-        if (seconds() - polled > UNPOLLED) {
+        else if (seconds() - polled > UNPOLLED) {
             ei_parallel_stopped(run);
             polled = seconds();
         }

@@ -19,20 +19,22 @@ typedef struct {
 /* Given: entropy[4] (as SeedSequence.generate_state gives), stream. */
 void ei_rng_init(ei_rng *self, const uint64_t entropy[4], uint64_t stream);
 
-/* The step of xoshiro256++ for a word or a vector of them. */
-#define EI_DEFINE_NEXT(name, word)                                                                           \
+/* Two operations, of which the second may be shared. */
+#define EI_XOR(a, b, c) ((a) ^ ((b) ^ (c)))
+
+/* The step of xoshiro256++ for a word or a vector of them; xor is EI_XOR or the same in one operation. */
+#define EI_DEFINE_NEXT(name, word, xor)                                                                      \
     EI_INLINE void name(word s[4], word *result) {                                                           \
-        word sum = s[0] + s[3], t = s[1] << 17;                                                              \
+        const word sum = s[0] + s[3], last = s[3] ^ s[1], first = xor(s[0], s[3], s[1]),                     \
+                   second = xor(s[1], s[2], s[0]), third = xor(s[1] << 17, s[2], s[0]);                      \
         *result = ((sum << 23) | (sum >> 41)) + s[0];                                                        \
-        s[2] ^= s[0];                                                                                        \
-        s[3] ^= s[1];                                                                                        \
-        s[1] ^= s[2];                                                                                        \
-        s[0] ^= s[3];                                                                                        \
-        s[2] ^= t;                                                                                           \
-        s[3] = (s[3] << 45) | (s[3] >> 19);                                                                  \
+        s[0] = first;                                                                                        \
+        s[1] = second;                                                                                       \
+        s[2] = third;                                                                                        \
+        s[3] = (last << 45) | (last >> 19);                                                                  \
     }
 
-EI_DEFINE_NEXT(ei_word_next, uint64_t)
+EI_DEFINE_NEXT(ei_word_next, uint64_t, EI_XOR)
 
 static inline uint64_t ei_rng_next(ei_rng *self) {
     uint64_t result;
@@ -48,12 +50,17 @@ static inline double ei_rng_uniform(ei_rng *self) {
     return 2 - value;
 }
 
-/* log2(x) for normal x > 0, for `many` doubles or vectors of them; relative error <= 5e-12, which no
- * simulation can see. Our own, since libm's bits depend on the machine, and of operations that every
- * instruction set has as vectors. x = 2^e m, m in [sqrt(1/2), sqrt(2)), t = (m - 1) / (m + 1), log2(m) = t
- * P(t^2), P the interpolation of log2((1 + t) / (1 - t)) / t at the Chebyshev nodes. Step by step over all of
- * them, as a processor does not look far enough ahead to do the next beside the one before. */
-#define EI_DEFINE_LOG2(name, real, word, many)                                                               \
+/* Makes e the exponent of a normal m > 0, by the bits of 2^52 + 1023 + the exponent. */
+#define EI_EXPONENT(e, m)                                                                                    \
+    ((e).bits = ((m).bits >> 52) | 0x4330000000000000u, (e).number -= 4503599627370496.0 + 1023)
+
+/* log2(x) for normal x in (0, 2^1023), for `many` doubles or vectors of them; relative error <= 5e-12, which
+ * no simulation can see; exponent is EI_EXPONENT or the same in one operation. Our own, since libm's bits
+ * depend on the machine, and of operations that every instruction set has as vectors. x = 2^e m, m in
+ * [sqrt(1/2), sqrt(2)), t = (m - 1) / (m + 1), log2(m) = t P(t^2), P the interpolation of log2((1 + t) / (1 -
+ * t)) / t at the Chebyshev nodes. Step by step over all of them, as a processor does not look far enough
+ * ahead to do the next beside the one before. */
+#define EI_DEFINE_LOG2(name, real, word, many, exponent)                                                     \
     EI_INLINE void name(const real *x, real *result) {                                                       \
         union {                                                                                              \
             real number;                                                                                     \
@@ -63,7 +70,7 @@ static inline double ei_rng_uniform(ei_rng *self) {
         for (int i = 0; i < (many); i++) {                                                                   \
             m[i].number = x[i];                                                                              \
             m[i].bits -= 0x3fe6a09e667f3bcdu - 0x3ff0000000000000u;                                          \
-            e[i].bits = (m[i].bits >> 52) | 0x4330000000000000u; /* 2^52 + 1023 + e */                       \
+            exponent(e[i], m[i]);                                                                            \
             m[i].bits = (m[i].bits & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu;                             \
         }                                                                                                    \
         for (int i = 0; i < (many); i++)                                                                     \
@@ -89,10 +96,10 @@ static inline double ei_rng_uniform(ei_rng *self) {
         for (int i = 0; i < (many); i++)                                                                     \
             low[i] = t[i] * low[i];                                                                          \
         for (int i = 0; i < (many); i++)                                                                     \
-            result[i] = (e[i].number - (4503599627370496.0 + 1023)) + low[i];                                \
+            result[i] = e[i].number + low[i];                                                                \
     }
 
-EI_DEFINE_LOG2(ei_real_log2, double, uint64_t, 1)
+EI_DEFINE_LOG2(ei_real_log2, double, uint64_t, 1, EI_EXPONENT)
 
 static inline double ei_log2(double x) {
     ei_real_log2(&x, &x);

@@ -49,8 +49,7 @@ static void test_exponential_tandem(void) {
         CHECK(ei_pair_upper(&law, &walk) == EI_OK);
         for (double time = 0; time < walk.horizon; time += 0.211) {
             const double exact = sum_sf(2, decay, time), value = ei_upper_law_sf(&law, time);
-            CHECK(value >= exact * (1 - 1e-12) && value <= 1.45 * exact);
-            CHECK(exact > 1e-4 || value <= 1.15 * exact);
+            CHECK(value >= exact * (1 - 1e-12) && value <= 1.1 * exact);
         }
         ei_upper_law_free(&law);
     }
@@ -72,7 +71,7 @@ static void test_other_stages(void) {
     CHECK(ei_pair_upper(&law, &walk) == EI_OK);
     for (double time = 0; time < walk.horizon; time += 0.211) {
         const double exact = sum_sf(3, decay, time), value = ei_upper_law_sf(&law, time);
-        CHECK(value >= exact * (1 - 1e-12) && value <= 1.5 * exact);
+        CHECK(value >= exact * (1 - 1e-12) && value <= 1.15 * exact);
     }
     ei_upper_law_free(&law);
     walk.ahead = &none;
@@ -84,16 +83,16 @@ static void test_other_stages(void) {
     }
     ei_upper_law_free(&law);
     walk.between = &none;
-    walk.before = (ei_added_stage){NULL, 0, 1e-3}; /* too short for its lattice */
-    CHECK(ei_pair_upper(&law, &walk) == EI_ERR_TOO_LARGE);
-    /* A delay of 0.06 s beside a queue that is hardly ever there. */
-    walk.before.again = 0.06;
-    CHECK(ei_pair_upper(&law, &walk) == EI_OK);
-    for (double time = 0; time < walk.horizon; time += 0.211) {
-        const double exact = exp(-decay[0] * time), value = ei_upper_law_sf(&law, time);
-        CHECK(value >= exact * (1 - 1e-12) && value <= 1.5 * exact);
+    /* Delays beside a queue that is hardly ever there, off the lattice and on it. */
+    for (double delay_time = 1e-3; delay_time < 0.3; delay_time *= 60) {
+        walk.before = (ei_added_stage){NULL, 0, delay_time};
+        CHECK(ei_pair_upper(&law, &walk) == EI_OK);
+        for (double time = 0; time < walk.horizon; time += 0.211) {
+            const double exact = exp(-decay[0] * time), value = ei_upper_law_sf(&law, time);
+            CHECK(value >= exact * (1 - 1e-12) && value <= 1.2 * exact);
+        }
+        ei_upper_law_free(&law);
     }
-    ei_upper_law_free(&law);
 }
 
 static void test_failures(void) {
@@ -116,7 +115,7 @@ static void test_failures(void) {
         if (!fired)
             break;
     }
-    CHECK(k > 10 && k < 200);
+    CHECK(k > 5 && k < 200);
     walk.monitor = (ei_monitor){stop, NULL};
     CHECK(ei_pair_upper(&law, &walk) == EI_ERR_INTERRUPTED);
     walk.before = walk.bottleneck = (ei_added_stage){NULL, 0, 0.3};
