@@ -90,6 +90,10 @@ build/ctest/%: csrc/tests/%.c $(core_objects) csrc/tests/failing_malloc.c $(c_he
 build/ctest-sanitize/%: csrc/tests/%.c $(sanitized_objects) csrc/tests/failing_malloc.c $(c_headers)
 	$(CC) $(c_flags) $(sanitized) $< $(filter %.o,$^) $(wrap) -o $@ $(gsl) -lm -pthread
 
+# Where there is a worker for each processor, threads of the libraries' own would wait for each other.
+pytest pytest-sanitize docs: export OPENBLAS_NUM_THREADS = 1
+pytest pytest-sanitize docs: export OMP_NUM_THREADS = 1
+
 pytest: $(VENV)/.test
 	$(python) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGUMENTS)
 
