@@ -117,8 +117,8 @@ static int set_rate(moments *self, const ei_arrival *shape, double rate) {
     if (status != EI_OK || self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED || !self->lundberg ||
         !(self->limit > 0) || isinf(self->limit))
         return status;
-    if (isinf(ei_modulated_exponent(&self->arrival, self->limit, self->end)))
-        return EI_ERR_NO_MEMORY;
+    if (isnan(ei_modulated_exponent(&self->arrival, self->limit, self->end)))
+        return EI_ERR_TOO_LARGE;
     for (size_t i = 0; i < self->arrival.count; i++)
         self->end[i] = log(self->end[i]) / self->limit;
     return EI_OK;

@@ -3,6 +3,7 @@
 #include "edgeinfer/bound.h"
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/modulated.h"
 #include "edgeinfer/pair.h"
 #include "edgeinfer/pair_upper.h"
 #include "edgeinfer/tilted.h"
@@ -420,10 +421,20 @@ static int bound_beyond(const chain *self, size_t first, size_t last, double tim
     return EI_OK;
 }
 
+/* log of how much more of the requests that meet a phase than of all may be late, at most. */
+static double log_of_any_phase(const chain *self) {
+    const ei_arrival *arrival = &self->batch->arrival;
+    double least = 1;
+    for (size_t i = 0; arrival->kind == EI_ARRIVAL_MARKOV_MODULATED && i < arrival->count; i++)
+        if (arrival->rates[i] > 0)
+            least = fmin(least, arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival));
+    return -log(least * (1 - 1e-9));
+}
+
 static int bound_tail(const chain *self, size_t first, size_t last, ei_upper_law *law) {
     double end = (double)law->lattice.count * law->lattice.step;
     int status = bound_beyond(self, first, last, end, &law->log_scale, &law->decay);
-    law->log_scale += law->decay * end;
+    law->log_scale += law->decay * end + log_of_any_phase(self);
     return status;
 }
 
@@ -557,6 +568,8 @@ static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *la
 static int fed_periodically(const chain *self, size_t first, size_t last, double period, size_t finest,
                             ei_upper_law *law);
 static double quantile(const ei_service *service, double chance);
+static int log_moment_behind(const chain *self, size_t b, size_t last, double rate, double theta,
+                             double *value);
 
 /* added_stage: part `last` behind those from `first` on. */
 static int added_law(const chain *self, size_t first, size_t last, double horizon, double points,
@@ -717,13 +730,16 @@ static int cut_by_pair(const chain *self, size_t first, size_t last, double hori
     return ei_no_bound(status) ? EI_OK : status;
 }
 
-/* V of tilted.h for the random part b, up to `reach`, from both sides. */
+/* V of tilted.h for the random part b, up to `reach`, from both sides behind Poisson arrivals. */
 static int enclose(const chain *self, size_t b, double reach, const ei_upper_law *before, ei_upper_law *v,
                    double **least) {
     const part *one = &self->parts[b];
     const ei_added_stage stage = stage_of(one, 0);
     const ei_batch *batch = self->batch;
     const size_t points = self->effort < 1 ? LINDLEY_POINTS / 8 : LINDLEY_POINTS;
+    if (batch->arrival.kind != EI_ARRIVAL_POISSON)
+        return ei_add_stage_enclosed(v, NULL, before, &stage, &batch->arrival, reach / (double)points, points,
+                                     batch->monitor);
     const double step = walk_step(self, one, 0, reach, self->effort * WALK_POINTS);
     const int rough = is_rough(self, one, 0, reach, step);
     const size_t count = rough ? points : (size_t)(reach / step) + 2;
@@ -746,13 +762,16 @@ static int tilted_law(const chain *self, size_t first, size_t b, size_t last, do
     const part *one = &self->parts[b];
     const ei_batch *batch = self->batch;
     ei_tilted given = {.service = one->service,
-                       .decay = one->decay,
-                       .arrival_rate = batch->arrival_rate,
+                       .arrival = &batch->arrival,
                        .rest_count = last - b,
                        .horizon = horizon,
                        .points = self->effort < 1 ? TILTED_POINTS / 8 : TILTED_POINTS,
                        .monitor = batch->monitor};
-    const double reach = horizon + FURTHER / one->decay + MARGIN / (batch->arrival_rate + one->decay);
+    const double margin = batch->arrival.kind == EI_ARRIVAL_POISSON
+                              ? MARGIN / (batch->arrival_rate + one->decay)
+                              : 1 / one->decay,
+                 reach = horizon + FURTHER / one->decay + margin;
+    double log_moment;
     ei_added_stage *rest = malloc((last - b) * sizeof *rest);
     ei_upper_law before = {.decay = 0}, v = {.decay = 0};
     double *least = NULL;
@@ -760,6 +779,14 @@ static int tilted_law(const chain *self, size_t first, size_t b, size_t last, do
     for (size_t k = b + 1; k <= last && status == EI_OK; k++)
         rest[k - b - 1] = stage_of(&self->parts[k], 0);
     given.tail.furthest = horizon + FURTHER / one->decay;
+    given.tail.log_of_phase = log_of_any_phase(self);
+    if (status == EI_OK)
+        status = ei_tilted_exponent(one->service, &batch->arrival, one->decay, &given.theta);
+    if (status == EI_OK && batch->arrival.kind != EI_ARRIVAL_POISSON && is_exponential(one)) {
+        given.log_moment = &log_moment;
+        status = log_moment_behind(self, b, last, (1 / one->service->time - given.theta) * (1 + 1e-12),
+                                   given.theta, &log_moment);
+    }
     if (status == EI_OK)
         status = choose_tail(self, first, last, &given.tail);
     if (b > first && status == EI_OK)
@@ -820,7 +847,8 @@ static int cut_by_tilted(const chain *self, size_t first, size_t b, size_t last,
  * has to be slower than those behind it. */
 static int may_be_tilted(const chain *self, size_t first, size_t b, size_t last) {
     const size_t slowest = slowest_of(self, first, last + 1, 1);
-    return self->parts[b].service != NULL && !is_exponential(&self->parts[b]) &&
+    const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
+    return self->parts[b].service != NULL && !(poisson && is_exponential(&self->parts[b])) &&
            slowest_of(self, b, last + 1, 1) == b && self->parts[b].decay <= NEAR * self->parts[slowest].decay;
 }
 
@@ -876,12 +904,19 @@ static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *la
             return status;
         }
     }
-    double *sf = malloc(known->lattice.count * sizeof *sf);
-    if (sf == NULL)
+    const size_t size = known->lattice.count * sizeof(double), phases = known->phases * size;
+    double *sf = malloc(size), *by_phase = known->by_phase != NULL ? malloc(phases) : NULL;
+    if (sf == NULL || (by_phase == NULL && known->by_phase != NULL)) {
+        free(sf);
+        free(by_phase);
         return EI_ERR_NO_MEMORY;
-    memcpy(sf, known->lattice.sf, known->lattice.count * sizeof *sf);
+    }
+    memcpy(sf, known->lattice.sf, size);
+    if (by_phase != NULL)
+        memcpy(by_phase, known->by_phase, phases);
     *law = *known;
     law->lattice.sf = sf;
+    law->by_phase = by_phase;
     return EI_OK;
 }
 
@@ -1005,7 +1040,9 @@ static int tilted_ends(const chain *self, size_t b) {
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     const double horizon = self->batch->horizon;
     const size_t last = self->count - 1;
-    int worth, status = is_worthwhile(self, 0, b, last, horizon, NULL, &worth);
+    /* Behind other arrivals it is the first that is tried. */
+    int worth = self->batch->arrival.kind != EI_ARRIVAL_POISSON,
+        status = worth ? EI_OK : is_worthwhile(self, 0, b, last, horizon, NULL, &worth);
     if (status == EI_OK && worth)
         status = tilted_law(self, 0, b, last, horizon, &law);
     if (status == EI_OK && worth) {
@@ -1188,14 +1225,6 @@ static int renewal_lower(const chain *self, size_t b) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
-/* How far lattices of an exponential part reach. */
-static double reach_beyond(const chain *self, double theta) {
-    double mean = 0;
-    for (size_t k = 0; k < self->count; k++)
-        mean += self->parts[k].mean;
-    return mean + FURTHEST / theta;
-}
-
 /* exponential: part b and the slowest behind it. */
 static int lower_geometric(const chain *self, size_t b) {
     const size_t a = slowest_of(self, b + 1, self->count, 1);
@@ -1221,15 +1250,16 @@ static int lower_geometric(const chain *self, size_t b) {
 }
 
 /* log E e^{theta Q} of the parts behind b, fed by Poisson arrivals of that rate. */
-static int log_moment_behind(const chain *self, size_t b, double rate, double theta, double *value) {
-    const size_t from = self->parts[b].end, end = self->parts[self->count - 1].end;
+static int log_moment_behind(const chain *self, size_t b, size_t last, double rate, double theta,
+                             double *value) {
+    const size_t from = self->parts[b].end, end = self->parts[last].end;
     ei_batch batch = *self->batch;
     ei_upper_law law = {.decay = 0};
     chain rest;
     batch.arrival = (ei_arrival){.kind = EI_ARRIVAL_POISSON, .parameter = {rate}};
     batch.arrival_rate = rate;
     batch.horizon = INFINITY;
-    for (size_t k = b + 1; k < self->count; k++)
+    for (size_t k = b + 1; k <= last; k++)
         if (!(rate * self->parts[k].mean < 1))
             return EI_ERR_UNSTABLE;
     int status = chain_init(&rest, &batch, self->stages + from, end - from);
@@ -1245,16 +1275,6 @@ static int log_moment_behind(const chain *self, size_t b, double rate, double th
 }
 
 static int periodic_upper(const chain *self, ei_upper_law *law);
-
-/* The sojourn time in part b and those before it, up to 55 decay times. */
-static int law_up_to(const chain *self, size_t b, double theta, ei_upper_law *law) {
-    chain some = *self;
-    some.count = b + 1;
-    if (self->batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
-        return periodic_upper(&some, law);
-    int status = law_of(self, 0, b - 1, law);
-    return status == EI_OK ? add_lindley(self, b, 0, reach_beyond(&some, theta), law) : status;
-}
 
 /* The largest -v' e^{theta y} / theta up to what is far enough from the lattice's end to fall as it should,
  * and the logarithm of what is left beyond. */
@@ -1279,9 +1299,12 @@ static int upper_geometric(const chain *self, size_t b) {
     double moment = 0, most = 1, beyond = -INFINITY;
     ei_upper_law law = {.decay = 0};
     const ei_upper_law none = {.decay = 0};
-    int status = theta > 0 ? log_moment_behind(self, b, rate, theta, &moment) : EI_ERR_UNSTABLE;
+    int status =
+        theta > 0 ? log_moment_behind(self, b, self->count - 1, rate, theta, &moment) : EI_ERR_UNSTABLE;
+    chain some = *self;
+    some.count = b + 1;
     if (b > 0 && status == EI_OK)
-        status = law_up_to(self, b, theta, &law);
+        status = periodic_upper(&some, &law);
     if (b > 0 && status == EI_OK)
         status = steepest(self, &law, theta, &most, &beyond);
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
@@ -1299,6 +1322,13 @@ static int upper_geometric(const chain *self, size_t b) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* Whether the upper end of part b is `exponential`. */
+static int is_geometric(const chain *self, size_t b) {
+    const ei_arrival_kind kind = self->batch->arrival.kind;
+    return is_exponential(&self->parts[b]) && kind != EI_ARRIVAL_MARKOV_MODULATED &&
+           (b == 0 || kind == EI_ARRIVAL_DETERMINISTIC);
+}
+
 /* exponential, for each part near to the slowest with others behind it. */
 static int geometric_ends(const chain *self) {
     int status = EI_OK;
@@ -1306,22 +1336,31 @@ static int geometric_ends(const chain *self) {
         if (!is_candidate(self, 0, b, self->count - 1))
             continue;
         status = lower_geometric(self, b);
-        if (status == EI_OK)
+        if (status == EI_OK && is_geometric(self, b))
             status = upper_geometric(self, b);
     }
     return status;
 }
 
+/* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */
+static int may_be_drawn(const chain *self) {
+    const ei_arrival *arrival = &self->batch->arrival;
+    return arrival->kind != EI_ARRIVAL_MARKOV_MODULATED || ei_modulated_is_monotone(arrival);
+}
+
 static int renewal_upper(const chain *self, size_t slowest) {
-    const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
+    const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED,
+              drawn = may_be_drawn(self);
     const size_t last = self->count - 1;
     const part *one = &self->parts[slowest];
     int status = EI_OK;
-    if (!modulated && last > 0)
-        status = upper_ends(self, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
-    /* Behind Markov-modulated arrivals where nothing comes before. */
-    if (status == EI_OK && (!modulated || last == 0))
+    for (size_t b = 0; b < last && status == EI_OK && ei_is_wide(self->batch, CLOSE); b++)
+        if ((b == 0 || drawn) && !is_geometric(self, b) && may_be_tilted(self, 0, b, last))
+            status = tilted_ends(self, b);
+    if (status == EI_OK && (last == 0 || drawn) && ei_is_wide(self->batch, CLOSE))
         status = upper_ends(self, last, 0, 0);
+    if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, CLOSE))
+        status = upper_ends(self, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
     return status;
 }
 
@@ -1338,14 +1377,14 @@ static int ends_behind_renewal(const chain *self) {
             status = renewal_lower(self, k);
     if (!modulated && status == EI_OK)
         status = geometric_ends(self);
+    if (status == EI_OK && ei_is_wide(self->batch, CLOSE))
+        status = renewal_upper(self, slowest);
     for (size_t b = slowest; modulated && last > 0 && status == EI_OK && b < self->count &&
                              self->parts[b].decay <= FAR * least && ei_is_wide(self->batch, FAIR);
          b = next_bottleneck(self, used)) {
         status = bottleneck_ends(self, b, 1);
         used[b] = 1;
     }
-    if (status == EI_OK && ei_is_wide(self->batch, CLOSE))
-        status = renewal_upper(self, slowest);
     free(used);
     return status;
 }

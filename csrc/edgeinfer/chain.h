@@ -61,13 +61,16 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
 
 /* The same for renewal arrivals but periodic ones: both ends of the slowest parts by lindley.h, the upper end
  * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage
- * behind renewal arrivals, and the lower end of one with others behind it, by geometric.h.
+ * behind renewal arrivals, and the lower end of one with others behind it, by geometric.h. tilted: any random
+ * part b that is slower than those behind it, tilted.h; Q~ behind an exponential one as in the next
+ * paragraph.
  *
- * exponential, upper, renewal arrivals: Q_j, y_l and delta_l as above, C_j the sojourn time of job j in the
- * parts before b, drawn afresh as in walk.h, and v the law of W without Q and with these, bounded by a w
- * that is linear between the points of a lattice, and not below what w itself gives when put into the
- * equation of lindley.h: that is what its certificate says. So w(y_l) is at least the chance that the rest
- * crosses when Q stays, as long as y_l is on the lattice, and P(W > T) <= w(T) + sum_l E [w(y_l - delta_l)
+ * exponential, upper, where b comes first behind renewal arrivals, and behind periodic ones: Q_j, y_l and
+ * delta_l as above, C_j the sojourn time of job j in the parts before b, drawn afresh as in walk.h, and v the
+ * law of W without Q and with these, bounded by a w that is linear between the points of a lattice, and not
+ * below what w itself gives when put into the equation of lindley.h: that is what its certificate says. So
+ * w(y_l) is at least the chance that the rest crosses when Q stays, as long as y_l is on the lattice, and P(W
+ * > T) <= w(T) + sum_l E [w(y_l - delta_l)
  * - w(y_l); not crossed before]. With theta the rate of geometric.h and k(y) = min(1, e^{-theta y}), -w' <=
  * -K k' by the slopes of w, and k(y) <= e^{-theta y}, this sum is at most K e^{-theta T} sum_l E e^{theta
  * Z_l} (e^{theta Q_l} - e^{theta Q_{l-1}}), Z_l = B_0 + .. + B_{l-1} - S_l, Q_{-1} = 0. As E e^{theta (B -
@@ -75,14 +78,15 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * times between arrivals, that is K e^{-theta T} (E e^{theta Q} - 1), Q the sojourn time in the parts
  * behind b fed by Poisson arrivals of that rate. The lattice's end is left as above. b first: w = k.
  *
- * Behind those the proof of walk.h fails, as Harris' inequality needs independent interarrival times. What
- * the parts before b are fed by is then a service of b every m seconds (bottleneck_first): a path that is in
- * them for the jobs j, .., i would be no shorter on b, so that R_0 <= sup_i [A_i + C_i], C_i the longest path
- * through the parts before b, backwards from job i, less m a job: functions of the services before b alone.
- * Given all interarrival times and phases and the services of b, the C_i are increasing functions of
- * independent times and hence associated, so that drawing each afresh from its law is an upper bound, and
- * that of walk.h with the phase of the job as a part of the state. The part b and those behind it, Q, are as
- * for Poisson arrivals: nothing there needs more of the arrivals than that they are there. */
+ * Behind Markov-modulated arrivals whose phases are not monotone (lindley.h) the proof of walk.h fails, and
+ * behind others what follows may be better. What the parts before b are fed by is then a service of b every m
+ * seconds (bottleneck_first): a path that is in them for the jobs j, .., i would be no shorter on b, so that
+ * R_0 <= sup_i [A_i + C_i], C_i the longest path through the parts before b, backwards from job i, less m a
+ * job: functions of the services before b alone. Given all interarrival times and phases and the services of
+ * b, the C_i are increasing functions of independent times and hence associated, so that drawing each afresh
+ * from its law is an upper bound, and that of walk.h with the phase of the job as a part of the state. The
+ * part b and those behind it, Q, are as for Poisson arrivals: nothing there needs more of the arrivals than
+ * that they are there. */
 EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 /* The bracket for a job every 1 / arrival_rate seconds; arguments and status as for ei_violation_bracket.

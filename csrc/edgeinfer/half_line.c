@@ -260,7 +260,7 @@ void ei_half_line_apply(ei_half_line *self) {
     for (size_t i = 0; i < self->phases; i++) {
         double *m = self->m + i * wide;
         for (size_t j = ei_half_line_first(self); j + 1 < self->count; j++) {
-            double chance = ei_half_line_chance(self, j), value = chance + (1 - chance) * m[j];
+            double chance = ei_half_line_chance(self, i, j), value = chance + (1 - chance) * m[j];
             /* The cell ends on 1 at zero. */
             if (upper && j == 1 && m[0] > 1 && value < 1) {
                 value = 1;

@@ -42,7 +42,7 @@ typedef struct {
     int whole;                 /* whether steps go on as if it moved everywhere behind */
     double step, theta, slant; /* s; 1/s: the tilt, and a lesser one for the far half */
     double decay;              /* of Chernoff's bound, 1/s */
-    const double *chance;      /* [count], c; NULL: 0 */
+    const double *chance;      /* [phases][count], c; NULL: 0 */
     ei_split service, time;
     ei_fourier fourier;
     ei_kernel serve, wait[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES];
@@ -82,8 +82,8 @@ static inline size_t ei_half_line_first(const ei_half_line *self) {
     return self->end == EI_UPPER ? 1 : 0;
 }
 
-static inline double ei_half_line_chance(const ei_half_line *self, size_t j) {
-    return self->chance == NULL ? 0 : self->chance[j > 0 ? j - 1 : 0];
+static inline double ei_half_line_chance(const ei_half_line *self, size_t phase, size_t j) {
+    return self->chance == NULL ? 0 : self->chance[phase * self->count + (j > 0 ? j - 1 : 0)];
 }
 
 #endif

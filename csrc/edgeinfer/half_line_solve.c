@@ -46,7 +46,7 @@ static void product(void *context, const double *x, double *y) {
     through(self, self->inverse, x, before);
     through(self, self->symbol, before, y);
     for (size_t i = 0; i < self->phases * count; i++)
-        y[i] = before[i] - (1 - ei_half_line_chance(self, i % count)) * y[i];
+        y[i] = before[i] - (1 - ei_half_line_chance(self, i / count, i % count)) * y[i];
 }
 
 /* G(u) - u under the tilt; the largest of it in the nearer half of the lattice, and in the far one that under

@@ -66,16 +66,17 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
 /* EI_ERR_ACCURACY where u >= G(u) is not known. */
 static int verify(ei_half_line *self) {
     ei_half_line_apply(self);
-    for (size_t j = ei_half_line_first(self); j + 1 < self->count; j++)
-        if (!(self->u[j] >= self->m[j]))
-            return EI_ERR_ACCURACY;
+    for (size_t i = 0; i < self->phases; i++)
+        for (size_t j = ei_half_line_first(self); j + 1 < self->count; j++)
+            if (!(self->u[i * (self->all + 1) + j] >= self->m[i * (self->all + 1) + j]))
+                return EI_ERR_ACCURACY;
     return EI_OK;
 }
 
-/* Solves, and sums the law over the phases that requests meet into sf[count]. verified: one phase, u >= G(u)
- * is left in self. */
+/* Solves, and sums the law over the phases that requests meet into sf[count]; by_phase[phases][count], unless
+ * NULL: those of each. verified: u >= G(u) is left in self. */
 static int solve(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival, int verified,
-                 double *sf, ei_monitor monitor) {
+                 double *sf, double *by_phase, ei_monitor monitor) {
     const size_t wide = self->all + 1;
     int status = ei_half_line_solve(self, monitor);
     if (status == EI_OK && verified)
@@ -92,8 +93,11 @@ static int solve(ei_half_line *self, const ei_added_stage *stage, const ei_arriv
                    (self->count - 1 - ei_half_line_first(self)) * sizeof *sf);
         if (stage->law != NULL)
             ei_half_line_serve(self, i);
+        const double *one = (stage->law != NULL ? self->v : self->u) + i * wide;
         for (size_t j = 0; j < self->count; j++)
-            sf[j] += share * (stage->law != NULL ? self->v : self->u)[i * wide + j];
+            sf[j] += share * one[j];
+        if (by_phase != NULL)
+            memcpy(by_phase + i * self->count, one, self->count * sizeof *sf);
     }
     return status;
 }
@@ -123,31 +127,43 @@ static int serve_lower(const ei_half_line *line, const ei_added_stage *stage, co
     return status;
 }
 
+/* From the far end, so that the chords between the points stay above the law. */
+static void make_monotone(double *sf, size_t count) {
+    for (size_t j = count; j-- > 0;)
+        sf[j] = fmin(fmax(sf[j] * ROUNDING, j + 1 < count ? sf[j + 1] : 0), 1);
+}
+
 /* least NULL: not asked for. */
-static int add_stage(ei_upper_law *self, double *least, const ei_upper_law *before,
+static int add_stage(ei_upper_law *self, int verified, double *least, const ei_upper_law *before,
                      const ei_added_stage *stage, const ei_arrival *arrival, double step, size_t count,
                      ei_monitor monitor) {
     ei_half_line line = {.end = EI_UPPER, .count = count, .step = step};
     double slowest = before->lattice.sf != NULL ? before->decay : INFINITY, largest = -INFINITY;
-    double *chance = before->lattice.sf != NULL ? malloc(count * sizeof *chance) : NULL;
-    *self = (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}};
-    int status =
-        self->lattice.sf == NULL || (chance == NULL && before->lattice.sf != NULL) ? EI_ERR_NO_MEMORY : EI_OK;
+    const size_t phases = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ? arrival->count : 1;
+    double *chance = before->lattice.sf != NULL ? malloc(phases * count * sizeof *chance) : NULL;
+    *self = (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}, .phases = phases};
+    if (phases > 1)
+        self->by_phase = malloc(phases * count * sizeof(double));
+    int status = self->lattice.sf == NULL || (self->by_phase == NULL && phases > 1) ||
+                         (chance == NULL && before->lattice.sf != NULL)
+                     ? EI_ERR_NO_MEMORY
+                     : EI_OK;
     if (status != EI_OK || (status = ei_half_line_init(&line, stage, arrival, slowest)) != EI_OK ||
         (status = begin_upper(&line, before, stage, arrival)) != EI_OK)
         goto out;
-    for (size_t j = 0; j < count && chance != NULL; j++)
-        chance[j] = ei_upper_law_sf(before, (double)j * step);
+    for (size_t i = 0; i < phases && chance != NULL; i++) {
+        const ei_upper_law one = ei_upper_law_of_phase(before, i);
+        for (size_t j = 0; j < count; j++)
+            chance[i * count + j] = ei_upper_law_sf(&one, (double)j * step);
+    }
     line.chance = chance;
-    if ((status = solve(&line, stage, arrival, least != NULL, self->lattice.sf, monitor)) != EI_OK)
+    if ((status = solve(&line, stage, arrival, verified, self->lattice.sf, self->by_phase, monitor)) != EI_OK)
         goto out;
     if (least != NULL && (status = serve_lower(&line, stage, arrival, slowest, least)) != EI_OK)
         goto out;
-    /* From the far end, so that the chords between the points stay above the law. */
-    for (size_t j = count; j-- > 0;) {
-        const double later = j + 1 < count ? self->lattice.sf[j + 1] : 0;
-        self->lattice.sf[j] = fmin(fmax(self->lattice.sf[j] * ROUNDING, later), 1);
-    }
+    make_monotone(self->lattice.sf, count);
+    for (size_t i = 0; i < phases && self->by_phase != NULL; i++)
+        make_monotone(self->by_phase + i * count, count);
     for (size_t i = 0; i < line.phases; i++)
         largest = fmax(largest, line.scale[i]);
     self->log_scale = largest;
@@ -163,13 +179,13 @@ out:
 
 int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *before, const ei_added_stage *stage,
                          const ei_arrival *arrival, double step, size_t count, ei_monitor monitor) {
-    return add_stage(self, NULL, before, stage, arrival, step, count, monitor);
+    return add_stage(self, 0, NULL, before, stage, arrival, step, count, monitor);
 }
 
 int ei_add_stage_enclosed(ei_upper_law *self, double *least, const ei_upper_law *before,
                           const ei_added_stage *stage, const ei_arrival *arrival, double step, size_t count,
                           ei_monitor monitor) {
-    return add_stage(self, least, before, stage, arrival, step, count, monitor);
+    return add_stage(self, 1, least, before, stage, arrival, step, count, monitor);
 }
 
 int ei_lindley_sojourn_lower(ei_lattice *self, const ei_added_stage *stage, const ei_arrival *arrival,
@@ -177,7 +193,7 @@ int ei_lindley_sojourn_lower(ei_lattice *self, const ei_added_stage *stage, cons
     ei_half_line line = {.end = EI_LOWER, .count = count, .step = step};
     *self = (ei_lattice){step, count, calloc(count, sizeof(double))};
     int status = self->sf == NULL ? EI_ERR_NO_MEMORY : ei_half_line_init(&line, stage, arrival, INFINITY);
-    if (status == EI_OK && (status = solve(&line, stage, arrival, 0, self->sf, monitor)) == EI_OK)
+    if (status == EI_OK && (status = solve(&line, stage, arrival, 0, self->sf, NULL, monitor)) == EI_OK)
         for (size_t j = count; j-- > 0;)
             self->sf[j] = fmin(fmax(self->sf[j] / ROUNDING, j + 1 < count ? self->sf[j + 1] : 0), 1);
     ei_half_line_free(&line);

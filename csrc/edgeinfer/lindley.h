@@ -4,9 +4,15 @@
  * In the notation of walk.h u(y) = c(y) + (1 - c(y)) m(y), m(y) = E v(y + t), v(x) = E u(x - B), u = 1 below
  * zero, c = 0 for a lower end: u = G(u), G growing. Behind Markov-modulated arrivals u, v and m have a phase
  * i, that of the request which the walk has reached, m_i(y) = sum_j E[v_j(y + t); phase j at the request
- * before] (modulated.h), and the law is the mean of v_i, phases weighed by their share of requests; walk.h's
- * proof then needs C's that do not depend on the arrivals. Bounds and
- * certificate: half_line.h. */
+ * before] (modulated.h), and the law is the mean of v_i, phases weighed by their share of requests. c has a
+ * phase, too. What walk.h's proof needs then: C's that do not depend on the arrivals, or monotone phases
+ * (modulated.h). Given services B, the phase at request i and the time S_i, its I_i and R_{i+1} are functions
+ * of the phases from there on, of the points of a Poisson process of the largest rate, thinned with marks to
+ * the rate of the phase, and of services of the stages before. As R_{i+1} says that sums of services less S_j
+ * are below x for all jobs j > i and all paths, both fall where a point is more, a rate larger or a service
+ * longer. Those are associated, phases by Harris' theorem of 1977: from one state on a monotone chain with
+ * all its states in one order has positive correlations. So E[I_i R_{i+1} | ..] >= P(C <= x - A_i | phase)
+ * E[R_{i+1} | ..]. Bounds and certificate: half_line.h. */
 #ifndef EDGEINFER_LINDLEY_H
 #define EDGEINFER_LINDLEY_H
 
@@ -23,9 +29,10 @@ EI_WARN_UNUSED int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *
                                         const ei_added_stage *stage, const ei_arrival *arrival, double step,
                                         size_t count, ei_monitor monitor);
 
-/* The same for random services and renewal arrivals. The law is that of a V >= G(V) from above, G as in
- * walk.h, and least[count], the caller's, V from below in the cell behind each point: V(x) = E u(x - B) with
- * a u >= G(u) that was checked, and no more than Chernoff's bound, for which that holds, too. */
+/* The same for random services. The law is that of a V >= G(V) from above, G as in walk.h, the chords between
+ * its points such a V itself; and least[count], the caller's, for renewal arrivals, NULL: not asked for, V
+ * from below in the cell behind each point: V(x) = E u(x - B) with a u >= G(u) that was checked, and no more
+ * than Chernoff's bound, for which that holds, too. */
 EI_WARN_UNUSED int ei_add_stage_enclosed(ei_upper_law *self, double *least, const ei_upper_law *before,
                                          const ei_added_stage *stage, const ei_arrival *arrival, double step,
                                          size_t count, ei_monitor monitor);

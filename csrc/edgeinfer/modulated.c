@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SQUARINGS = 60, MOST_EVENTS = 4096 };
+enum { SQUARINGS = 60, MOST_EVENTS = 4096, MOST = EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES };
 static const double SETTLED = 1e-15;  /* change of a power of largest entry 1 */
+static const double SAME = 1e-12;     /* rates that differ by rounding, over the largest */
 static const double ROUNDING = 1e-13; /* of a transform and what is eliminated, relative */
 
 /* D of the header, [count][count]. */
@@ -21,6 +22,34 @@ static void reversed(const ei_arrival *self, double *matrix) {
         }
         matrix[i * n + i] = -sum - self->rates[i];
     }
+}
+
+int ei_modulated_is_monotone(const ei_arrival *self) {
+    const size_t n = self->count;
+    double matrix[MOST], largest = 0;
+    size_t order[EI_ARRIVAL_PHASES];
+    if (n > EI_ARRIVAL_PHASES)
+        return 0;
+    reversed(self, matrix);
+    for (size_t i = 0; i < n; i++) {
+        size_t k = i;
+        for (; k > 0 && self->rates[order[k - 1]] > self->rates[i]; k--)
+            order[k] = order[k - 1];
+        order[k] = i;
+        largest = fmax(largest, -matrix[i * n + i]);
+    }
+    for (size_t i = 0; i + 1 < n; i++) {
+        const double *below = matrix + order[i] * n, *above = matrix + order[i + 1] * n;
+        double sum = 0;
+        for (size_t k = 0; k < i; k++)
+            if ((sum += below[order[k]] - above[order[k]]) < -SAME * largest)
+                return 0;
+        sum = 0;
+        for (size_t k = n; k-- > i + 2;)
+            if ((sum += above[order[k]] - below[order[k]]) < -SAME * largest)
+                return 0;
+    }
+    return 1;
 }
 
 /* (theta - D)^{-1} of `columns` columns, in place. matrix: [count][count], scratch. */
@@ -50,13 +79,12 @@ static void resolve(const ei_arrival *self, double theta, double *matrix, double
 
 int ei_modulated_transform(const ei_arrival *self, double theta, double *transform) {
     const size_t n = self->count;
-    double *matrix = malloc(n * n * sizeof *matrix);
-    if (matrix == NULL)
-        return EI_ERR_NO_MEMORY;
+    double matrix[MOST];
+    if (n > EI_ARRIVAL_PHASES)
+        return EI_ERR_TOO_LARGE;
     for (size_t i = 0; i < n * n; i++)
         transform[i] = i % (n + 1) == 0 ? self->rates[i / n] : 0;
     resolve(self, theta, matrix, transform, n);
-    free(matrix);
     return EI_OK;
 }
 
@@ -70,13 +98,10 @@ static void multiply(const double *left, const double *right, double *product, s
 
 double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector) {
     const size_t n = self->count;
-    double *transform = malloc(3 * n * n * sizeof *transform), largest = 0;
-    if (transform == NULL || ei_modulated_transform(self, theta, transform) != EI_OK) {
-        free(transform);
-        return INFINITY;
-    }
+    double transform[MOST], power[MOST], square[MOST], largest = 0;
+    if (ei_modulated_transform(self, theta, transform) != EI_OK)
+        return NAN;
     /* A high power of a positive matrix is the product of its eigenvectors. */
-    double *power = transform + n * n, *square = power + n * n;
     memcpy(power, transform, n * n * sizeof *power);
     for (int k = 0; k < SQUARINGS; k++) {
         double most = 0, change = 0;
@@ -108,7 +133,6 @@ double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigen
     }
     for (size_t i = 0; i < n; i++)
         eigenvector[i] /= least;
-    free(transform);
     return -log(largest);
 }
 

@@ -8,12 +8,18 @@
 #include "edgeinfer/arrival.h"
 #include "edgeinfer/status.h"
 
+/* Whether phases that are ahead in the order of their rates stay ahead: behind two phases of which one has
+ * more arrivals, the rate at which it is left for those up to any phase below both, backwards in time, is the
+ * smaller one, and for those from any phase above both on the larger one. Two phases always. */
+int ei_modulated_is_monotone(const ei_arrival *self);
+
 /* E[e^{-theta t}; phase at the end] into transform[count][count], theta >= 0: (theta - D)^{-1} L.
- * Status: EI_ERR_NO_MEMORY. */
+ * Status: EI_ERR_TOO_LARGE above EI_ARRIVAL_PHASES phases. */
 EI_WARN_UNUSED int ei_modulated_transform(const ei_arrival *self, double theta, double *transform);
 
 /* -log of the largest eigenvalue of that, from below by Collatz and Wielandt: the eigenvector's least ratio.
- * eigenvector[count]: right one, the least entry of a phase that requests meet 1. Infinite without memory. */
+ * eigenvector[count]: right one, the least entry of a phase that requests meet 1. NaN above EI_ARRIVAL_PHASES
+ * phases. */
 double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector);
 
 /* What paths through several stages of a walk add up to. With M the transform at theta, a stage of log MGF

@@ -2,6 +2,8 @@
 
 #include "edgeinfer/arrival.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/modulated.h"
+#include "edgeinfer/split.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,8 +13,11 @@ enum {
     FEWEST = 8192, /* points of the tilted services, and twice the result's */
     ONCE = 2,      /* times fewer points for the sum of one service of each stage behind */
     PASSES = 2,
-    BISECTIONS = 16
+    BISECTIONS = 16,
+    SPREAD = 8 /* blocks of points over which X is spread */
 };
+static const double LEFT = 6;         /* decay times below 0 up to which m is followed */
+static const double CUT = 1e-11;      /* of a time's law by rounding, beyond that of its masses */
 static const double MGF_ERROR = 1e-5; /* of the logarithm */
 static const double FURTHEST = 46;    /* decay times after which a law's lattice ends */
 static const double FURTHER = 2;      /* times a service's extent, where its tilted law ends */
@@ -21,7 +26,7 @@ static const double ROUNDING = 1 + 1e-8;
 typedef struct {
     const ei_tilted *given;
     double theta;
-    size_t times;
+    size_t phases, times;
     double time_step;
     double *tilted;      /* [times + 1]: of the tilted law rounded down, P(B > i time_step) */
     double *mean;        /* [times + 1]: E min(B, i time_step) */
@@ -36,15 +41,14 @@ static void tilted_free(tilted *self) {
     ei_upper_law_free(&self->behind);
 }
 
-/* theta with M(theta) rate / (rate + theta) <= 1, just below `decay`. */
-static int choose_theta(tilted *self) {
+int ei_tilted_exponent(const ei_service *service, const ei_arrival *arrival, double decay, double *theta) {
     for (double less = 1e-9; less < 0.1; less *= 2) {
-        double value;
-        self->theta = self->given->decay * (1 - less);
-        int status = ei_service_log_mgf(self->given->service, self->theta, &value, NULL);
+        double value, slope;
+        *theta = decay * (1 - less);
+        int status = ei_service_log_mgf(service, *theta, &value, NULL);
         if (status != EI_OK)
             return status;
-        if (value * (1 + MGF_ERROR) <= log1p(self->theta / self->given->arrival_rate))
+        if (value * (1 + MGF_ERROR) <= ei_arrival_exponent(arrival, *theta, &slope))
             return EI_OK;
     }
     return EI_ERR_UNSTABLE;
@@ -96,10 +100,148 @@ static int tilt_service(tilted *self) {
     return status;
 }
 
+/* What is at most `slope` from `from` on up to the next that is asked for counts for all z behind. */
+static void raise_slope(tilted *self, double from, double slope) {
+    const double first = fmax(ceil(from / ei_tail_end(&self->tail, 0) * (1 - 1e-9)) - 1, 0);
+    if (first < EI_TAIL_ENDS)
+        self->tail.slope[(size_t)first] = fmax(self->tail.slope[(size_t)first], slope * ROUNDING);
+}
+
+/* Slopes of V itself, whose cells are small beside a mean service. */
+static void find_own_slopes(tilted *self, const double *h) {
+    const ei_upper_law *v = self->given->v;
+    const double step = v->lattice.step, theta = self->theta;
+    for (size_t i = 0; i < self->phases; i++) {
+        const double *sf = ei_upper_law_of_phase(v, i).lattice.sf;
+        for (size_t j = 0; j + 1 < v->lattice.count && h[i] > 0; j++)
+            raise_slope(self, (double)j * step,
+                        (sf[j] - sf[j + 1]) * exp(theta * (double)(j + 1) * step) / (theta * step * h[i]));
+    }
+}
+
+/* m of a phase, of V from above and with `left` blocks of `block` points before 0, at each block's end. */
+static void wait(const tilted *self, const ei_split *time, size_t phase, size_t left, size_t block,
+                 double *mean, double *off) {
+    const ei_upper_law *v = self->given->v;
+    const size_t before = left * block, count = v->lattice.count, blocks = (count - 1) / block + left + 1;
+    for (size_t i = 0; i < blocks; i++)
+        mean[i] = off[i] = 0;
+    for (size_t to = 0; to < self->phases; to++) {
+        const double *sf = ei_upper_law_of_phase(v, to).lattice.sf,
+                     *mass = time->mass + (phase * self->phases + to) * time->cells,
+                     *error = time->error + (phase * self->phases + to) * time->cells;
+        double wrong = CUT;
+        for (size_t k = 0; k < time->cells; k++)
+            wrong += error[k];
+        for (size_t i = 0; i < blocks; i++) {
+            /* Times that do not reach 0, and the point from which the others go on. */
+            const size_t at = i * block, short_of = at < before ? before - at : 0,
+                         from = at < before ? 0 : at - before;
+            double sum = 0;
+            for (size_t k = 0; k < short_of && k < time->cells; k++)
+                sum += mass[k];
+            if (short_of < time->cells) {
+                const size_t room = count - from, rest = time->cells - short_of;
+                sum += ei_dot(mass + short_of, sf + from, rest < room ? rest : room);
+            }
+            mean[i] += sum;
+            off[i] += wrong * (at < before ? 1 : sf[from]) + sf[count - 1];
+        }
+    }
+}
+
+/* Slopes of m, V spread. */
+static int find_spread_slopes(tilted *self, const double *h) {
+    const ei_lattice *law = &self->given->v->lattice;
+    const size_t block = self->phases, count = law->count;
+    const double length = (double)block * law->step, theta = self->theta;
+    const size_t left = (size_t)(LEFT / (theta * length)) + SPREAD + 1,
+                 blocks = (count - 1) / block + left + 1;
+    double *mean = malloc(2 * blocks * sizeof *mean), *off = mean + blocks;
+    ei_split time = {.mass = NULL};
+    int status = mean == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    if (status == EI_OK)
+        status = ei_split_time(&time, self->given->arrival, law->step, count, EI_UPPER);
+    for (size_t i = 0; i < self->phases && status == EI_OK; i++) {
+        if (!(h[i] > 0))
+            continue;
+        wait(self, &time, i, left, block, mean, off);
+        const double over = theta * SPREAD * length * h[i], low = -(double)left * length;
+        raise_slope(self, 0, (1 - mean[SPREAD] + off[SPREAD]) * exp(theta * (low + SPREAD * length)) / over);
+        for (size_t k = SPREAD; k + 1 < blocks; k++) {
+            const double from = low + (double)k * length;
+            raise_slope(self, from,
+                        (mean[k - SPREAD] - mean[k + 1] + off[k - SPREAD] + off[k + 1]) *
+                            exp(theta * (from + length)) / over);
+        }
+        if (ei_stopped(self->given->monitor))
+            status = EI_ERR_INTERRUPTED;
+    }
+    ei_split_free(&time);
+    free(mean);
+    return status;
+}
+
+/* V in the mean over X, at the points of its lattice. */
+static int spread(const tilted *self, ei_upper_law *even) {
+    const ei_upper_law *v = self->given->v;
+    const size_t count = v->lattice.count, block = self->phases;
+    *even = *v;
+    even->by_phase = NULL;
+    even->lattice.sf = malloc(count * sizeof(double));
+    if (even->lattice.sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t j = 0; j < count; j++) {
+        double sum = 0;
+        for (size_t a = 1; a <= SPREAD; a++)
+            sum += j >= a * block ? v->lattice.sf[j - a * block] : 1;
+        even->lattice.sf[j] = fmin(sum / SPREAD * (1 + 1e-14), 1);
+    }
+    /* Beyond the lattice the same bound is later. */
+    even->log_scale += even->decay * (double)(SPREAD * block) * v->lattice.step;
+    return EI_OK;
+}
+
+/* K up to each z, times what stands beside it; even: V in the mean over X, the caller's to free, where it
+ * is. */
+static int find_slopes_behind(tilted *self, ei_upper_law *even) {
+    const ei_arrival *arrival = self->given->arrival;
+    const int modulated = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED,
+              smooth = self->given->service->kind == EI_SERVICE_EXPONENTIAL;
+    const ei_lattice *law = &self->given->v->lattice;
+    const double known = (double)law->count - 1 - (double)(2 * self->phases);
+    double h[EI_ARRIVAL_PHASES] = {1}, mean = 0, log_moment = 0;
+    if (modulated && isnan(ei_modulated_exponent(arrival, self->theta, h)))
+        return EI_ERR_TOO_LARGE;
+    for (size_t i = 0; i < self->phases; i++) {
+        /* No job meets the others. */
+        if (modulated && !(arrival->rates[i] > 0))
+            h[i] = 0;
+        mean +=
+            (modulated ? arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival) : 1) * h[i];
+    }
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        self->tail.slope[e] = known * law->step > ei_tail_end(&self->tail, e) ? 0 : INFINITY;
+    int status = EI_OK;
+    if (smooth) {
+        find_own_slopes(self, h);
+    } else {
+        status = ei_service_log_mgf(self->given->service, self->theta, &log_moment, NULL);
+        if (status == EI_OK)
+            status = find_spread_slopes(self, h);
+        if (status == EI_OK)
+            status = spread(self, even);
+    }
+    mean *= exp(log_moment * (1 + MGF_ERROR));
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        self->tail.slope[e] = fmax(self->tail.slope[e] * mean, e > 0 ? self->tail.slope[e - 1] : 0);
+    return status;
+}
+
 /* D up to each z. */
 static void find_slopes(tilted *self) {
     const ei_lattice *law = &self->given->v->lattice;
-    const double rate = self->given->arrival_rate, step = law->step, keep = exp(-rate * step),
+    const double rate = ei_arrival_rate(self->given->arrival), step = law->step, keep = exp(-rate * step),
                  apart = ei_tail_end(&self->tail, 0);
     double mean = 0, *slope = self->tail.slope;
     for (size_t e = 0; e < EI_TAIL_ENDS; e++)
@@ -209,13 +351,35 @@ static int follow(tilted *self) {
     return EI_OK;
 }
 
+/* log E e^{theta N_0} from below. */
+static int once_log_moment(const tilted *self, double *moment) {
+    *moment = 0;
+    for (size_t k = 0; k < self->given->rest_count; k++) {
+        double value = 0;
+        int status = self->given->rest[k].law != NULL
+                         ? ei_service_log_mgf(self->given->rest[k].law, self->theta, &value, NULL)
+                         : EI_OK;
+        if (status != EI_OK)
+            return status;
+        *moment += value * (1 - MGF_ERROR);
+    }
+    return EI_OK;
+}
+
 /* E e^{theta Q~} - E e^{theta N_0} from above: E e^{theta Q} = 1 + int theta e^{theta q} P(Q > q) dq, and as
  * the law is below the chord between its points, and weights grow, no more than their means count. */
 static int find_excess(tilted *self, double *excess) {
     const ei_upper_law *law = &self->behind;
     const double step = law->lattice.step, theta = self->theta, grow = exp(theta * step),
                  faster = law->decay - theta;
-    double sum = 0, at = 1, moment = 0;
+    double sum = 0, at = 1, moment;
+    int status = once_log_moment(self, &moment);
+    if (status != EI_OK)
+        return status;
+    if (self->given->log_moment != NULL) {
+        *excess = fmax(exp(*self->given->log_moment) * ROUNDING - exp(moment), 0);
+        return isfinite(*excess) ? EI_OK : EI_ERR_UNSTABLE;
+    }
     if (!(faster > 0))
         return EI_ERR_UNSTABLE;
     for (size_t j = 0; j + 1 < law->lattice.count; j++, at *= grow) {
@@ -225,15 +389,6 @@ static int find_excess(tilted *self, double *excess) {
     }
     const double end = (double)(law->lattice.count - 1) * step;
     sum += theta * exp(law->log_scale - faster * end) / faster;
-    for (size_t k = 0; k < self->given->rest_count; k++) {
-        double value = 0;
-        int status = self->given->rest[k].law != NULL
-                         ? ei_service_log_mgf(self->given->rest[k].law, theta, &value, NULL)
-                         : EI_OK;
-        if (status != EI_OK)
-            return status;
-        moment += value * (1 - MGF_ERROR);
-    }
     /* The law is read late by its shift. */
     const double late = exp(theta * (law->shift + 1e-9 * step));
     *excess = fmax((1 + sum) * late * ROUNDING - exp(moment), 0);
@@ -252,19 +407,26 @@ void ei_split_tail(ei_upper_law *law, const double *once, const double *after, c
     const double step = law->lattice.step;
     double beyond[EI_TAIL_ENDS], before = 1;
     for (size_t e = 0; e < EI_TAIL_ENDS; e++)
-        beyond[e] = exp(tail->log_beyond[e]);
+        beyond[e] = exp(tail->log_beyond[e] + tail->log_of_phase);
     for (int pass = 0; pass < PASSES; pass++)
         for (size_t e = EI_TAIL_ENDS; e-- > 0;) {
             const double at = floor((ei_tail_end(tail, e) - law->shift) / step - 1e-6);
             if (at >= 0 && at < (double)law->lattice.count)
-                beyond[e] = fmin(beyond[e], split_at(once[(size_t)at], after[(size_t)at], tail, beyond));
+                beyond[e] = fmin(beyond[e], split_at(once[(size_t)at], after[(size_t)at], tail, beyond) *
+                                                exp(tail->log_of_phase));
         }
     for (size_t j = 0; j < law->lattice.count; j++)
         law->lattice.sf[j] = before = fmin(split_at(once[j], after[j], tail, beyond), before);
 }
 
 int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
-    tilted bound = {.given = given, .tail = given->tail, .times = FEWEST + 2 * given->points};
+    tilted bound = {.given = given,
+                    .theta = given->theta,
+                    .tail = given->tail,
+                    .phases = given->v->by_phase != NULL ? given->v->phases : 1,
+                    .times = FEWEST + 2 * given->points};
+    ei_upper_law even = {.decay = 0};
+    const int poisson = given->arrival->kind == EI_ARRIVAL_POISSON;
     const double step = given->horizon / (double)given->points;
     const size_t count = given->points + 1;
     double *once = malloc(2 * count * sizeof *once), *after = once + count, excess;
@@ -272,16 +434,21 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
     *self = (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}};
     if (self->lattice.sf == NULL)
         status = EI_ERR_NO_MEMORY;
-    if (status != EI_OK || (status = choose_theta(&bound)) != EI_OK ||
-        (status = tilt_service(&bound)) != EI_OK || (status = follow(&bound)) != EI_OK ||
-        (status = find_excess(&bound, &excess)) != EI_OK || (status = sum_of_one(&bound)) != EI_OK)
+    if (status == EI_OK && given->log_moment == NULL && (status = tilt_service(&bound)) == EI_OK)
+        status = follow(&bound);
+    if (status != EI_OK || (status = find_excess(&bound, &excess)) != EI_OK ||
+        (status = sum_of_one(&bound)) != EI_OK)
         goto out;
-    find_slopes(&bound);
-    const ei_upper_law one = {.lattice = bound.one};
-    const double share = (1 / bound.theta + 1 / given->arrival_rate) * excess * ROUNDING;
+    if (poisson)
+        find_slopes(&bound);
+    else if ((status = find_slopes_behind(&bound, &even)) != EI_OK)
+        goto out;
+    const ei_upper_law one = {.lattice = bound.one}, *v = even.lattice.sf != NULL ? &even : given->v;
+    const double share =
+        (poisson ? 1 / bound.theta + 1 / ei_arrival_rate(given->arrival) : 1) * excess * ROUNDING;
     for (size_t j = 0; j < count; j++) {
         const double time = (double)j * step;
-        once[j] = ei_upper_law_plus_sf(given->v, &one, time);
+        once[j] = ei_upper_law_plus_sf(v, &one, time);
         after[j] = share * exp(-bound.theta * time);
     }
     self->shift = given->v->shift;
@@ -289,6 +456,7 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
 out:
     if (status != EI_OK)
         ei_upper_law_free(self);
+    ei_upper_law_free(&even);
     free(once);
     tilted_free(&bound);
     return status;

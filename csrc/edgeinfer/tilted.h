@@ -23,6 +23,20 @@
  * + B_0 + .. + B_{l-1}, and the rest, the sojourn time of job l at most, is independent of z_l. P(W > z) by
  * Chernoff's bound, or by this one with another z.
  *
+ * Other arrivals. With several phases V and m have one, that of job l and of job l - 1, and h > 0 is a vector
+ * with E[e^{-theta t} h; phase at the job before] <= h / M(theta); one phase: h = 1. Phases have to be
+ * monotone (modulated.h) where stages stand before b, and P(W > z) is that of the phase which is met then, at
+ * most P(W > z) over the least share of a phase. Let X be spread evenly over a length a, independent of all
+ * else. V(y - X) in the mean over X is no less than G of it, as G is affine and grows with c and v, and may
+ * take V's place; then m falls by m(y - a) - m(y) in a length a, for any law of t. With that at most a theta
+ * K h e^{-theta y}, P(W > T) <= E V(T - X - N_0) + K M(theta) E h e^{-theta T} E [e^{theta Q~} - e^{theta
+ * N_0}] + P(W > z), E h over the phases that jobs meet. Here V is linear between its lattice's points, which
+ * lindley.h checked for such a V, and m(y) at a point a sum over t split between points, exact but for what
+ * lies beyond the lattice. Far below 0 the rest of m's fall counts at once. Where b is exponential V itself
+ * is smooth: -V' <= theta K h e^{-theta y}, with e^{-theta y_l} in the place of e^{-theta z_l}, leaves out X
+ * and M(theta); and Q~ is fed by Poisson arrivals of b's rate less theta, so that its moment may be known
+ * better.
+ *
  * V. On walk.h's lattice v^ >= G(v^) for all y if it is constant between the points, services and times
  * being rounded. With lindley.h u >= G(u) for its u, and V(x) = E u(x - B) >= G(V) lies between two tables:
  * an upper one, and a lower one by the lower ends of the same sums. m is taken from below, 0 beyond the
@@ -35,6 +49,7 @@
 
 #include <stddef.h>
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
 #include "edgeinfer/walk.h"
@@ -46,6 +61,7 @@ typedef struct {
     double furthest;                 /* s */
     double slope[EI_TAIL_ENDS];      /* of z = ei_tail_end, inf where it is not known */
     double log_beyond[EI_TAIL_ENDS]; /* log P(W > z) from above, 0 where it is not known */
+    double log_of_phase;             /* log of how much more than that it is given a phase, at most */
 } ei_tail;
 
 static inline double ei_tail_end(const ei_tail *self, size_t e) {
@@ -57,10 +73,12 @@ static inline double ei_tail_end(const ei_tail *self, size_t e) {
 void ei_split_tail(ei_upper_law *law, const double *once, const double *after, const ei_tail *tail);
 
 typedef struct {
-    const ei_upper_law *v;      /* V from above */
-    const double *least;        /* [v's points], V from below in the cell behind each */
-    const ei_service *service;  /* of b */
-    double decay, arrival_rate; /* 1/s: about b's exponent */
+    const ei_upper_law *v;     /* V from above */
+    const double *least;       /* [v's points], V from below in the cell behind each, for Poisson arrivals */
+    const ei_service *service; /* of b */
+    const ei_arrival *arrival;
+    double theta;               /* 1/s, of ei_tilted_exponent */
+    const double *log_moment;   /* of e^{theta Q~}, from above; NULL: not known */
     const ei_added_stage *rest; /* [rest_count], behind b, constant delays left out */
     size_t rest_count;          /* >= 1 */
     ei_tail tail;               /* all but its slope; it ends some interarrival times before v's lattice */
@@ -68,6 +86,10 @@ typedef struct {
     size_t points;              /* of the result */
     ei_monitor monitor;
 } ei_tilted;
+
+/* theta with M(theta) E e^{-theta t} <= 1, just below `decay`. EI_ERR_UNSTABLE: none. */
+EI_WARN_UNUSED int ei_tilted_exponent(const ei_service *service, const ei_arrival *arrival, double decay,
+                                      double *theta);
 
 /* Returned: *self, the caller's to free, at points + 1 points up to the horizon
  * Status:   EI_ERR_UNSTABLE, EI_ERR_ACCURACY or EI_ERR_TOO_LARGE where there is no such bound;

@@ -17,6 +17,16 @@ static const double FURTHEST = -46;      /* logarithm of the probability that a 
 
 void ei_upper_law_free(ei_upper_law *self) {
     ei_lattice_free(&self->lattice);
+    free(self->by_phase);
+    self->by_phase = NULL;
+}
+
+ei_upper_law ei_upper_law_of_phase(const ei_upper_law *self, size_t phase) {
+    ei_upper_law law = *self;
+    law.by_phase = NULL;
+    if (self->by_phase != NULL)
+        law.lattice.sf = self->by_phase + phase * law.lattice.count;
+    return law;
 }
 
 static double reading_shift(const ei_upper_law *self) {
@@ -261,6 +271,13 @@ static double chernoff_sf(const chernoff *self, double time) {
 
 double ei_upper_law_log_moment(const ei_upper_law *law, double theta) {
     const ei_lattice *lattice = &law->lattice;
+    double most = -INFINITY;
+    for (size_t i = 0; law->by_phase != NULL && i < law->phases; i++) {
+        const ei_upper_law one = ei_upper_law_of_phase(law, i);
+        most = fmax(most, ei_upper_law_log_moment(&one, theta));
+    }
+    if (law->by_phase != NULL)
+        return most;
     if (lattice->sf == NULL)
         return 0;
     double sum = 1 - lattice->sf[0], step = lattice->step, end = (double)(lattice->count - 1) * step;
@@ -402,8 +419,10 @@ int ei_add_stage_periodic(ei_upper_law *self, const ei_upper_law *before, const 
     for (size_t e = 1; e < bound.count; e++)
         if (bound.scale[e] - bound.theta[e] * end < bound.scale[best] - bound.theta[best] * end)
             best = e;
-    *self =
-        (ei_upper_law){{step, chain.count, v}, bound.scale[best], bound.theta[best], reading_shift(before)};
+    *self = (ei_upper_law){.lattice = {step, chain.count, v},
+                           .log_scale = bound.scale[best],
+                           .decay = bound.theta[best],
+                           .shift = reading_shift(before)};
     v = NULL;
 out:
     free(v);

@@ -46,15 +46,21 @@ typedef struct {
     ei_lattice lattice;
     double log_scale, decay;
     double shift; /* s: of all laws that this one was made from */
+    /* Of requests that meet each phase of Markov-modulated arrivals, all below that bound beyond the lattice,
+     * of which that law is the mean; NULL: one law. */
+    size_t phases;
+    double *by_phase; /* [phases][lattice.count], owned */
 } ei_upper_law;
 
 void ei_upper_law_free(ei_upper_law *self);
 /* 1 below 0. */
 double ei_upper_law_sf(const ei_upper_law *self, double time);
+/* Of the requests that meet a phase: a law with by_phase NULL for all phases. */
+ei_upper_law ei_upper_law_of_phase(const ei_upper_law *self, size_t phase);
 /* An upper bound of P(Y + Z > time), Y and Z independent, shifts included. */
 double ei_upper_law_plus_sf(const ei_upper_law *self, const ei_upper_law *other, double time);
 
-/* log E e^{theta C} of the law from above, 0 <= theta < decay. */
+/* log E e^{theta C} of the law from above, of the phase where that is largest, 0 <= theta < decay. */
 double ei_upper_law_log_moment(const ei_upper_law *law, double theta);
 
 /* The stage that is added: services max(floor, law), or the time `again` of a deterministic one, whose last

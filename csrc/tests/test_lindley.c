@@ -86,6 +86,25 @@ static void test_paths(void) {
           isinf(value));
 }
 
+/* Phases of two rates always, neighbours in any order of three; not those gone through in turn, of which the
+ * busiest is followed by the quietest. */
+static void test_monotone(void) {
+    const double three[] = {1, 3, 0.5}, even[] = {1.0 / 3, 1.0 / 3, 1.0 / 3},
+                 near[] = {-0.5, 0.2, 0.3, 0.2, -0.2, 0, 0.3, 0, -0.3},
+                 turns[] = {-0.2, 0.2, 0, 0, -0.2, 0.2, 0.2, 0, -0.2};
+    ei_arrival process = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+                          .count = 3,
+                          .rates = three,
+                          .generator = near,
+                          .stationary = even};
+    CHECK(ei_modulated_is_monotone(&quiet_and_busy));
+    CHECK(ei_modulated_is_monotone(&process));
+    process.generator = turns;
+    CHECK(!ei_modulated_is_monotone(&process));
+    process.count = EI_ARRIVAL_PHASES + 1;
+    CHECK(!ei_modulated_is_monotone(&process));
+}
+
 /* GI/M/1: the sojourn time is exponential of rate mu (1 - s), s = E e^{-mu (1 - s) t}, mu = 2; phases of one
  * rate are Poisson. */
 static void test_exponential(void) {
@@ -184,6 +203,7 @@ int main(void) {
     sweep_allocations(call_behind, "behind an exponential stage", stages, 1);
     test_what_has_no_bound();
     test_paths();
+    test_monotone();
     sweep_allocations(call_walks, "renewal", stages, 1);
     sweep_allocations(call_modulated, "modulated", stages, 1);
     CHECK(failing_malloc_alive() == 0);

@@ -27,8 +27,7 @@ static int call(ei_upper_law *law, const ei_added_stage *rest, size_t count, int
     ei_upper_law v, empty = {.decay = 0};
     ei_tilted given = {.v = &v,
                        .service = &bottleneck,
-                       .decay = decay,
-                       .arrival_rate = rate,
+                       .arrival = &poisson,
                        .rest = rest,
                        .rest_count = count,
                        .tail = {.furthest = furthest},
@@ -48,9 +47,44 @@ static int call(ei_upper_law *law, const ei_added_stage *rest, size_t count, int
         memcpy(least, v.lattice.sf, points * sizeof *least);
     given.least = least;
     if (status == EI_OK)
+        status = ei_tilted_exponent(&bottleneck, &poisson, decay, &given.theta);
+    if (status == EI_OK)
         status = ei_tilted_law(law, &given);
     ei_upper_law_free(&v);
     free(least);
+    return status;
+}
+
+/* The same behind phases that all have one rate, which are Poisson arrivals. */
+static int call_behind_phases(ei_upper_law *law, const ei_service *service, size_t points, size_t levels) {
+    static const double rates[] = {0.5, 0.5}, generator[] = {-0.1, 0.1, 0.3, -0.3},
+                        stationary[] = {0.75, 0.25};
+    const ei_arrival phases = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+                               .count = 2,
+                               .rates = rates,
+                               .generator = generator,
+                               .stationary = stationary};
+    const ei_added_stage first = {service, 0, 0};
+    const double step = reach / (double)points, decay = 1 / bottleneck.time - rate;
+    ei_upper_law v, empty = {.decay = 0};
+    ei_tilted given = {.v = &v,
+                       .service = service,
+                       .arrival = &phases,
+                       .rest = random_stages,
+                       .rest_count = 1,
+                       .tail = {.furthest = furthest, .log_of_phase = log(4)},
+                       .horizon = horizon,
+                       .points = levels,
+                       .monitor = quiet};
+    *law = empty;
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        given.tail.log_beyond[e] = fmin(4 - decay * ei_tail_end(&given.tail, e), 0);
+    int status = ei_add_stage_enclosed(&v, NULL, &empty, &first, &phases, step, points, quiet);
+    if (status == EI_OK)
+        status = ei_tilted_exponent(service, &phases, decay, &given.theta);
+    if (status == EI_OK)
+        status = ei_tilted_law(law, &given);
+    ei_upper_law_free(&v);
     return status;
 }
 
@@ -102,11 +136,29 @@ static void test_sums(const ei_added_stage *rest, size_t count, int rounded, siz
     ei_upper_law_free(&law);
 }
 
+/* The bounds of `test_sums` and, between the points of V, its slope. */
+static void test_phases(void) {
+    const double mu = 1 / bottleneck.time, theta = mu - rate, step = reach / POINTS, h = horizon / LEVELS,
+                 g = ei_service_reach(&second) * 2 / LEVELS;
+    ei_upper_law law;
+    ei_lattice truth;
+    CHECK(call_behind_phases(&law, &bottleneck, POINTS, LEVELS) == EI_OK);
+    find_truth(&truth, random_stages, 1);
+    for (size_t j = 0; j <= LEVELS && law.lattice.sf != NULL; j++) {
+        const double time = (double)j * h, exact = truth.sf[j * FINE];
+        CHECK(law.lattice.sf[j] >= exact);
+        if (time > 5 && time < 35)
+            CHECK(law.lattice.sf[j] <= exact * exp(theta * (h + 2 * g) + (rate + theta) * 2 * step));
+    }
+    ei_lattice_free(&truth);
+    ei_upper_law_free(&law);
+}
+
 static int call_once(const ei_service *stages, size_t count) {
     ei_upper_law law;
     int status = stages == NULL ? call(&law, random_stages, 2, 0, FEW, FEW, quiet)
-                                : call(&law, constant_stage, 1, 1, 2 * FEW, FEW, quiet);
-    (void)count;
+                 : count == 1   ? call(&law, constant_stage, 1, 1, 2 * FEW, FEW, quiet)
+                                : call_behind_phases(&law, stages, FEW, FEW);
     ei_upper_law_free(&law);
     return status;
 }
@@ -124,6 +176,11 @@ int main(void) {
     CHECK(law.lattice.sf == NULL && polls == 1);
     sweep_allocations(call_once, "a tilted bottleneck", NULL, 0);
     sweep_allocations(call_once, "a tilted bottleneck, rounded", &bottleneck, 1);
+    const double samples[] = {0.2, 0.9, 1.3, 1.4};
+    const ei_service measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 4};
+    test_phases();
+    sweep_allocations(call_once, "a tilted bottleneck behind phases", &bottleneck, 2);
+    sweep_allocations(call_once, "a tilted bottleneck that is measured behind phases", &measured, 2);
     CHECK(failing_malloc_alive() == 0);
     return check_report();
 }

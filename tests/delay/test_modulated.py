@@ -115,6 +115,43 @@ def test_truth_lies_inside_at_chains(name):
     assert (bracket.upper <= width * bracket.lower).all()
 
 
+BEHIND_BURSTS = {
+    "exponential bottleneck": (
+        [ei.Constant(0.3, "a"), ei.Exponential(0.6, "b"), ei.Exponential(0.2, "c"), LINK],
+        1.6,
+    ),
+    "measured bottleneck": (
+        [ei.Exponential(0.2, "a"), ei.Measured(np.linspace(0.2, 1.0, 40), "b"), ei.Exponential(0.2, "c")],
+        2.5,
+    ),
+    "exponential at the end": (
+        [ei.Exponential(0.3, "a"), ei.Measured(np.linspace(0.1, 0.5, 9), "b"), ei.Exponential(0.6, "c")],
+        1.9,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND_BURSTS)
+def test_phases_with_no_arrivals_are_hyperexponential(name):
+    """A Poisson process that is switched on and off has independent times of a hyperexponential law (Kuczura)."""
+    stages, width = BEHIND_BURSTS[name]
+    pipeline, bursty = ei.Pipeline(stages), ei.Hyperexponential(0.8, 4.0)
+    # Rates with balanced means, and from them those of being switched on and off.
+    share = (1 + np.sqrt(3 / 5)) / 2
+    fast, slow = 2 * share * 0.8, 2 * (1 - share) * 0.8
+    busy = share * fast + (1 - share) * slow
+    start = fast * slow / busy
+    end = fast + slow - busy - start
+    process = ei.MarkovModulated([0.0, busy], [[-start, start], [end, -end]])
+    assert process.mean_rate == pytest.approx(0.8)
+    times = np.array([8.0, 20.0, 40.0])
+    bracket = ei.violation_bracket(pipeline, process, times)
+    # 9 intervals: one fails with probability 1e-3 at most.
+    sampled = ei.rare_violation(pipeline, bursty, times, rng=4, relative_error=0.02, confidence=0.9999)
+    assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
+    assert (bracket.upper <= width * bracket.lower).all(), bracket.upper / bracket.lower
+
+
 def test_phases_of_one_rate_are_poisson():
     process = ei.MarkovModulated([0.6, 0.6, 0.6], np.ones((3, 3)) - 3 * np.eye(3))
     pipeline, times = ei.Pipeline([ei.Constant(0.5, "a"), LINK, ei.Exponential(0.3, "b")]), [3.0, 9.0]

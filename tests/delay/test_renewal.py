@@ -84,6 +84,11 @@ CHAINS = {
     ),
     "frames": ([ei.Exponential(0.3, "a"), ei.Exponential(0.7, "b"), ei.Constant(0.6, "c")], ei.Periodic(1.0), 2),
     "random bottleneck": ([ei.Constant(0.3, "a"), ei.Exponential(0.5, "b")], ei.Gamma(1.0, 2.0), 1.5),
+    "measured bottleneck before others": (
+        [ei.Constant(0.3, "a"), ei.Measured(np.linspace(0.2, 1.0, 40), "b"), ei.Exponential(0.2, "c")],
+        ei.Gamma(0.7, 5.0),
+        2,
+    ),
     "constant behind bursts": ([ei.Constant(1.0, "a")], ei.Gamma(0.7, 9.0), 1.05),
     "constant stages": ([ei.Constant(0.3, "a"), ei.Constant(0.6, "b")], ei.Hyperexponential(1.0, 2.0), 1.15),
 }
