@@ -46,7 +46,7 @@ static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stage
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
 static const double LOOSE = 15;        /* decay times from a lattice's end, within which a law is too large */
-static const double PAIR_FAR = 3;      /* times each other's decay: two stages whose upper end is tried */
+static const double PAIR_FAR = 6;      /* times each other's decay: two stages whose upper end is tried */
 static const double PAIR_CLASSES[] = {9, 17, 32};    /* decay times up to which deadlines share a lattice, */
 static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
 
@@ -671,7 +671,7 @@ static size_t pair_before(const chain *self, size_t first, size_t last) {
 
 /* two_stages: the parts from `first` to `last`, a and the last one followed at once, up to the horizon. */
 static int pair_law(const chain *self, size_t first, size_t a, size_t last, double horizon, double floor,
-                    size_t points, ei_upper_law *law) {
+                    double last_floor, size_t points, ei_upper_law *law) {
     const part *slow = &self->parts[last], *near = &self->parts[a];
     const int stay_before = near->service == NULL || slow->service != NULL;
     const double period = stay_before ? fmax(near->again, floor) : slow->again;
@@ -681,7 +681,7 @@ static int pair_law(const chain *self, size_t first, size_t a, size_t last, doub
                                .horizon = horizon,
                                .points = points,
                                .before = stage_of(near, floor),
-                               .bottleneck = stage_of(slow, 0),
+                               .bottleneck = stage_of(slow, last_floor),
                                .between = &between,
                                .ahead = &ahead,
                                .monitor = self->batch->monitor};
@@ -709,7 +709,7 @@ static int cut_by_pair(const chain *self, size_t first, size_t last, double hori
         const double tried = quantile(self->parts[a].service, chances[f]);
         ei_upper_law other = {.decay = 0};
         double score = 0;
-        int status = pair_law(self, first, a, last, horizon, tried, self->pair_points / 3, &other);
+        int status = pair_law(self, first, a, last, horizon, tried, 0, self->pair_points / 3, &other);
         for (int i = 1; i < 4 && status == EI_OK; i++)
             score += log(fmax(ei_upper_law_sf(&other, horizon * i / 4), DBL_MIN));
         ei_upper_law_free(&other);
@@ -723,7 +723,7 @@ static int cut_by_pair(const chain *self, size_t first, size_t last, double hori
     if (try_floors && isinf(best))
         return EI_OK;
     ei_upper_law other = {.decay = 0};
-    int status = pair_law(self, first, a, last, horizon, floor, self->pair_points, &other);
+    int status = pair_law(self, first, a, last, horizon, floor, 0, self->pair_points, &other);
     if (status == EI_OK)
         take_better(law, &other);
     ei_upper_law_free(&other);
@@ -1101,6 +1101,55 @@ static int has_pair(const chain *self) {
     return 0;
 }
 
+/* bottleneck_first with the law of part b and those before it from following two of them at once. */
+static int pair_first(const chain *self, size_t b, double floor, size_t points, ei_upper_law *before,
+                      ei_upper_law *after) {
+    const part *one = &self->parts[b];
+    const size_t a = pair_before(self, 0, b);
+    const part *near = &self->parts[a];
+    const double between = a + 1 < b && near->service != NULL ? quantile(near->service, 0.6) : 0;
+    int status = fed_periodically(self, b + 1, self->count - 1, one->service != NULL ? floor : one->again,
+                                  PERIODIC_POINTS, after);
+    if (status == EI_OK)
+        status = pair_law(self, 0, a, b, self->batch->horizon, between, floor, points, before);
+    if (status == EI_OK)
+        status = bound_tail(self, 0, b, before);
+    return status;
+}
+
+static int pair_first_ends(const chain *self, size_t b) {
+    static const double chances[] = {1, 0.95, 0.85, 0.7, 0.5, 0.3};
+    const ei_service *service = self->parts[b].service;
+    double best = INFINITY, floor = 0;
+    int status = EI_OK;
+    for (size_t f = 0; f < sizeof chances / sizeof *chances && service != NULL && status == EI_OK; f++) {
+        ei_upper_law before = {.decay = 0}, after = {.decay = 0};
+        const double tried = f > 0 ? quantile(service, chances[f]) : ei_service_minimum(service);
+        double score = 0;
+        status = pair_first(self, b, tried, self->pair_points / 3, &before, &after);
+        for (int i = 1; i < 4 && status == EI_OK; i++)
+            score += log(fmax(ei_upper_law_plus_sf(&before, &after, self->batch->horizon * i / 4), DBL_MIN));
+        if (status == EI_OK && score < best) {
+            best = score;
+            floor = tried;
+        }
+        ei_upper_law_free(&before);
+        ei_upper_law_free(&after);
+        status = ei_no_bound(status) ? EI_OK : status;
+    }
+    if (status == EI_OK && (service == NULL || isfinite(best))) {
+        ei_upper_law before = {.decay = 0}, after = {.decay = 0};
+        status = pair_first(self, b, floor, self->pair_points, &before, &after);
+        if (status == EI_OK) {
+            add_leading(self, EI_UPPER, &before.lattice);
+            cut_by(self, &before, &after, EI_BRACKET_TWO_STAGES);
+        }
+        ei_upper_law_free(&before);
+        ei_upper_law_free(&after);
+    }
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 /* two_stages, for the deadlines of one class after the other, whose ends are still wide. */
 static int pair_ends(const chain *self) {
     const size_t classes = sizeof PAIR_CLASSES / sizeof *PAIR_CLASSES;
@@ -1139,6 +1188,9 @@ static int pair_ends(const chain *self) {
             cut_by(&one, &law, &none, EI_BRACKET_TWO_STAGES);
         }
         ei_upper_law_free(&law);
+        for (size_t b = 1; b + 1 < one.count && status == EI_OK; b++)
+            if (one.parts[b].decay <= NEAR * decay && pair_before(&one, 0, b) < one.count)
+                status = pair_first_ends(&one, b);
         for (size_t i = 0; one.laws != NULL && i < one.count * one.count; i++)
             ei_upper_law_free(&one.laws[i]);
         free(one.laws);

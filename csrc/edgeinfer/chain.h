@@ -45,7 +45,8 @@
  * and behind b, and of those before an added stage, are the best of these, too.
  * tilted: the same for any random stage b, tilted.h.
  * two_stages: where ends are wide still, the law of a run of stages whose last one is nearly as slow as one
- * before it by following the two at once (pair_upper.h), others added as above.
+ * before it by following the two at once (pair_upper.h), others added as above; or, with a floor under that
+ * last one, for the R_0 of bottleneck_first.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H

@@ -11,7 +11,7 @@ enum {
     FINE = 128, /* atoms of a law on a step */
     FINER = 16, /* points of the answer on a step */
     EXPONENTS = 8,
-    ALONE = 3000, /* sweeps over one stage */
+    ALONE = 2000, /* sweeps over one stage */
     SWEEPS = 1000,
     FARTHER = 2 /* times the points of the plane on a line */
 };
@@ -43,7 +43,7 @@ typedef struct {
 /* A function of (q, d): row k holds d = k steps, k = -2 .. rows; the last row is for all that is beyond. */
 typedef struct {
     const ei_pair_walk *given;
-    ptrdiff_t points, rows, far, length;              /* of the plane; of a line; of its arrays */
+    ptrdiff_t points, wanted, rows, far, length;      /* of the plane; of a line; of its arrays */
     double step, exponent, ratio;                     /* s; of a step; e^exponent */
     double kept, near, away, both, nearest, farthest; /* of a cell of the time t, see find_weights */
     size_t exponents;
@@ -362,18 +362,20 @@ static int follow_line(const walk *self, const atoms *law, const double *late, b
     const double beyond = bound(self, what == FRESH ? FRESH_BEFORE : ALONE_BEFORE, (double)self->far);
     for (ptrdiff_t i = 0; i < self->far; i++)
         value[i] = bound(self, what, (double)(i - 1));
-    for (int sweep = 0; sweep < ALONE; sweep++) {
+    /* Where a line does not settle, the plane would not. */
+    double change = INFINITY;
+    for (int sweep = 0; sweep < ALONE && !(change < SETTLED); sweep++) {
         serve_line(self, law, value, served, self->far);
         wait_line(self, served, beyond, waits);
         memcpy(self->spare, waits, (size_t)self->far * sizeof *waits);
         end_line(self, late, self->spare);
-        const double change = change_of(value, self->spare, self->points);
+        change = change_of(value, self->spare, self->wanted);
         memcpy(value, self->spare, (size_t)self->far * sizeof *value);
         if (ei_stopped(self->given->monitor))
             return EI_ERR_INTERRUPTED;
-        if (change < SETTLED)
-            break;
     }
+    if (!(change < SETTLED))
+        return EI_ERR_ACCURACY;
     serve_line(self, law, value, served, self->far);
     wait_line(self, served, beyond, waits);
     return EI_OK;
@@ -669,6 +671,7 @@ static int walk_init(walk *self, const ei_pair_walk *given) {
     if (exact > ALIGNED * asked)
         self->step = exact / ceil(exact / asked);
     const double scale = given->decay * self->step;
+    self->wanted = (ptrdiff_t)(given->horizon / self->step);
     self->points = (ptrdiff_t)(ceil((given->horizon + exact) / self->step) + ceil(ROOM / scale)) + 2;
     self->rows = (ptrdiff_t)fmin(ceil(LEADS / scale), (double)self->points);
     self->rows = self->rows < 4 ? 4 : self->rows;
@@ -731,12 +734,11 @@ int ei_pair_upper(ei_upper_law *self, const ei_pair_walk *given) {
     int status = walk_init(&both, given);
     if (status == EI_OK)
         status = begin(&both);
-    const ptrdiff_t wanted = (ptrdiff_t)(given->horizon / both.step);
     int sweep = 0;
     for (; sweep <= SWEEPS && status == EI_OK; sweep++) {
         serve(&both);
         join(&both);
-        const double change = change_of(both.last, both.fresh, wanted);
+        const double change = change_of(both.last, both.fresh, both.wanted);
         memcpy(both.last, both.fresh, (size_t)both.points * sizeof *both.last);
         if (ei_stopped(given->monitor))
             status = EI_ERR_INTERRUPTED;

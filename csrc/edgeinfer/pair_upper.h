@@ -59,7 +59,8 @@ typedef struct {
 
 /* Upper bounds of P(W' > x), the last service of deterministic stages left out, up to the horizon; log_scale
  * and decay are the caller's to set. *self is the caller's to free, also after an error. Loads below one.
- * Status: EI_ERR_DOMAIN, EI_ERR_UNSTABLE where no exponent serves, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
+ * Status: EI_ERR_DOMAIN, EI_ERR_UNSTABLE where no exponent serves, EI_ERR_ACCURACY where paths have too many
+ * jobs, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
 EI_WARN_UNUSED int ei_pair_upper(ei_upper_law *self, const ei_pair_walk *given);
 
 #endif
