@@ -59,7 +59,7 @@ int ei_path_sums(const ei_arrival *arrival, size_t n, double theta, double momen
         double sum = 1 + 1e-12;
         for (size_t j = 0; j < n; j++)
             sum += matrix[i * n + j] * sums[j] * (1 + 1e-12);
-        *found &= sums[i] >= sum && isfinite(sums[i]);
+        *found &= sums[i] > 0 && sums[i] >= sum && isfinite(sums[i]);
     }
     return EI_OK;
 }
@@ -175,14 +175,29 @@ static void unload(const ei_half_line *self, double error, double *value, size_t
     }
 }
 
+/* Raises the holes of a lower bound. */
+static void fill(const ei_half_line *self, double *value) {
+    double later = 0;
+    int hole = 0;
+    for (size_t j = self->all + 1; j-- > 0;) {
+        const double most = fmax(value[j], later);
+        const int follows = hole;
+        hole = value[j] < later;
+        value[j] = hole || follows ? later : value[j];
+        later = most;
+    }
+}
+
 /* Monotone, from outside; a lower end is 0 in a whole cell where it is below 0 at one of its ends. */
 static void flatten(const ei_half_line *self, double *value) {
     for (size_t j = self->all; self->end == EI_UPPER && j-- > 0;)
         value[j] = fmax(value[j], value[j + 1]);
-    for (size_t j = 0; self->end == EI_LOWER && j <= self->all; j++) {
+    for (size_t j = 0; self->end == EI_LOWER && !self->filled && j <= self->all; j++) {
         double least = fmin(value[j], j < self->all ? value[j + 1] : 0);
         value[j] = least >= 0 ? fmin(value[j], j > 0 ? value[j - 1] : value[j]) : 0;
     }
+    if (self->filled)
+        fill(self, value);
 }
 
 static double chernoff(const ei_half_line *self, size_t phase, size_t j) {

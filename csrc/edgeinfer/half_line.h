@@ -17,6 +17,12 @@
  * and some more; and that it is what it must be is checked, point by point, with the rounding errors. What
  * is nearest to the lattice's end is the loosest.
  *
+ * Holes. What bends take off a lower bound may leave it lower at a point than at some further on, and made
+ * monotone it would be as low there. But G(w) falls: a point below the largest value to its right is raised
+ * to that, and the point before it lowered to it, so that the cells beside raised points are flat, at a value
+ * that G(w) still has further on, or end no higher than before. As corrections would not settle under this,
+ * steps that follow the certificate do it.
+ *
  * Sums are taken by Fourier transform under the tilt, so that small probabilities keep their accuracy. Each
  * pass moves a transform by at most 2 ei_fourier_error of its 2-norm (a pass of radix 4 by 14 u), and by
  * Parseval a sum by 7 times ei_fourier_error times the 2-norms of its two factors. */
@@ -40,6 +46,7 @@ typedef struct {
     /* Where G moves with u: further on v is Chernoff's bound, and u is 1 before. */
     size_t first, free;
     int whole;                 /* whether steps go on as if it moved everywhere behind */
+    int filled;                /* whether holes of a lower bound are raised */
     double step, theta, slant; /* s; 1/s: the tilt, and a lesser one for the far half */
     double decay;              /* of Chernoff's bound, 1/s */
     const double *chance;      /* [phases][count], c; NULL: 0 */
@@ -56,8 +63,8 @@ typedef struct {
     double *symbol, *inverse; /* [length / 2 + 1][2 phases phases]: K, and (1 - K)^{-1} on the circle */
 } ei_half_line;
 
-/* s = 1 + e^moment E[e^{-theta t} s], made larger by a millionth and checked. sums: [n]. *found 0: there is
- * none. */
+/* s = 1 + e^moment E[e^{-theta t} s] > 0, made larger by a millionth and checked. sums: [n]. *found 0: there
+ * is none. */
 EI_WARN_UNUSED int ei_path_sums(const ei_arrival *arrival, size_t n, double theta, double moment,
                                 double *sums, int *found);
 

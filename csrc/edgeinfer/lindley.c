@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 12, PIECES = 64 };
+enum { CANDIDATES = 12, PIECES = 64, FILLED = 4 };
 static const double MGF_ERROR = 1e-5;    /* of the logarithm */
 static const double ROUNDING = 1 + 1e-8; /* of what is done point by point */
 
@@ -73,31 +73,43 @@ static int verify(ei_half_line *self) {
     return EI_OK;
 }
 
-/* Solves, and sums the law over the phases that requests meet into sf[count]; by_phase[phases][count], unless
- * NULL: those of each. verified: u >= G(u) is left in self. */
+/* The law, summed over the phases that requests meet, where it is more than sf[count]; by_phase[phases][count],
+ * unless NULL: those of each. */
+static void read_law(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival, double *sf,
+                     double *by_phase) {
+    const size_t wide = self->all + 1;
+    const double *law = stage->law != NULL ? self->v : self->u;
+    for (size_t i = 0; i < self->phases && stage->law != NULL; i++)
+        ei_half_line_serve(self, i);
+    for (size_t j = 0; j < self->count; j++) {
+        double sum = 0;
+        for (size_t i = 0; i < self->phases; i++)
+            sum += (self->phases > 1 ? arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival)
+                                     : 1) *
+                   law[i * wide + j];
+        sf[j] = fmax(sf[j], sum);
+    }
+    for (size_t i = 0; i < self->phases && by_phase != NULL; i++)
+        memcpy(by_phase + i * self->count, law + i * wide, self->count * sizeof *sf);
+}
+
+/* Solves, and reads the law into sf[count] and by_phase. verified: u >= G(u) is left in self. */
 static int solve(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival, int verified,
                  double *sf, double *by_phase, ei_monitor monitor) {
-    const size_t wide = self->all + 1;
+    const size_t wide = self->all + 1, first = ei_half_line_first(self);
     int status = ei_half_line_solve(self, monitor);
     if (status == EI_OK && verified)
         status = verify(self);
-    for (size_t j = 0; j < self->count; j++)
-        sf[j] = 0;
-    for (size_t i = 0; i < self->phases && status == EI_OK; i++) {
-        double share =
-            self->phases > 1 ? arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival) : 1;
+    memset(sf, 0, self->count * sizeof *sf);
+    self->filled = self->end == EI_LOWER;
+    for (int round = 0; round <= (self->filled ? FILLED : 0) && status == EI_OK; round++) {
+        if (round > 0)
+            ei_half_line_apply(self);
         /* One more step than was checked. */
-        if (!verified)
-            memcpy(self->u + i * wide + ei_half_line_first(self),
-                   self->m + i * wide + ei_half_line_first(self),
-                   (self->count - 1 - ei_half_line_first(self)) * sizeof *sf);
-        if (stage->law != NULL)
-            ei_half_line_serve(self, i);
-        const double *one = (stage->law != NULL ? self->v : self->u) + i * wide;
-        for (size_t j = 0; j < self->count; j++)
-            sf[j] += share * one[j];
-        if (by_phase != NULL)
-            memcpy(by_phase + i * self->count, one, self->count * sizeof *sf);
+        for (size_t i = 0; i < self->phases && !verified; i++)
+            memcpy(self->u + i * wide + first, self->m + i * wide + first,
+                   (self->count - 1 - first) * sizeof *sf);
+        read_law(self, stage, arrival, sf, by_phase);
     }
     return status;
 }

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import edgeinfer as ei
 
@@ -103,6 +104,24 @@ def test_truth_lies_inside_at_chains(name):
     sampled = ei.rare_violation(pipeline, process, times, rng=4, relative_error=0.02, confidence=0.9999)
     assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
     assert (bracket.upper <= width * bracket.lower).all(), bracket.upper / bracket.lower
+
+
+def test_even_arrivals_at_light_loads():
+    """Beyond all measured times a request is late by those before it: paths of two and of three, far rarer."""
+    times, deadlines = np.linspace(0.05, 0.15, 40), np.array([0.17, 0.2, 0.24])
+    bracket = ei.violation_bracket(ei.Pipeline([ei.Measured(times, "a")]), ei.Gamma(1.0, 0.3), deadlines)
+    two = times[:, None] + times
+    gap, gaps = scipy.stats.gamma(1 / 0.3, scale=0.3), scipy.stats.gamma(2 / 0.3, scale=0.3)
+    by_two = np.array([gap.cdf(two - d).mean() for d in deadlines])
+    by_three = np.array([gaps.cdf(two[:, :, None] + times - d).mean() for d in deadlines])
+    # One more request is some twenty times rarer.
+    assert (bracket.upper >= by_two).all() and (bracket.lower <= by_two + 1.2 * by_three).all()
+    assert (bracket.upper <= 1.06 * bracket.lower).all()
+    # A lattice on which Chernoff's bound has no exponent near its end.
+    link = ei.Transfer(4e4, ei.RayleighLink(1e6, 9.0, 0, 0, 0.002), "link")
+    chain = ei.Pipeline([link, ei.Exponential(0.1, "b")])
+    bracket = ei.violation_bracket(chain, ei.Gamma(1.0, 0.3), [0.8, 1.8])
+    assert (bracket.upper <= 1.1 * bracket.lower).all()
 
 
 def test_inverse_problems_keep_the_shape():
