@@ -220,6 +220,20 @@ static int raise_least(const ei_batch *self, const ei_service *stages, size_t st
     return EI_OK;
 }
 
+/* Behind periodic arrivals, where no service is longer than the interval, a path of more jobs is no longer:
+ * W is at most one longest service of each stage. It is what moments of ever larger exponents tend to. */
+static void cut_at_longest(const ei_batch *self, const ei_service *stages, size_t stage_count) {
+    const double interval = ei_arrival_mean(&self->arrival);
+    double longest = 0;
+    for (size_t k = 0; k < stage_count; k++) {
+        const double most = ei_service_maximum(&stages[k]);
+        longest += most <= interval ? most : INFINITY;
+    }
+    for (size_t i = 0; i < self->count; i++)
+        if (self->deadline[self->index[i]] >= longest * (1 + 1e-12))
+            ei_cut_upper(self, self->index[i], 0, EI_BRACKET_MOMENTS);
+}
+
 /* One rate's elements and their probes, whose places in the arrays are `count` and after. */
 static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_count, size_t random_count,
                         size_t *index, double *times, size_t count) {
@@ -238,7 +252,10 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
         pipeline->d3 > 0 &&
         (status = ei_joint_ends(part, part->effort == EI_EFFORT_TIGHT ? CLOSE : WIDE)) != EI_OK)
         return status;
-    return raise_least(part, stages, stage_count);
+    status = raise_least(part, stages, stage_count);
+    if (part->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
+        cut_at_longest(part, stages, stage_count);
+    return status;
 }
 
 /* *slowest: the longest mean service, s. */
@@ -275,9 +292,6 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, const ei_
         arrival = &poisson;
     if ((status = verify(stages, stage_count, arrival, count, arrival_rate, deadline, &slowest)) != EI_OK)
         return status;
-    if (arrival->kind == EI_ARRIVAL_DETERMINISTIC)
-        return ei_periodic_bracket(stages, stage_count, count, arrival_rate, deadline, lower, upper,
-                                   lower_method, upper_method, monitor);
     keys = malloc(count * sizeof *keys + 1);
     index = malloc(all * sizeof *index);
     ends = malloc(3 * all * sizeof *ends);

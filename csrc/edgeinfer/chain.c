@@ -45,6 +45,7 @@ static const double TILTED_FAIR = 1.1; /* the same before a tilted law */
 static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
+static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
 static const double LOOSE = 15;        /* decay times from a lattice's end, within which a law is too large */
 static const double PAIR_FAR = 6;      /* times each other's decay: two stages whose upper end is tried */
 static const double PAIR_CLASSES[] = {9, 17, 32};    /* decay times up to which deadlines share a lattice, */
@@ -1277,6 +1278,50 @@ static int renewal_lower(const chain *self, size_t b) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* The queue of part b from below by the overshoot of its walk, see chain.h; and one service of each part. */
+static int lower_overshoot(const chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const part *one = &self->parts[b];
+    const ei_service constant = {.kind = EI_SERVICE_DETERMINISTIC, .time = one->again};
+    const ei_service *service = one->service != NULL ? one->service : &constant;
+    const int transfer = service->kind == EI_SERVICE_TRANSFER;
+    double theta = 0, moment, slope, excess = -1;
+    chain coarse = *self;
+    ei_lattice law = {.sf = NULL};
+    /* Of others moments are known from above alone. */
+    if (service->kind == EI_SERVICE_COMPOUND || service->kind == EI_SERVICE_REPETITION)
+        return EI_OK;
+    for (double more = 1e-9; more < 1e-1 && !(excess >= 0); more *= 4) {
+        theta = one->decay * (1 + more);
+        int status = ei_service_log_mgf(service, theta, &moment, NULL);
+        if (status != EI_OK)
+            return status;
+        moment -= transfer ? MGF_ERROR * moment : DBL_EPSILON * (double)(service->sample_count + 16);
+        excess = moment - ei_arrival_exponent(&batch->arrival, theta, &slope) * (1 + 1e-12);
+    }
+    const double most =
+        (transfer ? ei_service_extent(service) : ei_service_maximum(service)) -
+        (batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? ei_arrival_mean(&batch->arrival) : 0);
+    const double share =
+        (service->kind == EI_SERVICE_EXPONENTIAL ? 1 - theta * service->time : exp(-theta * fmax(most, 0))) *
+        (1 - 1e-9);
+    if (!(excess >= 0) || !(share > LEAST_SHARE))
+        return EI_OK;
+    coarse.sum_step = batch->horizon / SHORT_WALK;
+    int status = sum_of_others(&coarse, self->count, &law);
+    if (status == EI_OK)
+        status = lengthen(&law, coarse.sum_step, batch->horizon);
+    if (status == EI_OK) {
+        ei_lattice_add_exponential(&law, theta, EI_LOWER);
+        for (size_t j = 0; j < law.count; j++)
+            law.sf[j] *= share;
+        raise_by(self, &law, &(ei_lattice){.sf = NULL},
+                 one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
+    }
+    ei_lattice_free(&law);
+    return status;
+}
+
 /* exponential: part b and the slowest behind it. */
 static int lower_geometric(const chain *self, size_t b) {
     const size_t a = slowest_of(self, b + 1, self->count, 1);
@@ -1425,8 +1470,11 @@ static int ends_behind_renewal(const chain *self) {
     const double least = self->parts[slowest].decay;
     int status = EI_OK;
     for (size_t k = 0; k < self->count && status == EI_OK; k++)
-        if (self->parts[k].decay <= NEAR * least)
+        if (self->parts[k].decay <= NEAR * least) {
             status = renewal_lower(self, k);
+            if (status == EI_OK && !modulated)
+                status = lower_overshoot(self, k);
+        }
     if (!modulated && status == EI_OK)
         status = geometric_ends(self);
     if (status == EI_OK && ei_is_wide(self->batch, CLOSE))
@@ -1441,29 +1489,17 @@ static int ends_behind_renewal(const chain *self) {
     return status;
 }
 
-int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
-    chain all = {.parts = NULL};
-    ei_service *stages = slowest_first(given, stage_count);
-    if (stages == NULL)
-        return EI_ERR_NO_MEMORY;
-    int status = chain_init(&all, self, stages, stage_count);
-    if (status == EI_OK && self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && is_lone_exponential(&all))
-        ei_geometric_ends(self, all.parts[0].service, &self->arrival);
-    else if (status == EI_OK && all.count > 0)
-        status = ends_behind_renewal(&all);
-    free(stages);
-    chain_free(&all);
-    return status;
-}
-
 /* ---- periodic arrivals */
+
+static double shortest(const part *self) {
+    return self->service != NULL ? ei_service_minimum(self->service) : self->again;
+}
 
 /* A path that stays on part b: the parts before it at the job where it begins, b's shortest service at each
  * job after that, and from job 0 on b and the parts behind it. */
 static int periodic_lower(const chain *self, size_t b, double interval) {
     const ei_batch *batch = self->batch;
-    const part *one = &self->parts[b];
-    double fall = interval - (one->service != NULL ? ei_service_minimum(one->service) : one->again);
+    const double fall = interval - shortest(&self->parts[b]);
     ei_lattice before = {.sf = NULL}, rest = {.sf = NULL};
     int status = sum_of_parts(self, 0, b, &before);
     if (status == EI_OK)
@@ -1553,83 +1589,70 @@ static int periodic_upper(const chain *self, ei_upper_law *law) {
     return status;
 }
 
-static int periodic_ends(const ei_batch *batch, const ei_service *given, size_t stage_count) {
-    const double interval = ei_arrival_mean(&batch->arrival);
-    chain all = {.parts = NULL};
+/* bottleneck_first, with nothing put under part b. */
+static int periodic_bottleneck(const chain *self, size_t b) {
+    ei_upper_law before = {.decay = 0}, after = {.decay = 0};
+    chain some = *self;
+    some.count = b + 1;
+    int status =
+        fed_periodically(self, b + 1, self->count - 1, shortest(&self->parts[b]), PERIODIC_FINEST, &after);
+    if (status == EI_OK)
+        status = periodic_upper(&some, &before);
+    if (status == EI_OK)
+        cut_by(self, &before, &after, EI_BRACKET_BOTTLENECK_FIRST);
+    ei_upper_law_free(&before);
+    ei_upper_law_free(&after);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+static int periodic_ends(const chain *self) {
+    const double interval = ei_arrival_mean(&self->batch->arrival);
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     double slowest = 0;
-    ei_service *stages = slowest_first(given, stage_count);
-    int status = stages == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count; k++)
+        slowest = fmax(slowest, self->parts[k].service != NULL ? self->parts[k].mean : 0);
+    for (size_t b = 0; b < self->count && status == EI_OK; b++) {
+        if ((status = periodic_lower(self, b, interval)) == EI_OK)
+            status = periodic_queue_lower(self, b);
+        if (status == EI_OK && has_queue(&self->parts[b], interval))
+            status = lower_overshoot(self, b);
+    }
+    if (status == EI_OK)
+        status = geometric_ends(self);
     if (status != EI_OK)
         goto out;
-    if ((status = chain_init(&all, batch, stages, stage_count)) != EI_OK)
-        goto out;
-    if (is_lone_exponential(&all)) {
-        ei_geometric_ends(batch, all.parts[0].service, &batch->arrival);
-        goto out;
-    }
-    for (size_t k = 0; k < all.count; k++)
-        slowest = fmax(slowest, all.parts[k].service != NULL ? all.parts[k].mean : 0);
-    for (size_t b = 0; b < all.count && status == EI_OK; b++)
-        if ((status = periodic_lower(&all, b, interval)) == EI_OK)
-            status = periodic_queue_lower(&all, b);
-    if (status == EI_OK)
-        status = geometric_ends(&all);
-    if (status == EI_OK && (status = periodic_upper(&all, &law)) == EI_OK)
-        cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
+    if ((status = periodic_upper(self, &law)) == EI_OK)
+        cut_by(self, &law, &none, EI_BRACKET_ADDED_STAGE);
     /* Where that has no end, or where it costs little. */
     if (ei_no_bound(status) || (status == EI_OK && slowest > 0 && slowest < LIGHT * interval)) {
         ei_upper_law_free(&law);
         law = none;
-        status = fed_periodically(&all, 0, all.count - 1, interval, PERIODIC_FINEST, &law);
+        status = fed_periodically(self, 0, self->count - 1, interval, PERIODIC_FINEST, &law);
         if (status == EI_OK)
-            cut_by(&all, &law, &none, EI_BRACKET_ADDED_STAGE);
+            cut_by(self, &law, &none, EI_BRACKET_ADDED_STAGE);
     }
+    const size_t b = slowest_of(self, 0, self->count, 1);
+    if ((status == EI_OK || ei_no_bound(status)) && b + 1 < self->count && ei_is_wide(self->batch, CLOSE))
+        status = periodic_bottleneck(self, b);
 out:
-    free(stages);
     ei_upper_law_free(&law);
-    chain_free(&all);
     return ei_no_bound(status) ? EI_OK : status;
 }
 
-int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t count,
-                        const double *arrival_rate, const double *deadline, double *lower, double *upper,
-                        uint8_t *lower_method, uint8_t *upper_method, ei_monitor monitor) {
-    double slowest = 0;
-    int status = stage_count > 0 ? EI_OK : EI_ERR_EMPTY;
-    for (size_t k = 0; k < stage_count && status == EI_OK; k++) {
-        status = ei_service_verify_independent(&stages[k]);
-        slowest = status == EI_OK ? fmax(slowest, ei_service_mean(&stages[k])) : 0;
-    }
-    size_t *index = malloc(count * sizeof *index + 1);
-    if (index == NULL)
+int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
+    chain all = {.parts = NULL};
+    ei_service *stages = slowest_first(given, stage_count);
+    if (stages == NULL)
         return EI_ERR_NO_MEMORY;
-    for (size_t i = 0; i < count && status == EI_OK; i++) {
-        if (!(arrival_rate[i] > 0) || !isfinite(arrival_rate[i]) || isnan(deadline[i]))
-            status = EI_ERR_DOMAIN;
-        int unstable = arrival_rate[i] * slowest >= 1;
-        index[i] = i;
-        lower[i] = unstable;
-        upper[i] = 1;
-        if (!unstable && isinf(deadline[i]))
-            lower[i] = upper[i] = deadline[i] < 0;
-        lower_method[i] = upper_method[i] = unstable ? EI_BRACKET_UNSTABLE : EI_BRACKET_TRIVIAL;
-    }
-    for (size_t from = 0, to; from < count && status == EI_OK; from = to) {
-        ei_batch batch = {.arrival_rate = arrival_rate[from],
-                          .arrival = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {arrival_rate[from]}},
-                          .index = index + from,
-                          .deadline = deadline,
-                          .lower = lower,
-                          .upper = upper,
-                          .lower_method = lower_method,
-                          .upper_method = upper_method,
-                          .monitor = monitor};
-        for (to = from; to < count && arrival_rate[to] == batch.arrival_rate; to++)
-            batch.count++;
-        if (batch.arrival_rate * slowest < 1)
-            status = periodic_ends(&batch, stages, stage_count);
-    }
-    free(index);
+    int status = chain_init(&all, self, stages, stage_count);
+    if (status == EI_OK && self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && is_lone_exponential(&all))
+        ei_geometric_ends(self, all.parts[0].service, &self->arrival);
+    else if (status == EI_OK && self->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
+        status = periodic_ends(&all);
+    else if (status == EI_OK && all.count > 0)
+        status = ends_behind_renewal(&all);
+    free(stages);
+    chain_free(&all);
     return status;
 }

@@ -60,7 +60,7 @@
  * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
-/* The same for renewal arrivals but periodic ones: both ends of the slowest parts by lindley.h, the upper end
+/* The same for renewal arrivals: both ends of the slowest parts by lindley.h, the upper end
  * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage
  * behind renewal arrivals, and the lower end of one with others behind it, by geometric.h. tilted: any random
  * part b that is slower than those behind it, tilted.h; Q~ behind an exponential one as in the next
@@ -87,19 +87,20 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * b, the C_i are increasing functions of independent times and hence associated, so that drawing each afresh
  * from its law is an upper bound, and that of walk.h with the phase of the job as a part of the state. The
  * part b and those behind it, Q, are as for Poisson arrivals: nothing there needs more of the arrivals than
- * that they are there. */
+ * that they are there.
+ *
+ * Lower, at heavy loads: let X = B - t, E e^{theta X} = 1 (Ross 1974). Under the tilt e^{theta X} the walk of
+ * X exceeds every x, by at most what X exceeds y by, given that, for some y >= 0: P(Wq > x) is the mean of
+ * e^{-theta (x + overshoot)}, at least e^{-theta x} times e^{-theta (max B - min t)}, or times 1 - theta E B
+ * if B is exponential. A theta with E e^{theta X} >= 1 is no smaller, as that is convex, and a lower end,
+ * too. Transfers are cut off at their extent, which moves moments by less than their error.
+ *
+ * Periodic arrivals. Upper: all parts added to each other as in lindley.h, at light loads by steps of its
+ * equation (walk.h), too; and bottleneck_first without a floor. Lower: one part's queue by lindley.h (link),
+ * or by the first jobs' waits from an empty queue; and a path that begins at job -i, takes the random parts
+ * before part b there, stays on b for the jobs that follow, and takes b and what is behind it at job 0 is as
+ * long as C_i - i (interval - m), m the shortest service of b, C_i independent and of one law, and a service
+ * of every part from b on, independent of them. */
 EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
-
-/* The bracket for a job every 1 / arrival_rate seconds; arguments and status as for ei_violation_bracket.
- * Exponential stages: as for renewal arrivals. Upper: all parts added to each other as in lindley.h, at light
- * loads by steps of its equation (walk.h), too. Lower: one part's queue by lindley.h (link), or by the first
- * jobs' waits from an empty queue; and a path that begins at job -i, takes the random parts before part b
- * there, stays on b for the jobs that follow, and takes b and what is behind it at job 0 is as long as C_i -
- * i (interval - m), m the shortest service of b, C_i independent and of one law, and a service of every part
- * from b on, independent of them. Constant stages alone never let a job wait: both ends are the truth. */
-EI_WARN_UNUSED int ei_periodic_bracket(const ei_service *stages, size_t stage_count, size_t count,
-                                       const double *arrival_rate, const double *deadline, double *lower,
-                                       double *upper, uint8_t *lower_method, uint8_t *upper_method,
-                                       ei_monitor monitor);
 
 #endif

@@ -73,8 +73,8 @@ static int verify(ei_half_line *self) {
     return EI_OK;
 }
 
-/* The law, summed over the phases that requests meet, where it is more than sf[count]; by_phase[phases][count],
- * unless NULL: those of each. */
+/* The law, summed over the phases that requests meet, where it is more than sf[count];
+ * by_phase[phases][count], unless NULL: those of each. */
 static void read_law(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival, double *sf,
                      double *by_phase) {
     const size_t wide = self->all + 1;

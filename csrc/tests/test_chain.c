@@ -48,8 +48,9 @@ static int periodic(const ei_service *stages, size_t count) {
     const double rate = 1, deadline = 1.5;
     double lower, upper;
     uint8_t lower_method, upper_method;
-    return ei_periodic_bracket(stages, count, 1, &rate, &deadline, &lower, &upper, &lower_method,
-                               &upper_method, quiet);
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}};
+    return ei_violation_bracket(stages, count, &arrival, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
+                                &lower_method, &upper_method, quiet);
 }
 
 static void test_periodic_arrivals(void) {
@@ -57,20 +58,14 @@ static void test_periodic_arrivals(void) {
     const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 0.6},
                                  {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3},
                                  {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3}};
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}};
     double lower[2], upper[2];
     uint8_t method[2][2];
-    sweep_allocations(periodic, "ei_periodic_bracket", stages, 3);
-    CHECK(ei_periodic_bracket(stages, 3, 2, rate, deadline, lower, upper, method[0], method[1], quiet) ==
-          EI_OK);
+    sweep_allocations(periodic, "periodic", stages, 3);
+    CHECK(ei_violation_bracket(stages, 3, &arrival, EI_EFFORT_FAST, 2, rate, deadline, lower, upper,
+                               method[0], method[1], quiet) == EI_OK);
     CHECK(lower[0] > 0.9 && lower[0] <= upper[0] && lower[1] == 1 && upper[1] == 1);
     CHECK(method[0][1] == EI_BRACKET_UNSTABLE && method[1][1] == EI_BRACKET_UNSTABLE);
-    CHECK(ei_periodic_bracket(stages, 0, 1, rate, deadline, lower, upper, method[0], method[1], quiet) ==
-          EI_ERR_EMPTY);
-    const double never = NAN;
-    CHECK(ei_periodic_bracket(stages, 3, 1, rate, &never, lower, upper, method[0], method[1], quiet) ==
-          EI_ERR_DOMAIN);
-    CHECK(ei_periodic_bracket(stages, 3, 1, &never, deadline, lower, upper, method[0], method[1], quiet) ==
-          EI_ERR_DOMAIN);
 }
 
 int main(void) {

@@ -124,6 +124,39 @@ def test_even_arrivals_at_light_loads():
     assert (bracket.upper <= 1.1 * bracket.lower).all()
 
 
+def test_ends_meet_at_a_load_of_999_thousandths():
+    link = ei.RayleighLink(1e6, 9.0, 0, 0, 0.2)
+    transfer = ei.Transfer(0.999 * link.mean_rate(), link, "b")
+    probabilities = [1e-1, 1e-3, 1e-7]
+    for stage in (ei.Measured(np.linspace(0.5, 1.498, 31), "a"), transfer, ei.Constant(0.999, "c")):
+        queue = ei.Pipeline([stage])
+        rate = 0.999 / float(queue.moments()[0][0])
+        # Erlang's law of one phase is Poisson's, behind which the law is known.
+        times = ei.deadline_at(queue, rate, probabilities)
+        exact, ends = (
+            ei.violation_bracket(queue, process, times) for process in (ei.Poisson(rate), ei.Erlang(rate, 1))
+        )
+        assert (exact.upper < 1.3 * exact.lower).all()
+        assert (ends.lower <= exact.upper).all() and (exact.lower <= ends.upper).all()
+        # A link's moments are known to 1e-5 of their logarithm.
+        assert (ends.upper < (1.5 if stage is transfer else 1.1) * ends.lower).all(), ends.upper / ends.lower
+
+
+def test_frames_before_a_light_stage():
+    frames, services = ei.Periodic(1.0), 0.7 + 0.5 * np.random.default_rng(3).beta(2, 2, 30)
+    pipeline = ei.Pipeline([ei.Measured(services, "a"), ei.Constant(0.5, "b")])
+    times = ei.deadline_at(pipeline, frames, [1e-1, 1e-3, 1e-6], method="lundberg", tolerance=1e-3)
+    ends = ei.violation_bracket(pipeline, frames, times)
+    # 3 intervals: one fails with probability 3e-4 at most.
+    sampled = ei.rare_violation(pipeline, frames, times, rng=6, relative_error=0.02, confidence=0.9999)
+    assert (sampled.low <= ends.upper).all() and (ends.lower <= sampled.high).all()
+    assert (ends.upper < 1.06 * ends.lower).all(), ends.upper / ends.lower
+    # No request waits for the one before it: none takes longer than 0.8 + 0.5.
+    short = ei.Pipeline([ei.Measured(services - 0.4, "a"), ei.Constant(0.5, "b")])
+    ends = ei.violation_bracket(short, frames, [1.1, 1.3001])
+    assert ends.lower[0] > 0 and ends.upper[1] == 0
+
+
 def test_inverse_problems_keep_the_shape():
     process, transform = PROCESSES["erlang"]
     bound = MU / (MU - decay(transform))
