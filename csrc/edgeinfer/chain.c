@@ -1445,6 +1445,36 @@ static int may_be_drawn(const chain *self) {
     return arrival->kind != EI_ARRIVAL_MARKOV_MODULATED || ei_modulated_is_monotone(arrival);
 }
 
+static double shortest(const part *self) {
+    return self->service != NULL ? ei_service_minimum(self->service) : self->again;
+}
+
+/* bottleneck_first at heavy loads: part b alone by Lundberg's bound, where those before it hold no job up
+ * that its shortest services feed. */
+static int upper_heavy(const chain *self, size_t b) {
+    const double period = shortest(&self->parts[b]), end = self->batch->horizon;
+    ei_upper_law law = {.decay = 0}, before = {.decay = 0}, after = {.decay = 0};
+    int status = b > 0 ? fed_periodically(self, b - 1, 0, period, PERIODIC_POINTS, &before) : EI_OK;
+    if (status == EI_OK && before.lattice.sf != NULL)
+        status = EI_ERR_ACCURACY;
+    if (status == EI_OK && b + 1 < self->count)
+        status = fed_periodically(self, b + 1, self->count - 1, period, PERIODIC_POINTS, &after);
+    if (status == EI_OK)
+        status = bound_beyond(self, b, b, end, &law.log_scale, &law.decay);
+    if (status == EI_OK)
+        status = stretch(&law, end / SHORT_WALK, end);
+    if (status == EI_OK) {
+        law.log_scale += law.decay * end + 1e-9;
+        for (size_t j = 0; j < law.lattice.count; j++)
+            law.lattice.sf[j] = exp(fmin(law.log_scale - law.decay * (double)j * law.lattice.step, 0));
+        cut_by(self, &law, &after, EI_BRACKET_BOTTLENECK_FIRST);
+    }
+    ei_upper_law_free(&law);
+    ei_upper_law_free(&before);
+    ei_upper_law_free(&after);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 static int renewal_upper(const chain *self, size_t slowest) {
     const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED,
               drawn = may_be_drawn(self);
@@ -1458,6 +1488,8 @@ static int renewal_upper(const chain *self, size_t slowest) {
         status = upper_ends(self, last, 0, 0);
     if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, CLOSE))
         status = upper_ends(self, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
+    if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, CLOSE))
+        status = upper_heavy(self, slowest);
     return status;
 }
 
@@ -1490,10 +1522,6 @@ static int ends_behind_renewal(const chain *self) {
 }
 
 /* ---- periodic arrivals */
-
-static double shortest(const part *self) {
-    return self->service != NULL ? ei_service_minimum(self->service) : self->again;
-}
 
 /* A path that stays on part b: the parts before it at the job where it begins, b's shortest service at each
  * job after that, and from job 0 on b and the parts behind it. */
@@ -1633,11 +1661,15 @@ static int periodic_ends(const chain *self) {
             cut_by(self, &law, &none, EI_BRACKET_ADDED_STAGE);
     }
     const size_t b = slowest_of(self, 0, self->count, 1);
-    if ((status == EI_OK || ei_no_bound(status)) && b + 1 < self->count && ei_is_wide(self->batch, CLOSE))
+    if (ei_no_bound(status))
+        status = EI_OK;
+    if (status == EI_OK && b + 1 < self->count && ei_is_wide(self->batch, CLOSE))
         status = periodic_bottleneck(self, b);
+    if (status == EI_OK && self->count > 1 && ei_is_wide(self->batch, CLOSE))
+        status = upper_heavy(self, b);
 out:
     ei_upper_law_free(&law);
-    return ei_no_bound(status) ? EI_OK : status;
+    return status;
 }
 
 int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {

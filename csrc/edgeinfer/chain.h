@@ -89,6 +89,9 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * part b and those behind it, Q, are as for Poisson arrivals: nothing there needs more of the arrivals than
  * that they are there.
  *
+ * Upper, at heavy loads, where lattices are too coarse: bottleneck_first with Lundberg's bound of part b
+ * alone, where the constant parts before b, fed by it as above, hold nothing up, so that C_i = 0.
+ *
  * Lower, at heavy loads: let X = B - t, E e^{theta X} = 1 (Ross 1974). Under the tilt e^{theta X} the walk of
  * X exceeds every x, by at most what X exceeds y by, given that, for some y >= 0: P(Wq > x) is the mean of
  * e^{-theta (x + overshoot)}, at least e^{-theta x} times e^{-theta (max B - min t)}, or times 1 - theta E B

@@ -138,6 +138,12 @@ def test_ends_meet_at_a_load_of_999_thousandths():
         )
         assert (exact.upper < 1.3 * exact.lower).all()
         assert (ends.lower <= exact.upper).all() and (exact.lower <= ends.upper).all()
+        if isinstance(stage, ei.Measured):
+            # Stages that are no slower than its shortest time never hold a request up.
+            chain = ei.Pipeline([ei.Constant(0.3, "d"), stage, ei.Constant(0.4, "e")])
+            wide = ei.violation_bracket(chain, ei.Erlang(rate, 1), times + 0.7 * (1 + 1e-12))
+            assert (wide.lower <= exact.upper).all() and (exact.lower <= wide.upper * (1 + 1e-6)).all()
+            assert (wide.upper < 1.1 * wide.lower).all(), wide.upper / wide.lower
         # A link's moments are known to 1e-5 of their logarithm.
         assert (ends.upper < (1.5 if stage is transfer else 1.1) * ends.lower).all(), ends.upper / ends.lower
 
