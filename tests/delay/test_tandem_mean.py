@@ -66,9 +66,9 @@ def test_exact_where_it_is_known(stages, rate, truth):
     [
         ([fixed(0.3), random(0.5)], 1.0),
         ([random(0.5, "first"), fixed(0.3), random(0.5), fixed(0.2, "d")], 0.1),
-        ([ei.Measured(SLOW, "m"), fixed(0.5), ei.Measured([0, 0.9], "k")], 1.0),
+        ([ei.Measured(SLOW, "m"), fixed(0.5), ei.Measured([0, 0.9], "k")], 0.4),
         ([fixed(0.31), ei.Measured(SLOW, "m"), fixed(0.3, "d")], 1.5),
-        ([ei.Measured(QUICK, "q"), fixed(0.4), random(0.1), fixed(0.4, "d")], 2.0),
+        ([ei.Measured(QUICK, "q"), fixed(0.4), random(0.1), fixed(0.4, "d")], 1.5),
         (list(paper.scenario().pipelines()["split"]), 0.9),
     ],
 )
