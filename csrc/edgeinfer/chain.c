@@ -34,6 +34,7 @@ static const double COARSE = 1.0 / 32; /* effort of a trial */
 static const double TRIAL = 2;         /* times a tilted law that a trial may be */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
 static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
+static const double NEARER = 10;       /* and more than this at least */
 static const double MARGIN = 20;       /* where a mean is taken, decay times of its weight */
 static const double MGF_ERROR = 1e-5;  /* of the logarithm */
 static const double LIGHT = 0.7;       /* load below which periodic laws are swept, too */
@@ -758,8 +759,8 @@ static int enclose(const chain *self, size_t b, double reach, const ei_upper_law
 }
 
 /* tilted: the parts from `first` to `last` by the random part b, which is not the last. */
-static int tilted_law(const chain *self, size_t first, size_t b, size_t last, double horizon,
-                      ei_upper_law *law) {
+static int tilted_beyond(const chain *self, size_t first, size_t b, size_t last, double horizon,
+                         double further, ei_upper_law *law) {
     const part *one = &self->parts[b];
     const ei_batch *batch = self->batch;
     ei_tilted given = {.service = one->service,
@@ -771,7 +772,7 @@ static int tilted_law(const chain *self, size_t first, size_t b, size_t last, do
     const double margin = batch->arrival.kind == EI_ARRIVAL_POISSON
                               ? MARGIN / (batch->arrival_rate + one->decay)
                               : 1 / one->decay,
-                 reach = horizon + FURTHER / one->decay + margin;
+                 reach = horizon + further / one->decay + margin;
     double log_moment;
     ei_added_stage *rest = malloc((last - b) * sizeof *rest);
     ei_upper_law before = {.decay = 0}, v = {.decay = 0};
@@ -779,7 +780,7 @@ static int tilted_law(const chain *self, size_t first, size_t b, size_t last, do
     int status = rest == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     for (size_t k = b + 1; k <= last && status == EI_OK; k++)
         rest[k - b - 1] = stage_of(&self->parts[k], 0);
-    given.tail.furthest = horizon + FURTHER / one->decay;
+    given.tail.furthest = horizon + further / one->decay;
     given.tail.log_of_phase = log_of_any_phase(self);
     if (status == EI_OK)
         status = ei_tilted_exponent(one->service, &batch->arrival, one->decay, &given.theta);
@@ -804,6 +805,15 @@ static int tilted_law(const chain *self, size_t first, size_t b, size_t last, do
     ei_upper_law_free(&v);
     free(least);
     free(rest);
+    return status;
+}
+
+/* The same: beyond e^{-60} or so rounding leaves no certificate of b's own law, which may then end sooner. */
+static int tilted_law(const chain *self, size_t first, size_t b, size_t last, double horizon,
+                      ei_upper_law *law) {
+    int status = EI_ERR_ACCURACY;
+    for (double further = FURTHER; status == EI_ERR_ACCURACY && further > NEARER; further -= NEARER / 2)
+        status = tilted_beyond(self, first, b, last, horizon, further, law);
     return status;
 }
 
