@@ -1,5 +1,6 @@
 #include "edgeinfer/rare.h"
 
+#include "edgeinfer/backward.h"
 #include "edgeinfer/parallel.h"
 #include "edgeinfer/rng.h"
 #include "edgeinfer/tilt.h"
@@ -385,6 +386,8 @@ static int init_stages(rare_context *self, const ei_service *stages, size_t stag
         stage *one = &self->stages[self->count++];
         if ((status = ei_tilted_law_init(&one->law, &stages[k], 0, monitor)) != EI_OK)
             return status;
+        if (!ei_arrival_is_renewal(self->arrival))
+            continue;
         one->theta = ei_tilted_root(&one->law, self->arrival);
         if (isinf(one->theta)) {
             one->theta = FURTHEST / fmax(self->deadline, 1e-6 * mean);
@@ -400,14 +403,18 @@ static int init_ways(rare_context *self, const ei_service *stages, size_t stage_
     int needed = 0;
     for (size_t k = 0; k < self->count; k++)
         least = fmin(least, self->stages[k].theta);
-    for (size_t k = 0; k < self->count; k++)
+    const int renewal = ei_arrival_is_renewal(self->arrival);
+    for (size_t k = 0; k < self->count && renewal; k++)
         needed |= ei_tilted_ends_short(&self->stages[k].law, least, &known);
-    if (!needed)
+    if (!needed && renewal)
         return EI_OK;
-    int status = ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, monitor);
-    if (status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY)
+    int status = ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, 1, monitor);
+    const int missing = status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY;
+    if (missing && renewal)
         return EI_OK;
-    if (status == EI_OK && ei_ways_log_bound(self->ways) < log(UNLIKELY)) {
+    if (missing)
+        status = ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, 0, monitor);
+    if (status == EI_OK && (!renewal || ei_ways_log_bound(self->ways) < log(UNLIKELY))) {
         self->log_scale = ei_ways_log_bound(self->ways);
         return EI_OK;
     }
@@ -441,7 +448,7 @@ int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arr
     if (stage_count == 0)
         goto out;
     status = EI_ERR_DOMAIN;
-    if (!(ei_arrival_mean(arrival) > 0) || !ei_arrival_is_renewal(arrival) || !isfinite(deadline) ||
+    if (!(ei_arrival_mean(arrival) > 0) || !ei_backward_takes(arrival) || !isfinite(deadline) ||
         !(relative_error > 0) || !(max_replications >= 1))
         goto out;
     if ((status = init_stages(&context, stages, stage_count, monitor)) != EI_OK)

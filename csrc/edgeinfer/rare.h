@@ -1,6 +1,6 @@
 /* Importance sampling of P(W > T), W the stationary sojourn time of a tandem with renewal arrivals, by a
  * mixture over the ways through the stages; by that of ways.h where P(W > T) is small and the tilts below lie
- * where the table of a link has ended.
+ * where the table of a link has ended, and behind arrivals that depend on each other.
  *
  * Jobs are counted backwards from the tagged one, 0. With t the interarrival times, P_k the longest path of
  * the jobs so far that has reached stage k (paths start at the last stage K and move towards stage 1): P_K' =
@@ -68,13 +68,13 @@ typedef struct {
     size_t unsampled; /* 0: none */
 } ei_rare_result;
 
-/* Given:    stages[stage_count]; arrival: a renewal process; deadline, s; relative_error: standard error over
- * value at which to stop; max_replications >= 1, kept to exactly; entropy; threads. Status:   EI_OK;
- * EI_ERR_ACCURACY with *result filled where max_replications did not do, or a million of them gave no value
- * in the normal range of a double; EI_ERR_UNSTABLE, EI_ERR_DOMAIN, EI_ERR_EMPTY, EI_ERR_NO_MEMORY,
- * EI_ERR_INTERRUPTED. Where the probability is far below the least double the value is 0 without a
- * replication. Replication k draws from stream k, and sums are taken in one order: the result does not depend
- * on `threads`. */
+/* Given:    stages[stage_count]; arrival, of those that backward.h takes; deadline, s; relative_error:
+ * standard error over value at which to stop; max_replications >= 1, kept to exactly; entropy; threads.
+ * Status:   EI_OK; EI_ERR_ACCURACY with *result filled where max_replications did not do, or a million of
+ * them gave no value in the normal range of a double; EI_ERR_UNSTABLE, EI_ERR_TOO_LARGE (ways.h),
+ * EI_ERR_DOMAIN, EI_ERR_EMPTY, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. Where the probability is far below the
+ * least double the value is 0 without a replication. Replication k draws from stream k, and sums are taken in
+ * one order: the result does not depend on `threads`. */
 EI_WARN_UNUSED int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
                                      double deadline, double relative_error, double max_replications,
                                      const uint64_t entropy[4], size_t threads, ei_rare_result *result,

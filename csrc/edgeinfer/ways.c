@@ -1,9 +1,11 @@
 #include "edgeinfer/ways.h"
 
+#include "edgeinfer/backward.h"
 #include "edgeinfer/tilt.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     MOST_LEVELS = 320,
@@ -21,16 +23,16 @@ static const double START = 1e-200; /* of densities, which may reach e^800 */
 
 /* A tilt; see ways.h. */
 typedef struct {
-    double sigma;    /* 1/s */
-    double log_rate; /* -log L */
-    double growth;   /* log g */
-    double start;    /* log of prod M_k e^{-sigma T} */
-    double *stay;    /* x_k, [count] */
-    double *way;     /* f_k, [count]: for one J at a time */
-    size_t last;     /* largest J; SIZE_MAX: none */
-    ei_tilt *tilt;   /* [count] */
-    double *ways;    /* f_k(j), [last + 1][count] */
-    double *shares;  /* sum of b_J / S f_k(J - i) / f_K(J) over its J >= i, [last + 2][count] */
+    double sigma; /* 1/s */
+    ei_backward arrivals;
+    double growth;  /* log g */
+    double start;   /* log of prod M_k e^{-sigma T} N / least h */
+    double *stay;   /* x_k, [count] */
+    double *way;    /* f_k, [count]: for one J at a time */
+    size_t last;    /* largest J; SIZE_MAX: none */
+    ei_tilt *tilt;  /* [count] */
+    double *ways;   /* f_k(j), [last + 1][count] */
+    double *shares; /* sum of b_J / S f_k(J - i) / f_K(J) over its J >= i, [last + 2][count] */
 } level;
 
 struct ei_ways {
@@ -51,6 +53,7 @@ struct ei_ways {
 static void free_level(const ei_ways *self, level *one) {
     for (size_t k = 0; k < self->count && one->tilt != NULL; k++)
         ei_tilt_free(&one->tilt[k]);
+    ei_backward_free(&one->arrivals);
     free(one->tilt);
     free(one->ways);
     free(one->shares);
@@ -59,7 +62,7 @@ static void free_level(const ei_ways *self, level *one) {
 void ei_ways_free(ei_ways *self) {
     if (self == NULL)
         return;
-    for (size_t l = 0; l < self->levels; l++)
+    for (size_t l = 0; l < MOST_LEVELS && self->level != NULL; l++)
         free_level(self, &self->level[l]);
     for (size_t k = 0; k < self->count && self->laws != NULL; k++)
         ei_tilted_law_free(&self->laws[k]);
@@ -72,13 +75,16 @@ void ei_ways_free(ei_ways *self) {
     free(self);
 }
 
-/* Fills the next level; its mean sum of one service of each stage. INFINITY where a transform is. */
+/* Fills the next level; its mean sum of one service of each stage. INFINITY where a transform is, NAN without
+ * memory. */
 static double fill_level(ei_ways *self, double sigma) {
     level *one = &self->level[self->levels];
     double slope, mean = 0, most = -INFINITY;
     one->sigma = sigma;
-    one->log_rate = ei_arrival_exponent(self->arrival, sigma, &slope);
-    one->start = -sigma * self->deadline;
+    ei_backward_free(&one->arrivals);
+    if (ei_backward_init(&one->arrivals, self->arrival, sigma) != EI_OK)
+        return NAN;
+    one->start = one->arrivals.log_start - sigma * self->deadline;
     one->stay = self->numbers + 2 * self->count * self->levels;
     one->way = one->stay + self->count;
     for (size_t k = 0; k < self->count; k++) {
@@ -91,7 +97,7 @@ static double fill_level(ei_ways *self, double sigma) {
     }
     for (size_t k = 0; k < self->count; k++)
         one->stay[k] = exp(one->stay[k] - most);
-    one->growth = most - one->log_rate;
+    one->growth = most - one->arrivals.log_step;
     return mean;
 }
 
@@ -109,6 +115,8 @@ static int lay_levels(ei_ways *self, double mean, ei_monitor monitor) {
         mean = fill_level(self, next);
         while (isinf(mean) && next - sigma > NEAREST * next)
             mean = fill_level(self, next = sigma + (next - sigma) / 2);
+        if (isnan(mean))
+            return EI_ERR_NO_MEMORY;
         if (isinf(mean))
             break;
         self->levels++;
@@ -198,11 +206,15 @@ static int choose_levels(ei_ways *self) {
         self->level[self->level_of[j]].last = j;
         self->up_to[j] = sum += exp(self->log_chance[j] - self->log_bound);
     }
-    for (size_t l = 0; l < self->levels; l++)
-        if (self->level[l].last < SIZE_MAX) {
-            place[l] = (uint16_t)kept;
-            self->level[kept++] = self->level[l];
+    for (size_t l = 0; l < self->levels; l++) {
+        if (self->level[l].last == SIZE_MAX) {
+            free_level(self, &self->level[l]);
+            continue;
         }
+        place[l] = (uint16_t)kept;
+        self->level[kept++] = self->level[l];
+    }
+    memset(self->level + kept, 0, (MOST_LEVELS - kept) * sizeof *self->level);
     self->levels = kept;
     for (size_t j = 0; j < self->jobs; j++)
         self->level_of[j] = place[self->level_of[j]];
@@ -235,7 +247,7 @@ static int fill_ways(ei_ways *self, size_t l) {
 }
 
 int ei_ways_new(ei_ways **result, const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
-                double deadline, ei_monitor monitor) {
+                double deadline, int with_tail, ei_monitor monitor) {
     ei_ways *self = calloc(1, sizeof *self);
     int status = EI_ERR_NO_MEMORY;
     double mean = 0;
@@ -247,11 +259,15 @@ int ei_ways_new(ei_ways **result, const ei_service *stages, size_t stage_count, 
     self->laws = calloc(stage_count, sizeof *self->laws);
     if (self->laws == NULL)
         goto out;
+    status = EI_ERR_DOMAIN;
+    if (!ei_backward_takes(arrival))
+        goto out;
     for (size_t k = 0; k < stage_count; k++) {
         if (!(ei_service_mean(&stages[k]) > 0))
             continue;
         mean += ei_service_mean(&stages[k]);
-        if ((status = ei_tilted_law_init(&self->laws[self->count++], &stages[k], 1, monitor)) != EI_OK)
+        if ((status = ei_tilted_law_init(&self->laws[self->count++], &stages[k], with_tail, monitor)) !=
+            EI_OK)
             goto out;
     }
     if ((status = lay_levels(self, mean, monitor)) != EI_OK ||
@@ -284,6 +300,7 @@ size_t ei_ways_scratch(const ei_ways *self) {
 typedef struct {
     size_t length, job, hidden; /* J, i, and the stage that the tilt is on */
     const level *level;
+    ei_arrival_state state;
     double interval, *paths, *sums;
 } walk;
 
@@ -326,7 +343,10 @@ static double serve(const ei_ways *self, ei_rng *rng, walk *at) {
             double *sums = sums_of(self, at, l);
             /* In halves, since the ratio may exceed a double's range. */
             const double half = exp((tilt->tilt * middle - tilt->log_mgf) / 2);
-            sums[k] = (sums[k] + (k + 1 < count ? sums[k + 1] : at->job == 0 ? START : 0)) * half * half;
+            double entering = k + 1 < count ? sums[k + 1] : 0;
+            if (k + 1 == count && at->job == 0)
+                entering = START * exp(ei_backward_start_ratio(&one->arrivals, &at->state));
+            sums[k] = (sums[k] + entering) * half * half;
         }
         if (reached > self->deadline)
             return density(self, at, k);
@@ -351,6 +371,7 @@ double ei_ways_draw(const ei_ways *self, ei_rng *rng, double *restrict scratch, 
     walk at = {.length = low,
                .hidden = self->count - 1,
                .level = &self->level[self->level_of[low]],
+               .state = ei_backward_start(&self->level[self->level_of[low]].arrivals, rng),
                .paths = scratch,
                .sums = scratch + self->count};
     for (size_t i = 0; i < ei_ways_scratch(self); i++)
@@ -365,13 +386,14 @@ double ei_ways_draw(const ei_ways *self, ei_rng *rng, double *restrict scratch, 
             return EI_ERR_INTERRUPTED;
         if (at.job == at.length)
             return 0;
-        at.interval = ei_arrival_draw_tilted(self->arrival, at.level->sigma, rng);
+        const ei_arrival_state from = at.state;
+        at.interval = ei_backward_next(&at.level->arrivals, &at.state, rng);
         at.job++;
         for (size_t l = 0; l < self->levels; l++) {
             const level *one = &self->level[l];
             if (!is_alive(one, at.job))
                 continue;
-            const double factor = exp(one->log_rate - one->sigma * at.interval);
+            const double factor = exp(ei_backward_ratio(&one->arrivals, at.interval, &from, &at.state));
             double *sums = sums_of(self, &at, l);
             for (size_t k = 0; k < self->count; k++)
                 sums[k] *= factor * one->stay[k];

@@ -20,6 +20,9 @@
  * the root of M L = 1: this holds where a single service is late, where rare.h's tilts overshoot. (A service
  * counts as the middle of its cell, which moves the bound a little, and no weight.)
  *
+ * Arrivals that depend on each other (backward.h): L is 1 / z, and the density has, besides, the state of the
+ * last job over N. Markov's inequality and the weights' bound then take the least state in its place, in b_J.
+ *
  * Paths' densities: with x_k = L M_k / g and A_k(i) the sum over ways to stage k of the likelihood ratios of
  * what is on them, in units of g a job, A_k' = (x_k A_k e^{-sigma t} / L + A_{k+1}') e^{sigma S_k} / M_k, one
  * recursion for all components of a sigma. The ways from stage k on through j jobs more have f_k(j) = x_k
@@ -38,13 +41,13 @@
 
 typedef struct ei_ways ei_ways;
 
-/* Given:    stages[stage_count] and arrival, a renewal process, which are kept: a stable system;
+/* Given:    stages[stage_count] and arrival, of those that backward.h takes, which are kept: a stable system;
  *           deadline >= 0, s; monitor, polled
  * Returned: *self, the caller's, immutable; NULL on error; free(NULL) is legal. Links are followed into their
  * tails. Status:   EI_ERR_TOO_LARGE where paths of thousands of jobs count; EI_ERR_ACCURACY or
  * EI_ERR_TOO_LARGE where a link has no such tail; EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
 EI_WARN_UNUSED int ei_ways_new(ei_ways **self, const ei_service *stages, size_t stage_count,
-                               const ei_arrival *arrival, double deadline, ei_monitor monitor);
+                               const ei_arrival *arrival, double deadline, int with_tail, ei_monitor monitor);
 void ei_ways_free(ei_ways *self);
 
 /* log S: P(W > T) <= S (1 + e^{-LEFT_OUT}), for the tabulated laws. */

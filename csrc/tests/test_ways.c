@@ -11,7 +11,7 @@ static const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}}
 
 static int call_ways(const ei_service *stages, size_t count) {
     ei_ways *ways;
-    int status = ei_ways_new(&ways, stages, count, &poisson, 6, quiet);
+    int status = ei_ways_new(&ways, stages, count, &poisson, 6, 1, quiet);
     ei_ways_free(ways);
     return status;
 }
@@ -44,7 +44,7 @@ static int take_sample(void *context, size_t index, ei_parallel *run) {
 static void sample(const ei_service *stages, size_t count, const ei_arrival *arrival, double deadline,
                    double truth, size_t draws, uint64_t seed, double *mean, double *error) {
     ei_ways *ways;
-    CHECK(ei_ways_new(&ways, stages, count, arrival, deadline, quiet) == EI_OK);
+    CHECK(ei_ways_new(&ways, stages, count, arrival, deadline, 1, quiet) == EI_OK);
     double *scratch = malloc(ei_ways_scratch(ways) * sizeof *scratch);
     const double scale = exp(ei_ways_log_bound(ways)) / truth;
     sampling run = {.ways = ways, .scratch = scratch, .entropy = {seed, 2, 3, 4}, .draws = draws};
@@ -75,30 +75,93 @@ static void test_exponential_stages(void) {
         }
 }
 
-/* G/M/1 of mean service 1 / 2, arrivals of rate 1: sojourn times are exponential of rate 2 (1 - x), x = E
- * e^{-2 (1 - x) t}. 400 intervals of 95 % each: fewer than 360 hold the truth with a chance of 2e-5, and the
- * entropy is fixed.
- */
+enum { SIZES = 40 };
+static const double on_off[2] = {2.5, 0}, switches[4] = {-0.3, 0.3, 0.2, -0.2}, shares[2] = {0.4, 0.6};
+
+/* -log E e^{-theta t} of these arrivals, which the off phase makes renewal ones. */
+static double on_off_exponent(double theta) {
+    const double transform = 2.5 * (theta + 0.2) / ((theta + 0.2) * (theta + 2.8) - 0.06);
+    return -log(transform);
+}
+
+/* G/M/1 of mean service 1 / 2 and arrivals of rate 1: sojourn times are exponential of rate 2 (1 - x), x = E
+ * e^{-2 (1
+ * - x) t}. Batches of geometric sizes of mean 2 at rate 0.3 are M/M/1 of service rate 1: rate 0.7. */
+static double decay_of(const ei_arrival *arrival) {
+    double x = 0.5, slope;
+    if (arrival->batch_limit > 0)
+        return 0.7;
+    for (int j = 0; j < 1000; j++)
+        x = exp(-(arrival->kind == EI_ARRIVAL_MARKOV_MODULATED
+                      ? on_off_exponent(2 * (1 - x))
+                      : ei_arrival_exponent(arrival, 2 * (1 - x), &slope)));
+    return 2 * (1 - x);
+}
+
+/* 400 intervals of 95 %: fewer than 360 hold the truth with a chance of 2e-5, and the entropy is fixed. */
 static void test_intervals(void) {
     const ei_service stage = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
-    const ei_arrival arrivals[2] = {{.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}},
-                                    {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 4}}};
-    int held = 0, runs = 0;
-    for (int i = 0; i < 2; i++) {
-        double x = 0.5, slope;
-        for (int j = 0; j < 200; j++)
-            x = exp(-ei_arrival_exponent(&arrivals[i], 2 * (1 - x), &slope));
-        for (double deadline = 5; deadline < 200; deadline *= 5)
-            for (uint64_t seed = 0; seed < 66 + (deadline > 100); seed++, runs++) {
-                double mean, error;
-                sample(&stage, 1, &arrivals[i], deadline, exp(-2 * (1 - x) * deadline), 500, seed, &mean,
-                       &error);
+    double above[SIZES];
+    for (int i = 0; i < SIZES; i++)
+        above[i] = ldexp(1, -i);
+    const ei_arrival arrivals[4] = {
+        {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}},
+        {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 4}},
+        {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+         .count = 2,
+         .rates = on_off,
+         .generator = switches,
+         .stationary = shares},
+        {.kind = EI_ARRIVAL_POISSON, .parameter = {0.3}, .batch_limit = SIZES, .batch_above = above}};
+    int held = 0;
+    for (int i = 0; i < 4; i++)
+        for (double decays = 2; decays < 200; decays *= 9) {
+            double mean, error;
+            const double decay = decay_of(&arrivals[i]), deadline = decays / decay;
+            for (uint64_t seed = 0; seed < (decays > 100 ? 34 : 33); seed++) {
+                sample(&stage, 1, &arrivals[i], deadline, exp(-decays), 500, seed, &mean, &error);
                 held += fabs(log(mean)) <= 1.96 * error / mean;
             }
-    }
-    CHECK(runs == 398 || runs == 400);
+            sample(&stage, 1, &arrivals[i], deadline, exp(-decays), 20000, 99, &mean, &error);
+            CHECK(fabs(mean - 1) <= 5 * error && error < 0.02);
+        }
     CHECK(held >= 360);
-    printf("%d of %d intervals hold the truth\n", held, runs);
+    printf("%d of 400 intervals hold the truth\n", held);
+}
+
+/* Constant times that no path of three jobs makes late, and arrivals that no tilt is known of. */
+static void test_refusals(void) {
+    const ei_service stage = {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.5};
+    const ei_arrival record = {.kind = EI_ARRIVAL_RECORDED, .count = 2, .intervals = shares};
+    ei_arrival modulated = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+                            .count = 2,
+                            .rates = on_off,
+                            .generator = switches,
+                            .stationary = shares};
+    ei_ways *ways;
+    CHECK(ei_ways_new(&ways, &stage, 1, &record, 3, 1, quiet) == EI_ERR_DOMAIN && ways == NULL);
+    CHECK(ei_ways_new(&ways, &stage, 1, &modulated, 1.5, 1, quiet) == EI_OK);
+    ei_ways_free(ways);
+    modulated.count = EI_ARRIVAL_PHASES + 1;
+    CHECK(ei_ways_new(&ways, &stage, 1, &modulated, 3, 1, quiet) == EI_ERR_DOMAIN && ways == NULL);
+    int polled = 0;
+    CHECK(ei_ways_new(&ways, &stage, 1, &poisson, 3, 1, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
+    CHECK(ways == NULL && polled > 0);
+}
+
+static int call_dependent(const ei_service *stages, size_t count) {
+    static const double above[2] = {1, 0.5};
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+                                .count = 2,
+                                .rates = on_off,
+                                .generator = switches,
+                                .stationary = shares,
+                                .batch_limit = 2,
+                                .batch_above = above};
+    ei_ways *ways;
+    int status = ei_ways_new(&ways, stages, count, &arrival, 3, 0, quiet);
+    ei_ways_free(ways);
+    return status;
 }
 
 int main(void) {
@@ -112,7 +175,9 @@ int main(void) {
                                  {.kind = EI_SERVICE_DETERMINISTIC}};
     test_exponential_stages();
     test_intervals();
+    test_refusals();
     sweep_allocations(call_ways, "ways", stages, 4);
+    sweep_allocations(call_dependent, "dependent arrivals", &link[1], 1);
     ei_transfer_free(law);
     CHECK(failing_malloc_alive() == 0);
     return check_report();

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.model import ArrivalProcess, MarkovModulated, Pipeline, Poisson, Transfer
+from edgeinfer.model import ArrivalProcess, Batch, MarkovModulated, Pipeline, Poisson, Transfer
 from edgeinfer.model.arrivals import CoreArrival, arrival_process
 
 #: Of a `MarkovModulated` process that has bounds.
 MOST_BOUNDED_PHASES = 16
+#: Of a `Batch` whose rare delays are sampled.
+MOST_SAMPLED_BATCH = 4096
 RENEWAL = "a rate or a renewal process, Poisson, Periodic, Erlang, Hyperexponential or Gamma"
 
 
@@ -75,17 +77,6 @@ def elements(
     return shape, walk()
 
 
-def renewal_process(value: ArrayLike | ArrivalProcess, name: str = "arrival_rate") -> ArrivalProcess:
-    """The process that stands in `value`; ValueError where times between arrivals depend on each other."""
-    process = arrival_process(value, name)
-    if not process.renewal:
-        raise ValueError(
-            f"{name} = {type(process).__name__}(..): must be {RENEWAL}: the proofs need times between arrivals that do "
-            "not depend on each other; `simulate` takes every process"
-        )
-    return process
-
-
 def process_with_bounds(value: ArrayLike | ArrivalProcess, name: str = "arrival_rate") -> ArrivalProcess:
     """The process that stands in `value`; ValueError where nothing bounds the waits behind it."""
     process = arrival_process(value, name)
@@ -101,6 +92,20 @@ def process_with_bounds(value: ArrayLike | ArrivalProcess, name: str = "arrival_
             "between arrivals that depend on nothing, or on the phase of a Markov chain alone; `simulate` takes every "
             "process"
         )
+    return process
+
+
+def sampled_process(value: ArrayLike | ArrivalProcess, name: str = "arrival_rate") -> ArrivalProcess:
+    """The process that stands in `value`; ValueError where its rare delays cannot be sampled."""
+    process = arrival_process(value, name)
+    if not isinstance(process, Batch):
+        return process_with_bounds(process, name)
+    if process._above.size > MOST_SAMPLED_BATCH:
+        raise ValueError(
+            f"{name} = Batch(..): has batches of {process._above.size} requests: must be at most {MOST_SAMPLED_BATCH} "
+            "where rare delays are sampled; `simulate` takes all"
+        )
+    process_with_bounds(process.process, name)
     return process
 
 

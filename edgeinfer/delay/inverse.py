@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _random, _validate
-from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds, renewal_process
+from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.sampled import Sampler, collect, crossing
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
@@ -59,13 +59,6 @@ def _sampling(method: str, options: dict[str, Any]) -> dict[str, Any] | None:
     return {**options, "rng": seed}
 
 
-def _process(
-    value: ArrayLike | ArrivalProcess, options: dict[str, Any] | None, name: str = "arrival_rate"
-) -> ArrivalProcess:
-    """The process that stands in `value`, of those that sampling, or bounds, take."""
-    return process_with_bounds(value, name) if options is None else renewal_process(value, name)
-
-
 def _singles(pipeline: Pipeline, process: ArrivalProcess, **arguments: Any) -> Any:
     """The common shape, and each element's place, single pipeline and single arrival process with its arguments."""
     place = np.arange(int(np.prod(process.shape))).reshape(process.shape)
@@ -96,8 +89,7 @@ def deadline_at(
     ----------
     pipeline : Pipeline
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
-        Of Poisson arrivals, > 0; or another process, as for `violation_bound`; "sampling" takes what `rare_violation`
-        takes.
+        Of Poisson arrivals, > 0; or another process, as for `violation_bound`.
     probability : (...,) array_like
         In (0, 1).
     method : str
@@ -132,7 +124,7 @@ def deadline_at(
     """
     check_independent("deadline_at", pipeline)
     target, options = _probability(probability), _sampling(method, sampling)
-    process = _process(arrival_rate, options)
+    process = process_with_bounds(arrival_rate)
     if options is not None:
         return _sampled_deadline(pipeline, process, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
@@ -285,7 +277,7 @@ def max_arrival_rate(
     check_independent("max_arrival_rate", pipeline)
     limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
     options = _sampling(method, sampling)
-    process = _process(1.0 if arrivals is None else arrivals, options, "arrivals")
+    process = process_with_bounds(1.0 if arrivals is None else arrivals, "arrivals")
     if options is not None:
         return _sampled_rate(pipeline, process, limit, target, options, tolerance)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
@@ -374,7 +366,7 @@ def min_bandwidth(
     """
     limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
     options = _sampling(method, sampling)
-    process = _process(arrival_rate, options)
+    process = process_with_bounds(arrival_rate)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     check_independent("min_bandwidth", pipeline)
     if not any(isinstance(stage, Transfer) for stage in pipeline.inner):

@@ -14,7 +14,7 @@ from edgeinfer.delay._elements import (
     finish,
     remaining,
     renewal_elements,
-    renewal_process,
+    sampled_process,
 )
 from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.simulation import check_loads, worker_threads
@@ -69,7 +69,8 @@ def rare_violation(
     ----------
     pipeline : Pipeline
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
-        Of Poisson arrivals, > 0; or a renewal process: `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`.
+        Of Poisson arrivals, > 0; or `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`, `MarkovModulated`
+        of at most 16 phases, or `Batch` of any of these, of at most 4096 requests.
     deadline : (...,) array_like, s
         >= 0.
     relative_error : float
@@ -115,7 +116,7 @@ def rare_violation(
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     budget = _validate.scalar("max_replications", max_replications, 1)
     workers = worker_threads(threads)
-    shape, walk = renewal_elements(pipeline, renewal_process(arrival_rate), deadline=limit)
+    shape, walk = renewal_elements(pipeline, sampled_process(arrival_rate), deadline=limit)
     size = int(np.prod(shape))
     owner = np.broadcast_to(np.arange(int(np.prod(pipeline.shape))).reshape(pipeline.shape), shape).ravel()
     certain = np.broadcast_to(late, shape).ravel()
@@ -142,7 +143,7 @@ def rare_violation(
                     AccuracyWarning,
                     stacklevel=2,
                 )
-            value[at], error[at] = answer["value"], answer["relative_error"]
+            value[at], error[at] = min(answer["value"], 1.0), answer["relative_error"]
             effective[at], replications[at] = answer["effective_sample_size"], int(answer["replications"])
     half = NormalDist().inv_cdf((1 + confidence) / 2) * error
     # On a logarithmic scale: weights are skewed to the right, so that values too low look too sure.

@@ -22,7 +22,8 @@ class MarkovModulated(ArrivalProcess):
     `Hyperexponential` arrivals where there are two phases, or phases that are monotone backwards in time (birth and
     death, say): 1 to 2 times apart with one slowest stage, 10 times and more where several random ones are nearly as
     busy as each other. Behind other phases ends are wide, up to orders of magnitude, where an `Exponential` or
-    `Measured` stage that has others before it is the slowest. `rare_violation` does not take it, `simulate` takes all.
+    `Measured` stage that has others before it is the slowest. `rare_violation`, of up to 16 phases, has values there;
+    `simulate` takes all processes.
 
     Parameters
     ----------
@@ -115,6 +116,8 @@ def stationary_law(
 @dataclass(frozen=True, eq=False)
 class Batch(ArrivalProcess):
     """Requests that come several at once.
+
+    `rare_violation` takes batches of up to 4096 requests of all but `Recorded` processes; `simulate` takes all.
 
     Parameters
     ----------

@@ -201,10 +201,35 @@ def test_what_is_refused():
             ValueError, match=rf"MarkovModulated\(..\): must be a rate or Poisson.* for method '{method}'"
         ):
             ei.violation_bound(pipeline, process, 1.0, method)
-    sampled = {
-        "rare": lambda: ei.rare_violation(pipeline, process, 1.0),
-        "deadline": lambda: ei.deadline_at(pipeline, process, 1e-3, method="sampling"),
-    }
-    for call in sampled.values():
-        with pytest.raises(ValueError, match=r"arrival_rate = MarkovModulated\(..\): must be a rate or a renewal"):
-            call()
+    with pytest.raises(ValueError, match=r"MarkovModulated\(..\): has 17 phases: must have at most 16"):
+        ei.rare_violation(pipeline, many, 1.0)
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        pytest.param([ei.Constant(0.5, "a")], id="constant"),
+        pytest.param([ei.Exponential(0.5, "a")], id="exponential"),
+        pytest.param([ei.Constant(0.4, "a"), ei.Exponential(0.3, "b")], id="chain"),
+    ],
+)
+def test_sampled_values_between_the_ends(stages):
+    """10 intervals of 99.99 % each way: a chance of 1e-3, and the seed is fixed."""
+    pipeline, process = ei.Pipeline(stages), PROCESSES["two phases"].at_rate(1.2)
+    times = np.array([1.5, 6.0, 30.0])
+    bracket = ei.violation_bracket(pipeline, process, times)
+    sampled = ei.rare_violation(pipeline, process, times, rng=1, relative_error=0.03, confidence=0.9999)
+    assert (bracket.lower <= sampled.high).all() and (sampled.low <= bracket.upper).all()
+    assert 0 < sampled.value[-1] < 1e-3
+
+
+def test_sampled_deadline():
+    """Quiet phases without requests leave a renewal process: sojourn times are exponential, of the root's rate."""
+    process = ei.MarkovModulated([2.5, 0.0], [[-0.3, 0.3], [0.2, -0.2]])
+    x = 0.5
+    for _ in range(1000):
+        theta = 2 * (1 - x)
+        x = 2.5 * (theta + 0.2) / ((theta + 0.2) * (theta + 2.8) - 0.06)
+    pipeline = ei.Pipeline([ei.Exponential(0.5, "a")])
+    sampled = ei.deadline_at(pipeline, process, 0.01, method="sampling", rng=1, confidence=0.9999, relative_error=0.05)
+    assert sampled.low <= np.log(100) / (2 * (1 - x)) <= sampled.high

@@ -221,3 +221,16 @@ def test_transfers_too_rare_to_be_sampled_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ei.rare_violation(pipeline, 0.6, 40.0, relative_error=0.3, rng=1)
+
+
+@pytest.mark.parametrize("process", [ei.Poisson(0.2), ei.MarkovModulated([0.1, 0.4], [[-0.1, 0.1], [0.2, -0.2]])])
+def test_batches_as_simulated(process):
+    pipeline = ei.Pipeline([ei.Exponential(1.0, "a"), ei.Constant(0.7, "b")])
+    batches, times = ei.Batch(process, [0.5, 0.3, 0.2]), np.array([3.0, 9.0])
+    plain = ei.simulate(pipeline, batches, times, jobs=20_000, replications=32, rng=1).violation[..., -1]
+    rare = ei.rare_violation(pipeline, batches, times, relative_error=0.02, rng=1)
+    spread = np.hypot(plain.high - plain.value, rare.high - rare.value) / 1.96
+    # Four standard errors, four times: a chance of 3e-4, and the seeds are fixed.
+    assert (np.abs(plain.value - rare.value) < 4 * spread).all() and (plain.value > 1e-3).all()
+    with pytest.raises(ValueError, match="batches of 5000 requests: must be at most 4096"):
+        ei.rare_violation(pipeline, ei.Batch(process, 5000), 1.0)
