@@ -31,7 +31,7 @@ enum {
 static const double ROUGH = 0.02;      /* share of a probability that a lattice may cost */
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
-static const double TRIAL = 2;         /* times a tilted law that a trial may be */
+static const double TRIAL = 2;         /* times what is known that a trial may be */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
 static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
 static const double NEARER = 10;       /* and more than this at least */
@@ -52,6 +52,11 @@ static const double PAIR_FAR = 6;      /* times each other's decay: two stages w
 static const double PAIR_CLASSES[] = {9, 17, 32};    /* decay times up to which deadlines share a lattice, */
 static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
 
+/* What a trial comes to at the probes: the sum of its logarithms, and the least ratio to what is known. */
+typedef struct {
+    double sum, ratio;
+} outcome;
+
 /* A random stage, or adjacent deterministic ones. */
 typedef struct {
     const ei_service *service; /* NULL: deterministic */
@@ -71,7 +76,7 @@ typedef struct {
     double sum_step;    /* s: of the lattice of a sum, at least */
     double effort;      /* share of the points and the work of an upper end */
     size_t pair_points; /* of the lattice for two stages at once; 0: they are not */
-    double *score;      /* not NULL: takes the sum of the logarithms of the probes' upper ends, which stay */
+    outcome *score;     /* not NULL: takes what upper ends come to, which stay */
     ei_upper_law *laws; /* [count][count], of the sojourn times in a run of parts, as they are asked for */
 } chain;
 
@@ -965,10 +970,12 @@ static void cut_by(const chain *self, const ei_upper_law *before, const ei_upper
         if (!isfinite(rest))
             continue;
         double value = ei_upper_law_plus_sf(before, after, rest);
-        if (self->score != NULL)
-            *self->score += log(fmax(value, DBL_MIN));
-        else
+        if (self->score == NULL) {
             ei_cut_upper(batch, at, value, method);
+            continue;
+        }
+        self->score->sum += log(fmax(value, DBL_MIN));
+        self->score->ratio = fmin(self->score->ratio, value / batch->upper[at]);
     }
 }
 
@@ -1011,27 +1018,29 @@ static double quantile(const ei_service *service, double chance) {
     return low;
 }
 
-/* The best floor under a random bottleneck, found with little effort, with all of it. */
+/* The best floor under a random bottleneck, found with little effort, with all of it if that may cut ends. */
 static int bottleneck_ends(const chain *self, size_t b, int periodic) {
     static const double chances[] = {0.98, 0.94, 0.9, 0.86, 0.82, 0.78, 0.74, 0.7, 0.6, 0.5, 0.3, 0.1};
     const ei_service *service = self->parts[b].service;
-    double best = 0, floor = -1;
+    double best = 0, floor = -1, ratio = INFINITY;
     if (service == NULL)
         return upper_ends(self, b, 0, periodic);
     for (size_t f = 0; f < sizeof chances / sizeof *chances; f++) {
         chain coarse = *self;
-        double score = 0, tried = quantile(service, chances[f]);
+        outcome score = {0, INFINITY};
+        double tried = quantile(service, chances[f]);
         coarse.effort = COARSE;
         coarse.score = &score;
         int status = upper_ends(&coarse, b, tried, periodic);
         if (status != EI_OK)
             return status;
-        if (score < best) {
-            best = score;
+        ratio = fmin(ratio, score.ratio);
+        if (score.sum < best) {
+            best = score.sum;
             floor = tried;
         }
     }
-    return floor < 0 ? EI_OK : upper_ends(self, b, floor, periodic);
+    return floor < 0 || ratio > TRIAL ? EI_OK : upper_ends(self, b, floor, periodic);
 }
 
 /* exponential, for the exponential part b with others behind it. */
