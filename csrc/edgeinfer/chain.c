@@ -439,9 +439,13 @@ static double log_of_any_phase(const chain *self) {
 }
 
 static int bound_tail(const chain *self, size_t first, size_t last, ei_upper_law *law) {
-    double end = (double)law->lattice.count * law->lattice.step;
-    int status = bound_beyond(self, first, last, end, &law->log_scale, &law->decay);
-    law->log_scale += law->decay * end + log_of_any_phase(self);
+    double end = (double)law->lattice.count * law->lattice.step, bound, exponent;
+    int status = bound_beyond(self, first, last, end, &bound, &exponent);
+    /* Where these say nothing the law may have its own. */
+    if (status == EI_OK && (exponent > 0 || !(law->decay > 0))) {
+        law->log_scale = bound + exponent * end + log_of_any_phase(self);
+        law->decay = exponent;
+    }
     return status;
 }
 
@@ -497,11 +501,30 @@ static int refine(const chain *self, size_t k, double floor, double horizon, con
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* The law of an exponential stage alone behind renewal arrivals, geometric.h. */
+static int geometric_law(const chain *self, const ei_service *service, double horizon, ei_upper_law *law) {
+    const double theta = ei_geometric_rate(service, &self->batch->arrival, EI_UPPER);
+    if (!(theta > 0))
+        return EI_ERR_UNSTABLE;
+    law->lattice = (ei_lattice){horizon / LINDLEY_POINTS, LINDLEY_POINTS + 1, NULL};
+    law->lattice.sf = malloc(law->lattice.count * sizeof *law->lattice.sf);
+    if (law->lattice.sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t j = 0; j < law->lattice.count; j++)
+        law->lattice.sf[j] = fmin(exp(-theta * (double)j * law->lattice.step) * (1 + 1e-11), 1);
+    law->log_scale = 1e-11;
+    law->decay = theta;
+    return EI_OK;
+}
+
 /* The law of part k alone, on a lattice over `horizon`: waiting time or sojourn time. */
 static int first_law(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
     const part *first = &self->parts[k];
     double rate = self->batch->arrival_rate;
     int status;
+    if (is_exponential(first) && !(floor > 0) && ei_arrival_is_renewal(&self->batch->arrival) &&
+        self->batch->arrival.kind != EI_ARRIVAL_POISSON)
+        return geometric_law(self, first->service, horizon, law);
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
         return add_lindley(self, k, floor, horizon, law);
     if (first->service == NULL) {
@@ -1503,7 +1526,10 @@ static int renewal_upper(const chain *self, size_t slowest) {
     for (size_t b = 0; b < last && status == EI_OK && ei_is_wide(self->batch, CLOSE); b++)
         if ((b == 0 || drawn) && !is_geometric(self, b) && may_be_tilted(self, 0, b, last))
             status = tilted_ends(self, b);
-    if (status == EI_OK && (last == 0 || drawn) && ei_is_wide(self->batch, CLOSE))
+    /* A last part that is much quicker is better behind a tilted one. */
+    const int quick = modulated && may_be_tilted(self, 0, slowest, last) &&
+                      self->parts[last].decay > NEAR * self->parts[slowest].decay;
+    if (status == EI_OK && (last == 0 || drawn) && !quick && ei_is_wide(self->batch, CLOSE))
         status = upper_ends(self, last, 0, 0);
     if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, CLOSE))
         status = upper_ends(self, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
