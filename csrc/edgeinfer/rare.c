@@ -20,6 +20,7 @@ enum {
 };
 
 static const double LARGEST_SHARE = 0.05; /* of one weight in the sum */
+static const double UNSEEN = 3;           /* over the replications: the share of what none of them met */
 static const double SKEWNESS_RULE = 100;  /* replications >= this times the skewness squared */
 static const double LOG_UNDERFLOW = -800; /* far below the logarithm of the least double, -744.4 */
 static const double FURTHEST = 600;       /* tilt times deadline of a stage without a root */
@@ -341,7 +342,7 @@ static int judge(const rare_context *self, const double total[4], double relativ
     double third = total[2] / count - 3 * mean * total[1] / count + 2 * mean * mean * mean;
     double skewness = variance > 1e-14 * mean * mean ? third / (variance * sqrt(variance)) : 0;
     result->value = mean * half * half;
-    result->relative_error = count > 1 ? sqrt(variance / (count - 1)) / mean : INFINITY;
+    result->relative_error = count > 1 ? fmax(sqrt(variance / (count - 1)) / mean, UNSEEN / count) : INFINITY;
     result->standard_error = result->relative_error * result->value;
     result->replications = count;
     result->effective_sample_size = total[1] > 0 ? total[0] * total[0] / total[1] : 0;

@@ -46,7 +46,11 @@
  *
  * Stopping: when the relative error is reached, with at least 64 replications of one stage or 128 a stage of
  * several, 100 times the squared skewness of the weights (four times Cochran's rule for a normal interval,
- * since stopping favours samples that missed the large weights) and no weight beyond 5 % of the sum. */
+ * since stopping favours samples that missed the large weights) and no weight beyond 5 % of the sum. The
+ * relative error is never taken for less than 3 / replications: n replications of nearly the same weight, as
+ * where most requests are late, say nothing about ways that they did not meet, of probability q with
+ * (1 - q)^n <= e^{-qn}, and z standard errors of 3 / n are more than -log(1 - confidence) / n for every
+ * confidence up to 1 - 1e-6. */
 #ifndef EDGEINFER_RARE_H
 #define EDGEINFER_RARE_H
 
