@@ -12,9 +12,11 @@ enum {
 static const double ALIASES = 44;      /* -log of what the rule's step may add, relative */
 static const double ALIAS_SPREAD = 16; /* the same in standard deviations of the tilted law */
 static const double LAST_TERM = -36;   /* log of the term that ends the sum, relative */
+static const double FURTHER = 1.05;    /* from one exponent to the next */
+static const double RESOLVED = 1000;   /* exponent times range up to which the nodes have K to rounding */
 
 struct ei_inversion {
-    double carry, mean, spread;
+    double carry, mean, spread, range;
     double rate[NODES], mass[NODES]; /* ascending */
     /* The contour at hand: */
     double sigma, step;
@@ -44,6 +46,7 @@ int ei_inversion_new(ei_inversion **result, const ei_rate *rate, double carry) {
     if (self == NULL)
         return EI_ERR_NO_MEMORY;
     self->carry = carry;
+    self->range = rate->range - rate->low;
     if (rate->power > 0)
         ei_flattened_legendre(NODES, rate->power, self->rate, self->mass);
     else
@@ -96,6 +99,16 @@ void ei_inversion_span(const ei_inversion *self, double tail, double *first, dou
         chernoff(self, high, &slots);
         *(sign < 0 ? first : last) = sign < 0 ? floor(slots) : ceil(slots);
     }
+}
+
+size_t ei_inversion_moments_below(const ei_inversion *self, size_t limit, double *sigma, double *log_moment) {
+    size_t count = 0;
+    double mean, variance, at = 1 / self->spread / sqrt(1 + self->carry / self->mean);
+    for (; count < limit && at * self->range < RESOLVED; at *= FURTHER) {
+        sigma[count] = at;
+        log_moment[count++] = tilt(self, at, &mean, &variance);
+    }
+    return count;
 }
 
 /* Where n K(sigma) + sigma c - log |sigma| is least on one side of 0; it is convex there. */

@@ -28,6 +28,10 @@ void ei_inversion_moments(const ei_inversion *self, double *mean, double *spread
  * Chernoff's bound. */
 void ei_inversion_span(const ei_inversion *self, double tail, double *first, double *last);
 
+/* log E e^{-sigma r} at exponents that rise as far as the nodes resolve it: sigma[] and log_moment[], at most
+ * `limit`, their number returned. By Chernoff, P(r_1 + .. + r_n < c) <= exp(sigma c + n log_moment). */
+size_t ei_inversion_moments_below(const ei_inversion *self, size_t limit, double *sigma, double *log_moment);
+
 /* logit[i][j] = log(P / (1 - P)) at n[i] > 0 and fraction[j] in [0, 1]; the n near each other, within about
  * the standard deviation of the number of slots. Status: EI_ERR_ACCURACY. */
 EI_WARN_UNUSED int ei_inversion_logits(ei_inversion *self, size_t rows, const double *n,

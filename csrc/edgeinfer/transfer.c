@@ -22,12 +22,14 @@ enum {
     PANELS_MAXIMUM = 400000,
     RUN = 32,          /* values taken together */
     SINGLE_SLOTS = 64, /* spans of fewer slots get panels of one slot */
-    FIRST_PANELS = 16  /* that longer spans are first divided into */
+    FIRST_PANELS = 16, /* that longer spans are first divided into */
+    FAR_MAXIMUM = 400  /* bounds beyond the tables */
 };
 
 static const double TAIL_END = 1e-20; /* the tables end where sf or cdf is less */
 static const double SLOT_DROP = 60;   /* -log of what a slot may leave of sf: far above low rates left out */
 static const double PANEL_TOLERANCE = 1e-9;
+static const double FAR_ROUNDING = 1e-11;  /* of the logarithm of a bound beyond the tables, a slot */
 static const double TAIL_TOLERANCE = 1e-7; /* where tables go on beyond TAIL_END */
 static const double SLOT_ROUNDING =
     1e-14; /* of log(sf / cdf), for each slot, by inversion: allowed for on a panel */
@@ -55,6 +57,9 @@ struct ei_transfer {
     double *node_time;    /* s */
     double *node_weight;  /* weight times density */
     double mean, variance, extent;
+    double beyond;    /* P(X > extent), from above */
+    size_t far_count; /* bounds P(X > extent + k slot) <= exp(far[j] + k decay[j]), k = 0, 1, .. */
+    double far[FAR_MAXIMUM], decay[FAR_MAXIMUM];
 };
 
 /* How a law is built. One of the two sources is there. */
@@ -260,6 +265,7 @@ static int tabulate_slot_by_slot(builder *self) {
         if (law->rate.low > 0 && law->tail < TAIL_END && ei_recursion_below(self->recursion) < least)
             law->tail = fmax(law->tail, least);
     }
+    law->beyond = below;
     return EI_OK;
 }
 
@@ -274,6 +280,7 @@ static int tabulate_span(builder *self) {
     size_t from = (size_t)fmax(first, 1), span = (size_t)last - from;
     size_t parts = span < SINGLE_SLOTS ? span : FIRST_PANELS;
     law->slots = (size_t)last - 1;
+    law->beyond = law->tail;
     for (size_t i = 0; i < parts; i++) {
         size_t begin = from + span * i / parts, end = from + span * (i + 1) / parts;
         int status = fit_panels(self, begin, end - begin, 0, 1, 0);
@@ -379,6 +386,27 @@ static int add_quadrature(ei_transfer *self) {
     return EI_OK;
 }
 
+/* Chernoff's bounds, and that of later slots that carry less than all, each. Low rates that the law of the
+ * rate leaves out count for 0. */
+static int bound_beyond(ei_transfer *self) {
+    const double left_out = self->rate.low > 0 ? ei_rate_cdf(&self->rate, self->rate.low) : 0,
+                 slots = (double)(self->slots + 1);
+    double sigma[FAR_MAXIMUM];
+    ei_inversion *inversion;
+    int status = ei_inversion_new(&inversion, &self->rate, self->carry);
+    if (status != EI_OK)
+        return status;
+    self->far_count = ei_inversion_moments_below(inversion, FAR_MAXIMUM - 1, sigma, self->decay);
+    ei_inversion_free(inversion);
+    for (size_t j = 0; j < self->far_count; j++) {
+        self->decay[j] = log(exp(self->decay[j]) + left_out) + FAR_ROUNDING;
+        self->far[j] = sigma[j] * self->carry + slots * self->decay[j];
+    }
+    self->far[self->far_count] = log(self->beyond);
+    self->decay[self->far_count++] = log(ei_rate_cdf(&self->rate, self->carry));
+    return EI_OK;
+}
+
 static int build(ei_transfer **result, double bits, double bandwidth, const ei_rate *rate, double slot,
                  double tail, ei_monitor monitor) {
     int status = EI_ERR_DOMAIN;
@@ -404,6 +432,8 @@ static int build(ei_transfer **result, double bits, double bandwidth, const ei_r
     if ((status = tabulate(self, monitor)) != EI_OK || (status = add_quadrature(self)) != EI_OK)
         goto out;
     self->extent = slot * (double)(self->slots + 1);
+    if ((status = bound_beyond(self)) != EI_OK)
+        goto out;
     *result = self;
     self = NULL;
 out:
@@ -551,12 +581,43 @@ double ei_transfer_extent(const ei_transfer *self) {
     return self->extent;
 }
 
+/* The sum over k of bound j of log E[exp(theta X); X > extent]; whether it is less than *least, which it then
+ * replaces, with its derivative. */
+static int improve_beyond(const ei_transfer *self, double theta, size_t j, double *least, double *slope) {
+    const double step = self->decay[j] + theta * self->slot, time = self->extent + self->slot;
+    const double value = step < 0 ? self->far[j] + theta * time - log(-expm1(step)) : INFINITY;
+    if (!(value < *least))
+        return 0;
+    *least = value;
+    *slope = time + self->slot / expm1(-step);
+    return 1;
+}
+
+/* log E[exp(theta X); X > extent] from above. Chernoff's bounds become better, then worse, as their decays
+ * grow. */
+static double log_mgf_beyond(const ei_transfer *self, double theta, double *slope) {
+    double least = INFINITY;
+    *slope = INFINITY;
+    for (size_t j = 0; j + 1 < self->far_count; j++)
+        if (!improve_beyond(self, theta, j, &least, slope) && isfinite(least))
+            break;
+    improve_beyond(self, theta, self->far_count - 1, &least, slope);
+    return least;
+}
+
 int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, double *derivative) {
     if (isnan(theta))
         return EI_ERR_DOMAIN;
-    double sum = 0, moment = 0;
+    double slope, beyond = log_mgf_beyond(self, theta, &slope), sum = 0, moment = 0;
+    if (isinf(slope)) {
+        if (value != NULL)
+            *value = INFINITY;
+        if (derivative != NULL)
+            *derivative = INFINITY;
+        return EI_OK;
+    }
     /* The largest exponent of a term that counts is taken out, so that no theta over- or underflows. */
-    double peak = -INFINITY;
+    double peak = beyond;
     for (size_t i = 0; i < self->nodes; i++)
         if (self->node_weight[i] > 0)
             peak = fmax(peak, theta * self->node_time[i]);
@@ -565,6 +626,8 @@ int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, do
         sum += term;
         moment += term * self->node_time[i];
     }
+    sum += exp(beyond - peak);
+    moment += exp(beyond - peak) * slope;
     if (value != NULL)
         *value = log(sum) + peak;
     if (derivative != NULL)
@@ -573,6 +636,8 @@ int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, do
 }
 
 double ei_transfer_abscissa(const ei_transfer *self) {
-    (void)self;
-    return INFINITY;
+    double decay = 0;
+    for (size_t j = 0; j < self->far_count; j++)
+        decay = fmin(decay, self->decay[j]);
+    return -decay / self->slot;
 }

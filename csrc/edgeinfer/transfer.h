@@ -61,13 +61,15 @@ double ei_transfer_variance(const ei_transfer *self);
 /* Time beyond which sf(time) < 1e-20 (s): where lattices over this law may end. */
 double ei_transfer_extent(const ei_transfer *self);
 
-/* log E[exp(theta X)] and its derivative in theta (s); theta (1/s) of either sign. +inf where theta >= the
- * abscissa of convergence. The tail below 1e-20 is left out, which theta * extent beyond 30 notices. Either
- * output may be NULL. */
+/* log E[exp(theta X)], from above, and its derivative in theta (s); theta (1/s) of either sign. Beyond the m
+ * slots where the tables end, for the best of some sigma > 0, P(X > (m + k) slot) = P(r_1 + .. + r_{m+k} < c)
+ * <= e^{sigma c} (E e^{-sigma r})^{m+k},   k = 0, 1, .., or at most P(X > m slot) P(r < c)^k, for later slots
+ * are independent and carry less than all each; what comes between k and k + 1 counts as if it came at k + 1,
+ * and the sum over k is geometric. +inf where theta >= the abscissa. Either output may be NULL. */
 EI_WARN_UNUSED int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value,
                                        double *derivative);
-/* Supremum of theta with a finite MGF (1/s): -log(P(X > n slot + slot)/P(X > n slot)) / slot as n grows; may
- * be inf. */
+/* Supremum of theta up to which log_mgf is finite (1/s), as far as the bounds beyond the tables go; the law's
+ * own is infinite. */
 double ei_transfer_abscissa(const ei_transfer *self);
 
 #endif

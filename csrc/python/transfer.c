@@ -149,7 +149,7 @@ static PyMemberDef members[] = {
     {"mean", T_DOUBLE, offsetof(TransferObject, mean), READONLY, "s"},
     {"variance", T_DOUBLE, offsetof(TransferObject, variance), READONLY, "s^2"},
     {"abscissa", T_DOUBLE, offsetof(TransferObject, abscissa), READONLY,
-     "supremum of theta with a finite MGF, 1/s"},
+     "from which theta log_mgf is infinite, 1/s"},
     {"accuracy", T_DOUBLE, offsetof(TransferObject, accuracy), READONLY, "relative accuracy of sf"},
     {"extent", T_DOUBLE, offsetof(TransferObject, extent), READONLY,
      "time beyond which sf is below 1e-20, s"},

@@ -138,6 +138,35 @@ static void test_tail(void) {
     ei_transfer_free(law);
 }
 
+/* Beyond the tables moments are bounded from above: those of the law whose tables go on lie below, and are
+ * the same as long as what lies beyond does not count. */
+static void test_moments_beyond(void) {
+    const ei_gain rician = {1, 3, 1, 1};
+    const double bits[] = {1e3, 3e5, 1e6, 1e8};
+    for (int k = 0; k < 8; k++) {
+        ei_transfer *law, *tail;
+        CHECK((k < 4 ? ei_transfer_new(&law, bits[k], 1e7, 1.26, 0.01, quiet)
+                     : ei_transfer_new_faded(&law, bits[k - 4], 1e7, 1.26, &rician, 0.01, quiet)) == EI_OK);
+        CHECK(ei_transfer_new_tail(&tail, law, 1e-289, quiet) == EI_OK);
+        const double abscissa = ei_transfer_abscissa(law);
+        CHECK(abscissa * ei_transfer_extent(law) > 40);
+        for (int i = 1; i <= 100; i++) {
+            double theta = fmin(abscissa, ei_transfer_abscissa(tail)) * i / 101, value, slope, exact;
+            CHECK(ei_transfer_log_mgf(law, theta, &value, &slope) == EI_OK);
+            CHECK(ei_transfer_log_mgf(tail, theta, &exact, NULL) == EI_OK);
+            CHECK(value >= exact - 1e-6 * (1 + theta * ei_transfer_extent(law)) && slope > 0);
+            if (theta * ei_transfer_extent(law) < 15)
+                CHECK(fabs(value - exact) < 1e-6);
+            CHECK(value - exact < 14 || theta * ei_transfer_extent(law) > 150);
+        }
+        double beyond, slope_beyond;
+        CHECK(ei_transfer_log_mgf(law, abscissa * 1.001, &beyond, &slope_beyond) == EI_OK);
+        CHECK(isinf(beyond) && isinf(slope_beyond));
+        ei_transfer_free(tail);
+        ei_transfer_free(law);
+    }
+}
+
 static int call_tail(const ei_service *stages, size_t count) {
     (void)count;
     ei_transfer *tail;
@@ -152,6 +181,7 @@ int main(void) {
     make_link(link, &law);
     test_transfer();
     test_tail();
+    test_moments_beyond();
     test_grid();
     sweep_allocations(call_tail, "tail", &link[1], 1);
     ei_transfer_free(law);

@@ -69,11 +69,21 @@ def test_mgf_equals_an_integral_of_sf(latent, theta):
     assert abs(slope / ((high - low) / (2 * step)) - 1) < 1e-5
 
 
-@pytest.mark.parametrize("theta", [-1e9, -1e6, 1e6, 1e9])
+@pytest.mark.parametrize("theta", [-1e9, -1e6])
 def test_mgf_far_out_stays_finite(latent, theta):
     value, slope = latent.log_mgf(np.float64(theta))
-    # The transfer time lies between 0 and its extent, so its cumulant lies between 0 and theta extent.
+    # The transfer time lies between 0 and its extent, but for 1e-20.
     assert 0 < value / theta < latent.extent and 0 < slope <= latent.extent
+
+
+def test_mgf_is_bounded_up_to_its_abscissa(latent):
+    thetas = latent.abscissa * np.array([0.9, 0.999999, 1.0, 2.0, 1e6])
+    value, slope = latent.log_mgf(thetas)
+    assert np.array_equal(np.isinf(value), thetas >= latent.abscissa) and np.array_equal(
+        np.isinf(slope), np.isinf(value)
+    )
+    # The law's tail has no end, and the time's mean under the tilt lies beyond the tables'.
+    assert (slope[:2] > latent.extent).all()
 
 
 def test_first_slot_is_closed_form():
@@ -241,8 +251,11 @@ def test_moments_and_mgf_of_short_transfers_equal_integrals_of_sf(snr_db, carry)
             exact = end - theta * growth @ cdf
             moment = law.extent * end - growth @ ((1 + theta * time) * cdf)
         value, slope = law.log_mgf(np.float64(theta))
-        assert abs(np.exp(value) / exact - 1) < 1e-6, theta
-        assert abs(slope * exact / moment - 1) < 1e-6, theta
+        # What lies beyond the extent, at most 1e-20, is counted as if it came a slot later.
+        end = law.extent + 0.01
+        beyond = 1e-20 * np.exp(theta * end)
+        assert abs(np.exp(value) / exact - 1) < 1e-6 + beyond / exact, theta
+        assert abs(slope * exact / moment - 1) < 1e-6 + beyond * (end / moment + 1 / exact), theta
 
 
 @pytest.mark.parametrize(
