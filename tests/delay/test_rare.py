@@ -238,12 +238,10 @@ def test_batches_as_simulated(process):
 
 @pytest.mark.parametrize("process", [1.0, ei.Hyperexponential(1.0, 3.0)], ids=["poisson", "hyperexponential"])
 def test_few_replications_that_are_all_late_are_no_certainty(process):
-    """99 of 100 service times are longer than the deadline, and almost nobody waits."""
+    """99 of 100 service times are longer than the deadline; the others are late where they wait, one in ten at most."""
     times = np.append(np.full(99, 0.027), 0.01)
     pipeline = ei.Pipeline([ei.Measured(times, "measured")])
-    bracket = ei.violation_bracket(pipeline, process, 0.02)
-    assert 0.99 <= bracket.lower <= bracket.upper < 0.994
     for seed in range(5):
         # An alarm of the five with probability 5e-6.
         answer = ei.rare_violation(pipeline, process, 0.02, relative_error=0.1, rng=seed, confidence=1 - 1e-6)
-        assert answer.low <= bracket.upper and answer.high >= bracket.lower
+        assert answer.low <= 0.991 and answer.high >= 0.99
