@@ -13,15 +13,17 @@ int main(void) {
     CHECK(groups.groups[0].service == NULL && groups.groups[1].service == &chain[2]);
     CHECK_RELATIVE(groups.groups[0].once, 0.7, 1e-15);
     CHECK(groups.groups[0].again == 0.4 && groups.groups[2].again == 0.3);
-    /* Of the table as of the transform itself, but for the error of cubic interpolation. */
+    /* Of the table as of the transform itself, but for the error of cubic interpolation, which is larger
+     * where one bound of the transfer's far tail takes the place of another. */
     ei_group *link = &groups.groups[1];
     CHECK(ei_group_tabulate(link) == EI_OK);
     for (double theta = 1e-3; theta < fmin(1e6, 0.9 * link->abscissa); theta *= 1.3) {
         double value, slope, quick, quick_slope;
         CHECK(ei_group_log_mgf(link, theta, &value, &slope) == EI_OK);
         CHECK(ei_group_quick_log_mgf(link, theta, &quick, &quick_slope) == EI_OK);
-        CHECK_RELATIVE(quick, value, 1e-6);
-        CHECK_RELATIVE(quick_slope, slope, 1e-4);
+        const double kink = theta * ei_transfer_extent(law) < 30 ? 1 : 200;
+        CHECK_RELATIVE(quick, value, 1e-6 * kink);
+        CHECK_RELATIVE(quick_slope, slope, 1e-4 * kink);
     }
     double value;
     CHECK(ei_group_log_mgf(link, NAN, &value, NULL) == EI_ERR_DOMAIN);

@@ -63,8 +63,8 @@ static void test_other_stages(void) {
     double sojourn[800], delay[] = {1, 1, 0};
     for (size_t j = 0; j < 800; j++)
         sojourn[j] = exp(-decay[2] * 0.01 * (double)j);
-    const ei_upper_law exponential = {{0.01, 800, sojourn}, 0, decay[2], 0},
-                       constant = {{0.1, 3, delay}, -INFINITY, 50, 0};
+    const ei_upper_law exponential = {.lattice = {0.01, 800, sojourn}, .decay = decay[2]},
+                       constant = {.lattice = {0.1, 3, delay}, .log_scale = -INFINITY, .decay = 50};
     ei_pair_walk walk = exponential_walk(&fast, &slow, 100);
     ei_upper_law law;
     walk.ahead = &exponential;
@@ -100,7 +100,7 @@ static void test_failures(void) {
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3},
                      measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3};
     double delay[] = {1, 0};
-    const ei_upper_law constant = {{0.1, 2, delay}, -INFINITY, 50, 0};
+    const ei_upper_law constant = {.lattice = {0.1, 2, delay}, .log_scale = -INFINITY, .decay = 50};
     ei_pair_walk walk = exponential_walk(&slow, &measured, 20);
     ei_upper_law law;
     long alive = failing_malloc_alive(), k = 1;

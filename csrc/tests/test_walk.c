@@ -37,7 +37,8 @@ static void test_against_iteration(void) {
     double step = 0.05, rate = 0.6;
     for (size_t j = 0; j < POINTS; j++)
         before_sf[j] = 0.8 * exp(-0.6 * (double)j * step);
-    ei_upper_law before = {{step, POINTS, before_sf}, log(0.8), 0.6, 0}, empty = {.decay = 0}, law;
+    ei_upper_law before = {.lattice = {step, POINTS, before_sf}, .log_scale = log(0.8), .decay = 0.6},
+                 empty = {.decay = 0}, law;
     for (int with = 0; with < 2; with++) {
         for (size_t j = 0; j < POINTS; j++)
             chance[j] = with ? before_sf[j] : 0;
@@ -115,7 +116,7 @@ static void test_reading(void) {
     const double step = 0.001, decay = 2;
     for (int j = 0; j < FINE; j++)
         sf[j] = exp(-decay * j * step);
-    const ei_upper_law law = {{step, FINE, sf}, 0, decay, 0}, empty = {.decay = 0};
+    const ei_upper_law law = {.lattice = {step, FINE, sf}, .decay = decay}, empty = {.decay = 0};
     CHECK(ei_upper_law_sf(&law, -1) == 1 && ei_upper_law_sf(&empty, 0) == 0);
     CHECK_RELATIVE(ei_upper_law_sf(&law, 8), exp(-16), 1e-14);
     for (double time = 0.5; time < 3.5; time += 0.5) {
@@ -132,7 +133,7 @@ static int call(int periodic, ei_monitor monitor) {
     for (size_t j = 0; j < POINTS; j++)
         before_sf[j] = 0.8 * exp(-0.6 * (double)j * 0.05);
     const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
-    const ei_upper_law before = {{0.05, POINTS, before_sf}, log(0.8), 0.6, 0};
+    const ei_upper_law before = {.lattice = {0.05, POINTS, before_sf}, .log_scale = log(0.8), .decay = 0.6};
     const ei_added_stage stage = {&service, 0, 0};
     ei_upper_law law;
     /* Long enough to ask the monitor. */
@@ -164,7 +165,8 @@ static void test_exponential_stage(void) {
     const ei_added_stage stage = {&service, 0, 0};
     for (size_t j = 0; j < POINTS; j++)
         before_sf[j] = 0.9 * exp(-1.5 * (double)j * step);
-    const ei_upper_law before = {{step, POINTS, before_sf}, log(0.9), 1.5, 0}, empty = {.decay = 0};
+    const ei_upper_law before = {.lattice = {step, POINTS, before_sf}, .log_scale = log(0.9), .decay = 1.5},
+                       empty = {.decay = 0};
     ei_upper_law law, rounded;
     CHECK(ei_add_stage_exponential(&law, &empty, time, rate, step, POINTS) == EI_OK);
     for (size_t j = 0; j < POINTS; j++) {
@@ -193,7 +195,7 @@ static void test_a_law_of_no_use(void) {
     for (size_t j = 0; j < POINTS; j++)
         ones[j] = 1;
     for (double log_scale = 5; log_scale < 700; log_scale *= 2) {
-        const ei_upper_law before = {{0.05, POINTS, ones}, log_scale, 1e-3, 0};
+        const ei_upper_law before = {.lattice = {0.05, POINTS, ones}, .log_scale = log_scale, .decay = 1e-3};
         int status = ei_add_stage_poisson(&law, &before, &stage, 0.6, 0.05, POINTS, quiet);
         CHECK(status == EI_ERR_ACCURACY || law.lattice.sf[POINTS - 1] >= 0.999);
         ei_upper_law_free(&law);
