@@ -102,6 +102,7 @@ def rare_violation(
     UnstableError
         Where a stage's load is >= 1.
     ValueError
+        Bad values by name; behind `MarkovModulated` or `Batch` arrivals where paths of more than 16384 requests count.
 
     Examples
     --------
@@ -128,15 +129,24 @@ def rare_violation(
         for at, element_rate, element_limit in zip(where, rates, limits, strict=True):
             if certain[at]:
                 continue
-            answer = _core.rare_violation(
-                stages,
-                core_arrival(arrival.at_rate(float(element_rate))),
-                float(element_limit),
-                target,
-                budget,
-                _random.entropy_words(sequence, int(at)),
-                workers,
-            )
+            try:
+                answer = _core.rare_violation(
+                    stages,
+                    core_arrival(arrival.at_rate(float(element_rate))),
+                    float(element_limit),
+                    target,
+                    budget,
+                    _random.entropy_words(sequence, int(at)),
+                    workers,
+                )
+            except _core.CoreError as error_of_core:
+                if "memory limit" not in str(error_of_core):
+                    raise
+                raise ValueError(
+                    f"rare_violation: arrival_rate = {element_rate:g}, deadline = {element_limit:g}: delays come "
+                    "from paths of more than 16384 requests, behind arrivals that depend on each other; "
+                    "violation_bracket bounds them, simulate shows them"
+                ) from None
             if doubt := _doubt(answer, target, pipeline.element(int(owner[at]))):
                 warnings.warn(
                     f"rare_violation: arrival_rate = {element_rate:g}, deadline = {element_limit:g}: {doubt}",

@@ -233,3 +233,9 @@ def test_sampled_deadline():
     pipeline = ei.Pipeline([ei.Exponential(0.5, "a")])
     sampled = ei.deadline_at(pipeline, process, 0.01, method="sampling", rng=1, confidence=0.9999, relative_error=0.05)
     assert sampled.low <= np.log(100) / (2 * (1 - x)) <= sampled.high
+
+
+def test_paths_too_long_to_be_sampled_are_refused():
+    slow = ei.MarkovModulated([0.2, 1.6], [[-1e-6, 1e-6], [1e-6, -1e-6]])
+    with pytest.raises(ValueError, match=r"arrival_rate = 0.9, deadline = 20: .* 16384 requests"):
+        ei.rare_violation(ei.Pipeline([ei.Exponential(1.0, "a")]), slow, 20.0, rng=1)
