@@ -45,6 +45,30 @@ def _doubt(answer: dict[str, Any], target: float, single: Pipeline) -> str:
     )
 
 
+def _sampled(
+    stages: _core.Stages,
+    process: ArrivalProcess,
+    arrival_rate: float,
+    deadline: float,
+    relative_error: float,
+    max_replications: float,
+    entropy: Any,
+    threads: int,
+) -> dict[str, Any]:
+    """The core's answer; its refusals by name."""
+    arrival = core_arrival(process.at_rate(arrival_rate))
+    try:
+        return _core.rare_violation(stages, arrival, deadline, relative_error, max_replications, entropy, threads)
+    except _core.CoreError as error:
+        if "memory limit" not in str(error):
+            raise
+        raise ValueError(
+            f"rare_violation: arrival_rate = {arrival_rate:g}, deadline = {deadline:g}: delays come from paths of more "
+            "than 16384 requests, behind arrivals that depend on each other; violation_bracket bounds them, simulate "
+            "shows them"
+        ) from None
+
+
 def rare_violation(
     pipeline: Pipeline,
     arrival_rate: ArrayLike | ArrivalProcess,
@@ -129,24 +153,10 @@ def rare_violation(
         for at, element_rate, element_limit in zip(where, rates, limits, strict=True):
             if certain[at]:
                 continue
-            try:
-                answer = _core.rare_violation(
-                    stages,
-                    core_arrival(arrival.at_rate(float(element_rate))),
-                    float(element_limit),
-                    target,
-                    budget,
-                    _random.entropy_words(sequence, int(at)),
-                    workers,
-                )
-            except _core.CoreError as error_of_core:
-                if "memory limit" not in str(error_of_core):
-                    raise
-                raise ValueError(
-                    f"rare_violation: arrival_rate = {element_rate:g}, deadline = {element_limit:g}: delays come "
-                    "from paths of more than 16384 requests, behind arrivals that depend on each other; "
-                    "violation_bracket bounds them, simulate shows them"
-                ) from None
+            words = _random.entropy_words(sequence, int(at))
+            answer = _sampled(
+                stages, arrival, float(element_rate), float(element_limit), target, budget, words, workers
+            )
             if doubt := _doubt(answer, target, pipeline.element(int(owner[at]))):
                 warnings.warn(
                     f"rare_violation: arrival_rate = {element_rate:g}, deadline = {element_limit:g}: {doubt}",
