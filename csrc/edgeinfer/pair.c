@@ -1,6 +1,7 @@
 #include "edgeinfer/pair.h"
 
 #include "edgeinfer/multiversion.h"
+#include "edgeinfer/pair_rows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -166,32 +167,12 @@ static int atoms_init(atoms *self, const walk *of, const ei_added_stage *stage) 
 /* ---- rows */
 
 EI_MULTIVERSION
-static void add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        to[i] += factor * from[i];
-}
-
-/* to[i] += factor from[i - shift], 0 <= i < count, 0 <= i - shift < known. */
-static void add_shifted(double *to, const double *from, double factor, ptrdiff_t shift, ptrdiff_t count,
-                        ptrdiff_t known) {
-    const ptrdiff_t first = shift > 0 ? shift : 0, last = count < known + shift ? count : known + shift;
-    if (factor > 0 && first < last)
-        add_products(to + first, from + first - shift, factor, (size_t)(last - first));
-}
-
-EI_MULTIVERSION
 static void take_off(double *restrict value, const double *restrict bend, const double *restrict other,
                      size_t count) {
     for (size_t i = 0; i < count; i++) {
         double more = bend[i] > other[i] ? bend[i] : other[i];
         value[i] = value[i] - more - GUARD * (value[i] + more);
     }
-}
-
-EI_MULTIVERSION
-static void raise(double *restrict to, const double *restrict from, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        to[i] = from[i] > to[i] ? from[i] : to[i];
 }
 
 /* (before - here - ratio (here - after))^+. */
@@ -245,26 +226,11 @@ static void serve_row(const walk *self, const atoms *law, const double *from, do
     for (ptrdiff_t i = 0; i < points; i++)
         to[i] = law->over[i] * (1 - from[0]) + law->tail[i + 1] * from[0];
     for (ptrdiff_t c = 0; c < (ptrdiff_t)law->count; c++) {
-        add_shifted(to, from, law->share[c], c, points, points);
-        add_shifted(more + 1, bend, law->bend[c], c, points, points);
+        ei_add_shifted(to, from, law->share[c], c, points, points);
+        ei_add_shifted(more + 1, bend, law->bend[c], c, points, points);
     }
     take_off(to, more + 1, more, (size_t)points);
     settle_row(to, points);
-}
-
-/* P(t in a cell), and E of the weights of its ends, and of products of them. */
-typedef struct {
-    double kept, near, far, both, nearest, farthest;
-} wait_weights;
-
-static wait_weights weights_of(const walk *self) {
-    const double rate = self->given->arrival_rate * self->step, e = self->exponent, r = 1 / self->ratio;
-    const double kept = exp(-rate), all = -expm1(-rate), whole = -expm1(-e);
-    const double once = rate / (rate + e) * -expm1(-rate - e),
-                 twice = rate / (rate + 2 * e) * -expm1(-rate - 2 * e);
-    const double near = (once - r * all) / whole,
-                 nearest = (twice - 2 * r * once + r * r * all) / (whole * whole);
-    return (wait_weights){kept, near, all - near, near - nearest, nearest, all - 2 * near + nearest};
 }
 
 static double most_bend(const walk *self) {
@@ -274,7 +240,7 @@ static double most_bend(const walk *self) {
 
 /* E of a function of q at q + t, t exponential. */
 static void wait_alone(const walk *self, double *value) {
-    const wait_weights w = weights_of(self);
+    const ei_wait_weights w = ei_wait_weights_of(self->given->arrival_rate * self->step, self->exponent);
     const double most = most_bend(self) * (w.near + w.far);
     double sum = 0, more = 0, after = 0, bend_after = 0;
     double *bend = self->extra;
@@ -327,14 +293,6 @@ static int own_queue(const walk *self, const ei_added_stage *stage, double *valu
     return status;
 }
 
-static double change_of(const double *old, const double *new, ptrdiff_t count) {
-    double most = 0;
-    for (ptrdiff_t j = 0; j < count; j++)
-        if (new[j] > NOTHING)
-            most = fmax(most, fabs(new[j] - old[j]) / new[j]);
-    return most;
-}
-
 /* A path in one stage, which may end with what `late` is the law of: what follows the job at hand (*next),
  * and with it (*value). */
 static int follow_alone(const walk *self, const ei_added_stage *stage, const atoms *law, const double *late,
@@ -345,7 +303,7 @@ static int follow_alone(const walk *self, const ei_added_stage *stage, const ato
         end_there(self, late, value);
         serve_row(self, law, value, self->fresh);
         wait_alone(self, self->fresh);
-        double change = change_of(next, self->fresh, self->points * 3 / 4);
+        double change = ei_relative_change(next, self->fresh, self->points * 3 / 4, NOTHING);
         memcpy(next, self->fresh, (size_t)self->points * sizeof *next);
         if (ei_stopped(self->given->monitor))
             status = EI_ERR_INTERRUPTED;
@@ -391,20 +349,20 @@ static void add_beyond(const walk *self, const beyond *by, ptrdiff_t k, double *
             to[i] += fmax(all - law->tail[i + 1], 0) * by->far[i + k];
         return;
     }
-    add_products(to, by->lost, 1, (size_t)points);
-    add_products(more, by->bend, 1, (size_t)points);
+    ei_add_products(to, by->lost, 1, (size_t)points);
+    ei_add_products(more, by->bend, 1, (size_t)points);
     for (ptrdiff_t c = most > 0 ? most : 0; c <= most + 3 && c < count; c++) {
         if (c < most + 3)
-            add_shifted(to, by->far, law->low[c], c, points, points);
+            ei_add_shifted(to, by->far, law->low[c], c, points, points);
         if (c > most && c > 0)
-            add_shifted(to, by->far, law->up[c], c, points, points);
+            ei_add_shifted(to, by->far, law->up[c], c, points, points);
     }
     if (most + 3 < count)
-        add_shifted(by->lost, by->alone, law->up[most + 3], most + 3, points, points);
+        ei_add_shifted(by->lost, by->alone, law->up[most + 3], most + 3, points, points);
     if (most + 2 < count)
-        add_shifted(by->lost, by->alone, law->low[most + 2], most + 2, points, points);
+        ei_add_shifted(by->lost, by->alone, law->low[most + 2], most + 2, points, points);
     if (most >= 0 && most < count)
-        add_shifted(by->bend, endless(self, self->bend), law->bend[most], most, points, points);
+        ei_add_shifted(by->bend, endless(self, self->bend), law->bend[most], most, points, points);
 }
 
 static void begin_beyond(walk *self, beyond *by) {
@@ -417,9 +375,9 @@ static void begin_beyond(walk *self, beyond *by) {
     memset(by->lost, 0, (size_t)points * sizeof(double));
     memset(by->bend, 0, (size_t)points * sizeof(double));
     for (ptrdiff_t c = rows + 2; c < count && !self->keeps; c++)
-        add_shifted(by->lost, by->alone, c > rows + 2 ? law->share[c] : law->low[c], c, points, points);
+        ei_add_shifted(by->lost, by->alone, c > rows + 2 ? law->share[c] : law->low[c], c, points, points);
     for (ptrdiff_t c = rows; c < count && !self->keeps; c++)
-        add_shifted(by->bend, endless(self, self->bend), law->bend[c], c, points, points);
+        ei_add_shifted(by->bend, endless(self, self->bend), law->bend[c], c, points, points);
 }
 
 /* f to v: the first stage's service. */
@@ -447,10 +405,10 @@ static void serve(walk *self) {
         memset(more, 0, (size_t)points * sizeof *more);
         add_beyond(self, &by, k, to, more);
         for (ptrdiff_t c = 0; c < count && c <= most; c++)
-            add_shifted(to, row(self, self->f, k + c), c < most ? law->share[c] : law->up[c], c, points,
-                        points);
+            ei_add_shifted(to, row(self, self->f, k + c), c < most ? law->share[c] : law->up[c], c, points,
+                           points);
         for (ptrdiff_t c = 0; c < count && k + c < rows; c++)
-            add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
+            ei_add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
     }
     /* The cell before a point, at the same y. */
     for (ptrdiff_t k = -1; k < rows; k++) {
@@ -477,13 +435,13 @@ static void join(walk *self) {
             continue;
         for (ptrdiff_t y = 0; y <= k; y++)
             later[y] += self->between[k];
-        add_shifted(later + 1, row(self, self->v, k), self->between[k], k, reach - 1, points);
+        ei_add_shifted(later + 1, row(self, self->v, k), self->between[k], k, reach - 1, points);
     }
     memcpy(row(self, w, -1), later, size);
     memcpy(self->fresh, later + 1, size);
     for (ptrdiff_t k = 0; k <= rows; k++) {
         kept += self->between[k];
-        add_products(row(self, w, k), row(self, self->v, k), kept, (size_t)points);
+        ei_add_products(row(self, w, k), row(self, self->v, k), kept, (size_t)points);
     }
     for (ptrdiff_t o = 0; o <= rows; o++) {
         const double mass = KINK * self->between[o];
@@ -530,9 +488,9 @@ static void drain(walk *self) {
         sum_bend[s] = 0;
     }
     for (ptrdiff_t c = rows + 4; c < count; c++)
-        add_shifted(sum + 1, fresh, law->share[c], c, reach - 1, points);
+        ei_add_shifted(sum + 1, fresh, law->share[c], c, reach - 1, points);
     for (ptrdiff_t c = rows + 3; c < count; c++)
-        add_shifted(sum_bend + 1, bent, law->bend[c], c, reach - 1, points);
+        ei_add_shifted(sum_bend + 1, bent, law->bend[c], c, reach - 1, points);
     for (ptrdiff_t k = rows + 1; k >= -1; k--) {
         double *to = row(self, self->w, k), *more = row(self, self->more, k);
         const ptrdiff_t least = k > rows - 2 ? k - rows + 2 : 0;
@@ -543,25 +501,25 @@ static void drain(walk *self) {
             double mass = c > least || least == 0 ? law->share[c] : c == least ? law->low[c] : 0;
             none += law->share[c] - mass;
             if (self->keeps) {
-                add_shifted(to, far, law->share[c] - mass, c - k, points, points);
+                ei_add_shifted(to, far, law->share[c] - mass, c - k, points, points);
                 if (c < least)
-                    add_shifted(more, edge_bend, law->bend[c], c - k, points, points);
+                    ei_add_shifted(more, edge_bend, law->bend[c], c - k, points, points);
             }
-            add_shifted(to, row(self, self->v, k - c), mass, 0, points, points);
+            ei_add_shifted(to, row(self, self->v, k - c), mass, 0, points, points);
         }
         for (ptrdiff_t c = k + 1 - rows > 0 ? k + 1 - rows : 0; c < count && c <= k + 1; c++)
-            add_shifted(more, row(self, self->bend, k - c), law->bend[c], 0, points, points);
+            ei_add_shifted(more, row(self, self->bend, k - c), law->bend[c], 0, points, points);
         if (!self->keeps)
-            add_shifted(to, far, none, 0, points, points);
+            ei_add_shifted(to, far, none, 0, points, points);
         /* The next row's longer services begin a step earlier. */
         const ptrdiff_t c = k + 2, b = k + 1;
         if (c < count) {
             for (ptrdiff_t s = 0; s <= c && s < reach; s++)
                 sum[s] += law->share[c] * fresh[0];
-            add_shifted(sum + 1, fresh, law->share[c], c, reach - 1, points);
+            ei_add_shifted(sum + 1, fresh, law->share[c], c, reach - 1, points);
         }
         if (b >= 0 && b < count)
-            add_shifted(sum_bend + 1, bent, law->bend[b], b, reach - 1, points);
+            ei_add_shifted(sum_bend + 1, bent, law->bend[b], b, reach - 1, points);
     }
     for (ptrdiff_t k = rows + 1; k >= -1; k--)
         take_off(row(self, self->w, k), row(self, self->more, k), row(self, self->more, k > -1 ? k - 1 : k),
@@ -581,8 +539,8 @@ static void widen(const walk *self, const double *function, double *to, int alon
             if (other < 0 || other > rows)
                 continue;
             const double *from = function + (other + 2) * points;
-            raise(most + (shift < 0 ? -shift : 0), from + (shift > 0 ? shift : 0),
-                  (size_t)(points - (shift < 0 ? -shift : shift)));
+            ei_raise_row(most + (shift < 0 ? -shift : 0), from + (shift > 0 ? shift : 0),
+                         (size_t)(points - (shift < 0 ? -shift : shift)));
         }
     }
 }
@@ -590,7 +548,7 @@ static void widen(const walk *self, const double *function, double *to, int alon
 /* w to f: the time before, and the end of the path. */
 static void wait(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
-    const wait_weights by = weights_of(self);
+    const ei_wait_weights by = ei_wait_weights_of(self->given->arrival_rate * self->step, self->exponent);
     const double most = most_bend(self) * (by.near + by.far);
     double *w = self->w, *room = self->v;
     for (ptrdiff_t k = 0; k <= rows; k++) {
@@ -724,12 +682,12 @@ static int late_behind(const walk *self, double *late) {
     if (mass == NULL)
         return EI_ERR_NO_MEMORY;
     for (ptrdiff_t o = 0; o < points; o++) {
-        add_shifted(mass, self->first.low, self->between[o], o, points, count);
-        add_shifted(mass, self->first.up + 1, self->between[o], o, points, count - 1);
+        ei_add_shifted(mass, self->first.low, self->between[o], o, points, count);
+        ei_add_shifted(mass, self->first.up + 1, self->between[o], o, points, count - 1);
     }
     memset(late, 0, (size_t)points * sizeof *late);
     for (ptrdiff_t j = 0; j < points; j++) {
-        add_shifted(late, self->late, mass[j], j, points, points);
+        ei_add_shifted(late, self->late, mass[j], j, points, points);
         above = fmax(above - mass[j], 0);
         late[j] += above * (1 - GUARD);
     }
@@ -803,7 +761,7 @@ int ei_pair_lower(ei_lattice *law, ei_lattice *alone, const ei_pair *given) {
     for (int sweep = 0; sweep <= SWEEPS && status == EI_OK; sweep++) {
         serve(&both);
         join(&both);
-        const double change = change_of(both.last, both.fresh, both.points * 3 / 4);
+        const double change = ei_relative_change(both.last, both.fresh, both.points * 3 / 4, NOTHING);
         memcpy(both.last, both.fresh, (size_t)both.points * sizeof *both.last);
         if (ei_stopped(given->monitor))
             status = EI_ERR_INTERRUPTED;

@@ -2,6 +2,7 @@
 
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/multiversion.h"
+#include "edgeinfer/pair_rows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -43,9 +44,9 @@ typedef struct {
 /* A function of (q, d): row k holds d = k steps, k = -2 .. rows; the last row is for all that is beyond. */
 typedef struct {
     const ei_pair_walk *given;
-    ptrdiff_t points, wanted, rows, far, length;      /* of the plane; of a line; of its arrays */
-    double step, exponent, ratio;                     /* s; of a step; e^exponent */
-    double kept, near, away, both, nearest, farthest; /* of a cell of the time t, see find_weights */
+    ptrdiff_t points, wanted, rows, far, length; /* of the plane; of a line; of its arrays */
+    double step, exponent, ratio;                /* s; of a step; e^exponent */
+    ei_wait_weights wait;
     size_t exponents;
     exponent at[EXPONENTS];
     atoms first, between, second, ahead;
@@ -227,32 +228,12 @@ static double bound(const walk *self, bounded what, double place) {
 /* ---- rows */
 
 EI_MULTIVERSION
-static void add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        to[i] += factor * from[i];
-}
-
-/* to[i] += factor from[i - shift], 0 <= i < count, 0 <= i - shift < known. */
-static void add_shifted(double *to, const double *from, double factor, ptrdiff_t shift, ptrdiff_t count,
-                        ptrdiff_t known) {
-    const ptrdiff_t first = shift > 0 ? shift : 0, last = count < known + shift ? count : known + shift;
-    if (factor > 0 && first < last)
-        add_products(to + first, from + first - shift, factor, (size_t)(last - first));
-}
-
-EI_MULTIVERSION
 static void put_on(double *restrict value, const double *restrict bend, const double *restrict other,
                    size_t count) {
     for (size_t i = 0; i < count; i++) {
         double more = bend[i] > other[i] ? bend[i] : other[i];
         value[i] = (value[i] + more) * (1 + GUARD);
     }
-}
-
-EI_MULTIVERSION
-static void raise(double *restrict to, const double *restrict from, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        to[i] = from[i] > to[i] ? from[i] : to[i];
 }
 
 /* (ratio (here - after) - (before - here))^+: what a function bends upwards. */
@@ -275,7 +256,7 @@ static void find_bend_along(const walk *self, double *to, const double *before, 
 
 /* The last row stands for all beyond, where a function is no larger than in the cells before. */
 static void flatten(const walk *self, double *function) {
-    raise(row(self, function, self->rows), row(self, function, self->rows - 1), (size_t)self->points);
+    ei_raise_row(row(self, function, self->rows), row(self, function, self->rows - 1), (size_t)self->points);
 }
 
 /* ---- one stage alone */
@@ -289,30 +270,16 @@ static void serve_line(const walk *self, const atoms *law, const double *from, d
     for (ptrdiff_t i = 0; i < count; i++)
         to[i] = law->over[i] * jump + law->tail[i + 1] * from[0];
     for (ptrdiff_t c = 0; c < law->count; c++) {
-        add_shifted(to, from, law->share[c], c, count, count);
-        add_shifted(more + 1, bend, law->bend[c], c, count, count);
+        ei_add_shifted(to, from, law->share[c], c, count, count);
+        ei_add_shifted(more + 1, bend, law->bend[c], c, count, count);
     }
     put_on(to, more + 1, more, (size_t)count);
-}
-
-/* P(t in a cell), and E of the weights of its ends, and of products of them. */
-static void find_weights(walk *self) {
-    const double rate = self->given->arrival_rate * self->step, e = self->exponent, r = 1 / self->ratio;
-    const double all = -expm1(-rate), whole = -expm1(-e);
-    const double once = rate / (rate + e) * -expm1(-rate - e),
-                 twice = rate / (rate + 2 * e) * -expm1(-rate - 2 * e);
-    self->kept = exp(-rate);
-    self->near = (once - r * all) / whole;
-    self->nearest = (twice - 2 * r * once + r * r * all) / (whole * whole);
-    self->away = all - self->near;
-    self->both = self->near - self->nearest;
-    self->farthest = all - 2 * self->near + self->nearest;
 }
 
 /* The most that a bend is above a chord, times the chance of a cell. */
 static double most_bend(const walk *self) {
     const double root = sqrt(self->ratio) + 1;
-    return (self->near + self->away) / (root * root);
+    return (self->wait.near + self->wait.far) / (root * root);
 }
 
 /* to(q) = E from(q + t); beyond the line no more than `beyond`, at its first point there too. */
@@ -323,8 +290,8 @@ static void wait_line(const walk *self, const double *from, double beyond, doubl
     bend[self->far - 1] = fmax((1 + self->ratio) * from[self->far - 1] - from[self->far - 2], 0);
     double bend_after = fmax((1 + self->ratio) * beyond, 0);
     for (ptrdiff_t i = self->far; i-- > 0;) {
-        sum = self->near * from[i] + self->away * after + self->kept * sum;
-        more = most * fmax(bend[i], bend_after) + self->kept * more;
+        sum = self->wait.near * from[i] + self->wait.far * after + self->wait.kept * sum;
+        more = most * fmax(bend[i], bend_after) + self->wait.kept * more;
         after = from[i];
         bend_after = bend[i];
         to[i] = (sum + more) * (1 + GUARD);
@@ -348,14 +315,6 @@ static void end_line(const walk *self, const double *late, double *value) {
     }
 }
 
-static double change_of(const double *old, const double *new, ptrdiff_t count) {
-    double most = 0;
-    for (ptrdiff_t j = 0; j < count; j++)
-        if (new[j] > NOTHING)
-            most = fmax(most, fabs(new[j] - old[j]) / new[j]);
-    return most;
-}
-
 /* A walk in one stage that may end with `late`: value, before its service (*served), and that at + t. */
 static int follow_line(const walk *self, const atoms *law, const double *late, bounded what, double *value,
                        double *served, double *waits) {
@@ -369,7 +328,7 @@ static int follow_line(const walk *self, const atoms *law, const double *late, b
         wait_line(self, served, beyond, waits);
         memcpy(self->spare, waits, (size_t)self->far * sizeof *waits);
         end_line(self, late, self->spare);
-        change = change_of(value, self->spare, self->wanted);
+        change = ei_relative_change(value, self->spare, self->wanted, NOTHING);
         memcpy(value, self->spare, (size_t)self->far * sizeof *value);
         if (ei_stopped(self->given->monitor))
             return EI_ERR_INTERRUPTED;
@@ -415,15 +374,15 @@ static void serve(walk *self) {
     memset(lost, 0, size);
     memset(lost_bend, 0, size);
     for (ptrdiff_t c = rows + 2; c < law->count; c++) {
-        add_shifted(lost, row(self, self->f, rows), law->share[c], c, points, points);
-        add_shifted(lost_bend, row(self, self->bend, rows), law->bend[c], c, points, points);
+        ei_add_shifted(lost, row(self, self->f, rows), law->share[c], c, points, points);
+        ei_add_shifted(lost_bend, row(self, self->bend, rows), law->bend[c], c, points, points);
     }
     for (ptrdiff_t k = -1; k <= rows; k++) {
         double *to = row(self, self->v, k), *more = row(self, self->more, k);
         const ptrdiff_t beyond = rows - k;
         if (beyond < law->count) {
-            add_shifted(lost, row(self, self->f, rows), law->share[beyond], beyond, points, points);
-            add_shifted(lost_bend, row(self, self->bend, rows), law->bend[beyond], beyond, points, points);
+            ei_add_shifted(lost, row(self, self->f, rows), law->share[beyond], beyond, points, points);
+            ei_add_shifted(lost_bend, row(self, self->bend, rows), law->bend[beyond], beyond, points, points);
         }
         memcpy(more, lost_bend, size);
         for (ptrdiff_t i = 0; i < points; i++) {
@@ -432,8 +391,8 @@ static void serve(walk *self) {
             to[i] = law->over[i] * fmax(1 - edge, 0) + law->tail[i + 1] * edge + lost[i];
         }
         for (ptrdiff_t c = 0; c < law->count && c < beyond; c++) {
-            add_shifted(to, row(self, self->f, k + c), law->share[c], c, points, points);
-            add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
+            ei_add_shifted(to, row(self, self->f, k + c), law->share[c], c, points, points);
+            ei_add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
         }
     }
     /* The cell before a point, at the same y. */
@@ -461,7 +420,7 @@ static void join(walk *self) {
         bend[y] = 0;
     }
     for (ptrdiff_t c = law->count; c-- > rows + 1;)
-        add_shifted(later, row(self, self->v, rows), law->share[c], c, reach, points);
+        ei_add_shifted(later, row(self, self->v, rows), law->share[c], c, reach, points);
     for (ptrdiff_t k = rows + 1; k-- > 0;) {
         for (ptrdiff_t c = k < rows ? k - 1 : law->count - 1; c >= k - 1 && c >= 0; c--) {
             const double *here = row(self, self->bend, c), *next = row(self, self->bend, c + 1);
@@ -469,16 +428,16 @@ static void join(walk *self) {
                 bend[i + c] += law->bend[c] * fmax(here[i], next[i]);
         }
         if (k < rows && k + 1 < law->count)
-            add_shifted(later, row(self, self->v, k + 1), law->share[k + 1], k + 1, reach, points);
+            ei_add_shifted(later, row(self, self->v, k + 1), law->share[k + 1], k + 1, reach, points);
         memcpy(row(self, w, k), later + k, size);
         for (ptrdiff_t i = 0; i < points; i++)
             row(self, w, k)[i] += fmax(bend[i + k], i + k > 0 ? bend[i + k - 1] : 0);
     }
     memcpy(fresh, row(self, w, 0), size);
-    add_shifted(fresh, row(self, self->v, 0), law->share[0], 0, points, points);
+    ei_add_shifted(fresh, row(self, self->v, 0), law->share[0], 0, points, points);
     for (ptrdiff_t k = 0; k <= rows; k++) {
         kept += k < law->count ? law->share[k] : 0;
-        add_products(row(self, w, k), row(self, self->v, k), kept, (size_t)points);
+        ei_add_products(row(self, w, k), row(self, self->v, k), kept, (size_t)points);
     }
     /* The diagonal may be above the squares that it crosses. */
     for (ptrdiff_t o = 0; o < rows && o < law->count; o++) {
@@ -498,7 +457,7 @@ static void join(walk *self) {
                 fresh[y] += kink;
         }
     }
-    raise(row(self, w, 0), fresh, (size_t)points);
+    ei_raise_row(row(self, w, 0), fresh, (size_t)points);
     memcpy(fresh, row(self, w, 0), size);
     for (ptrdiff_t k = -2; k < 0; k++)
         for (ptrdiff_t i = 0; i < points; i++)
@@ -525,8 +484,8 @@ static void drain(walk *self) {
         sum_bend[y] = 0;
     }
     for (ptrdiff_t c = rows + 1; c < law->count; c++) {
-        add_shifted(sum, fresh, law->share[c], c, reach, points);
-        add_shifted(sum_bend, bent, law->bend[c], c, reach, points);
+        ei_add_shifted(sum, fresh, law->share[c], c, reach, points);
+        ei_add_shifted(sum_bend, bent, law->bend[c], c, reach, points);
     }
     for (ptrdiff_t k = rows; k >= -1; k--) {
         double *to = row(self, self->w, k), *more = row(self, self->more, k);
@@ -540,12 +499,12 @@ static void drain(walk *self) {
         memcpy(to, sum + k, size);
         memcpy(more, sum_bend + k, size);
         for (ptrdiff_t c = 0; c < law->count && c <= k; c++) {
-            add_products(to, row(self, self->v, k - c), law->share[c], (size_t)points);
-            add_products(more, row(self, self->bend, k - c), law->bend[c], (size_t)points);
+            ei_add_products(to, row(self, self->v, k - c), law->share[c], (size_t)points);
+            ei_add_products(more, row(self, self->bend, k - c), law->bend[c], (size_t)points);
         }
         if (k < law->count) {
-            add_shifted(sum, fresh, law->share[k], k, reach, points);
-            add_shifted(sum_bend, bent, law->bend[k], k, reach, points);
+            ei_add_shifted(sum, fresh, law->share[k], k, reach, points);
+            ei_add_shifted(sum_bend, bent, law->bend[k], k, reach, points);
         }
     }
     for (ptrdiff_t k = rows; k >= 0; k--)
@@ -567,8 +526,8 @@ static void widen(const walk *self, double *function, double *to, int along, int
             if (other < -1)
                 continue;
             const double *from = row(self, function, other);
-            raise(most + (shift < 0 ? -shift : 0), from + (shift > 0 ? shift : 0),
-                  (size_t)(points - (shift < 0 ? -shift : shift)));
+            ei_raise_row(most + (shift < 0 ? -shift : 0), from + (shift > 0 ? shift : 0),
+                         (size_t)(points - (shift < 0 ? -shift : shift)));
         }
     }
     memcpy(row(self, to, -1), row(self, to, 0), (size_t)points * sizeof *to);
@@ -614,7 +573,7 @@ static void wait(walk *self) {
             edge = fmax(edge, fmax(along, 0) + fmax(across, 0));
         }
         double *to = row(self, self->f, k), sum = self->alone_waits[points] + self->served_waits[y],
-               more = most / (1 - self->kept) * edge;
+               more = most / (1 - self->wait.kept) * edge;
         for (ptrdiff_t i = points; i-- > 0;) {
             const int inside = i + 1 < points;
             const double after = inside ? here[i + 1] : alone[points] + served[y],
@@ -624,9 +583,9 @@ static void wait(walk *self) {
                 bend = fmax(bend, q_bend[i - 1] + y_bend[i - 1]);
             if (!inside)
                 bend += edge;
-            sum = self->nearest * here[i] + self->both * (beside + next) + self->farthest * after +
-                  self->kept * sum;
-            more = most * bend + self->kept * more;
+            sum = self->wait.nearest * here[i] + self->wait.both * (beside + next) +
+                  self->wait.farthest * after + self->wait.kept * sum;
+            more = most * bend + self->wait.kept * more;
             to[i] = (sum + more) * (1 + GUARD);
         }
     }
@@ -679,7 +638,7 @@ static int walk_init(walk *self, const ei_pair_walk *given) {
     self->length = self->far + 8;
     self->exponent = fmax(scale, LEAST);
     self->ratio = exp(self->exponent);
-    find_weights(self);
+    self->wait = ei_wait_weights_of(self->given->arrival_rate * self->step, self->exponent);
     int status = choose_exponents(self);
     if (status == EI_OK)
         status = atoms_init(&self->first, self, &given->before, NULL);
@@ -738,7 +697,7 @@ int ei_pair_upper(ei_upper_law *self, const ei_pair_walk *given) {
     for (; sweep <= SWEEPS && status == EI_OK; sweep++) {
         serve(&both);
         join(&both);
-        const double change = change_of(both.last, both.fresh, both.wanted);
+        const double change = ei_relative_change(both.last, both.fresh, both.wanted, NOTHING);
         memcpy(both.last, both.fresh, (size_t)both.points * sizeof *both.last);
         if (ei_stopped(given->monitor))
             status = EI_ERR_INTERRUPTED;

@@ -1,0 +1,30 @@
+/* What both ends of two stages at once (pair.h, pair_upper.h) do with rows of their lattice. Rows do not
+ * overlap. */
+#ifndef EDGEINFER_PAIR_ROWS_H
+#define EDGEINFER_PAIR_ROWS_H
+
+#include <stddef.h>
+
+/* to[i] += factor from[i], i < count. */
+void ei_add_products(double *restrict to, const double *restrict from, double factor, size_t count);
+
+/* to[i] += factor from[i - shift], 0 <= i < count, 0 <= i - shift < known; factor >= 0. */
+void ei_add_shifted(double *restrict to, const double *restrict from, double factor, ptrdiff_t shift,
+                    ptrdiff_t count, ptrdiff_t known);
+
+/* to[i] = max(to[i], from[i]), i < count. */
+void ei_raise_row(double *restrict to, const double *restrict from, size_t count);
+
+/* The largest |new / old - 1|, relative to the new ones, of those above `nothing`. */
+double ei_relative_change(const double *old, const double *new, ptrdiff_t count, double nothing);
+
+/* Of an interarrival time t ~ Exp: kept, P(t > a cell); of t in a cell, E of the weights that its near and
+ * its far end have between exponentials, and of products of two of them. */
+typedef struct {
+    double kept, near, far, both, nearest, farthest;
+} ei_wait_weights;
+
+/* rate: arrivals a cell; exponent: by which the exponentials grow over a cell, > 0. */
+ei_wait_weights ei_wait_weights_of(double rate, double exponent);
+
+#endif
