@@ -65,11 +65,30 @@ static void choose_steps(ei_joint *self, double points, int *possible) {
     *possible = self->batch->arrival_rate * d1 < 1 && self->batch->arrival_rate * self->fine < 0.5;
 }
 
+static void laws_free(ei_joint_law **laws, size_t count) {
+    for (size_t i = 0; i < count && *laws != NULL; i++)
+        ei_joint_law_free(&(*laws)[i]);
+    free(*laws);
+    *laws = NULL;
+}
+
+/* X, or X up to fine point `limit`, on lattices that begin one of c's steps later each. */
+static int laws_init(const ei_joint *self, size_t limit, ei_joint_law **laws) {
+    const size_t count = (size_t)self->ratio;
+    int status = EI_OK;
+    if ((*laws = calloc(count, sizeof **laws)) == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t i = 0; i < count && status == EI_OK; i++)
+        status = ei_joint_law_init(&(*laws)[i], &self->service, i * (self->service.fine / count), limit,
+                                   self->least);
+    return status;
+}
+
 static void joint_free(ei_joint *self) {
     for (size_t e = 0; e < EI_JOINT_BOUNDS; e++)
         free(self->bounds[e].left);
     free(self->block);
-    ei_joint_law_free(&self->law);
+    laws_free(&self->laws, (size_t)self->ratio);
     ei_joint_service_free(&self->service);
 }
 
@@ -79,11 +98,15 @@ static int reserve(ei_joint *self) {
     self->low = self->first * self->ratio - back;
     self->rows = (size_t)(self->top - self->low) + self->pad + 1;
     self->width =
-        ((size_t)((self->top + (ptrdiff_t)self->pad + back) / self->ratio) + 2 + EI_JOINT_BLOCK - 1) /
+        ((size_t)((self->top + (ptrdiff_t)self->pad + back) / self->ratio) + 4 + EI_JOINT_BLOCK - 1) /
         EI_JOINT_BLOCK * EI_JOINT_BLOCK;
-    size_t array = self->rows * self->width, arrays = self->types + 5;
+    /* The last of the rows that belong to a coarse step is no later than `top`. */
+    self->steps = (size_t)((self->top - self->low - 2 * (self->ratio - 1)) / self->ratio) + 1;
+    self->steps_beyond = self->drift > 0 ? (size_t)((self->drift - 1) / self->ratio) + 1 : 0;
+    size_t array = self->rows * self->width, arrays = self->types + 4;
+    size_t later = (self->steps + self->steps_beyond) * self->width;
     size_t around = self->width + (size_t)-self->first + 2 * EI_JOINT_CHUNK;
-    self->block = calloc(arrays * array + self->width + self->rows + around, sizeof(double));
+    self->block = calloc(arrays * array + later + 2 * self->width + self->steps + around, sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t i = 0; i < self->types; i++)
@@ -91,11 +114,12 @@ static int reserve(ei_joint *self) {
     self->mix = self->block + self->types * array;
     self->sum = self->mix + array;
     self->idle_value = self->sum + array;
-    self->later = self->idle_value + array;
-    self->endless = self->later + array;
-    self->ones = self->endless + array;
-    self->found = self->ones + self->width;
-    self->around = self->found + self->rows;
+    self->endless = self->idle_value + array;
+    self->later = self->endless + array;
+    self->ones = self->later + later;
+    self->mean = self->ones + self->width;
+    self->found = self->mean + self->width;
+    self->around = self->found + self->steps;
     for (size_t u = 0; u < self->width; u++)
         self->ones[u] = 1;
     return EI_OK;
@@ -103,8 +127,8 @@ static int reserve(ei_joint *self) {
 
 /* Multiply-adds of one job, of one component of the mixture. */
 static double pass_work(const ei_joint *self) {
-    double width = (double)self->width,
-           length = self->law.decay > 0 ? (double)self->law.regular + 30 : (double)self->law.count;
+    double width = (double)self->width, length = self->laws[0].decay > 0 ? (double)self->laws[0].regular + 30
+                                                                         : (double)self->laws[0].count;
     return (double)self->rows * width / 2 * fmin(length, width) * 0.7;
 }
 
@@ -112,7 +136,7 @@ static double pass_work(const ei_joint *self) {
 static double work_of(const ei_joint *self) {
     double load = self->batch->arrival_rate * self->d1;
     double sweeps = self->drift > 0 ? 1 : FEWEST, jobs = fmin(20 / (load - 1 - log(load)), EI_JOINT_JOBS);
-    return pass_work(self) * ((double)self->types * sweeps + jobs);
+    return pass_work(self) * ((double)self->types * sweeps + jobs / (double)self->ratio);
 }
 
 /* Sweeps that may be done, where one is not enough; each gives an end. */
@@ -147,12 +171,11 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     self->top = (ptrdiff_t)ceil(top / self->fine);
     if ((double)self->top * (double)self->top / (double)self->ratio > 4e6)
         return EI_OK;
-    size_t steps = (size_t)(self->top / self->ratio - self->first) + 2;
+    size_t steps = (size_t)(self->top / self->ratio - self->first) + 4;
     double start = self->d3 + (double)self->first * self->coarse;
     if ((status = ei_joint_service_init(&self->service, self->batch->pipeline->random, start, self->coarse,
-                                        steps, self->end)) != EI_OK ||
-        (status = ei_joint_law_init(&self->law, &self->service, SIZE_MAX, self->least)) != EI_OK ||
-        (status = reserve(self)) != EI_OK)
+                                        steps, (size_t)self->ratio, self->end)) != EI_OK ||
+        (status = laws_init(self, SIZE_MAX, &self->laws)) != EI_OK || (status = reserve(self)) != EI_OK)
         return status;
     self->sweeps = most_sweeps(self);
     *possible = work_of(self) < WORK[self->batch->effort];
@@ -197,22 +220,22 @@ static int choose_apart(const ei_batch *batch, double latest, ei_joint *self) {
 /* What paths of few jobs are worth, and the law of X_0: for one, P(X_0 > z) and the law up to z, a fine point
  * at or after T - d1 - d3. */
 static int prepare(const ei_joint *self, ei_joint_target *one) {
-    double fine = self->coarse / EI_JOINT_FINE;
+    double fine = self->coarse / (double)self->service.fine;
     double place = (one->deadline - self->d1 - self->d3 - self->service.start) / fine;
     size_t below = (size_t)fmax(floor(place * (1 - 1e-14)), 0),
            above = (size_t)fmax(ceil(place * (1 + 1e-14)), 0);
-    one->value = calloc(self->rows, sizeof *one->value);
+    one->value = calloc(self->steps, sizeof *one->value);
     if (one->value == NULL)
         return EI_ERR_NO_MEMORY;
     if (self->apart > 1) {
         one->late[self->end] =
             self->end == EI_UPPER ? exp(log_early(self->batch, self->apart, one->deadline)) : 0;
-        return ei_joint_law_init(&one->law, &self->service, SIZE_MAX, self->least);
+        return laws_init(self, SIZE_MAX, &one->laws);
     }
     if (above >= self->service.count)
         above = below = self->service.count - 1;
     one->late[self->end] = self->service.sf[self->end == EI_UPPER ? below : above];
-    return ei_joint_law_init(&one->law, &self->service, above, self->least);
+    return laws_init(self, above, &one->laws);
 }
 
 /* One end of the targets. */
@@ -226,12 +249,12 @@ static int one_end(const ei_batch *batch, ei_end end, double latest, ei_joint_ta
         status = prepare(&self, &targets[i]);
     if (status == EI_OK && asked->possible && (status = ei_joint_solve(&self)) == EI_OK)
         status = ei_joint_first_busy_period(&self, targets, count, jobs);
-    if (end == EI_LOWER) {
+    if (end == EI_LOWER && self.laws != NULL) {
         asked->points = fmin(self.d1, self.d3) / self.coarse;
         asked->work = work_of(&self);
     }
     for (size_t i = 0; i < count; i++) {
-        ei_joint_law_free(&targets[i].law);
+        laws_free(&targets[i].laws, (size_t)self.ratio);
         free(targets[i].value);
         targets[i].value = NULL;
     }

@@ -18,6 +18,12 @@
  * is too small for that, the faster constant stage is slowed down to the other (upper) or the slower one made
  * faster (lower).
  *
+ * In the first busy period, of the most jobs, c takes coarse steps too. Laws are replaced job after job from
+ * job 0 on, and E M is convex in each given all before it, so that the lattice may depend on that: those of
+ * its wait and of X are others for each j and for u = 0, so that c - U is always a multiple of hu where (U -
+ * d3)^+ > 0. Then no test U > c changes within a step of c, and with H's mean over the q rows of the step
+ * comes the mean over a step of P(Y > y): see finish in joint_first.c for its use.
+ *
  * From stop-loss to probability. Take the r interarrival times before job 0 out of all paths of more than r
  * jobs: the supremum over these is then Y = (r + 1) d1 + d3 + Q_r + M with r more jobs before the busy period
  * of job r ends, independent of the sum s of the r times, of Erlang's density f, and W > T iff Y - s > T or a

@@ -10,16 +10,81 @@ static const double MOVED = 1e-7;          /* relative share of short waits that
 
 /* ---- the first busy period */
 
+/* How far beyond a whole coarse step B stands, after j jobs more than H, before which it is on one: 1 ..
+ * ratio of c's steps. So stand its rows c, and U' - d3 where it is positive, so that c - U' is always on the
+ * coarse lattice, and an idle time before H as far beyond. */
+static ptrdiff_t phase_of(const ei_joint *self, size_t j) {
+    ptrdiff_t phase = -(ptrdiff_t)j * self->drift % self->ratio;
+    return phase > 0 ? phase : phase + self->ratio;
+}
+
+/* The first row of Y's lattice, and those of c after j jobs, less than a coarse step later. */
+static ptrdiff_t first_step(const ei_joint *self) {
+    ptrdiff_t beyond = (self->low - phase_of(self, self->apart)) % self->ratio;
+    return self->low - (beyond < 0 ? beyond + self->ratio : beyond);
+}
+
+static ptrdiff_t first_row(const ei_joint *self, size_t j) {
+    ptrdiff_t beyond = (phase_of(self, j) - phase_of(self, self->apart)) % self->ratio;
+    return first_step(self) + (beyond < 0 ? beyond + self->ratio : beyond);
+}
+
+/* Where in `later` the row stands that is drift after the first one at j jobs. */
+static ptrdiff_t place_before(const ei_joint *self, size_t j) {
+    return (first_row(self, j) + self->drift - first_row(self, j - 1)) / self->ratio;
+}
+
+/* The mean of the `ratio` rows of an array from c on, of the first `count` u. */
+static const double *mean_row(const ei_joint *self, double *array, ptrdiff_t c, size_t count) {
+    if (self->ratio == 1)
+        return ei_joint_row(self, array, c);
+    memset(self->mean, 0, count * sizeof *self->mean);
+    for (ptrdiff_t i = 0; i < self->ratio; i++) {
+        const double *values = ei_joint_row(self, array, c + i);
+        for (size_t u = 0; u < count; u++)
+            self->mean[u] += values[u] / (double)self->ratio;
+    }
+    return self->mean;
+}
+
+/* The job with j jobs more before H, at c: P(U' > c) + E [given(u'); U' <= c] for the first `count` u. */
+static void pass_from(const ei_joint *self, size_t j, const ei_joint_law *laws, ptrdiff_t c,
+                      const double *given, size_t count, double *values) {
+    const ptrdiff_t phase = phase_of(self, j), reach = (c - phase) / self->ratio + 1;
+    const ptrdiff_t again = ((self->drift % self->ratio) + self->ratio) % self->ratio;
+    const ptrdiff_t fresh = self->first + (phase < self->ratio),
+                    first = self->first + (phase_of(self, j + 1) + again > phase);
+    const ei_joint_law *law = &laws[phase % self->ratio];
+    const size_t room = reach > 0 ? (size_t)reach + 1 : 1;
+    double from_none[EI_JOINT_BLOCK] = {0};
+    /* From u = 0 on U has a lattice of its own; u' beyond the law's last point is not reached. */
+    memcpy(ei_joint_given(self, fresh), given,
+           (law->decay > 0 || room <= law->count ? room : law->count + 1) * sizeof *given);
+    ei_joint_pass_job(self, law, fresh, reach, 1, from_none);
+    if (count > 1) {
+        memcpy(ei_joint_given(self, first), given, room * sizeof *given);
+        ei_joint_pass_job(self, &laws[again], first, reach, count, values);
+    }
+    values[0] = from_none[0];
+}
+
+/* What stands at `place` in `later`. */
+static const double *later_row(const ei_joint *self, ptrdiff_t place) {
+    return place < 0 ? self->ones : self->later + (size_t)place * self->width;
+}
+
 /* B at j jobs from that at j - 1 (H for j = 0), in its place. */
 static void follow_job(const ei_joint *self, size_t j) {
-    int upwards = self->drift > 0;
-    for (ptrdiff_t i = 0; i <= self->top - self->low; i++) {
-        ptrdiff_t c = upwards ? self->low + i : self->top - i;
-        const double *before = j == 0 ? ei_joint_row(self, self->idle_value, c)
-                                      : ei_joint_row(self, self->later, c + self->drift);
-        memcpy(ei_joint_given(self), before, ei_joint_given_count(self, c) * sizeof *before);
-        ei_joint_pass_job(self, &self->law, c, ei_joint_row_count(self, c),
-                          ei_joint_row(self, self->later, c));
+    const int upwards = self->drift > 0;
+    const ptrdiff_t from = first_row(self, j), count = (ptrdiff_t)self->steps;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        ptrdiff_t place = upwards ? i : count - 1 - i, c = from + place * self->ratio;
+        /* U where c has fallen to this one. */
+        ptrdiff_t most = (c - self->drift - phase_of(self, j + 1)) / self->ratio + 1;
+        pass_from(self, j, self->laws, c,
+                  j == 0 ? mean_row(self, self->idle_value, c, ei_joint_given_count(self, c))
+                         : later_row(self, place + place_before(self, j)),
+                  most > 0 ? (size_t)most + 1 : 1, self->later + (size_t)place * self->width);
     }
 }
 
@@ -32,8 +97,9 @@ static void bound_later(const ei_joint *self, double a[EI_JOINT_BOUNDS], double 
         b[e] = j == 0 ? one->idle_a + one->idle_b : one->drift * (a[e] + b[e]);
         a[e] = next;
     }
-    for (ptrdiff_t c = self->top + 1; c <= self->top + self->drift; c++) {
-        double *values = ei_joint_row(self, self->later, c);
+    for (size_t place = self->steps; place < self->steps + self->steps_beyond; place++) {
+        double *values = self->later + place * self->width;
+        ptrdiff_t c = first_row(self, j) + (ptrdiff_t)place * self->ratio;
         for (size_t u = 0; u < self->width; u++)
             values[u] = self->end == EI_UPPER;
         for (size_t e = 0; e < self->bound_count && self->end == EI_UPPER; e++) {
@@ -46,8 +112,13 @@ static void bound_later(const ei_joint *self, double a[EI_JOINT_BOUNDS], double 
     }
 }
 
-static ptrdiff_t row_of(const ei_joint *self, double deadline) {
-    return (ptrdiff_t)floor((deadline - ei_joint_nearest(self)) / self->fine);
+/* Y's lattice: P(Y > y) is constant from one step to the next. */
+static double step_at(const ei_joint *self, ptrdiff_t place) {
+    return ei_joint_nearest(self) + (double)(first_step(self) + place * self->ratio) * self->fine;
+}
+
+static ptrdiff_t step_of(const ei_joint *self, double deadline) {
+    return (ptrdiff_t)floor((deadline - step_at(self, 0)) / self->coarse);
 }
 
 /* B where the first busy period never ends: it falls with d > 0 only. */
@@ -55,9 +126,10 @@ static void solve_endless(const ei_joint *self) {
     for (ptrdiff_t c = self->top + self->drift; c >= self->low; c--) {
         double *values = ei_joint_row(self, self->endless, c);
         if (self->drift > 0 && c <= self->top) {
-            memcpy(ei_joint_given(self), ei_joint_row(self, self->endless, c + self->drift),
+            const ptrdiff_t reach = (c >= 0 ? c : c - self->ratio + 1) / self->ratio;
+            memcpy(ei_joint_given(self, self->first), ei_joint_row(self, self->endless, c + self->drift),
                    ei_joint_given_count(self, c) * sizeof *values);
-            ei_joint_pass_job(self, &self->law, c, ei_joint_row_count(self, c), values);
+            ei_joint_pass_job(self, self->laws, self->first, reach, ei_joint_row_count(self, c), values);
             continue;
         }
         for (size_t u = 0; u < self->width; u++)
@@ -73,23 +145,24 @@ static void solve_endless(const ei_joint *self) {
     }
 }
 
-/* P(U_0 > c or B after it) for X_0 <= z from an array B, at found[top - c], so that sums over waits are
- * products. */
-static void first_job(const ei_joint *self, const ei_joint_target *one, double *later) {
-    double values[EI_JOINT_BLOCK] = {0};
-    for (ptrdiff_t c = self->low; c <= self->top; c++) {
-        const double *given = ei_joint_row(self, later, c + self->drift);
-        size_t some = ei_joint_given_count(self, c);
-        /* u' beyond the law's last point is not reached from u = 0. */
-        some = one->law.decay > 0 || some < one->law.count ? some : one->law.count;
-        memcpy(ei_joint_given(self), given, some * sizeof *given);
-        ei_joint_pass_job(self, &one->law, c, 1, values);
-        self->found[self->top - c] = values[0];
+/* P(U_0 > c or B after it) for X_0 <= z with j jobs in B, SIZE_MAX: without end, at found[steps - 1 - place],
+ * so that sums over waits are products. */
+static void first_job(const ei_joint *self, const ei_joint_target *one, size_t j) {
+    const size_t phase = j < SIZE_MAX ? j + 1 : 0;
+    double value = 0;
+    for (ptrdiff_t place = 0; place < (ptrdiff_t)self->steps; place++) {
+        ptrdiff_t c = first_row(self, phase) + place * self->ratio;
+        pass_from(self, phase, one->laws, c,
+                  j < SIZE_MAX
+                      ? later_row(self, place + place_before(self, phase))
+                      : mean_row(self, self->endless, c + self->drift, ei_joint_given_count(self, c)),
+                  1, &value);
+        self->found[self->steps - 1 - (size_t)place] = value;
     }
 }
 
-/* Masses of waits on rows, of which [from, to) count one by one; longer waits, `late` in all, are later than
- * any deadline. */
+/* Masses of waits on Y's steps, of which [from, to) count one by one; longer waits, `late` in all, are later
+ * than any deadline. */
 typedef struct {
     const double *masses;
     size_t from, to;
@@ -100,7 +173,7 @@ typedef struct {
  * (upper) or away (lower), against theta's exponential weight, and the longest are late, or left out. */
 static waits waits_of(const ei_joint *self, double *masses, size_t count) {
     waits all = {.masses = masses, .to = count};
-    const double grow = exp(ei_joint_steepest(self) * self->fine), upper = self->end == EI_UPPER;
+    const double grow = exp(ei_joint_steepest(self) * self->coarse), upper = self->end == EI_UPPER;
     double weight = 1, weighed = 0, moved = 0;
     for (size_t x = 0; x < count; x++, weight *= grow)
         weighed += masses[x] * weight;
@@ -118,31 +191,31 @@ static waits waits_of(const ei_joint *self, double *masses, size_t count) {
     return all;
 }
 
-/* Adds what first_job found, for all waits, to value[c - low] of the rows from c = `from` on, and returns its
- * sum. Downwards, so that the waits too long for a row, all late, are summed from the small end: as what is
- * left of all they were rounding errors. */
+/* Adds what first_job found, for all waits, to value[] of the steps from `from` on, and returns its sum.
+ * Downwards, so that the waits too long for a row, all late, are summed from the small end: as what is left
+ * of all they were rounding errors. */
 static double over_waits(const ei_joint *self, const ei_joint_target *one, const waits *all, ptrdiff_t from,
                          double *value) {
-    const double always = one->law.upto[one->law.count - 1] + one->law.tail[one->law.count - 1];
+    const ei_joint_law *law = one->laws;
+    const double always = law->upto[law->count - 1] + law->tail[law->count - 1];
     double late = all->late, total = 0;
     size_t counted = all->to;
-    for (ptrdiff_t c = self->top; c >= from; c--) {
-        const size_t within = (size_t)(c - self->low + 1);
-        while (counted > within && counted > all->from)
+    for (ptrdiff_t i = (ptrdiff_t)self->steps - 1; i >= from; i--) {
+        while (counted > (size_t)i + 1 && counted > all->from)
             late += all->masses[--counted];
         double found = late * always;
         if (counted > all->from)
-            found += ei_dot(all->masses + all->from, self->found + (self->top - c) + all->from,
-                            counted - all->from);
+            found += ei_dot(all->masses + all->from,
+                            self->found + ((ptrdiff_t)self->steps - 1 - i) + all->from, counted - all->from);
         if (value != NULL)
-            value[c - self->low] += found;
+            value[i] += found;
         total += found;
     }
     return total;
 }
 
 static void add_jobs(const ei_joint *self, const ei_joint_target *one, const waits *all) {
-    over_waits(self, one, all, row_of(self, self->apart > 1 ? self->earliest : one->deadline), one->value);
+    over_waits(self, one, all, step_of(self, self->apart > 1 ? self->earliest : one->deadline), one->value);
 }
 
 /* Erlang's law of `count` times Exp(rate) in all: *density at x / rate over the rate, and the survival
@@ -158,39 +231,47 @@ static double erlang(size_t count, double x, double *density) {
 }
 
 /* A and B of one end: int |f'| S over the times where Erlang's density f rises and where it falls, by parts;
- * left: what is to be added to S(T). */
+ * left: what is to be added to S(T). Both are integrals of P(Y > y) over weights that rise with y, f up to
+ * its largest value and the fall from that: with its mean over a step in its place they are no less, and no
+ * more by more than Gruess's inequality allows, a quarter of its change there and of the weight's. */
 static void finish(const ei_joint *self, ei_joint_target *one, double left) {
-    const double rate = self->batch->arrival_rate, h = self->fine;
+    const double rate = self->batch->arrival_rate, h = self->coarse;
     const double most = (double)(self->apart - 1); /* rate times the place of f's largest value */
-    ptrdiff_t from = row_of(self, one->deadline);
-    double loss = left, rising = 0, falling = 0, peak = 0, unused = 0,
+    const ptrdiff_t from = step_of(self, one->deadline), last = (ptrdiff_t)self->steps - 1;
+    const int bent = self->end == EI_LOWER && self->ratio > 1;
+    double loss = left, rising = 0, falling = 0, peak = 0, density = 0, bend[2] = {0, 0},
            at_peak = erlang(self->apart, most, &peak);
     if (self->end == EI_UPPER)
-        loss += ei_joint_least_left(self, SIZE_MAX, 1, (double)self->top * h);
-    double before = 0;
-    for (ptrdiff_t c = self->top; c >= from; c--) {
-        double x = rate * ((double)c * h + ei_joint_nearest(self) - one->deadline), next = x + rate * h;
-        double value = one->value[c - self->low];
-        if (c == self->top)
-            before = erlang(self->apart, next, &unused);
-        double after = before;
-        before = c > from ? erlang(self->apart, x, &unused) : 1;
+        loss += ei_joint_least_left(self, SIZE_MAX, 1, step_at(self, last) - ei_joint_nearest(self));
+    double x = rate * (step_at(self, last + 1) - one->deadline), before = erlang(self->apart, x, &density);
+    for (ptrdiff_t i = last; i >= from; i--) {
+        const double next = x, after = before, density_after = density;
+        double value = one->value[i], above = i < last ? one->value[i + 1] : 0;
+        x = rate * (step_at(self, i) - one->deadline);
+        before = i > from ? erlang(self->apart, x, &density) : 1;
+        if (bent && i == from) {
+            value = above;
+        } else if (bent) {
+            double change = one->value[i - 1] - above;
+            bend[0] += ((next < most ? density_after : peak) - (x < most ? density : peak)) * change;
+            bend[1] += ((x > most ? density : peak) - (next > most ? density_after : peak)) * change;
+        }
         loss += value * fmax(next - fmax(x, most), 0) / rate;
         double split = fmin(fmax(at_peak, after), before);
         falling += value * (split - after);
         rising += value * (before - split);
     }
-    one->rising[self->end] = rate * peak * loss + rising;
-    one->falling[self->end] = rate * peak * loss - falling;
+    one->rising[self->end] = rate * peak * loss + rising - rate * h / 4 * bend[0];
+    one->falling[self->end] = rate * peak * loss - falling - rate * h / 4 * bend[1];
 }
 
 /* Masses of the waits with more jobs before them than have been followed: all waits less those, whose tails
- * at the rows' steps are given. */
-static void masses_left(const ei_joint *self, const double *all, const double *followed, size_t count,
-                        double *masses) {
+ * at Y's steps are given. */
+static void masses_left(ei_end end, const double *all, const double *followed, size_t count, double *masses) {
     double before = 0;
-    if (self->end == EI_UPPER) {
+    if (end == EI_UPPER) {
         /* Those between two points at the later one. */
+        masses[0] = 0;
         for (size_t k = count; k-- > 0;) {
             double tail = fmax((all[k] - followed[k]) * (1 + EI_JOINT_ROUNDING) + 1e-12 * all[k], before);
             masses[k + 1 < count ? k + 1 : k] = tail - before + (k + 1 < count ? 0 : before);
@@ -209,31 +290,37 @@ static void masses_left(const ei_joint *self, const double *all, const double *f
         masses[k] -= masses[k + 1];
 }
 
-/* What waits make of an array B, summed over the rows from the deadline's on. */
-static double add_up(const ei_joint *self, const ei_joint_target *one, double *later, const waits *all) {
-    first_job(self, one, later);
-    return over_waits(self, one, all, row_of(self, one->deadline), NULL);
+/* What waits make of B, summed over the steps from the deadline's on. */
+static double add_up(const ei_joint *self, const ei_joint_target *one, size_t j, const waits *all) {
+    first_job(self, one, j);
+    return over_waits(self, one, all, step_of(self, one->deadline), NULL);
 }
 
-/* Whether what longer first busy periods may add to an upper end is small: for d > 0 they are no worse than
- * one without end, otherwise Chernoff's bound tells. */
-static int is_small(const ei_joint *self, const ei_joint_target *one, const waits *rest, size_t j) {
+/* Whether the ends that longer first busy periods have are near enough in an upper end: for d > 0 they are no
+ * worse than one without end, otherwise Chernoff's bound tells. rest: their waits at both ends. */
+static int is_small(const ei_joint *self, const ei_joint_target *one, const waits rest[2], size_t j) {
     double found = 0,
-           left = ei_joint_least_left(self, j, 1, one->deadline - ei_joint_nearest(self)) / self->fine;
-    for (ptrdiff_t c = row_of(self, one->deadline); c <= self->top; c++)
-        found += one->value[c - self->low];
+           left = ei_joint_least_left(self, j, 1, one->deadline - ei_joint_nearest(self)) / self->coarse;
+    for (size_t i = (size_t)step_of(self, one->deadline); i < self->steps; i++)
+        found += one->value[i];
     if (self->drift > 0 && left > LEFT[self->batch->effort] * found)
-        left = add_up(self, one, self->endless, rest) - add_up(self, one, self->later, rest);
+        left = add_up(self, one, SIZE_MAX, &rest[EI_UPPER]) -
+               add_up(self, one, j + self->apart - 1, &rest[EI_LOWER]);
     return left <= LEFT[self->batch->effort] * found;
 }
 
-/* Tails of all waits at the rows' steps. */
+/* Where Y's lattice has the waits of which the job 0 has j jobs before H. */
+static double first_wait(const ei_joint *self, size_t j) {
+    return -(double)(first_row(self, j) - first_step(self)) * self->fine;
+}
+
+/* Tails of all waits but 0 at Y's steps, where B's phase is none. */
 static int all_waits(const ei_joint *self, double *tails) {
     ei_md1 law;
     int status =
-        ei_md1_init(&law, self->batch->arrival_rate, self->d1, (double)self->rows * self->fine + self->d1);
-    for (size_t k = 0; k < self->rows && status == EI_OK; k++)
-        tails[k] = ei_md1_waiting_sf(&law, (double)k * self->fine);
+        ei_md1_init(&law, self->batch->arrival_rate, self->d1, (double)self->steps * self->coarse + self->d1);
+    for (size_t k = 0; k < self->steps && status == EI_OK; k++)
+        tails[k] = ei_md1_waiting_sf(&law, fmax(first_wait(self, 0) + (double)k * self->coarse, 0));
     ei_md1_free(&law);
     return status;
 }
@@ -243,21 +330,25 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     double a[EI_JOINT_BOUNDS] = {0}, b[EI_JOINT_BOUNDS] = {0}, rate = self->batch->arrival_rate;
     ei_joint_wait wait = {.rate = rate};
     size_t most = self->end == EI_LOWER ? *jobs : (size_t)fmin(EI_JOINT_JOBS, 600 / (rate * self->d1));
-    size_t rows = self->rows;
-    double *masses = calloc(3 * rows, sizeof *masses), *all = masses + rows, *followed = all + rows;
-    waits rest = {.late = 0};
+    /* Longer ones are looked at where B's phase is none, the last time after `most`. */
+    while (phase_of(self, most + self->apart) < self->ratio)
+        most--;
+    const size_t steps = self->steps;
+    double *masses = calloc(6 * steps, sizeof *masses), *all = masses + steps,
+           *followed[2] = {all + steps, all + 2 * steps}, *left_over[2] = {all + 3 * steps, all + 4 * steps};
+    waits rest[2] = {{.late = 0}, {.late = 0}};
     int settled = 0, status = masses == NULL ? EI_ERR_NO_MEMORY : all_waits(self, all);
-    double end = (double)(rows - 1) * self->fine,
-           beyond = masses == NULL ? 0 : all[rows - 1] * (1 + EI_JOINT_ROUNDING);
+    double end = (double)(steps - 1) * self->coarse,
+           beyond = masses == NULL ? 0 : all[steps - 1] * (1 + EI_JOINT_ROUNDING);
     if (status == EI_OK)
         status = ei_joint_wait_init(&wait, rate, self->d1, self->wait_cells, end, beyond);
     /* Waits that are longer than the lattice. */
     for (size_t i = 0; i < count && self->end == EI_UPPER && status == EI_OK; i++)
-        for (size_t c = 0; c < rows; c++)
-            targets[i].value[c] = beyond;
+        for (size_t k = 0; k < steps; k++)
+            targets[i].value[k] = beyond;
     if (status == EI_OK)
         solve_endless(self);
-    for (size_t k = 0; status == EI_OK && k + 1 < self->apart + most + 1 && !settled; k++) {
+    for (size_t k = 0, checked = 0; status == EI_OK && !settled; k++) {
         follow_job(self, k);
         bound_later(self, a, b, k);
         if (ei_stopped(self->batch->monitor))
@@ -267,37 +358,44 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
         const size_t j = k + 1 - self->apart;
         if (j > 1)
             ei_joint_wait_advance(&wait);
-        size_t points = j == 0 ? 1 : (size_t)((double)j * self->d1 / self->fine) + 2;
-        points = points < rows ? points : rows;
+        const double start = first_wait(self, k + 1);
+        size_t points = j == 0 ? 1 : (size_t)(((double)j * self->d1 - start) / self->coarse) + 2;
+        points = points < steps ? points : steps;
         masses[0] = 1 - rate * self->d1;
-        if (j > 0 && (status = ei_joint_wait_masses(&wait, self->end, self->fine, points, masses)) != EI_OK)
+        if (j > 0 &&
+            (status = ei_joint_wait_masses(&wait, self->end, start, self->coarse, points, masses)) != EI_OK)
             break;
-        if (j > 0)
-            ei_joint_wait_add_tails(&wait, self->end == EI_UPPER ? EI_LOWER : EI_UPPER, self->fine, rows,
-                                    followed);
+        for (int side = 0; side < 2 && j > 0; side++)
+            ei_joint_wait_add_tails(&wait, (ei_end)side, first_wait(self, 0), self->coarse, steps,
+                                    followed[side]);
         const waits now = waits_of(self, masses, points);
         for (size_t i = 0; i < (self->apart > 1 ? 1 : count); i++) {
-            first_job(self, &targets[i], self->later);
+            first_job(self, &targets[i], k);
             add_jobs(self, &targets[i], &now);
         }
-        if (j < most && (j % 8 != 7 || self->end == EI_LOWER))
+        if (phase_of(self, k + 1) < self->ratio || (j < most && (j < checked + 8 || self->end == EI_LOWER)))
             continue;
-        masses_left(self, all, followed, rows, masses);
-        rest = waits_of(self, masses, rows);
-        settled = self->end == EI_LOWER || is_small(self, &targets[0], &rest, j);
+        checked = j;
+        for (int side = 0; side < 2; side++) {
+            masses_left((ei_end)side, all, followed[1 - side], steps, left_over[side]);
+            rest[side] = waits_of(self, left_over[side], steps);
+        }
+        settled = self->end == EI_LOWER || j >= most || is_small(self, &targets[0], rest, j);
         *jobs = j;
     }
     /* With more interarrival times taken out than one, job 0 is the same for all targets. */
     for (size_t i = 1; i < count && self->apart > 1; i++)
-        memcpy(targets[i].value, targets[0].value, rows * sizeof(double));
+        memcpy(targets[i].value, targets[0].value, steps * sizeof(double));
     for (size_t i = 0; i < count && status == EI_OK; i++) {
-        double *later = self->end == EI_UPPER ? self->endless : self->later, left = 0;
+        const size_t later = self->end == EI_UPPER ? SIZE_MAX : *jobs + self->apart - 1;
+        double left = 0;
         if (self->end == EI_UPPER)
             left = ei_joint_least_left(self, *jobs, 1, targets[i].deadline - ei_joint_nearest(self));
         /* Without end, or by Chernoff: what is less. */
-        if (self->end == EI_LOWER || add_up(self, &targets[i], later, &rest) * self->fine < left) {
+        if (self->end == EI_LOWER ||
+            add_up(self, &targets[i], later, &rest[self->end]) * self->coarse < left) {
             first_job(self, &targets[i], later);
-            add_jobs(self, &targets[i], &rest);
+            add_jobs(self, &targets[i], &rest[self->end]);
             left = 0;
         }
         finish(self, &targets[i], left);

@@ -27,10 +27,12 @@ static double survival(const ei_service *service, double time, ei_end end, doubl
 }
 
 int ei_joint_service_init(ei_joint_service *self, const ei_service *service, double start, double step,
-                          size_t steps, ei_end end) {
+                          size_t steps, size_t parts, ei_end end) {
     double relative, absolute, moment;
     ei_service_accuracy(service, &relative, &absolute);
-    *self = (ei_joint_service){.start = start, .step = step, .count = steps * EI_JOINT_FINE + 1, .end = end};
+    const size_t fine = (EI_JOINT_FINE + 2 * parts - 1) / (2 * parts) * 2 * parts;
+    *self =
+        (ei_joint_service){.start = start, .step = step, .fine = fine, .count = steps * fine + 1, .end = end};
     double last = start + (double)steps * step,
            theta = fmin(25 / ei_service_extent(service), 0.9 * ei_service_abscissa(service));
     int status = ei_service_log_mgf(service, theta, &moment, NULL);
@@ -42,7 +44,7 @@ int ei_joint_service_init(ei_joint_service *self, const ei_service *service, dou
     if (self->sf == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t k = 0; k < self->count; k++) {
-        double value = survival(service, start + (double)k * (step / EI_JOINT_FINE), end, relative, absolute);
+        double value = survival(service, start + (double)k * (step / (double)fine), end, relative, absolute);
         self->sf[k] = k > 0 ? fmin(value, self->sf[k - 1]) : value;
     }
     return EI_OK;
@@ -79,8 +81,8 @@ static void convex_hull(double *v, size_t count, size_t *corner) {
 
 /* v[i] from the integrals of the survival function, see ei_joint_law_init. */
 static int stop_loss(const ei_joint_service *self, size_t limit, double *v, size_t count, double *total) {
-    const size_t n = EI_JOINT_FINE, shift = self->end == EI_LOWER;
-    double fine = self->step / EI_JOINT_FINE, less = 0;
+    const size_t n = self->fine, shift = self->end == EI_LOWER;
+    double fine = self->step / (double)n, less = 0;
     double *tangent = calloc(2 * count, sizeof *tangent);
     size_t *corner = malloc(count * sizeof *corner);
     int status = tangent == NULL || corner == NULL ? EI_ERR_NO_MEMORY : EI_OK;
@@ -148,8 +150,25 @@ static void find_decay(ei_joint_law *self, const ei_joint_service *service) {
     self->decay = i > self->regular + 8 ? decay : 0;
 }
 
-int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit, double least) {
-    size_t count = (service->count - 1) / EI_JOINT_FINE + 1;
+/* Without the points before `from`, in whole steps; what is behind them goes to `beyond`. */
+static ei_joint_service cut(const ei_joint_service *self, size_t from) {
+    ei_joint_service rest = *self;
+    const double fine = self->step / (double)self->fine;
+    rest.start += (double)from * fine;
+    rest.sf += from;
+    rest.count = (self->count - 1 - from) / self->fine * self->fine + 1;
+    for (size_t k = rest.count - 1; k + from + 1 < self->count && self->end == EI_UPPER; k++)
+        rest.beyond += rest.sf[k] * fine;
+    return rest;
+}
+
+int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *whole, size_t from, size_t limit,
+                      double least) {
+    const ei_joint_service rest = cut(whole, from), *service = &rest;
+    size_t count = (service->count - 1) / service->fine + 1;
+    limit = limit < whole->count ? limit - from : SIZE_MAX;
+    if (limit < SIZE_MAX && limit >= service->count)
+        limit = service->end == EI_UPPER ? SIZE_MAX : service->count - 1;
     double *v = malloc(count * sizeof *v), total;
     *self = (ei_joint_law){.count = count - 1, .mass = malloc(3 * count * sizeof *self->mass)};
     int status = v == NULL || self->mass == NULL ? EI_ERR_NO_MEMORY : EI_OK;
@@ -382,9 +401,10 @@ void ei_joint_wait_advance(ei_joint_wait *self) {
 }
 
 /* Each cell's mass at its right end, shared by the two neighbours; later ones at the last point. */
-static void share_masses(const ei_joint_wait *self, double step, size_t count, double *mass) {
+static void share_masses(const ei_joint_wait *self, double start, double step, size_t count, double *mass) {
     for (size_t i = 0; i < self->size; i++) {
-        double x = (double)(i + 1) * self->step, weight = self->cell[EI_UPPER][i] * self->growth[i + 1];
+        double x = (double)(i + 1) * self->step - start,
+               weight = self->cell[EI_UPPER][i] * self->growth[i + 1];
         double at = x / step;
         size_t place = at < (double)count ? (size_t)at : count;
         double above = at - (double)place;
@@ -399,16 +419,17 @@ static void share_masses(const ei_joint_wait *self, double step, size_t count, d
 
 /* Each cell's mass at its left end; v is the hull of tangents to the stop-loss function, see
  * ei_joint_law_init. */
-static void tangent_masses(const ei_joint_wait *self, double step, size_t count, double *mass, double *v,
-                           size_t *corner) {
+static void tangent_masses(const ei_joint_wait *self, double start, double step, size_t count, double *mass,
+                           double *v, size_t *corner) {
     size_t i = self->size, half = 2 * count, steep = count, last = count;
-    double sum = 0, loss = 0, place = (double)i * self->step, through = INFINITY;
+    double sum = 0, loss = 0, place = (double)i * self->step - start, through = INFINITY;
     for (size_t k = 0; k <= count; k++)
         v[k] = INFINITY;
-    /* Down through the cells and the middles of the lattice; loss = E (Q - place)^+. Where the tangent is
-     * below 0 at its right end, steep, the line from there that touches the function: `through`. */
+    /* Down through the cells and the middles of the lattice; loss = E (Q - start - place)^+. Where the
+     * tangent is below 0 at its right end, steep, the line from there that touches the function: `through`.
+     */
     while (i > 0 || half > 0) {
-        double x = i > 0 ? (double)(i - 1) * self->step : -1,
+        double x = i > 0 ? (double)(i - 1) * self->step - start : -1,
                point = half > 0 ? ((double)half - 1) * step / 2 : -1;
         double next = x > point ? x : point;
         if (next < place) {
@@ -444,28 +465,30 @@ static void tangent_masses(const ei_joint_wait *self, double step, size_t count,
     }
 }
 
-int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double step, size_t count, double *mass) {
+int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double start, double step, size_t count,
+                         double *mass) {
     memset(mass, 0, count * sizeof *mass);
     if (end == EI_UPPER) {
-        share_masses(self, step, count, mass);
+        share_masses(self, start, step, count, mass);
         return EI_OK;
     }
     double *v = malloc((count + 1) * sizeof *v);
     size_t *corner = malloc((count + 1) * sizeof *corner);
     int status = v == NULL || corner == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     if (status == EI_OK)
-        tangent_masses(self, step, count, mass, v, corner);
+        tangent_masses(self, start, step, count, mass, v, corner);
     free(v);
     free(corner);
     return status;
 }
 
-void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double step, size_t count, double *tail) {
+void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double start, double step, size_t count,
+                             double *tail) {
     double sum = 0;
     size_t i = self->size;
     for (size_t k = count; k-- > 0;) {
         /* Cells that begin at or after the point, or end after it. */
-        double point = (double)k * step / self->step + (end == EI_UPPER ? -1 - 1e-9 : 1e-9);
+        double point = (start + (double)k * step) / self->step + (end == EI_UPPER ? -1 - 1e-9 : 1e-9);
         for (; i > 0 && (double)(i - 1) >= point; i--)
             sum += self->cell[end][i - 1] * self->growth[i - 1 + (end == EI_UPPER)];
         tail[k] += sum;

@@ -12,9 +12,10 @@
 
 enum { EI_JOINT_FINE = 512, EI_JOINT_TYPES = 8 };
 
-/* Survival function of a service at start + k step / EI_JOINT_FINE, rounded up or down by its accuracy. */
+/* Survival function of a service at start + k step / fine, rounded up or down by its accuracy. */
 typedef struct {
     double start, step;
+    size_t fine;  /* points of a step: a multiple of 2 parts, at least EI_JOINT_FINE */
     size_t count; /* a whole number of steps, and one */
     ei_end end;
     double beyond; /* s: at least (upper) the integral of the survival function beyond the last point */
@@ -23,7 +24,7 @@ typedef struct {
 } ei_joint_service;
 
 EI_WARN_UNUSED int ei_joint_service_init(ei_joint_service *self, const ei_service *service, double start,
-                                         double step, size_t steps, ei_end end);
+                                         double step, size_t steps, size_t parts, ei_end end);
 void ei_joint_service_free(ei_joint_service *self);
 
 /* Masses at start + i step. tail[i]: what is later than point i, at[i] or sooner: upto[i]; mass beyond the
@@ -35,13 +36,14 @@ typedef struct {
     size_t regular; /* no less (upper) and no more (lower) than the law's */
 } ei_joint_law;
 
-/* Of the part of the law up to fine point `limit`, or of all of it (limit >= count). With pi(x) = E (X - x)^+
- * of the law rounded to the fine points: upper, pi at the lattice points, which is to share each value
- * between its two neighbours in proportion; lower, at each point the smaller of the tangents at the two cell
- * middles beside it, and of that the lower convex hull: in no cell is that above pi. A tail below `least`
- * counts as later than all deadlines, or is left out. */
-EI_WARN_UNUSED int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t limit,
-                                     double least);
+/* On the lattice that begins at fine point `from`, less than a step behind the first one, where the service
+ * still lasts longer. Of the part of the law up to fine point `limit`, or of all of it (limit >= count). With
+ * pi(x) = E (X - x)^+ of the law rounded to the fine points: upper, pi at the lattice points, which is to
+ * share each value between its two neighbours in proportion; lower, at each point the smaller of the tangents
+ * at the two cell middles beside it, and of that the lower convex hull: in no cell is that above pi. A tail
+ * below `least` counts as later than all deadlines, or is left out. */
+EI_WARN_UNUSED int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t from,
+                                     size_t limit, double least);
 void ei_joint_law_free(ei_joint_law *self);
 
 /* An idle time, Exp(rate), on the lattice of `step`: masses at 0, 1, 2 steps, and rest decay^(i - 3) at i
@@ -83,12 +85,13 @@ EI_WARN_UNUSED int ei_joint_wait_init(ei_joint_wait *self, double rate, double s
                                       double end, double beyond);
 void ei_joint_wait_free(ei_joint_wait *self);
 void ei_joint_wait_advance(ei_joint_wait *self);
-/* Masses at multiples of `step` up to count - 1, above or below in the increasing convex order; what lies
+/* Masses at start + i step, i < count, start <= 0, above or below in the increasing convex order; what lies
  * beyond is put at the last point. Status: EI_ERR_NO_MEMORY. */
-EI_WARN_UNUSED int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double step, size_t count,
-                                        double *mass);
+EI_WARN_UNUSED int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double start, double step,
+                                        size_t count, double *mass);
 
-/* Adds P(Q > k step, j) for k < count to tail, from above or below. */
-void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double step, size_t count, double *tail);
+/* Adds P(Q > start + k step, Q > 0, j) for k < count to tail, from above or below. */
+void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double start, double step, size_t count,
+                             double *tail);
 
 #endif

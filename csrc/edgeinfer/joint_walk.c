@@ -82,7 +82,7 @@ static void follow_bound(const ei_joint_bound *one, double *a, double *b) {
 static void bound_series(const ei_joint *self, ei_joint_bound *one, int *valid) {
     double rate = self->batch->arrival_rate, theta = one->theta;
     double wait = exp(theta * self->d1) * rate / (rate + theta);
-    double grid = self->d1 / (double)self->wait_cells + self->fine;
+    double grid = self->d1 / (double)self->wait_cells + self->coarse;
     double scale = (1 - rate * self->d1) * exp(theta * grid);
     double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b, term = 0;
     double *left = one->left, rest = 0, slowest = fmax(wait, wait * one->drift * fmax(one->moment, 1));
@@ -190,27 +190,38 @@ static void bound_row(const ei_joint *self, size_t i, ptrdiff_t c, double *value
 
 /* ---- one job */
 
-/* Four values at any address. */
+/* Four and eight values at any address. */
 typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
+typedef double octet __attribute__((vector_size(64), aligned(8), may_alias));
 
 /* values[u] += sum over i < terms of mass[i] given[u + i], for blocks of u, the last one in full, whose sums
- * stay in registers: left to itself the compiler makes vectors along i, three times slower. */
+ * stay in registers, of two blocks where there are two, as additions wait for one another: left to itself the
+ * compiler makes vectors along i, far slower. */
 EI_MULTIVERSION static void add_products(const double *restrict mass, size_t terms,
                                          const double *restrict given, size_t count,
                                          double *restrict values) {
-    enum { QUADS = EI_JOINT_BLOCK / 4 };
-    for (size_t u = 0; u < count; u += EI_JOINT_BLOCK) {
-        quad sum[QUADS];
-        for (size_t k = 0; k < QUADS; k++)
-            sum[k] = *(const quad *)(values + u + 4 * k);
-        for (size_t i = 0; i < terms; i++) {
-            const quad each = {mass[i], mass[i], mass[i], mass[i]};
-            for (size_t k = 0; k < QUADS; k++)
-                sum[k] += each * *(const quad *)(given + u + i + 4 * k);
-        }
-        for (size_t k = 0; k < QUADS; k++)
-            *(quad *)(values + u + 4 * k) = sum[k];
+    enum { OCTETS = EI_JOINT_BLOCK / 8 };
+    size_t u = 0;
+    for (; u + EI_JOINT_BLOCK < count; u += 2 * EI_JOINT_BLOCK) {
+        octet sum[2 * OCTETS];
+        for (size_t k = 0; k < 2 * OCTETS; k++)
+            sum[k] = *(const octet *)(values + u + 8 * k);
+        for (size_t i = 0; i < terms; i++)
+            for (size_t k = 0; k < 2 * OCTETS; k++)
+                sum[k] += mass[i] * *(const octet *)(given + u + i + 8 * k);
+        for (size_t k = 0; k < 2 * OCTETS; k++)
+            *(octet *)(values + u + 8 * k) = sum[k];
     }
+    if (u >= count)
+        return;
+    octet sum[OCTETS];
+    for (size_t k = 0; k < OCTETS; k++)
+        sum[k] = *(const octet *)(values + u + 8 * k);
+    for (size_t i = 0; i < terms; i++)
+        for (size_t k = 0; k < OCTETS; k++)
+            sum[k] += mass[i] * *(const octet *)(given + u + i + 8 * k);
+    for (size_t k = 0; k < OCTETS; k++)
+        *(octet *)(values + u + 8 * k) = sum[k];
 }
 
 /* values[u] += mass sum over i of decay^i given[u + i], u < count, in fours whose last may be beyond; given
@@ -230,10 +241,10 @@ EI_MULTIVERSION static void add_geometric(double mass, double decay, const doubl
 }
 
 /* P(X > what is left) for u = 0 .. count - 1, and what ends at u' = 0. */
-static void begin_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t reach, double nothing,
-                      size_t count, double *values) {
-    ptrdiff_t last = (ptrdiff_t)law->count - 1, end = reach - self->first;
-    const ptrdiff_t none = (reach < 0 ? reach : -1) - self->first, all = (ptrdiff_t)count;
+static void begin_job(const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach, double nothing, size_t count,
+                      double *values) {
+    ptrdiff_t last = (ptrdiff_t)law->count - 1, end = reach - first;
+    const ptrdiff_t none = (reach < 0 ? reach : -1) - first, all = (ptrdiff_t)count;
     const ptrdiff_t far = end - last < 0 ? 0 : end - last < all ? end - last : all;
     const ptrdiff_t near = end + 1 < 0 ? 0 : end + 1 < all ? end + 1 : all;
     for (ptrdiff_t u = 0; u < far; u++)
@@ -247,21 +258,20 @@ static void begin_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t r
 }
 
 /* What a job is given, for u' from 0 on, stands here before pass_job. */
-double *ei_joint_given(const ei_joint *self) {
-    return self->around - self->first;
+double *ei_joint_given(const ei_joint *self, ptrdiff_t first) {
+    return self->around - first;
 }
 
-/* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+; given[] up to c. In whole
- * blocks. */
-void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t c, size_t count,
-                       double *values) {
-    ptrdiff_t reach = floor_div(c, self->ratio), last = (ptrdiff_t)law->count - 1, first = self->first;
+void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
+                       size_t count, double *values) {
+    ptrdiff_t last = (ptrdiff_t)law->count - 1;
     count = (count + EI_JOINT_BLOCK - 1) / EI_JOINT_BLOCK * EI_JOINT_BLOCK;
-    begin_job(self, law, reach, ei_joint_given(self)[0], count, values);
+    begin_job(law, first, reach, self->around[-first], count, values);
     if (reach < 0)
         return;
     /* given[u'] stands at u' - first, zeros around it. */
     double *around = self->around;
+    memset(around, 0, (size_t)-first * sizeof *around);
     const size_t length = (size_t)(reach - first) + 1;
     const ptrdiff_t terms = law->decay > 0 ? (ptrdiff_t)law->regular : last + 1;
     memset(around + length, 0, (EI_JOINT_CHUNK + EI_JOINT_BLOCK) * sizeof *around);
@@ -305,14 +315,15 @@ static void end_busy_period(const ei_joint *self, ptrdiff_t c) {
 /* T_i at c; returns the largest relative change at u = 0. */
 static double update_row(const ei_joint *self, ptrdiff_t c) {
     const double *idle = ei_joint_row(self, self->idle_value, c);
-    double change = 0, *given = ei_joint_given(self);
+    double change = 0, *given = ei_joint_given(self, self->first);
+    const ptrdiff_t reach = floor_div(c, self->ratio);
     for (size_t i = 0; i < self->types; i++) {
         double s = self->busy.ratio[i];
         const double *same = ei_joint_row(self, self->type[i], c + self->drift);
         double *values = ei_joint_row(self, self->type[i], c), old = values[0];
         for (size_t u = 0, count = ei_joint_given_count(self, c); u < count; u++)
             given[u] = (1 - s) * idle[u] + s * same[u];
-        ei_joint_pass_job(self, &self->law, c, ei_joint_row_count(self, c), values);
+        ei_joint_pass_job(self, &self->laws[0], self->first, reach, ei_joint_row_count(self, c), values);
         change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
     }
     return change;

@@ -33,28 +33,30 @@ typedef struct {
     ptrdiff_t first, low, top;      /* coarse: the first point of X; fine: rows of c */
     size_t types, width, rows, pad; /* components; a row's values, in whole blocks; rows, pad of them at the
                                        end for what lies beyond `top` */
+    size_t steps, steps_beyond;     /* coarse ones of c, and those for what lies beyond */
     int sweeps;                     /* at most */
     size_t wait_cells;              /* of the first wait's law over a service */
     size_t apart;                   /* interarrival times that are taken out of Y */
     double least, earliest;         /* of a service's tail; s: the first deadline of the class */
     ei_joint_service service;
-    ei_joint_law law;
+    ei_joint_law *laws; /* [ratio]: X at d3 + (first + i) coarse + k fine; owned */
     ei_joint_busy busy;
     ei_joint_idle idle;
     ei_joint_bound bounds[EI_JOINT_BOUNDS];
     size_t bound_count;
     double *block; /* owns what follows */
-    double *type[EI_JOINT_TYPES], *mix, *sum, *idle_value, *later,
-        *endless;                  /* T_i, F = sum w T, R, H, B, B without end: [rows][width] */
-    double *ones, *found, *around; /* [width]; [rows]; longer */
+    double *type[EI_JOINT_TYPES], *mix, *sum, *idle_value,
+        *endless;                         /* T_i, F = sum w T, R, H, B without end: [rows][width] */
+    double *later;                        /* B: [steps + steps_beyond][width] */
+    double *ones, *mean, *found, *around; /* [width], [width]; [steps]; longer */
 } ei_joint;
 
 /* What is asked of one deadline, at both ends. */
 typedef struct {
     size_t at;
     double deadline, late[2], rising[2], falling[2]; /* P(X_0 > z) or P(few jobs > T), A, B */
-    ei_joint_law law;
-    double *value; /* P(Y > y), X_0 <= z, on rows of c */
+    ei_joint_law *laws;                              /* [ratio]; of X_0 */
+    double *value; /* P(Y > y), X_0 <= z, on coarse steps of c from low on */
 } ei_joint_target;
 
 /* Y where nothing waits but the jobs whose interarrival times are taken out, and c = d3. */
@@ -76,11 +78,11 @@ double ei_joint_steepest(const ei_joint *self);
 double ei_joint_least_left(const ei_joint *self, size_t jobs, int integrated, double time);
 
 /* Where the values stand, from u' = 0 on, that ei_joint_pass_job is given. */
-double *ei_joint_given(const ei_joint *self);
-/* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+; given up to c. values: room
- * for whole blocks, which are filled. */
-void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t c, size_t count,
-                       double *values);
+double *ei_joint_given(const ei_joint *self, ptrdiff_t first);
+/* P(U' > c) + E [given(u'); U' <= c] for u = 0 .. count - 1, u' = (U' - d3)^+, all in steps: U' - d3 is u +
+ * `first` and more, c is `reach`, given[] is up to there. values: room for whole blocks, which are filled. */
+void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
+                       size_t count, double *values);
 
 /* T_i, F, R and H on the whole lattice. Status: EI_ERR_INTERRUPTED. */
 EI_WARN_UNUSED int ei_joint_solve(const ei_joint *self);

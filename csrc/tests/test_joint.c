@@ -63,60 +63,80 @@ static void test_busy_periods(void) {
     }
 }
 
-/* All waits together are those of M/D/1: P(Q > 0) is the load, E Q = rate d^2 / (2 (1 - load)). */
-static void test_first_wait(void) {
-    const double rate = 0.5, d = 1;
-    double mass[400], all[2] = {0, 0}, mean[2] = {0, 0}, tails[2][3] = {{0}};
+/* All waits together are those of M/D/1: P(Q > 0) is the load, E Q = rate d^2 / (2 (1 - load)). Their masses
+ * may begin below 0. */
+static void check_first_wait(double start) {
+    const double rate = 0.5, d = 1, step = 0.1;
+    double mass[400], all[2] = {0, 0}, mean[2] = {0, 0}, loss[2] = {0, 0}, tails[2][3] = {{0}};
     ei_joint_wait wait;
     CHECK(ei_joint_wait_init(&wait, rate, d, 256, 40, 1e-20) == EI_OK);
     for (size_t j = 1; j < 120; j++) {
         if (j > 1)
             ei_joint_wait_advance(&wait);
         for (int end = 0; end < 2; end++) {
-            CHECK(ei_joint_wait_masses(&wait, (ei_end)end, 0.1, 400, mass) == EI_OK);
-            ei_joint_wait_add_tails(&wait, (ei_end)end, 1, 3, tails[end]);
+            CHECK(ei_joint_wait_masses(&wait, (ei_end)end, start, step, 400, mass) == EI_OK);
+            ei_joint_wait_add_tails(&wait, (ei_end)end, start, 1, 3, tails[end]);
             for (size_t i = 0; i < 400; i++) {
                 all[end] += mass[i];
-                mean[end] += mass[i] * 0.1 * (double)i;
+                mean[end] += mass[i] * (start + step * (double)i);
+                loss[end] += mass[i] * fmax(start + step * (double)i, 0);
             }
         }
     }
     ei_joint_wait_free(&wait);
+    const double exact_mean = rate / (2 * (1 - rate));
     CHECK(all[0] < rate * d + 1e-9 && all[1] > rate * d - 1e-9 && all[1] < 1.01 * all[0]);
-    CHECK(mean[0] < rate / (2 * (1 - rate)) + 1e-9 && mean[1] > rate / (2 * (1 - rate)) - 1e-9);
-    CHECK(mean[1] < 1.03 * mean[0]);
+    CHECK(mean[0] < exact_mean + 1e-9 && mean[1] > exact_mean - 1e-9 && mean[1] < 1.03 * mean[0]);
+    CHECK(loss[0] < exact_mean + 1e-9 && loss[1] > exact_mean - 1e-9 && loss[1] < 1.03 * loss[0]);
     ei_md1 law;
     CHECK(ei_md1_init(&law, rate, d, 10) == EI_OK);
-    for (int k = 1; k < 3; k++) {
-        double exact = ei_md1_waiting_sf(&law, k);
-        CHECK(tails[0][k] <= exact && exact <= tails[1][k] * (1 + 1e-9) && tails[1][k] < 1.02 * tails[0][k]);
+    for (int k = 0; k < 3; k++) {
+        double exact = ei_md1_waiting_sf(&law, fmax(start + k, 0));
+        CHECK(tails[0][k] <= exact * (1 + 1e-9) && exact <= tails[1][k] * (1 + 1e-9) &&
+              tails[1][k] < 1.02 * tails[0][k]);
     }
     ei_md1_free(&law);
 }
 
-/* E (X - y)^+ of services that spread less than a step, between two points of it: the lattice laws keep their
- * side at all y. */
-static void test_services_within_a_step(void) {
+static void test_first_wait(void) {
+    check_first_wait(0);
+    check_first_wait(-0.03);
+    check_first_wait(-0.0999);
+}
+
+/* E [(X - y)^+; X <= most] of six services that spread less than a step, between two points of it: the
+ * lattice laws keep their side at all y, on lattices that begin later, too. */
+static void check_services(double start, size_t from, double most, ei_end end) {
     static const double samples[] = {1.02, 1.03, 1.04, 1.05, 1.07, 1.1};
     const ei_service service = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 6};
-    for (double start = -0.61; start < -0.2; start += 0.0437) {
-        for (int end = 0; end < 2; end++) {
-            ei_joint_service fine;
-            ei_joint_law law;
-            CHECK(ei_joint_service_init(&fine, &service, start, 0.23, 20, (ei_end)end) == EI_OK);
-            CHECK(ei_joint_law_init(&law, &fine, SIZE_MAX, 1e-30) == EI_OK);
-            for (double y = 0.5; y < 1.4; y += 0.01) {
-                double loss = 0, exact = 0;
-                for (size_t i = 0; i < law.count; i++)
-                    loss += law.mass[i] * fmax(start + 0.23 * (double)i - y, 0);
-                for (size_t i = 0; i < 6; i++)
-                    exact += fmax(samples[i] - y, 0) / 6;
-                CHECK(end == EI_UPPER ? loss > exact - 1e-12 : loss < exact + 1e-12);
-            }
-            ei_joint_law_free(&law);
-            ei_joint_service_free(&fine);
-        }
+    const double step = 0.23;
+    ei_joint_service fine;
+    ei_joint_law law;
+    CHECK(ei_joint_service_init(&fine, &service, start, step, 20, 3, end) == EI_OK);
+    const double point = step / (double)fine.fine, first = start + (double)(from * (fine.fine / 3)) * point;
+    const size_t limit = isfinite(most) ? (size_t)((most - start) / point) : SIZE_MAX;
+    CHECK(ei_joint_law_init(&law, &fine, from * (fine.fine / 3), limit, 1e-30) == EI_OK);
+    for (double y = 0.5; y < 1.4; y += 0.01) {
+        double loss = 0, exact = 0;
+        for (size_t i = 0; i < law.count; i++)
+            loss += law.mass[i] * fmax(first + step * (double)i - y, 0);
+        for (size_t i = 0; i < 6; i++)
+            exact += samples[i] <= most ? fmax(samples[i] - y, 0) / 6 : 0;
+        CHECK(end == EI_UPPER ? loss > exact - 1e-12 : loss < exact + 1e-12);
     }
+    ei_joint_law_free(&law);
+    ei_joint_service_free(&fine);
+}
+
+static void test_services_within_a_step(void) {
+    for (double start = -0.61; start < -0.2; start += 0.0437)
+        for (size_t from = 0; from < 3; from++)
+            for (int end = 0; end < 2; end++) {
+                check_services(start, from, INFINITY, (ei_end)end);
+                check_services(start, from, 1.06, (ei_end)end);
+                /* Beyond the last point of the lattices that begin later. */
+                check_services(start, from, start + 0.23 * 19.99, (ei_end)end);
+            }
 }
 
 /* The geometric law of exponential services, on lattices that end where they are still likely. */
@@ -125,8 +145,8 @@ static void test_exponential_services(void) {
     for (int end = 0; end < 2; end++) {
         ei_joint_service fine;
         ei_joint_law law;
-        CHECK(ei_joint_service_init(&fine, &service, -0.2, 0.2, 60, (ei_end)end) == EI_OK);
-        CHECK(ei_joint_law_init(&law, &fine, SIZE_MAX, 1e-30) == EI_OK);
+        CHECK(ei_joint_service_init(&fine, &service, -0.2, 0.2, 60, 1, (ei_end)end) == EI_OK);
+        CHECK(ei_joint_law_init(&law, &fine, 0, SIZE_MAX, 1e-30) == EI_OK);
         CHECK(end == EI_UPPER ? law.decay >= exp(-0.2) : law.decay <= exp(-0.2));
         CHECK_RELATIVE(law.decay, exp(-0.2), 1e-4);
         ei_joint_law_free(&law);
@@ -143,6 +163,20 @@ static int call(double d1, double d3, ei_monitor monitor, double ends[2]) {
     uint8_t methods[2];
     return ei_violation_bracket(stages, 3, NULL, EI_EFFORT_TIGHT, 1, &rate, &deadline, &ends[0], &ends[1],
                                 &methods[0], &methods[1], monitor);
+}
+
+/* More jobs in the first busy period than are followed, of steps of c that are not U's: 5.06e-3 by importance
+ * sampling. */
+static void test_long_busy_periods(void) {
+    const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 1.174},
+                                 {.kind = EI_SERVICE_EXPONENTIAL, .time = 1.0574},
+                                 {.kind = EI_SERVICE_DETERMINISTIC, .time = 1.1206}};
+    const double rate = 0.7, deadline = 30, truth = 5.06e-3;
+    double lower, upper;
+    uint8_t methods[2];
+    CHECK(ei_violation_bracket(stages, 3, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
+                               &methods[0], &methods[1], (ei_monitor){NULL, NULL}) == EI_OK);
+    CHECK(methods[1] == EI_BRACKET_JOINT && lower < truth && truth < upper && upper < 4 * truth);
 }
 
 static void test_failures(void) {
@@ -167,6 +201,7 @@ int main(void) {
     test_first_wait();
     test_services_within_a_step();
     test_exponential_services();
+    test_long_busy_periods();
     test_failures();
     return check_report();
 }

@@ -131,7 +131,8 @@ def test_the_joint_walk_is_tight_at_near_equal_loads(before, after, load, deadli
     tight = ei.violation_bracket(pipeline, load, deadline, effort="tight")
     assert tight.method == "joint / joint"
     assert fast.lower <= tight.lower <= tight.upper <= fast.upper
-    assert tight.upper <= 1.08 * tight.lower < 0.8 * fast.upper * tight.lower / fast.lower
+    # Fast ends are within 1.32 themselves: tight ones cannot be much nearer to each other.
+    assert tight.upper <= 1.08 * tight.lower < 0.9 * fast.upper * tight.lower / fast.lower
     truth = ei.rare_violation(pipeline, load, deadline, rng=1, confidence=1 - 1e-7)
     assert tight.lower <= truth.high and truth.low <= tight.upper
 
