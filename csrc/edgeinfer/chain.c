@@ -32,6 +32,7 @@ static const double ROUGH = 0.02;      /* share of a probability that a lattice 
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
 static const double TRIAL = 2;         /* times what is known that a trial may be */
+static const double PAIR_TRIAL = 1.4;  /* the same of two stages at once */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
 static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
 static const double NEARER = 10;       /* and more than this at least */
@@ -75,20 +76,26 @@ typedef struct {
     double constant;    /* s */
     double sum_step;    /* s: of the lattice of a sum, at least */
     double effort;      /* share of the points and the work of an upper end */
+    double laws_effort; /* the same of the laws that are kept */
     size_t pair_points; /* of the lattice for two stages at once; 0: they are not */
     outcome *score;     /* not NULL: takes what upper ends come to, which stay */
     ei_upper_law *laws; /* [count][count], of the sojourn times in a run of parts, as they are asked for */
 } chain;
 
-static void chain_free(chain *self) {
+static void free_laws(chain *self) {
     for (size_t i = 0; self->laws != NULL && i < self->count * self->count; i++)
         ei_upper_law_free(&self->laws[i]);
     free(self->laws);
+    self->laws = NULL;
+}
+
+static void chain_free(chain *self) {
+    free_laws(self);
     free(self->parts);
 }
 
 static int chain_init(chain *self, const ei_batch *batch, const ei_service *stages, size_t stage_count) {
-    *self = (chain){.batch = batch, .stages = stages, .effort = 1};
+    *self = (chain){.batch = batch, .stages = stages, .effort = 1, .laws_effort = 1};
     self->parts = calloc(stage_count + 1, sizeof *self->parts);
     if (self->parts == NULL)
         return EI_ERR_NO_MEMORY;
@@ -934,9 +941,9 @@ static int find_law(const chain *self, size_t first, size_t last, ei_upper_law *
 static int law_of(const chain *self, size_t first, size_t last, ei_upper_law *law) {
     ei_upper_law *known = &self->laws[first * self->count + last];
     if (known->lattice.sf == NULL) {
-        /* Kept for others than a trial. */
+        /* Kept for others than one trial. */
         chain whole = *self;
-        whole.effort = 1;
+        whole.effort = self->laws_effort;
         int status = find_law(&whole, first, last, known);
         if (status != EI_OK) {
             ei_upper_law_free(known);
@@ -1041,29 +1048,52 @@ static double quantile(const ei_service *service, double chance) {
     return low;
 }
 
+/* The chain with little effort for all of its laws, for a trial. */
+static int begin_trial(chain *self, const chain *whole) {
+    *self = *whole;
+    self->effort = self->laws_effort = COARSE;
+    self->pair_points /= 3;
+    self->laws = calloc(self->count * self->count, sizeof *self->laws);
+    return self->laws == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+}
+
 /* The best floor under a random bottleneck, found with little effort, with all of it if that may cut ends. */
 static int bottleneck_ends(const chain *self, size_t b, int periodic) {
     static const double chances[] = {0.98, 0.94, 0.9, 0.86, 0.82, 0.78, 0.74, 0.7, 0.6, 0.5, 0.3, 0.1};
     const ei_service *service = self->parts[b].service;
-    double best = 0, floor = -1, ratio = INFINITY;
+    double best = 0, floor = -1;
+    outcome score = {0, INFINITY};
+    chain coarse;
     if (service == NULL)
         return upper_ends(self, b, 0, periodic);
-    for (size_t f = 0; f < sizeof chances / sizeof *chances; f++) {
-        chain coarse = *self;
-        outcome score = {0, INFINITY};
-        double tried = quantile(service, chances[f]);
-        coarse.effort = COARSE;
-        coarse.score = &score;
-        int status = upper_ends(&coarse, b, tried, periodic);
-        if (status != EI_OK)
-            return status;
-        ratio = fmin(ratio, score.ratio);
+    int status = begin_trial(&coarse, self);
+    coarse.score = &score;
+    for (size_t f = 0; f < sizeof chances / sizeof *chances && status == EI_OK; f++) {
+        const double tried = quantile(service, chances[f]);
+        score.sum = 0;
+        status = upper_ends(&coarse, b, tried, periodic);
         if (score.sum < best) {
             best = score.sum;
             floor = tried;
         }
     }
-    return floor < 0 || ratio > TRIAL ? EI_OK : upper_ends(self, b, floor, periodic);
+    free_laws(&coarse);
+    return status != EI_OK || floor < 0 || score.ratio > TRIAL ? status
+                                                               : upper_ends(self, b, floor, periodic);
+}
+
+/* added_stage, if a trial may cut ends or comes to nothing. */
+static int added_ends(const chain *self) {
+    outcome score = {0, INFINITY};
+    chain coarse;
+    int status = begin_trial(&coarse, self);
+    coarse.score = &score;
+    if (status == EI_OK)
+        status = upper_ends(&coarse, self->count - 1, 0, 0);
+    free_laws(&coarse);
+    return status != EI_OK || (score.ratio > TRIAL && isfinite(score.ratio))
+               ? status
+               : upper_ends(self, self->count - 1, 0, 0);
 }
 
 /* exponential, for the exponential part b with others behind it. */
@@ -1160,11 +1190,35 @@ static int pair_first(const chain *self, size_t b, double floor, size_t points, 
     return status;
 }
 
-static int pair_first_ends(const chain *self, size_t b) {
+/* What a trial comes to, at least, over what is known of each element. */
+static void try_on(const chain *self, const ei_upper_law *before, const ei_upper_law *after, double *ratio) {
+    const ei_batch *batch = self->batch;
+    for (size_t i = 0; i < batch->count; i++) {
+        const size_t at = batch->index[i];
+        const double value = ei_upper_law_plus_sf(before, after, batch->deadline[at] - self->constant);
+        ratio[i] = fmin(ratio[i], value / batch->upper[at]);
+    }
+}
+
+/* Leaves the elements of a batch that a trial comes near to. */
+static void leave_hopeful(ei_batch *batch, size_t *index, const double *ratio) {
+    size_t left = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        if (ratio[i] <= PAIR_TRIAL)
+            index[left++] = batch->index[i];
+    batch->index = index;
+    batch->count = left;
+}
+
+static int pair_first_ends(const chain *self, size_t b, double *ratio, size_t *index) {
     static const double chances[] = {1, 0.95, 0.85, 0.7, 0.5, 0.3};
     const ei_service *service = self->parts[b].service;
-    double best = INFINITY, floor = 0;
+    ei_batch hopeful = *self->batch;
+    chain some = *self;
+    double best = service != NULL ? INFINITY : 0, floor = 0;
     int status = EI_OK;
+    for (size_t i = 0; i < hopeful.count; i++)
+        ratio[i] = best;
     for (size_t f = 0; f < sizeof chances / sizeof *chances && service != NULL && status == EI_OK; f++) {
         ei_upper_law before = {.decay = 0}, after = {.decay = 0};
         const double tried = f > 0 ? quantile(service, chances[f]) : ei_service_minimum(service);
@@ -1176,16 +1230,22 @@ static int pair_first_ends(const chain *self, size_t b) {
             best = score;
             floor = tried;
         }
+        if (status == EI_OK) {
+            add_leading(self, EI_UPPER, &before.lattice);
+            try_on(self, &before, &after, ratio);
+        }
         ei_upper_law_free(&before);
         ei_upper_law_free(&after);
         status = ei_no_bound(status) ? EI_OK : status;
     }
-    if (status == EI_OK && (service == NULL || isfinite(best))) {
+    leave_hopeful(&hopeful, index, ratio);
+    some.batch = &hopeful;
+    if (status == EI_OK && hopeful.count > 0) {
         ei_upper_law before = {.decay = 0}, after = {.decay = 0};
         status = pair_first(self, b, floor, self->pair_points, &before, &after);
         if (status == EI_OK) {
             add_leading(self, EI_UPPER, &before.lattice);
-            cut_by(self, &before, &after, EI_BRACKET_TWO_STAGES);
+            cut_by(&some, &before, &after, EI_BRACKET_TWO_STAGES);
         }
         ei_upper_law_free(&before);
         ei_upper_law_free(&after);
@@ -1193,12 +1253,41 @@ static int pair_first_ends(const chain *self, size_t b) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* two_stages with all parts added to the two. */
+static int pair_added_ends(const chain *self, double *ratio, size_t *index) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    ei_batch hopeful = *self->batch;
+    chain coarse, some = *self;
+    int status = begin_trial(&coarse, self);
+    if (status == EI_OK)
+        status = law_of(&coarse, 0, self->count - 1, &law);
+    for (size_t i = 0; i < hopeful.count; i++)
+        ratio[i] = status == EI_OK ? INFINITY : 0;
+    if (status == EI_OK) {
+        add_leading(self, EI_UPPER, &law.lattice);
+        try_on(self, &law, &none, ratio);
+    }
+    free_laws(&coarse);
+    ei_upper_law_free(&law);
+    status = ei_no_bound(status) ? EI_OK : status;
+    leave_hopeful(&hopeful, index, ratio);
+    some.batch = &hopeful;
+    if (status == EI_OK && hopeful.count > 0)
+        status = law_of(self, 0, self->count - 1, &law);
+    if (status == EI_OK && hopeful.count > 0) {
+        add_leading(self, EI_UPPER, &law.lattice);
+        cut_by(&some, &law, &none, EI_BRACKET_TWO_STAGES);
+    }
+    ei_upper_law_free(&law);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 /* two_stages, for the deadlines of one class after the other, whose ends are still wide. */
 static int pair_ends(const chain *self) {
     const size_t classes = sizeof PAIR_CLASSES / sizeof *PAIR_CLASSES;
-    size_t *index = malloc(self->batch->count * sizeof *index);
-    double mean = 0, decay = INFINITY;
-    int status = index == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    size_t *index = malloc(2 * self->batch->count * sizeof *index);
+    double mean = 0, decay = INFINITY, *ratio = malloc(self->batch->count * sizeof *ratio);
+    int status = index == NULL || ratio == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     for (size_t k = 0; k < self->count; k++) {
         mean += self->parts[k].mean;
         decay = fmin(decay, self->parts[k].decay);
@@ -1224,22 +1313,15 @@ static int pair_ends(const chain *self) {
         one.pair_points =
             (size_t)(finer * (double)PAIR_POINTS[k]) * (batch.effort == EI_EFFORT_TIGHT ? 2 : 1);
         one.laws = calloc(one.count * one.count, sizeof *one.laws);
-        ei_upper_law law = {.decay = 0}, none = {.decay = 0};
-        status = one.laws == NULL ? EI_ERR_NO_MEMORY : law_of(&one, 0, one.count - 1, &law);
-        if (status == EI_OK) {
-            add_leading(&one, EI_UPPER, &law.lattice);
-            cut_by(&one, &law, &none, EI_BRACKET_TWO_STAGES);
-        }
-        ei_upper_law_free(&law);
+        status =
+            one.laws == NULL ? EI_ERR_NO_MEMORY : pair_added_ends(&one, ratio, index + self->batch->count);
         for (size_t b = 1; b + 1 < one.count && status == EI_OK; b++)
             if (one.parts[b].decay <= NEAR * decay && pair_before(&one, 0, b) < one.count)
-                status = pair_first_ends(&one, b);
-        for (size_t i = 0; one.laws != NULL && i < one.count * one.count; i++)
-            ei_upper_law_free(&one.laws[i]);
-        free(one.laws);
-        status = ei_no_bound(status) ? EI_OK : status;
+                status = pair_first_ends(&one, b, ratio, index + self->batch->count);
+        free_laws(&one);
     }
     free(index);
+    free(ratio);
     return status;
 }
 
@@ -1279,7 +1361,7 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         (status = bottleneck_ends(&all, first, 0)) != EI_OK)
         goto out;
     if (last > 0 && ei_is_wide(self, FAIR))
-        status = upper_ends(&all, last, 0, 0);
+        status = added_ends(&all);
     /* For one random stage between constant ones there is joint.h. */
     const int joint = all.count == 3 && all.parts[0].service == NULL && all.parts[2].service == NULL;
     for (size_t k = 0; k < all.count && !joint && status == EI_OK && ei_is_wide(self, FAIR); k++)

@@ -499,8 +499,8 @@ static void drain(walk *self) {
         memcpy(to, sum + k, size);
         memcpy(more, sum_bend + k, size);
         for (ptrdiff_t c = 0; c < law->count && c <= k; c++) {
-            ei_add_products(to, row(self, self->v, k - c), law->share[c], (size_t)points);
-            ei_add_products(more, row(self, self->bend, k - c), law->bend[c], (size_t)points);
+            ei_add_shifted(to, row(self, self->v, k - c), law->share[c], 0, points, points);
+            ei_add_shifted(more, row(self, self->bend, k - c), law->bend[c], 0, points, points);
         }
         if (k < law->count) {
             ei_add_shifted(sum, fresh, law->share[k], k, reach, points);
