@@ -7,7 +7,8 @@
 
 enum { LONGEST = 16, BISECTIONS = 50 };
 static const double TILT = 0.75;       /* of the exponent, at which sums are taken */
-static const double SLANT = 0.1;       /* of the tilt: how what is left at the far half is covered */
+static const double NEAR = 0.9;        /* of the exponent: how what is left is covered, */
+static const double FAR = 0.1;         /* and at the far half, of the tilt */
 static const double NEGLIGIBLE = 1e-3; /* exponent times the lattice's length */
 static const double STEEPEST = 60;     /* exponent times the lattice's length */
 
@@ -356,7 +357,8 @@ int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_
     if (!(exponent * (double)self->count * self->step > NEGLIGIBLE))
         return EI_ERR_UNSTABLE;
     self->theta = fmin(TILT * exponent, STEEPEST / ((double)self->count * self->step));
-    self->slant = SLANT * self->theta;
+    self->slant[0] = NEAR * exponent;
+    self->slant[1] = FAR * self->theta;
     self->decay = exponent;
     self->all = self->count + self->time.cells + 1;
     size_t length = 4;
@@ -376,9 +378,9 @@ int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_
         make_kernel(self, &self->wait[e], &self->time, e, -1);
     make_symbols(self);
     for (int e = 0; e < 2; e++) {
-        double theta = e == 0 ? self->theta : self->slant;
-        status = ei_path_sums(arrival, self->phases, theta,
-                              split_log_moment(&self->service, self->step, theta), self->super[e], &found);
+        status = ei_path_sums(arrival, self->phases, self->slant[e],
+                              split_log_moment(&self->service, self->step, self->slant[e]), self->super[e],
+                              &found);
         if (status != EI_OK || !found)
             return status != EI_OK ? status : EI_ERR_ACCURACY;
     }

@@ -12,10 +12,12 @@
  * So any way to find w will do. With several phases the walk with its phase is what stays on the lattice. w
  * is looked for by w <- w + A^{-1} (G^+-(w) - w), A = 1 - (1 - c) K, K the linear part of G on the lattice,
  * by GMRES with the inverse of 1 - K on a circle as preconditioner, under a tilt e^{theta y} that makes K a
- * contraction. Then w is moved outwards by some epsilon times s_i e^{-theta y}, s = 1 + E[e^{theta (B - t)}
- * s], of which G takes off more than epsilon but for the bends, or by the same corrections towards G^+-(w)
- * and some more; and that it is what it must be is checked, point by point, with the rounding errors. What
- * is nearest to the lattice's end is the loosest.
+ * contraction. Then w is moved outwards by some epsilon times s_i e^{-kappa y}, s = 1 + E[e^{kappa (B - t)}
+ * s], of which G takes off more than epsilon e^{-kappa y} but for the bends, or by the same corrections
+ * towards G^+-(w) and some more; and that it is what it must be is checked, point by point, with the rounding
+ * errors. Epsilon is what w is on the wrong side of G^+-(w) by, under e^{kappa y}: kappa is near the exponent
+ * of w, as w is moved by a share of itself then, and small for the far half, so that what is nearest to the
+ * lattice's end is the loosest.
  *
  * Holes. What bends take off a lower bound may leave it lower at a point than at some further on, and made
  * monotone it would be as low there. But G(w) falls: a point below the largest value to its right is raised
@@ -45,17 +47,18 @@ typedef struct {
     size_t count, all, phases; /* points; and those beyond that times between arrivals reach */
     /* Where G moves with u: further on v is Chernoff's bound, and u is 1 before. */
     size_t first, free;
-    int whole;                 /* whether steps go on as if it moved everywhere behind */
-    int filled;                /* whether holes of a lower bound are raised */
-    double step, theta, slant; /* s; 1/s: the tilt, and a lesser one for the far half */
-    double decay;              /* of Chernoff's bound, 1/s */
-    const double *chance;      /* [phases][count], c; NULL: 0 */
+    int whole;            /* whether steps go on as if it moved everywhere behind */
+    int filled;           /* whether holes of a lower bound are raised */
+    double step, theta;   /* s; 1/s: the tilt */
+    double slant[2];      /* 1/s: kappa of the near half, and of the far one */
+    double decay;         /* of Chernoff's bound, 1/s */
+    const double *chance; /* [phases][count], c; NULL: 0 */
     ei_split service, time;
     ei_fourier fourier;
     ei_kernel serve, wait[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES];
     double scale[EI_ARRIVAL_PHASES];    /* Chernoff's bound of v: e^{scale - decay x} */
     double start[EI_ARRIVAL_PHASES];    /* and of u */
-    double super[2][EI_ARRIVAL_PHASES]; /* s of theta, and of slant */
+    double super[2][EI_ARRIVAL_PHASES]; /* s of each slant */
     double *weight, *bent, *flat;       /* [all + 1]: e^{theta y}; scratch */
     double *above;                      /* [cells]: mass beyond a cell */
     double *u, *v, *m, *last;           /* [phases][all + 1]; last: u one correction before */

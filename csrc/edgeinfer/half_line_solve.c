@@ -11,6 +11,7 @@ static const double FAR = 0.03;      /* residual from which on steps may go astr
 static const double ROUGH = 1e-5;    /* of an equation's residual, while corrections are made */
 static const double EXACT = 1e-8;    /* and where the certificate is looked for */
 static const double SETTLED = 1e-10; /* residual at which corrections end */
+static const double NOISE = 1e-11;   /* what is put on is no less, for rounding differs from step to step */
 
 /* One real sequence of each phase through a matrix at each frequency. */
 static void through(ei_half_line *self, const double *symbol, const double *from, double *to) {
@@ -49,20 +50,32 @@ static void product(void *context, const double *x, double *y) {
         y[i] = before[i] - (1 - ei_half_line_chance(self, i / count, i % count)) * y[i];
 }
 
-/* G(u) - u under the tilt; the largest of it in the nearer half of the lattice, and in the far one that under
- * less of a tilt. */
-static void residual(const ei_half_line *self, double *vector, double left[2]) {
+/* G(u) - u under the tilt; the largest of it in the nearer half of the lattice. */
+static double residual(const ei_half_line *self, double *vector) {
     const size_t count = self->count, wide = self->all + 1;
-    left[0] = left[1] = 0;
+    double left = 0;
     for (size_t i = 0; i < self->phases * count; i++) {
         size_t j = i % count, at = i / count * wide + j;
         double change = j >= ei_half_line_first(self) && j + 1 < count ? self->m[at] - self->u[at] : 0;
         vector[i] = change * self->weight[j];
         if (j < count / 2)
-            left[0] = fmax(left[0], fabs(vector[i]));
-        else
-            left[1] = fmax(left[1], fabs(change) * exp(self->slant * (double)j * self->step));
+            left = fmax(left, fabs(vector[i]));
     }
+    return left;
+}
+
+/* How far u is on the wrong side of G(u), at least, in each half of the lattice under its slant. */
+static void find_wrong(const ei_half_line *self, double wrong[2]) {
+    const size_t count = self->count, wide = self->all + 1;
+    const double sign = self->end == EI_UPPER ? 1 : -1;
+    wrong[0] = NOISE;
+    wrong[1] = 0;
+    for (size_t i = 0; i < self->phases; i++)
+        for (size_t j = ei_half_line_first(self); j + 1 < count; j++) {
+            const int far = j >= count / 2;
+            wrong[far] = fmax(wrong[far], sign * (self->m[i * wide + j] - self->u[i * wide + j]) *
+                                              exp(self->slant[far] * (double)j * self->step));
+        }
 }
 
 /* u + A^{-1} vector, by way of `change`; u is kept in `last`. */
@@ -94,27 +107,30 @@ static void fill_holes(ei_half_line *self) {
     }
 }
 
-/* Corrects u until little is left in the nearer half. */
-static int correct(ei_half_line *self, double *vector, double left[2], ei_monitor monitor) {
+/* Corrects u until little is left in the nearer half; wrong: of find_wrong. */
+static int correct(ei_half_line *self, double *vector, double *left, double wrong[2], ei_monitor monitor) {
     const size_t count = self->count, wide = self->all + 1, size = self->phases * count;
-    double last[2] = {INFINITY, INFINITY};
+    double last = INFINITY, last_wrong[2] = {INFINITY, INFINITY};
     int status = EI_OK;
-    for (int round = 0; status == EI_OK; round++, last[0] = left[0], last[1] = left[1]) {
+    for (int round = 0; status == EI_OK;
+         round++, last = *left, last_wrong[0] = wrong[0], last_wrong[1] = wrong[1]) {
         ei_half_line_apply(self);
-        residual(self, vector, left);
-        if (round > 1 && !(left[0] < last[0])) {
+        *left = residual(self, vector);
+        find_wrong(self, wrong);
+        if (round > 1 && !(*left < last)) {
             for (size_t i = 0; i < self->phases; i++)
                 memcpy(self->u + i * wide + ei_half_line_first(self),
                        self->last + i * wide + ei_half_line_first(self),
                        (count - 1 - ei_half_line_first(self)) * sizeof *self->u);
-            left[0] = last[0];
-            left[1] = last[1];
+            *left = last;
+            wrong[0] = last_wrong[0];
+            wrong[1] = last_wrong[1];
             break;
         }
-        if (left[0] <= SETTLED || round == CORRECTIONS)
+        if (*left <= SETTLED || round == CORRECTIONS)
             break;
         status = take_step(self, vector, vector + size, ROUGH);
-        if (left[0] > FAR)
+        if (*left > FAR)
             fill_holes(self);
         if (status == EI_OK && ei_stopped(monitor))
             status = EI_ERR_INTERRUPTED;
@@ -122,20 +138,24 @@ static int correct(ei_half_line *self, double *vector, double left[2], ei_monito
     return status;
 }
 
+/* What is put on at point j. */
+static double put_on(const ei_half_line *self, const double wrong[2], size_t j, double near, double far) {
+    const double time = (double)j * self->step;
+    return wrong[0] * near * exp(-self->slant[0] * time) + wrong[1] * far * exp(-self->slant[1] * time);
+}
+
 /* Whether u moved outwards, by what G takes something off, is what it must be; u stays where not. */
-static int inflate(ei_half_line *self, double *kept, const double left[2]) {
+static int inflate(ei_half_line *self, double *kept, const double wrong[2]) {
     const size_t count = self->count, wide = self->all + 1, size = self->phases * wide;
     const double sign = self->end == EI_UPPER ? 1 : -1;
     int holds = 0;
     memcpy(kept, self->u, size * sizeof *kept);
-    for (double more = 1.5; more < 10 && !holds; more *= 4) {
+    for (double more = 1.5; more < 100 && !holds; more *= 4) {
         for (size_t i = 0; i < self->phases; i++)
             for (size_t j = ei_half_line_first(self); j + 1 < count; j++)
                 self->u[i * wide + j] =
                     kept[i * wide + j] +
-                    sign * more *
-                        (left[0] * self->super[0][i] / self->weight[j] +
-                         left[1] * self->super[1][i] * exp(-self->slant * (double)j * self->step));
+                    sign * more * put_on(self, wrong, j, self->super[0][i], self->super[1][i]);
         ei_half_line_apply(self);
         holds = 1;
         for (size_t i = 0; i < self->phases; i++)
@@ -148,10 +168,10 @@ static int inflate(ei_half_line *self, double *kept, const double left[2]) {
 }
 
 /* Corrects u towards G(u) and something more, outwards, until the check holds. */
-static int certify(ei_half_line *self, double *vector, const double left[2], ei_monitor monitor) {
+static int certify(ei_half_line *self, double *vector, const double wrong[2], ei_monitor monitor) {
     const size_t count = self->count, wide = self->all + 1, size = self->phases * count;
     const double sign = self->end == EI_UPPER ? 1 : -1;
-    double near = 1.5 * left[0], far = 1.5 * left[1];
+    double more = 1.5;
     for (int round = 0; round < INFLATIONS; round++) {
         int holds = 1;
         /* Bends may make whole steps go to and fro, and where Chernoff's bound ends may move a little at
@@ -162,8 +182,8 @@ static int certify(ei_half_line *self, double *vector, const double left[2], ei_
         for (size_t i = 0; i < size; i++) {
             size_t j = i % count, at = i / count * wide + j;
             int inside = j >= ei_half_line_first(self) && j + 1 < count;
-            double slant = near / self->weight[j] + far * exp(-self->slant * (double)j * self->step);
-            vector[i] = inside ? share * (self->m[at] + sign * slant - self->u[at]) * self->weight[j] : 0;
+            double slack = sign * more * put_on(self, wrong, j, 1, 1);
+            vector[i] = inside ? share * (self->m[at] + slack - self->u[at]) * self->weight[j] : 0;
             holds &= !inside || sign * (self->u[at] - self->m[at]) >= 0;
         }
         if (holds)
@@ -173,10 +193,8 @@ static int certify(ei_half_line *self, double *vector, const double left[2], ei_
             status = EI_ERR_INTERRUPTED;
         if (status != EI_OK)
             return status;
-        if (round % SAME == SAME - 1) {
-            near *= 100;
-            far *= 100;
-        }
+        if (round % SAME == SAME - 1)
+            more *= 100;
     }
     return EI_ERR_ACCURACY;
 }
@@ -203,12 +221,13 @@ static int sweep(ei_half_line *self, ei_monitor monitor) {
 }
 
 int ei_half_line_solve(ei_half_line *self, ei_monitor monitor) {
-    double left[2], *vector = malloc(2 * self->phases * (self->count + self->all + 1) * sizeof *vector);
-    int status = vector == NULL ? EI_ERR_NO_MEMORY : correct(self, vector, left, monitor);
-    if (status == EI_OK && !(left[0] <= LARGE))
+    double left = 0, wrong[2],
+           *vector = malloc(2 * self->phases * (self->count + self->all + 1) * sizeof *vector);
+    int status = vector == NULL ? EI_ERR_NO_MEMORY : correct(self, vector, &left, wrong, monitor);
+    if (status == EI_OK && !(left <= LARGE))
         status = EI_ERR_ACCURACY;
-    if (status == EI_OK && !inflate(self, vector, left))
-        status = certify(self, vector, left, monitor);
+    if (status == EI_OK && !inflate(self, vector, wrong))
+        status = certify(self, vector, wrong, monitor);
     free(vector);
     return status == EI_ERR_ACCURACY ? sweep(self, monitor) : status;
 }

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 12, PIECES = 64, FILLED = 4 };
+enum { CANDIDATES = 12, PIECES = 64, FILLED = 4, SHORTEST = 8 };
+static const double HIDDEN = 30;         /* times a probability: Chernoff's bound of what that hides */
 static const double MGF_ERROR = 1e-5;    /* of the logarithm */
 static const double ROUNDING = 1 + 1e-8; /* of what is done point by point */
 
@@ -61,6 +62,22 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
         }
     }
     return isfinite(best) ? EI_OK : EI_ERR_UNSTABLE;
+}
+
+static int begin(ei_half_line *self, const ei_upper_law *before, const ei_added_stage *stage,
+                 const ei_arrival *arrival, double slowest) {
+    const int status = ei_half_line_init(self, stage, arrival, slowest);
+    return status == EI_OK ? begin_upper(self, before, stage, arrival) : status;
+}
+
+/* Points up to where Chernoff's bound falls to what services have beyond their table, which hides v there. */
+static size_t visible(const ei_half_line *self) {
+    double largest = -INFINITY;
+    for (size_t i = 0; i < self->phases; i++)
+        largest = fmax(largest, self->scale[i]);
+    const double end = (largest - log(HIDDEN * self->service.beyond)) / (self->decay * self->step),
+                 least = (double)self->count / SHORTEST;
+    return end < (double)self->count ? (size_t)fmax(end, least) : self->count;
 }
 
 /* EI_ERR_ACCURACY where u >= G(u) is not known. */
@@ -152,17 +169,28 @@ static int add_stage(ei_upper_law *self, int verified, double *least, const ei_u
     ei_half_line line = {.end = EI_UPPER, .count = count, .step = step};
     double slowest = before->lattice.sf != NULL ? before->decay : INFINITY, largest = -INFINITY;
     const size_t phases = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ? arrival->count : 1;
-    double *chance = before->lattice.sf != NULL ? malloc(phases * count * sizeof *chance) : NULL;
-    *self = (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}, .phases = phases};
+    double *chance = NULL;
+    *self = (ei_upper_law){.phases = phases};
+    int status = begin(&line, before, stage, arrival, slowest);
+    if (status == EI_OK && visible(&line) < count) {
+        ei_half_line shorter = {.end = EI_UPPER, .count = visible(&line), .step = step};
+        count = shorter.count;
+        ei_half_line_free(&line);
+        line = shorter;
+        status = begin(&line, before, stage, arrival, slowest);
+    }
+    if (status != EI_OK)
+        goto out;
+    self->lattice = (ei_lattice){step, count, malloc(count * sizeof(double))};
     if (phases > 1)
         self->by_phase = malloc(phases * count * sizeof(double));
-    int status = self->lattice.sf == NULL || (self->by_phase == NULL && phases > 1) ||
-                         (chance == NULL && before->lattice.sf != NULL)
-                     ? EI_ERR_NO_MEMORY
-                     : EI_OK;
-    if (status != EI_OK || (status = ei_half_line_init(&line, stage, arrival, slowest)) != EI_OK ||
-        (status = begin_upper(&line, before, stage, arrival)) != EI_OK)
+    if (before->lattice.sf != NULL)
+        chance = malloc(phases * count * sizeof *chance);
+    if (self->lattice.sf == NULL || (self->by_phase == NULL && phases > 1) ||
+        (chance == NULL && before->lattice.sf != NULL)) {
+        status = EI_ERR_NO_MEMORY;
         goto out;
+    }
     for (size_t i = 0; i < phases && chance != NULL; i++) {
         const ei_upper_law one = ei_upper_law_of_phase(before, i);
         for (size_t j = 0; j < count; j++)

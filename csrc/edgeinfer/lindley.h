@@ -23,8 +23,8 @@
 EI_WARN_UNUSED int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double *value);
 
 /* As ei_add_stage_poisson; arrivals of a renewal process, or Markov-modulated ones of at most
- * EI_ARRIVAL_PHASES phases; log_scale and decay are set, too. EI_ERR_ACCURACY where no certificate is found.
- */
+ * EI_ARRIVAL_PHASES phases; log_scale and decay are set, too. Fewer points where Chernoff's bound falls to
+ * what services have beyond their table. EI_ERR_ACCURACY where no certificate is found. */
 EI_WARN_UNUSED int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *before,
                                         const ei_added_stage *stage, const ei_arrival *arrival, double step,
                                         size_t count, ei_monitor monitor);

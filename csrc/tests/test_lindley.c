@@ -147,6 +147,31 @@ static void test_exponential(void) {
     }
 }
 
+/* A lattice that ends far beyond what a service's table tells is as near the truth as others: to the second
+ * order of its step, and once to the first. */
+static void test_far(void) {
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
+    const ei_service queue = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
+    const ei_added_stage stage = {&queue, 0, 0};
+    const ei_upper_law none = {.decay = 0};
+    for (size_t count = COUNT; count <= 4 * COUNT; count *= 2) {
+        ei_upper_law upper;
+        double least[4 * COUNT], worst = 0;
+        CHECK(ei_add_stage_enclosed(&upper, least, &none, &stage, &arrival, step, count, quiet) == EI_OK);
+        CHECK(upper.lattice.count >= COUNT && upper.lattice.count <= count);
+        for (size_t j = 0; j < count; j++) {
+            const double time = (double)j * step, exact = exp(-time);
+            CHECK(ei_upper_law_sf(&upper, time) >= exact);
+            if (exact > 1e-13 && j < upper.lattice.count / 2)
+                worst = fmax(worst, upper.lattice.sf[j] / exact * exp(-time * step * step));
+            if (j + 1 < upper.lattice.count)
+                CHECK(least[j] <= upper.lattice.sf[j]);
+        }
+        CHECK(worst < 1 + step);
+        ei_upper_law_free(&upper);
+    }
+}
+
 /* Behind Poisson arrivals the stage behind an exponential one is in equilibrium, independent of R. */
 static void test_behind_exponential(void) {
     const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
@@ -199,6 +224,7 @@ static void test_what_has_no_bound(void) {
 int main(void) {
     const ei_service stages[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4}};
     test_exponential();
+    test_far();
     test_behind_exponential();
     sweep_allocations(call_behind, "behind an exponential stage", stages, 1);
     test_what_has_no_bound();
