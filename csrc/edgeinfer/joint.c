@@ -13,10 +13,10 @@ enum {
     FEWEST = 10,   /* of them that there is always work for */
     TRIALS = 5     /* lattices that are tried */
 };
-static const size_t WAIT_CELLS[] = {160, 512}; /* of the first wait's law over a service, for each effort */
-static const double APART = 12;                /* interarrival times that are taken out at most */
-static const double CLASS = 1.25;              /* ratio of the longest to the shortest deadline of a class */
-static const double BEYOND[] = {1e-6, 3e-7}; /* of the latest deadline's bound: what a lattice leaves out, */
+static const size_t WAIT_CELLS[] = {64, 256}; /* of the first wait's law over a service, for each effort */
+static const double APART = 12;               /* interarrival times that are taken out at most */
+static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
+static const double BEYOND[] = {1e-6, 3e-7};  /* of the latest deadline's bound: what a lattice leaves out, */
 static const double BEYOND_EXPONENTIAL = 1e-8; /* and where the bound is less sharp */
 static const double EARLY = 1e-4;              /* relative share of paths of few jobs */
 static const double NEGLIGIBLE = 0.06;     /* steps: a difference of the constant stages that is rounded */
@@ -213,7 +213,12 @@ static int choose_apart(const ei_batch *batch, double latest, ei_joint *self) {
     while ((double)self->apart < wanted && (double)(self->apart + 3) * unit < earliest &&
            log_early(batch, self->apart + 1, earliest) < log(EARLY) - decay * (earliest - unit))
         ++self->apart;
+    double relative, absolute;
+    ei_service_accuracy(pipeline->random, &relative, &absolute);
     self->least = fmax(1e-23, beyond(batch) * EARLY * exp(-decay * (latest - unit)));
+    /* Upper ends count the inaccuracy of a tail anyhow. */
+    if (self->end == EI_UPPER)
+        self->least = fmax(self->least, 1.1 * absolute);
     return EI_OK;
 }
 

@@ -1,6 +1,7 @@
 #include "edgeinfer/joint_laws.h"
 
 #include "edgeinfer/compound.h"
+#include "edgeinfer/multiversion.h"
 #include "edgeinfer/rate.h"
 
 #include <math.h>
@@ -333,23 +334,50 @@ int ei_joint_busy_init(ei_joint_busy *self, double load, size_t count, ei_end en
 
 /* ---- the first wait */
 
-/* integral and cell from r. bend: where not NULL, what the slope's change is taken from: r of the job before.
- */
-static void integrate(ei_joint_wait *self, const double *bend[2]) {
+/* Integrals over one cell from r at its ends. bend: where not NULL, what the slope's change is taken from: r
+ * of the job before. */
+EI_MULTIVERSION static void cells(const ei_joint_wait *self, int end, const double *const bend[2]) {
     const size_t n = self->per_service, size = self->size;
-    const double g = self->step, factor = self->rate * exp(-self->rate * self->service);
+    const double g = self->step, *r = self->r[end], *growth = self->growth;
+    const double bent = g * g / 8 * self->rate * exp(-self->rate * self->service);
+    double *restrict cell = self->integral[end], *restrict mass = self->mass[end],
+                     *restrict right = self->right[end];
+    for (size_t i = 0; i < size; i++) {
+        cell[i] = g * (r[i] + r[i + 1]) / 2;
+        mass[i] = g * growth[i] * (self->share[0] * r[i] + self->share[1] * r[i + 1]);
+        right[i] = g * growth[i] * (self->share[2] * r[i] + self->share[3] * r[i + 1]);
+    }
+    for (size_t i = n; i < size && bend != NULL; i++) {
+        const double change = bend[EI_UPPER][i - n] - bend[EI_LOWER][i - n + 1],
+                     less = change > 0 ? bent * change : 0;
+        cell[i] = cell[i] > less ? cell[i] - less : 0;
+        right[i] -= less * growth[i + 1];
+        mass[i] = right[i] > 0 ? mass[i] - less * growth[i + 1] : 0;
+        right[i] = right[i] > 0 ? right[i] : 0;
+    }
+}
+
+static void integrate(ei_joint_wait *self, const double *const bend[2]) {
+    const size_t size = self->size;
     for (int end = 0; end < 2; end++) {
         double sum = size == self->limit && end == EI_UPPER ? self->beyond : 0;
+        cells(self, end, end == EI_LOWER ? bend : NULL);
         self->integral[end][size] = sum;
-        for (size_t i = size; i-- > 0;) {
-            double cell = g * (self->r[end][i] + self->r[end][i + 1]) / 2;
-            if (self->jobs == 1)
-                cell = g * self->r[end][0];
-            else if (end == EI_LOWER && i >= n)
-                cell -= g * g / 8 * factor * fmax(bend[EI_UPPER][i - n] - bend[EI_LOWER][i - n + 1], 0);
-            self->cell[end][i] = fmax(cell, 0);
-            self->integral[end][i] = sum += self->cell[end][i];
-        }
+        for (size_t i = size; i-- > 0;)
+            self->integral[end][i] = sum += self->integral[end][i];
+    }
+}
+
+/* int_0^1 of 1 - s, s, s (1 - s), s^2, times e^{x s}. */
+static void find_shares(double x, double share[4]) {
+    double term = 1;
+    memset(share, 0, 4 * sizeof *share);
+    for (int k = 0; k < 30; k++) {
+        share[0] += term / ((k + 1) * (k + 2));
+        share[1] += term / (k + 2);
+        share[2] += term / ((k + 2) * (k + 3));
+        share[3] += term / (k + 3);
+        term *= x / (k + 1);
     }
 }
 
@@ -362,20 +390,22 @@ int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t 
     /* E e^{-rate Q} where Q is beyond the limit. */
     self->beyond = beyond * exp(-rate * (double)self->limit * self->step);
     size_t room = self->limit + 1;
-    self->r[0] = calloc(9 * room, sizeof(double));
+    self->r[0] = calloc(11 * room, sizeof(double));
     if (self->r[0] == NULL)
         return EI_ERR_NO_MEMORY;
     self->r[1] = self->r[0] + room;
     for (size_t side = 0; side < 2; side++) {
         self->integral[side] = self->r[0] + (2 + side) * room;
-        self->cell[side] = self->r[0] + (4 + side) * room;
-        self->kept[side] = self->r[0] + (6 + side) * room;
+        self->mass[side] = self->r[0] + (4 + side) * room;
+        self->right[side] = self->r[0] + (6 + side) * room;
+        self->kept[side] = self->r[0] + (8 + side) * room;
         for (size_t i = 0; i <= per_service; i++)
             self->r[side][i] = (1 - rate * service) * rate * exp(-rate * service);
     }
-    self->growth = self->r[0] + 8 * room;
+    self->growth = self->r[0] + 10 * room;
     for (size_t i = 0; i < room; i++)
         self->growth[i] = exp(rate * (double)i * self->step);
+    find_shares(rate * self->step, self->share);
     integrate(self, NULL);
     return EI_OK;
 }
@@ -389,7 +419,7 @@ void ei_joint_wait_advance(ei_joint_wait *self) {
     const size_t n = self->per_service, size = self->size;
     const size_t next = size + n < self->limit ? size + n : self->limit;
     const double factor = self->rate * exp(-self->rate * self->service);
-    const double *bend[2] = {self->kept[0], self->kept[1]};
+    const double *const bend[2] = {self->kept[0], self->kept[1]};
     for (size_t end = 0; end < 2; end++) {
         memcpy(self->kept[end], self->r[end], (size + 1) * sizeof(double));
         for (size_t i = 0; i <= next; i++)
@@ -400,12 +430,12 @@ void ei_joint_wait_advance(ei_joint_wait *self) {
     integrate(self, bend);
 }
 
-/* Each cell's mass at its right end, shared by the two neighbours; later ones at the last point. */
+/* Each cell's mass at its ends, and from there shared by the two neighbours; later ones at the last point. */
 static void share_masses(const ei_joint_wait *self, double start, double step, size_t count, double *mass) {
-    for (size_t i = 0; i < self->size; i++) {
-        double x = (double)(i + 1) * self->step - start,
-               weight = self->cell[EI_UPPER][i] * self->growth[i + 1];
-        double at = x / step;
+    const double *all = self->mass[EI_UPPER], *right = self->right[EI_UPPER];
+    for (size_t i = 0; i <= self->size; i++) {
+        double weight = (i < self->size ? all[i] - right[i] : 0) + (i > 0 ? right[i - 1] : 0);
+        double at = ((double)i * self->step - start) / step;
         size_t place = at < (double)count ? (size_t)at : count;
         double above = at - (double)place;
         if (place + 1 < count) {
@@ -417,10 +447,11 @@ static void share_masses(const ei_joint_wait *self, double start, double step, s
     }
 }
 
-/* Each cell's mass at its left end; v is the hull of tangents to the stop-loss function, see
+/* Each cell's mass at its mean; v is the hull of tangents to the stop-loss function, see
  * ei_joint_law_init. */
 static void tangent_masses(const ei_joint_wait *self, double start, double step, size_t count, double *mass,
                            double *v, size_t *corner) {
+    const double *all = self->mass[EI_LOWER], *right = self->right[EI_LOWER];
     size_t i = self->size, half = 2 * count, steep = count, last = count;
     double sum = 0, loss = 0, place = (double)i * self->step - start, through = INFINITY;
     for (size_t k = 0; k <= count; k++)
@@ -429,7 +460,8 @@ static void tangent_masses(const ei_joint_wait *self, double start, double step,
      * tangent is below 0 at its right end, steep, the line from there that touches the function: `through`.
      */
     while (i > 0 || half > 0) {
-        double x = i > 0 ? (double)(i - 1) * self->step - start : -1,
+        double within = i > 0 && all[i - 1] > 0 ? right[i - 1] / all[i - 1] : 0,
+               x = i > 0 ? ((double)(i - 1) + within) * self->step - start : -1,
                point = half > 0 ? ((double)half - 1) * step / 2 : -1;
         double next = x > point ? x : point;
         if (next < place) {
@@ -439,7 +471,7 @@ static void tangent_masses(const ei_joint_wait *self, double start, double step,
         size_t cell = place / step < (double)count ? (size_t)(place / step) : count - 1;
         if (x > point) {
             i--;
-            sum += self->cell[EI_LOWER][i] * self->growth[i];
+            sum += all[i];
             through = cell == last ? through : INFINITY;
             last = cell;
             through = fmin(through, loss / fmax((double)(cell + 1) - place / step, 1e-9));
@@ -484,13 +516,18 @@ int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double start, do
 
 void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double start, double step, size_t count,
                              double *tail) {
+    const double *r = self->r[end], g = self->step;
     double sum = 0;
     size_t i = self->size;
     for (size_t k = count; k-- > 0;) {
-        /* Cells that begin at or after the point, or end after it. */
-        double point = (start + (double)k * step) / self->step + (end == EI_UPPER ? -1 - 1e-9 : 1e-9);
+        double point = (start + (double)k * step) / g + (end == EI_UPPER ? -1e-9 : 1e-9), part = 0;
         for (; i > 0 && (double)(i - 1) >= point; i--)
-            sum += self->cell[end][i - 1] * self->growth[i - 1 + (end == EI_UPPER)];
-        tail[k] += sum;
+            sum += self->mass[end][i - 1];
+        /* Of the cell that it is in: r falls, and is below its chord. */
+        const double rest = (double)i - point;
+        if (i > 0 && rest > 0)
+            part = end == EI_UPPER ? rest * (r[i] + rest / 2 * (r[i - 1] - r[i])) * self->growth[i]
+                                   : rest * r[i] * self->growth[i - 1];
+        tail[k] += sum + g * part;
     }
 }

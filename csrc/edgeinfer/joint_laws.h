@@ -69,14 +69,19 @@ EI_WARN_UNUSED int ei_joint_busy_init(ei_joint_busy *self, double load, size_t c
 
 /* Q, the wait of a job, and j, the jobs before it in its busy period: masses of Q = x > 0 for one j after the
  * other. With r_j(x) e^{rate x} the density, r_{j+1}(x) = C R_j((x - d)^+), C = rate e^{-rate d}, R_j(x) =
- * int_x^inf r_j; r_1 = (1 - rate d) C on (0, d). On (0, d) r_j is constant, and convex beyond for j > 1, so
- * that a cell's chord bounds its integral from above, and from below when step^2 / 8 times the change of its
- * slope is taken off. */
+ * int_x^inf r_j; r_1 = (1 - rate d) C on (0, d). On (0, d) r_j is constant, and convex beyond for j > 1, and
+ * it falls, so that a cell's chord bounds it from above, and its integral from below when g^2 / 8 times the
+ * change D of its slope is taken off, g the cell's width. With e^{rate x}, upper ends have the chord's mass
+ * at the cell's ends, its mean kept. Lower ones have all mass at one place: with m the chord's mass, M its
+ * moment about the left end a, and l = g^2 / 8 D e^{rate b} or more what is too much, E (Q - y)^+ in the cell
+ * is at least M - m (y - a) - l (b - y) for y <= b, that of a mass of m - l at a + (M - g l) / (m - l). */
 typedef struct {
     double rate, service, step;            /* s: of the cells */
     size_t per_service, jobs, size, limit; /* cells: that are in use, and at most */
     double beyond;
-    double *r[2], *integral[2], *cell[2], *kept[2], *growth; /* [limit + 1]; one block, owned by r[0] */
+    double share[4]; /* of a cell's mass and of its moment over g that r at its ends has */
+    double *r[2], *integral[2], *mass[2], *right[2], *kept[2], *growth; /* [limit + 1]; one block, owned by
+                                                                           r[0]; right: moment over g */
 } ei_joint_wait;
 
 /* At j = 1, for waits up to `end`, s, or a little more; beyond: at least P(Q > end), whatever j, by which the
