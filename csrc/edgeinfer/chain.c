@@ -32,7 +32,8 @@ static const double ROUGH = 0.02;      /* share of a probability that a lattice 
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
 static const double TRIAL = 2;         /* times what is known that a trial may be */
-static const double PAIR_TRIAL = 1.4;  /* the same of two stages at once */
+static const double PAIR_TRIAL = 1.4;  /* the same of two stages at once, */
+static const double PAIR_WIDE = 4;     /* of ends that are this far apart at most */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
 static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
 static const double NEARER = 10;       /* and more than this at least */
@@ -1200,12 +1201,14 @@ static void try_on(const chain *self, const ei_upper_law *before, const ei_upper
     }
 }
 
-/* Leaves the elements of a batch that a trial comes near to. */
+/* Leaves the elements of a batch that a trial comes near to; where ends are wide, it may be further off. */
 static void leave_hopeful(ei_batch *batch, size_t *index, const double *ratio) {
     size_t left = 0;
-    for (size_t i = 0; i < batch->count; i++)
-        if (ratio[i] <= PAIR_TRIAL)
-            index[left++] = batch->index[i];
+    for (size_t i = 0; i < batch->count; i++) {
+        const size_t at = batch->index[i];
+        if (ratio[i] <= PAIR_TRIAL * fmax(batch->upper[at] / batch->lower[at] / PAIR_WIDE, 1))
+            index[left++] = at;
+    }
     batch->index = index;
     batch->count = left;
 }
