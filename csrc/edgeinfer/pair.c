@@ -392,7 +392,6 @@ static void serve(walk *self) {
                         row(self, self->f, k - 1));
     begin_beyond(self, &by);
     for (ptrdiff_t k = -1; k <= rows; k++) {
-        const ptrdiff_t most = rows - 2 - k;
         double *to = row(self, self->v, k), *more = row(self, self->more, k);
         for (ptrdiff_t i = 0; i < points; i++) {
             /* The function at q = 0 and this y. */
@@ -404,12 +403,12 @@ static void serve(walk *self) {
         }
         memset(more, 0, (size_t)points * sizeof *more);
         add_beyond(self, &by, k, to, more);
-        for (ptrdiff_t c = 0; c < count && c <= most; c++)
-            ei_add_shifted(to, row(self, self->f, k + c), c < most ? law->share[c] : law->up[c], c, points,
-                           points);
-        for (ptrdiff_t c = 0; c < count && k + c < rows; c++)
-            ei_add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
     }
+    ei_add_served(row(self, self->v, 0), row(self, self->f, 0), law->share, count, -1, rows - 2, points);
+    ei_add_served(row(self, self->more, 0), row(self, self->bend, 0), law->bend, count, -1, rows, points);
+    for (ptrdiff_t k = rows - 2, most = 0; k >= -1 && most < count; k--, most++)
+        ei_add_shifted(row(self, self->v, k), row(self, self->f, rows - 2), law->up[most], most, points,
+                       points);
     /* The cell before a point, at the same y. */
     for (ptrdiff_t k = -1; k < rows; k++) {
         double *to = row(self, self->v, k), *more = row(self, self->more, k);
@@ -494,10 +493,11 @@ static void drain(walk *self) {
     for (ptrdiff_t k = rows + 1; k >= -1; k--) {
         double *to = row(self, self->w, k), *more = row(self, self->more, k);
         const ptrdiff_t least = k > rows - 2 ? k - rows + 2 : 0;
+        const int inner = k >= 0 && k < rows - 2;
         double none = 0;
         memcpy(to, sum + k + 1, size);
         memcpy(more, sum_bend + k + 1, size);
-        for (ptrdiff_t c = 0; c < count && c <= k + 2; c++) {
+        for (ptrdiff_t c = 0; c < count && c <= k + 2 && !inner; c++) {
             double mass = c > least || least == 0 ? law->share[c] : c == least ? law->low[c] : 0;
             none += law->share[c] - mass;
             if (self->keeps) {
@@ -507,7 +507,7 @@ static void drain(walk *self) {
             }
             ei_add_shifted(to, row(self, self->v, k - c), mass, 0, points, points);
         }
-        for (ptrdiff_t c = k + 1 - rows > 0 ? k + 1 - rows : 0; c < count && c <= k + 1; c++)
+        for (ptrdiff_t c = k + 1 - rows > 0 ? k + 1 - rows : 0; c < count && c <= k + 1 && !inner; c++)
             ei_add_shifted(more, row(self, self->bend, k - c), law->bend[c], 0, points, points);
         if (!self->keeps)
             ei_add_shifted(to, far, none, 0, points, points);
@@ -521,6 +521,9 @@ static void drain(walk *self) {
         if (b >= 0 && b < count)
             ei_add_shifted(sum_bend + 1, bent, law->bend[b], b, reach - 1, points);
     }
+    ei_add_drained(row(self, self->w, 0), row(self, self->v, 0), law->share, count, -2, rows - 2, points);
+    ei_add_drained(row(self, self->more, 0), row(self, self->bend, 0), law->bend, count, -1, rows - 2,
+                   points);
     for (ptrdiff_t k = rows + 1; k >= -1; k--)
         take_off(row(self, self->w, k), row(self, self->more, k), row(self, self->more, k > -1 ? k - 1 : k),
                  (size_t)points);

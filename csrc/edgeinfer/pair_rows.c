@@ -3,6 +3,11 @@
 #include "edgeinfer/multiversion.h"
 
 #include <math.h>
+#include <string.h>
+
+enum { LANES = 8, TILE = 4, TERMS = 64 };
+
+typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double)), may_alias));
 
 EI_MULTIVERSION
 void ei_add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
@@ -15,6 +20,100 @@ void ei_add_shifted(double *restrict to, const double *restrict from, double fac
     const ptrdiff_t first = shift > 0 ? shift : 0, last = count < known + shift ? count : known + shift;
     if (factor > 0 && first < last)
         ei_add_products(to + first, from + first - shift, factor, (size_t)(last - first));
+}
+
+/* to[t down + i] += factor[n + t] from[n stride + i], t < TILE, i < LANES, n < terms. */
+EI_MULTIVERSION
+static void add_tile(double *restrict to, ptrdiff_t down, const double *restrict from, ptrdiff_t stride,
+                     const double *restrict factor, ptrdiff_t terms) {
+    lanes *first = (lanes *)to, *second = (lanes *)(to + down), *third = (lanes *)(to + 2 * down),
+          *fourth = (lanes *)(to + 3 * down), a = *first, b = *second, c = *third, d = *fourth;
+    for (ptrdiff_t n = 0; n < terms; n++, from += stride) {
+        const lanes x = *(const lanes *)from;
+        a += factor[n] * x;
+        b += factor[n + 1] * x;
+        c += factor[n + 2] * x;
+        d += factor[n + 3] * x;
+    }
+    *first = a;
+    *second = b;
+    *third = c;
+    *fourth = d;
+}
+
+/* The same for i < width, and with factor[n + t - (TILE - 1)], which is 0 outside of its range. */
+static void add_rows(double *restrict to, ptrdiff_t down, const double *restrict from, ptrdiff_t stride,
+                     const double *restrict factor, ptrdiff_t count, ptrdiff_t terms, ptrdiff_t width) {
+    double part[TERMS + TILE - 1], end[TILE * LANES] = {0};
+    const ptrdiff_t whole = width - width % LANES;
+    const size_t rest = (size_t)(width - whole) * sizeof *to;
+    if (terms > count + TILE - 1)
+        terms = count + TILE - 1;
+    for (ptrdiff_t n = 0; n < terms; n += TERMS, from += TERMS * stride) {
+        const ptrdiff_t some = terms - n < TERMS ? terms - n : TERMS;
+        int any = 0;
+        for (ptrdiff_t j = 0; j < some + TILE - 1; j++) {
+            const ptrdiff_t c = n + j - (TILE - 1);
+            part[j] = c >= 0 && c < count ? factor[c] : 0;
+            any |= part[j] > 0;
+        }
+        if (!any)
+            continue;
+        for (ptrdiff_t i = 0; i < whole; i += LANES)
+            add_tile(to + i, down, from + i, stride, part, some);
+        for (ptrdiff_t t = 0; t < TILE && rest > 0; t++)
+            memcpy(end + t * LANES, to + t * down + whole, rest);
+        if (rest > 0)
+            add_tile(end, LANES, from + whole, stride, part, some);
+        for (ptrdiff_t t = 0; t < TILE && rest > 0; t++)
+            memcpy(to + t * down + whole, end + t * LANES, rest);
+    }
+}
+
+void ei_add_served(double *restrict to, const double *restrict from, const double *restrict factor,
+                   ptrdiff_t count, ptrdiff_t first, ptrdiff_t end, ptrdiff_t points) {
+    const ptrdiff_t stride = points - 1; /* to the next row at the same k + i */
+    ptrdiff_t k = first;
+    for (; k + TILE <= end; k += TILE) {
+        const ptrdiff_t last = k + TILE - 1, most = end - k;
+        const ptrdiff_t beyond = k + points, from_all = end - 1 > last ? end - 1 : last;
+        /* The places k + i that all rows of the tile have; those before the first full row one after the
+         * other. */
+        ptrdiff_t y = last;
+        for (; y < beyond && y < from_all; y += LANES) {
+            const ptrdiff_t width = beyond - y < LANES ? beyond - y : LANES;
+            add_rows(to + last * stride + y, -stride, from + k * stride + y, stride, factor, count, y - k + 1,
+                     width);
+            for (ptrdiff_t r = y + 1; r < y + width && r < end; r++)
+                for (ptrdiff_t t = r - count < k ? k : r - count + 1; t <= last; t++)
+                    for (ptrdiff_t x = r; x < y + width; x++)
+                        to[t * stride + x] += factor[r - t] * from[r * stride + x];
+        }
+        if (y < beyond)
+            add_rows(to + last * stride + y, -stride, from + k * stride + y, stride, factor, count, most,
+                     beyond - y);
+        for (ptrdiff_t t = k; t <= last; t++)
+            for (ptrdiff_t c = 0; c < count && t + c < end; c++) {
+                for (ptrdiff_t x = t + c; x < last; x++)
+                    to[t * stride + x] += factor[c] * from[(t + c) * stride + x];
+                for (ptrdiff_t x = beyond > t + c ? beyond : t + c; x < t + points; x++)
+                    to[t * stride + x] += factor[c] * from[(t + c) * stride + x];
+            }
+    }
+    for (; k < end; k++)
+        for (ptrdiff_t c = 0; c < count && k + c < end; c++)
+            ei_add_shifted(to + k * points, from + (k + c) * points, factor[c], c, points, points);
+}
+
+void ei_add_drained(double *restrict to, const double *restrict from, const double *restrict factor,
+                    ptrdiff_t count, ptrdiff_t first, ptrdiff_t end, ptrdiff_t points) {
+    ptrdiff_t k = 0;
+    for (; k + TILE <= end; k += TILE)
+        add_rows(to + k * points, points, from + (k + TILE - 1) * points, -points, factor, count,
+                 k + TILE - first, points);
+    for (; k < end; k++)
+        for (ptrdiff_t c = 0; c < count && k - c >= first; c++)
+            ei_add_shifted(to + k * points, from + (k - c) * points, factor[c], 0, points, points);
 }
 
 EI_MULTIVERSION

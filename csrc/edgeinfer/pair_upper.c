@@ -236,6 +236,16 @@ static void put_on(double *restrict value, const double *restrict bend, const do
     }
 }
 
+/* A service longer than q: from a function that is `edge` at q = 0 and this y; and what is given. */
+EI_MULTIVERSION
+static void pass_zero(double *restrict to, const double *restrict over, const double *restrict tail,
+                      const double *restrict edge, const double *restrict given, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const double jump = 1 - edge[i];
+        to[i] = over[i] * (jump > 0 ? jump : 0) + tail[i] * edge[i] + given[i];
+    }
+}
+
 /* (ratio (here - after) - (before - here))^+: what a function bends upwards. */
 EI_MULTIVERSION
 static void find_bend(double *restrict to, const double *restrict before, const double *restrict here,
@@ -303,6 +313,20 @@ static double ended(double late, double value) {
     return value < 1 ? late + (1 - late) * value : value;
 }
 
+/* The same for a row, with what c falls by in the cell before a point, bounded by its chords: kept, m before;
+ * next and earlier, of the points behind and before at the same y. */
+EI_MULTIVERSION
+static void end_row(double *restrict to, const double *restrict kept, const double *restrict next,
+                    const double *restrict earlier, const double *restrict late, const double *restrict fall,
+                    size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const double drop = kept[i] - next[i], rise = earlier[i] - kept[i];
+        const double here = fall[i + 1] * (drop > 0 ? drop : 0), before = fall[i] * (rise > 0 ? rise : 0);
+        const double value = kept[i] < 1 ? late[i] + (1 - late[i]) * kept[i] : kept[i];
+        to[i] = (value + KINK * (here > before ? here : before)) * (1 + GUARD);
+    }
+}
+
 /* The same, bounded by its chords. */
 static void end_line(const walk *self, const double *late, double *value) {
     double last = 0;
@@ -365,7 +389,9 @@ static void serve(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
     const size_t size = (size_t)points * sizeof(double);
     const atoms *law = &self->first;
-    double *lost = self->spare, *lost_bend = self->sums;
+    double *lost = self->spare, *lost_bend = self->sums, *edge = self->kink;
+    for (ptrdiff_t y = -1; y < points + rows; y++)
+        edge[y + 1] = row(self, self->f, y > 0 ? y : 0)[0];
     memset(row(self, self->bend, -1), 0, size);
     for (ptrdiff_t k = 0; k <= rows; k++)
         find_bend_along(self, row(self, self->bend, k), row(self, self->f, k + 1), row(self, self->f, k),
@@ -385,16 +411,11 @@ static void serve(walk *self) {
             ei_add_shifted(lost_bend, row(self, self->bend, rows), law->bend[beyond], beyond, points, points);
         }
         memcpy(more, lost_bend, size);
-        for (ptrdiff_t i = 0; i < points; i++) {
-            /* The function at q = 0 and this y. */
-            const double edge = row(self, self->f, i + k > 0 ? i + k : 0)[0];
-            to[i] = law->over[i] * fmax(1 - edge, 0) + law->tail[i + 1] * edge + lost[i];
-        }
-        for (ptrdiff_t c = 0; c < law->count && c < beyond; c++) {
-            ei_add_shifted(to, row(self, self->f, k + c), law->share[c], c, points, points);
-            ei_add_shifted(more, row(self, self->bend, k + c), law->bend[c], c, points, points);
-        }
+        pass_zero(to, law->over, law->tail + 1, edge + k + 1, lost, (size_t)points);
     }
+    ei_add_served(row(self, self->v, 0), row(self, self->f, 0), law->share, law->count, -1, rows, points);
+    ei_add_served(row(self, self->more, 0), row(self, self->bend, 0), law->bend, law->count, -1, rows,
+                  points);
     /* The cell before a point, at the same y. */
     for (ptrdiff_t k = -1; k <= rows; k++) {
         double *to = row(self, self->v, k), *more = row(self, self->more, k);
@@ -498,15 +519,14 @@ static void drain(walk *self) {
         }
         memcpy(to, sum + k, size);
         memcpy(more, sum_bend + k, size);
-        for (ptrdiff_t c = 0; c < law->count && c <= k; c++) {
-            ei_add_shifted(to, row(self, self->v, k - c), law->share[c], 0, points, points);
-            ei_add_shifted(more, row(self, self->bend, k - c), law->bend[c], 0, points, points);
-        }
         if (k < law->count) {
             ei_add_shifted(sum, fresh, law->share[k], k, reach, points);
             ei_add_shifted(sum_bend, bent, law->bend[k], k, reach, points);
         }
     }
+    ei_add_drained(row(self, self->w, 0), row(self, self->v, 0), law->share, law->count, 0, rows + 1, points);
+    ei_add_drained(row(self, self->more, 0), row(self, self->bend, 0), law->bend, law->count, 0, rows + 1,
+                   points);
     for (ptrdiff_t k = rows; k >= 0; k--)
         put_on(row(self, self->w, k), row(self, self->more, k), row(self, self->more, k - 1), (size_t)points);
     double *first = row(self, self->w, -1), *more = row(self, self->more, -1);
@@ -589,21 +609,20 @@ static void wait(walk *self) {
             to[i] = (sum + more) * (1 + GUARD);
         }
     }
+    double *fall = self->kink;
+    fall[0] = 0;
+    for (ptrdiff_t i = 0; i < points; i++)
+        fall[i + 1] = fmax(self->ahead.over[i] - self->ahead.over[i + 1], 0);
     for (ptrdiff_t k = -1; k <= rows && self->given->ahead->lattice.sf != NULL; k++) {
-        /* Rows below are done, so that what they were is kept in `room`. */
-        double *to = row(self, self->f, k), *kept = row(self, room, k), *before = row(self, room, k - 1);
-        double last = 0;
+        /* Rows below are done, so that what they were is kept in `room`; their ends lead to 0. */
+        double *to = row(self, self->f, k), *kept = row(self, room, k);
+        const double *earlier = k < rows ? row(self, self->f, k + 1) : kept, *late = self->ahead.over;
         memcpy(kept, to, (size_t)points * sizeof *to);
-        for (ptrdiff_t i = 0; i < points; i++) {
-            const double drop = fmax(self->ahead.over[i] - self->ahead.over[i + 1], 0);
-            const double next = k < 0 ? kept[i] : i + 1 < points ? before[i + 1] : 0;
-            const double up = k + 1 <= rows && i > 0 ? row(self, self->f, k + 1)[i - 1]
-                              : i > 0                ? kept[i - 1]
-                                                     : 0;
-            const double early = i > 0 ? fmax(self->ahead.over[i - 1] - self->ahead.over[i], 0) : 0;
-            last = fmax(drop * fmax(kept[i] - next, 0), early * fmax(up - kept[i], 0));
-            to[i] = (ended(self->ahead.over[i], kept[i]) + KINK * last) * (1 + GUARD);
-        }
+        const double none = 0, *next = k < 0 ? kept : row(self, room, k - 1) + 1;
+        end_row(to, kept, next, kept, late, fall, 1);
+        end_row(to + 1, kept + 1, next + 1, earlier, late + 1, fall + 1, (size_t)(points - 2));
+        const ptrdiff_t i = points - 1;
+        end_row(to + i, kept + i, k < 0 ? kept + i : &none, earlier + i - 1, late + i, fall + i, 1);
     }
     flatten(self, self->f);
 }
