@@ -50,6 +50,7 @@ static const double PAIR_REACH = 30;   /* decay times at which the lattice of th
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
 static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
 static const double LOOSE = 15;        /* decay times from a lattice's end, within which a law is too large */
+static const double JOINT_NEAR = 0.06; /* of each other's time: constant stages of joint.h */
 static const double PAIR_FAR = 6;      /* times each other's decay: two stages whose upper end is tried */
 static const double PAIR_CLASSES[] = {9, 17, 32};    /* decay times up to which deadlines share a lattice, */
 static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
@@ -457,21 +458,27 @@ static int bound_tail(const chain *self, size_t first, size_t last, ei_upper_law
     return status;
 }
 
+/* A part to be added to an upper end on so many points: a constant service of less than a step lasts one. */
+static ei_added_stage slowed(const part *one, double floor, double horizon, double points) {
+    ei_added_stage stage = stage_of(one, floor);
+    stage.again = fmax(stage.again, horizon / points);
+    return stage;
+}
+
 /* A lattice on which deterministic services and floors are not rounded. */
-static double lindley_step(const part *one, double floor, double horizon, size_t points) {
-    double exact = one->service != NULL ? floor : one->again, step = horizon / (double)points;
+static double lindley_step(const ei_added_stage *stage, double horizon, size_t points) {
+    double exact = stage->law != NULL ? stage->floor : stage->again, step = horizon / (double)points;
     return exact > 0 ? exact / ceil(exact / step) : step;
 }
 
 /* Adds part k behind arrivals that are not Poisson. */
 static int add_lindley(const chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
     const part *one = &self->parts[k];
-    ei_added_stage stage = stage_of(one, floor);
-    ei_upper_law next;
     size_t points = self->effort < 1 ? LINDLEY_POINTS / 8 : LINDLEY_POINTS;
-    int status =
-        ei_add_stage_lindley(&next, law, &stage, &self->batch->arrival,
-                             lindley_step(one, floor, horizon, points), points, self->batch->monitor);
+    ei_added_stage stage = slowed(one, floor, horizon, (double)points);
+    ei_upper_law next;
+    int status = ei_add_stage_lindley(&next, law, &stage, &self->batch->arrival,
+                                      lindley_step(&stage, horizon, points), points, self->batch->monitor);
     ei_upper_law_free(law);
     *law = next;
     return status;
@@ -488,7 +495,8 @@ static void take_better(ei_upper_law *law, const ei_upper_law *other) {
  * has little time to spare. */
 static int is_rough(const chain *self, const part *one, double floor, double horizon, double step) {
     const double spare = 1 / self->batch->arrival_rate - fmax(one->mean, floor);
-    return step * one->decay * horizon >= ROUGH * spare;
+    const int slow = one->service != NULL || one->again * LINDLEY_POINTS >= horizon;
+    return slow && step * one->decay * horizon >= ROUGH * spare;
 }
 
 /* Cuts the law of part k behind `before` where its lattice is rough by lindley.h, which is of the second
@@ -501,7 +509,7 @@ static int refine(const chain *self, size_t k, double floor, double horizon, con
     if (self->effort < 1 || !is_rough(self, one, floor, horizon, law->lattice.step))
         return EI_OK;
     int status = ei_add_stage_lindley(&other, before, &stage, &self->batch->arrival,
-                                      lindley_step(one, floor, horizon, LINDLEY_POINTS), LINDLEY_POINTS,
+                                      lindley_step(&stage, horizon, LINDLEY_POINTS), LINDLEY_POINTS,
                                       self->batch->monitor);
     if (status == EI_OK)
         take_better(law, &other);
@@ -573,7 +581,6 @@ static double walk_step(const chain *self, const part *one, double floor, double
 static int add_part(const chain *self, size_t k, double floor, double horizon, double points,
                     ei_upper_law *law) {
     const part *one = &self->parts[k];
-    ei_added_stage stage = stage_of(one, floor);
     ei_upper_law next;
     double step;
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON)
@@ -586,12 +593,10 @@ static int add_part(const chain *self, size_t k, double floor, double horizon, d
         return added;
     }
     points *= self->effort;
-    if (one->service != NULL) {
-        step = walk_step(self, one, floor, horizon, points);
-    } else {
-        /* Deterministic services are not rounded. */
-        step = one->again / ceil(one->again * points / horizon);
-    }
+    const ei_added_stage stage = slowed(one, floor, horizon, points);
+    /* Deterministic services are not rounded. */
+    step = one->service != NULL ? walk_step(self, one, floor, horizon, points)
+                                : stage.again / ceil(stage.again * points / horizon * (1 - 1e-12));
     size_t count = (size_t)fmin(horizon / step, 4.0 * WALK_POINTS) + 2;
     int status = ei_add_stage_poisson(&next, law, &stage, self->batch->arrival_rate, step, count,
                                       self->batch->monitor);
@@ -618,9 +623,24 @@ static int added_law(const chain *self, size_t first, size_t last, double horizo
     return status == EI_OK ? add_part(self, last, 0, horizon, points, law) : status;
 }
 
+/* Keeps a lattice's every so many points, as a horizon far beyond a short stage's own would take too many of
+ * its steps: the law is that of the point before. */
+static void thin(ei_lattice *law, double horizon) {
+    const double every = ceil(horizon / law->step / WALK_POINTS);
+    if (!(every > 1))
+        return;
+    law->step *= every;
+    size_t kept = 1;
+    for (; (double)kept * every < (double)law->count; kept++)
+        law->sf[kept] = law->sf[(size_t)((double)kept * every)];
+    law->count = kept;
+}
+
 /* Lengthens the lattice up to the horizon, by Chernoff's bound. */
 static int stretch(ei_upper_law *law, double step, double horizon) {
-    size_t known = law->lattice.sf != NULL ? law->lattice.count : 0;
+    if (law->lattice.sf != NULL)
+        thin(&law->lattice, horizon);
+    const size_t known = law->lattice.sf != NULL ? law->lattice.count : 0;
     int status = lengthen(&law->lattice, step, horizon);
     for (size_t j = known; known > 0 && j < law->lattice.count && status == EI_OK; j++)
         law->lattice.sf[j] = fmin(law->lattice.sf[known - 1],
@@ -1365,8 +1385,10 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         goto out;
     if (last > 0 && ei_is_wide(self, FAIR))
         status = added_ends(&all);
-    /* For one random stage between constant ones there is joint.h. */
-    const int joint = all.count == 3 && all.parts[0].service == NULL && all.parts[2].service == NULL;
+    /* For one random stage between constant ones, none of which is far faster, there is joint.h. */
+    const int joint = all.count == 3 && all.parts[0].service == NULL && all.parts[2].service == NULL &&
+                      fmin(all.parts[0].again, all.parts[2].again) >=
+                          JOINT_NEAR * fmax(all.parts[0].again, all.parts[2].again);
     for (size_t k = 0; k < all.count && !joint && status == EI_OK && ei_is_wide(self, FAIR); k++)
         if (all.parts[k].decay <= PAIR_NEAR * least)
             status = lower_pairs(&all, k);
@@ -1396,7 +1418,7 @@ static int renewal_lower(const chain *self, size_t b) {
     int status = sum_of_others(self, b, &others);
     if (status == EI_OK)
         status = ei_lindley_sojourn_lower(&sojourn, &stage, &batch->arrival,
-                                          lindley_step(one, 0, batch->horizon, LINDLEY_POINTS),
+                                          lindley_step(&stage, batch->horizon, LINDLEY_POINTS),
                                           LINDLEY_POINTS, batch->monitor);
     if (status == EI_OK)
         raise_by(self, &sojourn, &others, one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
@@ -1464,8 +1486,8 @@ static int lower_geometric(const chain *self, size_t b) {
     int status = sum_of_others(self, b, &others);
     if (status == EI_OK)
         status = ei_geometric_behind(&sojourn, self->parts[b].service, &self->batch->arrival, &behind,
-                                     lindley_step(&self->parts[a], 0, horizon, (size_t)points),
-                                     (size_t)points, self->batch->monitor);
+                                     lindley_step(&behind, horizon, (size_t)points), (size_t)points,
+                                     self->batch->monitor);
     if (status == EI_OK)
         raise_by(self, &sojourn, &others, EI_BRACKET_EXPONENTIAL);
     ei_lattice_free(&others);

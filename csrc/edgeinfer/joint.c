@@ -26,6 +26,8 @@ static const double SUFFICIENT[] = {1.9, 1.03}; /* ratio of ends that no finer l
 static const double AIMED = 0.9;                /* share of what is allowed that a finer lattice aims at */
 static const double FASTEST = 5;                /* times as many points of it at most */
 static const double FINER = 1.25;               /* and at least, to be worth its work */
+static const double FURTHEST = 1e5;   /* steps between the constant stages, and in the slower one, at most */
+static const double ROOM = 4e6;       /* values of an array at most */
 static const double SMALLEST = 1e-20; /* probabilities below are left to formulas without tables: those of
                                          transfers end there, and what they leave out is in upper ends */
 
@@ -53,7 +55,7 @@ static void choose_steps(ei_joint *self, double points, int *possible) {
     if (gap < wanted * NEGLIGIBLE) {
         d1 = d3 = self->end == EI_UPPER ? fmax(d1, d3) : fmin(d1, d3);
     } else {
-        whole = fmax(round(gap / wanted), 1);
+        whole = fmin(fmax(round(gap / wanted), 1), FURTHEST);
         fine = gap / whole;
     }
     self->d1 = d1;
@@ -62,7 +64,8 @@ static void choose_steps(ei_joint *self, double points, int *possible) {
     self->drift = (ptrdiff_t)(d1 > d3 ? whole : -whole);
     self->ratio = (ptrdiff_t)fmax(round(wanted / fine), 1);
     self->coarse = (double)self->ratio * fine;
-    *possible = self->batch->arrival_rate * d1 < 1 && self->batch->arrival_rate * self->fine < 0.5;
+    *possible = self->batch->arrival_rate * d1 < 1 && self->batch->arrival_rate * self->fine < 0.5 &&
+                fmax(whole, d3 / self->coarse) < FURTHEST;
 }
 
 static void laws_free(ei_joint_law **laws, size_t count) {
@@ -168,9 +171,12 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
            most = beyond(self->batch) * ei_joint_least_left(self, SIZE_MAX, 0, rest);
     while (ei_joint_least_left(self, SIZE_MAX, 0, top) > most)
         top += 0.2 / ei_joint_steepest(self);
-    self->top = (ptrdiff_t)ceil(top / self->fine);
-    if ((double)self->top * (double)self->top / (double)self->ratio > 4e6)
+    /* Rows before 0 and beyond the top count, too: where one constant stage is far faster they are the most.
+     */
+    double ratio = (double)self->ratio, rows = ceil(top / self->fine) + fabs((double)self->drift);
+    if (rows * (rows - (double)self->first * ratio) / ratio > ROOM)
         return EI_OK;
+    self->top = (ptrdiff_t)ceil(top / self->fine);
     size_t steps = (size_t)(self->top / self->ratio - self->first) + 4;
     double start = self->d3 + (double)self->first * self->coarse;
     if ((status = ei_joint_service_init(&self->service, self->batch->pipeline->random, start, self->coarse,

@@ -220,6 +220,21 @@ def test_the_truth_lies_inside_at_random_chains(seed):
     assert (bracket.lower <= bracket.upper).all()
 
 
+@pytest.mark.parametrize("tiny", [0.01, 1e-6, 1e-300])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_stage_far_faster_than_the_others_changes_little(place, tiny):
+    stages = [ei.Compute(1.0, NODE, "edge"), ei.Exponential(0.46, "network")]
+    times = np.array([2.0, 5.0, 10.0])
+    without = ei.violation_bracket(ei.Pipeline(stages), 0.3, times)
+    # More than twelve requests within twelve of its services, which is all it can add, come with less than 1e-12.
+    sooner = ei.violation_bracket(ei.Pipeline(stages), 0.3, times - 12 * tiny)
+    stages.insert(place, ei.Compute(tiny, NODE, "tiny"))
+    among = ei.violation_bracket(ei.Pipeline(stages), 0.3, times)
+    assert (among.lower <= among.upper).all() and (among.upper <= 1.15 * among.lower).all()
+    assert (without.lower <= among.upper).all()
+    assert (among.lower <= sooner.upper + 1e-12).all()
+
+
 def test_stages_that_take_no_time_change_nothing():
     stages = [ei.Exponential(0.3, "a"), ei.Compute(0.5, NODE, "b"), ei.Exponential(0.2, "c")]
     idle = ei.Compute(0.0, NODE, "idle")
