@@ -14,7 +14,8 @@ from edgeinfer.delay.sampled import Sampler, collect, crossing
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
 from edgeinfer.model.bases import Server
 
-_SECTIONS = 16
+#: Of an interval, at a call: many deadlines cost a bracket little more than one.
+_SECTIONS, _BRACKET_SECTIONS = 16, 128
 _SLOTTED = ("corrected", "printed")
 _FURTHEST = 1e300
 _SAMPLING = "sampling"
@@ -27,15 +28,15 @@ def _probability(value: ArrayLike) -> Any:
 
 
 def _smallest(
-    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], low: float, high: float, tolerance: float
+    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], low: float, high: float, tolerance: float, sections: int
 ) -> float:
     """Smallest x in (low, high] that a monotone predicate accepts; `high` is known to be accepted."""
     while high - low > tolerance * high:
-        grid = np.linspace(low, high, _SECTIONS + 1)
+        grid = np.linspace(low, high, sections + 1)
         if not grid[0] < grid[1] < high:
             break
         accepted = holds(grid[1:-1])
-        first = int(np.argmax(accepted)) + 1 if accepted.any() else _SECTIONS
+        first = int(np.argmax(accepted)) + 1 if accepted.any() else sections
         low, high = float(grid[first - 1]), float(grid[first])
     return high
 
@@ -149,7 +150,8 @@ def deadline_at(
                 f"probability = {element_target:g}: at a load of {arrivals.mean_rate * work:.15g} the bound "
                 f"{method!r} is above it at every deadline; use a smaller arrival_rate or a larger probability"
             )
-        result[i] = _smallest(holds, low, high, tolerance) if np.isfinite(high) else np.inf
+        sections = _BRACKET_SECTIONS if method == "bracket" else _SECTIONS
+        result[i] = _smallest(holds, low, high, tolerance, sections) if np.isfinite(high) else np.inf
     return finish(result, shape)
 
 
@@ -220,18 +222,18 @@ def _enclose(
     holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], first: float, method: str
 ) -> tuple[float, float]:
     """A deadline that does not hold, or 0, and the next of `first` times the powers of two, which does, or inf."""
-    if holds(np.zeros(1))[0]:
-        return 0.0, 0.0
     # A call over many deadlines costs little more than one over one, but on the slot grid.
     many, furthest = (1, 1e6 * first) if method in _SLOTTED else (16, _FURTHEST)
     low, high = 0.0, first
+    grid = np.zeros(1)
     while high < furthest:
-        grid = np.asarray(high * 2.0 ** np.arange(many), np.float64)
+        grid = np.append(grid, high * 2.0 ** np.arange(many))
         accepted = holds(grid)
         if accepted.any():
             found = int(np.argmax(accepted))
             return (float(grid[found - 1]) if found else low), float(grid[found])
         low, high = float(grid[-1]), 2 * float(grid[-1])
+        grid = np.empty(0)
     return low, np.inf
 
 
