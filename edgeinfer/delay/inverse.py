@@ -23,6 +23,29 @@ _SAMPLING = "sampling"
 _HALVINGS = 40
 
 
+def _largest(bound: Callable[[float], float], target: float, full: float, tolerance: float) -> float:
+    """Largest x in [0, full), to `tolerance`, at which a bound that grows is no larger than the target."""
+    low, high, below, above = 0.0, full, -np.inf, np.inf
+    widths = [np.inf, np.inf]
+    while high - low > (enough := tolerance * max(low, 1e-6 * full)):
+        middle = (low + high) / 2
+        if np.isfinite(above - below) and high - low <= widths[-2] / 2:
+            # Where logarithms on a line meet, and a little towards the end that is further away: both come near.
+            crossing_at = low + (high - low) * below / (below - above)
+            guess = crossing_at + 0.4 * enough * (1 if crossing_at - low < high - crossing_at else -1)
+            middle = guess if low < guess < high else middle
+        if middle in (low, high):
+            break
+        widths.append(high - low)
+        value = bound(middle)
+        excess = float(np.log(value) - np.log(target)) if value > 0 else -np.inf
+        if value <= target:
+            low, below = middle, min(excess, -1e-300)
+        else:
+            high, above = middle, max(excess, 1e-300)
+    return low
+
+
 def _probability(value: ArrayLike) -> Any:
     return _validate.real("probability", value, 0, 1, low_open=True, high_open=True)
 
@@ -291,17 +314,16 @@ def max_arrival_rate(
             late = violation_bound(single, 1.0, element_limit, method) > element_target
             result[i] = 0.0 if late else np.inf
             continue
-        full = 1 / work
-        low, high = 0.0, full
-        while high - low > tolerance * max(low, 1e-6 * full):
-            middle = (low + high) / 2
-            if middle in (low, high):
-                break
-            if violation_bound(single, shape_of.at_rate(middle), element_limit, method) <= element_target:
-                low = middle
-            else:
-                high = middle
-        result[i] = low
+
+        def bound(
+            rate: float,
+            single: Pipeline = single,
+            shape_of: ArrivalProcess = shape_of,
+            limit: float = element_limit,
+        ) -> float:
+            return float(violation_bound(single, shape_of.at_rate(rate), limit, method))
+
+        result[i] = _largest(bound, element_target, 1 / work, tolerance)
     return finish(result, shape)
 
 
