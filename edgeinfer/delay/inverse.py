@@ -23,9 +23,9 @@ _SAMPLING = "sampling"
 _HALVINGS = 40
 
 
-def _largest(bound: Callable[[float], float], target: float, full: float, tolerance: float) -> float:
-    """Largest x in [0, full), to `tolerance`, at which a bound that grows is no larger than the target."""
-    low, high, below, above = 0.0, full, -np.inf, np.inf
+def _largest(bound: Callable[[float], float], target: float, low: float, full: float, tolerance: float) -> float:
+    """Largest x in [low, full), to `tolerance`, at which a bound that grows is no larger than the target."""
+    high, below, above = full, -np.inf, np.inf
     widths = [np.inf, np.inf]
     while high - low > (enough := tolerance * max(low, 1e-6 * full)):
         middle = (low + high) / 2
@@ -323,7 +323,7 @@ def max_arrival_rate(
         ) -> float:
             return float(violation_bound(single, shape_of.at_rate(rate), limit, method))
 
-        result[i] = _largest(bound, element_target, 1 / work, tolerance)
+        result[i] = _largest(bound, element_target, 0.0, 1 / work, tolerance)
     return finish(result, shape)
 
 
@@ -410,32 +410,29 @@ def min_bandwidth(
         if violation_bracket(single.map(_at_once), arrivals, element_limit).lower > element_target:
             continue
 
-        def holds(
-            bandwidth: float,
+        def bound(
+            slowness: float,
             single: Pipeline = single,
             arrivals: ArrivalProcess = arrivals,
             limit: float = element_limit,
-            target: float = element_target,
-        ) -> bool:
-            tried = _with_bandwidth(single, bandwidth)
+        ) -> float:
+            tried = _with_bandwidth(single, 1 / slowness)
             rate = arrivals.mean_rate
             if any(rate * stage.bits >= stage.link.mean_rate() for stage in tried if isinstance(stage, Transfer)):
-                return False
+                return np.inf
             stable = bool((tried.loads(arrivals.mean_rate) < 1).all())
-            return stable and bool(violation_bound(tried, arrivals, limit, method) <= target)
+            return float(violation_bound(tried, arrivals, limit, method)) if stable else np.inf
 
         links: list[Any] = [stage.link for stage in single.inner if isinstance(stage, Transfer)]
-        high = float(max(link.bandwidth for link in links))
-        while not (accepted := holds(high)) and high < 1e12:
-            high *= 4
+        low = 1 / float(max(link.bandwidth for link in links))
+        while not (accepted := bound(low) <= element_target) and low > 1e-12:
+            low /= 4
         if not accepted:
             continue
-        low = high / 4
-        while holds(low):
-            low, high = low / 4, low
-        while high / low > 1 + tolerance and low < (middle := float(np.sqrt(low * high))) < high:
-            low, high = (low, middle) if holds(middle) else (middle, high)
-        result[i] = high
+        high = 4 * low
+        while bound(high) <= element_target:
+            low, high = high, 4 * high
+        result[i] = 1 / _largest(bound, element_target, low, high, tolerance)
     return finish(result, shape)
 
 
