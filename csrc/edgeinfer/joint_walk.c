@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SERIES = 6000 };                       /* terms of what is left of the first busy period */
+enum {
+    SERIES = 6000, /* terms of what is left of the first busy period */
+    WINDOW = 10,   /* jobs that a window of rows is below the last one at light load */
+    OVERLAP = 2    /* windows that a row is in */
+};
 static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
@@ -361,17 +365,29 @@ static int sweep_down(const ei_joint *self) {
     return EI_OK;
 }
 
+/* Idle times lead far upwards, and busy periods down by little: windows of rows, as long as most busy periods
+ * lead, are swept upwards, each below the last one, with part of it. Values stay on their side in any order.
+ */
 static int sweep_repeatedly(const ei_joint *self) {
+    const double load = self->batch->arrival_rate * self->d1, jobs = WINDOW + 1 / (load - 1 - log(load));
+    const double most = (double)(self->top - self->low + 1);
+    const ptrdiff_t down = (ptrdiff_t)fmin(ceil(jobs) * (double)-self->drift, most);
     double change = 1;
-    for (int repeat = 0; repeat < self->sweeps && change > SETTLED[self->batch->effort]; repeat++) {
-        for (ptrdiff_t c = self->top; c >= self->low; c--)
-            mix_row(self, c);
+    for (ptrdiff_t c = self->top; c >= self->low; c--)
+        mix_row(self, c);
+    for (int repeat = 0; repeat < self->sweeps && change > SETTLED[self->batch->effort]; repeat += OVERLAP) {
         change = 0;
-        for (ptrdiff_t c = self->low; c <= self->top; c++) {
-            if (c + self->drift >= self->low)
-                end_busy_period(self, c);
-            change = fmax(change, update_row(self, c));
-            if (c % 8 == 0 && ei_stopped(self->batch->monitor))
+        for (ptrdiff_t high = self->top; high >= self->low; high -= down) {
+            const ptrdiff_t end = high - OVERLAP * down + 1, from = end > self->low ? end : self->low;
+            for (ptrdiff_t c = from; c <= high; c++) {
+                if (c + self->drift >= self->low)
+                    end_busy_period(self, c);
+                double one = update_row(self, c);
+                change = c > high - down ? fmax(change, one) : change;
+            }
+            for (ptrdiff_t c = high; c >= from; c--)
+                mix_row(self, c);
+            if (ei_stopped(self->batch->monitor))
                 return EI_ERR_INTERRUPTED;
         }
     }
