@@ -901,7 +901,10 @@ static int is_worthwhile(const chain *self, size_t first, size_t b, size_t last,
 static int cut_by_tilted(const chain *self, size_t first, size_t b, size_t last, double horizon,
                          ei_upper_law *law) {
     ei_upper_law other = {.decay = 0};
-    int worth, status = is_worthwhile(self, first, b, last, horizon, law, &worth);
+    /* In a trial it would be the same law twice. */
+    int worth = self->effort < 1, status = EI_OK;
+    if (!worth)
+        status = is_worthwhile(self, first, b, last, horizon, law, &worth);
     if (status == EI_OK && worth)
         status = tilted_law(self, first, b, last, horizon, &other);
     if (status == EI_OK && worth)
