@@ -702,6 +702,8 @@ static int exponential_law(const chain *self, size_t first, size_t b, size_t las
         once[count + j] = fmax(ei_upper_law_sf(&rest, time) - alone, 0);
     }
     law->shift += rest.shift + 1e-9 * rest.lattice.step;
+    for (size_t j = 0; j < count; j++)
+        law->lattice.sf[j] = 1;
     ei_split_tail(law, once, once + count, &tail);
 out:
     free(once);

@@ -14,13 +14,15 @@ enum {
     ONCE = 2,      /* times fewer points for the sum of one service of each stage behind */
     PASSES = 2,
     BISECTIONS = 16,
+    MOVES = 200,
     SPREAD = 8 /* blocks of points over which X is spread */
 };
-static const double LEFT = 6;         /* decay times below 0 up to which m is followed */
-static const double CUT = 1e-11;      /* of a time's law by rounding, beyond that of its masses */
-static const double MGF_ERROR = 1e-5; /* of the logarithm */
-static const double FURTHEST = 46;    /* decay times after which a law's lattice ends */
-static const double FURTHER = 2;      /* times a service's extent, where its tilted law ends */
+static const double LENGTHS[] = {0, 0.35, 1}; /* over which V is spread, decay times */
+static const double LEFT = 6;                 /* decay times below 0 up to which m is followed */
+static const double CUT = 1e-11;              /* of a time's law by rounding, beyond that of its masses */
+static const double MGF_ERROR = 1e-5;         /* of the logarithm */
+static const double FURTHEST = 46;            /* decay times after which a law's lattice ends */
+static const double FURTHER = 2;              /* times a service's extent, where its tilted law ends */
 static const double ROUNDING = 1 + 1e-8;
 
 typedef struct {
@@ -28,11 +30,12 @@ typedef struct {
     double theta;
     size_t phases, times;
     double time_step;
-    double *tilted;      /* [times + 1]: of the tilted law rounded down, P(B > i time_step) */
-    double *mean;        /* [times + 1]: E min(B, i time_step) */
-    ei_tail tail;        /* slope: D */
-    ei_lattice one;      /* N_0; empty: 0 */
-    ei_upper_law behind; /* Q~ */
+    double *tilted; /* [times + 1]: of the tilted law rounded down, P(B > i time_step) */
+    double *mean;   /* [times + 1]: E min(B, i time_step) */
+    ei_tail tail;   /* slope: D */
+    double slope[EI_ARRIVAL_PHASES][EI_TAIL_ENDS]; /* s_i */
+    ei_lattice one;                                /* N_0; empty: 0 */
+    ei_upper_law behind;                           /* Q~ */
 } tilted;
 
 static void tilted_free(tilted *self) {
@@ -101,21 +104,23 @@ static int tilt_service(tilted *self) {
 }
 
 /* What is at most `slope` from `from` on up to the next that is asked for counts for all z behind. */
-static void raise_slope(tilted *self, double from, double slope) {
+static void raise_slope(tilted *self, size_t phase, double from, double slope) {
     const double first = fmax(ceil(from / ei_tail_end(&self->tail, 0) * (1 - 1e-9)) - 1, 0);
     if (first < EI_TAIL_ENDS)
-        self->tail.slope[(size_t)first] = fmax(self->tail.slope[(size_t)first], slope * ROUNDING);
+        self->slope[phase][(size_t)first] = fmax(self->slope[phase][(size_t)first], slope * ROUNDING);
 }
 
-/* Slopes of V itself, whose cells are small beside a mean service. */
-static void find_own_slopes(tilted *self, const double *h) {
+/* Slopes of V itself, whose cells are small beside a mean service, or spread over `points` cells. */
+static void find_own_slopes(tilted *self, const double *share, size_t points) {
     const ei_upper_law *v = self->given->v;
-    const double step = v->lattice.step, theta = self->theta;
+    const double step = v->lattice.step, theta = self->theta,
+                 over = theta * step * (double)(points > 0 ? points : 1);
     for (size_t i = 0; i < self->phases; i++) {
         const double *sf = ei_upper_law_of_phase(v, i).lattice.sf;
-        for (size_t j = 0; j + 1 < v->lattice.count && h[i] > 0; j++)
-            raise_slope(self, (double)j * step,
-                        (sf[j] - sf[j + 1]) * exp(theta * (double)(j + 1) * step) / (theta * step * h[i]));
+        for (size_t j = 0; j + 1 < v->lattice.count && share[i] > 0; j++)
+            raise_slope(self, i, (double)j * step,
+                        ((j >= points ? sf[j - points] : 1) - sf[j + 1]) *
+                            exp(theta * (double)(j + 1) * step) / over);
     }
 }
 
@@ -151,7 +156,7 @@ static void wait(const tilted *self, const ei_split *time, size_t phase, size_t 
 }
 
 /* Slopes of m, V spread. */
-static int find_spread_slopes(tilted *self, const double *h) {
+static int find_spread_slopes(tilted *self, const double *share) {
     const ei_lattice *law = &self->given->v->lattice;
     const size_t block = self->phases, count = law->count;
     const double length = (double)block * law->step, theta = self->theta;
@@ -163,14 +168,15 @@ static int find_spread_slopes(tilted *self, const double *h) {
     if (status == EI_OK)
         status = ei_split_time(&time, self->given->arrival, law->step, count, EI_UPPER);
     for (size_t i = 0; i < self->phases && status == EI_OK; i++) {
-        if (!(h[i] > 0))
+        if (!(share[i] > 0))
             continue;
         wait(self, &time, i, left, block, mean, off);
-        const double over = theta * SPREAD * length * h[i], low = -(double)left * length;
-        raise_slope(self, 0, (1 - mean[SPREAD] + off[SPREAD]) * exp(theta * (low + SPREAD * length)) / over);
+        const double over = theta * SPREAD * length, low = -(double)left * length;
+        raise_slope(self, i, 0,
+                    (1 - mean[SPREAD] + off[SPREAD]) * exp(theta * (low + SPREAD * length)) / over);
         for (size_t k = SPREAD; k + 1 < blocks; k++) {
             const double from = low + (double)k * length;
-            raise_slope(self, from,
+            raise_slope(self, i, from,
                         (mean[k - SPREAD] - mean[k + 1] + off[k - SPREAD] + off[k + 1]) *
                             exp(theta * (from + length)) / over);
         }
@@ -182,10 +188,10 @@ static int find_spread_slopes(tilted *self, const double *h) {
     return status;
 }
 
-/* V in the mean over X, at the points of its lattice. */
-static int spread(const tilted *self, ei_upper_law *even) {
+/* V in the mean over X, at the points of its lattice, each a sum over every `block` cells of `points`. */
+static int spread(const tilted *self, size_t points, size_t block, ei_upper_law *even) {
     const ei_upper_law *v = self->given->v;
-    const size_t count = v->lattice.count, block = self->phases;
+    const size_t count = v->lattice.count;
     *even = *v;
     even->by_phase = NULL;
     even->lattice.sf = malloc(count * sizeof(double));
@@ -193,49 +199,83 @@ static int spread(const tilted *self, ei_upper_law *even) {
         return EI_ERR_NO_MEMORY;
     for (size_t j = 0; j < count; j++) {
         double sum = 0;
-        for (size_t a = 1; a <= SPREAD; a++)
-            sum += j >= a * block ? v->lattice.sf[j - a * block] : 1;
-        even->lattice.sf[j] = fmin(sum / SPREAD * (1 + 1e-14), 1);
+        for (size_t a = block; a <= points; a += block)
+            sum += j >= a ? v->lattice.sf[j - a] : 1;
+        even->lattice.sf[j] = fmin(sum * (double)block / (double)points * (1 + 1e-13), 1);
     }
     /* Beyond the lattice the same bound is later. */
-    even->log_scale += even->decay * (double)(SPREAD * block) * v->lattice.step;
+    even->log_scale += even->decay * (double)points * v->lattice.step;
     return EI_OK;
 }
 
-/* K up to each z, times what stands beside it; even: V in the mean over X, the caller's to free, where it
- * is. */
-static int find_slopes_behind(tilted *self, ei_upper_law *even) {
+/* The shares of phases of requests. */
+static void find_shares(const tilted *self, double *share) {
     const ei_arrival *arrival = self->given->arrival;
-    const int modulated = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED,
-              smooth = self->given->service->kind == EI_SERVICE_EXPONENTIAL;
+    share[0] = 1;
+    for (size_t i = 0; i < self->phases && arrival->kind == EI_ARRIVAL_MARKOV_MODULATED; i++)
+        share[i] = arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival);
+}
+
+/* The largest mean of s over the phases of jobs 0 (times moment), 1, .. under the tilt, or but for the first.
+ */
+static int mean_slopes(tilted *self, const double *share, double moment, int first_too) {
+    const ei_arrival *arrival = self->given->arrival;
+    const size_t n = self->phases;
+    double move[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES] = {1}, h[EI_ARRIVAL_PHASES] = {1};
+    if (arrival->kind == EI_ARRIVAL_MARKOV_MODULATED) {
+        int status = ei_modulated_transform(arrival, self->theta, move);
+        if (status != EI_OK || isnan(ei_modulated_exponent(arrival, self->theta, h)))
+            return status != EI_OK ? status : EI_ERR_TOO_LARGE;
+        for (size_t i = 0; i < n * n; i++)
+            move[i] *= moment;
+    }
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++) {
+        double s[EI_ARRIVAL_PHASES], next[EI_ARRIVAL_PHASES], most = 0, beyond = INFINITY;
+        for (size_t i = 0; i < n; i++)
+            s[i] = self->slope[i][e] = fmax(self->slope[i][e], e > 0 ? self->slope[i][e - 1] : 0);
+        for (int l = 0; l < MOVES && most < beyond; l++) {
+            double mean = 0, ratio = 0, weight = 0;
+            for (size_t i = 0; i < n; i++) {
+                mean += share[i] * s[i];
+                weight += share[i] * h[i];
+                if (share[i] > 0)
+                    ratio = fmax(ratio, s[i] / h[i]);
+            }
+            /* All later ones: as h only falls. */
+            beyond = fmin(beyond, ratio * weight);
+            most = l > 0 || first_too ? fmax(most, mean) : 0;
+            for (size_t i = 0; i < n; i++) {
+                next[i] = 0;
+                for (size_t j = 0; j < n; j++)
+                    next[i] += move[i * n + j] * s[j];
+            }
+            memcpy(s, next, n * sizeof *s);
+        }
+        self->tail.slope[e] *= fmax(most, beyond) * (first_too ? moment : 1) * ROUNDING;
+    }
+    return EI_OK;
+}
+
+/* K up to each z, times what stands beside it, V itself spread over so many cells, or, 0, as is the best for
+ * b's services; even: V in the mean over X, the caller's to free, where it is. */
+static int find_slopes_behind(tilted *self, size_t points, ei_upper_law *even) {
+    const int smooth = points > 0 || self->given->service->kind == EI_SERVICE_EXPONENTIAL;
     const ei_lattice *law = &self->given->v->lattice;
     const double known = (double)law->count - 1 - (double)(2 * self->phases);
-    double h[EI_ARRIVAL_PHASES] = {1}, mean = 0, log_moment = 0;
-    if (modulated && isnan(ei_modulated_exponent(arrival, self->theta, h)))
-        return EI_ERR_TOO_LARGE;
-    for (size_t i = 0; i < self->phases; i++) {
-        /* No job meets the others. */
-        if (modulated && !(arrival->rates[i] > 0))
-            h[i] = 0;
-        mean +=
-            (modulated ? arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival) : 1) * h[i];
-    }
+    double share[EI_ARRIVAL_PHASES], log_moment;
+    int status = ei_service_log_mgf(self->given->service, self->theta, &log_moment, NULL);
+    find_shares(self, share);
+    memset(self->slope, 0, sizeof self->slope);
     for (size_t e = 0; e < EI_TAIL_ENDS; e++)
-        self->tail.slope[e] = known * law->step > ei_tail_end(&self->tail, e) ? 0 : INFINITY;
-    int status = EI_OK;
-    if (smooth) {
-        find_own_slopes(self, h);
-    } else {
-        status = ei_service_log_mgf(self->given->service, self->theta, &log_moment, NULL);
-        if (status == EI_OK)
-            status = find_spread_slopes(self, h);
-        if (status == EI_OK)
-            status = spread(self, even);
-    }
-    mean *= exp(log_moment * (1 + MGF_ERROR));
-    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
-        self->tail.slope[e] = fmax(self->tail.slope[e] * mean, e > 0 ? self->tail.slope[e - 1] : 0);
-    return status;
+        self->tail.slope[e] = known * law->step > ei_tail_end(&self->tail, e) ? 1 : INFINITY;
+    if (status == EI_OK && smooth)
+        find_own_slopes(self, share, points);
+    if (status == EI_OK && !smooth)
+        status = find_spread_slopes(self, share);
+    if (status == EI_OK && (points > 0 || !smooth))
+        status = points > 0 ? spread(self, points, 1, even)
+                            : spread(self, SPREAD * self->phases, self->phases, even);
+    return status == EI_OK ? mean_slopes(self, share, exp(log_moment * (1 + MGF_ERROR)), !smooth) : status;
 }
 
 /* D up to each z. */
@@ -416,7 +456,33 @@ void ei_split_tail(ei_upper_law *law, const double *once, const double *after, c
                                                 exp(tail->log_of_phase));
         }
     for (size_t j = 0; j < law->lattice.count; j++)
-        law->lattice.sf[j] = before = fmin(split_at(once[j], after[j], tail, beyond), before);
+        law->lattice.sf[j] = before =
+            fmin(fmin(split_at(once[j], after[j], tail, beyond), before), law->lattice.sf[j]);
+}
+
+/* Cuts the law by that of one way to smooth V. */
+static int cut(tilted *self, size_t points, double excess, double *once, ei_upper_law *law) {
+    const ei_tilted *given = self->given;
+    const int poisson = given->arrival->kind == EI_ARRIVAL_POISSON;
+    double *after = once + law->lattice.count;
+    ei_upper_law even = {.decay = 0};
+    int status = EI_OK;
+    if (poisson)
+        find_slopes(self);
+    else
+        status = find_slopes_behind(self, points, &even);
+    const ei_upper_law one = {.lattice = self->one}, *v = even.lattice.sf != NULL ? &even : given->v;
+    const double share =
+        (poisson ? 1 / self->theta + 1 / ei_arrival_rate(given->arrival) : 1) * excess * ROUNDING;
+    for (size_t j = 0; j < law->lattice.count && status == EI_OK; j++) {
+        const double time = (double)j * law->lattice.step;
+        once[j] = ei_upper_law_plus_sf(v, &one, time);
+        after[j] = share * exp(-self->theta * time);
+    }
+    if (status == EI_OK)
+        ei_split_tail(law, once, after, &self->tail);
+    ei_upper_law_free(&even);
+    return status;
 }
 
 int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
@@ -425,38 +491,28 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
                     .tail = given->tail,
                     .phases = given->v->by_phase != NULL ? given->v->phases : 1,
                     .times = FEWEST + 2 * given->points};
-    ei_upper_law even = {.decay = 0};
-    const int poisson = given->arrival->kind == EI_ARRIVAL_POISSON;
     const double step = given->horizon / (double)given->points;
-    const size_t count = given->points + 1;
-    double *once = malloc(2 * count * sizeof *once), *after = once + count, excess;
+    const size_t count = given->points + 1,
+                 ways = given->arrival->kind == EI_ARRIVAL_POISSON ? 1 : sizeof LENGTHS / sizeof *LENGTHS;
+    double *once = malloc(2 * count * sizeof *once), excess;
     int status = once == NULL ? EI_ERR_NO_MEMORY : EI_OK;
-    *self = (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}};
+    *self =
+        (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}, .shift = given->v->shift};
     if (self->lattice.sf == NULL)
         status = EI_ERR_NO_MEMORY;
     if (status == EI_OK && given->log_moment == NULL && (status = tilt_service(&bound)) == EI_OK)
         status = follow(&bound);
-    if (status != EI_OK || (status = find_excess(&bound, &excess)) != EI_OK ||
-        (status = sum_of_one(&bound)) != EI_OK)
-        goto out;
-    if (poisson)
-        find_slopes(&bound);
-    else if ((status = find_slopes_behind(&bound, &even)) != EI_OK)
-        goto out;
-    const ei_upper_law one = {.lattice = bound.one}, *v = even.lattice.sf != NULL ? &even : given->v;
-    const double share =
-        (poisson ? 1 / bound.theta + 1 / ei_arrival_rate(given->arrival) : 1) * excess * ROUNDING;
-    for (size_t j = 0; j < count; j++) {
-        const double time = (double)j * step;
-        once[j] = ei_upper_law_plus_sf(v, &one, time);
-        after[j] = share * exp(-bound.theta * time);
-    }
-    self->shift = given->v->shift;
-    ei_split_tail(self, once, after, &bound.tail);
-out:
+    if (status == EI_OK)
+        status = find_excess(&bound, &excess);
+    if (status == EI_OK)
+        status = sum_of_one(&bound);
+    for (size_t j = 0; j < count && status == EI_OK; j++)
+        self->lattice.sf[j] = 1;
+    for (size_t way = 0; way < ways && status == EI_OK; way++)
+        status =
+            cut(&bound, (size_t)(LENGTHS[way] / (bound.theta * given->v->lattice.step)), excess, once, self);
     if (status != EI_OK)
         ei_upper_law_free(self);
-    ei_upper_law_free(&even);
     free(once);
     tilted_free(&bound);
     return status;

@@ -23,19 +23,21 @@
  * + B_0 + .. + B_{l-1}, and the rest, the sojourn time of job l at most, is independent of z_l. P(W > z) by
  * Chernoff's bound, or by this one with another z.
  *
- * Other arrivals. With several phases V and m have one, that of job l and of job l - 1, and h > 0 is a vector
- * with E[e^{-theta t} h; phase at the job before] <= h / M(theta); one phase: h = 1. Phases have to be
- * monotone (modulated.h) where stages stand before b, and P(W > z) is that of the phase which is met then, at
- * most P(W > z) over the least share of a phase. Let X be spread evenly over a length a, independent of all
- * else. V(y - X) in the mean over X is no less than G of it, as G is affine and grows with c and v, and may
- * take V's place; then m falls by m(y - a) - m(y) in a length a, for any law of t. With that at most a theta
- * K h e^{-theta y}, P(W > T) <= E V(T - X - N_0) + K M(theta) E h e^{-theta T} E [e^{theta Q~} - e^{theta
- * N_0}] + P(W > z), E h over the phases that jobs meet. Here V is linear between its lattice's points, which
- * lindley.h checked for such a V, and m(y) at a point a sum over t split between points, exact but for what
- * lies beyond the lattice. Far below 0 the rest of m's fall counts at once. Where b is exponential V itself
- * is smooth: -V' <= theta K h e^{-theta y}, with e^{-theta y_l} in the place of e^{-theta z_l}, leaves out X
- * and M(theta); and Q~ is fed by Poisson arrivals of b's rate less theta, so that its moment may be known
- * better.
+ * Other arrivals. With several phases V and m have one, that of job l and of job l - 1, and P = M(theta)
+ * E[e^{-theta t}; phase at the job before] takes the place of M(theta) rate / (rate + theta); there is an h >
+ * 0 with P h <= h; one phase: h = 1. Phases have to be monotone (modulated.h) where stages stand before b,
+ * and P(W > z) is that of the phase which is met then, at most P(W > z) over the least share of a phase. Let
+ * X be spread evenly over a length a, independent of all else. The bound in the mean over T - X is one, too:
+ * then m falls by m(y - a) - m(y) in a length a, for any law of t. With that at most a theta s_i e^{-theta y}
+ * in phase i, and as phases are independent of services, P(W > T) <= E V(T - X - N_0) + K e^{-theta T} E
+ * [e^{theta Q~} - e^{theta N_0}] + P(W > z), K the largest over j >= 0 of M(theta) alpha P^j s, alpha the
+ * shares of phases of requests; beyond some j it is at most alpha h times the largest (P^j s)_i / h_i. Here V
+ * is linear between its lattice's points, which lindley.h checked for such a V, and m(y) at a point a sum
+ * over t split between points, exact but for what lies beyond the lattice. Far below 0 the rest of m's fall
+ * counts at once. V itself may be spread as well, V(y - a) - V(y) <= a theta s_i e^{-theta y}: then e^{-theta
+ * y_l} stands in the place of e^{-theta z_l}, K is the largest over j >= 1 of alpha P^j s, and some lengths a
+ * up to a decay time are tried. Where b is exponential V is smooth, -V' <= theta s_i e^{-theta y}, with no X;
+ * and Q~ is fed by Poisson arrivals of b's rate less theta, so that its moment may be known better.
  *
  * V. On walk.h's lattice v^ >= G(v^) for all y if it is constant between the points, services and times
  * being rounded. With lindley.h u >= G(u) for its u, and V(x) = E u(x - B) >= G(V) lies between two tables:
@@ -68,8 +70,8 @@ static inline double ei_tail_end(const ei_tail *self, size_t e) {
     return self->furthest * (double)(e + 1) / EI_TAIL_ENDS;
 }
 
-/* *law from once and after at its points; its shift is the caller's to set before. What it says beyond each z
- * counts in turn. */
+/* Cuts *law by once and after at its points; its shift is the caller's to set before. What it says beyond
+ * each z counts in turn. */
 void ei_split_tail(ei_upper_law *law, const double *once, const double *after, const ei_tail *tail);
 
 typedef struct {
