@@ -1,6 +1,7 @@
 #include "edgeinfer/chain.h"
 
 #include "edgeinfer/bound.h"
+#include "edgeinfer/exchange.h"
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/modulated.h"
@@ -23,6 +24,8 @@ enum {
     LINDLEY_POINTS = 8192,  /* of a walk behind arrivals that are not Poisson, or with little time to spare */
     TILTED_POINTS = 4096,   /* of a law behind a tilted bottleneck */
     BOUNDS = 6,             /* of a law's tail */
+    SUMS = 24,              /* exponents that are tried for a sum */
+    FLOORED = 40,           /* bisections for a decay with a floor */
     SUM_POINTS = 4096,      /* lattice of the sum of the other stages' services */
     BEHIND_POINTS = 4096,   /* of an exponential part and one behind it, at most */
     FOLLOWED_POINTS = 512,  /* of a lower end's two stages at once, */
@@ -32,11 +35,12 @@ static const double ROUGH = 0.02;      /* share of a probability that a lattice 
 static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
 static const double COARSE = 1.0 / 32; /* effort of a trial */
 static const double TRIAL = 2;         /* times what is known that a trial may be */
-static const double PAIR_TRIAL = 1.4;  /* the same of two stages at once, */
-static const double PAIR_WIDE = 4;     /* of ends that are this far apart at most */
+static const double PAIR_TRIAL = 1.4;  /* the same of two stages at once */
 static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
 static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
 static const double NEARER = 10;       /* and more than this at least */
+static const double AHEAD = 16;        /* decay times up to which a first stage is followed */
+static const double APART = 0.75;      /* of the exponents that are tried for a sum, from the decay */
 static const double MARGIN = 20;       /* where a mean is taken, decay times of its weight */
 static const double MGF_ERROR = 1e-5;  /* of the logarithm */
 static const double LIGHT = 0.7;       /* load below which periodic laws are swept, too */
@@ -81,6 +85,8 @@ typedef struct {
     double laws_effort; /* the same of the laws that are kept */
     size_t pair_points; /* of the lattice for two stages at once; 0: they are not */
     outcome *score;     /* not NULL: takes what upper ends come to, which stay */
+    const part *before; /* not NULL: what comes first where this is the chain in the opposite order, */
+    double floor;       /* s, under its first part */
     ei_upper_law *laws; /* [count][count], of the sojourn times in a run of parts, as they are asked for */
 } chain;
 
@@ -648,6 +654,34 @@ static int stretch(ei_upper_law *law, double step, double horizon) {
     return status;
 }
 
+/* Chernoff's bound on the sum of exchange.h beyond `time`, all parts, delays left out, and its exponent. */
+static int bound_sum(const chain *self, double time, double *bound, double *theta) {
+    const ei_arrival *arrival = &self->batch->arrival;
+    double *cumulant = malloc(2 * self->count * sizeof *cumulant), *slope = cumulant + self->count;
+    int status = cumulant == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    *bound = *theta = 0;
+    for (int i = 1; i <= SUMS && status == EI_OK; i++) {
+        const double tried = self->parts[0].decay * (1 - pow(APART, i));
+        double once = 0, paths = 0, unused;
+        for (size_t k = 0; k < self->count && status == EI_OK; k++) {
+            const ei_added_stage stage = stage_of(&self->parts[k], k == 0 ? self->floor : 0);
+            status = ei_added_stage_log_moment(&stage, tried, &cumulant[k]);
+            cumulant[k] += MGF_ERROR * fabs(cumulant[k]);
+            slope[k] = 0;
+            once += stage.law != NULL ? cumulant[k] : 0;
+            paths -= log1p(-exp(cumulant[k] - ei_arrival_exponent(arrival, tried, &unused)));
+        }
+        if (status == EI_OK && arrival->kind == EI_ARRIVAL_MARKOV_MODULATED)
+            status = ei_modulated_paths(arrival, tried, self->count, cumulant, slope, NULL, &paths, &unused);
+        if (status == EI_OK && once + paths - tried * time + MGF_ERROR < *bound) {
+            *bound = once + paths - tried * time + MGF_ERROR;
+            *theta = tried;
+        }
+    }
+    free(cumulant);
+    return status;
+}
+
 /* What is known of the sojourn time in the parts from `first` to `last` beyond times up to the furthest:
  * Chernoff's bounds at some of these, which hold at all others. */
 static int choose_tail(const chain *self, size_t first, size_t last, ei_tail *tail) {
@@ -657,7 +691,8 @@ static int choose_tail(const chain *self, size_t first, size_t last, ei_tail *ta
     for (size_t i = 1; i <= BOUNDS && status == EI_OK; i++) {
         const double at = tail->furthest * (double)i / BOUNDS;
         double bound, exponent;
-        status = bound_beyond(self, first, last, at, &bound, &exponent);
+        status = self->before != NULL ? bound_sum(self, at, &bound, &exponent)
+                                      : bound_beyond(self, first, last, at, &bound, &exponent);
         for (size_t e = 0; e < EI_TAIL_ENDS && status == EI_OK; e++)
             tail->log_beyond[e] =
                 fmin(tail->log_beyond[e], bound - exponent * (ei_tail_end(tail, e) - at) + 1e-9);
@@ -794,12 +829,12 @@ static int cut_by_pair(const chain *self, size_t first, size_t last, double hori
 static int enclose(const chain *self, size_t b, double reach, const ei_upper_law *before, ei_upper_law *v,
                    double **least) {
     const part *one = &self->parts[b];
-    const ei_added_stage stage = stage_of(one, 0);
+    const ei_added_stage stage = stage_of(one, self->floor);
     const ei_batch *batch = self->batch;
     const size_t points = self->effort < 1 ? LINDLEY_POINTS / 8 : LINDLEY_POINTS;
     if (batch->arrival.kind != EI_ARRIVAL_POISSON)
-        return ei_add_stage_enclosed(v, NULL, before, &stage, &batch->arrival, reach / (double)points, points,
-                                     batch->monitor);
+        return ei_add_stage_enclosed(v, NULL, before, &stage, &batch->arrival,
+                                     lindley_step(&stage, reach, points), points, batch->monitor);
     const double step = walk_step(self, one, 0, reach, self->effort * WALK_POINTS);
     const int rough = is_rough(self, one, 0, reach, step);
     const size_t count = rough ? points : (size_t)(reach / step) + 2;
@@ -816,12 +851,26 @@ static int enclose(const chain *self, size_t b, double reach, const ei_upper_law
     return status;
 }
 
+/* From the law of the chain in the opposite order, V of its first part, to that of the chain. */
+static int exchange(const chain *self, const ei_upper_law *v, ei_upper_law *law) {
+    const part *before = self->before;
+    const ei_added_stage stage = stage_of(before, 0);
+    double factor;
+    int status = ei_exchange_factor(&factor, v, &stage, before->mean + AHEAD / before->decay,
+                                    &self->batch->arrival, self->batch->monitor);
+    for (size_t j = 0; j < law->lattice.count && status == EI_OK; j++)
+        law->lattice.sf[j] = fmin(law->lattice.sf[j] * factor, 1);
+    return status;
+}
+
 /* tilted: the parts from `first` to `last` by the random part b, which is not the last. */
 static int tilted_beyond(const chain *self, size_t first, size_t b, size_t last, double horizon,
                          double further, ei_upper_law *law) {
     const part *one = &self->parts[b];
     const ei_batch *batch = self->batch;
+    const ei_added_stage stage = stage_of(one, self->floor);
     ei_tilted given = {.service = one->service,
+                       .floor = self->floor,
                        .arrival = &batch->arrival,
                        .rest_count = last - b,
                        .horizon = horizon,
@@ -840,9 +889,11 @@ static int tilted_beyond(const chain *self, size_t first, size_t b, size_t last,
         rest[k - b - 1] = stage_of(&self->parts[k], 0);
     given.tail.furthest = horizon + further / one->decay;
     given.tail.log_of_phase = log_of_any_phase(self);
+    given.tail.is_sum = self->before != NULL;
     if (status == EI_OK)
-        status = ei_tilted_exponent(one->service, &batch->arrival, one->decay, &given.theta);
-    if (status == EI_OK && batch->arrival.kind != EI_ARRIVAL_POISSON && is_exponential(one)) {
+        status = ei_tilted_exponent(&stage, &batch->arrival, one->decay, &given.theta);
+    if (status == EI_OK && batch->arrival.kind != EI_ARRIVAL_POISSON && is_exponential(one) &&
+        !(self->floor > 0)) {
         given.log_moment = &log_moment;
         status = log_moment_behind(self, b, last, (1 / one->service->time - given.theta) * (1 + 1e-12),
                                    given.theta, &log_moment);
@@ -859,6 +910,8 @@ static int tilted_beyond(const chain *self, size_t first, size_t b, size_t last,
         given.least = least;
         status = ei_tilted_law(law, &given);
     }
+    if (status == EI_OK && self->before != NULL)
+        status = exchange(self, &v, law);
     ei_upper_law_free(&before);
     ei_upper_law_free(&v);
     free(least);
@@ -1226,14 +1279,12 @@ static void try_on(const chain *self, const ei_upper_law *before, const ei_upper
     }
 }
 
-/* Leaves the elements of a batch that a trial comes near to; where ends are wide, it may be further off. */
+/* Leaves the elements of a batch that a trial comes near to. */
 static void leave_hopeful(ei_batch *batch, size_t *index, const double *ratio) {
     size_t left = 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        const size_t at = batch->index[i];
-        if (ratio[i] <= PAIR_TRIAL * fmax(batch->upper[at] / batch->lower[at] / PAIR_WIDE, 1))
-            index[left++] = at;
-    }
+    for (size_t i = 0; i < batch->count; i++)
+        if (ratio[i] <= PAIR_TRIAL)
+            index[left++] = batch->index[i];
     batch->index = index;
     batch->count = left;
 }
@@ -1422,7 +1473,7 @@ static int renewal_lower(const chain *self, size_t b) {
     ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
     int status = sum_of_others(self, b, &others);
     if (status == EI_OK)
-        status = ei_lindley_sojourn_lower(&sojourn, &stage, &batch->arrival,
+        status = ei_lindley_sojourn_lower(&sojourn, NULL, &stage, &batch->arrival,
                                           lindley_step(&stage, batch->horizon, LINDLEY_POINTS),
                                           LINDLEY_POINTS, batch->monitor);
     if (status == EI_OK)
@@ -1629,6 +1680,94 @@ static int upper_heavy(const chain *self, size_t b) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* The decay of part b with a floor under it, from below; 0 where it is unstable. */
+static int floored_decay(const chain *self, size_t b, double floor, double *decay) {
+    const ei_added_stage stage = stage_of(&self->parts[b], floor);
+    double high = self->parts[b].decay, moment, slope;
+    *decay = floor > 0 ? 0 : high;
+    for (int i = 0; i < FLOORED && floor > 0; i++) {
+        const double middle = *decay + (high - *decay) / 2;
+        int status = ei_added_stage_log_moment(&stage, middle, &moment);
+        if (status != EI_OK)
+            return status;
+        if (moment * (1 + MGF_ERROR) < ei_arrival_exponent(&self->batch->arrival, middle, &slope))
+            *decay = middle;
+        else
+            high = middle;
+    }
+    return EI_OK;
+}
+
+/* The floor under part b that is about the best, where the parts from `first` on, which come behind b, are
+ * fed by it; and the law of their sojourn time. */
+static int choose_floor(const chain *self, size_t b, size_t first, double *floor, ei_upper_law *after) {
+    static const double chances[] = {1, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5};
+    const ei_service *service = self->parts[b].service;
+    double best = INFINITY;
+    int status = EI_OK;
+    for (size_t f = 0; f < sizeof chances / sizeof *chances && status == EI_OK; f++) {
+        const double tried = f > 0 ? quantile(service, chances[f]) : ei_service_minimum(service);
+        ei_upper_law law = {.decay = 0};
+        double decay, score = INFINITY;
+        status = floored_decay(self, b, tried, &decay);
+        if (status == EI_OK && decay > 0)
+            status = fed_periodically(self, first, self->count - 1, tried, PERIODIC_POINTS, &law);
+        if (status == EI_OK && decay > 0 && (law.lattice.sf == NULL || law.decay > decay))
+            score = ei_upper_law_log_moment(&law, decay) - decay * self->batch->horizon / 2;
+        if (score < best) {
+            best = score;
+            *floor = tried;
+            ei_upper_law_free(after);
+            *after = law;
+            law = (ei_upper_law){.decay = 0};
+        }
+        ei_upper_law_free(&law);
+        status = ei_no_bound(status) ? EI_OK : status;
+    }
+    return status == EI_OK && isinf(best) ? EI_ERR_UNSTABLE : status;
+}
+
+/* tilted, for the random part b by the chain up to it in the opposite order, exchange.h, or bottleneck_first
+ * where others are behind it. Exponential parts that follow b are put before it where b is one of them. */
+static int exchanged_ends(const chain *self, size_t b) {
+    size_t first = b + 1, at = 0;
+    while (is_exponential(&self->parts[b]) && first < self->count && is_exponential(&self->parts[first]))
+        first++;
+    if (first == 1)
+        return EI_OK;
+    chain opposite = {.parts = NULL};
+    ei_upper_law law = {.decay = 0}, after = {.decay = 0};
+    double floor = 0, decay = 0;
+    ei_service *stages = malloc(self->parts[first - 1].end * sizeof *stages);
+    int status = stages == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    for (size_t n = 0; n < first && status == EI_OK; n++) {
+        /* b, those behind it, and those before it, backwards. */
+        const size_t k = n == 0 ? b : n < first - b ? first - n : first - 1 - n;
+        for (size_t i = k > 0 ? self->parts[k - 1].end : 0; i < self->parts[k].end; i++)
+            stages[at++] = self->stages[i];
+    }
+    if (status == EI_OK && first < self->count)
+        status = choose_floor(self, b, first, &floor, &after);
+    if (status == EI_OK)
+        status = floored_decay(self, b, floor, &decay);
+    if (status == EI_OK)
+        status = chain_init(&opposite, self->batch, stages, at);
+    if (status == EI_OK) {
+        opposite.before = &self->parts[b > 0 ? 0 : 1];
+        opposite.floor = floor;
+        opposite.parts[0].decay = decay;
+        if (may_be_tilted(&opposite, 0, 0, opposite.count - 1))
+            status = tilted_law(&opposite, 0, 0, opposite.count - 1, self->batch->horizon, &law);
+    }
+    if (status == EI_OK && law.lattice.sf != NULL)
+        cut_by(self, &law, &after, first < self->count ? EI_BRACKET_BOTTLENECK_FIRST : EI_BRACKET_TILTED);
+    ei_upper_law_free(&law);
+    ei_upper_law_free(&after);
+    chain_free(&opposite);
+    free(stages);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 static int renewal_upper(const chain *self, size_t slowest) {
     const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED,
               drawn = may_be_drawn(self);
@@ -1643,6 +1782,9 @@ static int renewal_upper(const chain *self, size_t slowest) {
                       self->parts[last].decay > NEAR * self->parts[slowest].decay;
     if (status == EI_OK && (last == 0 || drawn) && !quick && ei_is_wide(self->batch, CLOSE))
         status = upper_ends(self, last, 0, 0);
+    if (last > 0 && one->service != NULL && ei_may_exchange(&self->batch->arrival) && status == EI_OK &&
+        ei_is_wide(self->batch, FAIR))
+        status = exchanged_ends(self, slowest);
     if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, CLOSE))
         status = upper_ends(self, slowest, one->service != NULL ? quantile(one->service, 0.9) : 0, 1);
     if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, CLOSE))
@@ -1727,7 +1869,7 @@ static int periodic_queue_lower(const chain *self, size_t b) {
     ei_lattice sojourn = {.sf = NULL}, others = {.sf = NULL};
     if (!has_queue(one, interval))
         return EI_OK;
-    int status = ei_lindley_sojourn_lower(&sojourn, &stage, arrival,
+    int status = ei_lindley_sojourn_lower(&sojourn, NULL, &stage, arrival,
                                           periodic_step(one->service, interval, one->mean, one->decay),
                                           LINDLEY_POINTS, batch->monitor);
     const int solved = status == EI_OK;

@@ -64,7 +64,9 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage
  * behind renewal arrivals, and the lower end of one with others behind it, by geometric.h. tilted: any random
  * part b that is slower than those behind it, tilted.h; Q~ behind an exponential one as in the next
- * paragraph.
+ * paragraph. And the slowest part, if it is random and comes last, by the opposite order, exchange.h, behind
+ * arrivals which that takes. Where others are behind it, but for exponential ones, of which an exponential
+ * one may be the last, that is the R_0 of bottleneck_first.
  *
  * exponential, upper, where b comes first behind renewal arrivals, and behind periodic ones: Q_j, y_l and
  * delta_l as above, C_j the sojourn time of job j in the parts before b, drawn afresh as in walk.h, and v the

@@ -228,14 +228,22 @@ int ei_add_stage_enclosed(ei_upper_law *self, double *least, const ei_upper_law 
     return add_stage(self, 1, least, before, stage, arrival, step, count, monitor);
 }
 
-int ei_lindley_sojourn_lower(ei_lattice *self, const ei_added_stage *stage, const ei_arrival *arrival,
-                             double step, size_t count, ei_monitor monitor) {
+static void lower_monotone(double *sf, size_t count) {
+    for (size_t j = count; j-- > 0;)
+        sf[j] = fmin(fmax(sf[j] / ROUNDING, j + 1 < count ? sf[j + 1] : 0), 1);
+}
+
+int ei_lindley_sojourn_lower(ei_lattice *self, double *by_phase, const ei_added_stage *stage,
+                             const ei_arrival *arrival, double step, size_t count, ei_monitor monitor) {
     ei_half_line line = {.end = EI_LOWER, .count = count, .step = step};
     *self = (ei_lattice){step, count, calloc(count, sizeof(double))};
     int status = self->sf == NULL ? EI_ERR_NO_MEMORY : ei_half_line_init(&line, stage, arrival, INFINITY);
-    if (status == EI_OK && (status = solve(&line, stage, arrival, 0, self->sf, NULL, monitor)) == EI_OK)
-        for (size_t j = count; j-- > 0;)
-            self->sf[j] = fmin(fmax(self->sf[j] / ROUNDING, j + 1 < count ? self->sf[j + 1] : 0), 1);
+    if (status == EI_OK)
+        status = solve(&line, stage, arrival, 0, self->sf, by_phase, monitor);
+    if (status == EI_OK)
+        lower_monotone(self->sf, count);
+    for (size_t i = 0; i < line.phases && by_phase != NULL && status == EI_OK; i++)
+        lower_monotone(by_phase + i * count, count);
     ei_half_line_free(&line);
     return status;
 }

@@ -38,8 +38,9 @@ EI_WARN_UNUSED int ei_add_stage_enclosed(ei_upper_law *self, double *least, cons
                                          size_t count, ei_monitor monitor);
 
 /* A lower bound of the law of the stage's sojourn time, waiting time for a deterministic one, at `count`
- * points of `step`. *self is the caller's to free, also after an error. */
-EI_WARN_UNUSED int ei_lindley_sojourn_lower(ei_lattice *self, const ei_added_stage *stage,
+ * points of `step`. *self is the caller's to free, also after an error. by_phase[phases][count], the
+ * caller's, NULL: not asked for, of the requests that meet each. */
+EI_WARN_UNUSED int ei_lindley_sojourn_lower(ei_lattice *self, double *by_phase, const ei_added_stage *stage,
                                             const ei_arrival *arrival, double step, size_t count,
                                             ei_monitor monitor);
 

@@ -144,8 +144,8 @@ int ei_several_servers_wait_lower(double service, size_t servers, const ei_arriv
         status = ei_decay_rate(&law, 1, &thinned, &decay);
     if (status == EI_OK) {
         double step = (service + FURTHEST / fmax(decay, LEAST_DECAY)) / POINTS;
-        status = ei_lindley_sojourn_lower(&wait, &stage, &thinned, service / ceil(service / step), POINTS,
-                                          monitor);
+        status = ei_lindley_sojourn_lower(&wait, NULL, &stage, &thinned, service / ceil(service / step),
+                                          POINTS, monitor);
     }
     const int missing = ei_no_bound(status);
     for (size_t i = 0; i < count && (status == EI_OK || missing); i++)

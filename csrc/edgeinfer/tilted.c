@@ -44,11 +44,11 @@ static void tilted_free(tilted *self) {
     ei_upper_law_free(&self->behind);
 }
 
-int ei_tilted_exponent(const ei_service *service, const ei_arrival *arrival, double decay, double *theta) {
+int ei_tilted_exponent(const ei_added_stage *stage, const ei_arrival *arrival, double decay, double *theta) {
     for (double less = 1e-9; less < 0.1; less *= 2) {
         double value, slope;
         *theta = decay * (1 - less);
-        int status = ei_service_log_mgf(service, *theta, &value, NULL);
+        int status = ei_added_stage_log_moment(stage, *theta, &value);
         if (status != EI_OK)
             return status;
         if (value * (1 + MGF_ERROR) <= ei_arrival_exponent(arrival, *theta, &slope))
@@ -82,7 +82,12 @@ static int tilt_service(tilted *self) {
     if (self->tilted == NULL)
         return EI_ERR_NO_MEMORY;
     self->mean = self->tilted + last + 1;
-    int status = ei_lattice_ends(ends, self->given->service, step, last + 1);
+    const double floored = self->given->floor;
+    int status = floored > 0 ? ei_lattice_service(&ends[EI_LOWER], self->given->service, floored, step,
+                                                  last + 1, EI_LOWER)
+                             : ei_lattice_ends(ends, self->given->service, step, last + 1);
+    if (status == EI_OK && floored > 0)
+        status = ei_lattice_service(&ends[EI_UPPER], self->given->service, floored, step, last + 1, EI_UPPER);
     if (status == EI_OK) {
         tilt(self, ends[EI_LOWER].sf, ends[EI_UPPER].sf, self->tilted);
         /* Rounded down: beyond point k where B is beyond point k + 1. What is further out is cut to the last.
@@ -259,11 +264,12 @@ static int mean_slopes(tilted *self, const double *share, double moment, int fir
 /* K up to each z, times what stands beside it, V itself spread over so many cells, or, 0, as is the best for
  * b's services; even: V in the mean over X, the caller's to free, where it is. */
 static int find_slopes_behind(tilted *self, size_t points, ei_upper_law *even) {
-    const int smooth = points > 0 || self->given->service->kind == EI_SERVICE_EXPONENTIAL;
+    const ei_added_stage stage = {self->given->service, self->given->floor, 0};
+    const int smooth = points > 0 || (stage.law->kind == EI_SERVICE_EXPONENTIAL && !(stage.floor > 0));
     const ei_lattice *law = &self->given->v->lattice;
     const double known = (double)law->count - 1 - (double)(2 * self->phases);
     double share[EI_ARRIVAL_PHASES], log_moment;
-    int status = ei_service_log_mgf(self->given->service, self->theta, &log_moment, NULL);
+    int status = ei_added_stage_log_moment(&stage, self->theta, &log_moment);
     find_shares(self, share);
     memset(self->slope, 0, sizeof self->slope);
     for (size_t e = 0; e < EI_TAIL_ENDS; e++)
@@ -448,7 +454,7 @@ void ei_split_tail(ei_upper_law *law, const double *once, const double *after, c
     double beyond[EI_TAIL_ENDS], before = 1;
     for (size_t e = 0; e < EI_TAIL_ENDS; e++)
         beyond[e] = exp(tail->log_beyond[e] + tail->log_of_phase);
-    for (int pass = 0; pass < PASSES; pass++)
+    for (int pass = 0; pass < PASSES && !tail->is_sum; pass++)
         for (size_t e = EI_TAIL_ENDS; e-- > 0;) {
             const double at = floor((ei_tail_end(tail, e) - law->shift) / step - 1e-6);
             if (at >= 0 && at < (double)law->lattice.count)

@@ -64,6 +64,7 @@ typedef struct {
     double slope[EI_TAIL_ENDS];      /* of z = ei_tail_end, inf where it is not known */
     double log_beyond[EI_TAIL_ENDS]; /* log P(W > z) from above, 0 where it is not known */
     double log_of_phase;             /* log of how much more than that it is given a phase, at most */
+    int is_sum;                      /* whether these are no probabilities: see exchange.h */
 } ei_tail;
 
 static inline double ei_tail_end(const ei_tail *self, size_t e) {
@@ -78,6 +79,7 @@ typedef struct {
     const ei_upper_law *v;     /* V from above */
     const double *least;       /* [v's points], V from below in the cell behind each, for Poisson arrivals */
     const ei_service *service; /* of b */
+    double floor;              /* s, put under its services */
     const ei_arrival *arrival;
     double theta;               /* 1/s, of ei_tilted_exponent */
     const double *log_moment;   /* of e^{theta Q~}, from above; NULL: not known */
@@ -90,7 +92,7 @@ typedef struct {
 } ei_tilted;
 
 /* theta with M(theta) E e^{-theta t} <= 1, just below `decay`. EI_ERR_UNSTABLE: none. */
-EI_WARN_UNUSED int ei_tilted_exponent(const ei_service *service, const ei_arrival *arrival, double decay,
+EI_WARN_UNUSED int ei_tilted_exponent(const ei_added_stage *stage, const ei_arrival *arrival, double decay,
                                       double *theta);
 
 /* Returned: *self, the caller's to free, at points + 1 points up to the horizon

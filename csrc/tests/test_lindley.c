@@ -20,7 +20,7 @@ static int call_walks(const ei_service *stages, size_t count) {
     if (status == EI_OK)
         status = ei_add_stage_lindley(&second, &first, &stage[count > 0], &arrival, step, 64, quiet);
     if (status == EI_OK)
-        status = ei_lindley_sojourn_lower(&lower, &stage[0], &arrival, step, 64, quiet);
+        status = ei_lindley_sojourn_lower(&lower, NULL, &stage[0], &arrival, step, 64, quiet);
     ei_upper_law_free(&first);
     ei_upper_law_free(&second);
     ei_lattice_free(&lower);
@@ -128,7 +128,7 @@ static void test_exponential(void) {
         ei_upper_law upper;
         ei_lattice lower;
         CHECK(ei_add_stage_lindley(&upper, &none, &stage, &process[p], step, COUNT, quiet) == EI_OK);
-        CHECK(ei_lindley_sojourn_lower(&lower, &stage, &process[p], step, COUNT, quiet) == EI_OK);
+        CHECK(ei_lindley_sojourn_lower(&lower, NULL, &stage, &process[p], step, COUNT, quiet) == EI_OK);
         /* The lattice is coarse beside a density that is infinite at 0. */
         const double width = process[p].kind == EI_ARRIVAL_GAMMA && process[p].parameter[1] > 1 ? 5 : 1.15;
         double root = 0.5, slope;

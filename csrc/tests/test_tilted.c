@@ -47,7 +47,7 @@ static int call(ei_upper_law *law, const ei_added_stage *rest, size_t count, int
         memcpy(least, v.lattice.sf, points * sizeof *least);
     given.least = least;
     if (status == EI_OK)
-        status = ei_tilted_exponent(&bottleneck, &poisson, decay, &given.theta);
+        status = ei_tilted_exponent(&(ei_added_stage){&bottleneck, 0, 0}, &poisson, decay, &given.theta);
     if (status == EI_OK)
         status = ei_tilted_law(law, &given);
     ei_upper_law_free(&v);
@@ -81,7 +81,7 @@ static int call_behind_phases(ei_upper_law *law, const ei_service *service, size
         given.tail.log_beyond[e] = fmin(4 - decay * ei_tail_end(&given.tail, e), 0);
     int status = ei_add_stage_enclosed(&v, NULL, &empty, &first, &phases, step, points, quiet);
     if (status == EI_OK)
-        status = ei_tilted_exponent(service, &phases, decay, &given.theta);
+        status = ei_tilted_exponent(&(ei_added_stage){service, 0, 0}, &phases, decay, &given.theta);
     if (status == EI_OK)
         status = ei_tilted_law(law, &given);
     ei_upper_law_free(&v);

@@ -152,6 +152,18 @@ def test_phases_with_no_arrivals_are_hyperexponential(name):
     assert (bracket.upper <= width * bracket.lower).all(), bracket.upper / bracket.lower
 
 
+@pytest.mark.parametrize(("name", "width"), [("two phases", 2.1), ("turns", 4.2)])
+def test_slowest_stage_behind_others(name, width):
+    """Whether phases are monotone, or not, as in turns."""
+    pipeline = ei.Pipeline([ei.Constant(0.2, "a"), ei.Exponential(0.3, "b"), ei.Exponential(0.4, "c")])
+    process, times = PROCESSES[name], np.array([8.0, 20.0])
+    bracket = ei.violation_bracket(pipeline, process, times)
+    # 4 intervals: one fails with probability 4e-4 at most.
+    sampled = ei.rare_violation(pipeline, process, times, rng=6, relative_error=0.04, confidence=0.9999)
+    assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
+    assert (bracket.upper <= width * bracket.lower).all(), bracket.upper / bracket.lower
+
+
 def test_phases_of_one_rate_are_poisson():
     process = ei.MarkovModulated([0.6, 0.6, 0.6], np.ones((3, 3)) - 3 * np.eye(3))
     pipeline, times = ei.Pipeline([ei.Constant(0.5, "a"), LINK, ei.Exponential(0.3, "b")]), [3.0, 9.0]
