@@ -31,28 +31,30 @@ enum {
     FOLLOWED_POINTS = 512,  /* of a lower end's two stages at once, */
     FOLLOWED_LEADS = 96     /* and steps by which one may lead */
 };
-static const double ROUGH = 0.02;      /* share of a probability that a lattice may cost */
-static const double WORK = 4e7;        /* multiply-adds of one addition of a random stage */
-static const double COARSE = 1.0 / 32; /* effort of a trial */
-static const double TRIAL = 2;         /* times what is known that a trial may be */
-static const double PAIR_TRIAL = 1.4;  /* the same of two stages at once */
-static const double FURTHEST = 55;     /* decay times after which a sojourn time's lattice ends */
-static const double FURTHER = 30;      /* beyond which a bound of moments has to be small, decay times */
-static const double NEARER = 10;       /* and more than this at least */
-static const double AHEAD = 16;        /* decay times up to which a first stage is followed */
-static const double APART = 0.75;      /* of the exponents that are tried for a sum, from the decay */
-static const double MARGIN = 20;       /* where a mean is taken, decay times of its weight */
-static const double MGF_ERROR = 1e-5;  /* of the logarithm */
-static const double LIGHT = 0.7;       /* load below which periodic laws are swept, too */
-static const double NEAR = 1.5;        /* times the least decay: a lower end may come from there, too */
-static const double FAR = 3;           /* and an upper end from here */
-static const double CLOSE = 1.02;      /* the same behind renewal arrivals */
-static const double FAIR = 1.05;       /* upper / lower below which no more is tried */
-static const double TILTED_FAIR = 1.1; /* the same before a tilted law */
-static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
-static const double PAIR_REACH = 30;   /* decay times at which the lattice of that ends */
-static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
-static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
+static const double ROUGH = 0.02;       /* share of a probability that a lattice may cost */
+static const double WORK = 4e7;         /* multiply-adds of one addition of a random stage */
+static const double COARSE = 1.0 / 32;  /* effort of a trial */
+static const double TRIAL = 2;          /* times what is known that a trial may be */
+static const double PAIR_TRIAL = 1.4;   /* the same of two stages at once, */
+static const double PAIR_WIDE = 4;      /* of ends that are this far apart at most */
+static const double FURTHEST = 55;      /* decay times after which a sojourn time's lattice ends */
+static const double FURTHER = 30;       /* beyond which a bound of moments has to be small, decay times */
+static const double NEARER = 10;        /* and more than this at least */
+static const double AHEAD = 16;         /* decay times up to which a first stage is followed */
+static const double APART = 0.75;       /* of the exponents that are tried for a sum, from the decay */
+static const double MARGIN = 20;        /* where a mean is taken, decay times of its weight */
+static const double MGF_ERROR = 1e-5;   /* of the logarithm */
+static const double LIGHT = 0.7;        /* load below which periodic laws are swept, too */
+static const double NEAR = 1.5;         /* times the least decay: a lower end may come from there, too */
+static const double FAR = 3;            /* and an upper end from here */
+static const double CLOSE = 1.02;       /* the same behind renewal arrivals */
+static const double SHIFTED = 1 - 1e-8; /* by more than a law's shift may change a probability */
+static const double FAIR = 1.05;        /* upper / lower below which no more is tried */
+static const double TILTED_FAIR = 1.1;  /* the same before a tilted law */
+static const double PAIR_NEAR = 1.25;   /* times the least decay: where two stages are followed at once */
+static const double PAIR_REACH = 30;    /* decay times at which the lattice of that ends */
+static const double BEHIND_WORK = 4e8;  /* multiply-adds behind an exponential part */
+static const double LEAST_SHARE = 0.3;  /* of a law from below that is worth while */
 static const double LOOSE = 15;        /* decay times from a lattice's end, within which a law is too large */
 static const double JOINT_NEAR = 0.06; /* of each other's time: constant stages of joint.h */
 static const double PAIR_FAR = 6;      /* times each other's decay: two stages whose upper end is tried */
@@ -84,6 +86,7 @@ typedef struct {
     double effort;      /* share of the points and the work of an upper end */
     double laws_effort; /* the same of the laws that are kept */
     size_t pair_points; /* of the lattice for two stages at once; 0: they are not */
+    int known;          /* whether `tilted` takes the law up to its part and not V */
     outcome *score;     /* not NULL: takes what upper ends come to, which stay */
     const part *before; /* not NULL: what comes first where this is the chain in the opposite order, */
     double floor;       /* s, under its first part */
@@ -836,7 +839,7 @@ static int enclose(const chain *self, size_t b, double reach, const ei_upper_law
         return ei_add_stage_enclosed(v, NULL, before, &stage, &batch->arrival,
                                      lindley_step(&stage, reach, points), points, batch->monitor);
     const double step = walk_step(self, one, 0, reach, self->effort * WALK_POINTS);
-    const int rough = is_rough(self, one, 0, reach, step);
+    const int rough = self->known || is_rough(self, one, 0, reach, step);
     const size_t count = rough ? points : (size_t)(reach / step) + 2;
     *least = malloc(count * sizeof **least);
     if (*least == NULL)
@@ -860,6 +863,26 @@ static int exchange(const chain *self, const ei_upper_law *v, ei_upper_law *law)
                                     &self->batch->arrival, self->batch->monitor);
     for (size_t j = 0; j < law->lattice.count && status == EI_OK; j++)
         law->lattice.sf[j] = fmin(law->lattice.sf[j] * factor, 1);
+    return status;
+}
+
+/* The law of the parts from `first` to b from above, where that is better, in the place of V, and from below
+ * by b alone. */
+static int enclose_known(const chain *self, size_t first, size_t b, ei_upper_law *v, double *least) {
+    const ei_added_stage stage = stage_of(&self->parts[b], 0);
+    const size_t count = v->lattice.count;
+    ei_upper_law known = {.decay = 0};
+    ei_lattice alone = {.sf = NULL};
+    int status = law_of(self, first, b, &known);
+    if (status == EI_OK)
+        status = ei_lindley_sojourn_lower(&alone, NULL, &stage, &self->batch->arrival, v->lattice.step, count,
+                                          self->batch->monitor);
+    if (status == EI_OK)
+        take_better(v, &known);
+    for (size_t j = 0; j < count && status == EI_OK; j++)
+        least[j] = j + 1 < count ? alone.sf[j + 1] * SHIFTED : 0;
+    ei_upper_law_free(&known);
+    ei_lattice_free(&alone);
     return status;
 }
 
@@ -904,6 +927,8 @@ static int tilted_beyond(const chain *self, size_t first, size_t b, size_t last,
         status = law_of(self, first, b - 1, &before);
     if (status == EI_OK)
         status = enclose(self, b, reach, &before, &v, &least);
+    if (status == EI_OK && self->known)
+        status = enclose_known(self, first, b, &v, least);
     if (status == EI_OK) {
         given.rest = rest;
         given.v = &v;
@@ -1279,12 +1304,14 @@ static void try_on(const chain *self, const ei_upper_law *before, const ei_upper
     }
 }
 
-/* Leaves the elements of a batch that a trial comes near to. */
+/* Leaves the elements of a batch that a trial comes near to; where ends are wide, it may be further off. */
 static void leave_hopeful(ei_batch *batch, size_t *index, const double *ratio) {
     size_t left = 0;
-    for (size_t i = 0; i < batch->count; i++)
-        if (ratio[i] <= PAIR_TRIAL)
-            index[left++] = batch->index[i];
+    for (size_t i = 0; i < batch->count; i++) {
+        const size_t at = batch->index[i];
+        if (ratio[i] <= PAIR_TRIAL * fmax(batch->upper[at] / batch->lower[at] / PAIR_WIDE, 1))
+            index[left++] = at;
+    }
     batch->index = index;
     batch->count = left;
 }
@@ -1361,6 +1388,20 @@ static int pair_added_ends(const chain *self, double *ratio, size_t *index) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* tilted, for the random part b with others behind it, by what is known of the law up to it. */
+static int known_ends(const chain *self, size_t b) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    chain some = *self;
+    some.known = 1;
+    int status = tilted_law(&some, 0, b, self->count - 1, self->batch->horizon, &law);
+    if (status == EI_OK) {
+        add_leading(self, EI_UPPER, &law.lattice);
+        cut_by(self, &law, &none, EI_BRACKET_TILTED);
+    }
+    ei_upper_law_free(&law);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 /* two_stages, for the deadlines of one class after the other, whose ends are still wide. */
 static int pair_ends(const chain *self) {
     const size_t classes = sizeof PAIR_CLASSES / sizeof *PAIR_CLASSES;
@@ -1397,6 +1438,9 @@ static int pair_ends(const chain *self) {
         for (size_t b = 1; b + 1 < one.count && status == EI_OK; b++)
             if (one.parts[b].decay <= NEAR * decay && pair_before(&one, 0, b) < one.count)
                 status = pair_first_ends(&one, b, ratio, index + self->batch->count);
+        for (size_t b = 1; b + 1 < one.count && status == EI_OK; b++)
+            if (may_be_tilted(&one, 0, b, one.count - 1) && pair_before(&one, 0, b) < one.count)
+                status = known_ends(&one, b);
         free_laws(&one);
     }
     free(index);

@@ -43,10 +43,10 @@
  * y)} for y <= z: K = v(z) e^{theta z} up to z, of any upper bound v(z). That y_l is once beyond z and W >
  * T still adds at most P(W > z), by the first such job's own sojourn time. The laws of the stages before
  * and behind b, and of those before an added stage, are the best of these, too.
- * tilted: the same for any random stage b, tilted.h.
- * two_stages: where ends are wide still, the law of a run of stages whose last one is nearly as slow as one
- * before it by following the two at once (pair_upper.h), others added as above; or, with a floor under that
- * last one, for the R_0 of bottleneck_first.
+ * tilted: the same for any random stage b, tilted.h; where two_stages are tried, once more with their law up
+ * to b. two_stages: where ends are wide still, the law of a run of stages whose last one is nearly as slow as
+ * one before it by following the two at once (pair_upper.h), others added as above; or, with a floor under
+ * that last one, for the R_0 of bottleneck_first.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H

@@ -39,6 +39,12 @@
  * up to a decay time are tried. Where b is exponential V is smooth, -V' <= theta s_i e^{-theta y}, with no X;
  * and Q~ is fed by Poisson arrivals of b's rate less theta, so that its moment may be known better.
  *
+ * The law v of R_l, the sojourn time of job l in the stages up to and with b, may take V's place: R_l is
+ * independent of y_l and delta_l, and, W_l being W with Q_l in the place of all later Q, W_l > T >= W_{l-1}
+ * asks that R_l is in (y_l - delta_l, y_l], so that P(W > T) <= P(R_0 + N_0 > T) + sum_l E [v(y_l - delta_l)
+ * - v(y_l)], and so on as above. It asks for a bound of v from above and for one of v itself from below,
+ * which that of b's own queue is.
+ *
  * V. On walk.h's lattice v^ >= G(v^) for all y if it is constant between the points, services and times
  * being rounded. With lindley.h u >= G(u) for its u, and V(x) = E u(x - B) >= G(V) lies between two tables:
  * an upper one, and a lower one by the lower ends of the same sums. m is taken from below, 0 beyond the
@@ -76,8 +82,8 @@ static inline double ei_tail_end(const ei_tail *self, size_t e) {
 void ei_split_tail(ei_upper_law *law, const double *once, const double *after, const ei_tail *tail);
 
 typedef struct {
-    const ei_upper_law *v;     /* V from above */
-    const double *least;       /* [v's points], V from below in the cell behind each, for Poisson arrivals */
+    const ei_upper_law *v; /* V, or v, from above */
+    const double *least;   /* [v's points], and from below in the cell behind each, for Poisson arrivals */
     const ei_service *service; /* of b */
     double floor;              /* s, put under its services */
     const ei_arrival *arrival;
