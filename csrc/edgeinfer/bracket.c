@@ -1,5 +1,6 @@
 #include "edgeinfer/bracket.h"
 
+#include "edgeinfer/alone.h"
 #include "edgeinfer/associated.h"
 #include "edgeinfer/bound.h"
 #include "edgeinfer/chain.h"
@@ -128,6 +129,8 @@ out:
 
 static int bracket_several(const ei_batch *self, const ei_service *stages, size_t stage_count) {
     int status = upper_moments(self, stages, stage_count);
+    if (status == EI_OK)
+        status = ei_alone_ends(self, stages, stage_count);
     return status == EI_OK ? ei_chain_ends(self, stages, stage_count) : status;
 }
 
@@ -183,6 +186,8 @@ static int bracket_rate(const ei_batch *self, const ei_service *stages, size_t s
     const ei_shape *pipeline = self->pipeline;
     if (self->arrival.kind != EI_ARRIVAL_POISSON) {
         int status = upper_moments(self, stages, stage_count);
+        if (status == EI_OK)
+            status = ei_alone_ends(self, stages, stage_count);
         return status == EI_OK ? ei_renewal_ends(self, stages, stage_count) : status;
     }
     if (random_count == 0)

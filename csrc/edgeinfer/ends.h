@@ -31,6 +31,7 @@ enum {
     EI_BRACKET_EXPONENTIAL,  /* both */
     EI_BRACKET_TWO_STAGES,   /* both */
     EI_BRACKET_TILTED,       /* upper */
+    EI_BRACKET_ALONE,        /* both */
     EI_BRACKET_METHODS
 };
 

@@ -196,6 +196,7 @@ int ei_add_bracket(PyObject *module) {
         [EI_BRACKET_JOINT] = "joint",
         [EI_BRACKET_EXPONENTIAL] = "exponential",
         [EI_BRACKET_TWO_STAGES] = "two_stages",
+        [EI_BRACKET_ALONE] = "alone",
         [EI_BRACKET_TILTED] = "tilted",
     };
     PyObject *tuple = PyTuple_New(EI_BRACKET_METHODS);

@@ -57,6 +57,24 @@ def test_bracket_of_exponential_services(name):
     assert (np.diff(bracket.lower) <= 0).all() and (np.diff(bracket.upper) <= 0).all()
 
 
+@pytest.mark.parametrize("rate", [5e-4, 2e-3])
+@pytest.mark.parametrize("shape", [ei.Erlang(1.0, 4), ei.Gamma(1.0, 0.3), ei.Periodic(1.0)])
+def test_requests_that_seldom_meet(shape, rate):
+    link = ei.RayleighLink(1e6, 10, 0, 0, 0.2)
+    radio = ei.Transfer(link.mean_rate(), link, "radio")
+    times = np.array([1.4, 2.2, 3.0])
+    # One queue behind Poisson arrivals has a bracket of its own; here they meet with 1e-15.
+    alone = ei.violation_bracket(ei.Pipeline([radio]), 1e-15, times)
+    bracket = ei.violation_bracket(ei.Pipeline([radio]), shape.at_rate(rate), times)
+    assert (bracket.lower <= alone.upper).all() and (alone.lower <= bracket.upper).all()
+    assert (bracket.upper <= 1.01 * bracket.lower).all() and (np.diff(bracket.upper) <= 0).all()
+    chain = ei.Pipeline([ei.Compute(0.5, ei.Node("edge", 1.0), "edge"), radio, ei.Exponential(0.3, "network")])
+    several = ei.violation_bracket(chain, shape.at_rate(rate), times + 1)
+    assert (several.upper <= 1.1 * several.lower).all()
+    run = ei.simulate(chain, shape.at_rate(rate), times + 1, jobs=20_000, replications=8, rng=1, confidence=1 - 1e-9)
+    assert (run.violation.low[:, -1] <= several.upper).all() and (several.lower <= run.violation.high[:, -1]).all()
+
+
 @pytest.mark.parametrize("process", [ei.Hyperexponential(0.9, 4.0), ei.Gamma(0.9, 5.0)])
 def test_bracket_of_bursty_arrivals_at_a_heavy_load(process):
     transform = {name: entry[1] for name, entry in PROCESSES.items()}[
