@@ -18,7 +18,8 @@ static int call_link_bracket(const ei_service *stages, size_t count) {
     part[2].time = 0.9 * ei_service_mean(&stages[1]);
     int status = ei_violation_bracket(part, count, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
                                       &lower_method, &upper_method, quiet);
-    CHECK(status != EI_OK || (upper_method == EI_BRACKET_FIRST_HANDOVER && lower > 0 && lower <= upper));
+    CHECK(status != EI_OK ||
+          (upper_method != EI_BRACKET_MOMENTS && lower > 0 && upper < 3 * lower && lower <= upper));
     return status;
 }
 
