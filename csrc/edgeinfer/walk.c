@@ -344,12 +344,14 @@ static int periodic_product(ei_upper_law *self, const ei_upper_law *before, doub
     if (self->lattice.sf == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t j = 0; j < count; j++) {
-        double time = (double)j * step, sum = 0;
-        for (;; time += fall) {
+        double time = (double)j * step, sum = 0, factors;
+        /* All factors of a cell at once, where the fall is a small part of one. */
+        for (;; time += factors * fall) {
             double late = ei_upper_law_sf(before, time);
             if (time > (double)count * step || late < 1e-25)
                 break;
-            sum += late < 1 ? log1p(-late) : -INFINITY;
+            factors = fmax(floor(((floor(time / step + HAIR) + 1) * step - time) / fall), 1);
+            sum += late < 1 ? factors * log1p(-late) : -INFINITY;
         }
         double rest = exp(before->log_scale - before->decay * time) / -expm1(-before->decay * fall);
         self->lattice.sf[j] = fmin((-expm1(sum) + rest) * ROUNDING, j > 0 ? self->lattice.sf[j - 1] : 1);

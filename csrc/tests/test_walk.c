@@ -202,8 +202,34 @@ static void test_a_law_of_no_use(void) {
     }
 }
 
+/* Constant services little shorter than their period: the product factor by factor, each the law at the point
+ * before. */
+static void test_a_small_fall(void) {
+    static double before_sf[POINTS];
+    const double step = 0.05;
+    for (size_t j = 0; j < POINTS; j++)
+        before_sf[j] = 0.8 * exp(-2.0 * (double)j * step);
+    const ei_upper_law before = {.lattice = {step, POINTS, before_sf}, .log_scale = log(0.8), .decay = 2};
+    for (double fall = 3e-4; fall < 0.5; fall *= 3.7) {
+        const ei_added_stage delay = {NULL, 0, 3 - fall};
+        ei_upper_law law;
+        CHECK(ei_add_stage_periodic(&law, &before, &delay, 3, 60, POINTS, quiet) == EI_OK);
+        for (size_t j = 0; j < POINTS / 4; j += 7) {
+            double sum = 0;
+            for (double i = 0; i * fall < 30; i++) {
+                const double cell = floor(((double)j * step + i * fall) / step + 1e-9);
+                sum += cell < POINTS ? log1p(-before_sf[(size_t)cell]) : 0;
+            }
+            CHECK(law.lattice.sf[j] >= -expm1(sum) * (1 - 1e-9));
+            CHECK_RELATIVE(law.lattice.sf[j], -expm1(sum), 1e-3);
+        }
+        ei_upper_law_free(&law);
+    }
+}
+
 int main(void) {
     int polled = 0;
+    test_a_small_fall();
     test_against_iteration();
     test_exact();
     test_reading();
