@@ -357,8 +357,10 @@ int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_
     if (!(exponent * (double)self->count * self->step > NEGLIGIBLE))
         return EI_ERR_UNSTABLE;
     self->theta = fmin(TILT * exponent, STEEPEST / ((double)self->count * self->step));
-    self->slant[0] = NEAR * exponent;
-    self->slant[1] = FAR * self->theta;
+    self->slant[0] = FAR * self->theta;
+    self->slant[1] = NEAR * exponent;
+    self->slant[2] = self->theta;
+    self->near = 1;
     self->decay = exponent;
     self->all = self->count + self->time.cells + 1;
     size_t length = 4;
@@ -377,7 +379,7 @@ int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_
     for (size_t e = 0; e < self->phases * self->phases; e++)
         make_kernel(self, &self->wait[e], &self->time, e, -1);
     make_symbols(self);
-    for (int e = 0; e < 2; e++) {
+    for (int e = 0; e < 3; e++) {
         status = ei_path_sums(arrival, self->phases, self->slant[e],
                               split_log_moment(&self->service, self->step, self->slant[e]), self->super[e],
                               &found);

@@ -16,7 +16,8 @@
  * s], of which G takes off more than epsilon e^{-kappa y} but for the bends, or by the same corrections
  * towards G^+-(w) and some more; and that it is what it must be is checked, point by point, with the rounding
  * errors. Epsilon is what w is on the wrong side of G^+-(w) by, under e^{kappa y}: kappa is near the exponent
- * of w, as w is moved by a share of itself then, and small for the far half, so that what is nearest to the
+ * of w, as w is moved by a share of itself then, or the tilt, where services of few values bend w more than
+ * so little takes off, and small for the far half, so that what is nearest to the
  * lattice's end is the loosest.
  *
  * Holes. What bends take off a lower bound may leave it lower at a point than at some further on, and made
@@ -50,7 +51,8 @@ typedef struct {
     int whole;            /* whether steps go on as if it moved everywhere behind */
     int filled;           /* whether holes of a lower bound are raised */
     double step, theta;   /* s; 1/s: the tilt */
-    double slant[2];      /* 1/s: kappa of the near half, and of the far one */
+    double slant[3];      /* 1/s: kappa of the far half, and of the near one, as tried in turn */
+    int near;             /* which of the last two */
     double decay;         /* of Chernoff's bound, 1/s */
     const double *chance; /* [phases][count], c; NULL: 0 */
     ei_split service, time;
@@ -58,7 +60,7 @@ typedef struct {
     ei_kernel serve, wait[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES];
     double scale[EI_ARRIVAL_PHASES];    /* Chernoff's bound of v: e^{scale - decay x} */
     double start[EI_ARRIVAL_PHASES];    /* and of u */
-    double super[2][EI_ARRIVAL_PHASES]; /* s of each slant */
+    double super[3][EI_ARRIVAL_PHASES]; /* s of each slant */
     double *weight, *bent, *flat;       /* [all + 1]: e^{theta y}; scratch */
     double *above;                      /* [cells]: mass beyond a cell */
     double *u, *v, *m, *last;           /* [phases][all + 1]; last: u one correction before */

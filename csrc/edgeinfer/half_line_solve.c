@@ -73,8 +73,9 @@ static void find_wrong(const ei_half_line *self, double wrong[2]) {
     for (size_t i = 0; i < self->phases; i++)
         for (size_t j = ei_half_line_first(self); j + 1 < count; j++) {
             const int far = j >= count / 2;
-            wrong[far] = fmax(wrong[far], sign * (self->m[i * wide + j] - self->u[i * wide + j]) *
-                                              exp(self->slant[far] * (double)j * self->step));
+            wrong[far] =
+                fmax(wrong[far], sign * (self->m[i * wide + j] - self->u[i * wide + j]) *
+                                     exp(self->slant[far ? 0 : self->near] * (double)j * self->step));
         }
 }
 
@@ -141,7 +142,8 @@ static int correct(ei_half_line *self, double *vector, double *left, double wron
 /* What is put on at point j. */
 static double put_on(const ei_half_line *self, const double wrong[2], size_t j, double near, double far) {
     const double time = (double)j * self->step;
-    return wrong[0] * near * exp(-self->slant[0] * time) + wrong[1] * far * exp(-self->slant[1] * time);
+    return wrong[0] * near * exp(-self->slant[self->near] * time) +
+           wrong[1] * far * exp(-self->slant[0] * time);
 }
 
 /* Whether u moved outwards, by what G takes something off, is what it must be; u stays where not. */
@@ -155,7 +157,7 @@ static int inflate(ei_half_line *self, double *kept, const double wrong[2]) {
             for (size_t j = ei_half_line_first(self); j + 1 < count; j++)
                 self->u[i * wide + j] =
                     kept[i * wide + j] +
-                    sign * more * put_on(self, wrong, j, self->super[0][i], self->super[1][i]);
+                    sign * more * put_on(self, wrong, j, self->super[self->near][i], self->super[0][i]);
         ei_half_line_apply(self);
         holds = 1;
         for (size_t i = 0; i < self->phases; i++)
@@ -226,7 +228,14 @@ int ei_half_line_solve(ei_half_line *self, ei_monitor monitor) {
     int status = vector == NULL ? EI_ERR_NO_MEMORY : correct(self, vector, &left, wrong, monitor);
     if (status == EI_OK && !(left <= LARGE))
         status = EI_ERR_ACCURACY;
-    if (status == EI_OK && !inflate(self, vector, wrong))
+    int holds = status == EI_OK && inflate(self, vector, wrong);
+    if (status == EI_OK && !holds) {
+        self->near = 2;
+        ei_half_line_apply(self);
+        find_wrong(self, wrong);
+        holds = inflate(self, vector, wrong);
+    }
+    if (status == EI_OK && !holds)
         status = certify(self, vector, wrong, monitor);
     free(vector);
     return status == EI_ERR_ACCURACY ? sweep(self, monitor) : status;
