@@ -43,6 +43,10 @@ def gsl_link_arguments() -> list[str]:
     return pkg_config("--libs")
 
 
+#: What directs others and has no loops of weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
+COLD = ("csrc/python", "csrc/edgeinfer/chain.c")
+
+
 def core() -> Extension:
     # Contraction to FMA would make the sampled bits depend on the instruction set.
     flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
@@ -83,9 +87,13 @@ class BuildExtension(build_ext):
         # As many files at a time as there are processors; distutils compiles one behind the other.
         compile_in_turn = self.compiler.compile
 
+        def compile_one(source: str, options: dict[str, Any]) -> list[str]:
+            cold = environment("EDGEINFER_COLD_CFLAGS") if source.startswith(COLD) else []
+            return compile_in_turn([source], **{**options, "extra_postargs": [*options["extra_postargs"], *cold]})
+
         def compile_at_once(sources: list[str], **options: Any) -> list[str]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                found = pool.map(lambda source: compile_in_turn([source], **options), sources)
+                found = pool.map(lambda source: compile_one(source, options), sources)
                 return [name for names in found for name in names]
 
         self.compiler.compile = compile_at_once

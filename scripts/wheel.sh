@@ -56,7 +56,7 @@ fi
 rm -rf dist build/wheel-raw
 "$PYTHON" -m build --sdist --outdir dist . >/dev/null
 rm -rf build/lib* build/bdist* build/models
-EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="$flags" \
+EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_GSL=1 EDGEINFER_CFLAGS="$flags" EDGEINFER_COLD_CFLAGS=-Os \
     _PYTHON_HOST_PLATFORM="linux-$architecture" "$PYTHON" -m build --no-isolation --wheel --outdir build/wheel-raw . >/dev/null
 "$PYTHON" -m auditwheel repair $strip --zip-compression-level 9 --wheel-dir dist build/wheel-raw/*.whl
 test "$(wc -c <"$(echo dist/edgeinfer-*.whl)")" -le 1000000 # the models are elsewhere
