@@ -9,17 +9,22 @@ enum { LANES = 8, TILE = 4, TERMS = 64 };
 
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double)), may_alias));
 
+/* The clones of a function that other files call would be seen outside of the library. */
 EI_MULTIVERSION
-void ei_add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
+static void add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
     for (size_t i = 0; i < count; i++)
         to[i] += factor * from[i];
+}
+
+void ei_add_products(double *restrict to, const double *restrict from, double factor, size_t count) {
+    add_products(to, from, factor, count);
 }
 
 void ei_add_shifted(double *restrict to, const double *restrict from, double factor, ptrdiff_t shift,
                     ptrdiff_t count, ptrdiff_t known) {
     const ptrdiff_t first = shift > 0 ? shift : 0, last = count < known + shift ? count : known + shift;
     if (factor > 0 && first < last)
-        ei_add_products(to + first, from + first - shift, factor, (size_t)(last - first));
+        add_products(to + first, from + first - shift, factor, (size_t)(last - first));
 }
 
 /* to[t down + i] += factor[n + t] from[n stride + i], t < TILE, i < LANES, n < terms. */
@@ -117,9 +122,13 @@ void ei_add_drained(double *restrict to, const double *restrict from, const doub
 }
 
 EI_MULTIVERSION
-void ei_raise_row(double *restrict to, const double *restrict from, size_t count) {
+static void raise_row(double *restrict to, const double *restrict from, size_t count) {
     for (size_t i = 0; i < count; i++)
         to[i] = from[i] > to[i] ? from[i] : to[i];
+}
+
+void ei_raise_row(double *restrict to, const double *restrict from, size_t count) {
+    raise_row(to, from, count);
 }
 
 double ei_relative_change(const double *old, const double *new, ptrdiff_t count, double nothing) {
