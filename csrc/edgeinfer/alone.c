@@ -99,17 +99,16 @@ static int sum_of_services(const ei_service *stages, size_t stage_count, ei_end 
     return status;
 }
 
-/* P(X > time) of the only random stage, or of none. */
-static int alone_at(const ei_service *random, double time, double ends[2]) {
-    ei_lattice law[2] = {{.sf = NULL}, {.sf = NULL}};
-    ends[EI_LOWER] = ends[EI_UPPER] = random != NULL || time < 0;
+/* One end of P(X > time) of the only random stage, or of none. */
+static int alone_at(const ei_service *random, double time, ei_end end, double *value) {
+    ei_lattice law = {.sf = NULL};
+    *value = random != NULL || time < 0;
     if (!(time > 0) || random == NULL)
         return EI_OK;
-    int status = ei_lattice_ends(law, random, time, 2);
-    for (int end = 0; end < 2 && status == EI_OK; end++)
-        ends[end] = law[end].sf[1];
-    ei_lattice_free(&law[0]);
-    ei_lattice_free(&law[1]);
+    int status = ei_lattice_service(&law, random, 0, time, 2, end);
+    if (status == EI_OK)
+        *value = law.sf[1];
+    ei_lattice_free(&law);
     return status;
 }
 
@@ -139,18 +138,16 @@ int ei_alone_ends(const ei_batch *self, const ei_service *stages, size_t stage_c
         const size_t at = self->index[i];
         /* A hair to the safe side each, as the constants' sum is rounded and laws may have atoms. */
         const double deadline = self->deadline[at], rest = deadline - constant, hair = 1e-13 * deadline;
-        double ends[2], other[2];
+        double ends[2];
         if (!isfinite(deadline))
             continue;
         if (random_count > 1) {
             ends[EI_LOWER] = ei_lattice_lower(&sum[EI_LOWER], rest + hair);
             ends[EI_UPPER] = ei_lattice_upper(&sum[EI_UPPER], rest - hair);
-        } else if ((status = alone_at(random, rest + hair, ends)) == EI_OK) {
-            status = alone_at(random, rest - hair, other);
-            ends[EI_UPPER] = other[EI_UPPER];
-        }
-        if (status != EI_OK)
+        } else if ((status = alone_at(random, rest + hair, EI_LOWER, &ends[EI_LOWER])) != EI_OK ||
+                   (status = alone_at(random, rest - hair, EI_UPPER, &ends[EI_UPPER])) != EI_OK) {
             break;
+        }
         ei_raise_lower(self, at, ends[EI_LOWER], EI_BRACKET_ALONE);
         if (remainder_count > 0)
             ei_cut_upper(self, at, ends[EI_UPPER] + remainder_at(remainders, remainder_count, deadline),
