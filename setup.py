@@ -44,7 +44,7 @@ def gsl_link_arguments() -> list[str]:
 
 
 #: What directs others and has no loops of weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
-COLD = ("csrc/python", "csrc/edgeinfer/chain.c")
+COLD = ("csrc/python", "csrc/edgeinfer/chain")
 
 
 def core() -> Extension:

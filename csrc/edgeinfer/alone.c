@@ -9,7 +9,7 @@
 enum { POINTS = 8192, EXPONENTS = 64 };
 
 static const double LIGHT = 0.3, LIGHT_SUM = 0.1; /* load of all stages up to which they are tried */
-static const double LOG_MGF_ERROR = 1e-5, ROUNDING = 1e-11;
+static const double ROUNDING = 1e-11;
 static const double LARGEST = 690; /* of an exponent times a deadline */
 
 /* Of what others add: log of the constant of e^{-theta T}, from above. */
@@ -34,7 +34,7 @@ static int choose_remainders(const ei_batch *self, const ei_service *stages, siz
         for (size_t k = 0; k < stage_count; k++) {
             if ((status = ei_service_log_mgf(&stages[k], theta, &moment, NULL)) != EI_OK)
                 return status;
-            moment += LOG_MGF_ERROR;
+            moment += EI_SERVICE_MGF_ERROR;
             constant += moment;
             paths -= log1p(-exp(moment - fall));
             most = fmax(most, moment - fall);

@@ -23,7 +23,6 @@ static const double RATIO = 3; /* of successive theta, at most */
 static const double EXTENT = 1e-20;
 static const double FINE = 400;         /* points wanted on the mean of a random service */
 static const double NEGLIGIBLE = 1e-24; /* mass of a service's end that is left out, and counted */
-static const double MGF_ERROR = 1e-5;   /* of the logarithm, for each service */
 static const double SUM_ERROR = 1e-9;   /* of the probabilities of the rounds */
 static const double HAIR = 1e-14;       /* by which a lattice is read to the safe side */
 
@@ -120,7 +119,8 @@ static int add_tilt(ei_compound *self, double theta) {
     double value = 0;
     int status = ei_compound_log_mgf(self, theta, &value, NULL);
     self->theta[self->tilts] = theta;
-    self->log_scale[self->tilts++] = value + MGF_ERROR * (double)(self->round_count * self->random_count);
+    self->log_scale[self->tilts++] =
+        value + EI_SERVICE_MGF_ERROR * (double)(self->round_count * self->random_count);
     return status;
 }
 

@@ -7,7 +7,6 @@
 
 enum { CANDIDATES = 12, PIECES = 64, FILLED = 4, SHORTEST = 8 };
 static const double HIDDEN = 30;         /* times a probability: Chernoff's bound of what that hides */
-static const double MGF_ERROR = 1e-5;    /* of the logarithm */
 static const double ROUNDING = 1 + 1e-8; /* of what is done point by point */
 
 /* With a floor E e^{theta B} + int_0^floor theta e^{theta x} P(B <= x) dx, P at
@@ -18,7 +17,7 @@ int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double 
         return EI_OK;
     }
     int status = ei_service_log_mgf(stage->law, theta, value, NULL);
-    double sum = exp(*value * (1 + MGF_ERROR)), before = 1;
+    double sum = exp(*value * (1 + EI_SERVICE_MGF_ERROR)), before = 1;
     for (int i = 1; i <= PIECES && stage->floor > 0; i++) {
         double time = stage->floor * i / PIECES, factor = exp(theta * time);
         sum += (factor - before) * (1 - ei_service_sf(stage->law, time));
@@ -45,7 +44,7 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
             status = ei_path_sums(arrival, n, theta, moment, sums, &found);
         if (status != EI_OK)
             return status;
-        double start = ei_upper_law_log_moment(before, theta) + MGF_ERROR;
+        double start = ei_upper_law_log_moment(before, theta) + EI_SERVICE_MGF_ERROR;
         for (size_t i = 0; i < n; i++)
             largest = fmax(largest, sums[i]);
         if (!found || !(log(largest) + start - theta * end < best))

@@ -16,16 +16,15 @@ enum {
     SWEEPS = 1000,
     FARTHER = 2 /* times the points of the plane on a line */
 };
-static const double GUARD = 1e-11;    /* relative rounding error of a step, at most */
-static const double KINK = 0.25;      /* z (1 - z), at most */
-static const double LEAST = 0.03;     /* exponent of a step */
-static const double ALIGNED = 4;      /* steps: a constant service that is put on the lattice */
-static const double ROOM = 8;         /* decay times beyond the horizon that the plane reaches */
-static const double LEADS = 6;        /* and by which one stage may lead */
-static const double SETTLED = 3e-4;   /* relative change of a sweep at which they end */
-static const double NOTHING = 1e-22;  /* probabilities below are not looked at then */
-static const double MGF_ERROR = 1e-5; /* of the logarithm */
-static const double HAIR = 1e-9;      /* of a step, as in walk.h */
+static const double GUARD = 1e-11;   /* relative rounding error of a step, at most */
+static const double KINK = 0.25;     /* z (1 - z), at most */
+static const double LEAST = 0.03;    /* exponent of a step */
+static const double ALIGNED = 4;     /* steps: a constant service that is put on the lattice */
+static const double ROOM = 8;        /* decay times beyond the horizon that the plane reaches */
+static const double LEADS = 6;       /* and by which one stage may lead */
+static const double SETTLED = 3e-4;  /* relative change of a sweep at which they end */
+static const double NOTHING = 1e-22; /* probabilities below are not looked at then */
+static const double HAIR = 1e-9;     /* of a step, as in walk.h */
 
 /* A law's atoms at (c + z) steps, count <= length. */
 typedef struct {
@@ -162,9 +161,10 @@ static int moments_at(const walk *self, double theta, exponent *at, int *valid) 
     for (size_t k = 0; k < 2; k++) {
         if (known[k]->lattice.sf != NULL && !(theta < known[k]->decay * (1 - 1e-6)))
             return EI_OK;
-        moment[k] = known[k]->lattice.sf == NULL ? 1
-                                                 : exp(ei_upper_law_log_moment(known[k], theta) + MGF_ERROR +
-                                                       2 * HAIR * theta * known[k]->lattice.step);
+        moment[k] = known[k]->lattice.sf == NULL
+                        ? 1
+                        : exp(ei_upper_law_log_moment(known[k], theta) + EI_SERVICE_MGF_ERROR +
+                              2 * HAIR * theta * known[k]->lattice.step);
     }
     int status = ei_added_stage_log_moment(&given->before, theta, &before);
     if (status == EI_OK)
@@ -172,8 +172,8 @@ static int moments_at(const walk *self, double theta, exponent *at, int *valid) 
     if (status != EI_OK)
         return status;
     const double interval = given->arrival_rate / (given->arrival_rate + theta);
-    before = exp(before + MGF_ERROR);
-    bottleneck = exp(bottleneck + MGF_ERROR);
+    before = exp(before + EI_SERVICE_MGF_ERROR);
+    bottleneck = exp(bottleneck + EI_SERVICE_MGF_ERROR);
     if (!(interval * before < 1 - 1e-6) || !(interval * bottleneck < 1 - 1e-6))
         return EI_OK;
     *at = (exponent){.theta = theta, .alone = moment[1] / (1 - interval * before), .bottleneck = bottleneck};

@@ -5,7 +5,6 @@
 #include <math.h>
 
 static const double TAIL_END = 1e-20; /* what ei_service_extent leaves out */
-static const double MGF_ERROR = 1e-5; /* of the logarithm */
 
 int ei_service_verify(const ei_service *self) {
     switch (self->kind) {
@@ -249,7 +248,7 @@ int ei_service_excess(const ei_service *self, double time, double *value) {
         if (status != EI_OK)
             return status;
         if (moment < INFINITY)
-            *value = fmin(*value, exp(moment + MGF_ERROR - theta * time) / theta);
+            *value = fmin(*value, exp(moment + EI_SERVICE_MGF_ERROR - theta * time) / theta);
     }
     return EI_OK;
 }

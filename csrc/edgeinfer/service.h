@@ -51,6 +51,7 @@ double ei_service_maximum(const ei_service *self); /* supremum of the support, s
 double ei_service_extent(const ei_service *self);  /* time with P(S > time) < 1e-20, s */
 EI_WARN_UNUSED int ei_service_log_mgf(const ei_service *self, double theta, double *value,
                                       double *derivative);
+#define EI_SERVICE_MGF_ERROR 1e-5                   /* relative, of that value */
 double ei_service_abscissa(const ei_service *self); /* supremum of theta with a finite MGF, 1/s */
 /* Relative error of the mean. */
 double ei_service_mean_error(const ei_service *self);

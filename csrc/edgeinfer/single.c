@@ -17,7 +17,6 @@ enum {
     MARGIN = 4,             /* points behind the furthest deadline of a lattice */
     REACHES = 2             /* lattices, the later ones for what is beyond the first */
 };
-static const double MGF_ERROR = 1e-5;               /* of the logarithm */
 static const double REACH[REACHES] = {1e-9, 1e-20}; /* probabilities at which they end */
 static const double SHARE[REACHES] = {0.4, 0.75};   /* of the decay: theta */
 static const double SECOND[] = {0.97, 0.9, 0.8};    /* those of the second theta that are tried */
@@ -579,9 +578,10 @@ int ei_single_ends(const ei_batch *batch, const ei_service *service, const ei_se
     for (size_t i = 0; i < batch->count && !isnan(moment); i++) {
         const double rest = batch->deadline[batch->index[i]] - self.constant;
         if (isfinite(rest))
-            ei_cut_upper(batch, batch->index[i],
-                         exp(moment + MGF_ERROR * (double)(products + 1) - SECOND[1] * self.decay * rest),
-                         EI_BRACKET_SINGLE_QUEUE);
+            ei_cut_upper(
+                batch, batch->index[i],
+                exp(moment + EI_SERVICE_MGF_ERROR * (double)(products + 1) - SECOND[1] * self.decay * rest),
+                EI_BRACKET_SINGLE_QUEUE);
     }
     for (int reach = 0; reach < REACHES && !isnan(moment); reach++) {
         double to = (moment - log(REACH[reach])) / (SECOND[1] * self.decay);

@@ -20,7 +20,6 @@ enum {
 static const double LENGTHS[] = {0, 0.35, 1}; /* over which V is spread, decay times */
 static const double LEFT = 6;                 /* decay times below 0 up to which m is followed */
 static const double CUT = 1e-11;              /* of a time's law by rounding, beyond that of its masses */
-static const double MGF_ERROR = 1e-5;         /* of the logarithm */
 static const double FURTHEST = 46;            /* decay times after which a law's lattice ends */
 static const double FURTHER = 2;              /* times a service's extent, where its tilted law ends */
 static const double ROUNDING = 1 + 1e-8;
@@ -51,7 +50,7 @@ int ei_tilted_exponent(const ei_added_stage *stage, const ei_arrival *arrival, d
         int status = ei_added_stage_log_moment(stage, *theta, &value);
         if (status != EI_OK)
             return status;
-        if (value * (1 + MGF_ERROR) <= ei_arrival_exponent(arrival, *theta, &slope))
+        if (value * (1 + EI_SERVICE_MGF_ERROR) <= ei_arrival_exponent(arrival, *theta, &slope))
             return EI_OK;
     }
     return EI_ERR_UNSTABLE;
@@ -281,7 +280,8 @@ static int find_slopes_behind(tilted *self, size_t points, ei_upper_law *even) {
     if (status == EI_OK && (points > 0 || !smooth))
         status = points > 0 ? spread(self, points, 1, even)
                             : spread(self, SPREAD * self->phases, self->phases, even);
-    return status == EI_OK ? mean_slopes(self, share, exp(log_moment * (1 + MGF_ERROR)), !smooth) : status;
+    return status == EI_OK ? mean_slopes(self, share, exp(log_moment * (1 + EI_SERVICE_MGF_ERROR)), !smooth)
+                           : status;
 }
 
 /* D up to each z. */
@@ -407,7 +407,7 @@ static int once_log_moment(const tilted *self, double *moment) {
                          : EI_OK;
         if (status != EI_OK)
             return status;
-        *moment += value * (1 - MGF_ERROR);
+        *moment += value * (1 - EI_SERVICE_MGF_ERROR);
     }
     return EI_OK;
 }

@@ -10,7 +10,6 @@ static const double HAIR = 1e-9;         /* of a step, see ei_upper_law */
 static const double DELTA = 1e-9;        /* by which K is made larger */
 static const double LARGEST = 2;         /* m^, for u = m + c (1 - m) would cancel beyond */
 static const double ROUNDING = 1 + 1e-8; /* of the sums */
-static const double MGF_ERROR = 1e-5;    /* of the logarithm */
 static const double STEEPEST = 200;      /* exponent times period that is tried */
 static const double SETTLED = 1e-6;      /* relative change at which sweeps end */
 static const double FURTHEST = -46;      /* logarithm of the probability that a periodic lattice ends at */
@@ -321,9 +320,9 @@ static int chernoff_init(chernoff *self, const ei_upper_law *before, const ei_se
         double theta = low * (e + 0.5) / CANDIDATES;
         if ((status = ei_service_log_mgf(law, theta, &value, NULL)) != EI_OK)
             return status;
-        double kappa = value * (1 + MGF_ERROR) + theta * (step - period);
-        double scale =
-            value + theta * step + ei_upper_law_log_moment(before, theta) - log(-expm1(kappa)) + MGF_ERROR;
+        double kappa = value * (1 + EI_SERVICE_MGF_ERROR) + theta * (step - period);
+        double scale = value + theta * step + ei_upper_law_log_moment(before, theta) - log(-expm1(kappa)) +
+                       EI_SERVICE_MGF_ERROR;
         if (!(kappa < 0) || !isfinite(scale))
             continue;
         self->theta[self->count] = theta;

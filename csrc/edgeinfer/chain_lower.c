@@ -1,0 +1,274 @@
+#include "edgeinfer/chain_parts.h"
+
+#include "edgeinfer/geometric.h"
+#include "edgeinfer/lindley.h"
+#include "edgeinfer/pair.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+    BEHIND_POINTS = 4096,  /* of an exponential part and one behind it, at most */
+    FOLLOWED_POINTS = 512, /* of a lower end's two stages at once, */
+    FOLLOWED_LEADS = 96    /* and steps by which one may lead */
+};
+static const double PAIR_REACH = 30;   /* decay times at which the lattice of these ends */
+static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
+static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
+
+/* The sojourn times in the leading stages and in the exponential parts before b, and one service of every
+ * other random part but b, rounded down; b may be the number of parts. Empty: 0. */
+static int sum_beside(const ei_chain *self, size_t b, ei_lattice *sum) {
+    ei_chain others = *self;
+    size_t sojourns = 0;
+    for (size_t k = 0; k < b; k++)
+        sojourns += (size_t)ei_part_is_exponential(&self->parts[k]);
+    for (size_t k = 0; k < self->leading_count; k++)
+        sojourns += self->leading[k].kind == EI_SERVICE_EXPONENTIAL;
+    if (sojourns == 0)
+        return ei_chain_sum_of_others(self, b, sum);
+    /* A sum that is only read may be finer. */
+    others.sum_step = self->batch->horizon / (b == self->count ? EI_CHAIN_SHORT_WALK : EI_CHAIN_SUM_POINTS);
+    others.parts = malloc(self->count * sizeof *others.parts + 1);
+    if (others.parts == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < self->count; k++) {
+        others.parts[k] = self->parts[k];
+        if (k < b && ei_part_is_exponential(&self->parts[k]))
+            others.parts[k].service = NULL;
+    }
+    int status = ei_chain_sum_of_others(&others, b, sum);
+    if (status == EI_OK)
+        status = ei_chain_lengthen(sum, others.sum_step, self->batch->horizon);
+    if (status == EI_OK) {
+        ei_chain_add_leading(self, EI_LOWER, sum);
+        for (size_t k = 0; k < b; k++)
+            if (ei_part_is_exponential(&self->parts[k]))
+                ei_chain_add_sojourn(self, self->parts[k].service, EI_LOWER, sum);
+    }
+    free(others.parts);
+    return status;
+}
+
+int ei_chain_lower_exponential(const ei_chain *self) {
+    const ei_batch *batch = self->batch;
+    ei_lattice sum;
+    int status = sum_beside(self, self->count, &sum);
+    for (size_t i = 0; i < batch->count && status == EI_OK && sum.sf != NULL; i++) {
+        size_t at = batch->index[i];
+        ei_raise_lower(batch, at, ei_lattice_lower(&sum, batch->deadline[at] - self->constant),
+                       EI_BRACKET_EXPONENTIAL);
+    }
+    ei_lattice_free(&sum);
+    return status;
+}
+
+int ei_chain_lower(const ei_chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const ei_part *one = &self->parts[b];
+    ei_lattice others, sojourn[2] = {{.sf = NULL}, {.sf = NULL}};
+    ei_md1 waiting = {0};
+    int status = sum_beside(self, b, &others);
+    if (status != EI_OK)
+        goto out;
+    if (one->service == NULL) {
+        status = ei_md1_init(&waiting, batch->arrival_rate, one->again, batch->horizon);
+    } else {
+        ei_shape alone = {0, 0, 0, one->service};
+        ei_batch single = *batch;
+        single.pipeline = &alone;
+        status = ei_sojourn_ends(&single, 0, batch->horizon, EI_LOWER, EI_LOWER, sojourn);
+    }
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        size_t at = batch->index[i];
+        double rest = batch->deadline[at] - self->constant;
+        double value;
+        if (one->service == NULL)
+            value = others.sf == NULL ? ei_md1_waiting_sf(&waiting, rest)
+                                      : ei_waiting_plus_sf(&waiting, &others, rest, EI_LOWER);
+        else
+            value = ei_lattice_plus_lower(&sojourn[0], &others, rest);
+        ei_raise_lower(batch, at, value, one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
+    }
+out:
+    ei_md1_free(&waiting);
+    ei_lattice_free(&others);
+    ei_lattice_free(&sojourn[0]);
+    return status;
+}
+
+/* Raises by a law of the parts from `first` to `last`, and of the others as in lower_ends with b. */
+static int raise_beside(const ei_chain *self, const ei_lattice *law, size_t b, size_t first, size_t last) {
+    ei_lattice others = {.sf = NULL};
+    ei_chain beside = *self;
+    beside.parts = malloc(self->count * sizeof *beside.parts);
+    if (beside.parts == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t k = 0; k < self->count; k++) {
+        beside.parts[k] = self->parts[k];
+        if (k >= first && k <= last)
+            beside.parts[k].service = NULL;
+    }
+    int status = sum_beside(&beside, b, &others);
+    if (status == EI_OK)
+        ei_chain_raise(self, law, &others, EI_BRACKET_TWO_STAGES);
+    free(beside.parts);
+    ei_lattice_free(&others);
+    return status;
+}
+
+/* The law of two stages at once, and what it is alone with the second one (pair.h). */
+static int followed_law(const ei_chain *self, ei_pair *pair, size_t first, size_t one, size_t other,
+                        ei_lattice *law, ei_lattice *alone) {
+    ei_lattice between = {.sf = NULL}, ahead = {.sf = NULL};
+    pair->first = ei_part_stage(&self->parts[one], 0);
+    pair->second = ei_part_stage(&self->parts[other], 0);
+    int status = ei_chain_sum(self, first, one, &ahead);
+    if (status == EI_OK)
+        status = ei_chain_sum(self, one + 1, other, &between);
+    pair->between = &between;
+    pair->ahead = &ahead;
+    if (status == EI_OK)
+        status = ei_pair_lower(law, alone, pair);
+    ei_lattice_free(&between);
+    ei_lattice_free(&ahead);
+    return status;
+}
+
+/* two_stages: b with a before it and c behind it, each of which may be the number of parts for none; the
+ * parts from `first` on and those between them are passed where the path leaves them, those before `first` as
+ * in lower_ends. */
+static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, size_t c) {
+    const size_t none = self->count;
+    ei_lattice law = {.sf = NULL}, alone = {.sf = NULL}, next = {.sf = NULL};
+    double mean = 0;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count; k++)
+        mean += self->parts[k].mean;
+    ei_pair pair = {.arrival_rate = self->batch->arrival_rate,
+                    .decay = self->parts[b].decay,
+                    .horizon = fmin(self->batch->horizon, mean + PAIR_REACH / self->parts[b].decay),
+                    .points = FOLLOWED_POINTS,
+                    .leads = FOLLOWED_LEADS,
+                    .monitor = self->batch->monitor};
+    if (a != none) {
+        status = followed_law(self, &pair, first, a, b, &law, &alone);
+        if (status == EI_OK)
+            status = raise_beside(self, &law, b, first, b);
+        pair.alone = &alone;
+    }
+    if (c != none && status == EI_OK) {
+        ei_lattice_free(&law);
+        status = followed_law(self, &pair, first, b, c, &law, &next);
+        if (status == EI_OK)
+            status = raise_beside(self, &law, b, first, c);
+    }
+    ei_lattice_free(&law);
+    ei_lattice_free(&alone);
+    ei_lattice_free(&next);
+    return status;
+}
+
+/* The first part behind the last exponential one before part k. */
+static size_t behind_exponential(const ei_chain *self, size_t k) {
+    while (k > 0 && !ei_part_is_exponential(&self->parts[k - 1]))
+        k--;
+    return k;
+}
+
+int ei_chain_lower_pairs(const ei_chain *self, size_t b) {
+    const size_t first = behind_exponential(self, b), c = ei_chain_slowest(self, b + 1, self->count, 1),
+                 near = ei_chain_slowest(self, first, b, 1), far = ei_chain_slowest(self, 0, b, 0);
+    int status = EI_OK;
+    if (first < b || c < self->count)
+        status = lower_pair(self, b, first, near, c);
+    if (status == EI_OK && far != near && far < self->count)
+        status = lower_pair(self, b, behind_exponential(self, far), far, c);
+    return status;
+}
+
+int ei_chain_lower_renewal(const ei_chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const ei_part *one = &self->parts[b];
+    const ei_added_stage stage = ei_part_stage(one, 0);
+    ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
+    int status = ei_chain_sum_of_others(self, b, &others);
+    if (status == EI_OK)
+        status =
+            ei_lindley_sojourn_lower(&sojourn, NULL, &stage, &batch->arrival,
+                                     ei_chain_lindley_step(&stage, batch->horizon, EI_CHAIN_LINDLEY_POINTS),
+                                     EI_CHAIN_LINDLEY_POINTS, batch->monitor);
+    if (status == EI_OK)
+        ei_chain_raise(self, &sojourn, &others, one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
+    ei_lattice_free(&others);
+    ei_lattice_free(&sojourn);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_lower_overshoot(const ei_chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const ei_part *one = &self->parts[b];
+    const ei_service constant = {.kind = EI_SERVICE_DETERMINISTIC, .time = one->again};
+    const ei_service *service = one->service != NULL ? one->service : &constant;
+    const int transfer = service->kind == EI_SERVICE_TRANSFER;
+    double theta = 0, moment, slope, excess = -1;
+    ei_chain coarse = *self;
+    ei_lattice law = {.sf = NULL};
+    /* Of others moments are known from above alone. */
+    if (service->kind == EI_SERVICE_COMPOUND || service->kind == EI_SERVICE_REPETITION)
+        return EI_OK;
+    for (double more = 1e-9; more < 1e-1 && !(excess >= 0); more *= 4) {
+        theta = one->decay * (1 + more);
+        int status = ei_service_log_mgf(service, theta, &moment, NULL);
+        if (status != EI_OK)
+            return status;
+        moment -=
+            transfer ? EI_SERVICE_MGF_ERROR * moment : DBL_EPSILON * (double)(service->sample_count + 16);
+        excess = moment - ei_arrival_exponent(&batch->arrival, theta, &slope) * (1 + 1e-12);
+    }
+    const double most =
+        (transfer ? ei_service_extent(service) : ei_service_maximum(service)) -
+        (batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? ei_arrival_mean(&batch->arrival) : 0);
+    const double share =
+        (service->kind == EI_SERVICE_EXPONENTIAL ? 1 - theta * service->time : exp(-theta * fmax(most, 0))) *
+        (1 - 1e-9);
+    if (!(excess >= 0) || !(share > LEAST_SHARE))
+        return EI_OK;
+    coarse.sum_step = batch->horizon / EI_CHAIN_SHORT_WALK;
+    int status = ei_chain_sum_of_others(&coarse, self->count, &law);
+    if (status == EI_OK)
+        status = ei_chain_lengthen(&law, coarse.sum_step, batch->horizon);
+    if (status == EI_OK) {
+        ei_lattice_add_exponential(&law, theta, EI_LOWER);
+        for (size_t j = 0; j < law.count; j++)
+            law.sf[j] *= share;
+        ei_chain_raise(self, &law, &(ei_lattice){.sf = NULL},
+                       one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
+    }
+    ei_lattice_free(&law);
+    return status;
+}
+
+int ei_chain_lower_geometric(const ei_chain *self, size_t b) {
+    const size_t a = ei_chain_slowest(self, b + 1, self->count, 1);
+    ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
+    if (a == self->count)
+        return EI_OK;
+    const ei_service *law = self->parts[a].service;
+    const ei_added_stage behind = ei_part_stage(&self->parts[a], 0);
+    const double mean = self->parts[a].mean + self->parts[b].mean,
+                 horizon = mean + PAIR_REACH / self->parts[b].decay,
+                 share = law != NULL ? fmin(ei_service_reach(law) / horizon, 1) : 0,
+                 points = law != NULL ? fmin(cbrt(BEHIND_WORK / share), BEHIND_POINTS) : BEHIND_POINTS;
+    int status = ei_chain_sum_of_others(self, b, &others);
+    if (status == EI_OK)
+        status = ei_geometric_behind(&sojourn, self->parts[b].service, &self->batch->arrival, &behind,
+                                     ei_chain_lindley_step(&behind, horizon, (size_t)points), (size_t)points,
+                                     self->batch->monitor);
+    if (status == EI_OK)
+        ei_chain_raise(self, &sojourn, &others, EI_BRACKET_EXPONENTIAL);
+    ei_lattice_free(&others);
+    ei_lattice_free(&sojourn);
+    return ei_no_bound(status) ? EI_OK : status;
+}

@@ -1,0 +1,158 @@
+#include "edgeinfer/chain_parts.h"
+
+#include "edgeinfer/lindley.h"
+#include "edgeinfer/walk.h"
+
+#include <math.h>
+
+enum {
+    PERIODIC_FINEST = 2048 /* lattice over an interval or the services */
+};
+static const double LIGHT = 0.7; /* load below which periodic laws are swept, too */
+
+/* A path that stays on part b: the parts before it at the job where it begins, b's shortest service at each
+ * job after that, and from job 0 on b and the parts behind it. */
+static int periodic_lower(const ei_chain *self, size_t b, double interval) {
+    const ei_batch *batch = self->batch;
+    const double fall = interval - ei_part_shortest(&self->parts[b]);
+    ei_lattice before = {.sf = NULL}, rest = {.sf = NULL};
+    int status = ei_chain_sum(self, 0, b, &before);
+    if (status == EI_OK)
+        status = ei_chain_sum(self, b, self->count, &rest);
+    if (status == EI_OK && before.sf != NULL)
+        ei_lattice_supremum_lower(&before, fall);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        double time = batch->deadline[batch->index[i]] - self->constant, value = time < 0;
+        if (before.sf != NULL)
+            value = ei_lattice_plus_lower(&before, &rest, time);
+        else if (rest.sf != NULL)
+            value = ei_lattice_lower(&rest, time);
+        ei_raise_lower(batch, batch->index[i], value, EI_BRACKET_QUEUE);
+    }
+    ei_lattice_free(&before);
+    ei_lattice_free(&rest);
+    return status;
+}
+
+/* Whether a request every `interval` ever waits for part b, beyond what rounding can tell. */
+static int has_queue(const ei_part *one, double interval) {
+    return one->service != NULL && ei_service_sf(one->service, interval) > 1e-15;
+}
+
+/* The lattice of a walk over `mean` and what the decay asks for behind it, on which the interval is not
+ * rounded where it is longer than a step. */
+static double periodic_step(const ei_service *service, double interval, double mean, double decay) {
+    double horizon = mean + fmax(EI_CHAIN_FURTHEST / decay, ei_service_reach(service));
+    double step = horizon / (double)EI_CHAIN_LINDLEY_POINTS;
+    return interval > step ? interval / ceil(interval / step) : step;
+}
+
+/* One part's own queue, and one service of every other. */
+static int periodic_queue_lower(const ei_chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const ei_part *one = &self->parts[b];
+    const ei_added_stage stage = {one->service, 0, 0};
+    const ei_arrival *arrival = &batch->arrival;
+    const double interval = ei_arrival_mean(arrival);
+    ei_lattice sojourn = {.sf = NULL}, others = {.sf = NULL};
+    if (!has_queue(one, interval))
+        return EI_OK;
+    int status = ei_lindley_sojourn_lower(&sojourn, NULL, &stage, arrival,
+                                          periodic_step(one->service, interval, one->mean, one->decay),
+                                          EI_CHAIN_LINDLEY_POINTS, batch->monitor);
+    const int solved = status == EI_OK;
+    if (solved || ei_no_bound(status))
+        status = ei_chain_sum_of_others(self, b, &others);
+    if (status == EI_OK && solved)
+        ei_chain_raise(self, &sojourn, &others, EI_BRACKET_LINK);
+    if (status == EI_OK && (!solved || one->mean < LIGHT * interval)) {
+        ei_lattice_free(&sojourn);
+        if ((status = ei_periodic_sojourn_lower(&sojourn, one->service, interval)) == EI_OK)
+            ei_chain_raise(self, &sojourn, &others, EI_BRACKET_LINK);
+    }
+    ei_lattice_free(&sojourn);
+    ei_lattice_free(&others);
+    return status;
+}
+
+int ei_chain_periodic_upper(const ei_chain *self, ei_upper_law *law) {
+    const ei_arrival *arrival = &self->batch->arrival;
+    const double interval = ei_arrival_mean(arrival);
+    double mean = 0, least = INFINITY;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count && status == EI_OK; k++) {
+        const ei_part *one = &self->parts[k];
+        const ei_added_stage stage = ei_part_stage(one, 0);
+        ei_upper_law next;
+        mean += one->mean;
+        if (!has_queue(one, interval)) {
+            double reach = fmax(one->service != NULL ? ei_service_reach(one->service) : 0, interval);
+            size_t points = (size_t)fmax(ceil(interval * PERIODIC_FINEST / reach), 1);
+            status = ei_add_stage_periodic(&next, law, &stage, interval, points, 8 * PERIODIC_FINEST,
+                                           self->batch->monitor);
+        } else {
+            least = fmin(least, one->decay);
+            status = ei_add_stage_lindley(&next, law, &stage, arrival,
+                                          periodic_step(one->service, interval, mean, least),
+                                          EI_CHAIN_LINDLEY_POINTS, self->batch->monitor);
+        }
+        ei_upper_law_free(law);
+        *law = next;
+    }
+    return status;
+}
+
+/* bottleneck_first, with nothing put under part b. */
+static int periodic_bottleneck(const ei_chain *self, size_t b) {
+    ei_upper_law before = {.decay = 0}, after = {.decay = 0};
+    ei_chain some = *self;
+    some.count = b + 1;
+    int status = ei_chain_fed_periodically(self, b + 1, self->count - 1, ei_part_shortest(&self->parts[b]),
+                                           PERIODIC_FINEST, &after);
+    if (status == EI_OK)
+        status = ei_chain_periodic_upper(&some, &before);
+    if (status == EI_OK)
+        ei_chain_cut(self, &before, &after, EI_BRACKET_BOTTLENECK_FIRST);
+    ei_upper_law_free(&before);
+    ei_upper_law_free(&after);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_periodic_ends(const ei_chain *self) {
+    const double interval = ei_arrival_mean(&self->batch->arrival);
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    double slowest = 0;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count; k++)
+        slowest = fmax(slowest, self->parts[k].service != NULL ? self->parts[k].mean : 0);
+    for (size_t b = 0; b < self->count && status == EI_OK; b++) {
+        if ((status = periodic_lower(self, b, interval)) == EI_OK)
+            status = periodic_queue_lower(self, b);
+        if (status == EI_OK && has_queue(&self->parts[b], interval))
+            status = ei_chain_lower_overshoot(self, b);
+    }
+    if (status == EI_OK)
+        status = ei_chain_geometric_ends(self);
+    if (status != EI_OK)
+        goto out;
+    if ((status = ei_chain_periodic_upper(self, &law)) == EI_OK)
+        ei_chain_cut(self, &law, &none, EI_BRACKET_ADDED_STAGE);
+    /* Where that has no end, or where it costs little. */
+    if (ei_no_bound(status) || (status == EI_OK && slowest > 0 && slowest < LIGHT * interval)) {
+        ei_upper_law_free(&law);
+        law = none;
+        status = ei_chain_fed_periodically(self, 0, self->count - 1, interval, PERIODIC_FINEST, &law);
+        if (status == EI_OK)
+            ei_chain_cut(self, &law, &none, EI_BRACKET_ADDED_STAGE);
+    }
+    const size_t b = ei_chain_slowest(self, 0, self->count, 1);
+    if (ei_no_bound(status))
+        status = EI_OK;
+    if (status == EI_OK && b + 1 < self->count && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status = periodic_bottleneck(self, b);
+    if (status == EI_OK && self->count > 1 && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status = ei_chain_upper_heavy(self, b);
+out:
+    ei_upper_law_free(&law);
+    return status;
+}

@@ -1,0 +1,136 @@
+#include "edgeinfer/chain_parts.h"
+
+#include "edgeinfer/exchange.h"
+#include "edgeinfer/geometric.h"
+#include "edgeinfer/modulated.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static const double LOOSE = 15; /* decay times from a lattice's end, within which a law is too large */
+
+/* The largest -v' e^{theta y} / theta up to what is far enough from the lattice's end to fall as it should,
+ * and the logarithm of what is left beyond. */
+static int steepest(const ei_chain *self, const ei_upper_law *law, double theta, double *most,
+                    double *beyond) {
+    const ei_lattice *v = &law->lattice;
+    const double step = v->step, end = (double)v->count - LOOSE / (theta * step);
+    double exponent, last = 0;
+    *most = 0;
+    for (size_t j = 0; (double)j + 2 < end && j + 1 < v->count; j++) {
+        last = (double)(j + 1) * step;
+        *most = fmax(*most, (v->sf[j] - v->sf[j + 1]) * exp(theta * last));
+    }
+    *most *= (1 + 1e-9) / (theta * step);
+    return ei_chain_bound_beyond(self, 0, self->count - 1, last, beyond, &exponent);
+}
+
+/* exponential: part b with others behind it. */
+static int upper_geometric(const ei_chain *self, size_t b) {
+    const ei_batch *batch = self->batch;
+    const double theta = ei_geometric_rate(self->parts[b].service, &batch->arrival, EI_UPPER),
+                 rate = (1 / self->parts[b].service->time - theta) * (1 + 1e-12);
+    double moment = 0, most = 1, beyond = -INFINITY;
+    ei_upper_law law = {.decay = 0};
+    const ei_upper_law none = {.decay = 0};
+    int status = theta > 0 ? ei_chain_log_moment_behind(self, b, self->count - 1, rate, theta, &moment)
+                           : EI_ERR_UNSTABLE;
+    ei_chain some = *self;
+    some.count = b + 1;
+    if (b > 0 && status == EI_OK)
+        status = ei_chain_periodic_upper(&some, &law);
+    if (b > 0 && status == EI_OK)
+        status = steepest(self, &law, theta, &most, &beyond);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        const size_t at = batch->index[i];
+        const double rest = batch->deadline[at] - self->constant,
+                     shorter = rest - law.shift - 1e-9 * law.lattice.step;
+        if (!isfinite(rest) || shorter < 0)
+            continue;
+        const double alone = b > 0 ? ei_upper_law_plus_sf(&law, &none, rest) : exp(-theta * rest);
+        ei_cut_upper(batch, at,
+                     (alone + most * exp(-theta * shorter) * expm1(moment)) * (1 + 1e-9) + exp(beyond),
+                     EI_BRACKET_EXPONENTIAL);
+    }
+    ei_upper_law_free(&law);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+/* Whether the upper end of part b is `exponential`. */
+static int is_geometric(const ei_chain *self, size_t b) {
+    const ei_arrival_kind kind = self->batch->arrival.kind;
+    return ei_part_is_exponential(&self->parts[b]) && kind != EI_ARRIVAL_MARKOV_MODULATED &&
+           (b == 0 || kind == EI_ARRIVAL_DETERMINISTIC);
+}
+
+int ei_chain_geometric_ends(const ei_chain *self) {
+    int status = EI_OK;
+    for (size_t b = 0; b + 1 < self->count && status == EI_OK; b++) {
+        if (!ei_chain_is_candidate(self, 0, b, self->count - 1))
+            continue;
+        status = ei_chain_lower_geometric(self, b);
+        if (status == EI_OK && is_geometric(self, b))
+            status = upper_geometric(self, b);
+    }
+    return status;
+}
+
+/* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */
+static int may_be_drawn(const ei_chain *self) {
+    const ei_arrival *arrival = &self->batch->arrival;
+    return arrival->kind != EI_ARRIVAL_MARKOV_MODULATED || ei_modulated_is_monotone(arrival);
+}
+
+static int renewal_upper(const ei_chain *self, size_t slowest) {
+    const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED,
+              drawn = may_be_drawn(self);
+    const size_t last = self->count - 1;
+    const ei_part *one = &self->parts[slowest];
+    int status = EI_OK;
+    for (size_t b = 0; b < last && status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE); b++)
+        if ((b == 0 || drawn) && !is_geometric(self, b) && ei_chain_may_be_tilted(self, 0, b, last))
+            status = ei_chain_tilted_ends(self, b);
+    /* A last part that is much quicker is better behind a tilted one. */
+    const int quick = modulated && ei_chain_may_be_tilted(self, 0, slowest, last) &&
+                      self->parts[last].decay > EI_CHAIN_NEAR * self->parts[slowest].decay;
+    if (status == EI_OK && (last == 0 || drawn) && !quick && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status = ei_chain_upper(self, last, 0, 0);
+    if (last > 0 && one->service != NULL && ei_may_exchange(&self->batch->arrival) && status == EI_OK &&
+        ei_is_wide(self->batch, EI_CHAIN_FAIR))
+        status = ei_chain_exchanged_ends(self, slowest);
+    if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status =
+            ei_chain_upper(self, slowest, one->service != NULL ? ei_chain_quantile(one->service, 0.9) : 0, 1);
+    if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status = ei_chain_upper_heavy(self, slowest);
+    return status;
+}
+
+int ei_chain_ends_behind_renewal(const ei_chain *self) {
+    unsigned char *used = calloc(self->count, 1);
+    if (used == NULL)
+        return EI_ERR_NO_MEMORY;
+    const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
+    const size_t slowest = ei_chain_next_bottleneck(self, used), last = self->count - 1;
+    const double least = self->parts[slowest].decay;
+    int status = EI_OK;
+    for (size_t k = 0; k < self->count && status == EI_OK; k++)
+        if (self->parts[k].decay <= EI_CHAIN_NEAR * least) {
+            status = ei_chain_lower_renewal(self, k);
+            if (status == EI_OK && !modulated)
+                status = ei_chain_lower_overshoot(self, k);
+        }
+    if (!modulated && status == EI_OK)
+        status = ei_chain_geometric_ends(self);
+    if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status = renewal_upper(self, slowest);
+    for (size_t b = slowest;
+         modulated && last > 0 && status == EI_OK && b < self->count &&
+         self->parts[b].decay <= EI_CHAIN_FAR * least && ei_is_wide(self->batch, EI_CHAIN_FAIR);
+         b = ei_chain_next_bottleneck(self, used)) {
+        status = ei_chain_bottleneck_ends(self, b, 1);
+        used[b] = 1;
+    }
+    free(used);
+    return status;
+}

@@ -1,0 +1,118 @@
+#include "edgeinfer/chain_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+int ei_chain_upper(const ei_chain *self, size_t b, double floor, int periodic) {
+    const ei_part *one = &self->parts[b];
+    double horizon = self->batch->horizon, period = one->service != NULL ? floor : one->again;
+    const size_t last = self->count - 1,
+                 finest = self->effort < 1 ? EI_CHAIN_PERIODIC_POINTS / 2 : EI_CHAIN_PERIODIC_POINTS;
+    ei_upper_law before = {.decay = 0}, after = {.decay = 0};
+    int status = EI_OK;
+    if (b < last)
+        status = ei_chain_fed_periodically(self, b + 1, last, period, finest, &after);
+    if (b > 0 && status == EI_OK)
+        status = periodic ? ei_chain_fed_periodically(self, b - 1, 0, period, finest, &before)
+                          : ei_chain_law(self, 0, b - 1, &before);
+    if (status == EI_OK)
+        status = b > 0 ? ei_chain_add_part(self, b, floor, horizon, EI_CHAIN_WALK_POINTS, &before)
+                       : ei_chain_first_law(self, b, floor, horizon, &before);
+    if (status == EI_OK)
+        ei_chain_add_leading(self, EI_UPPER, &before.lattice);
+    if (status == EI_OK)
+        ei_chain_cut(self, &before, &after,
+                     b == last && !periodic ? EI_BRACKET_ADDED_STAGE : EI_BRACKET_BOTTLENECK_FIRST);
+    ei_upper_law_free(&before);
+    ei_upper_law_free(&after);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_bottleneck_ends(const ei_chain *self, size_t b, int periodic) {
+    static const double chances[] = {0.98, 0.94, 0.9, 0.86, 0.82, 0.78, 0.74, 0.7, 0.6, 0.5, 0.3, 0.1};
+    const ei_service *service = self->parts[b].service;
+    double best = 0, floor = -1;
+    ei_outcome score = {0, INFINITY};
+    ei_chain coarse;
+    if (service == NULL)
+        return ei_chain_upper(self, b, 0, periodic);
+    int status = ei_chain_begin_trial(&coarse, self);
+    coarse.score = &score;
+    for (size_t f = 0; f < sizeof chances / sizeof *chances && status == EI_OK; f++) {
+        const double tried = ei_chain_quantile(service, chances[f]);
+        score.sum = 0;
+        status = ei_chain_upper(&coarse, b, tried, periodic);
+        if (score.sum < best) {
+            best = score.sum;
+            floor = tried;
+        }
+    }
+    ei_chain_free_laws(&coarse);
+    return status != EI_OK || floor < 0 || score.ratio > EI_CHAIN_TRIAL
+               ? status
+               : ei_chain_upper(self, b, floor, periodic);
+}
+
+int ei_chain_added_ends(const ei_chain *self) {
+    ei_outcome score = {0, INFINITY};
+    ei_chain coarse;
+    int status = ei_chain_begin_trial(&coarse, self);
+    coarse.score = &score;
+    if (status == EI_OK)
+        status = ei_chain_upper(&coarse, self->count - 1, 0, 0);
+    ei_chain_free_laws(&coarse);
+    return status != EI_OK || (score.ratio > EI_CHAIN_TRIAL && isfinite(score.ratio))
+               ? status
+               : ei_chain_upper(self, self->count - 1, 0, 0);
+}
+
+int ei_chain_exponential_ends(const ei_chain *self, size_t b) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    int status = ei_chain_exponential_law(self, 0, b, self->count - 1, self->batch->horizon,
+                                          EI_CHAIN_WALK_POINTS, &law);
+    if (status == EI_OK) {
+        ei_chain_add_leading(self, EI_UPPER, &law.lattice);
+        ei_chain_cut(self, &law, &none, EI_BRACKET_EXPONENTIAL);
+    }
+    ei_upper_law_free(&law);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_upper_exponential(const ei_chain *self) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    size_t count = (size_t)EI_CHAIN_WALK_POINTS + 2;
+    law.lattice =
+        (ei_lattice){self->batch->horizon / EI_CHAIN_WALK_POINTS, count, calloc(count, sizeof(double))};
+    if (law.lattice.sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    ei_chain_add_leading(self, EI_UPPER, &law.lattice);
+    ei_chain_cut(self, &law, &none, EI_BRACKET_EXPONENTIAL);
+    ei_upper_law_free(&law);
+    return EI_OK;
+}
+
+int ei_chain_upper_heavy(const ei_chain *self, size_t b) {
+    const double period = ei_part_shortest(&self->parts[b]), end = self->batch->horizon;
+    ei_upper_law law = {.decay = 0}, before = {.decay = 0}, after = {.decay = 0};
+    int status =
+        b > 0 ? ei_chain_fed_periodically(self, b - 1, 0, period, EI_CHAIN_PERIODIC_POINTS, &before) : EI_OK;
+    if (status == EI_OK && before.lattice.sf != NULL)
+        status = EI_ERR_ACCURACY;
+    if (status == EI_OK && b + 1 < self->count)
+        status =
+            ei_chain_fed_periodically(self, b + 1, self->count - 1, period, EI_CHAIN_PERIODIC_POINTS, &after);
+    if (status == EI_OK)
+        status = ei_chain_bound_beyond(self, b, b, end, &law.log_scale, &law.decay);
+    if (status == EI_OK)
+        status = ei_chain_stretch(&law, end / EI_CHAIN_SHORT_WALK, end);
+    if (status == EI_OK) {
+        law.log_scale += law.decay * end + 1e-9;
+        for (size_t j = 0; j < law.lattice.count; j++)
+            law.lattice.sf[j] = exp(fmin(law.log_scale - law.decay * (double)j * law.lattice.step, 0));
+        ei_chain_cut(self, &law, &after, EI_BRACKET_BOTTLENECK_FIRST);
+    }
+    ei_upper_law_free(&law);
+    ei_upper_law_free(&before);
+    ei_upper_law_free(&after);
+    return ei_no_bound(status) ? EI_OK : status;
+}
