@@ -1,7 +1,7 @@
 #define EI_GLUE_MAIN
 #include "glue.h"
 
-static PyObject *core_error;
+static PyObject *core_error, *too_large_error;
 
 PyObject *ei_raise(const char *where, int status) {
     switch (status) {
@@ -16,7 +16,8 @@ PyObject *ei_raise(const char *where, int status) {
     case EI_ERR_UNSTABLE:
         return PyErr_Format(PyExc_ValueError, "%s: %s", where, ei_status_text(status));
     default:
-        return PyErr_Format(core_error, "%s: %s", where, ei_status_text(status));
+        return PyErr_Format(status == EI_ERR_TOO_LARGE ? too_large_error : core_error, "%s: %s", where,
+                            ei_status_text(status));
     }
 }
 
@@ -68,6 +69,11 @@ static int execute(PyObject *module) {
                                            "A computation of the core that could not be finished.",
                                            PyExc_RuntimeError, NULL);
     if (core_error == NULL || PyModule_AddObjectRef(module, "CoreError", core_error) < 0)
+        return -1;
+    too_large_error = PyErr_NewExceptionWithDoc(
+        "edgeinfer._core.TooLargeError", "A computation of the core that would exceed its memory limit.",
+        core_error, NULL);
+    if (too_large_error == NULL || PyModule_AddObjectRef(module, "TooLargeError", too_large_error) < 0)
         return -1;
     for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
         if (topics[i](module) < 0)

@@ -59,9 +59,7 @@ def _sampled(
     arrival = core_arrival(process.at_rate(arrival_rate))
     try:
         return _core.rare_violation(stages, arrival, deadline, relative_error, max_replications, entropy, threads)
-    except _core.CoreError as error:
-        if "memory limit" not in str(error):
-            raise
+    except _core.TooLargeError:
         raise ValueError(
             f"rare_violation: arrival_rate = {arrival_rate:g}, deadline = {deadline:g}: delays come from paths of more "
             "than 16384 requests, behind arrivals that depend on each other; violation_bracket bounds them, simulate "
