@@ -81,8 +81,11 @@ static int exchange(const ei_chain *self, const ei_upper_law *v, ei_upper_law *l
     double factor;
     int status = ei_exchange_factor(&factor, v, &stage, before->mean + AHEAD / before->decay,
                                     &self->batch->arrival, self->batch->monitor);
+    /* The sum that is bounded may be more than 1, where the law is cut off: a factor below 1 says nothing
+     * there. */
     for (size_t j = 0; j < law->lattice.count && status == EI_OK; j++)
-        law->lattice.sf[j] = fmin(law->lattice.sf[j] * factor, 1);
+        if (law->lattice.sf[j] < 1)
+            law->lattice.sf[j] = fmin(law->lattice.sf[j] * factor, 1);
     return status;
 }
 

@@ -62,10 +62,15 @@ static void atoms_free(atoms *self) {
 }
 
 static void put(const walk *self, atoms *to, double time, double mass, double *beyond) {
-    const double cell = floor(time), part = time - cell;
+    double cell = floor(time), part = time - cell;
     if (!(cell < (double)to->count - 2)) {
-        *beyond += mass;
-        return;
+        if ((ptrdiff_t)to->count - 2 > self->points) {
+            *beyond += mass;
+            return;
+        }
+        /* Longer than its law is followed, which may end before the lattice: as short as that. */
+        cell = (double)to->count - 3;
+        part = 0;
     }
     const size_t c = (size_t)cell;
     const double whole = expm1(self->exponent), begun = expm1(self->exponent * part);

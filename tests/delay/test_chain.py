@@ -235,6 +235,22 @@ def test_a_stage_far_faster_than_the_others_changes_little(place, tiny):
     assert (among.lower <= sooner.upper + 1e-12).all()
 
 
+def test_lower_ends_far_beyond_the_longest_services_are_below_bounds_by_moments():
+    link = ei.RayleighLink(bandwidth=1e6, tx_power_dbm=10, noise_dbm=0, path_loss_db=0, slot=0.04)
+    samples = np.linspace(0.85, 1.1, 40)
+    stages = [
+        ei.Transfer(3.75e6, link, "up"),
+        ei.Compute(1.04, NODE, "a"),
+        ei.Measured(samples, "b"),
+        ei.Compute(0.99, NODE, "c"),
+    ]
+    pipeline, times = ei.Pipeline(stages), np.arange(11.5, 14.0, 0.25)
+    for rate in (0.002, 0.0064):
+        bracket = ei.violation_bracket(pipeline, rate, times)
+        moments = ei.violation_bound(pipeline, rate, times, method="union")
+        assert (bracket.lower <= bracket.upper).all() and (bracket.lower <= np.minimum(moments, 1)).all()
+
+
 def test_stages_that_take_no_time_change_nothing():
     stages = [ei.Exponential(0.3, "a"), ei.Compute(0.5, NODE, "b"), ei.Exponential(0.2, "c")]
     idle = ei.Compute(0.0, NODE, "idle")

@@ -247,6 +247,15 @@ def test_sampled_deadline():
     assert sampled.low <= np.log(100) / (2 * (1 - x)) <= sampled.high
 
 
+def test_no_deadline_below_the_shortest_time_is_met():
+    process = ei.MarkovModulated([0.0135, 0.0675], [[-0.0034, 0.0034], [0.0068, -0.0068]])
+    node = ei.Node("unit", 1.0)
+    stages = [ei.Compute(1.02, node, "a"), ei.Compute(1.09, node, "b"), ei.Measured([0.97, 1.1, 1.33], "c")]
+    pipeline = ei.Pipeline([*stages, ei.Measured([0.85, 0.95, 1.1], "d"), ei.Exponential(0.9, "e")])
+    bracket = ei.violation_bracket(pipeline, process, [3.0, 3.5, 3.9])
+    np.testing.assert_array_equal(bracket.upper, 1)
+
+
 def test_paths_too_long_to_be_sampled_are_refused():
     slow = ei.MarkovModulated([0.2, 1.6], [[-1e-6, 1e-6], [1e-6, -1e-6]])
     with pytest.raises(ValueError, match=r"arrival_rate = 0.9, deadline = 20: .* 16384 requests"):
