@@ -18,8 +18,8 @@ typedef enum {
     EI_ARRIVAL_MARKOV_MODULATED, /* Poisson at the rate of a phase, which follows a Markov chain */
     EI_ARRIVAL_RECORDED,         /* `intervals` in their order, round and round */
     /* For split.h and the exponent, from below, alone: a law on the points 0, step, .., (count - 1) step,
-     * parameter[0] the step, s; rates[i] = P(t > i step), 0 at the last, intervals[i] = E min(t, i step), s.
-     */
+     * parameter[0] the step, s; rates[i] = P(t > i step), at the last that no request comes any more,
+     * intervals[i] = E min(t, i step), s. */
     EI_ARRIVAL_LATTICE
 } ei_arrival_kind;
 

@@ -23,24 +23,24 @@ static const double CUT = 1e-11;              /* of a time's law by rounding, be
 static const double FURTHEST = 46;            /* decay times after which a law's lattice ends */
 static const double FURTHER = 2;              /* times a service's extent, where its tilted law ends */
 static const double ROUNDING = 1 + 1e-8;
+static const double WORTH = 0.99; /* times a moment that is known, for another to be looked for */
 
 typedef struct {
     const ei_tilted *given;
     double theta;
     size_t phases, times;
+    size_t times_known;
     double time_step;
     double *tilted; /* [times + 1]: of the tilted law rounded down, P(B > i time_step) */
     double *mean;   /* [times + 1]: E min(B, i time_step) */
     ei_tail tail;   /* slope: D */
     double slope[EI_ARRIVAL_PHASES][EI_TAIL_ENDS]; /* s_i */
     ei_lattice one;                                /* N_0; empty: 0 */
-    ei_upper_law behind;                           /* Q~ */
 } tilted;
 
 static void tilted_free(tilted *self) {
     free(self->tilted);
     ei_lattice_free(&self->one);
-    ei_upper_law_free(&self->behind);
 }
 
 int ei_tilted_exponent(const ei_added_stage *stage, const ei_arrival *arrival, double decay, double *theta) {
@@ -72,21 +72,30 @@ static void tilt(const tilted *self, const double *low, const double *high, doub
     }
 }
 
-static int tilt_service(tilted *self) {
+/* Times between requests: a stage's services under the tilt, in the place of another's; with probability 1 -
+ * kept after each none comes any more. */
+static int feed(tilted *self, const ei_added_stage *stage, double kept) {
     const size_t last = self->times;
-    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
-    const double further = self->given->service->kind == EI_SERVICE_SAMPLES ? 1.0001 : FURTHER;
-    const double step = self->time_step = ei_service_extent(self->given->service) * further / (double)last;
-    self->tilted = malloc(2 * (last + 1) * sizeof *self->tilted);
-    if (self->tilted == NULL)
+    const ei_service *service = stage->law;
+    const double floor = stage->floor;
+    if (self->tilted == NULL && (self->tilted = malloc(2 * (last + 1) * sizeof *self->tilted)) == NULL)
         return EI_ERR_NO_MEMORY;
     self->mean = self->tilted + last + 1;
-    const double floored = self->given->floor;
-    int status = floored > 0 ? ei_lattice_service(&ends[EI_LOWER], self->given->service, floored, step,
-                                                  last + 1, EI_LOWER)
-                             : ei_lattice_ends(ends, self->given->service, step, last + 1);
-    if (status == EI_OK && floored > 0)
-        status = ei_lattice_service(&ends[EI_UPPER], self->given->service, floored, step, last + 1, EI_UPPER);
+    self->times_known = service != NULL ? last + 1 : 2;
+    if (service == NULL) {
+        self->time_step = self->mean[1] = stage->again;
+        self->mean[0] = 0;
+        self->tilted[0] = 1;
+        self->tilted[1] = 1 - kept;
+        return EI_OK;
+    }
+    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
+    const double further = service->kind == EI_SERVICE_SAMPLES ? 1.0001 : FURTHER;
+    const double step = self->time_step = ei_service_extent(service) * further / (double)last;
+    int status = floor > 0 ? ei_lattice_service(&ends[EI_LOWER], service, floor, step, last + 1, EI_LOWER)
+                           : ei_lattice_ends(ends, service, step, last + 1);
+    if (status == EI_OK && floor > 0)
+        status = ei_lattice_service(&ends[EI_UPPER], service, floor, step, last + 1, EI_UPPER);
     if (status == EI_OK) {
         tilt(self, ends[EI_LOWER].sf, ends[EI_UPPER].sf, self->tilted);
         /* Rounded down: beyond point k where B is beyond point k + 1. What is further out is cut to the last.
@@ -96,6 +105,7 @@ static int tilt_service(tilted *self) {
         double sum = 0, lost = 0;
         for (size_t k = 0; k <= last; k++) {
             /* Kahan's sum, for differences of these are taken. */
+            self->tilted[k] = 1 - kept + kept * self->tilted[k];
             const double term = self->tilted[k] * step - lost, next = sum + term;
             self->mean[k] = sum;
             lost = (next - sum) - term;
@@ -349,7 +359,15 @@ static int sum_of_one(tilted *self) {
     return status;
 }
 
-/* The exponent that a stage has behind the tilted services, about, at most `most`. */
+static ei_arrival tilted_times(const tilted *self) {
+    return (ei_arrival){.kind = EI_ARRIVAL_LATTICE,
+                        .parameter = {self->time_step},
+                        .count = self->times_known,
+                        .rates = self->tilted,
+                        .intervals = self->mean};
+}
+
+/* The exponent that a stage has behind such services, about, at most `most`. */
 static int exponent_behind(const ei_added_stage *stage, const ei_arrival *times, double most,
                            double *exponent) {
     double low = 0, slope;
@@ -367,67 +385,14 @@ static int exponent_behind(const ei_added_stage *stage, const ei_arrival *times,
     return EI_OK;
 }
 
-/* The law of Q~. Each lattice ends where little is left: the errors of a service's law would grow out of
- * bounds in exponential moments further out. */
-static int follow(tilted *self) {
-    const ei_tilted *given = self->given;
-    const ei_arrival times = {.kind = EI_ARRIVAL_LATTICE,
-                              .parameter = {self->time_step},
-                              .count = self->times + 1,
-                              .rates = self->tilted,
-                              .intervals = self->mean};
-    const size_t count = given->points / 2;
-    int status;
-    double decay = 8 * self->theta, mean = 0;
-    for (size_t k = 0; k < given->rest_count; k++) {
-        const ei_added_stage *stage = &given->rest[k];
-        ei_upper_law next;
-        if ((status = exponent_behind(stage, &times, decay, &decay)) != EI_OK || !(decay > 0))
-            return status != EI_OK ? status : EI_ERR_UNSTABLE;
-        mean += stage->law != NULL ? ei_service_mean(stage->law) : stage->again;
-        double step = fmin(given->horizon, 2 * mean + FURTHEST / decay) / (double)count;
-        if (stage->law == NULL)
-            step = stage->again / ceil(stage->again / step);
-        status = ei_add_stage_lindley(&next, &self->behind, stage, &times, step, count, given->monitor);
-        ei_upper_law_free(&self->behind);
-        self->behind = next;
-        if (status != EI_OK)
-            return status;
-    }
-    return EI_OK;
-}
-
-/* log E e^{theta N_0} from below. */
-static int once_log_moment(const tilted *self, double *moment) {
-    *moment = 0;
-    for (size_t k = 0; k < self->given->rest_count; k++) {
-        double value = 0;
-        int status = self->given->rest[k].law != NULL
-                         ? ei_service_log_mgf(self->given->rest[k].law, self->theta, &value, NULL)
-                         : EI_OK;
-        if (status != EI_OK)
-            return status;
-        *moment += value * (1 - EI_SERVICE_MGF_ERROR);
-    }
-    return EI_OK;
-}
-
-/* E e^{theta Q~} - E e^{theta N_0} from above: E e^{theta Q} = 1 + int theta e^{theta q} P(Q > q) dq, and as
- * the law is below the chord between its points, and weights grow, no more than their means count. */
-static int find_excess(tilted *self, double *excess) {
-    const ei_upper_law *law = &self->behind;
+/* E e^{theta C} from above: 1 + int theta e^{theta q} P(C > q) dq, and as the law is below the chord between
+ * its points, and weights grow, no more than their means count. */
+static double moment_of(const tilted *self, const ei_upper_law *law) {
     const double step = law->lattice.step, theta = self->theta, grow = exp(theta * step),
                  faster = law->decay - theta;
-    double sum = 0, at = 1, moment;
-    int status = once_log_moment(self, &moment);
-    if (status != EI_OK)
-        return status;
-    if (self->given->log_moment != NULL) {
-        *excess = fmax(exp(*self->given->log_moment) * ROUNDING - exp(moment), 0);
-        return isfinite(*excess) ? EI_OK : EI_ERR_UNSTABLE;
-    }
+    double sum = 0, at = 1;
     if (!(faster > 0))
-        return EI_ERR_UNSTABLE;
+        return INFINITY;
     for (size_t j = 0; j + 1 < law->lattice.count; j++, at *= grow) {
         const double *sf = law->lattice.sf + j;
         /* What is cut to 1 has no chord. */
@@ -436,9 +401,106 @@ static int find_excess(tilted *self, double *excess) {
     const double end = (double)(law->lattice.count - 1) * step;
     sum += theta * exp(law->log_scale - faster * end) / faster;
     /* The law is read late by its shift. */
-    const double late = exp(theta * (law->shift + 1e-9 * step));
-    *excess = fmax((1 + sum) * late * ROUNDING - exp(moment), 0);
-    return isfinite(*excess) ? EI_OK : EI_ERR_UNSTABLE;
+    return (1 + sum) * exp(theta * (law->shift + 1e-9 * step)) * ROUNDING;
+}
+
+/* What the stages behind b have under the tilt, from above: a service's moment, its logarithm, chance of
+ * another request when it is what those behind are fed by; and, of all stages from that one on, one service's
+ * moment and F of tilted.h. Constant stages' last services left out. */
+typedef struct {
+    double log_moment, kept, once, behind;
+} moments;
+
+/* F of the stages from `first` on. Each lattice ends where little is left: the errors of a
+ * service's law would grow out of bounds in exponential moments further out. */
+static int follow(const tilted *self, size_t first, moments *at) {
+    const ei_tilted *given = self->given;
+    const ei_arrival times = tilted_times(self);
+    const size_t points = given->points / 2;
+    ei_upper_law law = {.decay = 0};
+    double decay = 8 * self->theta, mean = 0;
+    int status = EI_OK;
+    for (size_t k = first; k < given->rest_count; k++) {
+        const ei_added_stage *stage = &given->rest[k];
+        ei_upper_law next;
+        if ((status = exponent_behind(stage, &times, decay, &decay)) != EI_OK || !(decay > 0))
+            break;
+        mean += stage->law != NULL ? ei_service_mean(stage->law) : stage->again;
+        double step = fmin(given->horizon, 2 * mean + FURTHEST / decay) / (double)points;
+        if (stage->law == NULL)
+            step = stage->again / ceil(stage->again / step);
+        status = ei_add_stage_lindley(&next, &law, stage, &times, step, points, given->monitor);
+        ei_upper_law_free(&law);
+        law = next;
+        if (status != EI_OK)
+            break;
+        const double moment = moment_of(self, &law) * ROUNDING;
+        at[first].behind = fmin(at[first].behind, moment * at[k + 1].behind);
+        /* With more stages added it grows by one service's at least. */
+        if (!(moment * at[k + 1].once < WORTH * at[first].behind))
+            break;
+    }
+    ei_upper_law_free(&law);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+/* All but F; *once: log E e^{theta N_0} from below. */
+static int find_moments(const tilted *self, moments *at, double *once) {
+    const size_t count = self->given->rest_count;
+    int status = EI_OK;
+    at[count] = (moments){0, 1, 1, 1};
+    *once = 0;
+    for (size_t k = count; k-- > 0 && status == EI_OK;) {
+        const ei_added_stage *stage = &self->given->rest[k];
+        double value = 0;
+        status = ei_added_stage_log_moment(stage, self->theta, &value);
+        at[k] = (moments){value * (1 + EI_SERVICE_MGF_ERROR), 1, at[k + 1].once, INFINITY};
+        if (status == EI_OK && stage->law != NULL) {
+            at[k].once *= exp(at[k].log_moment);
+            status = ei_service_log_mgf(stage->law, self->theta, &value, NULL);
+            *once += value * (1 - EI_SERVICE_MGF_ERROR);
+        }
+    }
+    return status;
+}
+
+/* E e^{theta Q~} from above. */
+static int find_behind(tilted *self, moments *at, double *behind) {
+    const ei_tilted *given = self->given;
+    const ei_added_stage b = {given->service, given->floor, 0};
+    double interval = INFINITY, slope;
+    int status = EI_OK;
+    /* Rounding makes -log L smaller, the more so the more stages have fed each other. */
+    for (size_t k = 0; k < given->rest_count && status == EI_OK; k++) {
+        if ((status = feed(self, k > 0 ? &given->rest[k - 1] : &b, 1)) != EI_OK)
+            break;
+        const ei_arrival times = tilted_times(self);
+        const double alone = ei_arrival_exponent(&times, self->theta, &slope);
+        interval = k > 0 ? fmin(interval, interval + alone - at[k - 1].log_moment) : alone;
+        at[k].kept = fmin(exp(at[k].log_moment - interval) * ROUNDING, 1);
+    }
+    for (size_t k = given->rest_count; k-- > 0 && status == EI_OK;)
+        if ((status = feed(self, k > 0 ? &given->rest[k - 1] : &b, k > 0 ? at[k - 1].kept : 1)) == EI_OK)
+            status = follow(self, k, at);
+    *behind = at[0].behind;
+    return status;
+}
+
+/* E e^{theta Q~} - E e^{theta N_0} from above. */
+static int find_excess(tilted *self, double *excess) {
+    moments *at = malloc((self->given->rest_count + 1) * sizeof *at);
+    double once, all;
+    int status = at == NULL ? EI_ERR_NO_MEMORY : find_moments(self, at, &once);
+    if (status == EI_OK && self->given->log_moment != NULL)
+        all = exp(*self->given->log_moment) * ROUNDING;
+    else if (status == EI_OK)
+        status = find_behind(self, at, &all);
+    if (status == EI_OK) {
+        *excess = fmax(all - exp(once), 0);
+        status = isfinite(*excess) ? EI_OK : EI_ERR_UNSTABLE;
+    }
+    free(at);
+    return status;
 }
 
 /* What there is at one point. */
@@ -506,8 +568,6 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
         (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}, .shift = given->v->shift};
     if (self->lattice.sf == NULL)
         status = EI_ERR_NO_MEMORY;
-    if (status == EI_OK && given->log_moment == NULL && (status = tilt_service(&bound)) == EI_OK)
-        status = follow(&bound);
     if (status == EI_OK)
         status = find_excess(&bound, &excess);
     if (status == EI_OK)

@@ -13,9 +13,21 @@
  * theta / rate in the mean, and tilts: under services of b with density e^{theta b} / M(theta), by which Q
  * becomes Q~, the sum is a telescope,
  *   sum_{l >= 1} .. <= (D / theta) (1 + theta / rate) e^{-theta T} E [e^{theta Q~} - e^{theta N_0}].
- * Q~ is the sojourn time in the stages behind b fed every tilted service, added one by one (lindley.h), whose
- * exponents are beyond theta where b is the slowest of them: M_c(s) M(theta - s) / M(theta) is below 1 at s =
- * theta for each stage c.
+ * Q~ is the sojourn time in the stages behind b fed every tilted service, whose exponents are beyond theta
+ * where b is the slowest of them: M_c(s) M(theta - s) / M(theta) is below 1 at s = theta for each stage c.
+ *
+ * E e^{theta Q~}. Let F(i..n; t) be E e^{theta W}, now W the sojourn time in stages i .. n fed every t, where
+ * after each request there may be no other one, and L = E[e^{-theta t}; another]. With any stage k of them,
+ * and t' its services under density e^{theta b} / M_k(theta), another one with probability M_k(theta) L,
+ *   F(i..n; t) <= F(i..k; t) F(k+1..n; t').
+ * Proof: with k in the place of b, R_l and Q_l as below and W_l as there, W_0 = R_0 + N_0 and W_l =
+ * max(W_{l-1}, R_l + Z_l + Q_l), Z_l = B_0 + .. + B_{l-1} - S_l, where R_l + Z_l + Q_{l-1} <= W_{l-1}. So
+ * e^{theta W_l} - e^{theta W_{l-1}} <= e^{theta (R_l + Z_l)} (e^{theta Q_l} - e^{theta Q_{l-1}}), R_l
+ * independent of the rest, and in the mean that is F(i..k; t) (M_k L)^l E' [e^{theta Q_l} - e^{theta
+ * Q_{l-1}}], E' tilted; the sum over l of these, with F(i..k; t) E e^{theta N_0}, is F(i..k; t) times the
+ * mean of e^{theta Q} with as many jobs as t' allows. Of all ways to cut the stages behind b into runs whose
+ * stages are added one by one (lindley.h) the best is taken, from the last stage on. L stays what it is from
+ * run to run, but for rounding.
  *
  * D is asked for up to some z only. Stop at the first l with z_l > z, which is known before t_l and comes no
  * later if interarrival times are longer, as walk.h's proof needs. W > T by a path that is still in b or
@@ -50,8 +62,9 @@
  * an upper one, and a lower one by the lower ends of the same sums. m is taken from below, 0 beyond the
  * lattice; V - m in a cell is no more than V at its beginning less m at its end.
  *
- * Tilted services are rounded down to a lattice. With N(x) = E [e^{theta B}; B > x] from below and L(x) = E
- * [e^{theta B}; B <= x] from above, N / (N + L) is a lower bound of the tilted P(B > x). */
+ * Tilted services are rounded down to a lattice, which makes L of all runs behind larger, too. With N(x) = E
+ * [e^{theta B}; B > x] from below and L(x) = E [e^{theta B}; B <= x] from above, N / (N + L) is a lower bound
+ * of the tilted P(B > x). */
 #ifndef EDGEINFER_TILTED_H
 #define EDGEINFER_TILTED_H
 

@@ -136,6 +136,37 @@ static void test_sums(const ei_added_stage *rest, size_t count, int rounded, siz
     ei_upper_law_free(&law);
 }
 
+/* The quicker stage behind the slower one: no more than with F of two runs of one stage. The tilted services
+ * are exponential, so that P(W > x) of a stage fed by them, another one with probability kept, is e^{-s x},
+ * M(s) kept rate / (rate + s) = 1: e^{theta W} has the mean s / (s - theta). */
+static void test_runs(void) {
+    const ei_added_stage rest[] = {random_stages[1], random_stages[0]};
+    const double mu = 1 / bottleneck.time, theta = mu - rate, step = reach / POINTS, h = horizon / LEVELS;
+    double feed = mu - theta, transform = feed / (feed + theta), kept = 1, moments = 1, once = 1, g = 0;
+    for (size_t k = 0; k < 2; k++) {
+        const double one = 1 / rest[k].law->time, half = (one - feed) / 2,
+                     s = half + sqrt(half * half + one * feed * (1 - kept));
+        moments *= s / (s - theta);
+        once *= one / (one - theta);
+        kept = one / (one - theta) * transform;
+        feed = one - theta;
+        g += ei_service_reach(rest[k].law) * 2 / LEVELS;
+    }
+    ei_upper_law law;
+    ei_lattice sum = {horizon / LEVELS / FINE, LEVELS * FINE + 1, calloc(LEVELS * FINE + 1, sizeof(double))};
+    CHECK(sum.sf != NULL && call(&law, rest, 2, 0, POINTS, LEVELS, quiet) == EI_OK);
+    ei_lattice_add_exponential(&sum, theta, EI_UPPER);
+    for (size_t k = 0; k < 2; k++)
+        ei_lattice_add_exponential(&sum, 1 / rest[k].law->time, EI_UPPER);
+    for (size_t j = 0; j <= LEVELS && law.lattice.sf != NULL; j++) {
+        const double time = (double)j * h, most = sum.sf[j * FINE] + (moments - once) * exp(-theta * time);
+        if (time > 5 && time < 35)
+            CHECK(law.lattice.sf[j] <= most * exp(theta * (h + 2 * g) + (rate + theta) * step));
+    }
+    ei_lattice_free(&sum);
+    ei_upper_law_free(&law);
+}
+
 /* The bounds of `test_sums` and, between the points of V, its slope. */
 static void test_phases(void) {
     const double mu = 1 / bottleneck.time, theta = mu - rate, step = reach / POINTS, h = horizon / LEVELS,
@@ -178,6 +209,7 @@ int main(void) {
     sweep_allocations(call_once, "a tilted bottleneck, rounded", &bottleneck, 1);
     const double samples[] = {0.2, 0.9, 1.3, 1.4};
     const ei_service measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 4};
+    test_runs();
     test_phases();
     sweep_allocations(call_once, "a tilted bottleneck behind phases", &bottleneck, 2);
     sweep_allocations(call_once, "a tilted bottleneck that is measured behind phases", &measured, 2);

@@ -96,11 +96,18 @@ def tilted(name):
             0.5,
             1.2,
         ),
+        "slow stages behind it": (
+            [measured, ei.Exponential(0.5, "b"), ei.Compute(0.4, NODE, "c"), ei.Exponential(0.3, "d"), fast],
+            0.6,
+            2.0,
+        ),
     }
     return chains[name]
 
 
-@pytest.mark.parametrize("name", ["measured before a link", "first exponential", "a link between constants"])
+@pytest.mark.parametrize(
+    "name", ["measured before a link", "first exponential", "a link between constants", "slow stages behind it"]
+)
 def test_a_random_bottleneck_before_others(name):
     stages, load, apart = tilted(name)
     bracket, truth = beside_the_truth(ei.Pipeline(stages), load, [0.5, 1e-5])
