@@ -13,11 +13,12 @@ enum {
     FEWEST = 10,   /* of them that there is always work for */
     TRIALS = 5     /* lattices that are tried */
 };
-static const size_t WAIT_CELLS[] = {64, 256}; /* of the first wait's law over a service, for each effort */
+static const size_t WAIT_CELLS[] = {64, 128}; /* of the first wait's law over a service, for each effort */
 static const double APART = 12;               /* interarrival times that are taken out at most */
 static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
-static const double BEYOND[] = {1e-6, 3e-7};  /* of the latest deadline's bound: what a lattice leaves out, */
+static const double BEYOND[] = {1e-6, 1e-7};  /* of the latest deadline's bound: what a lattice leaves out, */
 static const double BEYOND_EXPONENTIAL = 1e-8; /* and where the bound is less sharp */
+static const double OUTSIDE = 0.02;            /* of that: what its rows leave out */
 static const double EARLY = 1e-4;              /* relative share of paths of few jobs */
 static const double NEGLIGIBLE = 0.06;     /* steps: a difference of the constant stages that is rounded */
 static const double COARSEST = 1.9;        /* steps in the faster constant stage */
@@ -105,24 +106,30 @@ static int reserve(ei_joint *self) {
         EI_JOINT_BLOCK * EI_JOINT_BLOCK;
     /* The last of the rows that belong to a coarse step is no later than `top`. */
     self->steps = (size_t)((self->top - self->low - 2 * (self->ratio - 1)) / self->ratio) + 1;
+    self->places += self->steps;
     self->steps_beyond = self->drift > 0 ? (size_t)((self->drift - 1) / self->ratio) + 1 : 0;
-    size_t array = self->rows * self->width, arrays = self->types + 4;
+    self->kept = self->drift < 0 ? self->rows : self->pad + 1;
+    size_t array = self->rows * self->width, kept = self->kept * self->width;
     size_t later = (self->steps + self->steps_beyond) * self->width;
     size_t around = self->width + (size_t)-self->first + 2 * EI_JOINT_CHUNK;
-    self->block = calloc(arrays * array + later + 2 * self->width + self->steps + around, sizeof(double));
+    self->block = calloc((self->types + 2) * kept + (self->drift > 0 ? 2 : 1) * array + later +
+                             4 * self->width + self->places + around,
+                         sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t i = 0; i < self->types; i++)
-        self->type[i] = self->block + i * array;
-    self->mix = self->block + self->types * array;
-    self->sum = self->mix + array;
-    self->idle_value = self->sum + array;
+        self->type[i] = self->block + i * kept;
+    self->mix = self->block + self->types * kept;
+    self->sum = self->mix + kept;
+    self->idle_value = self->sum + kept;
     self->endless = self->idle_value + array;
-    self->later = self->endless + array;
+    self->later = self->endless + (self->drift > 0 ? array : 0);
     self->ones = self->later + later;
     self->mean = self->ones + self->width;
-    self->found = self->mean + self->width;
-    self->around = self->found + self->steps;
+    self->late = self->mean + self->width;
+    self->ended = self->late + self->width;
+    self->found = self->ended + self->width;
+    self->around = self->found + self->places;
     for (size_t u = 0; u < self->width; u++)
         self->ones[u] = 1;
     return EI_OK;
@@ -167,16 +174,20 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     if (status != EI_OK || (status = ei_joint_choose_bounds(self)) != EI_OK)
         return status == EI_ERR_ACCURACY || status == EI_ERR_UNSTABLE ? EI_OK : status;
     double rest = fmax(latest - ei_joint_nearest(self), 0);
-    double top = rest + (double)self->apart / rate,
+    double all = rest + (double)self->apart / rate, top = 0,
            most = beyond(self->batch) * ei_joint_least_left(self, SIZE_MAX, 0, rest);
-    while (ei_joint_least_left(self, SIZE_MAX, 0, top) > most)
+    while (ei_joint_least_left(self, SIZE_MAX, 0, all) > most)
+        all += 0.2 / ei_joint_steepest(self);
+    while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)
         top += 0.2 / ei_joint_steepest(self);
+    top = fmin(top, all);
     /* Rows before 0 and beyond the top count, too: where one constant stage is far faster they are the most.
      */
     double ratio = (double)self->ratio, rows = ceil(top / self->fine) + fabs((double)self->drift);
-    if (rows * (rows - (double)self->first * ratio) / ratio > ROOM)
+    if (rows * (rows - (double)self->first * ratio) / ratio > ROOM || all / self->fine > ROOM)
         return EI_OK;
     self->top = (ptrdiff_t)ceil(top / self->fine);
+    self->places = (size_t)ceil((all - top) / self->coarse); /* more than `steps` */
     size_t steps = (size_t)(self->top / self->ratio - self->first) + 4;
     double start = self->d3 + (double)self->first * self->coarse;
     if ((status = ei_joint_service_init(&self->service, self->batch->pipeline->random, start, self->coarse,
@@ -235,7 +246,7 @@ static int prepare(const ei_joint *self, ei_joint_target *one) {
     double place = (one->deadline - self->d1 - self->d3 - self->service.start) / fine;
     size_t below = (size_t)fmax(floor(place * (1 - 1e-14)), 0),
            above = (size_t)fmax(ceil(place * (1 + 1e-14)), 0);
-    one->value = calloc(self->steps, sizeof *one->value);
+    one->value = calloc(self->places, sizeof *one->value);
     if (one->value == NULL)
         return EI_ERR_NO_MEMORY;
     if (self->apart > 1) {

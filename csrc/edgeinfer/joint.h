@@ -42,12 +42,15 @@
  * is no less than what the equations above make of it, since e^{theta u'} <= e^{theta (u + X - d3)} + 1, and
  * so bounds T_i (here c counts from d3). For d > 0 c only grows, and one sweep down from such a bound, or
  * from 0, solves the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards,
- * and each is an end. Busy periods of more than some j jobs: E [e^{theta Q}; j] <= (1 - load) (e^{theta d1}
- * rate / (rate + theta))^j and the same bound. Waits beyond the lattice count as late in upper ends. M grows
- * with Q: of the waits of one j the short ones that are of no account, weighed by e^{theta Q}, are taken for
- * longer ones in upper ends and left out of lower ones, and the longest likewise count as late or not. A
- * service that is shared between two points hu apart has an exponential moment larger by e^{theta^2 hu^2 / 8}
- * at most (Hoeffding). All terms are positive; their rounding errors are covered by a factor. */
+ * and each is an end. Q has no moment at the steepest of these exponents: T_i falls faster in c than Y's tail
+ * in y, so that Y's lattice is longer than c's; where job 0 is beyond the latter, a and b of its busy period
+ * are taken one job on (upper), or nothing is late (lower). Busy periods of more than some j jobs: E
+ * [e^{theta Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. Waits beyond the
+ * lattice count as late in upper ends. M grows with Q: of the waits of one j the short ones that are of no
+ * account, weighed by e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones, and
+ * the longest likewise count as late or not. A service that is shared between two points hu apart has an
+ * exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
+ * rounding errors are covered by a factor. */
 #ifndef EDGEINFER_JOINT_H
 #define EDGEINFER_JOINT_H
 

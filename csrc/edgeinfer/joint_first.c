@@ -121,11 +121,21 @@ static ptrdiff_t step_of(const ei_joint *self, double deadline) {
     return (ptrdiff_t)floor((deadline - step_at(self, 0)) / self->coarse);
 }
 
-/* B where the first busy period never ends: it falls with d > 0 only. */
+/* The constant of a bound of B where the first busy period never ends, at u = 0, and a, that of e^{theta u}.
+ */
+static double endless_bound(const ei_joint_bound *one, double *a) {
+    const double next = one->moment * one->drift;
+    if (!(next < 1 && one->drift < 1))
+        return *a = INFINITY;
+    *a = one->moment / (1 - next);
+    return *a + one->drift * *a / (1 - one->drift);
+}
+
+/* B where the first busy period never ends: it falls with d > 0 only, and is asked for by upper ends. */
 static void solve_endless(const ei_joint *self) {
-    for (ptrdiff_t c = self->top + self->drift; c >= self->low; c--) {
+    for (ptrdiff_t c = self->top + self->drift; c >= self->low && self->drift > 0; c--) {
         double *values = ei_joint_row(self, self->endless, c);
-        if (self->drift > 0 && c <= self->top) {
+        if (c <= self->top) {
             const ptrdiff_t reach = (c >= 0 ? c : c - self->ratio + 1) / self->ratio;
             memcpy(ei_joint_given(self, self->first), ei_joint_row(self, self->endless, c + self->drift),
                    ei_joint_given_count(self, c) * sizeof *values);
@@ -134,30 +144,53 @@ static void solve_endless(const ei_joint *self) {
         }
         for (size_t u = 0; u < self->width; u++)
             values[u] = 1;
-        for (size_t e = 0; e < self->bound_count && self->drift > 0; e++) {
+        for (size_t e = 0; e < self->bound_count; e++) {
             const ei_joint_bound *one = &self->bounds[e];
-            double a = one->moment / (1 - one->moment * one->drift), b = one->drift * a / (1 - one->drift);
+            double a, b = endless_bound(one, &a) - a;
             double scale = exp(-one->theta * (double)c * self->fine) * (1 + EI_JOINT_ROUNDING);
             double grow = exp(one->theta * self->coarse);
-            for (size_t u = 0; u < self->width && one->moment * one->drift < 1; u++, a *= grow)
+            for (size_t u = 0; u < self->width && isfinite(a); u++, a *= grow)
                 values[u] = fmin(values[u], scale * (a + b));
         }
     }
 }
 
-/* P(U_0 > c or B after it) for X_0 <= z with j jobs in B, SIZE_MAX: without end, at found[steps - 1 - place],
- * so that sums over waits are products. */
-static void first_job(const ei_joint *self, const ei_joint_target *one, size_t j) {
+/* What stands there at c: the mean of the rows of a coarse step. */
+static const double *endless_row(const ei_joint *self, ptrdiff_t c) {
+    return self->drift > 0 ? mean_row(self, self->endless, c + self->drift, ei_joint_given_count(self, c))
+                           : self->ones;
+}
+
+/* P(U_0 > c or B after it) with j jobs in B, SIZE_MAX: without end, at u = 0 and a c beyond the top, or more.
+ * a, b: as bound_later left them. */
+static double first_beyond(const ei_joint *self, const double *a, const double *b, size_t j, double c) {
+    double least = 1;
+    for (size_t e = 0; e < self->bound_count; e++) {
+        const ei_joint_bound *one = &self->bounds[e];
+        double endless = 0, sum = one->moment * (1 + one->drift * a[e]) + one->drift * (a[e] + b[e]);
+        if (j == SIZE_MAX)
+            sum = endless_bound(one, &endless);
+        least = fmin(least, sum * exp(-one->theta * c) * (1 + EI_JOINT_ROUNDING));
+    }
+    return least;
+}
+
+/* P(U_0 > c or B after it) for X_0 <= z with j jobs in B, SIZE_MAX: without end, at found[places - 1 -
+ * place], so that sums over waits are products. */
+static void first_job(const ei_joint *self, const ei_joint_target *one, const double *a, const double *b,
+                      size_t j) {
     const size_t phase = j < SIZE_MAX ? j + 1 : 0;
     double value = 0;
+    for (size_t place = self->steps; place < self->places; place++) {
+        const double c = (double)(first_row(self, phase) + (ptrdiff_t)place * self->ratio) * self->fine;
+        self->found[self->places - 1 - place] = self->end == EI_UPPER ? first_beyond(self, a, b, j, c) : 0;
+    }
     for (ptrdiff_t place = 0; place < (ptrdiff_t)self->steps; place++) {
         ptrdiff_t c = first_row(self, phase) + place * self->ratio;
         pass_from(self, phase, one->laws, c,
-                  j < SIZE_MAX
-                      ? later_row(self, place + place_before(self, phase))
-                      : mean_row(self, self->endless, c + self->drift, ei_joint_given_count(self, c)),
-                  1, &value);
-        self->found[self->steps - 1 - (size_t)place] = value;
+                  j < SIZE_MAX ? later_row(self, place + place_before(self, phase)) : endless_row(self, c), 1,
+                  &value);
+        self->found[self->places - 1 - (size_t)place] = value;
     }
 }
 
@@ -184,7 +217,7 @@ static waits waits_of(const ei_joint *self, double *masses, size_t count) {
         moved += masses[all.from];
     }
     masses[all.from] += upper * moved;
-    weighed *= MOVED * exp(-ei_joint_steepest(self) * (double)self->top * self->fine);
+    weighed *= MOVED * exp(-ei_joint_steepest(self) * (double)self->places * self->coarse);
     for (; all.to > all.from + 1 && all.late + masses[all.to - 1] < weighed; all.to--)
         all.late += masses[all.to - 1];
     all.late *= upper;
@@ -200,13 +233,13 @@ static double over_waits(const ei_joint *self, const ei_joint_target *one, const
     const double always = law->upto[law->count - 1] + law->tail[law->count - 1];
     double late = all->late, total = 0;
     size_t counted = all->to;
-    for (ptrdiff_t i = (ptrdiff_t)self->steps - 1; i >= from; i--) {
+    for (ptrdiff_t i = (ptrdiff_t)self->places - 1; i >= from; i--) {
         while (counted > (size_t)i + 1 && counted > all->from)
             late += all->masses[--counted];
         double found = late * always;
         if (counted > all->from)
             found += ei_dot(all->masses + all->from,
-                            self->found + ((ptrdiff_t)self->steps - 1 - i) + all->from, counted - all->from);
+                            self->found + ((ptrdiff_t)self->places - 1 - i) + all->from, counted - all->from);
         if (value != NULL)
             value[i] += found;
         total += found;
@@ -237,7 +270,7 @@ static double erlang(size_t count, double x, double *density) {
 static void finish(const ei_joint *self, ei_joint_target *one, double left) {
     const double rate = self->batch->arrival_rate, h = self->coarse;
     const double most = (double)(self->apart - 1); /* rate times the place of f's largest value */
-    const ptrdiff_t from = step_of(self, one->deadline), last = (ptrdiff_t)self->steps - 1;
+    const ptrdiff_t from = step_of(self, one->deadline), last = (ptrdiff_t)self->places - 1;
     const int bent = self->end == EI_LOWER && self->ratio > 1;
     double loss = left, rising = 0, falling = 0, peak = 0, density = 0, bend[2] = {0, 0},
            at_peak = erlang(self->apart, most, &peak);
@@ -291,21 +324,23 @@ static void masses_left(ei_end end, const double *all, const double *followed, s
 }
 
 /* What waits make of B, summed over the steps from the deadline's on. */
-static double add_up(const ei_joint *self, const ei_joint_target *one, size_t j, const waits *all) {
-    first_job(self, one, j);
+static double add_up(const ei_joint *self, const ei_joint_target *one, const double *a, const double *b,
+                     size_t j, const waits *all) {
+    first_job(self, one, a, b, j);
     return over_waits(self, one, all, step_of(self, one->deadline), NULL);
 }
 
 /* Whether the ends that longer first busy periods have are near enough in an upper end: for d > 0 they are no
  * worse than one without end, otherwise Chernoff's bound tells. rest: their waits at both ends. */
-static int is_small(const ei_joint *self, const ei_joint_target *one, const waits rest[2], size_t j) {
+static int is_small(const ei_joint *self, const ei_joint_target *one, const double *a, const double *b,
+                    const waits rest[2], size_t j) {
     double found = 0,
            left = ei_joint_least_left(self, j, 1, one->deadline - ei_joint_nearest(self)) / self->coarse;
-    for (size_t i = (size_t)step_of(self, one->deadline); i < self->steps; i++)
+    for (size_t i = (size_t)step_of(self, one->deadline); i < self->places; i++)
         found += one->value[i];
     if (self->drift > 0 && left > LEFT[self->batch->effort] * found)
-        left = add_up(self, one, SIZE_MAX, &rest[EI_UPPER]) -
-               add_up(self, one, j + self->apart - 1, &rest[EI_LOWER]);
+        left = add_up(self, one, a, b, SIZE_MAX, &rest[EI_UPPER]) -
+               add_up(self, one, a, b, j + self->apart - 1, &rest[EI_LOWER]);
     return left <= LEFT[self->batch->effort] * found;
 }
 
@@ -317,9 +352,9 @@ static double first_wait(const ei_joint *self, size_t j) {
 /* Tails of all waits but 0 at Y's steps, where B's phase is none. */
 static int all_waits(const ei_joint *self, double *tails) {
     ei_md1 law;
-    int status =
-        ei_md1_init(&law, self->batch->arrival_rate, self->d1, (double)self->steps * self->coarse + self->d1);
-    for (size_t k = 0; k < self->steps && status == EI_OK; k++)
+    int status = ei_md1_init(&law, self->batch->arrival_rate, self->d1,
+                             (double)self->places * self->coarse + self->d1);
+    for (size_t k = 0; k < self->places && status == EI_OK; k++)
         tails[k] = ei_md1_waiting_sf(&law, fmax(first_wait(self, 0) + (double)k * self->coarse, 0));
     ei_md1_free(&law);
     return status;
@@ -333,7 +368,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     /* Longer ones are looked at where B's phase is none, the last time after `most`. */
     while (phase_of(self, most + self->apart) < self->ratio)
         most--;
-    const size_t steps = self->steps;
+    const size_t steps = self->places;
     double *masses = calloc(6 * steps, sizeof *masses), *all = masses + steps,
            *followed[2] = {all + steps, all + 2 * steps}, *left_over[2] = {all + 3 * steps, all + 4 * steps};
     waits rest[2] = {{.late = 0}, {.late = 0}};
@@ -346,7 +381,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     for (size_t i = 0; i < count && self->end == EI_UPPER && status == EI_OK; i++)
         for (size_t k = 0; k < steps; k++)
             targets[i].value[k] = beyond;
-    if (status == EI_OK)
+    if (status == EI_OK && self->end == EI_UPPER)
         solve_endless(self);
     for (size_t k = 0, checked = 0; status == EI_OK && !settled; k++) {
         follow_job(self, k);
@@ -370,7 +405,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
                                     followed[side]);
         const waits now = waits_of(self, masses, points);
         for (size_t i = 0; i < (self->apart > 1 ? 1 : count); i++) {
-            first_job(self, &targets[i], k);
+            first_job(self, &targets[i], a, b, k);
             add_jobs(self, &targets[i], &now);
         }
         if (phase_of(self, k + 1) < self->ratio || (j < most && (j < checked + 8 || self->end == EI_LOWER)))
@@ -380,7 +415,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
             masses_left((ei_end)side, all, followed[1 - side], steps, left_over[side]);
             rest[side] = waits_of(self, left_over[side], steps);
         }
-        settled = self->end == EI_LOWER || j >= most || is_small(self, &targets[0], rest, j);
+        settled = self->end == EI_LOWER || j >= most || is_small(self, &targets[0], a, b, rest, j);
         *jobs = j;
     }
     /* With more interarrival times taken out than one, job 0 is the same for all targets. */
@@ -393,8 +428,8 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
             left = ei_joint_least_left(self, *jobs, 1, targets[i].deadline - ei_joint_nearest(self));
         /* Without end, or by Chernoff: what is less. */
         if (self->end == EI_LOWER ||
-            add_up(self, &targets[i], later, &rest[self->end]) * self->coarse < left) {
-            first_job(self, &targets[i], later);
+            add_up(self, &targets[i], a, b, later, &rest[self->end]) * self->coarse < left) {
+            first_job(self, &targets[i], a, b, later);
             add_jobs(self, &targets[i], &rest[self->end]);
             left = 0;
         }

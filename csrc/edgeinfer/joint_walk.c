@@ -10,7 +10,8 @@
 enum {
     SERIES = 6000, /* terms of what is left of the first busy period */
     WINDOW = 10,   /* jobs that a window of rows is below the last one at light load */
-    OVERLAP = 2    /* windows that a row is in */
+    OVERLAP = 2,   /* windows that a row is in */
+    INNER = 2      /* sweeps of a window before the next one */
 };
 static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
 
@@ -27,12 +28,17 @@ double *ei_joint_row(const ei_joint *self, double *array, ptrdiff_t c) {
     return c < self->low ? self->ones : array + (size_t)(c - self->low) * self->width;
 }
 
+/* As ei_joint_row, of T_i, F and R. */
+static double *kept_row(const ei_joint *self, double *array, ptrdiff_t c) {
+    return c < self->low ? self->ones : array + (size_t)(c - self->low) % self->kept * self->width;
+}
+
 /* ---- beyond the lattice */
 
-static int bound_init(ei_joint *self, ei_joint_bound *one, double theta, int *valid) {
+static int bound_init(const ei_joint *self, ei_joint_bound *one, double theta, int *valid) {
     const ei_joint_busy *busy = &self->busy;
     const ei_joint_idle *idle = &self->idle;
-    double rate = self->batch->arrival_rate, log_moment;
+    double log_moment;
     *valid = 0;
     one->theta = theta;
     int status = ei_service_log_mgf(self->batch->pipeline->random, theta, &log_moment, NULL);
@@ -41,12 +47,10 @@ static int bound_init(ei_joint *self, ei_joint_bound *one, double theta, int *va
     double fine = self->coarse / EI_JOINT_FINE, spread = theta * self->coarse;
     one->moment = exp(log_moment + EI_JOINT_MGF_ERROR + theta * (fine - self->d3) + spread * spread / 8);
     one->drift = exp(-theta * (double)self->drift * self->fine);
-    double step = exp(-theta * self->fine), wait = exp(theta * self->d1) * rate / (rate + theta);
+    double step = exp(-theta * self->fine);
     double rests = idle->mass[0] + step * (idle->mass[1] + step * idle->mass[2]) +
                    idle->rest * step * step * step / (1 - idle->decay * step);
     double m = one->moment, fall = one->drift, once = 0, again = 0;
-    if (!(wait < 1) || !(wait * m * fall < 1) || !(wait * fall < 1))
-        return EI_OK;
     for (size_t i = 0; i < busy->count; i++) {
         double rest = 1 - busy->ratio[i] * m * fall;
         if (!(rest > 0) || !(busy->ratio[i] * fall < 1))
@@ -82,13 +86,24 @@ static void follow_bound(const ei_joint_bound *one, double *a, double *b) {
     *a = next;
 }
 
+/* E e^{theta Q} over the jobs before one more. */
+static double wait_of(const ei_joint *self, double theta) {
+    const double rate = self->batch->arrival_rate;
+    return exp(theta * self->d1) * rate / (rate + theta);
+}
+
+/* Whether what busy periods of more than J jobs are worth has a sum. */
+static int has_series(const ei_joint *self, const ei_joint_bound *one) {
+    const double wait = wait_of(self, one->theta);
+    return wait < 1 && wait * one->moment * one->drift < 1 && wait * one->drift < 1;
+}
+
 /* What busy periods of more than J jobs are worth at c = d3, for all J. */
-static void bound_series(const ei_joint *self, ei_joint_bound *one, int *valid) {
+static void bound_series(const ei_joint *self, ei_joint_bound *one) {
     double rate = self->batch->arrival_rate, theta = one->theta, cell = self->d1 / (double)self->wait_cells;
     /* A trapezoid's sums over cells are larger by (1 + x^2 / 12) than the integrals, x^2 / 12 > (x / 2) coth
      * (x / 2) - 1. */
-    double more = 1 + pow((rate + theta) * cell, 2) / 12,
-           wait = exp(theta * self->d1) * rate / (rate + theta) * more;
+    double more = 1 + pow((rate + theta) * cell, 2) / 12, wait = wait_of(self, theta) * more;
     double scale = (1 - rate * self->d1) * exp(theta * (cell + self->coarse)) * more * more;
     double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b, term = 0;
     double *left = one->left, rest = 0, slowest = fmax(wait, wait * one->drift * fmax(one->moment, 1));
@@ -109,8 +124,7 @@ static void bound_series(const ei_joint *self, ei_joint_bound *one, int *valid) 
             break;
     }
     /* Terms fall at last with the largest of three ratios, below one by enough. */
-    *valid = term < 1e-6 * (1 - slowest) * one->all;
-    rest += 10 * term / (1 - slowest);
+    rest = term < 1e-6 * (1 - slowest) * one->all ? rest + 10 * term / (1 - slowest) : INFINITY;
     one->all += rest;
     for (size_t j = EI_JOINT_JOBS + 1; j-- > 0;) {
         term = left[j];
@@ -119,17 +133,20 @@ static void bound_series(const ei_joint *self, ei_joint_bound *one, int *valid) 
     }
 }
 
-int ei_joint_choose_bounds(ei_joint *self) {
-    static const double shares[EI_JOINT_BOUNDS] = {0.35, 0.45, 0.55, 0.65, 0.8, 0.9, 0.95, 0.985};
-    double low = 0, high = 1 / self->d3;
+/* The largest exponent, nearly, that serves, with the first wait or without. Status: of the service's
+ * moments. */
+static int find_steepest(const ei_joint *self, int with_wait, double *low) {
+    double high = 1 / self->d3;
     int status, valid, closed = 0;
-    ei_joint_bound *one = &self->bounds[0];
+    ei_joint_bound one;
+    *low = 0;
     for (int i = 0; i < 40; i++) {
-        double middle = closed ? low + (high - low) / 2 : high;
-        if ((status = bound_init(self, one, middle, &valid)) != EI_OK)
+        double middle = closed ? *low + (high - *low) / 2 : high;
+        if ((status = bound_init(self, &one, middle, &valid)) != EI_OK)
             return status;
+        valid = valid && (!with_wait || has_series(self, &one));
         if (valid)
-            low = middle;
+            *low = middle;
         if (valid && !closed) {
             high *= 2;
         } else if (!valid) {
@@ -137,21 +154,56 @@ int ei_joint_choose_bounds(ei_joint *self) {
             closed = 1;
         }
     }
+    return EI_OK;
+}
+
+int ei_joint_choose_bounds(ei_joint *self) {
+    static const double shares[] = {0.45, 0.6, 0.75, 0.87, 0.95, 0.985};
+    enum { SHARES = sizeof shares / sizeof *shares };
+    _Static_assert(2 * SHARES == EI_JOINT_BOUNDS, "each share, with the first wait and without");
+    double most[2];
+    for (int with_wait = 0; with_wait < 2; with_wait++) {
+        int status = find_steepest(self, with_wait, &most[with_wait]);
+        if (status != EI_OK)
+            return status;
+    }
+    int served = 0;
     for (size_t e = 0; e < EI_JOINT_BOUNDS; e++) {
-        double *left = self->bounds[self->bound_count].left;
-        one = &self->bounds[self->bound_count];
-        if ((status = bound_init(self, one, shares[e] * low, &valid)) != EI_OK)
+        ei_joint_bound *one = &self->bounds[self->bound_count];
+        double *left = one->left;
+        int valid, status = bound_init(self, one, shares[e % SHARES] * most[e < SHARES], &valid);
+        if (status != EI_OK)
             return status;
         one->left = left;
-        if (valid)
-            bound_series(self, one, &valid);
+        for (size_t j = 0; j <= EI_JOINT_JOBS; j++)
+            left[j] = INFINITY;
+        one->all = INFINITY;
+        if (valid && has_series(self, one))
+            bound_series(self, one);
+        served += valid && isfinite(one->all);
         self->bound_count += (size_t)valid;
     }
-    return self->bound_count > 0 ? EI_OK : EI_ERR_UNSTABLE;
+    return served > 0 ? EI_OK : EI_ERR_UNSTABLE;
 }
 
 double ei_joint_steepest(const ei_joint *self) {
-    return self->bounds[self->bound_count - 1].theta;
+    double steepest = 0;
+    for (size_t e = 0; e < self->bound_count; e++)
+        if (isfinite(self->bounds[e].all))
+            steepest = fmax(steepest, self->bounds[e].theta);
+    return steepest;
+}
+
+double ei_joint_least_beyond(const ei_joint *self, double time) {
+    double least = INFINITY;
+    for (size_t e = 0; e < self->bound_count; e++) {
+        const ei_joint_bound *one = &self->bounds[e];
+        double constant = one->idle_a + one->idle_b;
+        for (size_t i = 0; i < self->types; i++)
+            constant += self->busy.weight[i] / (1 - self->busy.ratio[i]) * (one->a[i] + one->b[i]);
+        least = fmin(least, constant * exp(-one->theta * time));
+    }
+    return least;
 }
 
 /* min over e of constant_e e^{-theta_e time}, without end for none. */
@@ -246,21 +298,25 @@ EI_MULTIVERSION static void add_geometric(double mass, double decay, const doubl
     }
 }
 
-/* P(X > what is left) for u = 0 .. count - 1, and what ends at u' = 0. */
-static void begin_job(const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach, double nothing, size_t count,
-                      double *values) {
-    ptrdiff_t last = (ptrdiff_t)law->count - 1, end = reach - first;
+/* P(U' > c) for u = 0 .. count - 1, in `late`, and P(U' <= d3), in `ended`: whatever the job is given. */
+static void begin_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
+                      size_t count) {
+    const ptrdiff_t last = (ptrdiff_t)law->count - 1, end = reach - first;
     const ptrdiff_t none = (reach < 0 ? reach : -1) - first, all = (ptrdiff_t)count;
     const ptrdiff_t far = end - last < 0 ? 0 : end - last < all ? end - last : all;
     const ptrdiff_t near = end + 1 < 0 ? 0 : end + 1 < all ? end + 1 : all;
+    const ptrdiff_t some = none + 1 < 0 ? 0 : none + 1 < all ? none + 1 : all;
+    double *late = self->late, *ended = self->ended;
     for (ptrdiff_t u = 0; u < far; u++)
-        values[u] = law->tail[last];
+        late[u] = law->tail[last];
     for (ptrdiff_t u = far; u < near; u++)
-        values[u] = law->tail[end - u];
+        late[u] = law->tail[end - u];
     for (ptrdiff_t u = near; u < all; u++)
-        values[u] = law->upto[last] + law->tail[last];
-    for (ptrdiff_t u = 0; u < all && u <= none; u++)
-        values[u] += law->upto[none - u < last ? none - u : last] * nothing;
+        late[u] = law->upto[last] + law->tail[last];
+    for (ptrdiff_t u = 0; u < some; u++)
+        ended[u] = law->upto[none - u < last ? none - u : last];
+    for (ptrdiff_t u = some; u < all; u++)
+        ended[u] = 0;
 }
 
 /* What a job is given, for u' from 0 on, stands here before pass_job. */
@@ -268,18 +324,23 @@ double *ei_joint_given(const ei_joint *self, ptrdiff_t first) {
     return self->around - first;
 }
 
-void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
-                       size_t count, double *values) {
-    ptrdiff_t last = (ptrdiff_t)law->count - 1;
-    count = (count + EI_JOINT_BLOCK - 1) / EI_JOINT_BLOCK * EI_JOINT_BLOCK;
-    begin_job(law, first, reach, self->around[-first], count, values);
+static size_t whole_blocks(size_t count) {
+    return (count + EI_JOINT_BLOCK - 1) / EI_JOINT_BLOCK * EI_JOINT_BLOCK;
+}
+
+/* ei_joint_pass_job after begin_job, of whole blocks. */
+static void pass_given(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
+                       size_t count, double *restrict values) {
+    const double nothing = self->around[-first];
+    for (size_t u = 0; u < count; u++)
+        values[u] = self->late[u] + self->ended[u] * nothing;
     if (reach < 0)
         return;
     /* given[u'] stands at u' - first, zeros around it. */
     double *around = self->around;
     memset(around, 0, (size_t)-first * sizeof *around);
     const size_t length = (size_t)(reach - first) + 1;
-    const ptrdiff_t terms = law->decay > 0 ? (ptrdiff_t)law->regular : last + 1;
+    const ptrdiff_t terms = (ptrdiff_t)(law->decay > 0 ? law->regular : law->count);
     memset(around + length, 0, (EI_JOINT_CHUNK + EI_JOINT_BLOCK) * sizeof *around);
     for (size_t u = 0; u < count; u += EI_JOINT_CHUNK) {
         ptrdiff_t from = -first - (ptrdiff_t)(u + EI_JOINT_CHUNK) + 1, to = reach - first - (ptrdiff_t)u + 1;
@@ -293,6 +354,13 @@ void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t 
     if (law->decay > 0 && law->regular < length)
         add_geometric(law->mass[law->regular], law->decay, around + law->regular, count,
                       length - law->regular, values);
+}
+
+void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
+                       size_t count, double *values) {
+    count = whole_blocks(count);
+    begin_job(self, law, first, reach, count);
+    pass_given(self, law, first, reach, count, values);
 }
 
 /* Values of u that a row needs: all that may be left of U where c has fallen to it. */
@@ -309,10 +377,10 @@ size_t ei_joint_given_count(const ei_joint *self, ptrdiff_t c) {
 /* H at c, from F and R. */
 static void end_busy_period(const ei_joint *self, ptrdiff_t c) {
     const ei_joint_idle *idle = &self->idle;
-    const double *at[3], *rest = ei_joint_row(self, self->sum, c + self->drift + 3);
+    const double *at[3], *rest = kept_row(self, self->sum, c + self->drift + 3);
     double *value = ei_joint_row(self, self->idle_value, c);
     for (ptrdiff_t i = 0; i < 3; i++)
-        at[i] = ei_joint_row(self, self->mix, c + self->drift + i);
+        at[i] = kept_row(self, self->mix, c + self->drift + i);
     for (size_t u = 0, count = ei_joint_given_count(self, c); u < count; u++)
         value[u] = idle->mass[0] * at[0][u] + idle->mass[1] * at[1][u] + idle->mass[2] * at[2][u] +
                    idle->rest * rest[u];
@@ -320,16 +388,17 @@ static void end_busy_period(const ei_joint *self, ptrdiff_t c) {
 
 /* T_i at c; returns the largest relative change at u = 0. */
 static double update_row(const ei_joint *self, ptrdiff_t c) {
-    const double *idle = ei_joint_row(self, self->idle_value, c);
-    double change = 0, *given = ei_joint_given(self, self->first);
+    const double *restrict idle = ei_joint_row(self, self->idle_value, c);
+    double change = 0, *restrict given = ei_joint_given(self, self->first);
     const ptrdiff_t reach = floor_div(c, self->ratio);
+    const size_t found = ei_joint_given_count(self, c), count = whole_blocks(ei_joint_row_count(self, c));
+    begin_job(self, &self->laws[0], self->first, reach, count);
     for (size_t i = 0; i < self->types; i++) {
-        double s = self->busy.ratio[i];
-        const double *same = ei_joint_row(self, self->type[i], c + self->drift);
-        double *values = ei_joint_row(self, self->type[i], c), old = values[0];
-        for (size_t u = 0, count = ei_joint_given_count(self, c); u < count; u++)
+        const double s = self->busy.ratio[i], *restrict same = kept_row(self, self->type[i], c + self->drift);
+        double *values = kept_row(self, self->type[i], c), old = values[0];
+        for (size_t u = 0; u < found; u++)
             given[u] = (1 - s) * idle[u] + s * same[u];
-        ei_joint_pass_job(self, &self->laws[0], self->first, reach, ei_joint_row_count(self, c), values);
+        pass_given(self, &self->laws[0], self->first, reach, count, values);
         change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
     }
     return change;
@@ -337,12 +406,12 @@ static double update_row(const ei_joint *self, ptrdiff_t c) {
 
 /* F and R at c. */
 static void mix_row(const ei_joint *self, ptrdiff_t c) {
-    double *mix = ei_joint_row(self, self->mix, c), *sum = ei_joint_row(self, self->sum, c);
-    const double *above = ei_joint_row(self, self->sum, c + 1);
+    double *restrict mix = kept_row(self, self->mix, c), *restrict sum = kept_row(self, self->sum, c);
+    const double *restrict above = kept_row(self, self->sum, c + 1);
     const size_t count = ei_joint_row_count(self, c);
     memset(mix, 0, count * sizeof *mix);
     for (size_t i = 0; i < self->types; i++) {
-        const double weight = self->busy.weight[i], *values = ei_joint_row(self, self->type[i], c);
+        const double weight = self->busy.weight[i], *restrict values = kept_row(self, self->type[i], c);
         for (size_t u = 0; u < count; u++)
             mix[u] += weight * values[u];
     }
@@ -350,8 +419,18 @@ static void mix_row(const ei_joint *self, ptrdiff_t c) {
         sum[u] = mix[u] + self->idle.decay * above[u];
 }
 
+/* A row's first values: a bound, from which on they fall (upper), or 0. */
+static void begin_row(const ei_joint *self, ptrdiff_t c) {
+    for (size_t i = 0; i < self->types; i++)
+        bound_row(self, i, c, kept_row(self, self->type[i], c));
+    bound_row(self, self->types, c, kept_row(self, self->mix, c));
+    bound_row(self, self->types + 1, c, kept_row(self, self->sum, c));
+}
+
 static int sweep_down(const ei_joint *self) {
     for (ptrdiff_t c = self->top; c >= self->low; c--) {
+        if (self->drift == 0)
+            begin_row(self, c);
         for (int repeat = 0; repeat < (self->drift > 0 ? 1 : self->sweeps); repeat++) {
             end_busy_period(self, c);
             double change = update_row(self, c);
@@ -365,30 +444,45 @@ static int sweep_down(const ei_joint *self) {
     return EI_OK;
 }
 
+/* One window of rows, upwards, since busy periods lead down: [from, high]. Returns the largest relative
+ * change from `counted` on. */
+static double sweep_window(const ei_joint *self, ptrdiff_t from, ptrdiff_t high, ptrdiff_t counted) {
+    double change = 0;
+    for (ptrdiff_t c = from; c <= high; c++) {
+        if (c + self->drift >= self->low)
+            end_busy_period(self, c);
+        double one = update_row(self, c);
+        change = c > counted ? fmax(change, one) : change;
+    }
+    for (ptrdiff_t c = high; c >= from; c--)
+        mix_row(self, c);
+    return change;
+}
+
 /* Idle times lead far upwards, and busy periods down by little: windows of rows, as long as most busy periods
- * lead, are swept upwards, each below the last one, with part of it. Values stay on their side in any order.
+ * lead, are swept upwards until they change no more, each below the last one, with part of it. Values stay on
+ * their side in any order.
  */
 static int sweep_repeatedly(const ei_joint *self) {
     const double load = self->batch->arrival_rate * self->d1, jobs = WINDOW + 1 / (load - 1 - log(load));
-    const double most = (double)(self->top - self->low + 1);
+    const double most = (double)(self->top - self->low + 1), settled = SETTLED[self->batch->effort];
     const ptrdiff_t down = (ptrdiff_t)fmin(ceil(jobs) * (double)-self->drift, most);
-    double change = 1;
+    const double windows = ceil(most / (double)down);
+    double change = 1, left = self->sweeps * windows;
     for (ptrdiff_t c = self->top; c >= self->low; c--)
         mix_row(self, c);
-    for (int repeat = 0; repeat < self->sweeps && change > SETTLED[self->batch->effort]; repeat += OVERLAP) {
+    while (left > 0 && change > settled) {
         change = 0;
         for (ptrdiff_t high = self->top; high >= self->low; high -= down) {
             const ptrdiff_t end = high - OVERLAP * down + 1, from = end > self->low ? end : self->low;
-            for (ptrdiff_t c = from; c <= high; c++) {
-                if (c + self->drift >= self->low)
-                    end_busy_period(self, c);
-                double one = update_row(self, c);
-                change = c > high - down ? fmax(change, one) : change;
+            double one = 1;
+            for (int repeat = 0; repeat < INNER && one > settled; repeat++) {
+                one = sweep_window(self, from, high, high - down);
+                change = fmax(change, repeat == 0 ? one : 0);
+                left -= OVERLAP;
+                if (ei_stopped(self->batch->monitor))
+                    return EI_ERR_INTERRUPTED;
             }
-            for (ptrdiff_t c = high; c >= from; c--)
-                mix_row(self, c);
-            if (ei_stopped(self->batch->monitor))
-                return EI_ERR_INTERRUPTED;
         }
     }
     for (ptrdiff_t c = self->top; c >= self->low; c--) {
@@ -400,13 +494,8 @@ static int sweep_repeatedly(const ei_joint *self) {
 }
 
 int ei_joint_solve(const ei_joint *self) {
-    for (ptrdiff_t c = self->low; c <= self->top + (ptrdiff_t)self->pad; c++) {
-        if (c <= self->top && self->drift > 0)
-            continue;
-        for (size_t i = 0; i < self->types; i++)
-            bound_row(self, i, c, ei_joint_row(self, self->type[i], c));
-        bound_row(self, self->types, c, ei_joint_row(self, self->mix, c));
-        bound_row(self, self->types + 1, c, ei_joint_row(self, self->sum, c));
-    }
+    for (ptrdiff_t c = self->top + (ptrdiff_t)self->pad; c > (self->drift < 0 ? self->low - 1 : self->top);
+         c--)
+        begin_row(self, c);
     return self->drift < 0 ? sweep_repeatedly(self) : sweep_down(self);
 }

@@ -10,18 +10,18 @@
 #define EI_JOINT_MGF_ERROR 1e-5 /* of the logarithm */
 
 enum {
-    EI_JOINT_BOUNDS = 8, /* exponents of the bound beyond the lattice */
-    EI_JOINT_JOBS = 600, /* of the first busy period that are followed one by one at most */
-    EI_JOINT_BLOCK = 16, /* values of u that are found at once */
-    EI_JOINT_CHUNK = 64  /* values of u that have the same terms: whole blocks */
+    EI_JOINT_BOUNDS = 12, /* exponents of the bound beyond the lattice */
+    EI_JOINT_JOBS = 600,  /* of the first busy period that are followed one by one at most */
+    EI_JOINT_BLOCK = 16,  /* values of u that are found at once */
+    EI_JOINT_CHUNK = 64   /* values of u that have the same terms: whole blocks */
 };
 
 /* One exponent's bound beyond the lattice: see joint.h. */
 typedef struct {
     double theta, a[EI_JOINT_TYPES], b[EI_JOINT_TYPES], idle_a, idle_b;
     double moment, drift; /* m, D */
-    double *left;         /* [EI_JOINT_JOBS + 1]: the constant of all j > J, owned; all: of all j */
-    double all;
+    double *left;         /* [EI_JOINT_JOBS + 1]: the constant of all j > J, owned; all: of all j, */
+    double all;           /* both without end where the first wait has no such moment */
 } ei_joint_bound;
 
 /* One end's lattice. */
@@ -33,7 +33,9 @@ typedef struct {
     ptrdiff_t first, low, top;      /* coarse: the first point of X; fine: rows of c */
     size_t types, width, rows, pad; /* components; a row's values, in whole blocks; rows, pad of them at the
                                        end for what lies beyond `top` */
+    size_t kept;                    /* rows of T, F and R: all, or where c never falls those above a row */
     size_t steps, steps_beyond;     /* coarse ones of c, and those for what lies beyond */
+    size_t places;                  /* coarse ones of Y, from the same first one: as many or more */
     int sweeps;                     /* at most */
     size_t wait_cells;              /* of the first wait's law over a service */
     size_t apart;                   /* interarrival times that are taken out of Y */
@@ -45,10 +47,12 @@ typedef struct {
     ei_joint_bound bounds[EI_JOINT_BOUNDS];
     size_t bound_count;
     double *block; /* owns what follows */
-    double *type[EI_JOINT_TYPES], *mix, *sum, *idle_value,
-        *endless;                         /* T_i, F = sum w T, R, H, B without end: [rows][width] */
-    double *later;                        /* B: [steps + steps_beyond][width] */
-    double *ones, *mean, *found, *around; /* [width], [width]; [steps]; longer */
+    double *type[EI_JOINT_TYPES], *mix,
+        *sum;                           /* T_i, F = sum w T, R: [kept][width], row c - low modulo kept */
+    double *idle_value, *endless;       /* H, B without end: [rows][width] */
+    double *later;                      /* B: [steps + steps_beyond][width] */
+    double *ones, *mean, *late, *ended; /* [width] */
+    double *found, *around;             /* [places]; longer */
 } ei_joint;
 
 /* What is asked of one deadline, at both ends. */
@@ -56,7 +60,7 @@ typedef struct {
     size_t at;
     double deadline, late[2], rising[2], falling[2]; /* P(X_0 > z) or P(few jobs > T), A, B */
     ei_joint_law *laws;                              /* [ratio]; of X_0 */
-    double *value; /* P(Y > y), X_0 <= z, on coarse steps of c from low on */
+    double *value;                                   /* [places]: P(Y > y), X_0 <= z */
 } ei_joint_target;
 
 /* Y where nothing waits but the jobs whose interarrival times are taken out, and c = d3. */
@@ -71,8 +75,11 @@ size_t ei_joint_given_count(const ei_joint *self, ptrdiff_t c);
 
 /* Finds `bounds`. Status: EI_ERR_UNSTABLE where no exponent serves, and of the service's moments. */
 EI_WARN_UNUSED int ei_joint_choose_bounds(ei_joint *self);
-/* The largest exponent. */
+/* The largest exponent that serves with the first wait. */
 double ei_joint_steepest(const ei_joint *self);
+/* A bound, for choosing the lattice, of what is left of a busy period and all after it where c has come so
+ * far. */
+double ei_joint_least_beyond(const ei_joint *self, double time);
 /* A bound of P(Y > nearest + time, more than `jobs` jobs in the first busy period), or, jobs = SIZE_MAX, of
  * P(Y > nearest + time); of its integral from there on if `integrated`. */
 double ei_joint_least_left(const ei_joint *self, size_t jobs, int integrated, double time);
