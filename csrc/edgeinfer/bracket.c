@@ -65,6 +65,24 @@ static int upper_single_server(const ei_batch *self) {
     return status;
 }
 
+/* The same where the probes' ends are wide, or for the elements whose own are. */
+static int single_server_where_wide(const ei_batch *self) {
+    ei_batch wide = *self;
+    if (ei_is_wide(self, POOR))
+        return upper_single_server(self);
+    size_t *index = malloc(self->count * sizeof *index);
+    if (index == NULL)
+        return EI_ERR_NO_MEMORY;
+    wide.index = index;
+    wide.count = 0;
+    for (size_t i = EI_PROBES; i < self->count; i++)
+        if (self->upper[self->index[i]] > POOR * self->lower[self->index[i]])
+            index[wide.count++] = self->index[i];
+    const int status = wide.count > 0 ? upper_single_server(&wide) : EI_OK;
+    free(index);
+    return status;
+}
+
 static int upper_moments(const ei_batch *self, const ei_service *stages, size_t stage_count) {
     double *rates = malloc(4 * self->count * sizeof *rates + 1);
     int status = EI_OK;
@@ -118,8 +136,7 @@ static int bracket_one(const ei_batch *self, const ei_service *stages, size_t st
         goto out;
     if (ei_is_wide(self, FAIR) && (status = ei_chain_ends(self, stages, stage_count)) != EI_OK)
         goto out;
-    if (ei_is_wide(self, POOR) && (status = upper_single_server(self)) != EI_OK)
-        goto out;
+    status = single_server_where_wide(self);
 out:
     ei_lattice_free(&down);
     ei_lattice_free(&up);

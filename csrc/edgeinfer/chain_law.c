@@ -98,12 +98,14 @@ static int refine(const ei_chain *self, size_t k, double floor, double horizon, 
                   ei_upper_law *law) {
     const ei_part *one = &self->parts[k];
     const ei_added_stage stage = ei_part_stage(one, floor);
+    const size_t points = self->effort < 1 ? EI_CHAIN_LINDLEY_POINTS / 8 : EI_CHAIN_LINDLEY_POINTS;
     ei_upper_law other;
-    if (self->effort < 1 || !ei_chain_is_rough(self, one, floor, horizon, law->lattice.step))
+    /* Floors are tried by the dozen. */
+    if ((self->effort < 1 && floor > 0) || !ei_chain_is_rough(self, one, floor, horizon, law->lattice.step))
         return EI_OK;
-    int status = ei_add_stage_lindley(&other, before, &stage, &self->batch->arrival,
-                                      ei_chain_lindley_step(&stage, horizon, EI_CHAIN_LINDLEY_POINTS),
-                                      EI_CHAIN_LINDLEY_POINTS, self->batch->monitor);
+    int status =
+        ei_add_stage_lindley(&other, before, &stage, &self->batch->arrival,
+                             ei_chain_lindley_step(&stage, horizon, points), points, self->batch->monitor);
     if (status == EI_OK)
         ei_chain_take_better(law, &other);
     ei_upper_law_free(&other);
