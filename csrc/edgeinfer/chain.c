@@ -47,6 +47,12 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         goto out;
     if (last > 0 && ei_is_wide(self, EI_CHAIN_FAIR))
         status = ei_chain_added_ends(&all);
+    /* Ends that are closer than that ratio are not cut. */
+    const double idle =
+        (1 - self->arrival_rate * all.parts[0].mean) / (1 - self->arrival_rate * all.parts[first].mean);
+    if (status == EI_OK && first > 0 && all.parts[first].service != NULL &&
+        ei_is_wide(self, fmax(EI_CHAIN_FAIR, idle)))
+        status = ei_chain_exchanged_ends(&all, first);
     /* For one random stage between constant ones, none of which is far faster, there is joint.h. */
     const int joint = all.count == 3 && all.parts[0].service == NULL && all.parts[2].service == NULL &&
                       fmin(all.parts[0].again, all.parts[2].again) >=

@@ -44,9 +44,11 @@
  * T still adds at most P(W > z), by the first such job's own sojourn time. The laws of the stages before
  * and behind b, and of those before an added stage, are the best of these, too.
  * tilted: the same for any random stage b, tilted.h; where two_stages are tried, once more with their law up
- * to b. two_stages: where ends are wide still, the law of a run of stages whose last one is nearly as slow as
- * one before it by following the two at once (pair_upper.h), others added as above; or, with a floor under
- * that last one, for the R_0 of bottleneck_first.
+ * to b; and for the slowest stage, if it is random, with those before it in the opposite order behind it,
+ * exchange.h. Where others are behind it, but for exponential ones behind an exponential one, that is the R_0
+ * of bottleneck_first. two_stages: where ends are wide still, the law of a run of stages whose last one is
+ * nearly as slow as one before it by following the two at once (pair_upper.h), others added as above; or,
+ * with a floor under that last one, for the R_0 of bottleneck_first.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H
@@ -64,9 +66,8 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage
  * behind renewal arrivals, and the lower end of one with others behind it, by geometric.h. tilted: any random
  * part b that is slower than those behind it, tilted.h; Q~ behind an exponential one as in the next
- * paragraph. And the slowest part, if it is random and comes last, by the opposite order, exchange.h, behind
- * arrivals which that takes. Where others are behind it, but for exponential ones, of which an exponential
- * one may be the last, that is the R_0 of bottleneck_first.
+ * paragraph. And the slowest part, if it is random, by the opposite order, as above, behind arrivals which
+ * exchange.h takes.
  *
  * exponential, upper, where b comes first behind renewal arrivals, and behind periodic ones: Q_j, y_l and
  * delta_l as above, C_j the sojourn time of job j in the parts before b, drawn afresh as in walk.h, and v the

@@ -219,9 +219,9 @@ int ei_chain_cut_by_tilted(const ei_chain *self, size_t first, size_t b, size_t 
 
 int ei_chain_may_be_tilted(const ei_chain *self, size_t first, size_t b, size_t last) {
     const size_t slowest = ei_chain_slowest(self, first, last + 1, 1);
-    const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
-    return self->parts[b].service != NULL && !(poisson && ei_part_is_exponential(&self->parts[b])) &&
-           ei_chain_slowest(self, b, last + 1, 1) == b &&
+    const int known = self->batch->arrival.kind == EI_ARRIVAL_POISSON && self->before == NULL &&
+                      ei_part_is_exponential(&self->parts[b]);
+    return self->parts[b].service != NULL && !known && ei_chain_slowest(self, b, last + 1, 1) == b &&
            self->parts[b].decay <= EI_CHAIN_NEAR * self->parts[slowest].decay;
 }
 
@@ -316,9 +316,11 @@ int ei_chain_exchanged_ends(const ei_chain *self, size_t b) {
         if (ei_chain_may_be_tilted(&opposite, 0, 0, opposite.count - 1))
             status = tilted_law(&opposite, 0, 0, opposite.count - 1, self->batch->horizon, &law);
     }
-    if (status == EI_OK && law.lattice.sf != NULL)
+    if (status == EI_OK && law.lattice.sf != NULL) {
+        ei_chain_add_leading(self, EI_UPPER, &law.lattice);
         ei_chain_cut(self, &law, &after,
                      first < self->count ? EI_BRACKET_BOTTLENECK_FIRST : EI_BRACKET_TILTED);
+    }
     ei_upper_law_free(&law);
     ei_upper_law_free(&after);
     ei_chain_free(&opposite);

@@ -106,13 +106,30 @@ static double largest_ratio(const gap *above, const gap *below, double step, dou
     return INFINITY;
 }
 
+/* Behind Poisson arrivals k(y) = e^{rate y} k(0-), where k_a(0-) = P(t > R_a) is the chance that a is idle.
+ */
+static double idle_ratio(const ei_upper_law *v, const ei_added_stage *first, double rate) {
+    const double step = v->lattice.step, keep = exp(-rate * step),
+                 mean = first->law != NULL ? ei_service_mean(first->law) : first->again;
+    double waits = v->lattice.sf[v->lattice.count - 1];
+    for (size_t j = v->lattice.count; j-- > 0;)
+        waits = keep * waits + (1 - keep) * v->lattice.sf[j];
+    const double least = 1 - waits * (1 + ROUNDING);
+    return least > LEAST ? (1 - rate * mean) / least * (1 + ROUNDING) : INFINITY;
+}
+
 int ei_may_exchange(const ei_arrival *arrival) {
-    return arrival->kind == EI_ARRIVAL_MARKOV_MODULATED || arrival->kind == EI_ARRIVAL_HYPEREXPONENTIAL ||
+    return arrival->kind == EI_ARRIVAL_POISSON || arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ||
+           arrival->kind == EI_ARRIVAL_HYPEREXPONENTIAL ||
            (arrival->kind == EI_ARRIVAL_GAMMA && arrival->parameter[1] >= 1);
 }
 
 int ei_exchange_factor(double *factor, const ei_upper_law *v, const ei_added_stage *first, double reach,
                        const ei_arrival *arrival, ei_monitor monitor) {
+    if (arrival->kind == EI_ARRIVAL_POISSON) {
+        *factor = idle_ratio(v, first, ei_arrival_rate(arrival));
+        return isfinite(*factor) ? EI_OK : EI_ERR_ACCURACY;
+    }
     const int modulated = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED;
     const size_t phases = modulated ? arrival->count : 1;
     const double whole = first->law == NULL ? ceil(first->again / reach * POINTS) : 0,

@@ -19,12 +19,13 @@
  * behind the first l with z_l > z adds at most the sum over j of P(L_j - S_j > z), given a phase: the bound
  * `union` of bound.h is one of that sum, `lundberg` and the law itself are not.
  *
- * The factor. With Markov-modulated arrivals k(y) = e^{-D y} k(0-), D of modulated.h, so that the largest
- * ratio at y = 0- will do, over all phases. With renewal times whose law is a mixture of exponential ones
- * (hyperexponential, and gamma of a shape of at most 1) k(y) = E F(R - y), F(x) = P(t > x), and F(e + x) /
- * F(e) grows with e, to at most e^{-least x} with the least rate of the mixture. The ratio is taken over
- * cells of e = -y, as k falls with e, and beyond the last point E it is at most E e^{-least R_a} F(E) /
- * k_b(-E). R_a from below by lindley.h. */
+ * The factor. With Poisson arrivals k_a(y) = (1 - load of a) e^{rate y} and k_b(y) = (1 - m(0)) e^{rate y}.
+ * With Markov-modulated arrivals k(y) = e^{-D y} k(0-), D of modulated.h, so that the largest ratio at y = 0-
+ * will do, over all phases. With renewal times whose law is a mixture of exponential ones (hyperexponential,
+ * and gamma of a shape of at most 1) k(y) = E F(R - y), F(x) = P(t > x), and F(e + x) / F(e) grows with e, to
+ * at most e^{-least x} with the least rate of the mixture. The ratio is taken over cells of e = -y, as k
+ * falls with e, and beyond the last point E it is at most E e^{-least R_a} F(E) / k_b(-E). R_a from below by
+ * lindley.h. */
 #ifndef EDGEINFER_EXCHANGE_H
 #define EDGEINFER_EXCHANGE_H
 

@@ -1,5 +1,5 @@
 /* The factor by which a chain whose slowest stage comes last is bounded, against its closed form behind
- * Poisson arrivals, in the three ways to write these; every allocation failing in turn. */
+ * Poisson arrivals, in the four ways to write these; every allocation failing in turn. */
 #include "inputs.h"
 
 #include "edgeinfer/exchange.h"
@@ -19,6 +19,7 @@ static const ei_arrival arrivals[] = {
      .rates = rates,
      .generator = generator,
      .stationary = stationary},
+    {.kind = EI_ARRIVAL_POISSON, .parameter = {0.5}},
 };
 static const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1.2},
                         quick = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.6};
@@ -43,7 +44,7 @@ static int call_once(const ei_service *unused, size_t count) {
 }
 
 int main(void) {
-    for (size_t a = 0; a < 3; a++) {
+    for (size_t a = 0; a < 4; a++) {
         CHECK(ei_may_exchange(&arrivals[a]));
         /* A chance falls by rate times a step of each lattice, at most, where one is read late and one early;
          * renewal times have a further one between the points of e, and a last one that is rougher. */

@@ -101,12 +101,29 @@ def tilted(name):
             0.6,
             2.0,
         ),
+        "nearly as slow a stage before it": (
+            [
+                ei.Compute(0.78, NODE, "a"),
+                ei.Measured(0.48 / 40 * rng.gamma(40, 1, 80), "b"),
+                ei.Compute(0.41, NODE, "c"),
+                ei.Exponential(0.83, "d"),
+            ],
+            1.0,
+            2.4,
+        ),
     }
     return chains[name]
 
 
 @pytest.mark.parametrize(
-    "name", ["measured before a link", "first exponential", "a link between constants", "slow stages behind it"]
+    "name",
+    [
+        "measured before a link",
+        "first exponential",
+        "a link between constants",
+        "slow stages behind it",
+        "nearly as slow a stage before it",
+    ],
 )
 def test_a_random_bottleneck_before_others(name):
     stages, load, apart = tilted(name)
