@@ -187,7 +187,8 @@ int ei_chain_lengthen(ei_lattice *law, double step, double horizon) {
 }
 
 double ei_chain_lindley_step(const ei_added_stage *stage, double horizon, size_t points) {
-    double exact = stage->law != NULL ? stage->floor : stage->again, step = horizon / (double)points;
+    double exact = stage->law != NULL ? stage->floor : stage->again,
+           step = (horizon + (stage->law != NULL ? 0 : stage->again)) / (double)points;
     return exact > 0 ? exact / ceil(exact / step) : step;
 }
 

@@ -107,7 +107,8 @@ EI_WARN_UNUSED int ei_chain_sum(const ei_chain *self, size_t first, size_t last,
 /* A lattice up to the horizon, of that step where the law is empty. */
 EI_WARN_UNUSED int ei_chain_lengthen(ei_lattice *law, double step, double horizon);
 
-/* A lattice on which deterministic services and floors are not rounded. */
+/* A lattice on which deterministic services and floors are not rounded; of a deterministic one it reaches
+ * further by a service, back to which goes what is beyond it. */
 double ei_chain_lindley_step(const ei_added_stage *stage, double horizon, size_t points);
 
 /* Raises lower ends by the sum of independent times of these laws and of all constants, and cuts upper ends
@@ -259,8 +260,9 @@ EI_WARN_UNUSED int ei_chain_upper_heavy(const ei_chain *self, size_t b);
 /* ---- chain_periodic.c */
 
 /* As ei_chain_fed_periodically from the first part to the last, with the equation that a part adds solved
- * where requests wait for it (lindley.h). EI_ERR_ACCURACY and the like where it cannot be. */
-EI_WARN_UNUSED int ei_chain_periodic_upper(const ei_chain *self, ei_upper_law *law);
+ * where requests wait for it (lindley.h); exits: constant parts by last_exit.h, too. EI_ERR_ACCURACY and the
+ * like where it cannot be. */
+EI_WARN_UNUSED int ei_chain_periodic_upper(const ei_chain *self, int exits, ei_upper_law *law);
 
 /* All ends behind periodic arrivals. */
 EI_WARN_UNUSED int ei_chain_periodic_ends(const ei_chain *self);

@@ -1,5 +1,6 @@
 #include "edgeinfer/chain_parts.h"
 
+#include "edgeinfer/last_exit.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/walk.h"
 
@@ -75,10 +76,55 @@ static int periodic_queue_lower(const ei_chain *self, size_t b) {
     return status;
 }
 
-int ei_chain_periodic_upper(const ei_chain *self, ei_upper_law *law) {
+/* The random part before the constant part b, with `before` ahead of it. */
+static ei_last_exit last_exit_of(const ei_chain *self, size_t b, const ei_added_stage *random,
+                                 const ei_upper_law *before) {
+    const ei_part *one = &self->parts[b - 1];
+    return (ei_last_exit){.random = random,
+                          .before = before,
+                          .interval = ei_arrival_mean(&self->batch->arrival),
+                          .time = self->parts[b].again,
+                          .horizon = one->mean + EI_CHAIN_FURTHEST / one->decay,
+                          .monitor = self->batch->monitor};
+}
+
+static int has_last_exit(const ei_chain *self, size_t b) {
+    return b > 0 && self->parts[b].service == NULL &&
+           has_queue(&self->parts[b - 1], ei_arrival_mean(&self->batch->arrival));
+}
+
+/* Cuts the law of the constant part b by the last exit of the one before it. */
+static int cut_by_last_exit(const ei_chain *self, size_t b, const ei_upper_law *before, ei_upper_law *law) {
+    const ei_added_stage random = ei_part_stage(&self->parts[b - 1], 0);
+    const ei_last_exit given = last_exit_of(self, b, &random, before);
+    ei_upper_law other;
+    int status = ei_last_exit_upper(&other, &given);
+    if (status == EI_OK)
+        ei_chain_take_better(law, &other);
+    ei_upper_law_free(&other);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+/* From below by the constant part b and the random one before it, and one service of every other. */
+static int lower_last_exit(const ei_chain *self, size_t b) {
+    const ei_added_stage random = ei_part_stage(&self->parts[b - 1], 0);
+    const ei_last_exit given = last_exit_of(self, b, &random, NULL);
+    ei_lattice law, others = {.sf = NULL};
+    int status = ei_last_exit_lower(&law, &given);
+    if (status == EI_OK)
+        status = ei_chain_sum_of_others(self, b - 1, &others);
+    if (status == EI_OK)
+        ei_chain_raise(self, &law, &others, EI_BRACKET_QUEUE);
+    ei_lattice_free(&law);
+    ei_lattice_free(&others);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_periodic_upper(const ei_chain *self, int exits, ei_upper_law *law) {
     const ei_arrival *arrival = &self->batch->arrival;
     const double interval = ei_arrival_mean(arrival);
     double mean = 0, least = INFINITY;
+    ei_upper_law before = {.decay = 0};
     int status = EI_OK;
     for (size_t k = 0; k < self->count && status == EI_OK; k++) {
         const ei_part *one = &self->parts[k];
@@ -96,10 +142,32 @@ int ei_chain_periodic_upper(const ei_chain *self, ei_upper_law *law) {
                                           periodic_step(one->service, interval, mean, least),
                                           EI_CHAIN_LINDLEY_POINTS, self->batch->monitor);
         }
-        ei_upper_law_free(law);
+        if (status == EI_OK && exits && has_last_exit(self, k))
+            status = cut_by_last_exit(self, k, &before, &next);
+        ei_upper_law_free(&before);
+        before = *law;
         *law = next;
     }
+    ei_upper_law_free(&before);
     return status;
+}
+
+/* added_stage once more, with last exits from above and from below. */
+static int last_exit_ends(const ei_chain *self) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    size_t found = 0;
+    int status = EI_OK;
+    for (size_t b = 0; b < self->count && status == EI_OK; b++)
+        if (has_last_exit(self, b)) {
+            status = lower_last_exit(self, b);
+            found++;
+        }
+    if (found == 0 || status != EI_OK)
+        return status;
+    if ((status = ei_chain_periodic_upper(self, 1, &law)) == EI_OK)
+        ei_chain_cut(self, &law, &none, EI_BRACKET_ADDED_STAGE);
+    ei_upper_law_free(&law);
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* bottleneck_first, with nothing put under part b. */
@@ -110,7 +178,7 @@ static int periodic_bottleneck(const ei_chain *self, size_t b) {
     int status = ei_chain_fed_periodically(self, b + 1, self->count - 1, ei_part_shortest(&self->parts[b]),
                                            PERIODIC_FINEST, &after);
     if (status == EI_OK)
-        status = ei_chain_periodic_upper(&some, &before);
+        status = ei_chain_periodic_upper(&some, 1, &before);
     if (status == EI_OK)
         ei_chain_cut(self, &before, &after, EI_BRACKET_BOTTLENECK_FIRST);
     ei_upper_law_free(&before);
@@ -135,7 +203,7 @@ int ei_chain_periodic_ends(const ei_chain *self) {
         status = ei_chain_geometric_ends(self);
     if (status != EI_OK)
         goto out;
-    if ((status = ei_chain_periodic_upper(self, &law)) == EI_OK)
+    if ((status = ei_chain_periodic_upper(self, 0, &law)) == EI_OK)
         ei_chain_cut(self, &law, &none, EI_BRACKET_ADDED_STAGE);
     /* Where that has no end, or where it costs little. */
     if (ei_no_bound(status) || (status == EI_OK && slowest > 0 && slowest < LIGHT * interval)) {
@@ -148,6 +216,8 @@ int ei_chain_periodic_ends(const ei_chain *self) {
     const size_t b = ei_chain_slowest(self, 0, self->count, 1);
     if (ei_no_bound(status))
         status = EI_OK;
+    if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status = last_exit_ends(self);
     if (status == EI_OK && b + 1 < self->count && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = periodic_bottleneck(self, b);
     if (status == EI_OK && self->count > 1 && ei_is_wide(self->batch, EI_CHAIN_CLOSE))

@@ -38,7 +38,7 @@ static int upper_geometric(const ei_chain *self, size_t b) {
     ei_chain some = *self;
     some.count = b + 1;
     if (b > 0 && status == EI_OK)
-        status = ei_chain_periodic_upper(&some, &law);
+        status = ei_chain_periodic_upper(&some, 1, &law);
     if (b > 0 && status == EI_OK)
         status = steepest(self, &law, theta, &most, &beyond);
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {

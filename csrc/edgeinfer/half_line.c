@@ -341,32 +341,24 @@ static double find_exponent(const ei_half_line *self, const ei_arrival *arrival,
     return low;
 }
 
-int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival,
-                      double slowest) {
-    const int modulated = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED;
-    int status, found;
-    self->phases = modulated ? arrival->count : 1;
+static int split_laws(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival) {
+    self->phases = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ? arrival->count : 1;
     if (self->phases > EI_ARRIVAL_PHASES)
         return EI_ERR_TOO_LARGE;
-    if ((status = ei_split_service(&self->service, stage, self->step, LONGEST * self->count, self->end)) !=
-            EI_OK ||
-        (status = ei_split_time(&self->time, arrival, self->step, self->count, self->end)) != EI_OK)
-        return status;
-    double exponent =
-        find_exponent(self, arrival, fmin(slowest, 4 * STEEPEST / ((double)self->count * self->step)));
-    if (!(exponent * (double)self->count * self->step > NEGLIGIBLE))
-        return EI_ERR_UNSTABLE;
-    self->theta = fmin(TILT * exponent, STEEPEST / ((double)self->count * self->step));
-    self->slant[0] = FAR * self->theta;
-    self->slant[1] = NEAR * exponent;
-    self->slant[2] = self->theta;
-    self->near = 1;
-    self->decay = exponent;
+    int status = ei_split_service(&self->service, stage, self->step, LONGEST * self->count, self->end);
+    return status == EI_OK ? ei_split_time(&self->time, arrival, self->step, self->count, self->end) : status;
+}
+
+/* Kernels and room, under the tilt. */
+static int make_kernels(ei_half_line *self) {
     self->all = self->count + self->time.cells + 1;
     size_t length = 4;
     while (length < self->all + 2 + self->service.cells)
         length *= 2;
-    if ((status = ei_fourier_init(&self->fourier, length)) != EI_OK || (status = reserve(self)) != EI_OK)
+    int status = ei_fourier_init(&self->fourier, length);
+    if (status == EI_OK)
+        status = reserve(self);
+    if (status != EI_OK)
         return status;
     for (size_t j = 0; j <= self->all; j++)
         self->weight[j] = exp(self->theta * (double)j * self->step);
@@ -378,6 +370,31 @@ int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_
     make_kernel(self, &self->serve, &self->service, 0, 1);
     for (size_t e = 0; e < self->phases * self->phases; e++)
         make_kernel(self, &self->wait[e], &self->time, e, -1);
+    return EI_OK;
+}
+
+int ei_half_line_init_walk(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival) {
+    const int status = split_laws(self, stage, arrival);
+    return status == EI_OK ? make_kernels(self) : status;
+}
+
+int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_arrival *arrival,
+                      double slowest) {
+    int found, status = split_laws(self, stage, arrival);
+    if (status != EI_OK)
+        return status;
+    double exponent =
+        find_exponent(self, arrival, fmin(slowest, 4 * STEEPEST / ((double)self->count * self->step)));
+    if (!(exponent * (double)self->count * self->step > NEGLIGIBLE))
+        return EI_ERR_UNSTABLE;
+    self->theta = fmin(TILT * exponent, STEEPEST / ((double)self->count * self->step));
+    self->slant[0] = FAR * self->theta;
+    self->slant[1] = NEAR * exponent;
+    self->slant[2] = self->theta;
+    self->near = 1;
+    self->decay = exponent;
+    if ((status = make_kernels(self)) != EI_OK)
+        return status;
     make_symbols(self);
     for (int e = 0; e < 3; e++) {
         status = ei_path_sums(arrival, self->phases, self->slant[e],

@@ -1,5 +1,5 @@
 /* The equation u = G(u) of lindley.h on a lattice: its right side, and a certified bound of its solution.
- * Seconds; used by lindley.c alone.
+ * Seconds; used by lindley.c and last_exit.c.
  *
  * Bounds. u is bounded by a function w that is linear between the points of a lattice, and G(w) again by one,
  * G^+(w) above it or G^-(w) below it, with laws split as in split.h: the error is of the lattice's second
@@ -77,6 +77,10 @@ EI_WARN_UNUSED int ei_path_sums(const ei_arrival *arrival, size_t n, double thet
  * it, all else zero. slowest: of what comes before. *self is the caller's to free, also after an error. */
 EI_WARN_UNUSED int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage,
                                      const ei_arrival *arrival, double slowest);
+/* The same without a tilt, for iterates of G alone: no certificate is asked for, and loads may be above one.
+ */
+EI_WARN_UNUSED int ei_half_line_init_walk(ei_half_line *self, const ei_added_stage *stage,
+                                          const ei_arrival *arrival);
 void ei_half_line_free(ei_half_line *self);
 
 /* v from u. */

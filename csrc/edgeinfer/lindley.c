@@ -54,7 +54,7 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
         for (size_t i = 0; i < n; i++) {
             double *u = self->u + i * wide, scale = log(sums[i]) + start;
             self->start[i] = scale;
-            self->scale[i] = scale + (stage->law != NULL ? moment : 0);
+            self->scale[i] = scale + moment;
             for (size_t j = 0; j < wide; j++)
                 u[j] = exp(fmin(scale, j < self->count - 1 ? 0 : scale) -
                            theta * (j > 0 ? (double)j - 1 : 0) * self->step);
@@ -204,7 +204,7 @@ static int add_stage(ei_upper_law *self, int verified, double *least, const ei_u
     for (size_t i = 0; i < phases && self->by_phase != NULL; i++)
         make_monotone(self->by_phase + i * count, count);
     for (size_t i = 0; i < line.phases; i++)
-        largest = fmax(largest, line.scale[i]);
+        largest = fmax(largest, stage->law != NULL ? line.scale[i] : line.start[i]);
     self->log_scale = largest;
     self->decay = line.decay;
     self->shift = before->shift + 1e-9 * before->lattice.step;

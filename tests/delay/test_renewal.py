@@ -262,3 +262,29 @@ def test_constant_stages_never_wait_for_frames():
     assert ei.rare_violation(pipeline, ei.Periodic(1.0), 1.2, rng=1).value == 1
     with pytest.raises(ei.UnstableError):
         ei.rare_violation(pipeline, ei.Periodic(0.75), 1.2)
+
+
+def test_constant_stages_to_the_end_of_what_is_followed():
+    pipeline, process = ei.Pipeline([ei.Constant(0.986, "a")]), ei.Erlang(0.3, 4)
+    times = [6.3, 6.8, 7.2]
+    bracket = ei.violation_bracket(pipeline, process, times)
+    for time, low, high in zip(times, bracket.lower, bracket.upper, strict=True):
+        sampled = ei.rare_violation(pipeline, process, time, relative_error=0.01, rng=1, confidence=1 - 1e-6)
+        assert low <= sampled.high and sampled.low <= high
+
+
+@pytest.mark.parametrize(("mean", "constant"), [(0.78, 0.95), (0.9, 0.9), (0.6, 0.99)])
+def test_frames_over_a_link_before_a_constant_stage(mean, constant):
+    link = ei.RayleighLink(bandwidth=1e6, tx_power_dbm=10, noise_dbm=0, path_loss_db=0, slot=0.2 * mean)
+    stages = [
+        ei.Constant(0.3, "camera"),
+        ei.Transfer(link.mean_rate() * mean, link, "up"),
+        ei.Constant(constant, "edge"),
+    ]
+    pipeline, process = ei.Pipeline(stages), ei.Periodic(1.0)
+    times = ei.deadline_at(pipeline, process, [1e-2, 1e-5], method="lundberg", tolerance=1e-2)
+    bracket = ei.violation_bracket(pipeline, process, times)
+    assert (bracket.upper <= 1.25 * bracket.lower).all()
+    for time, low, high in zip(times, bracket.lower, bracket.upper, strict=True):
+        sampled = ei.rare_violation(pipeline, process, time, relative_error=0.02, rng=1, confidence=1 - 1e-6)
+        assert low <= sampled.high and sampled.low <= high
