@@ -216,7 +216,7 @@ int ei_chain_periodic_ends(const ei_chain *self) {
     const size_t b = ei_chain_slowest(self, 0, self->count, 1);
     if (ei_no_bound(status))
         status = EI_OK;
-    if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+    if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_FAIR))
         status = last_exit_ends(self);
     if (status == EI_OK && b + 1 < self->count && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = periodic_bottleneck(self, b);
