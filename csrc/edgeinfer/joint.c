@@ -23,10 +23,12 @@ static const double EARLY = 1e-4;              /* relative share of paths of few
 static const double NEGLIGIBLE = 0.06;     /* steps: a difference of the constant stages that is rounded */
 static const double COARSEST = 1.9;        /* steps in the faster constant stage */
 static const double WORK[] = {8e8, 1.6e9}; /* multiply-adds of one end, for each effort */
-static const double SUFFICIENT[] = {1.9, 1.03}; /* ratio of ends that no finer lattice follows, for each */
+static const double SUFFICIENT[] = {1.9, 1.04}; /* ratio of ends that no finer lattice follows, for each */
 static const double AIMED = 0.9;                /* share of what is allowed that a finer lattice aims at */
-static const double FASTEST = 5;                /* times as many points of it at most */
-static const double FINER = 1.25;               /* and at least, to be worth its work */
+static const double HELPED =
+    0.8; /* of the ratio less one that a finer lattice must leave at most to be followed */
+static const double FASTEST = 5;      /* times as many points of it at most */
+static const double FINER = 1.25;     /* and at least, to be worth its work */
 static const double FURTHEST = 1e5;   /* steps between the constant stages, and in the slower one, at most */
 static const double ROOM = 4e6;       /* values of an array at most */
 static const double SMALLEST = 1e-20; /* probabilities below are left to formulas without tables: those of
@@ -327,8 +329,10 @@ static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t cou
         trial next = {.points = points};
         status = refine(self, targets, count, &next);
         if (status == EI_OK && next.possible) {
+            const int helped = last.points == 0 || next.ratio - 1 < HELPED * (last.ratio - 1);
             last = next;
-            if (last.ratio <= SUFFICIENT[self->effort])
+            /* Or it is not the lattice that keeps the ends apart. */
+            if (last.ratio <= SUFFICIENT[self->effort] || !helped)
                 break;
             double aim = AIMED * (SUFFICIENT[self->effort] - 1);
             double factor = fmin(sqrt((last.ratio - 1) / aim), FASTEST);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const double LEFT[] = {2e-2, 2e-3}; /* relative share of busy periods that are left to Chernoff */
-static const double MOVED = 1e-7;          /* relative share of short waits that are taken for longer ones */
+static const double MOVED = 1e-5;          /* relative share of short waits that are taken for longer ones */
 
 /* ---- the first busy period */
 
@@ -47,6 +47,19 @@ static const double *mean_row(const ei_joint *self, double *array, ptrdiff_t c, 
     return self->mean;
 }
 
+/* As ei_joint_pass_job, for u = 0 alone. */
+static double pass_none(const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach, const double *given) {
+    const ptrdiff_t last = (ptrdiff_t)law->count - 1, end = reach - first,
+                    none = (reach < 0 ? reach : -1) - first;
+    double value = end < 0 ? law->upto[last] + law->tail[last] : law->tail[end < last ? end : last];
+    if (none >= 0)
+        value += law->upto[none < last ? none : last] * given[0];
+    const ptrdiff_t to = end < last ? end : last;
+    if (reach >= 0 && to >= -first)
+        value += ei_dot(law->mass - first, given, (size_t)(to + first + 1));
+    return value;
+}
+
 /* The job with j jobs more before H, at c: P(U' > c) + E [given(u'); U' <= c] for the first `count` u. */
 static void pass_from(const ei_joint *self, size_t j, const ei_joint_law *laws, ptrdiff_t c,
                       const double *given, size_t count, double *values) {
@@ -54,18 +67,14 @@ static void pass_from(const ei_joint *self, size_t j, const ei_joint_law *laws, 
     const ptrdiff_t again = ((self->drift % self->ratio) + self->ratio) % self->ratio;
     const ptrdiff_t fresh = self->first + (phase < self->ratio),
                     first = self->first + (phase_of(self, j + 1) + again > phase);
-    const ei_joint_law *law = &laws[phase % self->ratio];
-    const size_t room = reach > 0 ? (size_t)reach + 1 : 1;
-    double from_none[EI_JOINT_BLOCK] = {0};
-    /* From u = 0 on U has a lattice of its own; u' beyond the law's last point is not reached. */
-    memcpy(ei_joint_given(self, fresh), given,
-           (law->decay > 0 || room <= law->count ? room : law->count + 1) * sizeof *given);
-    ei_joint_pass_job(self, law, fresh, reach, 1, from_none);
+    /* From u = 0 on U has a lattice of its own. */
+    const double none = pass_none(&laws[phase % self->ratio], fresh, reach, given);
     if (count > 1) {
+        const size_t room = reach > 0 ? (size_t)reach + 1 : 1;
         memcpy(ei_joint_given(self, first), given, room * sizeof *given);
         ei_joint_pass_job(self, &laws[again], first, reach, count, values);
     }
-    values[0] = from_none[0];
+    values[0] = none;
 }
 
 /* What stands at `place` in `later`. */

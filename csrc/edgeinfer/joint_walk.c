@@ -241,8 +241,11 @@ static void bound_row(const ei_joint *self, size_t i, ptrdiff_t c, double *value
         double scale = exp(-one->theta * (double)c * self->fine), grow = exp(one->theta * self->coarse);
         if (i > self->types)
             scale /= 1 - self->idle.decay * exp(-one->theta * self->fine);
-        for (size_t u = 0; u < self->width; u++, a *= grow)
-            values[u] = fmin(values[u], scale * (a + b) * (1 + EI_JOINT_ROUNDING));
+        a *= scale * (1 + EI_JOINT_ROUNDING);
+        b *= scale * (1 + EI_JOINT_ROUNDING);
+        /* It rises with u. */
+        for (size_t u = 0; u < self->width && a + b < most; u++, a *= grow)
+            values[u] = a + b < values[u] ? a + b : values[u];
     }
 }
 
