@@ -2,6 +2,7 @@
 
 #include "edgeinfer/last_exit.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/split.h"
 #include "edgeinfer/walk.h"
 
 #include <math.h>
@@ -9,7 +10,9 @@
 enum {
     PERIODIC_FINEST = 2048 /* lattice over an interval or the services */
 };
-static const double LIGHT = 0.7; /* load below which periodic laws are swept, too */
+static const double LIGHT = 0.7;     /* load below which periodic laws are swept, too */
+static const double COARSER = 0.8;   /* of the most points over an interval: the fewest that are tried, */
+static const double LESS_BENT = 0.5; /* where that makes samples bend less */
 
 /* A path that stays on part b: the parts before it at the job where it begins, b's shortest service at each
  * job after that, and from job 0 on b and the parts behind it. */
@@ -41,11 +44,22 @@ static int has_queue(const ei_part *one, double interval) {
 }
 
 /* The lattice of a walk over `mean` and what the decay asks for behind it, on which the interval is not
- * rounded where it is longer than a step. */
+ * rounded where it is longer than a step, and few samples are as little as may be. */
 static double periodic_step(const ei_service *service, double interval, double mean, double decay) {
     double horizon = mean + fmax(EI_CHAIN_FURTHEST / decay, ei_service_reach(service));
     double step = horizon / (double)EI_CHAIN_LINDLEY_POINTS;
-    return interval > step ? interval / ceil(interval / step) : step;
+    const double most = ceil(interval / step);
+    double best = INFINITY;
+    if (!(interval > step))
+        return step;
+    for (double points = most; points >= fmax(floor(COARSER * most), 1); points--) {
+        const double bend = ei_split_bend(service, interval / points);
+        if (bend < best * LESS_BENT) {
+            best = bend;
+            step = interval / points;
+        }
+    }
+    return step;
 }
 
 /* One part's own queue, and one service of every other. */

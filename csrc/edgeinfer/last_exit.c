@@ -2,6 +2,7 @@
 
 #include "edgeinfer/half_line.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/split.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,10 +16,11 @@ enum {
     STEPS = 1200,       /* of that walk, at most */
     EXPONENTS = 12      /* that bound it */
 };
-static const double COARSER = 0.75;  /* of the most points over an interval: the fewest that are tried */
-static const double SETTLED = 1e-4;  /* relative change of phi at which the walk ends */
-static const double FOLLOWED = 14;   /* decay times of R after which phi may stay what it is */
-static const double NOTHING = 1e-9;  /* phi that is not followed */
+static const double COARSER = 0.75; /* of the most points over an interval: the fewest that are tried */
+static const double SETTLED = 1e-4; /* relative change of phi at which the walk ends */
+static const double FOLLOWED = 14;  /* decay times of R after which phi may stay what it is */
+static const double NOTHING = 1e-9; /* phi that is not followed */
+static const double BEND = 0.01; /* what a bend counts beside a share by which the constant time is moved */
 static const double ALIGNED = 1e-12; /* of a step: by which a time may be off one of its multiples, */
 static const double ROUNDING =
     1e-9; /* and what this may change, and of sums of terms of one sign: relative */
@@ -44,7 +46,8 @@ static int weights_init(weights *self, const ei_last_exit *given, ei_end end) {
     for (double points = most; points >= fmax(floor(COARSER * most), 1); points--) {
         const double exact = share * points,
                      whole = end == EI_UPPER ? ceil(exact - ALIGNED) : floor(exact + ALIGNED),
-                     moved = fmax(fabs(whole - exact) - ALIGNED, 0) / (points - exact);
+                     bend = ei_split_bend(given->random->law, given->interval / points),
+                     moved = fmax(fabs(whole - exact) - ALIGNED, 0) / (points - exact) + BEND * bend;
         if (whole < LEAST || points - whole < 1 || !(moved < best))
             continue;
         best = moved;

@@ -9,11 +9,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FINE = 64 };
+enum {
+    FINE = 64,
+    FEW = 256 /* samples that are looked at one by one */
+};
+static const double ON_POINT = 1e-9;    /* of a step */
 static const double LEAST_TIME = 1e-12; /* error of an interarrival law's values */
 static const double NEGLIGIBLE = 1e-13; /* of a modulated time, beyond its last cell */
 static const double ROUNDING = 1e-12;   /* of sums, relative */
 static const double FURTHER = 1.6;      /* times a service's reach, where its lattice ends */
+
+double ei_split_bend(const ei_service *service, double step) {
+    double sum = 0;
+    if (service->kind != EI_SERVICE_SAMPLES || service->sample_count > FEW)
+        return 0;
+    for (size_t i = 0; i < service->sample_count; i++) {
+        const double time = service->samples[i] / step, z = time - floor(time + ON_POINT);
+        sum += fmax(z, 0) * (1 - z);
+    }
+    return sum / (double)service->sample_count;
+}
 
 void ei_split_free(ei_split *self) {
     free(self->mass);

@@ -23,6 +23,10 @@ typedef struct {
 
 void ei_split_free(ei_split *self);
 
+/* E z (1 - z) of a few samples, by which a lattice of that step bends; 0 for other laws, which bend on all
+ * alike. */
+double ei_split_bend(const ei_service *service, double step);
+
 /* Services longer than the last cell count as being there; at most `limit` cells. A floor is taken to be a
  * point of the lattice. Status: EI_ERR_TOO_LARGE, EI_ERR_NO_MEMORY; *self is the caller's to free, also after
  * an error. */

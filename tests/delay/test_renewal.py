@@ -288,3 +288,20 @@ def test_frames_over_a_link_before_a_constant_stage(mean, constant):
     for time, low, high in zip(times, bracket.lower, bracket.upper, strict=True):
         sampled = ei.rare_violation(pipeline, process, time, relative_error=0.02, rng=1, confidence=1 - 1e-6)
         assert low <= sampled.high and sampled.low <= high
+
+
+@pytest.mark.parametrize("tenths", [(3, 5, 7, 10, 12), (4, 4, 4, 13, 13), (2, 2, 2, 17, 17)])
+def test_a_few_service_times_behind_frames(tenths):
+    """On their common grid the waiting time is a Markov chain of few states."""
+    size = 400
+    waiting = np.zeros(size)
+    waiting[0] = 1
+    for _ in range(4000):
+        sojourn = sum(np.concatenate([np.zeros(time), waiting[:-time]]) for time in tenths) / len(tenths)
+        waiting = np.concatenate([[sojourn[:11].sum()], sojourn[11:], np.zeros(10)])
+    law = np.cumsum(sojourn[::-1])[::-1]
+    pipeline = ei.Pipeline([ei.Measured(np.array(tenths) / 10, "a")])
+    points = [p for p in range(max(tenths) + 1, 120, 7) if law[p] > 1e-10]
+    bracket = ei.violation_bracket(pipeline, ei.Periodic(1.0), (np.array(points) - 0.5) / 10)
+    assert (bracket.lower <= law[points] * (1 + 1e-9)).all() and (law[points] * (1 - 1e-9) <= bracket.upper).all()
+    assert (bracket.upper <= 1.01 * bracket.lower).all()
