@@ -140,9 +140,10 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
         status = ei_tilted_exponent(&stage, &batch->arrival, one->decay, &given.theta);
     if (status == EI_OK && batch->arrival.kind != EI_ARRIVAL_POISSON && ei_part_is_exponential(one) &&
         !(self->floor > 0)) {
-        given.log_moment = &log_moment;
         status = ei_chain_log_moment_behind(
             self, b, last, (1 / one->service->time - given.theta) * (1 + 1e-12), given.theta, &log_moment);
+        given.log_moment = status == EI_OK ? &log_moment : NULL;
+        status = ei_no_bound(status) ? EI_OK : status;
     }
     if (status == EI_OK)
         status = ei_chain_choose_tail(self, first, last, &given.tail);

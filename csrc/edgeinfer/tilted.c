@@ -482,19 +482,22 @@ static int find_behind(tilted *self, moments *at, double *behind) {
     for (size_t k = given->rest_count; k-- > 0 && status == EI_OK;)
         if ((status = feed(self, k > 0 ? &given->rest[k - 1] : &b, k > 0 ? at[k - 1].kept : 1)) == EI_OK)
             status = follow(self, k, at);
-    *behind = at[0].behind;
+    *behind = status == EI_OK ? at[0].behind : INFINITY;
     return status;
 }
 
 /* E e^{theta Q~} - E e^{theta N_0} from above. */
 static int find_excess(tilted *self, double *excess) {
     moments *at = malloc((self->given->rest_count + 1) * sizeof *at);
-    double once, all;
+    double once, all = INFINITY;
     int status = at == NULL ? EI_ERR_NO_MEMORY : find_moments(self, at, &once);
-    if (status == EI_OK && self->given->log_moment != NULL)
-        all = exp(*self->given->log_moment) * ROUNDING;
-    else if (status == EI_OK)
+    if (status == EI_OK) {
         status = find_behind(self, at, &all);
+        if (self->given->log_moment != NULL && (status == EI_OK || ei_no_bound(status))) {
+            all = fmin(all, exp(*self->given->log_moment) * ROUNDING);
+            status = EI_OK;
+        }
+    }
     if (status == EI_OK) {
         *excess = fmax(all - exp(once), 0);
         status = isfinite(*excess) ? EI_OK : EI_ERR_UNSTABLE;

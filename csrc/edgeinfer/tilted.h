@@ -49,7 +49,7 @@
  * counts at once. V itself may be spread as well, V(y - a) - V(y) <= a theta s_i e^{-theta y}: then e^{-theta
  * y_l} stands in the place of e^{-theta z_l}, K is the largest over j >= 1 of alpha P^j s, and some lengths a
  * up to a decay time are tried. Where b is exponential V is smooth, -V' <= theta s_i e^{-theta y}, with no X;
- * and Q~ is fed by Poisson arrivals of b's rate less theta, so that its moment may be known better.
+ * and Q~ is fed by Poisson arrivals of b's rate less theta, so that its moment may be known better, or not.
  *
  * The law v of R_l, the sojourn time of job l in the stages up to and with b, may take V's place: R_l is
  * independent of y_l and delta_l, and, W_l being W with Q_l in the place of all later Q, W_l > T >= W_{l-1}
@@ -101,7 +101,7 @@ typedef struct {
     double floor;              /* s, put under its services */
     const ei_arrival *arrival;
     double theta;               /* 1/s, of ei_tilted_exponent */
-    const double *log_moment;   /* of e^{theta Q~}, from above; NULL: not known */
+    const double *log_moment;   /* of e^{theta Q~}, from above, by other means; NULL: not known */
     const ei_added_stage *rest; /* [rest_count], behind b, constant delays left out */
     size_t rest_count;          /* >= 1 */
     ei_tail tail;               /* all but its slope; it ends some interarrival times before v's lattice */
