@@ -1,6 +1,7 @@
 #include "edgeinfer/chain.h"
 
 #include "edgeinfer/chain_parts.h"
+#include "edgeinfer/constant_first.h"
 #include "edgeinfer/geometric.h"
 
 #include <math.h>
@@ -47,20 +48,26 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         goto out;
     if (last > 0 && ei_is_wide(self, EI_CHAIN_FAIR))
         status = ei_chain_added_ends(&all);
+    int followed = 0;
+    if (status == EI_OK && all.count == 2 && all.leading_count == 0 && all.parts[0].service == NULL &&
+        ei_is_wide(self, EI_CHAIN_FAIR))
+        status =
+            ei_constant_first_ends(self, all.parts[1].service, all.parts[0].again, all.constant, &followed);
     /* Ends that are closer than that ratio are not cut. */
     const double idle =
         (1 - self->arrival_rate * all.parts[0].mean) / (1 - self->arrival_rate * all.parts[first].mean);
-    if (status == EI_OK && first > 0 && all.parts[first].service != NULL &&
+    if (status == EI_OK && first > 0 && all.parts[first].service != NULL && !followed &&
         ei_is_wide(self, fmax(EI_CHAIN_FAIR, idle)))
         status = ei_chain_exchanged_ends(&all, first);
     /* For one random stage between constant ones, none of which is far faster, there is joint.h. */
     const int joint = all.count == 3 && all.parts[0].service == NULL && all.parts[2].service == NULL &&
                       fmin(all.parts[0].again, all.parts[2].again) >=
                           JOINT_NEAR * fmax(all.parts[0].again, all.parts[2].again);
-    for (size_t k = 0; k < all.count && !joint && status == EI_OK && ei_is_wide(self, EI_CHAIN_FAIR); k++)
+    for (size_t k = 0;
+         k < all.count && !joint && !followed && status == EI_OK && ei_is_wide(self, EI_CHAIN_FAIR); k++)
         if (all.parts[k].decay <= PAIR_NEAR * least)
             status = ei_chain_lower_pairs(&all, k);
-    if (status == EI_OK && !joint && ei_chain_has_pair(&all))
+    if (status == EI_OK && !joint && !followed && ei_chain_has_pair(&all))
         status = ei_chain_pair_ends(&all);
 out:
     free(used);

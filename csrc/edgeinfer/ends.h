@@ -26,12 +26,13 @@ enum {
     EI_BRACKET_ADDED_STAGE,
     EI_BRACKET_BOTTLENECK_FIRST,
     EI_BRACKET_MOMENTS,
-    EI_BRACKET_SINGLE_QUEUE, /* both */
-    EI_BRACKET_JOINT,        /* both */
-    EI_BRACKET_EXPONENTIAL,  /* both */
-    EI_BRACKET_TWO_STAGES,   /* both */
-    EI_BRACKET_TILTED,       /* upper */
-    EI_BRACKET_ALONE,        /* both */
+    EI_BRACKET_SINGLE_QUEUE,   /* both */
+    EI_BRACKET_JOINT,          /* both */
+    EI_BRACKET_EXPONENTIAL,    /* both */
+    EI_BRACKET_TWO_STAGES,     /* both */
+    EI_BRACKET_TILTED,         /* upper */
+    EI_BRACKET_ALONE,          /* both */
+    EI_BRACKET_CONSTANT_FIRST, /* both */
     EI_BRACKET_METHODS
 };
 

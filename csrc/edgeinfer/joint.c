@@ -172,7 +172,7 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     self->first = -(ptrdiff_t)ceil(self->d3 / self->coarse) - 1;
     self->idle = ei_joint_idle_law(rate, self->fine, self->end);
     *possible = 0;
-    status = ei_joint_busy_init(&self->busy, rate * self->d1, self->types, self->end);
+    status = ei_joint_busy_init(&self->busy, rate * self->d1, 1, 1, self->types, self->end);
     if (status != EI_OK || (status = ei_joint_choose_bounds(self)) != EI_OK)
         return status == EI_ERR_ACCURACY || status == EI_ERR_UNSTABLE ? EI_OK : status;
     double rest = fmax(latest - ei_joint_nearest(self), 0);

@@ -214,19 +214,20 @@ ei_joint_idle ei_joint_idle_law(double rate, double step, ei_end end) {
 
 /* ---- busy periods */
 
-/* The measure of ei_joint_busy at the nodes of Gauss and Legendre. */
-static void borel_measure(double load, double *place, double *mass) {
-    double node[NODES], weight[NODES], sum = 0;
+static double ratio_at(double load, double v) {
+    return load * exp(v / tan(v) - load) * sin(v) / v;
+}
+
+/* The measure of ei_joint_busy from one v to another at the nodes of Gauss and Legendre. */
+static void borel_measure(double load, double from, double to, double *place, double *mass) {
+    double node[NODES], weight[NODES];
     ei_gauss_legendre(NODES, node, weight);
     for (size_t k = 0; k < NODES; k++) {
-        double v = M_PI * (1 + node[k]) / 2, cot = v / tan(v);
-        double ratio = load * exp(cot - load) * sin(v) / v;
-        place[k] = ratio;
-        mass[k] = weight[k] / 2 * (v * v + (1 - cot) * (1 - cot)) / load * ratio / (1 - ratio);
-        sum += mass[k];
+        double v = from + (to - from) * (1 + node[k]) / 2, cot = v / tan(v);
+        place[k] = ratio_at(load, v);
+        mass[k] =
+            weight[k] * (to - from) * (v * v + (1 - cot) * (1 - cot)) / load * place[k] / (1 - place[k]);
     }
-    for (size_t k = 0; k < NODES; k++)
-        mass[k] /= sum;
 }
 
 /* Jacobi's matrix of the measure by Stieltjes' procedure; its last entry is changed so that `fixed` is a
@@ -316,19 +317,43 @@ static double weight_of(size_t count, const double *diagonal, const double *besi
     return 1 / sum;
 }
 
-int ei_joint_busy_init(ei_joint_busy *self, double load, size_t count, ei_end end) {
-    double place[NODES], mass[NODES], diagonal[EI_JOINT_TYPES], beside[EI_JOINT_TYPES] = {0};
-    borel_measure(load, place, mass);
-    self->count = count;
-    jacobi(count, place, mass, end == EI_UPPER ? load * exp(1 - load) : 0, diagonal, beside);
+/* The measure's part of v from `from` to before `to`, as a mass of 1 by Gauss or Radau. */
+static int add_part(ei_joint_busy *self, double load, size_t count, double from, double to, ei_end end) {
+    double place[NODES], mass[NODES], diagonal[EI_JOINT_TYPES], beside[EI_JOINT_TYPES] = {0}, sum = 0;
+    borel_measure(load, from, to, place, mass);
+    for (size_t k = 0; k < NODES; k++)
+        sum += mass[k];
+    for (size_t k = 0; k < NODES; k++)
+        mass[k] /= sum;
+    const double first = from > 0 ? ratio_at(load, from) : load * exp(1 - load);
+    jacobi(count, place, mass, end == EI_UPPER ? first : 0, diagonal, beside);
     for (size_t i = 0; i < count; i++) {
-        double ratio = node_of(count, diagonal, beside, i);
-        self->ratio[i] = ratio;
-        self->weight[i] =
-            weight_of(count, diagonal, beside, ratio) * (end == EI_UPPER ? 1 + SLACK : 1 - SLACK);
-        if (!(ratio > 0 && ratio < 1) || !(self->weight[i] > 0))
+        const double ratio = node_of(count, diagonal, beside, i);
+        self->ratio[self->count] = ratio;
+        self->weight[self->count++] = sum * weight_of(count, diagonal, beside, ratio);
+        if (!(ratio > 0 && ratio < 1) || !(self->weight[self->count - 1] > 0))
             return EI_ERR_ACCURACY;
     }
+    return EI_OK;
+}
+
+int ei_joint_busy_init(ei_joint_busy *self, double load, size_t parts, double longest, size_t count,
+                       ei_end end) {
+    double sum = 0, from = 0;
+    self->count = 0;
+    for (size_t k = 1; k <= parts; k++) {
+        const double to =
+            k == parts ? M_PI
+                       : M_PI * pow(4 / (M_PI * sqrt(longest)), (double)(parts - k) / (double)(parts - 1));
+        int status = add_part(self, load, count / parts, from, to, end);
+        if (status != EI_OK)
+            return status;
+        from = to;
+    }
+    for (size_t i = 0; i < self->count; i++)
+        sum += self->weight[i];
+    for (size_t i = 0; i < self->count; i++)
+        self->weight[i] *= (end == EI_UPPER ? 1 + SLACK : 1 - SLACK) / sum;
     return on_its_side(self, load, end) ? EI_OK : EI_ERR_ACCURACY;
 }
 

@@ -10,7 +10,7 @@
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
 
-enum { EI_JOINT_FINE = 512, EI_JOINT_TYPES = 8 };
+enum { EI_JOINT_FINE = 512, EI_JOINT_TYPES = 24 };
 
 /* Survival function of a service at start + k step / fine, rounded up or down by its accuracy. */
 typedef struct {
@@ -58,14 +58,16 @@ ei_joint_idle ei_joint_idle_law(double rate, double step, ei_end end);
  * weight_i ratio_i^n is at most (lower) or at least (upper) P(N > n) for all n >= 0. P(N > n) are the moments
  * of a measure on [0, load e^{1 - load}], as n^{n-1} / n! = (1 / pi) int_0^pi (v^2 + (1 - v cot v)^2) (sin v
  * e^{v cot v} / v)^n dv (Kalugin, Jeffrey, Corless 2012), so that Gauss's rule has an error of one sign for
- * powers, and Radau's with a node at the end the other. The inequality is checked as far as P(N > n) > 1e-30.
- * Status: EI_ERR_ACCURACY where rounding spoils it. */
+ * powers, and Radau's with a node at the end the other. That holds for each part of the measure, too: more
+ * than one, of as many nodes each, with ends in geometric progression, resolve n up to `longest`. The
+ * inequality is checked as far as P(N > n) > 1e-30. Status: EI_ERR_ACCURACY where rounding spoils it. */
 typedef struct {
     size_t count;
     double weight[EI_JOINT_TYPES], ratio[EI_JOINT_TYPES];
 } ei_joint_busy;
 
-EI_WARN_UNUSED int ei_joint_busy_init(ei_joint_busy *self, double load, size_t count, ei_end end);
+EI_WARN_UNUSED int ei_joint_busy_init(ei_joint_busy *self, double load, size_t parts, double longest,
+                                      size_t count, ei_end end);
 
 /* Q, the wait of a job, and j, the jobs before it in its busy period: masses of Q = x > 0 for one j after the
  * other. With r_j(x) e^{rate x} the density, r_{j+1}(x) = C R_j((x - d)^+), C = rate e^{-rate d}, R_j(x) =

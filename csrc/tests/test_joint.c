@@ -40,12 +40,12 @@ static void test_idle_times(void) {
     }
 }
 
-/* Borel's law: P(N > n) from its own masses. */
-static void test_busy_periods(void) {
+/* Borel's law: P(N > n) from its own masses, by a mixture of so many parts. */
+static void check_busy_periods(size_t parts) {
     for (double load = 0.02; load < 1; load += 0.12) {
         ei_joint_busy ends[2];
-        CHECK(ei_joint_busy_init(&ends[0], load, 6, EI_LOWER) == EI_OK);
-        CHECK(ei_joint_busy_init(&ends[1], load, 6, EI_UPPER) == EI_OK);
+        CHECK(ei_joint_busy_init(&ends[0], load, parts, 400, parts * 6, EI_LOWER) == EI_OK);
+        CHECK(ei_joint_busy_init(&ends[1], load, parts, 400, parts * 6, EI_UPPER) == EI_OK);
         double tail = 1;
         for (int n = 0; n < 60; n++) {
             for (int end = 0; end < 2; end++) {
@@ -61,6 +61,11 @@ static void test_busy_periods(void) {
                 break;
         }
     }
+}
+
+static void test_busy_periods(void) {
+    check_busy_periods(1);
+    check_busy_periods(4);
 }
 
 /* All waits together are those of M/D/1: P(Q > 0) is the load, E Q = rate d^2 / (2 (1 - load)). Their masses

@@ -1,0 +1,60 @@
+/* Both ends for D, X: a constant stage before a random one, in the notation of joint.h with d3 = 0 and d =
+ * d1. Poisson arrivals.
+ *
+ * One walk. With d3 = 0, U_k = X_0 + .. + X_k, so that W = d + Q_0 + max_k [X_0 + .. + X_k - k d - E_k] asks
+ * for what is left of the deadline alone. With N a mixture of geometric laws and psi(c) = P(X > c)
+ *   T_i(c) = E f_i(c - X),  f_i(y) = (1 - s_i) H(y) + s_i T_i(y + d) for y >= 0, 1 for y < 0,
+ *   H(y) = E F(y + d + e),  F = sum_i w_i T_i,  B_0(c) = E h(c - X),  B_j(c) = E g_j(c - X),
+ * h = H and g_j(y) = B_{j-1}(y + d) for y >= 0, 1 for y < 0, and P(W > d + c) = P(Q_0 > c) + (1 - load)
+ * B_0(c)
+ * + sum_{j >= 1} E [B_j(c - Q_0); Q_0 <= c, j jobs before job 0 in its busy period].
+ *
+ * The first wait. Let p_k(l) be the probability that a busy period still has l > 0 jobs as its job k - 1
+ * ends, p_0(1) = 1: p_{k+1} is the law of l - 1 + a, a of Poisson's law of mean rate d. Job j, if it is job i
+ * of these, comes x = i d - tau, 0 < tau < d, before its start, and m jobs in that service before it: Q_0 has
+ * the density (1 - load) rate e^{-rate tau} sum_m p_{j-i}(i - m) (rate tau)^m / m! there. Nothing is rounded.
+ * Jobs from J on, and those behind a queue of more than so many, count as late in upper ends: in the mean l /
+ * (1 - load) jobs are served before a queue of l is empty. So do jobs with more others before them in one
+ * service than are followed, a share of at most load^n / n!.
+ *
+ * Lattice, pair.h's on one line: functions are of the form a + b e^{-x c} between points a step h apart, and
+ * d is a whole number of steps. With r = e^{xh} and z the place of X in a cell, (e^{xhz} - 1) / (r - 1) of X
+ * counts at the cell's end and the rest at its beginning, by which E f(c - X) is exact at the points; the
+ * bends D_n of pair.h (lower) and pair_upper.h (upper) move the ends of the cells outwards by the mean of (p
+ * - 1) (r - p) / (p (r - 1)^2) D_n, p = e^{xhz}. f = (1 - f(0)) 1{c < 0} + a function that is f(0) below 0,
+ * whose first part makes (1 - f(0)) psi. psi jumps where X has few values: it is kept apart, T_i = alpha_i
+ * psi + a polygon, alpha_i = 1 - f_i(0), and what becomes of it, chi(c) = E psi(max(c - X, 0) + d) and eta(c)
+ * = E psi(c
+ * + e), is put between polygons once, from sums over a finer lattice. (Exponential psi is smooth: alpha = 0.)
+ * Laws other than exponential ones and samples are rounded to a finer lattice, upwards with some probability
+ * and else downwards, so that E e^{xX} is on its side. With Phi_k = E (e^{x(X - kh)} - 1)^+ / (r - 1), E f(c
+ * - X) is a sum of Phi_0 times a fall of f, and kinks of f times Phi_k; so D of either sign times the
+ * difference of Phi_k between all rounded up and all rounded down covers that. Idle times move kinks the
+ * other way.
+ *
+ * Beyond the lattice a_i e^{-theta c} stands for T_i in upper ends, from a sum over all jobs, a_i = M (1 + (1
+ * - s_i) A + s_i D a_i), A = D L sum w_i a_i, M = E e^{theta X}, D = e^{-theta d}, L = E e^{-theta e}, read a
+ * step before, so that each cell is below its last value; b_j = M (1 + D b_{j-1}), b_{-1} D = A, for B_j; 0
+ * in lower ends.
+ *
+ * Certificate. Values that a sweep through these equations does not raise (upper) or lower (lower), alpha_i
+ * among them, are bounds, as in half_line.h: what a function is on the wrong side by is at most its mean over
+ * the walk's next place on the lattice, which the walk leaves. So any way to find them will do: Chebyshev's
+ * iteration with so many sweeps a step that it settles, towards what a sweep makes and a small share more,
+ * upper ends from the bound above, lower ones from the upper ones.
+ *
+ * Between two points c of P(W > d + c): the sum's polygon part has kinks that Q_0 moves into the cell as X
+ * does, each D times at most 1 / (sqrt(r) + 1)^2; and the part (1 - B_j(0)) P(Q_0 > c; j) is between its
+ * values at both points. */
+#ifndef EDGEINFER_CONSTANT_FIRST_H
+#define EDGEINFER_CONSTANT_FIRST_H
+
+#include "edgeinfer/ends.h"
+
+/* Raises lower and cuts upper ends of a chain of a stage of constant `time` and a random one, with `constant`
+ * seconds more, `time` itself among them, up to some decay times. *found: whether it did. Loads below one.
+ * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
+EI_WARN_UNUSED int ei_constant_first_ends(const ei_batch *batch, const ei_service *random, double time,
+                                          double constant, int *found);
+
+#endif
