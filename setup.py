@@ -44,7 +44,11 @@ def gsl_link_arguments() -> list[str]:
 
 
 #: What directs others and has no loops of weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
-COLD = ("csrc/python", "csrc/edgeinfer/chain")
+COLD = (
+    "csrc/python",
+    *(f"csrc/edgeinfer/{name}" for name in ("bound.", "bracket.", "chain", "exchange.", "geometric.", "handover.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("joint.", "last_exit.", "modulated.")),
+)
 
 
 def core() -> Extension:
