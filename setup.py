@@ -46,9 +46,12 @@ def gsl_link_arguments() -> list[str]:
 #: What directs others and has no loops of weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
 COLD = (
     "csrc/python",
-    *(f"csrc/edgeinfer/{name}" for name in ("bound.", "bracket.", "chain", "exchange.", "geometric.", "handover.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("joint.", "last_exit.", "modulated.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("alone.", "bound.", "bracket.", "chain", "exchange.", "geometric.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("handover.", "inversion.", "joint.", "last_exit.", "modulated.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("repetition.", "several_servers.", "ways.")),
 )
+#: What draws numbers: compiled with EDGEINFER_HOT_CFLAGS behind all else.
+HOT = tuple(f"csrc/edgeinfer/{name}" for name in ("arrival.", "lanes_", "rate."))
 
 
 def core() -> Extension:
@@ -93,7 +96,8 @@ class BuildExtension(build_ext):
 
         def compile_one(source: str, options: dict[str, Any]) -> list[str]:
             cold = environment("EDGEINFER_COLD_CFLAGS") if source.startswith(COLD) else []
-            return compile_in_turn([source], **{**options, "extra_postargs": [*options["extra_postargs"], *cold]})
+            hot = environment("EDGEINFER_HOT_CFLAGS") if source.startswith(HOT) else []
+            return compile_in_turn([source], **{**options, "extra_postargs": [*options["extra_postargs"], *cold, *hot]})
 
         def compile_at_once(sources: list[str], **options: Any) -> list[str]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:

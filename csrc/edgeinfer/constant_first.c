@@ -37,7 +37,6 @@ static const double LOST = 1e6;               /* a value from which on there is 
 static const double LEFT = 1e-3;              /* share that jobs not followed may have */
 static const double ROUNDING = 1e-12;         /* of one sum of a sweep, */
 static const double ALL_ROUNDING = 1e-9;      /* and of all of the first busy period */
-static const double MOMENT_ERROR = 1e-5;      /* of a logarithm */
 static const double NEGLIGIBLE = 1e-18;       /* probability of more arrivals than are followed */
 
 /* ---- services on the lattice */
@@ -186,7 +185,8 @@ static int other_table(const lattice *self, ei_end end, service_table *table) {
         }
         first[side] = sum[0];
     }
-    const double most = expm1(moment + (end == EI_UPPER ? MOMENT_ERROR : -MOMENT_ERROR)) / (self->ratio - 1);
+    const double most =
+        expm1(moment + (end == EI_UPPER ? EI_SERVICE_MGF_ERROR : -EI_SERVICE_MGF_ERROR)) / (self->ratio - 1);
     const double share = fmin(fmax((most - first[EI_LOWER]) / (first[EI_UPPER] - first[EI_LOWER]), 0), 1);
     for (size_t k = 0; k < cells; k++) {
         table->slack[k] = fmax(sums[cells + 1 + k] - sums[k], 0) * (1 + ROUNDING);
@@ -402,7 +402,7 @@ static int chernoff_init(const lattice *self, const ei_joint_busy *busy, double 
     if (status != EI_OK)
         return status;
     bound->theta = theta;
-    bound->moment = exp(moment + MOMENT_ERROR);
+    bound->moment = exp(moment + EI_SERVICE_MGF_ERROR);
     bound->drift = exp(-theta * self->constant);
     bound->idle = self->rate / (self->rate + theta);
     for (size_t i = 0; i < busy->count; i++) {
@@ -593,8 +593,7 @@ static int is_certain(const walk *self) {
 }
 
 /* Values one sweep on, and somewhat further out. */
-EI_MULTIVERSION static void move_on(double sign, double *restrict value, const double *restrict next,
-                                    size_t count) {
+static void move_on(double sign, double *restrict value, const double *restrict next, size_t count) {
     for (size_t at = 0; at < count; at++) {
         const double size = next[at] > 0 ? next[at] : -next[at];
         value[at] = next[at] + sign * SLACK * size;
@@ -603,8 +602,8 @@ EI_MULTIVERSION static void move_on(double sign, double *restrict value, const d
 
 /* A step of Chebyshev's iteration from `base` and the one before it, kept in `last`, to what sweeps have
  * made of it, in `value`. Whether all is finite. */
-EI_MULTIVERSION static int leap(double factor, double *restrict value, double *restrict base,
-                                double *restrict last, size_t count) {
+static int leap(double factor, double *restrict value, double *restrict base, double *restrict last,
+                size_t count) {
     int finite = 1;
     for (size_t at = 0; at < count; at++) {
         const double moved = last[at] + factor * (value[at] - last[at]);
@@ -726,7 +725,7 @@ static int first_wait_init(first_wait *self, const lattice *grid, double latest,
 }
 
 /* p_k, k = job, from p_{k-1}, and what is left of it beyond. */
-EI_MULTIVERSION static void next_queue(first_wait *self, size_t job) {
+static void next_queue(first_wait *self, size_t job) {
     const size_t rows = self->levels + 1;
     const double *restrict from = self->history + (job - 1) % rows * rows;
     double *restrict to = self->history + job % rows * rows, *restrict poisson = self->poisson;
@@ -748,7 +747,7 @@ EI_MULTIVERSION static void next_queue(first_wait *self, size_t job) {
 }
 
 /* The wait of job `job`: hat and cell, reversed. */
-EI_MULTIVERSION static void find_wait(first_wait *self, size_t job) {
+static void find_wait(first_wait *self, size_t job) {
     const size_t q = self->grid->per_service, rows = self->levels + 1, cells = self->cells;
     double sum[2 * 64];
     for (size_t i = 1; (i - 1) * q < cells; i++) {
