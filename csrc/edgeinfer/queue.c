@@ -7,6 +7,7 @@
 enum { POISSON_TERMS = 64, SETTLING = 128 };
 /* Beyond these the law is geometric to rounding. */
 static const double LEVELS_LIMIT = 65536;
+static const double LEAST_TERM = 1e-290; /* probability of so many arrivals */
 enum { LINDLEY_POINTS = 1024, LINDLEY_REACH = 4096, LINDLEY_JOBS = 100 };
 static const double LINDLEY_SETTLED = 1e-4;
 
@@ -24,12 +25,13 @@ int ei_md1_init(ei_md1 *self, double arrival_rate, double service_time, double h
     if (load == 0)
         return EI_OK;
     size_t count = (size_t)fmin(fmax(horizon, 0) / service_time + SETTLING, LEVELS_LIMIT) + 2;
-    /* above[n] = P(more than n arrivals in a service), from the small end. */
-    double above[POISSON_TERMS], term = exp(-load);
-    for (int n = 1; n <= POISSON_TERMS; n++)
-        term *= load / n;
+    /* above[n] = P(more than n arrivals in a service), from the small end, where terms keep their digits. */
+    double above[POISSON_TERMS] = {0}, term = exp(-load);
+    int terms = 0;
+    for (; terms < POISSON_TERMS && term * load / (terms + 1) > LEAST_TERM; terms++)
+        term *= load / (terms + 1);
     double sum = 0;
-    for (int n = POISSON_TERMS; n >= 1; n--) {
+    for (int n = terms; n >= 1; n--) {
         sum += term;
         above[n - 1] = sum;
         term *= n / load;
