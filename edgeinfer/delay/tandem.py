@@ -119,7 +119,7 @@ def tandem_mean(stages: list[CoreStage], rate: float) -> tuple[float, float, str
     >>> tandem_mean([("exponential", 0.5), ("deterministic", 0.25)], 1.0)[2:]
     ('exact', 'exact')
     >>> tandem_mean([("deterministic", 0.25), ("exponential", 0.5)], 1.0)[2:]
-    ('queue', 'integrated')
+    ('integrated', 'integrated')
     """
     means, variances = _core.service_moments(stages)
     if (rate * means >= 1).any():
