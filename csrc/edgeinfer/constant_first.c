@@ -3,6 +3,7 @@
 #include "edgeinfer/bound.h"
 #include "edgeinfer/joint_laws.h"
 #include "edgeinfer/multiversion.h"
+#include "edgeinfer/pair_rows.h"
 #include "edgeinfer/queue.h"
 
 #include <math.h>
@@ -434,8 +435,8 @@ typedef struct {
     chernoff bound;
     service_table table;
     server by;
-    double idle[3]; /* of an idle time's first cell: at its points, and its bend */
-    double fall;    /* e^{-rate step} */
+    ei_wait_weights idle;                                              /* of an idle time, */
+    double idle_bend;                                                  /* and the bend of its first cell */
     double *block, *type, *last, *next, *mixed, *mean, *kinks, *after; /* [rows][TYPES], .., [rows] */
     double apart[TYPES], last_apart[TYPES], kept_apart[TYPES], base_apart[TYPES]; /* of psi */
     double *kept, *base;
@@ -451,8 +452,10 @@ static void walk_free(walk *self) {
 }
 
 static int walk_init(walk *self, const lattice *grid, ei_end end, double decay) {
-    *self = (walk){.grid = grid, .end = end, .fall = exp(-grid->rate * grid->step)};
-    const double shares[] = {0.97, 0.9, 0.8}, r = grid->ratio, rate = grid->rate, x = grid->exponent;
+    *self = (walk){.grid = grid,
+                   .end = end,
+                   .idle = ei_wait_weights_of(grid->rate * grid->step, grid->exponent * grid->step)};
+    const double shares[] = {0.97, 0.9, 0.8}, rate = grid->rate;
     int status =
         ei_joint_busy_init(&self->busy, grid->rate * grid->constant, PARTS, grid->longest, TYPES, end);
     if (status != EI_OK || (status = table_init(grid, end, &self->table)) != EI_OK)
@@ -473,12 +476,8 @@ static int walk_init(walk *self, const lattice *grid, ei_end end, double decay) 
     }
     if (end == EI_UPPER && isinf(best))
         return EI_ERR_UNSTABLE;
-    const double last = -expm1(-rate * grid->step), tilted = -expm1(-(rate + x) * grid->step);
-    self->idle[0] = (rate / (rate + x) * tilted - last / r) / (1 - 1 / r);
-    self->idle[1] = last - self->idle[0];
-    self->idle[2] = 0;
     for (size_t i = 0; i < FINE; i++)
-        self->idle[2] +=
+        self->idle_bend +=
             (exp(-rate * grid->step * (double)i / FINE) - exp(-rate * grid->step * (double)(i + 1) / FINE)) *
             fmax(bend_near(grid, i), bend_near(grid, FINE - 1 - i));
     const size_t wide = grid->rows * TYPES;
@@ -531,8 +530,8 @@ static void let_idle(walk *self) {
     for (size_t n = rows; n-- > 0;) {
         const double here = self->mean[n], right = n + 1 < rows ? self->mean[n + 1] : value;
         if (n + 1 < rows)
-            last = self->idle[0] * here + self->idle[1] * right + self->fall * last;
-        before = n > 0 ? self->idle[2] * self->kinks[n] + self->fall * bend : 0;
+            last = self->idle.near * here + self->idle.far * right + self->idle.kept * last;
+        before = n > 0 ? self->idle_bend * self->kinks[n] + self->idle.kept * bend : 0;
         const double sum = last + sign * fmax(bend, before) + apart * self->table.idle[n];
         self->after[n] = sum + sign * ROUNDING * fabs(sum);
         bend = before;

@@ -209,7 +209,7 @@ static double log_early(const ei_batch *batch, size_t apart, double deadline) {
     for (double theta = 0.25 / dm; theta < 64 / dm; theta *= 1.5) {
         if (ei_service_log_mgf(pipeline->random, theta, &moment, NULL) != EI_OK || !isfinite(moment))
             break;
-        double one = fmax(moment, theta * dm) + log1p(exp(-fabs(moment - theta * dm))) + EI_JOINT_MGF_ERROR;
+        double one = fmax(moment, theta * dm) + log1p(exp(-fabs(moment - theta * dm))) + EI_SERVICE_MGF_ERROR;
         least = fmin(least, (double)apart * one - theta * (deadline - pipeline->d1 - pipeline->d3));
     }
     return least;

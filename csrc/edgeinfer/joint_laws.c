@@ -40,7 +40,7 @@ int ei_joint_service_init(ei_joint_service *self, const ei_service *service, dou
     if (status != EI_OK)
         return status;
     self->exponential = service->kind == EI_SERVICE_EXPONENTIAL;
-    self->beyond = end == EI_UPPER ? exp(moment + 1e-5 - theta * last) / theta : 0;
+    self->beyond = end == EI_UPPER ? exp(moment + EI_SERVICE_MGF_ERROR - theta * last) / theta : 0;
     self->sf = malloc(self->count * sizeof *self->sf);
     if (self->sf == NULL)
         return EI_ERR_NO_MEMORY;

@@ -45,7 +45,7 @@ static int bound_init(const ei_joint *self, ei_joint_bound *one, double theta, i
     if (status != EI_OK || !isfinite(log_moment))
         return status;
     double fine = self->coarse / EI_JOINT_FINE, spread = theta * self->coarse;
-    one->moment = exp(log_moment + EI_JOINT_MGF_ERROR + theta * (fine - self->d3) + spread * spread / 8);
+    one->moment = exp(log_moment + EI_SERVICE_MGF_ERROR + theta * (fine - self->d3) + spread * spread / 8);
     one->drift = exp(-theta * (double)self->drift * self->fine);
     double step = exp(-theta * self->fine);
     double rests = idle->mass[0] + step * (idle->mass[1] + step * idle->mass[2]) +

@@ -6,8 +6,7 @@
 #include "edgeinfer/ends.h"
 #include "edgeinfer/joint_laws.h"
 
-#define EI_JOINT_ROUNDING 1e-8  /* relative, of all sums */
-#define EI_JOINT_MGF_ERROR 1e-5 /* of the logarithm */
+#define EI_JOINT_ROUNDING 1e-8 /* relative, of all sums */
 
 enum {
     EI_JOINT_BOUNDS = 12, /* exponents of the bound beyond the lattice */

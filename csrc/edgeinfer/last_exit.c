@@ -265,12 +265,11 @@ int ei_last_exit_lower(ei_lattice *law, const ei_last_exit *given) {
         status = weigh(&weight, given, of.decay, EI_LOWER);
     }
     if (status == EI_OK) {
-        *law = (ei_lattice){weight.step, POINTS, late + POINTS};
-        sum_lower(&weight, &of, law->sf);
+        const double *sum = late + POINTS;
+        sum_lower(&weight, &of, late + POINTS);
         for (size_t k = POINTS; k-- > 0;)
-            law->sf[k] = fmax(law->sf[k] * (1 - late[k]), k + 1 < POINTS ? law->sf[k + 1] : 0);
-        memmove(late, law->sf, POINTS * sizeof *late);
-        law->sf = late;
+            late[k] = fmax(sum[k] * (1 - late[k]), k + 1 < POINTS ? late[k + 1] : 0);
+        *law = (ei_lattice){weight.step, POINTS, late};
     } else {
         free(late);
     }

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "sweep.h"
 
+#include "edgeinfer/ends.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/transfer.h"
 
@@ -24,6 +25,28 @@ static inline void make_link(ei_service stages[3], ei_transfer **law) {
     stages[0] = (ei_service){.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3};
     stages[1] = (ei_service){.kind = EI_SERVICE_TRANSFER, .transfer = *law};
     stages[2] = (ei_service){.kind = EI_SERVICE_DETERMINISTIC, .time = 0.4};
+}
+
+/* All elements of one arrival process, with ends of 0 and 1: index[count], methods[2 * count], of the caller.
+ */
+static inline ei_batch make_batch(ei_arrival arrival, size_t count, const double *deadline, double *lower,
+                                  double *upper, size_t *index, uint8_t *methods) {
+    for (size_t i = 0; i < count; i++) {
+        index[i] = i;
+        lower[i] = 0;
+        upper[i] = 1;
+        methods[i] = methods[count + i] = 0;
+    }
+    return (ei_batch){.arrival_rate = ei_arrival_rate(&arrival),
+                      .arrival = arrival,
+                      .count = count,
+                      .index = index,
+                      .deadline = deadline,
+                      .lower = lower,
+                      .upper = upper,
+                      .lower_method = methods,
+                      .upper_method = methods + count,
+                      .monitor = quiet};
 }
 
 /* A call refuses each wrong stage. */

@@ -11,22 +11,8 @@ static const double deadlines[DEADLINES] = {0, 0.5, 2, 6, 12, 25};
 static int call_alone(const ei_service *stages, size_t count, ei_arrival arrival, double lower[DEADLINES],
                       double upper[DEADLINES]) {
     size_t index[DEADLINES];
-    uint8_t methods[2][DEADLINES];
-    for (size_t i = 0; i < DEADLINES; i++) {
-        index[i] = i;
-        lower[i] = 0;
-        upper[i] = 1;
-    }
-    const ei_batch batch = {.arrival_rate = ei_arrival_rate(&arrival),
-                            .arrival = arrival,
-                            .count = DEADLINES,
-                            .index = index,
-                            .deadline = deadlines,
-                            .lower = lower,
-                            .upper = upper,
-                            .lower_method = methods[0],
-                            .upper_method = methods[1],
-                            .monitor = quiet};
+    uint8_t methods[2 * DEADLINES];
+    const ei_batch batch = make_batch(arrival, DEADLINES, deadlines, lower, upper, index, methods);
     return ei_alone_ends(&batch, stages, count);
 }
 

@@ -1,38 +1,21 @@
 /* A constant stage before a random one: against M/D/1 where the services are all alike, against Burke's law
  * by an exchange of exponential stages' mean, wrong turns, every allocation failing. */
-#include "check.h"
 #include "failing_malloc.h"
+#include "inputs.h"
 
 #include "edgeinfer/constant_first.h"
 #include "edgeinfer/queue.h"
 
 enum { TIMES = 12 };
 
-static int stop(void *context) {
-    (void)context;
-    return 1;
-}
-
 /* Ends at `deadline`, 0 and 1 where there are none. */
 static int ends_of(const ei_service *random, double time, double rate, const double deadline[TIMES],
                    double lower[TIMES], double upper[TIMES], ei_monitor monitor, int *found) {
     size_t index[TIMES];
-    uint8_t methods[2][TIMES] = {{0}, {0}};
-    const ei_batch batch = {.arrival_rate = rate,
-                            .arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {rate}},
-                            .count = TIMES,
-                            .index = index,
-                            .deadline = deadline,
-                            .lower = lower,
-                            .upper = upper,
-                            .lower_method = methods[0],
-                            .upper_method = methods[1],
-                            .monitor = monitor};
-    for (size_t i = 0; i < TIMES; i++) {
-        index[i] = i;
-        lower[i] = 0;
-        upper[i] = 1;
-    }
+    uint8_t methods[2 * TIMES];
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {rate}};
+    ei_batch batch = make_batch(arrival, TIMES, deadline, lower, upper, index, methods);
+    batch.monitor = monitor;
     return ei_constant_first_ends(&batch, random, time, time, found);
 }
 
@@ -83,7 +66,7 @@ static void test_failures(void) {
     const ei_service measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3};
     double deadline[TIMES] = {1, 2, 3}, lower[TIMES], upper[TIMES];
     long alive = failing_malloc_alive(), k = 1;
-    int found;
+    int found, polls = 0;
     for (; k < 60; k++) {
         failing_malloc_arm(k);
         int status = ends_of(&measured, 0.4, 0.5, deadline, lower, upper, (ei_monitor){NULL, NULL}, &found),
@@ -95,7 +78,7 @@ static void test_failures(void) {
             break;
     }
     CHECK(k > 5 && k < 60);
-    CHECK(ends_of(&measured, 0.4, 0.5, deadline, lower, upper, (ei_monitor){stop, NULL}, &found) ==
+    CHECK(ends_of(&measured, 0.4, 0.5, deadline, lower, upper, (ei_monitor){stop, &polls}, &found) ==
           EI_ERR_INTERRUPTED);
     /* Too long a lattice: nothing is done. */
     CHECK(ends_of(&measured, 1e-5, 0.5, deadline, lower, upper, (ei_monitor){NULL, NULL}, &found) == EI_OK);
