@@ -2,7 +2,7 @@
 
 #include "edgeinfer/bound.h"
 #include "edgeinfer/joint_laws.h"
-#include "edgeinfer/multiversion.h"
+#include "edgeinfer/line.h"
 #include "edgeinfer/pair_rows.h"
 #include "edgeinfer/queue.h"
 
@@ -11,13 +11,10 @@
 #include <string.h>
 
 enum {
-    TYPES = 24, /* of busy periods: whole vectors */
+    TYPES = EI_LINE_WIDTH, /* of busy periods */
     PARTS = 4,
-    FINE = 32,      /* points of a cell at which a service's law is taken, */
-    FINER = 16,     /* and that many times as many for its moments */
     ARRIVALS = 40,  /* during a constant service, at most */
     NODES = 16,     /* of a quadrature over a cell, exact for powers up to 31 */
-    ROWS = 32,      /* of a block of a convolution */
     CHECK = 4,      /* steps between looks for the certificate */
     EXPONENTS = 24, /* at which a sweep's contraction is looked for */
     BISECTIONS = 60,
@@ -36,359 +33,8 @@ static const double SLACK = 2e-7;             /* share that the certificate is l
 static const double DECADES = 54;             /* by which errors may have to shrink */
 static const double LOST = 1e6;               /* a value from which on there is no way back */
 static const double LEFT = 1e-3;              /* share that jobs not followed may have */
-static const double ROUNDING = 1e-12;         /* of one sum of a sweep, */
-static const double ALL_ROUNDING = 1e-9;      /* and of all of the first busy period */
+static const double ALL_ROUNDING = 1e-9;      /* of all sums of the first busy period */
 static const double NEGLIGIBLE = 1e-18;       /* probability of more arrivals than are followed */
-
-/* ---- services on the lattice */
-
-typedef struct {
-    size_t cells;
-    double decay;                /* where not 0, masses and bends are those of cell 1 and 0 and fall so */
-    double *mass, *bend, *slack; /* [cells] */
-    double *beyond, *late;       /* [points] */
-    double *again, *idle;        /* chi, eta: [points], [rows] */
-    double at_once;              /* psi(d) */
-    int exact, split;            /* slack is 0; psi is kept apart */
-} service_table;
-
-static void table_free(service_table *self) {
-    free(self->mass);
-    self->mass = NULL;
-}
-
-static int table_reserve(service_table *self, size_t cells, size_t points, size_t rows) {
-    self->cells = cells;
-    self->mass = calloc(3 * cells + 3 * points + rows, sizeof(double));
-    if (self->mass == NULL)
-        return EI_ERR_NO_MEMORY;
-    self->bend = self->mass + cells;
-    self->slack = self->bend + cells;
-    self->beyond = self->slack + cells;
-    self->late = self->beyond + points;
-    self->again = self->late + points;
-    self->idle = self->again + points;
-    return EI_OK;
-}
-
-/* The lattice of both ends. */
-typedef struct {
-    const ei_service *service;
-    ei_effort effort;
-    double rate, constant, step, exponent; /* 1/s; s; s; x, 1/s */
-    double ratio;                          /* r */
-    size_t per_service, top;               /* cells of the constant service; the last point, N */
-    double longest;
-    size_t rows; /* points, with those that a service from the last one reaches */
-} lattice;
-
-/* Place in a cell, of the polygon's weights: what the later point has after z of a cell. */
-static double place(const lattice *self, double z) {
-    return expm1(self->exponent * self->step * z) / (self->ratio - 1);
-}
-
-static double bend_at(const lattice *self, double z) {
-    const double p = exp(self->exponent * self->step * z), r = self->ratio;
-    return (p - 1) * (r - p) / (p * (r - 1) * (r - 1));
-}
-
-static double most_bent(const lattice *self) {
-    const double root = sqrt(self->ratio) + 1;
-    return 1 / (root * root);
-}
-
-/* The most of bend_at between z and z + 1 / FINE. */
-static double bend_near(const lattice *self, size_t i) {
-    const double one = (double)i / FINE, other = (double)(i + 1) / FINE;
-    return one <= 0.5 && other >= 0.5 - 0.02 ? most_bent(self)
-                                             : fmax(bend_at(self, one), bend_at(self, other));
-}
-
-static int exponential_table(const lattice *self, ei_end end, service_table *table) {
-    int status = table_reserve(table, 2, self->top + 1, self->rows);
-    if (status != EI_OK)
-        return status;
-    const double mean = self->service->time, x = self->exponent, r = self->ratio,
-                 fall = exp(-self->step / mean), power = 1 / (mean * x);
-    const double first = x * mean / ((1 - x * mean) * (r - 1)), beyond = (1 - r * fall) * first;
-    table->exact = 1;
-    table->decay = fall;
-    table->mass[0] = 1 - beyond;
-    table->mass[1] = beyond * (1 - fall);
-    for (size_t i = 0; i < FINE; i++)
-        table->bend[0] +=
-            (exp(-self->step * (double)i / FINE / mean) - exp(-self->step * (double)(i + 1) / FINE / mean)) *
-            bend_near(self, i);
-    table->bend[1] = table->bend[0] * fall;
-    /* A power of e^{-x y} is convex. */
-    const double bent =
-        end == EI_UPPER ? 0 : (r - 1) * (r - 1) / 8 * power * (power - 1) * fmax(1, pow(r, power - 2));
-    for (size_t n = 0; n <= self->top; n++) {
-        const double above = exp(-(double)n * self->step / mean);
-        table->beyond[n] = above * beyond;
-        table->late[n] = above * fmax(1 - bent, 0);
-    }
-    return 1 - x * mean > 0 && r * fall < 1 && power >= 1 && table->mass[0] >= 0 ? EI_OK : EI_ERR_ACCURACY;
-}
-
-/* Adds a mass at z of cell k. */
-static void add_mass(const lattice *self, service_table *table, size_t k, double z, double mass) {
-    const double later = place(self, z);
-    table->mass[k] += mass * (1 - later);
-    if (k + 1 < table->cells)
-        table->mass[k + 1] += mass * later;
-}
-
-static int samples_table(const lattice *self, service_table *table) {
-    const ei_service *law = self->service;
-    const double share = 1 / (double)law->sample_count;
-    int status = table_reserve(table, (size_t)(law->samples[law->sample_count - 1] / self->step) + 3,
-                               self->top + 1, self->rows);
-    for (size_t i = 0; i < law->sample_count && status == EI_OK; i++) {
-        const double time = law->samples[i] / self->step, k = floor(time);
-        add_mass(self, table, (size_t)k, time - k, share);
-        table->bend[(size_t)k] += share * bend_at(self, time - k) * (1 + ROUNDING);
-    }
-    table->exact = 1;
-    return status;
-}
-
-/* Any other law: fine points, rounded up with some probability and down else, so that the moment of x is no
- * less (upper) or no more. */
-static int other_table(const lattice *self, ei_end end, service_table *table) {
-    const size_t cells = (size_t)(1.1 * ei_service_reach(self->service) / self->step) + 3,
-                 each = FINE * FINER, fine = (cells - 2) * each;
-    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
-    double moment, *sums = calloc(2 * (cells + 1), sizeof *sums);
-    int status = sums == NULL ? EI_ERR_NO_MEMORY : table_reserve(table, cells, self->top + 1, self->rows);
-    if (status == EI_OK)
-        status = ei_service_log_mgf(self->service, self->exponent, &moment, NULL);
-    if (status == EI_OK)
-        status = ei_lattice_ends(ends, self->service, self->step / (double)each, fine + 1);
-    if (status != EI_OK)
-        goto out;
-    const double *up = ends[EI_UPPER].sf, *down = ends[EI_LOWER].sf;
-    double first[2] = {0, 0};
-    for (int side = 0; side < 2; side++) {
-        double *sum = sums + (size_t)side * (cells + 1), above = 0;
-        for (size_t k = cells; k-- > 0;) {
-            double part = 0, inside = 0;
-            for (size_t i = 0; i < each && k * each + i <= fine; i++) {
-                const size_t at = k * each + i;
-                const double mass = side == EI_UPPER ? (at > 0 ? up[at - 1] : 1) - up[at]
-                                                     : down[at] - (at < fine ? down[at + 1] : 0);
-                const double kept = side == EI_LOWER && at == 0 ? mass + 1 - down[0] : mass;
-                inside += kept;
-                part += kept * place(self, (double)i / (double)each);
-            }
-            sum[k] = part + above + self->ratio * sum[k + 1];
-            above += inside;
-        }
-        first[side] = sum[0];
-    }
-    const double most =
-        expm1(moment + (end == EI_UPPER ? EI_SERVICE_MGF_ERROR : -EI_SERVICE_MGF_ERROR)) / (self->ratio - 1);
-    const double share = fmin(fmax((most - first[EI_LOWER]) / (first[EI_UPPER] - first[EI_LOWER]), 0), 1);
-    for (size_t k = 0; k < cells; k++) {
-        table->slack[k] = fmax(sums[cells + 1 + k] - sums[k], 0) * (1 + ROUNDING);
-        for (size_t i = 0; i < each && k * each + i <= fine; i++) {
-            const size_t at = k * each + i;
-            const double rounded_up = (at > 0 ? up[at - 1] : 1) - up[at],
-                         rounded_down = (at == 0 ? 1 : down[at]) - (at < fine ? down[at + 1] : 0);
-            add_mass(self, table, k, (double)i / (double)each,
-                     share * rounded_up + (1 - share) * rounded_down);
-            if (at < fine)
-                table->bend[k] += (up[at] - down[at + 1]) * bend_near(self, i / FINER);
-        }
-        table->bend[k] += table->slack[k];
-    }
-    /* What is longer than all fine points. */
-    table->mass[cells - 1] += end == EI_UPPER ? up[fine] : 0;
-out:
-    ei_lattice_free(&ends[0]);
-    ei_lattice_free(&ends[1]);
-    free(sums);
-    return status;
-}
-
-/* A polygon on its side of a function that falls and is between low and high at fine points, zero from the
- * last of these on (lower), or as there; `points` values. */
-static void find_polygon(const lattice *self, ei_end end, const double *low, const double *high, size_t fine,
-                         double *value, size_t points) {
-    const double *at = end == EI_UPPER ? high : low;
-    double before = 0;
-    for (size_t n = 0; n < points; n++) {
-        double off = 0;
-        const double left = n * FINE < fine   ? at[n * FINE]
-                            : end == EI_UPPER ? high[fine]
-                                              : 0,
-                     right = (n + 1) * FINE <= fine ? at[(n + 1) * FINE]
-                             : end == EI_UPPER      ? high[fine]
-                                                    : 0;
-        for (size_t i = 0; i < FINE && n * FINE + i < fine; i++) {
-            const double z = (double)i / FINE, ahead = (double)(i + 1) / FINE;
-            const double weight = place(self, 1 - (end == EI_UPPER ? ahead : z)),
-                         chord = right + (left - right) * weight;
-            off = fmax(off, end == EI_UPPER ? high[n * FINE + i] - chord : chord - low[n * FINE + i + 1]);
-        }
-        value[n] = end == EI_UPPER ? (left + fmax(before, off)) * (1 + ROUNDING)
-                                   : (left - fmax(before, off)) * (1 - ROUNDING);
-        before = off;
-    }
-}
-
-/* psi and what follows from it: late, again, idle. */
-static int find_late(const lattice *self, ei_end end, service_table *table) {
-    const size_t fine = table->cells * FINE, ahead = self->per_service * FINE;
-    const double part = self->step / FINE, rate = self->rate, idle = -expm1(-rate * part);
-    ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
-    const size_t both = 2 * fine;
-    double *sums = calloc(2 * (both + 1), sizeof *sums), *low = sums, *high = sums + both + 1;
-    int status = sums == NULL ? EI_ERR_NO_MEMORY : ei_lattice_ends(ends, self->service, part, fine + 1);
-    if (status != EI_OK)
-        goto out;
-    const double *up = ends[EI_UPPER].sf, *down = ends[EI_LOWER].sf;
-    table->split = 1;
-    table->at_once = end == EI_UPPER ? up[ahead < fine ? ahead : fine] : ahead <= fine ? down[ahead] : 0;
-    find_polygon(self, end, down, up, fine, table->late, self->top + 1);
-    double last[2] = {0, up[fine]};
-    for (size_t k = fine + 1; k-- > 0;) {
-        last[0] = k < fine ? idle * down[k + 1] + (1 - idle) * last[0] : 0;
-        last[1] = k < fine ? idle * up[k] + (1 - idle) * last[1] : up[fine];
-        low[k] = last[0];
-        high[k] = last[1];
-    }
-    find_polygon(self, end, low, high, fine, table->idle, self->rows);
-    for (size_t k = 0; k <= both; k++) {
-        double sum = 0;
-        for (size_t m = 0; m <= k && m <= fine; m++) {
-            const double mass = end == EI_UPPER ? (m > 0 ? up[m - 1] : 1) - up[m]
-                                                : (m > 0 ? down[m] : 1) - (m < fine ? down[m + 1] : 0);
-            const size_t at = k - m + ahead;
-            sum += mass * (end == EI_UPPER ? up[at < fine ? at : fine] : at <= fine ? down[at] : 0);
-        }
-        const double rest = end == EI_UPPER ? up[k < fine ? k : fine] : k < fine ? down[k + 1] : 0;
-        low[k] = high[k] = sum + rest * table->at_once;
-    }
-    find_polygon(self, end, low, high, both, table->again, self->top + 1);
-out:
-    ei_lattice_free(&ends[0]);
-    ei_lattice_free(&ends[1]);
-    free(sums);
-    return status;
-}
-
-static int table_init(const lattice *self, ei_end end, service_table *table) {
-    if (self->service->kind == EI_SERVICE_EXPONENTIAL)
-        return exponential_table(self, end, table);
-    int status = self->service->kind == EI_SERVICE_SAMPLES ? samples_table(self, table)
-                                                           : other_table(self, end, table);
-    if (status != EI_OK)
-        return status;
-    double sum = 0;
-    size_t k = table->cells;
-    for (size_t n = self->top + 1; n-- > 0;) {
-        while (k > n + 1)
-            sum += table->mass[--k];
-        table->beyond[n] = sum;
-    }
-    return find_late(self, end, table);
-}
-
-/* ---- one service after the other */
-
-/* to[n] = sum over k <= n of kernel[k] from[n - k], rows of `width`. */
-EI_MULTIVERSION static void convolve(const double *kernel, size_t cells, double decay,
-                                     const double *restrict from, double *restrict to, size_t count,
-                                     size_t width) {
-    if (decay > 0) {
-        double sum[TYPES] = {0};
-        for (size_t n = 0; n < count; n++)
-            for (size_t i = 0; i < width; i++) {
-                to[n * width + i] = kernel[0] * from[n * width + i] + kernel[1] * sum[i];
-                sum[i] = decay * sum[i] + from[n * width + i];
-            }
-        return;
-    }
-    const size_t block = ROWS * TYPES, size = count * width;
-    for (size_t start = 0; start < size; start += block) {
-        const size_t end = start + block < size ? start + block : size;
-        for (size_t at = start; at < end; at++)
-            to[at] = 0;
-        for (size_t k = 0; k < cells && k * width < end; k++) {
-            const double weight = kernel[k];
-            const size_t shift = k * width, begin = shift > start ? shift : start;
-            if (weight > 0)
-                for (size_t at = begin; at < end; at++)
-                    to[at] += weight * from[at - shift];
-        }
-    }
-}
-
-/* Kinks of polygons, of the sort that bends, and of the other; [count - 1] rows. */
-EI_MULTIVERSION static void find_kinks(double ratio, ei_end end, const double *restrict from,
-                                       double *restrict bent, double *restrict other, size_t count,
-                                       size_t width) {
-    const double sign = end == EI_UPPER ? 1 : -1;
-    for (size_t i = 0; i < width; i++) {
-        const double kink = sign * ratio * (from[i] - from[width + i]);
-        bent[i] = kink > 0 ? kink : 0;
-        other[i] = kink < 0 ? -kink : 0;
-    }
-    for (size_t at = width; at < (count - 1) * width; at++) {
-        const double kink = sign * (ratio * (from[at] - from[at + width]) - (from[at - width] - from[at]));
-        bent[at] = kink > 0 ? kink : 0;
-        other[at] = kink < 0 ? -kink : 0;
-    }
-}
-
-typedef struct {
-    const lattice *grid;
-    const service_table *table;
-    ei_end end;
-    double *bent, *other, *bends, *more; /* [points][TYPES] */
-    double apart[TYPES];                 /* of psi(. + d) in what is served; then of psi */
-} server;
-
-EI_MULTIVERSION static void put_together(const server *self, const double *restrict jump,
-                                         const double *restrict from, double *restrict to, size_t width) {
-    const size_t top = self->grid->top;
-    const double *beyond = self->table->beyond;
-    const double *restrict fresh = self->table->split ? self->table->again : self->table->late;
-    const double *restrict bends = self->bends;
-    const double sign = self->end == EI_UPPER ? 1 : -1;
-    for (size_t n = 0; n <= top; n++)
-        for (size_t i = 0; i < width; i++) {
-            const size_t at = n * width + i;
-            const double before = n > 0 ? bends[at - width] : 0, here = n < top ? bends[at] : 0;
-            const double bend = before > here ? before : here;
-            const double value = to[at] + from[i] * beyond[n] + jump[i] * fresh[n] + sign * bend;
-            to[at] = value + sign * ROUNDING * (value > 0 ? value : -value);
-        }
-}
-
-/* E f(. - X) at points 0 .. top from f there. */
-static void serve(server *self, const double *from, double *to, size_t width) {
-    const size_t count = self->grid->top + 1;
-    const service_table *table = self->table;
-    double fresh[TYPES];
-    find_kinks(self->grid->ratio, self->end, from, self->bent, self->other, count, width);
-    convolve(table->bend, table->cells, table->decay, self->bent, self->bends, count - 1, width);
-    if (!table->exact) {
-        convolve(table->slack, table->cells, 0, self->other, self->more, count - 1, width);
-        for (size_t at = 0; at < (count - 1) * width; at++)
-            self->bends[at] += self->more[at];
-    }
-    convolve(table->mass, table->cells, table->decay, from, to, count, width);
-    for (size_t i = 0; i < width; i++) {
-        const double jump = fmax(1 - from[i] - self->apart[i] * table->at_once, 0);
-        fresh[i] = table->split ? self->apart[i] : jump;
-        self->apart[i] = table->split ? jump : 0;
-    }
-    put_together(self, fresh, from, to, width);
-    for (size_t i = 0; i < width && self->end == EI_LOWER; i++)
-        to[(count - 1) * width + i] = fmin(to[(count - 1) * width + i], 0);
-}
 
 /* ---- the walk of all busy periods but the first */
 
@@ -397,7 +43,7 @@ typedef struct {
     double type[TYPES], after;         /* a_i, A */
 } chernoff;
 
-static int chernoff_init(const lattice *self, const ei_joint_busy *busy, double theta, chernoff *bound) {
+static int chernoff_init(const ei_line *self, const ei_joint_busy *busy, double theta, chernoff *bound) {
     double moment, sum = 0, again = 0;
     int status = ei_service_log_mgf(self->service, theta, &moment, NULL);
     if (status != EI_OK)
@@ -424,17 +70,17 @@ static int chernoff_init(const lattice *self, const ei_joint_busy *busy, double 
 }
 
 /* The bound scale e^{-theta c} at a point, read a step before. */
-static double bound_at(const lattice *self, const chernoff *bound, double scale, size_t n) {
+static double bound_at(const ei_line *self, const chernoff *bound, double scale, size_t n) {
     return fmin(1, scale * exp(-bound->theta * ((double)n - 1) * self->step));
 }
 
 typedef struct {
-    const lattice *grid;
+    const ei_line *grid;
     ei_end end;
     ei_joint_busy busy;
     chernoff bound;
-    service_table table;
-    server by;
+    ei_line_table table;
+    ei_line_server by;
     ei_wait_weights idle;                                              /* of an idle time, */
     double idle_bend;                                                  /* and the bend of its first cell */
     double *block, *type, *last, *next, *mixed, *mean, *kinks, *after; /* [rows][TYPES], .., [rows] */
@@ -442,23 +88,22 @@ typedef struct {
     double *kept, *base;
     double work, sweep_work; /* multiply-adds that are left, and of a sweep */
     double *first, *whole;   /* [rows]: B_j, with psi and without */
-    server one;              /* of B_j */
+    ei_line_server one;      /* of B_j */
 } walk;
 
 static void walk_free(walk *self) {
-    table_free(&self->table);
+    ei_line_table_free(&self->table);
     free(self->block);
     self->block = NULL;
 }
 
-static int walk_init(walk *self, const lattice *grid, ei_end end, double decay) {
+static int walk_init(walk *self, const ei_line *grid, ei_end end, double decay, double longest, double work) {
     *self = (walk){.grid = grid,
                    .end = end,
                    .idle = ei_wait_weights_of(grid->rate * grid->step, grid->exponent * grid->step)};
     const double shares[] = {0.97, 0.9, 0.8}, rate = grid->rate;
-    int status =
-        ei_joint_busy_init(&self->busy, grid->rate * grid->constant, PARTS, grid->longest, TYPES, end);
-    if (status != EI_OK || (status = table_init(grid, end, &self->table)) != EI_OK)
+    int status = ei_joint_busy_init(&self->busy, grid->rate * grid->constant, PARTS, longest, TYPES, end);
+    if (status != EI_OK || (status = ei_line_table_init(&self->table, grid, end)) != EI_OK)
         return status;
     double best = INFINITY;
     for (size_t e = 0; e < 3 && end == EI_UPPER; e++) {
@@ -476,10 +121,10 @@ static int walk_init(walk *self, const lattice *grid, ei_end end, double decay) 
     }
     if (end == EI_UPPER && isinf(best))
         return EI_ERR_UNSTABLE;
-    for (size_t i = 0; i < FINE; i++)
-        self->idle_bend +=
-            (exp(-rate * grid->step * (double)i / FINE) - exp(-rate * grid->step * (double)(i + 1) / FINE)) *
-            fmax(bend_near(grid, i), bend_near(grid, FINE - 1 - i));
+    for (size_t i = 0; i < EI_LINE_FINE; i++)
+        self->idle_bend += (exp(-rate * grid->step * (double)i / EI_LINE_FINE) -
+                            exp(-rate * grid->step * (double)(i + 1) / EI_LINE_FINE)) *
+                           fmax(ei_line_bend_near(grid, i), ei_line_bend_near(grid, EI_LINE_FINE - 1 - i));
     const size_t wide = grid->rows * TYPES;
     self->block = calloc(10 * wide + 5 * grid->rows, sizeof(double));
     if (self->block == NULL)
@@ -489,12 +134,12 @@ static int walk_init(walk *self, const lattice *grid, ei_end end, double decay) 
     self->kept = self->last + wide;
     self->base = self->kept + wide;
     self->next = self->base + wide;
-    self->work = WORK[grid->effort];
+    self->work = work;
     self->sweep_work =
         (double)grid->top * TYPES * (self->table.decay > 0 ? 8 : 4 + 2 * (double)self->table.cells);
     self->mixed = self->next + wide;
     double *scratch = self->mixed + wide;
-    self->by = (server){
+    self->by = (ei_line_server){
         grid, &self->table, end, scratch, scratch + wide, scratch + 2 * wide, scratch + 3 * wide, {0}};
     self->one = self->by;
     self->mean = scratch + 4 * wide;
@@ -533,7 +178,7 @@ static void let_idle(walk *self) {
             last = self->idle.near * here + self->idle.far * right + self->idle.kept * last;
         before = n > 0 ? self->idle_bend * self->kinks[n] + self->idle.kept * bend : 0;
         const double sum = last + sign * fmax(bend, before) + apart * self->table.idle[n];
-        self->after[n] = sum + sign * ROUNDING * fabs(sum);
+        self->after[n] = sum + sign * EI_LINE_ROUNDING * fabs(sum);
         bend = before;
     }
 }
@@ -547,7 +192,7 @@ static void sweep(walk *self) {
                                          self->busy.ratio[i] * self->type[(n + q) * TYPES + i];
     for (size_t i = 0; i < TYPES; i++)
         self->by.apart[i] = self->busy.ratio[i] * self->apart[i];
-    serve(&self->by, self->mixed, self->next, TYPES);
+    ei_line_serve(&self->by, self->mixed, self->next, TYPES);
     for (size_t i = 0; i < TYPES && self->end == EI_UPPER; i++) {
         /* The furthest point: what is beyond it stands below the bound. */
         double *last = &self->next[top * TYPES + i];
@@ -678,13 +323,13 @@ typedef struct {
 } target;
 
 typedef struct {
-    const lattice *grid;
+    const ei_line *grid;
     size_t levels, arrivals, cells; /* of the queue; in one service; of waits */
     double *block, *poisson, *table, *history, *share[2], *hat, *cell; /* .., [cells] reversed */
     double later, over;                                                /* jobs that are not followed */
 } first_wait;
 
-static int first_wait_init(first_wait *self, const lattice *grid, double latest, double decay) {
+static int first_wait_init(first_wait *self, const ei_line *grid, double latest, double decay) {
     const double load = grid->rate * grid->constant;
     const size_t q = grid->per_service;
     double chance = load, node[NODES], weight[NODES];
@@ -715,8 +360,8 @@ static int first_wait_init(first_wait *self, const lattice *grid, double latest,
             const double z = (1 + node[e]) / 2, x = grid->rate * ((double)(q - b) - z) * grid->step;
             double term = (1 - load) * grid->rate * grid->step * weight[e] / 2 * exp(-x);
             for (size_t m = 0; m < self->arrivals; m++, term *= x / (double)m) {
-                self->table[m * 2 * q + 2 * b] += term * (1 - place(grid, z));
-                self->table[m * 2 * q + 2 * b + 1] += term * place(grid, z);
+                self->table[m * 2 * q + 2 * b] += term * (1 - ei_line_place(grid, z));
+                self->table[m * 2 * q + 2 * b + 1] += term * ei_line_place(grid, z);
             }
         }
     self->history[1] = 1;
@@ -781,8 +426,8 @@ static double convolved(const first_wait *self, const double *reversed, const do
 static void add_job(const first_wait *wait, const walk ends[2], target *targets, size_t count) {
     for (int end = 0; end < 2; end++) {
         const double *value = ends[end].whole;
-        find_kinks(wait->grid->ratio, (ei_end)end, value, ends[end].by.bent, ends[end].by.other,
-                   wait->grid->top + 1, 1);
+        ei_line_kinks(wait->grid->ratio, (ei_end)end, value, ends[end].by.bent, ends[end].by.other,
+                      wait->grid->top + 1, 1);
         for (size_t t = 0; t < count; t++) {
             const size_t n = targets[t].cell;
             for (size_t side = 0; side < 2; side++)
@@ -791,7 +436,7 @@ static void add_job(const first_wait *wait, const walk ends[2], target *targets,
             for (size_t k = n > 0 ? 0 : 1; k < 3; k++) {
                 const size_t cell = n + k - 1;
                 targets[t].off[end][k] +=
-                    most_bent(wait->grid) * convolved(wait, wait->cell, ends[end].by.bent, cell) +
+                    ei_line_most_bent(wait->grid) * convolved(wait, wait->cell, ends[end].by.bent, cell) +
                     fmax(1 - value[0], 0) * wait->cell[wait->cells - cell];
             }
         }
@@ -806,7 +451,7 @@ static void put_whole(walk *self) {
 /* B_j from B_{j-1}, in its place; bound: of that, of B_j then. */
 static void next_job(walk *self, double *bound) {
     const size_t q = self->grid->per_service, top = self->grid->top;
-    serve(&self->one, self->first + q, self->mixed, 1);
+    ei_line_serve(&self->one, self->first + q, self->mixed, 1);
     if (self->end == EI_UPPER) {
         *bound = self->bound.moment * (1 + self->bound.drift * *bound);
         for (size_t n = top + 1; n < self->grid->rows; n++)
@@ -817,7 +462,7 @@ static void next_job(walk *self, double *bound) {
     put_whole(self);
 }
 
-static int follow(const ei_batch *batch, const lattice *grid, walk ends[2], target *targets, size_t count,
+static int follow(const ei_batch *batch, const ei_line *grid, walk ends[2], target *targets, size_t count,
                   double latest, double queue_decay) {
     first_wait wait;
     ei_md1 queue = {.tail = NULL};
@@ -831,7 +476,7 @@ static int follow(const ei_batch *batch, const lattice *grid, walk ends[2], targ
     for (int end = 0; end < 2; end++) {
         walk *self = &ends[end];
         self->one.apart[0] = 0;
-        serve(&self->one, self->after + grid->per_service, self->mixed, 1);
+        ei_line_serve(&self->one, self->after + grid->per_service, self->mixed, 1);
         memcpy(self->first, self->mixed, (grid->top + 1) * sizeof *self->first);
         if (end == EI_UPPER)
             for (size_t n = grid->top; n < grid->rows; n++)
@@ -869,12 +514,14 @@ out:
 }
 
 /* Both ends at the targets' points. The lower walk begins with the upper one's values. */
-static int find_ends(const ei_batch *batch, const lattice *grid, double decay, double queue_decay,
+static int find_ends(const ei_batch *batch, const ei_line *grid, double decay, double queue_decay,
                      double latest, target *targets, size_t count) {
     walk ends[2] = {{.block = NULL}, {.block = NULL}};
-    int status = walk_init(&ends[EI_UPPER], grid, EI_UPPER, decay);
+    const double work = WORK[batch->effort],
+                 longest = fmax(2 * latest / (decay * grid->constant * grid->constant), LONGEST);
+    int status = walk_init(&ends[EI_UPPER], grid, EI_UPPER, decay, longest, work);
     if (status == EI_OK && (status = solve(&ends[EI_UPPER], decay, batch->monitor)) == EI_OK)
-        status = walk_init(&ends[EI_LOWER], grid, EI_LOWER, decay);
+        status = walk_init(&ends[EI_LOWER], grid, EI_LOWER, decay, longest, work);
     if (status == EI_OK) {
         memcpy(ends[EI_LOWER].type, ends[EI_UPPER].type, grid->top * TYPES * sizeof(double));
         memcpy(ends[EI_LOWER].apart, ends[EI_UPPER].apart, TYPES * sizeof(double));
@@ -913,14 +560,12 @@ int ei_constant_first_ends(const ei_batch *batch, const ei_service *random, doub
                  parts = ceil(time / wanted);
     if (!(parts >= 1 && parts <= MOST_CELLS) || !(end * parts / time < MOST_POINTS))
         return EI_OK;
-    lattice grid = {.service = random,
-                    .effort = batch->effort,
+    ei_line grid = {.service = random,
                     .rate = batch->arrival_rate,
                     .constant = time,
                     .exponent = EXPONENT * decay,
                     .step = time / parts,
-                    .per_service = (size_t)parts,
-                    .longest = fmax(2 * latest / (decay * time * time), LONGEST)};
+                    .per_service = (size_t)parts};
     grid.ratio = exp(grid.exponent * grid.step);
     grid.top = (size_t)(end / grid.step) + 2;
     grid.rows = grid.top + grid.per_service + 2;

@@ -17,20 +17,8 @@
  * (1 - load) jobs are served before a queue of l is empty. So do jobs with more others before them in one
  * service than are followed, a share of at most load^n / n!.
  *
- * Lattice, pair.h's on one line: functions are of the form a + b e^{-x c} between points a step h apart, and
- * d is a whole number of steps. With r = e^{xh} and z the place of X in a cell, (e^{xhz} - 1) / (r - 1) of X
- * counts at the cell's end and the rest at its beginning, by which E f(c - X) is exact at the points; the
- * bends D_n of pair.h (lower) and pair_upper.h (upper) move the ends of the cells outwards by the mean of (p
- * - 1) (r - p) / (p (r - 1)^2) D_n, p = e^{xhz}. f = (1 - f(0)) 1{c < 0} + a function that is f(0) below 0,
- * whose first part makes (1 - f(0)) psi. psi jumps where X has few values: it is kept apart, T_i = alpha_i
- * psi + a polygon, alpha_i = 1 - f_i(0), and what becomes of it, chi(c) = E psi(max(c - X, 0) + d) and eta(c)
- * = E psi(c
- * + e), is put between polygons once, from sums over a finer lattice. (Exponential psi is smooth: alpha = 0.)
- * Laws other than exponential ones and samples are rounded to a finer lattice, upwards with some probability
- * and else downwards, so that E e^{xX} is on its side. With Phi_k = E (e^{x(X - kh)} - 1)^+ / (r - 1), E f(c
- * - X) is a sum of Phi_0 times a fall of f, and kinks of f times Phi_k; so D of either sign times the
- * difference of Phi_k between all rounded up and all rounded down covers that. Idle times move kinks the
- * other way.
+ * Lattice: that of line.h, and d is a whole number of steps. psi is kept apart where line.h does so: T_i =
+ * alpha_i psi + a polygon, alpha_i = 1 - f_i(0). Idle times move kinks the other way.
  *
  * Beyond the lattice a_i e^{-theta c} stands for T_i in upper ends, from a sum over all jobs, a_i = M (1 + (1
  * - s_i) A + s_i D a_i), A = D L sum w_i a_i, M = E e^{theta X}, D = e^{-theta d}, L = E e^{-theta e}, read a
