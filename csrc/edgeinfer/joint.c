@@ -91,8 +91,6 @@ static int laws_init(const ei_joint *self, size_t limit, ei_joint_law **laws) {
 }
 
 static void joint_free(ei_joint *self) {
-    for (size_t e = 0; e < EI_JOINT_BOUNDS; e++)
-        free(self->bounds[e].left);
     free(self->block);
     laws_free(&self->laws, (size_t)self->ratio);
     ei_joint_service_free(&self->service);
@@ -114,7 +112,8 @@ static int reserve(ei_joint *self) {
     size_t array = self->rows * self->width, kept = self->kept * self->width;
     size_t later = (self->steps + self->steps_beyond) * self->width;
     size_t around = self->width + (size_t)-self->first + 2 * EI_JOINT_CHUNK;
-    self->block = calloc((self->types + 2) * kept + (self->drift > 0 ? 2 : 1) * array + later +
+    const int upper = self->end == EI_UPPER, apart = upper && self->drift >= 0;
+    self->block = calloc((self->types + 2) * kept + (apart ? 2u : 1u) * array + (upper ? 2u : 1u) * later +
                              4 * self->width + self->places + around,
                          sizeof(double));
     if (self->block == NULL)
@@ -124,9 +123,10 @@ static int reserve(ei_joint *self) {
     self->mix = self->block + self->types * kept;
     self->sum = self->mix + kept;
     self->idle_value = self->sum + kept;
-    self->endless = self->idle_value + array;
-    self->later = self->endless + (self->drift > 0 ? array : 0);
-    self->ones = self->later + later;
+    self->longest = apart ? self->idle_value + array : self->type[self->types - 1];
+    self->later[0] = self->idle_value + (apart ? 2u : 1u) * array;
+    self->later[1] = self->later[0] + later;
+    self->ones = self->later[upper] + later;
     self->mean = self->ones + self->width;
     self->late = self->mean + self->width;
     self->ended = self->late + self->width;
@@ -164,9 +164,6 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     choose_steps(self, points, possible);
     if (!*possible)
         return EI_OK;
-    for (size_t e = 0; e < EI_JOINT_BOUNDS; e++)
-        if ((self->bounds[e].left = malloc((EI_JOINT_JOBS + 1) * sizeof(double))) == NULL)
-            return EI_ERR_NO_MEMORY;
     /* Where one sweep is enough they cost little beside the first busy period. */
     self->types = (self->batch->effort == EI_EFFORT_TIGHT ? 6u : 4u) + (self->drift > 0 ? 2u : 0u);
     self->first = -(ptrdiff_t)ceil(self->d3 / self->coarse) - 1;
@@ -177,8 +174,8 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
         return status == EI_ERR_ACCURACY || status == EI_ERR_UNSTABLE ? EI_OK : status;
     double rest = fmax(latest - ei_joint_nearest(self), 0);
     double all = rest + (double)self->apart / rate, top = 0,
-           most = beyond(self->batch) * ei_joint_least_left(self, SIZE_MAX, 0, rest);
-    while (ei_joint_least_left(self, SIZE_MAX, 0, all) > most)
+           most = beyond(self->batch) * ei_joint_least_left(self, 0, rest);
+    while (ei_joint_least_left(self, 0, all) > most)
         all += 0.2 / ei_joint_steepest(self);
     while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)
         top += 0.2 / ei_joint_steepest(self);

@@ -44,13 +44,15 @@
  * from 0, solves the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards,
  * and each is an end. Q has no moment at the steepest of these exponents: T_i falls faster in c than Y's tail
  * in y, so that Y's lattice is longer than c's; where job 0 is beyond the latter, a and b of its busy period
- * are taken one job on (upper), or nothing is late (lower). Busy periods of more than some j jobs: E
- * [e^{theta Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. Waits beyond the
- * lattice count as late in upper ends. M grows with Q: of the waits of one j the short ones that are of no
- * account, weighed by e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones, and
- * the longest likewise count as late or not. A service that is shared between two points hu apart has an
- * exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
- * rounding errors are covered by a factor. */
+ * are taken one job on (upper), or nothing is late (lower). Y's own tail: E [e^{theta Q};
+ * j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy periods of more than
+ * some J jobs before job r: from above a geometric number more than J, of the largest ratio s_i, with waits
+ * by joint_laws.h, so that J jobs follow T_i in place of H; from below J. Waits beyond the lattice count as
+ * late in upper ends. M grows with Q: of the waits of one j the short ones that are of no account, weighed by
+ * e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones, and the longest likewise
+ * count as late or not. A service that is shared between two points hu apart has an exponential moment larger
+ * by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their rounding errors are covered by a
+ * factor. */
 #ifndef EDGEINFER_JOINT_H
 #define EDGEINFER_JOINT_H
 

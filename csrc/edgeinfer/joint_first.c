@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double LEFT[] = {2e-2, 2e-3}; /* relative share of busy periods that are left to Chernoff */
+static const double LEFT[] = {2e-2, 2e-3}; /* relative share of what longer busy periods may add */
 static const double MOVED = 1e-5;          /* relative share of short waits that are taken for longer ones */
 
 /* ---- the first busy period */
@@ -77,13 +77,27 @@ static void pass_from(const ei_joint *self, size_t j, const ei_joint_law *laws, 
     values[0] = none;
 }
 
+/* B from H on, or from T_i of the largest s_i, as `longest` has it, and its bound beyond the top, of each
+ * exponent. */
+typedef struct {
+    int longest;
+    double *later, a[EI_JOINT_BOUNDS], b[EI_JOINT_BOUNDS];
+} busy_ahead;
+
 /* What stands at `place` in `later`. */
-static const double *later_row(const ei_joint *self, ptrdiff_t place) {
-    return place < 0 ? self->ones : self->later + (size_t)place * self->width;
+static const double *later_row(const ei_joint *self, const busy_ahead *from, ptrdiff_t place) {
+    return place < 0 ? self->ones : from->later + (size_t)place * self->width;
 }
 
-/* B at j jobs from that at j - 1 (H for j = 0), in its place. */
-static void follow_job(const ei_joint *self, size_t j) {
+/* What the last job before it is given, the mean over a coarse step. */
+static const double *first_given(const ei_joint *self, const busy_ahead *from, ptrdiff_t c) {
+    const size_t count = ei_joint_given_count(self, c);
+    return from->longest ? mean_row(self, self->longest, c + self->drift, count)
+                         : mean_row(self, self->idle_value, c, count);
+}
+
+/* B at j jobs from that at j - 1, in its place. */
+static void follow_job(const ei_joint *self, const busy_ahead *ahead, size_t j) {
     const int upwards = self->drift > 0;
     const ptrdiff_t from = first_row(self, j), count = (ptrdiff_t)self->steps;
     for (ptrdiff_t i = 0; i < count; i++) {
@@ -91,23 +105,28 @@ static void follow_job(const ei_joint *self, size_t j) {
         /* U where c has fallen to this one. */
         ptrdiff_t most = (c - self->drift - phase_of(self, j + 1)) / self->ratio + 1;
         pass_from(self, j, self->laws, c,
-                  j == 0 ? mean_row(self, self->idle_value, c, ei_joint_given_count(self, c))
-                         : later_row(self, place + place_before(self, j)),
-                  most > 0 ? (size_t)most + 1 : 1, self->later + (size_t)place * self->width);
+                  j == 0 ? first_given(self, ahead, c)
+                         : later_row(self, ahead, place + place_before(self, j)),
+                  most > 0 ? (size_t)most + 1 : 1, ahead->later + (size_t)place * self->width);
     }
 }
 
-/* B beyond the top after j jobs: a, b of each exponent, taken one job on. */
-static void bound_later(const ei_joint *self, double a[EI_JOINT_BOUNDS], double b[EI_JOINT_BOUNDS],
-                        size_t j) {
+/* B beyond the top after j jobs: its bound taken one job on. */
+static void bound_later(const ei_joint *self, busy_ahead *ahead, size_t j) {
+    double *a = ahead->a, *b = ahead->b;
     for (size_t e = 0; e < self->bound_count; e++) {
         const ei_joint_bound *one = &self->bounds[e];
-        double next = one->moment * (1 + (j == 0 ? one->idle_a : one->drift * a[e]));
-        b[e] = j == 0 ? one->idle_a + one->idle_b : one->drift * (a[e] + b[e]);
+        if (j == 0 && ahead->longest) {
+            a[e] = one->a[self->types - 1];
+            b[e] = one->b[self->types - 1];
+        }
+        const int idle = j == 0 && !ahead->longest;
+        double next = one->moment * (1 + (idle ? one->idle_a : one->drift * a[e]));
+        b[e] = idle ? one->idle_a + one->idle_b : one->drift * (a[e] + b[e]);
         a[e] = next;
     }
     for (size_t place = self->steps; place < self->steps + self->steps_beyond; place++) {
-        double *values = self->later + place * self->width;
+        double *values = ahead->later + place * self->width;
         ptrdiff_t c = first_row(self, j) + (ptrdiff_t)place * self->ratio;
         for (size_t u = 0; u < self->width; u++)
             values[u] = self->end == EI_UPPER;
@@ -130,74 +149,29 @@ static ptrdiff_t step_of(const ei_joint *self, double deadline) {
     return (ptrdiff_t)floor((deadline - step_at(self, 0)) / self->coarse);
 }
 
-/* The constant of a bound of B where the first busy period never ends, at u = 0, and a, that of e^{theta u}.
- */
-static double endless_bound(const ei_joint_bound *one, double *a) {
-    const double next = one->moment * one->drift;
-    if (!(next < 1 && one->drift < 1))
-        return *a = INFINITY;
-    *a = one->moment / (1 - next);
-    return *a + one->drift * *a / (1 - one->drift);
-}
-
-/* B where the first busy period never ends: it falls with d > 0 only, and is asked for by upper ends. */
-static void solve_endless(const ei_joint *self) {
-    for (ptrdiff_t c = self->top + self->drift; c >= self->low && self->drift > 0; c--) {
-        double *values = ei_joint_row(self, self->endless, c);
-        if (c <= self->top) {
-            const ptrdiff_t reach = (c >= 0 ? c : c - self->ratio + 1) / self->ratio;
-            memcpy(ei_joint_given(self, self->first), ei_joint_row(self, self->endless, c + self->drift),
-                   ei_joint_given_count(self, c) * sizeof *values);
-            ei_joint_pass_job(self, self->laws, self->first, reach, ei_joint_row_count(self, c), values);
-            continue;
-        }
-        for (size_t u = 0; u < self->width; u++)
-            values[u] = 1;
-        for (size_t e = 0; e < self->bound_count; e++) {
-            const ei_joint_bound *one = &self->bounds[e];
-            double a, b = endless_bound(one, &a) - a;
-            double scale = exp(-one->theta * (double)c * self->fine) * (1 + EI_JOINT_ROUNDING);
-            double grow = exp(one->theta * self->coarse);
-            for (size_t u = 0; u < self->width && isfinite(a); u++, a *= grow)
-                values[u] = fmin(values[u], scale * (a + b));
-        }
-    }
-}
-
-/* What stands there at c: the mean of the rows of a coarse step. */
-static const double *endless_row(const ei_joint *self, ptrdiff_t c) {
-    return self->drift > 0 ? mean_row(self, self->endless, c + self->drift, ei_joint_given_count(self, c))
-                           : self->ones;
-}
-
-/* P(U_0 > c or B after it) with j jobs in B, SIZE_MAX: without end, at u = 0 and a c beyond the top, or more.
- * a, b: as bound_later left them. */
-static double first_beyond(const ei_joint *self, const double *a, const double *b, size_t j, double c) {
+/* P(U_0 > c or B after it) at u = 0 and a c beyond the top, or more. */
+static double first_beyond(const ei_joint *self, const busy_ahead *ahead, double c) {
     double least = 1;
     for (size_t e = 0; e < self->bound_count; e++) {
         const ei_joint_bound *one = &self->bounds[e];
-        double endless = 0, sum = one->moment * (1 + one->drift * a[e]) + one->drift * (a[e] + b[e]);
-        if (j == SIZE_MAX)
-            sum = endless_bound(one, &endless);
+        const double a = ahead->a[e], b = ahead->b[e];
+        const double sum = one->moment * (1 + one->drift * a) + one->drift * (a + b);
         least = fmin(least, sum * exp(-one->theta * c) * (1 + EI_JOINT_ROUNDING));
     }
     return least;
 }
 
-/* P(U_0 > c or B after it) for X_0 <= z with j jobs in B, SIZE_MAX: without end, at found[places - 1 -
- * place], so that sums over waits are products. */
-static void first_job(const ei_joint *self, const ei_joint_target *one, const double *a, const double *b,
-                      size_t j) {
-    const size_t phase = j < SIZE_MAX ? j + 1 : 0;
+/* P(U_0 > c or B after it) for X_0 <= z, B after j jobs, at found[places - 1 - place], so that sums over
+ * waits are products. */
+static void first_job(const ei_joint *self, const ei_joint_target *one, const busy_ahead *ahead, size_t j) {
     double value = 0;
     for (size_t place = self->steps; place < self->places; place++) {
-        const double c = (double)(first_row(self, phase) + (ptrdiff_t)place * self->ratio) * self->fine;
-        self->found[self->places - 1 - place] = self->end == EI_UPPER ? first_beyond(self, a, b, j, c) : 0;
+        const double c = (double)(first_row(self, j + 1) + (ptrdiff_t)place * self->ratio) * self->fine;
+        self->found[self->places - 1 - place] = self->end == EI_UPPER ? first_beyond(self, ahead, c) : 0;
     }
     for (ptrdiff_t place = 0; place < (ptrdiff_t)self->steps; place++) {
-        ptrdiff_t c = first_row(self, phase) + place * self->ratio;
-        pass_from(self, phase, one->laws, c,
-                  j < SIZE_MAX ? later_row(self, place + place_before(self, phase)) : endless_row(self, c), 1,
+        ptrdiff_t c = first_row(self, j + 1) + place * self->ratio;
+        pass_from(self, j + 1, one->laws, c, later_row(self, ahead, place + place_before(self, j + 1)), 1,
                   &value);
         self->found[self->places - 1 - (size_t)place] = value;
     }
@@ -273,18 +247,18 @@ static double erlang(size_t count, double x, double *density) {
 }
 
 /* A and B of one end: int |f'| S over the times where Erlang's density f rises and where it falls, by parts;
- * left: what is to be added to S(T). Both are integrals of P(Y > y) over weights that rise with y, f up to
+ * Both are integrals of P(Y > y) over weights that rise with y, f up to
  * its largest value and the fall from that: with its mean over a step in its place they are no less, and no
  * more by more than Gruess's inequality allows, a quarter of its change there and of the weight's. */
-static void finish(const ei_joint *self, ei_joint_target *one, double left) {
+static void finish(const ei_joint *self, ei_joint_target *one) {
     const double rate = self->batch->arrival_rate, h = self->coarse;
     const double most = (double)(self->apart - 1); /* rate times the place of f's largest value */
     const ptrdiff_t from = step_of(self, one->deadline), last = (ptrdiff_t)self->places - 1;
     const int bent = self->end == EI_LOWER && self->ratio > 1;
-    double loss = left, rising = 0, falling = 0, peak = 0, density = 0, bend[2] = {0, 0},
+    double loss = 0, rising = 0, falling = 0, peak = 0, density = 0, bend[2] = {0, 0},
            at_peak = erlang(self->apart, most, &peak);
     if (self->end == EI_UPPER)
-        loss += ei_joint_least_left(self, SIZE_MAX, 1, step_at(self, last) - ei_joint_nearest(self));
+        loss += ei_joint_least_left(self, 1, step_at(self, last) - ei_joint_nearest(self));
     double x = rate * (step_at(self, last + 1) - one->deadline), before = erlang(self->apart, x, &density);
     for (ptrdiff_t i = last; i >= from; i--) {
         const double next = x, after = before, density_after = density;
@@ -307,22 +281,10 @@ static void finish(const ei_joint *self, ei_joint_target *one, double left) {
     one->falling[self->end] = rate * peak * loss - falling - rate * h / 4 * bend[1];
 }
 
-/* Masses of the waits with more jobs before them than have been followed: all waits less those, whose tails
- * at Y's steps are given. */
-static void masses_left(ei_end end, const double *all, const double *followed, size_t count, double *masses) {
+/* Masses, from below, of the waits with more jobs before them than have been followed: all waits less those,
+ * whose tails at Y's steps are given. */
+static void masses_left(const double *all, const double *followed, size_t count, double *masses) {
     double before = 0;
-    if (end == EI_UPPER) {
-        /* Those between two points at the later one. */
-        masses[0] = 0;
-        for (size_t k = count; k-- > 0;) {
-            double tail = fmax((all[k] - followed[k]) * (1 + EI_JOINT_ROUNDING) + 1e-12 * all[k], before);
-            masses[k + 1 < count ? k + 1 : k] = tail - before + (k + 1 < count ? 0 : before);
-            if (k + 1 == count)
-                masses[k] = tail;
-            before = tail;
-        }
-        return;
-    }
     for (size_t k = 0; k < count; k++) {
         double tail = fmax((all[k] - followed[k]) * (1 - EI_JOINT_ROUNDING) - 1e-12 * all[k], 0);
         before = k == 0 ? tail : fmin(before, tail);
@@ -332,25 +294,23 @@ static void masses_left(ei_end end, const double *all, const double *followed, s
         masses[k] -= masses[k + 1];
 }
 
-/* What waits make of B, summed over the steps from the deadline's on. */
-static double add_up(const ei_joint *self, const ei_joint_target *one, const double *a, const double *b,
-                     size_t j, const waits *all) {
-    first_job(self, one, a, b, j);
+/* What waits make of B after j jobs, summed over the steps from the deadline's on. */
+static double add_up(const ei_joint *self, const ei_joint_target *one, const busy_ahead *ahead, size_t j,
+                     const waits *all) {
+    first_job(self, one, ahead, j);
     return over_waits(self, one, all, step_of(self, one->deadline), NULL);
 }
 
-/* Whether the ends that longer first busy periods have are near enough in an upper end: for d > 0 they are no
- * worse than one without end, otherwise Chernoff's bound tells. rest: their waits at both ends. */
-static int is_small(const ei_joint *self, const ei_joint_target *one, const double *a, const double *b,
+/* Whether the ends that first busy periods of more jobs have are near enough: ahead, rest of both ends. */
+static int is_small(const ei_joint *self, const ei_joint_target *one, const busy_ahead ahead[2],
                     const waits rest[2], size_t j) {
-    double found = 0,
-           left = ei_joint_least_left(self, j, 1, one->deadline - ei_joint_nearest(self)) / self->coarse;
+    double found = 0;
     for (size_t i = (size_t)step_of(self, one->deadline); i < self->places; i++)
         found += one->value[i];
-    if (self->drift > 0 && left > LEFT[self->batch->effort] * found)
-        left = add_up(self, one, a, b, SIZE_MAX, &rest[EI_UPPER]) -
-               add_up(self, one, a, b, j + self->apart - 1, &rest[EI_LOWER]);
-    return left <= LEFT[self->batch->effort] * found;
+    const double left = add_up(self, one, &ahead[EI_UPPER], j, &rest[EI_UPPER]);
+    return left <= LEFT[self->batch->effort] * found ||
+           left - add_up(self, one, &ahead[EI_LOWER], j, &rest[EI_LOWER]) <=
+               LEFT[self->batch->effort] * found;
 }
 
 /* Where Y's lattice has the waits of which the job 0 has j jobs before H. */
@@ -371,15 +331,17 @@ static int all_waits(const ei_joint *self, double *tails) {
 
 /* jobs: how many of its jobs are followed; found for an upper end, kept for the lower one. */
 int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, size_t count, size_t *jobs) {
-    double a[EI_JOINT_BOUNDS] = {0}, b[EI_JOINT_BOUNDS] = {0}, rate = self->batch->arrival_rate;
+    const double rate = self->batch->arrival_rate;
+    const int upper = self->end == EI_UPPER;
+    busy_ahead ahead[2] = {{.later = self->later[0]}, {.longest = 1, .later = self->later[1]}};
     ei_joint_wait wait = {.rate = rate};
-    size_t most = self->end == EI_LOWER ? *jobs : (size_t)fmin(EI_JOINT_JOBS, 600 / (rate * self->d1));
+    size_t most = upper ? (size_t)fmin(EI_JOINT_JOBS, 600 / (rate * self->d1)) : *jobs;
     /* Longer ones are looked at where B's phase is none, the last time after `most`. */
     while (phase_of(self, most + self->apart) < self->ratio)
         most--;
     const size_t steps = self->places;
-    double *masses = calloc(6 * steps, sizeof *masses), *all = masses + steps,
-           *followed[2] = {all + steps, all + 2 * steps}, *left_over[2] = {all + 3 * steps, all + 4 * steps};
+    double *masses = calloc(5 * steps, sizeof *masses), *all = masses + steps, *followed = all + steps,
+           *left_over[2] = {followed + steps, followed + 2 * steps};
     waits rest[2] = {{.late = 0}, {.late = 0}};
     int settled = 0, status = masses == NULL ? EI_ERR_NO_MEMORY : all_waits(self, all);
     double end = (double)(steps - 1) * self->coarse,
@@ -387,14 +349,14 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     if (status == EI_OK)
         status = ei_joint_wait_init(&wait, rate, self->d1, self->wait_cells, end, beyond);
     /* Waits that are longer than the lattice. */
-    for (size_t i = 0; i < count && self->end == EI_UPPER && status == EI_OK; i++)
+    for (size_t i = 0; i < count && upper && status == EI_OK; i++)
         for (size_t k = 0; k < steps; k++)
             targets[i].value[k] = beyond;
-    if (status == EI_OK && self->end == EI_UPPER)
-        solve_endless(self);
     for (size_t k = 0, checked = 0; status == EI_OK && !settled; k++) {
-        follow_job(self, k);
-        bound_later(self, a, b, k);
+        for (int side = 0; side <= upper; side++) {
+            follow_job(self, &ahead[side], k);
+            bound_later(self, &ahead[side], k);
+        }
         if (ei_stopped(self->batch->monitor))
             status = EI_ERR_INTERRUPTED;
         if (k + 1 < self->apart)
@@ -409,40 +371,32 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
         if (j > 0 &&
             (status = ei_joint_wait_masses(&wait, self->end, start, self->coarse, points, masses)) != EI_OK)
             break;
-        for (int side = 0; side < 2 && j > 0; side++)
-            ei_joint_wait_add_tails(&wait, (ei_end)side, first_wait(self, 0), self->coarse, steps,
-                                    followed[side]);
+        if (j > 0)
+            ei_joint_wait_add_tails(&wait, EI_UPPER, first_wait(self, 0), self->coarse, steps, followed);
         const waits now = waits_of(self, masses, points);
         for (size_t i = 0; i < (self->apart > 1 ? 1 : count); i++) {
-            first_job(self, &targets[i], a, b, k);
+            first_job(self, &targets[i], &ahead[0], k);
             add_jobs(self, &targets[i], &now);
         }
-        if (phase_of(self, k + 1) < self->ratio || (j < most && (j < checked + 8 || self->end == EI_LOWER)))
+        if (phase_of(self, k + 1) < self->ratio || j == 0 || (j < most && (j < checked + 8 || !upper)))
             continue;
         checked = j;
-        for (int side = 0; side < 2; side++) {
-            masses_left((ei_end)side, all, followed[1 - side], steps, left_over[side]);
+        masses_left(all, followed, steps, left_over[EI_LOWER]);
+        if (upper)
+            ei_joint_wait_longer_masses(&wait, self->busy.ratio[self->types - 1], start, self->coarse, steps,
+                                        left_over[EI_UPPER]);
+        for (int side = 0; side <= upper; side++)
             rest[side] = waits_of(self, left_over[side], steps);
-        }
-        settled = self->end == EI_LOWER || j >= most || is_small(self, &targets[0], a, b, rest, j);
+        settled = !upper || j >= most || is_small(self, &targets[0], ahead, rest, j + self->apart - 1);
         *jobs = j;
     }
     /* With more interarrival times taken out than one, job 0 is the same for all targets. */
     for (size_t i = 1; i < count && self->apart > 1; i++)
         memcpy(targets[i].value, targets[0].value, steps * sizeof(double));
     for (size_t i = 0; i < count && status == EI_OK; i++) {
-        const size_t later = self->end == EI_UPPER ? SIZE_MAX : *jobs + self->apart - 1;
-        double left = 0;
-        if (self->end == EI_UPPER)
-            left = ei_joint_least_left(self, *jobs, 1, targets[i].deadline - ei_joint_nearest(self));
-        /* Without end, or by Chernoff: what is less. */
-        if (self->end == EI_LOWER ||
-            add_up(self, &targets[i], a, b, later, &rest[self->end]) * self->coarse < left) {
-            first_job(self, &targets[i], a, b, later);
-            add_jobs(self, &targets[i], &rest[self->end]);
-            left = 0;
-        }
-        finish(self, &targets[i], left);
+        first_job(self, &targets[i], &ahead[upper], *jobs + self->apart - 1);
+        add_jobs(self, &targets[i], &rest[self->end]);
+        finish(self, &targets[i]);
     }
     free(masses);
     ei_joint_wait_free(&wait);

@@ -329,7 +329,8 @@ static int add_part(ei_joint_busy *self, double load, size_t count, double from,
     jacobi(count, place, mass, end == EI_UPPER ? first : 0, diagonal, beside);
     for (size_t i = 0; i < count; i++) {
         const double ratio = node_of(count, diagonal, beside, i);
-        self->ratio[self->count] = ratio;
+        self->ratio[self->count] =
+            end == EI_UPPER && i + 1 == count ? fmax(ratio, first * (1 + 1e-14)) : ratio;
         self->weight[self->count++] = sum * weight_of(count, diagonal, beside, ratio);
         if (!(ratio > 0 && ratio < 1) || !(self->weight[self->count - 1] > 0))
             return EI_ERR_ACCURACY;
@@ -520,6 +521,39 @@ static void tangent_masses(const ei_joint_wait *self, double start, double step,
         mass[k] = fmax((k > 0 ? mass[k] : sum) - tail, 0);
         mass[k + 1 < count ? k + 1 : k] = k + 1 < count ? tail : mass[k];
     }
+}
+
+/* log of the density that r_j has without its condition, over v, see joint_laws.h. */
+static double log_unconditioned(const ei_joint_wait *self, double a, double x) {
+    const double d = self->service, rate = self->rate, jobs = (double)self->jobs, sum = jobs * d - x;
+    return sum > 0 ? log1p(-rate * d) + jobs * log(rate) + (jobs - 1) * log(sum) - lgamma(jobs) -
+                         rate * d * jobs + x / d - log(x + a) + 1e-9
+                   : -INFINITY;
+}
+
+void ei_joint_wait_longer_masses(ei_joint_wait *self, double ratio, double start, double step, size_t count,
+                                 double *mass) {
+    const double d = self->service, g = self->step, a = d / (exp(1) - 1) * (1 + 1e-9);
+    const double *r = self->r[EI_UPPER], *share = self->share;
+    double *v = self->kept[EI_UPPER], most = 0, log_rest = INFINITY;
+    ei_joint_wait all = *self;
+    all.size = self->limit;
+    for (size_t i = 0; i <= all.size; i++)
+        v[i] = ((double)i * g + a) * exp(-(double)i * g / d);
+    for (size_t i = 0; i < self->size && exp(log_rest) > most; i++) {
+        most = fmax(most, fmin(r[i] / fmin(v[i], v[i + 1]), exp(log_rest)));
+        if (i > 0 && i % self->per_service == 0)
+            log_rest = log_unconditioned(self, a, (double)i * g);
+    }
+    if (self->size == self->limit)
+        most = fmax(most, fmin(exp(log_rest), exp(log_unconditioned(self, a, (double)self->limit * g))));
+    const double scale = most * ratio / (1 - ratio) * (1 + g * g / (2 * d * d)) * g;
+    for (size_t i = 0; i < all.size; i++) {
+        all.mass[EI_UPPER][i] = scale * self->growth[i] * (share[0] * v[i] + share[1] * v[i + 1]);
+        all.right[EI_UPPER][i] = scale * self->growth[i] * (share[2] * v[i] + share[3] * v[i + 1]);
+    }
+    memset(mass, 0, count * sizeof *mass);
+    share_masses(&all, start, step, count, mass);
 }
 
 int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double start, double step, size_t count,

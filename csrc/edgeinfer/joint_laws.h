@@ -97,6 +97,17 @@ void ei_joint_wait_advance(ei_joint_wait *self);
 EI_WARN_UNUSED int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double start, double step,
                                         size_t count, double *mass);
 
+/* As ei_joint_wait_masses, from above, of waits with n >= 1 jobs more before them than `jobs` have: of
+ * sum over n of ratio^n w(x) at least, where w e^{-rate x} >= r_j, j = `jobs`, and ratio >= load e^{1 -
+ * load}. For v(x) = (x + a) e^{-x / d} has C int_(x - d)^+^inf v = load e^{1 - load} v(x) at x >= d, and with
+ * a = d / (e - 1) less before d, at whose ends it is most and which (x + a) e^{1 - x / d} rises and falls
+ * between. So r_j <= p v makes r_{j+n} <= p (load e^{1 - load})^n v, and p v e^{rate x} stands for w: p is
+ * the largest r_j / v. Beyond some x > d it is not looked for, as r_j is at most the density without the
+ * condition that the queue is never empty, Erlang's, whose ratio to v falls there. v'' >= -4 v / d^2 bounds
+ * what a chord lacks. Overwrites masses of this end, which ei_joint_wait_advance finds anew. */
+void ei_joint_wait_longer_masses(ei_joint_wait *self, double ratio, double start, double step, size_t count,
+                                 double *mass);
+
 /* Adds P(Q > start + k step, Q > 0, j) for k < count to tail, from above or below. */
 void ei_joint_wait_add_tails(const ei_joint_wait *self, ei_end end, double start, double step, size_t count,
                              double *tail);

@@ -98,7 +98,7 @@ static int has_series(const ei_joint *self, const ei_joint_bound *one) {
     return wait < 1 && wait * one->moment * one->drift < 1 && wait * one->drift < 1;
 }
 
-/* What busy periods of more than J jobs are worth at c = d3, for all J. */
+/* What all first busy periods are worth at c = d3. */
 static void bound_series(const ei_joint *self, ei_joint_bound *one) {
     double rate = self->batch->arrival_rate, theta = one->theta, cell = self->d1 / (double)self->wait_cells;
     /* A trapezoid's sums over cells are larger by (1 + x^2 / 12) than the integrals, x^2 / 12 > (x / 2) coth
@@ -106,8 +106,7 @@ static void bound_series(const ei_joint *self, ei_joint_bound *one) {
     double more = 1 + pow((rate + theta) * cell, 2) / 12, wait = wait_of(self, theta) * more;
     double scale = (1 - rate * self->d1) * exp(theta * (cell + self->coarse)) * more * more;
     double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b, term = 0;
-    double *left = one->left, rest = 0, slowest = fmax(wait, wait * one->drift * fmax(one->moment, 1));
-    memset(left, 0, (EI_JOINT_JOBS + 1) * sizeof *left);
+    const double slowest = fmax(wait, wait * one->drift * fmax(one->moment, 1));
     one->all = 0;
     for (size_t i = 0; i + 1 < self->apart; i++)
         follow_bound(one, &a, &b);
@@ -116,21 +115,11 @@ static void bound_series(const ei_joint *self, ei_joint_bound *one) {
         term = scale * (a + b);
         scale *= wait;
         one->all += term;
-        if (j <= EI_JOINT_JOBS)
-            left[j] = term;
-        else
-            rest += term;
         if (term < 1e-25 * one->all)
             break;
     }
     /* Terms fall at last with the largest of three ratios, below one by enough. */
-    rest = term < 1e-6 * (1 - slowest) * one->all ? rest + 10 * term / (1 - slowest) : INFINITY;
-    one->all += rest;
-    for (size_t j = EI_JOINT_JOBS + 1; j-- > 0;) {
-        term = left[j];
-        left[j] = rest;
-        rest += term;
-    }
+    one->all += term < 1e-6 * (1 - slowest) * one->all ? 10 * term / (1 - slowest) : INFINITY;
 }
 
 /* The largest exponent, nearly, that serves, with the first wait or without. Status: of the service's
@@ -170,13 +159,9 @@ int ei_joint_choose_bounds(ei_joint *self) {
     int served = 0;
     for (size_t e = 0; e < EI_JOINT_BOUNDS; e++) {
         ei_joint_bound *one = &self->bounds[self->bound_count];
-        double *left = one->left;
         int valid, status = bound_init(self, one, shares[e % SHARES] * most[e < SHARES], &valid);
         if (status != EI_OK)
             return status;
-        one->left = left;
-        for (size_t j = 0; j <= EI_JOINT_JOBS; j++)
-            left[j] = INFINITY;
         one->all = INFINITY;
         if (valid && has_series(self, one))
             bound_series(self, one);
@@ -207,12 +192,11 @@ double ei_joint_least_beyond(const ei_joint *self, double time) {
 }
 
 /* min over e of constant_e e^{-theta_e time}, without end for none. */
-double ei_joint_least_left(const ei_joint *self, size_t jobs, int integrated, double time) {
+double ei_joint_least_left(const ei_joint *self, int integrated, double time) {
     double least = INFINITY;
     for (size_t e = 0; e < self->bound_count; e++) {
         const ei_joint_bound *one = &self->bounds[e];
-        double constant = jobs == SIZE_MAX ? one->all : one->left[jobs];
-        least = fmin(least, constant * exp(-one->theta * time) / (integrated ? one->theta : 1));
+        least = fmin(least, one->all * exp(-one->theta * time) / (integrated ? one->theta : 1));
     }
     return least;
 }
@@ -430,6 +414,13 @@ static void begin_row(const ei_joint *self, ptrdiff_t c) {
     bound_row(self, self->types + 1, c, kept_row(self, self->sum, c));
 }
 
+/* Of the arrays whose last rows alone are kept, the one that the first busy period begins with. */
+static void keep_longest(const ei_joint *self, ptrdiff_t c) {
+    if (self->end == EI_UPPER && self->drift >= 0)
+        memcpy(ei_joint_row(self, self->longest, c), kept_row(self, self->type[self->types - 1], c),
+               self->width * sizeof(double));
+}
+
 static int sweep_down(const ei_joint *self) {
     for (ptrdiff_t c = self->top; c >= self->low; c--) {
         if (self->drift == 0)
@@ -441,6 +432,7 @@ static int sweep_down(const ei_joint *self) {
             if (change < SETTLED[self->batch->effort])
                 break;
         }
+        keep_longest(self, c);
         if (c % 8 == 0 && ei_stopped(self->batch->monitor))
             return EI_ERR_INTERRUPTED;
     }
@@ -498,7 +490,9 @@ static int sweep_repeatedly(const ei_joint *self) {
 
 int ei_joint_solve(const ei_joint *self) {
     for (ptrdiff_t c = self->top + (ptrdiff_t)self->pad; c > (self->drift < 0 ? self->low - 1 : self->top);
-         c--)
+         c--) {
         begin_row(self, c);
+        keep_longest(self, c);
+    }
     return self->drift < 0 ? sweep_repeatedly(self) : sweep_down(self);
 }

@@ -19,8 +19,7 @@ enum {
 typedef struct {
     double theta, a[EI_JOINT_TYPES], b[EI_JOINT_TYPES], idle_a, idle_b;
     double moment, drift; /* m, D */
-    double *left;         /* [EI_JOINT_JOBS + 1]: the constant of all j > J, owned; all: of all j, */
-    double all;           /* both without end where the first wait has no such moment */
+    double all;           /* of all j; without end where the first wait has no such moment */
 } ei_joint_bound;
 
 /* One end's lattice. */
@@ -48,8 +47,8 @@ typedef struct {
     double *block; /* owns what follows */
     double *type[EI_JOINT_TYPES], *mix,
         *sum;                           /* T_i, F = sum w T, R: [kept][width], row c - low modulo kept */
-    double *idle_value, *endless;       /* H, B without end: [rows][width] */
-    double *later;                      /* B: [steps + steps_beyond][width] */
+    double *idle_value, *longest;       /* H, T_i of the largest s_i, for upper ends: [rows][width] */
+    double *later[2];                   /* B from H on, and from `longest`: [steps + steps_beyond][width] */
     double *ones, *mean, *late, *ended; /* [width] */
     double *found, *around;             /* [places]; longer */
 } ei_joint;
@@ -79,9 +78,8 @@ double ei_joint_steepest(const ei_joint *self);
 /* A bound, for choosing the lattice, of what is left of a busy period and all after it where c has come so
  * far. */
 double ei_joint_least_beyond(const ei_joint *self, double time);
-/* A bound of P(Y > nearest + time, more than `jobs` jobs in the first busy period), or, jobs = SIZE_MAX, of
- * P(Y > nearest + time); of its integral from there on if `integrated`. */
-double ei_joint_least_left(const ei_joint *self, size_t jobs, int integrated, double time);
+/* A bound of P(Y > nearest + time), or of its integral from there on. */
+double ei_joint_least_left(const ei_joint *self, int integrated, double time);
 
 /* Where the values stand, from u' = 0 on, that ei_joint_pass_job is given. */
 double *ei_joint_given(const ei_joint *self, ptrdiff_t first);

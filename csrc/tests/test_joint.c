@@ -110,6 +110,40 @@ static void test_first_wait(void) {
     check_first_wait(-0.03, 16);
 }
 
+/* Waits of more jobs than 20, on a law with room for them all or for few: no less than those of one number of
+ * jobs after the other, and not far more. */
+static void check_longer_waits(double end) {
+    enum { JOBS = 20, POINTS = 300 };
+    const double rate = 0.7, d = 1, step = 0.1;
+    double mass[POINTS], longer[POINTS], loss[2][6] = {{0}};
+    ei_joint_wait wait, whole;
+    CHECK(ei_joint_wait_init(&wait, rate, d, 16, end, 1e-3) == EI_OK);
+    CHECK(ei_joint_wait_init(&whole, rate, d, 16, 60, 0) == EI_OK);
+    for (size_t j = 1; j < 300; j++) {
+        if (j == JOBS)
+            ei_joint_wait_longer_masses(&wait, rate * exp(1 - rate), 0, step, POINTS, longer);
+        CHECK(j <= JOBS || ei_joint_wait_masses(&whole, EI_LOWER, 0, step, POINTS, mass) == EI_OK);
+        for (size_t i = 0; i < POINTS && j > JOBS; i++)
+            for (size_t y = 0; y < 6; y++)
+                loss[0][y] += mass[i] * fmax(step * (double)i - (double)y, 0);
+        if (j < JOBS)
+            ei_joint_wait_advance(&wait);
+        ei_joint_wait_advance(&whole);
+    }
+    for (size_t i = 0; i < POINTS; i++)
+        for (size_t y = 0; y < 6; y++)
+            loss[1][y] += longer[i] * fmax(step * (double)i - (double)y, 0);
+    for (size_t y = 0; y < 6; y++)
+        CHECK(loss[0][y] < loss[1][y] && loss[1][y] < 16 * loss[0][y]);
+    ei_joint_wait_free(&wait);
+    ei_joint_wait_free(&whole);
+}
+
+static void test_longer_waits(void) {
+    check_longer_waits(60);
+    check_longer_waits(16);
+}
+
 /* E [(X - y)^+; X <= most] of six services that spread less than a step, between two points of it: the
  * lattice laws keep their side at all y, on lattices that begin later, too. */
 static void check_services(double start, size_t from, double most, ei_end end) {
@@ -205,6 +239,7 @@ int main(void) {
     test_idle_times();
     test_busy_periods();
     test_first_wait();
+    test_longer_waits();
     test_services_within_a_step();
     test_exponential_services();
     test_long_busy_periods();
