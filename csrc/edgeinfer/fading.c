@@ -58,7 +58,7 @@ int ei_faded_rate(double bandwidth, double mean_snr, const ei_gain *gain, double
     if (!(bandwidth > 0) || !isfinite(bandwidth) || ei_rate_init(&law, mean_snr, gain) != EI_OK)
         return EI_ERR_DOMAIN;
     if (law.rayleigh)
-        return ei_ergodic_rate(bandwidth, mean_snr, rate);
+        return ei_ergodic_rate(bandwidth, law.mean_snr, rate);
     ei_rate_moments(&law, &mean, &spread);
     *rate = bandwidth * mean;
     return EI_OK;
@@ -70,7 +70,7 @@ int ei_faded_log_slot_mgf(double exponent, double mean_snr, const ei_gain *gain,
     if (!(exponent >= 0) || !isfinite(exponent) || ei_rate_init(&law, mean_snr, gain) != EI_OK)
         return EI_ERR_DOMAIN;
     if (law.rayleigh)
-        return ei_log_slot_mgf(exponent, mean_snr, value, NULL);
+        return ei_log_slot_mgf(exponent, law.mean_snr, value, NULL);
     *value = ei_rate_log_mgf(&law, exponent);
     return EI_OK;
 }

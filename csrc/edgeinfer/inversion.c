@@ -13,7 +13,9 @@ static const double ALIASES = 44;      /* -log of what the rule's step may add, 
 static const double ALIAS_SPREAD = 16; /* the same in standard deviations of the tilted law */
 static const double LAST_TERM = -36;   /* log of the term that ends the sum, relative */
 static const double FURTHER = 1.05;    /* from one exponent to the next */
-static const double RESOLVED = 1000;   /* exponent times range up to which the nodes have K to rounding */
+static const double NARROW = 3; /* standard deviation of the number of slots below which a law is narrow */
+static const double FARTHEST = -700; /* log of what may still matter */
+static const double RESOLVED = 1000; /* exponent times range up to which the nodes have K to rounding */
 
 struct ei_inversion {
     double carry, mean, spread, range;
@@ -171,14 +173,17 @@ static size_t transform(const ei_inversion *self, double fraction, double slots,
     return terms;
 }
 
-/* Lays the line for the given slots, on the side of the smaller probability, and tabulates K along it. */
-static int lay_contour(ei_inversion *self, double slots, double least_slots) {
+/* Lays the line for the given slots, on the side of the smaller probability, and tabulates K along it.
+ * *log_bound: log of that probability, about. */
+static int lay_contour(ei_inversion *self, double slots, double least_slots, double *log_bound) {
     double mean, variance;
     int sign = slots * self->mean > self->carry ? 1 : -1;
     self->sigma = saddle(self, slots, sign);
     double value = tilt(self, self->sigma, &mean, &variance), spread = sqrt(slots * variance);
-    double log_bound = slots * value + self->sigma * self->carry - log(1 + fabs(self->sigma) * spread);
-    self->step = 2 * M_PI / fmax((ALIASES - log_bound) / fabs(self->sigma), ALIAS_SPREAD * spread);
+    *log_bound = slots * value + self->sigma * self->carry - log(1 + fabs(self->sigma) * spread);
+    if (*log_bound < FARTHEST)
+        return EI_OK;
+    self->step = 2 * M_PI / fmax((ALIASES - *log_bound) / fabs(self->sigma), ALIAS_SPREAD * spread);
     self->terms = transform(self, 1, least_slots, TERMS, value, self->log_size, self->phase);
     if (self->terms == TERMS)
         return EI_ERR_ACCURACY;
@@ -196,44 +201,76 @@ static int lay_contour(ei_inversion *self, double slots, double least_slots) {
     return EI_OK;
 }
 
+/* Terms of the sum over the line for n slots, without K(f z); that at k = 0 is taken out, and with it sigma
+ * of 1 / z. */
+static void take_terms(const ei_inversion *self, double n, double *restrict re, double *restrict im) {
+    for (size_t k = 0; k < self->terms; k++) {
+        double height = (double)k * self->step, slope = height / self->sigma;
+        double size = exp(n * (self->log_size[k] - self->log_size[0])) / (1 + slope * slope);
+        double angle = n * self->phase[k] + height * self->carry, c = cos(angle), s = sin(angle);
+        if (k == 0)
+            size /= 2;
+        re[k] = size * (c + s * slope);
+        im[k] = size * (s - c * slope);
+    }
+}
+
+static int sum_terms(const ei_inversion *self, double n, size_t j, const double *restrict re,
+                     const double *restrict im, double *logit) {
+    double sum = 0, top = n * self->log_size[0] + self->sigma * self->carry;
+    for (size_t k = 0; k < self->terms; k++)
+        sum += re[k] * self->re[j][k] - im[k] * self->im[j][k];
+    double log_chance = top + self->shift[j] + log(sum * self->step / (M_PI * fabs(self->sigma)));
+    if (!(log_chance < 0))
+        return EI_ERR_ACCURACY;
+    *logit = (self->sigma > 0 ? 1 : -1) * (log_chance - log1p(-exp(log_chance)));
+    return EI_OK;
+}
+
+/* K(f z) along the line. */
+static void take_fraction(ei_inversion *self, double fraction, size_t j) {
+    double mean, variance;
+    self->shift[j] = tilt(self, fraction * self->sigma, &mean, &variance);
+    transform(self, fraction, 0, self->terms, self->shift[j], self->re[j], self->im[j]);
+}
+
 int ei_inversion_logits(ei_inversion *self, size_t rows, const double *n,
                         const double fraction[EI_INVERSION_FRACTIONS],
                         double (*logit)[EI_INVERSION_FRACTIONS]) {
     enum { COLUMNS = EI_INVERSION_FRACTIONS };
-    double term_re[TERMS], term_im[TERMS], least = n[0], most = n[0], mean, variance;
+    double term_re[TERMS], term_im[TERMS], least = n[0], most = n[0], log_bound;
+    int status = EI_OK;
     for (size_t i = 1; i < rows; i++) {
         least = fmin(least, n[i]);
         most = fmax(most, n[i]);
     }
-    int status = lay_contour(self, (least + most + fraction[0] + fraction[COLUMNS - 1]) / 2, least);
+    /* A narrow law goes within a slot from one side to the other: a line for each fraction. */
+    if (self->spread * sqrt(least) < NARROW * self->mean) {
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < COLUMNS && status == EI_OK; j++) {
+                if ((status = lay_contour(self, n[i] + fraction[j], n[i], &log_bound)) != EI_OK)
+                    return status;
+                if (log_bound < FARTHEST) {
+                    logit[i][j] = self->sigma > 0 ? log_bound : -log_bound;
+                    continue;
+                }
+                take_fraction(self, fraction[j], j);
+                take_terms(self, n[i], term_re, term_im);
+                status = sum_terms(self, n[i], j, term_re, term_im, &logit[i][j]);
+            }
+        return status;
+    }
+    status = lay_contour(self, (least + most + fraction[0] + fraction[COLUMNS - 1]) / 2, least, &log_bound);
     if (status != EI_OK)
         return status;
-    for (size_t j = 0; j < COLUMNS; j++) {
-        self->shift[j] = tilt(self, fraction[j] * self->sigma, &mean, &variance);
-        transform(self, fraction[j], 0, self->terms, self->shift[j], self->re[j], self->im[j]);
+    if (log_bound < FARTHEST)
+        return EI_ERR_ACCURACY;
+    for (size_t j = 0; j < COLUMNS; j++)
+        take_fraction(self, fraction[j], j);
+    for (size_t i = 0; i < rows && status == EI_OK; i++) {
+        take_terms(self, n[i], term_re, term_im);
+        for (size_t j = 0; j < COLUMNS && status == EI_OK; j++)
+            status = sum_terms(self, n[i], j, term_re, term_im, &logit[i][j]);
     }
-    int sign = self->sigma > 0 ? 1 : -1;
-    for (size_t i = 0; i < rows; i++) {
-        /* The term at k = 0 is taken out, and with it sigma of 1 / z. */
-        double top = n[i] * self->log_size[0] + self->sigma * self->carry;
-        for (size_t k = 0; k < self->terms; k++) {
-            double height = (double)k * self->step, slope = height / self->sigma;
-            double size = exp(n[i] * (self->log_size[k] - self->log_size[0])) / (1 + slope * slope);
-            double angle = n[i] * self->phase[k] + height * self->carry, c = cos(angle), s = sin(angle);
-            if (k == 0)
-                size /= 2;
-            term_re[k] = size * (c + s * slope);
-            term_im[k] = size * (s - c * slope);
-        }
-        for (size_t j = 0; j < COLUMNS; j++) {
-            double sum = 0;
-            for (size_t k = 0; k < self->terms; k++)
-                sum += term_re[k] * self->re[j][k] - term_im[k] * self->im[j][k];
-            double log_chance = top + self->shift[j] + log(sum * self->step / (M_PI * fabs(self->sigma)));
-            if (!(log_chance < 0))
-                return EI_ERR_ACCURACY;
-            logit[i][j] = sign * (log_chance - log1p(-exp(log_chance)));
-        }
-    }
-    return EI_OK;
+    return status;
 }

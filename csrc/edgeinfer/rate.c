@@ -119,25 +119,28 @@ void ei_rate_moments(const ei_rate *self, double *mean, double *spread) {
 }
 
 double ei_rate_log_mgf(const ei_rate *self, double exponent) {
-    double node[PANEL_NODES], weight[PANEL_NODES], sum = 0, theta = exponent * M_LN2;
-    /* The largest term that counts is taken out, so that no exponent underflows. */
-    double shift = theta * self->low;
+    double node[PANEL_NODES], weight[PANEL_NODES], sum = 0, peak = -INFINITY, theta = exponent * M_LN2;
     ei_gauss_legendre(PANEL_NODES, node, weight);
+    /* The largest term so far is taken out, so that none underflows: the sum is sum e^peak. */
     for (double high = self->range, low; high > 0; high = low) {
         low = next_panel(self, high);
-        if (ei_rate_faded_cdf(self, high) * exp(fmin(shift, 700)) <= 1e-18 * sum)
+        if (log(ei_rate_faded_cdf(self, high)) - peak <= log(1e-18 * sum))
             break;
         for (size_t q = 0; q < PANEL_NODES; q++) {
             double r = high + (low - high) * (1 - node[q]) / 2;
-            sum += weight[q] / 2 * (high - low) * ei_rate_faded_density(self, r) *
-                   exp(fmin(shift - theta * r, 700));
+            double term = log(weight[q] / 2 * (high - low) * ei_rate_faded_density(self, r)) - theta * r;
+            if (term > peak) {
+                sum *= exp(peak - term);
+                peak = term;
+            }
+            sum += term > -INFINITY ? exp(term - peak) : 0;
         }
     }
-    return log(sum) - shift;
+    return log(sum) + peak;
 }
 
 int ei_rate_init(ei_rate *self, double mean_snr, const ei_gain *gain) {
-    static const double SMOOTH = 12; /* a power beyond which the quadrature rules notice no end */
+    static const double SMOOTH = 12; /* a power from which on the quadrature rules notice no end */
     if (!(mean_snr > 0) || !isfinite(mean_snr) || !isfinite(1 / mean_snr) || ei_gain_verify(gain) != EI_OK)
         return EI_ERR_DOMAIN;
     *self = ei_rate_of(mean_snr);
@@ -155,7 +158,7 @@ int ei_rate_init(ei_rate *self, double mean_snr, const ei_gain *gain) {
         return EI_ERR_DOMAIN;
     if (self->low < self->range / 20)
         self->low = 0;
-    self->power = power < SMOOTH && power != floor(power) ? power : 0;
+    self->power = power < SMOOTH && power != 1 && self->low == 0 ? power : 0;
     ei_rate_moments(self, &power, &self->spread);
     return self->spread > 0 ? EI_OK : EI_ERR_DOMAIN;
 }

@@ -23,9 +23,11 @@ enum {
 };
 
 static const double WIDE_RANGE = 17;     /* bits */
+static const double WIDE_SPREADS = 30;   /* standard deviations: farther than half of one from node to node */
 static const double STEP_MAXIMUM = 0.18; /* of the grid: the density falls as exp(-2^r / s) at its far end */
-static const double STEP_OF_SPREAD = 0.05; /* of the grid, over a slot's standard deviation */
+static const double STEP_OF_SPREAD = 0.04; /* of the grid, over a slot's standard deviation */
 static const double SMOOTH = 12; /* a power of x that Gregory's weights, exact to degree 7, do not notice */
+static const double LEAST = 1e-300;             /* of a probability that is read */
 static const double NEGLIGIBLE = 1e-34;         /* of H: far below the tables' end, even times the slots */
 static const double NEGLIGIBLE_OF_TAIL = 1e-14; /* of G, likewise, over the tail that is wanted */
 
@@ -222,7 +224,9 @@ static void take_density(ei_recursion *self) {
 /* Nodes over [0, 1], of integrals over a slot's rate from its least on. */
 static void take_nodes(ei_recursion *self) {
     double range = self->rate.range, low = self->rate.low;
-    self->nodes = range > WIDE_RANGE || self->power > 0 ? WIDE_NODES : RATE_NODES;
+    self->nodes = range > WIDE_RANGE || self->power > 0 || range - low > WIDE_SPREADS * self->rate.spread
+                      ? WIDE_NODES
+                      : RATE_NODES;
     if (self->power > 0) {
         ei_flattened_legendre(self->nodes, self->power, self->rate_node, self->rate_weight);
     } else {
@@ -466,11 +470,15 @@ double ei_recursion_logit(ei_recursion *self, double f) {
     for (size_t q = 0; q < self->nodes; q++)
         below += one->mass[q] *
                  (broken ? read_below(self, one, q) : weigh(self->below + one->first[q], one->weight[q]));
+    below = fmax(below, LEAST); /* interpolation of what is next to nothing may give less than nothing */
     if (below < 0.5 || !self->with_above)
         return log(below) - log1p(-below);
     for (size_t q = 0; q < self->nodes; q++)
         above += one->mass[q] * read_above(self, one, q);
     if (f > 0)
         above += ei_rate_sf(&self->rate, self->carry / f);
+    /* From one to the other without a step of their rounding, which panels would be halved for in vain. */
+    const double part = fmin(4 * below - 2, 1), share = part * part * (3 - 2 * part);
+    above = fmax(above + (1 - share) * (1 - below - above), LEAST);
     return log1p(-above) - log(above);
 }

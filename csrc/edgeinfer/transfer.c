@@ -27,7 +27,8 @@ enum {
 };
 
 static const double TAIL_END = 1e-20; /* the tables end where sf or cdf is less */
-static const double SLOT_DROP = 60;   /* -log of what a slot may leave of sf: far above low rates left out */
+static const double BELOW_TAIL = 1e-4;
+static const double SLOT_DROP = 60; /* -log of what a slot may leave of sf: far above low rates left out */
 static const double PANEL_TOLERANCE = 1e-9;
 static const double FAR_ROUNDING = 1e-11;  /* of the logarithm of a bound beyond the tables, a slot */
 static const double TAIL_TOLERANCE = 1e-7; /* where tables go on beyond TAIL_END */
@@ -36,6 +37,7 @@ static const double SLOT_ROUNDING =
 static const double FIRST_SLOT_RATIO = 1.25; /* of rates across a panel of the first slot */
 static const double FIRST_SLOT_WIDTH = 1;    /* and their difference */
 static const double WORK_LIMIT = 4.6e8;      /* multiply-adds of the recursion, some 0.1 s */
+static const double WORK_MAXIMUM = 1e10;     /* of it, where nothing else goes */
 static const double SLOTS_MAXIMUM = 2e7;     /* beyond, the rounding of the inversion would be seen */
 
 typedef struct {
@@ -138,15 +140,19 @@ static int sample_panel(builder *self, const panel *part, size_t rows, double (*
         *flat = !(value[0][0] < -log(TAIL_END));
         for (int k = 1; k < DEGREE && !*flat; k++)
             value[0][k] = ei_recursion_logit(self->recursion, fraction[k]);
-        /* A narrow law goes within a slot from one end of the tables to far beyond the other. */
-        for (int k = 0; k < DEGREE && !*flat && !self->law->rate.rayleigh; k++)
-            value[0][k] = fmin(fmax(value[0][k], 2 * log(self->law->tail)), -2 * log(TAIL_END));
-        return EI_OK;
+    } else {
+        slots[0] = (double)part->slot;
+        for (int i = 0; i < DEGREE && rows > 1; i++)
+            slots[i] = (double)part->slot - 0.5 + (double)part->slots * (1 + cos(M_PI * i / LAST)) / 2;
+        int status = ei_inversion_logits(self->inversion, rows, slots, fraction, value);
+        if (status != EI_OK)
+            return status;
     }
-    slots[0] = (double)part->slot;
-    for (int i = 0; i < DEGREE && rows > 1; i++)
-        slots[i] = (double)part->slot - 0.5 + (double)part->slots * (1 + cos(M_PI * i / LAST)) / 2;
-    return ei_inversion_logits(self->inversion, rows, slots, fraction, value);
+    /* A narrow law goes within a slot from one end of the tables to far beyond the other, where what the
+     * recursion leaves out is seen. */
+    for (int k = 0; k < DEGREE && rows == 1 && !*flat && !self->law->rate.rayleigh; k++)
+        value[0][k] = fmin(fmax(value[0][k], log(self->law->tail * BELOW_TAIL)), -2 * log(TAIL_END));
+    return EI_OK;
 }
 
 /* Largest last two coefficients of each row, `stride` apart: what a polynomial of that degree leaves out. */
@@ -300,13 +306,17 @@ static int tabulate(ei_transfer *self, ei_monitor monitor) {
     if (status != EI_OK)
         goto out;
     ei_inversion_moments(state.inversion, &mean, &spread);
-    if (!(ei_recursion_work(&self->rate, self->carry, self->carry / mean, spread) > WORK_LIMIT)) {
-        ei_inversion_free(state.inversion);
-        state.inversion = NULL;
-        status = tabulate_slot_by_slot(&state);
-    } else {
+    const double work = ei_recursion_work(&self->rate, self->carry, self->carry / mean, spread);
+    if (work > WORK_LIMIT) {
         status = tabulate_span(&state);
+        /* Of few slots the transform of a density that begins like 1 / r or so dies out too slowly. */
+        if (status != EI_ERR_ACCURACY || work > WORK_MAXIMUM)
+            goto out;
+        self->count = state.coefficient_count = 0;
     }
+    ei_inversion_free(state.inversion);
+    state.inversion = NULL;
+    status = tabulate_slot_by_slot(&state);
 out:
     ei_recursion_free(state.recursion);
     ei_inversion_free(state.inversion);

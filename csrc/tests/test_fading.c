@@ -16,5 +16,13 @@ int main(void) {
     /* E[log2(1 + g)] = e E1(1) / ln 2 */
     CHECK(ei_ergodic_rate(1, 1, &rate) == EI_OK);
     CHECK_RELATIVE(rate, 0.8599, 2e-3);
+    /* Two branches of one-sided Gaussian fading are Rayleigh's of twice the mean SNR. */
+    const ei_gain twice = {1, 0, 2, 1};
+    double other;
+    CHECK(ei_faded_rate(1, 3, &twice, &rate) == EI_OK && ei_ergodic_rate(1, 6, &other) == EI_OK);
+    CHECK(rate == other);
+    CHECK(ei_faded_log_slot_mgf(2, 3, &twice, &value) == EI_OK &&
+          ei_log_slot_mgf(2, 6, &other, NULL) == EI_OK);
+    CHECK(value == other);
     return check_report();
 }

@@ -40,6 +40,33 @@ static void test_against_recursion(const ei_rate *rate, double carry) {
     ei_inversion_free(self);
 }
 
+/* A law that goes within one slot from one side to the other, and beyond what may matter. */
+static void test_narrow(void) {
+    const ei_gain gain = {50, 0, 0.02, 1};
+    const double slots = 11;
+    double fraction[COLUMNS], value[1][COLUMNS], expected;
+    ei_rate rate;
+    ei_inversion *self;
+    ei_recursion *other;
+    for (int j = 0; j < COLUMNS; j++)
+        fraction[j] = j / (COLUMNS - 1.0);
+    CHECK(ei_rate_init(&rate, 1e6, &gain) == EI_OK);
+    double carry = 12 * 19.9; /* rates are 19.9 on average, their standard deviation 0.2 */
+    CHECK(ei_inversion_new(&self, &rate, carry) == EI_OK);
+    CHECK(ei_recursion_new(&other, &rate, carry, 1e-20) == EI_OK);
+    for (int n = 1; n < 11; n++)
+        ei_recursion_advance(other);
+    CHECK(ei_inversion_logits(self, 1, &slots, fraction, value) == EI_OK);
+    CHECK(value[0][0] > 300 && value[0][COLUMNS - 1] < 1);
+    for (int j = 0; j < COLUMNS; j++) {
+        expected = ei_recursion_logit(other, fraction[j]);
+        CHECK(j == 0 || value[0][j] < value[0][j - 1]);
+        CHECK(fabs(expected) > 40 || fabs(value[0][j] - expected) < 1e-8);
+    }
+    ei_recursion_free(other);
+    ei_inversion_free(self);
+}
+
 static void test_moments_and_span(void) {
     ei_rate rate = ei_rate_of(1.26);
     ei_inversion *self;
@@ -70,6 +97,7 @@ int main(void) {
     test_against_recursion(&rate, 20);
     CHECK(ei_rate_init(&rate, 1.26, &branches) == EI_OK);
     test_against_recursion(&rate, 20);
+    test_narrow();
     test_moments_and_span();
     ei_inversion_free(NULL);
     sweep_allocations(call, "inversion", NULL, 0);

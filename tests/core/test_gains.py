@@ -67,12 +67,20 @@ def test_mean_rate_and_slot_mgf_equal_50_digit_quadrature(gain):
     assert abs(value - float(mpmath.log(exact))) < 1e-10
 
 
-@pytest.mark.parametrize(("m", "snr", "a"), [(0.5, 2.0, 30.0), (2.5, 100.0, 0.7), (40.0, 1000.0, 100.0)])
+@pytest.mark.parametrize(
+    ("m", "snr", "a"), [(0.5, 2.0, 30.0), (2.5, 100.0, 0.7), (40.0, 1000.0, 100.0), (40.0, 8000.0, 500.0)]
+)
 def test_nakagami_mgf_equals_tricomis_function(m, snr, a):
     with mpmath.workdps(50):
         b = mpmath.mpf(m) / snr
         exact = mpmath.log(b**m * mpmath.hyperu(m, m + 1 - a, b))
     assert abs(_core.log_slot_mgf(a, snr, m, 0.0, 1 / m, 1.0)[0] - float(exact)) < 1e-10
+
+
+def test_two_branches_of_one_sided_gaussian_fading_are_rayleigh_of_twice_the_snr():
+    gain = (1.0, 0.0, 2.0, 1.0)
+    assert _core.mean_rate(1.0, 3.0, *gain)[0] == _core.mean_rate(1.0, 6.0, 1.0, 0.0, 1.0, 1.0)[0]
+    assert _core.log_slot_mgf(2.3, 3.0, *gain)[0] == _core.log_slot_mgf(2.3, 6.0, 1.0, 0.0, 1.0, 1.0)[0]
 
 
 @pytest.mark.parametrize("users", [1.0, 5.0, 20.0])
@@ -156,10 +164,16 @@ def inverted(gain, snr, carry, n, f, lower):
     density, _, _, end = rate_law(gain, snr)
     rate, weight = flattened(0, end, panels=100)
     weight = weight * density(rate)
+    rate, weight = rate[weight > 1e-100], weight[weight > 1e-100]
     sign = -1 if lower else 1
 
+    def log_moment(z):
+        parts = np.log(weight) - z * rate
+        top = parts.real.max()
+        return top + np.log(np.exp(parts - top).sum())
+
     def exponent(z):
-        return n * np.log(np.exp(-z * rate) @ weight) + np.log(np.exp(-z * f * rate) @ weight) + z * carry
+        return n * log_moment(z) + log_moment(f * z) + z * carry
 
     saddle = np.exp(
         optimize.minimize_scalar(
@@ -167,7 +181,7 @@ def inverted(gain, snr, carry, n, f, lower):
         ).x
     )
     peak = exponent(sign * saddle)
-    tilted = np.exp(-sign * saddle * rate) * weight
+    tilted = np.exp(-sign * saddle * rate - log_moment(sign * saddle)) * weight
     spread = np.sqrt((n + 1) * (tilted @ rate**2 / tilted.sum() - (tilted @ rate / tilted.sum()) ** 2))
     step = 2 * np.pi / max((40 + abs(peak)) / saddle, 12 * spread)
     terms = np.array([np.exp(exponent(z) - peak) / (sign * z) for z in sign * saddle + 1j * step * np.arange(400)])
@@ -193,6 +207,45 @@ def test_both_tails_equal_laplace_inversions(gain, snr, slots):
             assert exact < 1e-12 or abs(values[i] / exact - 1) < tolerance, (lower, target)
             checked += 1
     assert checked >= 1 or gain[0] < 1
+
+
+@pytest.mark.parametrize("shape", [0.5, 1.0, 1.5, 2.0, 4.0, 5.0, 9.0, 13.0])
+@pytest.mark.parametrize("slots", [1.0, 10.0])
+def test_whole_slots_of_little_power_are_gamma_laws(shape, slots):
+    # log2(1 + s g) is s g / ln 2 but for s of itself.
+    snr = 1e-12
+    law = _core.Transfer(slots * snr / np.log(2), 1.0, snr, 1.0, (shape, 0.0, 1 / shape, 1.0))
+    n = np.arange(1, int(law.extent) - 1, dtype=float)
+    exact = stats.gamma(n * shape).cdf(slots * shape)
+    n, exact = n[exact > 1e-15], exact[exact > 1e-15]
+    np.testing.assert_allclose(law.sf(n), exact, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("gain", "snr", "slots"),
+    [
+        ((256.0, 0.0, 0.25, 1.0), 0.86, 15.5),
+        ((11.03, 0.0, 1 / 11.03, 100.0), 423.4, 9.9),
+        ((50.0, 0.0, 0.02, 1.0), 1e6, 12.0),
+        ((934.0, 0.0, 1 / 934.0, 1.0), 7e4, 40.0),
+        ((5.0, 0.0, 0.2, 1.0), 1.0, 50.0),
+        ((1.0, 0.0, 1.0, 5.0), 0.1, 12.0),
+        ((0.5, 0.0, 2.0, 1.0), 1e-4, 90.0),
+    ],
+)
+def test_laws_that_are_narrow_or_long_equal_laplace_inversions(gain, snr, slots):
+    mean = _core.mean_rate(1.0, snr, *gain)[0]
+    law = _core.Transfer(slots * mean, 1.0, snr, 1.0, gain)
+    times = np.linspace(0, law.extent, 3001)
+    sf, cdf = law.sf(times), law.cdf(times)
+    assert (np.diff(sf) <= 1e-9 * sf[1:] + 1e-20).all()
+    assert (np.diff(cdf) >= -1e-9 * cdf[1:] - 1e-20).all()
+    # Wald's identity: the whole slots of a transfer carry its bits, and the last one more.
+    assert slots * (1 - 1e-9) <= law.mean <= slots + 1
+    for target in (0.3, 1e-4, 1e-9):
+        time = times[np.argmax(sf < target)]
+        exact = inverted(gain, snr, slots * mean, int(time), time - int(time), False)
+        assert abs(law.sf(time) / exact - 1) < 1e-6
 
 
 @EACH
