@@ -22,7 +22,8 @@ static const double LEAST_SHARE = 0.3; /* of a law from below that is worth whil
 static int sum_beside(const ei_chain *self, size_t b, ei_lattice *sum) {
     ei_chain others = *self;
     size_t sojourns = 0;
-    for (size_t k = 0; k < b; k++)
+    const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
+    for (size_t k = 0; k < b && poisson; k++)
         sojourns += (size_t)ei_part_is_exponential(&self->parts[k]);
     for (size_t k = 0; k < self->leading_count; k++)
         sojourns += self->leading[k].kind == EI_SERVICE_EXPONENTIAL;
@@ -146,12 +147,18 @@ static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, si
     int status = EI_OK;
     for (size_t k = 0; k < self->count; k++)
         mean += self->parts[k].mean;
-    ei_pair pair = {.arrival_rate = self->batch->arrival_rate,
+    ei_pair pair = {.arrival = &self->batch->arrival,
                     .decay = self->parts[b].decay,
                     .horizon = fmin(self->batch->horizon, mean + PAIR_REACH / self->parts[b].decay),
                     .points = FOLLOWED_POINTS,
                     .leads = FOLLOWED_LEADS,
                     .monitor = self->batch->monitor};
+    if (self->batch->arrival.kind != EI_ARRIVAL_POISSON) {
+        double leads;
+        pair.points = ei_chain_pair_points(self, pair.horizon, pair.points, &leads);
+        leads = ceil(leads * (double)pair.points / pair.horizon);
+        pair.leads = (size_t)fmax(fmin(leads, (double)pair.points), EI_PAIR_LEAST);
+    }
     if (a != none) {
         status = followed_law(self, &pair, first, a, b, &law, &alone);
         if (status == EI_OK)
@@ -177,13 +184,21 @@ static size_t behind_exponential(const ei_chain *self, size_t k) {
     return k;
 }
 
+/* A part that is followed with another one: behind periodic arrivals a random one. */
+static size_t followed(const ei_chain *self, size_t k, int poisson) {
+    return poisson || (k < self->count && self->parts[k].service != NULL) ? k : self->count;
+}
+
 int ei_chain_lower_pairs(const ei_chain *self, size_t b) {
-    const size_t first = behind_exponential(self, b), c = ei_chain_slowest(self, b + 1, self->count, 1),
-                 near = ei_chain_slowest(self, first, b, 1), far = ei_chain_slowest(self, 0, b, 0);
+    const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
+    const size_t first = poisson ? behind_exponential(self, b) : 0,
+                 c = followed(self, ei_chain_slowest(self, b + 1, self->count, 1), poisson),
+                 near = followed(self, ei_chain_slowest(self, first, b, 1), poisson),
+                 far = ei_chain_slowest(self, 0, b, 0);
     int status = EI_OK;
-    if (first < b || c < self->count)
+    if (near < self->count || c < self->count)
         status = lower_pair(self, b, first, near, c);
-    if (status == EI_OK && far != near && far < self->count)
+    if (status == EI_OK && poisson && far != near && far < self->count)
         status = lower_pair(self, b, behind_exponential(self, far), far, c);
     return status;
 }

@@ -11,14 +11,25 @@ static const double PAIR_TRIAL = 1.4; /* times what is known that a trial may be
 static const double PAIR_WIDE = 4;    /* of ends that are this far apart at most */
 static const double PAIR_FAR = 6;     /* times each other's decay: two stages whose upper end is tried */
 static const double PAIR_CLASSES[] = {9, 17, 32};    /* decay times up to which deadlines share a lattice, */
+static const double PAIR_WORK = 3e9, PAIR_TIGHT = 8; /* multiply-adds of a lattice behind other arrivals */
+static const double PAIR_ROOM = 8, PAIR_LEADS = 6;   /* decay times, as in pair_upper.c, */
+static const double PAIR_IN_SERVICE = 2;             /* and services */
+static const double PAIR_FEWEST = 64;
 static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
+
+static int is_poisson(const ei_chain *self) {
+    return self->batch->arrival.kind == EI_ARRIVAL_POISSON;
+}
 
 /* Where two parts are nearly as slow as each other: the part before `last` to be followed with it; the number
  * of parts: none. */
 static size_t pair_before(const ei_chain *self, size_t first, size_t last) {
     const ei_part *b = &self->parts[last];
     const size_t a = first < last ? ei_chain_slowest(self, first, last, 1) : self->count;
-    if (a == self->count || (self->parts[a].service == NULL && b->service == NULL))
+    if (a == self->count)
+        return self->count;
+    const int constant = (self->parts[a].service == NULL) + (b->service == NULL);
+    if (constant > (is_poisson(self) ? 1 : 0))
         return self->count;
     const double ratio = self->parts[a].decay / b->decay;
     return ratio <= PAIR_FAR && ratio >= 1 / PAIR_FAR ? a : self->count;
@@ -31,7 +42,7 @@ static int pair_law(const ei_chain *self, size_t first, size_t a, size_t last, d
     const int stay_before = near->service == NULL || slow->service != NULL;
     const double period = stay_before ? fmax(near->again, floor) : slow->again;
     ei_upper_law ahead = {.decay = 0}, between = {.decay = 0};
-    const ei_pair_walk walk = {.arrival_rate = self->batch->arrival_rate,
+    const ei_pair_walk walk = {.arrival = &self->batch->arrival,
                                .decay = fmin(near->decay, slow->decay),
                                .horizon = horizon,
                                .points = points,
@@ -57,7 +68,7 @@ int ei_chain_cut_by_pair(const ei_chain *self, size_t first, size_t last, double
     static const double chances[] = {0.9, 0.6, 0.3};
     const size_t a = self->pair_points > 0 ? pair_before(self, first, last) : self->count;
     double floor = 0, best = INFINITY;
-    if (a == self->count)
+    if (a == self->count || (!is_poisson(self) && a + 1 < last))
         return EI_OK;
     const int try_floors =
         a + 1 < last && self->parts[a].service != NULL && self->parts[last].service != NULL;
@@ -176,15 +187,14 @@ static int pair_first_ends(const ei_chain *self, size_t b, double *ratio, size_t
     return ei_no_bound(status) ? EI_OK : status;
 }
 
-/* two_stages with all parts added to the two. */
-static int pair_added_ends(const ei_chain *self, double *ratio, size_t *index) {
+/* Leaves the elements that a trial of all parts added to the two comes near to. */
+static int leave_added(const ei_chain *self, ei_batch *hopeful, double *ratio, size_t *index) {
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
-    ei_batch hopeful = *self->batch;
-    ei_chain coarse, some = *self;
+    ei_chain coarse;
     int status = ei_chain_begin_trial(&coarse, self);
     if (status == EI_OK)
         status = ei_chain_law(&coarse, 0, self->count - 1, &law);
-    for (size_t i = 0; i < hopeful.count; i++)
+    for (size_t i = 0; i < hopeful->count; i++)
         ratio[i] = status == EI_OK ? INFINITY : 0;
     if (status == EI_OK) {
         ei_chain_add_leading(self, EI_UPPER, &law.lattice);
@@ -192,8 +202,16 @@ static int pair_added_ends(const ei_chain *self, double *ratio, size_t *index) {
     }
     ei_chain_free_laws(&coarse);
     ei_upper_law_free(&law);
-    status = ei_no_bound(status) ? EI_OK : status;
-    leave_hopeful(&hopeful, index, ratio);
+    leave_hopeful(hopeful, index, ratio);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+/* two_stages with all parts added to the two. */
+static int pair_added_ends(const ei_chain *self, double *ratio, size_t *index) {
+    ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+    ei_batch hopeful = *self->batch;
+    ei_chain some = *self;
+    int status = is_poisson(self) ? leave_added(self, &hopeful, ratio, index) : EI_OK;
     some.batch = &hopeful;
     if (status == EI_OK && hopeful.count > 0)
         status = ei_chain_law(self, 0, self->count - 1, &law);
@@ -205,10 +223,27 @@ static int pair_added_ends(const ei_chain *self, double *ratio, size_t *index) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+size_t ei_chain_pair_points(const ei_chain *self, double horizon, size_t most, double *leads) {
+    const ei_batch *batch = self->batch;
+    double decay = INFINITY, slowest = 0, taps = 0;
+    for (size_t k = 0; k < self->count; k++) {
+        decay = fmin(decay, self->parts[k].decay);
+        slowest = fmax(slowest, self->parts[k].mean);
+    }
+    const double span = horizon + PAIR_ROOM / decay, jobs = span / (1 / batch->arrival_rate - slowest);
+    for (size_t k = 0; k < self->count; k++)
+        if (self->parts[k].service != NULL)
+            taps += fmin(ei_service_reach(self->parts[k].service), span);
+    *leads = PAIR_LEADS / decay + PAIR_IN_SERVICE * slowest;
+    const double points = horizon * cbrt(PAIR_WORK * (batch->effort == EI_EFFORT_TIGHT ? PAIR_TIGHT : 1) /
+                                         (jobs * *leads * span * taps));
+    return (size_t)fmax(fmin(points, (double)most), PAIR_FEWEST);
+}
+
 int ei_chain_pair_ends(const ei_chain *self) {
     const size_t classes = sizeof PAIR_CLASSES / sizeof *PAIR_CLASSES;
     size_t *index = malloc(2 * self->batch->count * sizeof *index);
-    double mean = 0, decay = INFINITY, *ratio = malloc(self->batch->count * sizeof *ratio);
+    double mean = 0, decay = INFINITY, leads, *ratio = malloc(self->batch->count * sizeof *ratio);
     int status = index == NULL || ratio == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     for (size_t k = 0; k < self->count; k++) {
         mean += self->parts[k].mean;
@@ -234,13 +269,15 @@ int ei_chain_pair_ends(const ei_chain *self) {
         one.batch = &batch;
         one.pair_points =
             (size_t)(finer * (double)PAIR_POINTS[k]) * (batch.effort == EI_EFFORT_TIGHT ? 2 : 1);
+        if (!is_poisson(self))
+            one.pair_points = ei_chain_pair_points(self, batch.horizon, one.pair_points, &leads);
         one.laws = calloc(one.count * one.count, sizeof *one.laws);
         status =
             one.laws == NULL ? EI_ERR_NO_MEMORY : pair_added_ends(&one, ratio, index + self->batch->count);
-        for (size_t b = 1; b + 1 < one.count && status == EI_OK; b++)
+        for (size_t b = 1; is_poisson(self) && b + 1 < one.count && status == EI_OK; b++)
             if (one.parts[b].decay <= EI_CHAIN_NEAR * decay && pair_before(&one, 0, b) < one.count)
                 status = pair_first_ends(&one, b, ratio, index + self->batch->count);
-        for (size_t b = 1; b + 1 < one.count && status == EI_OK; b++)
+        for (size_t b = 1; is_poisson(self) && b + 1 < one.count && status == EI_OK; b++)
             if (ei_chain_may_be_tilted(&one, 0, b, one.count - 1) && pair_before(&one, 0, b) < one.count)
                 status = ei_chain_known_ends(&one, b);
         ei_chain_free_laws(&one);

@@ -204,9 +204,12 @@ int ei_chain_periodic_ends(const ei_chain *self) {
     const double interval = ei_arrival_mean(&self->batch->arrival);
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     double slowest = 0;
+    size_t queues = 0;
     int status = EI_OK;
-    for (size_t k = 0; k < self->count; k++)
+    for (size_t k = 0; k < self->count; k++) {
+        queues += (size_t)has_queue(&self->parts[k], interval);
         slowest = fmax(slowest, self->parts[k].service != NULL ? self->parts[k].mean : 0);
+    }
     for (size_t b = 0; b < self->count && status == EI_OK; b++) {
         if ((status = periodic_lower(self, b, interval)) == EI_OK)
             status = periodic_queue_lower(self, b);
@@ -236,6 +239,10 @@ int ei_chain_periodic_ends(const ei_chain *self) {
         status = periodic_bottleneck(self, b);
     if (status == EI_OK && self->count > 1 && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = ei_chain_upper_heavy(self, b);
+    if (status == EI_OK && queues > 1 && ei_is_wide(self->batch, EI_CHAIN_FAIR))
+        status = ei_chain_lower_pairs(self, b);
+    if (status == EI_OK && queues > 1 && ei_chain_has_pair(self))
+        status = ei_chain_pair_ends(self);
 out:
     ei_upper_law_free(&law);
     return status;

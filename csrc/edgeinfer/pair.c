@@ -8,11 +8,13 @@
 #include <string.h>
 
 enum {
-    FINE = 32,    /* atoms of a law on a step */
+    FINE = 128,   /* atoms of a law on a step */
     FINER = 16,   /* points of the answer on a step */
     ALONE = 2000, /* sweeps over one stage */
-    SWEEPS = 300
+    SWEEPS = 300,
+    PERIODIC_SWEEPS = 3000
 };
+static const double COARSER = 1.25;  /* times the step that is asked for */
 static const double GUARD = 1e-11;   /* relative rounding error of a step, at most */
 static const double KINK = 0.25;     /* by which a kink is cut off, at most */
 static const double LEAST = 0.03;    /* exponent of a step */
@@ -37,6 +39,7 @@ typedef struct {
     ptrdiff_t points, rows;
     double step, exponent; /* s; of a step */
     double ratio;          /* e^exponent */
+    ptrdiff_t interval;    /* of periodic arrivals, in steps; 0: they are Poisson */
     int keeps;             /* y, beyond the last row; else the second stage is given up */
     atoms first, second;
     double *block;
@@ -243,9 +246,21 @@ static double most_bend(const walk *self) {
     return 1 / (root * root);
 }
 
-/* E of a function of q at q + t, t exponential. */
+/* The same beyond the interval; the last cell of the lattice is left out. */
+static void wait_row(const walk *self, const double *from, double *to) {
+    const ptrdiff_t left = self->points - 1 - self->interval;
+    for (ptrdiff_t i = 0; i < self->points; i++)
+        to[i] = i < left ? from[i + self->interval] : 0;
+}
+
+/* E of a function of q at q + t. */
 static void wait_alone(const walk *self, double *value) {
-    const ei_wait_weights w = ei_wait_weights_of(self->given->arrival_rate * self->step, self->exponent);
+    if (self->interval > 0) {
+        wait_row(self, value, value);
+        return;
+    }
+    const ei_wait_weights w =
+        ei_wait_weights_of(self->step / ei_arrival_mean(self->given->arrival), self->exponent);
     const double most = most_bend(self) * (w.near + w.far);
     double sum = 0, more = 0, after = 0, bend_after = 0;
     double *bend = self->extra;
@@ -270,11 +285,16 @@ static void end_there(const walk *self, const double *late, double *value) {
 static int own_queue(const walk *self, const ei_added_stage *stage, double *value) {
     const ei_pair *given = self->given;
     const size_t points = (size_t)self->points;
+    const double rate = ei_arrival_rate(given->arrival);
     ei_md1 waiting = {0};
     ei_lattice service = {.sf = NULL}, sojourn = {.sf = NULL};
     int status;
+    if (self->interval > 0) {
+        memset(value, 0, points * sizeof *value);
+        return EI_OK;
+    }
     if (stage->law == NULL) {
-        status = ei_md1_init(&waiting, given->arrival_rate, stage->again, self->step * (double)(points + 1));
+        status = ei_md1_init(&waiting, rate, stage->again, self->step * (double)(points + 1));
         for (size_t j = 0; j < points && status == EI_OK; j++)
             value[j] = ei_md1_waiting_sf(&waiting, (double)(j + 1) * self->step - stage->again) * (1 - 1e-9);
         ei_md1_free(&waiting);
@@ -286,8 +306,7 @@ static int own_queue(const walk *self, const ei_added_stage *stage, double *valu
         status =
             ei_lattice_service(&service, stage->law, 0, step / EI_MG1_FINE, cells * EI_MG1_FINE, EI_LOWER);
         if (status == EI_OK)
-            status = ei_mg1_sojourn(&sojourn, &service, given->arrival_rate, (points + 1) * finer, EI_LOWER,
-                                    given->monitor);
+            status = ei_mg1_sojourn(&sojourn, &service, rate, (points + 1) * finer, EI_LOWER, given->monitor);
         for (size_t j = 0; j < points && status == EI_OK; j++)
             value[j] = ei_lattice_lower(&sojourn, (double)(j + 1) * self->step) * (1 - 1e-9);
         ei_lattice_free(&service);
@@ -553,10 +572,11 @@ static void widen(const walk *self, const double *function, double *to, int alon
     }
 }
 
-/* w to f: the time before, and the end of the path. */
-static void wait(walk *self) {
+/* w to f: the time before. */
+static void wait_exponential(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
-    const ei_wait_weights by = ei_wait_weights_of(self->given->arrival_rate * self->step, self->exponent);
+    const ei_wait_weights by =
+        ei_wait_weights_of(self->step / ei_arrival_mean(self->given->arrival), self->exponent);
     const double most = most_bend(self) * (by.near + by.far);
     double *w = self->w, *room = self->v;
     for (ptrdiff_t k = 0; k <= rows; k++) {
@@ -590,6 +610,16 @@ static void wait(walk *self) {
         }
     }
     settle(self, self->f, -1, rows);
+}
+
+/* And the end of the path. */
+static void wait(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    double *w = self->w;
+    if (self->interval == 0)
+        wait_exponential(self);
+    for (ptrdiff_t k = -1; k <= rows && self->interval > 0; k++)
+        wait_row(self, row(self, w, k), row(self, self->f, k));
     double *far = endless(self, self->f);
     if (self->given->alone == NULL) {
         memcpy(far, endless(self, w), (size_t)points * sizeof *far);
@@ -621,11 +651,14 @@ static void walk_free(walk *self) {
     free(self->block);
 }
 
-/* Where the lattice has a constant service on it, a hair below, lest rounding takes a step off. */
-static double step_of(const ei_pair *given) {
+/* Where the lattice has a constant service on it, a hair below, lest rounding takes a step off; or periodic
+ * arrivals. */
+static double step_of(const ei_pair *given, ptrdiff_t interval) {
     const double step = given->horizon / (double)given->points;
     if (given->alone != NULL)
         return given->alone->step;
+    if (interval > 0)
+        return ei_arrival_mean(given->arrival) / (double)interval * (1 + 4e-15);
     const double exact = given->first.law == NULL    ? given->first.again
                          : given->second.law == NULL ? given->second.again
                                                      : 0;
@@ -646,9 +679,15 @@ static ptrdiff_t find_top(const walk *self, const atoms *law) {
 
 static int walk_init(walk *self, const ei_pair *given) {
     const size_t points = given->points;
-    *self = (walk){.given = given, .points = (ptrdiff_t)points, .step = step_of(given)};
+    *self = (walk){.given = given, .points = (ptrdiff_t)points};
+    self->interval = ei_pair_interval(given->arrival, &given->first, &given->second,
+                                      COARSER * given->horizon / (double)given->points);
+    self->step = step_of(given, self->interval);
     self->exponent = fmax(given->decay * self->step, LEAST);
     self->ratio = exp(self->exponent);
+    /* Of another pair's lattice, too. */
+    if (self->interval > 0)
+        self->interval = (ptrdiff_t)(ei_arrival_mean(given->arrival) / self->step + 0.5);
     int status = atoms_init(&self->first, self, &given->first);
     if (status == EI_OK)
         status = atoms_init(&self->second, self, &given->second);
@@ -686,7 +725,7 @@ static int walk_init(walk *self, const ei_pair *given) {
 /* P(A + O + E > point), each rounded down to points. */
 static int late_behind(const walk *self, double *late) {
     const ptrdiff_t points = self->points, count = (ptrdiff_t)self->first.count;
-    double *mass = calloc((size_t)points, sizeof *mass), above = 1;
+    double *mass = calloc((size_t)points, sizeof *mass), above = self->first.tail[points];
     if (mass == NULL)
         return EI_ERR_NO_MEMORY;
     for (ptrdiff_t o = 0; o < points; o++) {
@@ -694,10 +733,11 @@ static int late_behind(const walk *self, double *late) {
         ei_add_shifted(mass, self->first.up + 1, self->between[o], o, points, count - 1);
     }
     memset(late, 0, (size_t)points * sizeof *late);
-    for (ptrdiff_t j = 0; j < points; j++) {
+    /* From the far end, as what is left of one would have no digits there. */
+    for (ptrdiff_t j = points; j-- > 0;) {
         ei_add_shifted(late, self->late, mass[j], j, points, points);
-        above = fmax(above - mass[j], 0);
         late[j] += above * (1 - GUARD);
+        above += mass[j];
     }
     free(mass);
     return EI_OK;
@@ -766,14 +806,15 @@ int ei_pair_lower(ei_lattice *law, ei_lattice *alone, const ei_pair *given) {
     int status = walk_init(&both, given);
     if (status == EI_OK)
         status = begin(&both);
-    for (int sweep = 0; sweep <= SWEEPS && status == EI_OK; sweep++) {
+    const int sweeps = both.interval > 0 ? PERIODIC_SWEEPS : SWEEPS;
+    for (int sweep = 0; sweep <= sweeps && status == EI_OK; sweep++) {
         serve(&both);
         join(&both);
         const double change = ei_relative_change(both.last, both.fresh, both.points * 3 / 4, NOTHING);
         memcpy(both.last, both.fresh, (size_t)both.points * sizeof *both.last);
         if (ei_stopped(given->monitor))
             status = EI_ERR_INTERRUPTED;
-        if (sweep == SWEEPS || (sweep > 0 && change < SETTLED))
+        if (sweep == sweeps || (sweep > 0 && change < SETTLED))
             break;
         drain(&both);
         wait(&both);

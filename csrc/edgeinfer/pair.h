@@ -1,4 +1,5 @@
-/* A lower end for a chain, from paths that stay in two of its stages at once. Poisson arrivals.
+/* A lower end for a chain, from paths that stay in two of its stages at once. Poisson arrivals, or periodic
+ * ones.
  *
  * Jobs are counted backwards from the tagged job 0, S_i is the sum of i interarrival times t_1, t_2, .. Of
  * all paths take those that are in the second stage, of services C, for jobs 0 .. i, in the first one, of
@@ -35,21 +36,26 @@
  * that in all squares that have a part in the last rows each corner is below what is kept there, and in all
  * others below what is so bounded. A negative value at a corner: all squares that meet there are taken to be
  * 0. Rounding errors of all sums, of some thousand positive terms and their bends, are below 1e-12 of these,
- * 1e-11 is taken off. */
+ * 1e-11 is taken off.
+ *
+ * Periodic arrivals: the interval is a whole number of steps, so that functions move along the diagonal and
+ * nothing is rounded; what is in the last cell of the lattice counts as 0 there. */
 #ifndef EDGEINFER_PAIR_H
 #define EDGEINFER_PAIR_H
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/ends.h"
 #include "edgeinfer/walk.h"
 
 enum { EI_PAIR_LEAST = 16 }; /* points and leads */
 
 typedef struct {
-    double arrival_rate, decay, horizon; /* 1/s; x, 1/s; s, where the lattice ends or later */
-    size_t points, leads;                /* EI_PAIR_LEAST .. ; EI_PAIR_LEAST .. points */
-    ei_added_stage first, second;        /* floors are not looked at */
-    const ei_lattice *between, *ahead;   /* O and E, from below; NULL or sf NULL: 0 */
-    const ei_lattice *alone;             /* that of another pair of as many points, or NULL */
+    const ei_arrival *arrival;         /* Poisson or periodic */
+    double decay, horizon;             /* x, 1/s; s, where the lattice ends or later */
+    size_t points, leads;              /* EI_PAIR_LEAST .. ; EI_PAIR_LEAST .. points */
+    ei_added_stage first, second;      /* floors are not looked at */
+    const ei_lattice *between, *ahead; /* O and E, from below; NULL or sf NULL: 0 */
+    const ei_lattice *alone;           /* that of another pair of as many points, or NULL */
     ei_monitor monitor;
 } ei_pair;
 

@@ -1,11 +1,14 @@
 #include "edgeinfer/pair_rows.h"
 
 #include "edgeinfer/multiversion.h"
+#include "edgeinfer/split.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { LANES = 8, TILE = 4, TERMS = 64 };
+static const double FINER = 1.25;    /* times the fewest steps to an interval: the most that are tried, */
+static const double LESS_BENT = 0.7; /* where that makes samples bend less */
 
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double)), may_alias));
 
@@ -137,6 +140,26 @@ double ei_relative_change(const double *old, const double *new, ptrdiff_t count,
         if (new[j] > nothing)
             most = fmax(most, fabs(new[j] - old[j]) / new[j]);
     return most;
+}
+
+static double bend_of(const ei_added_stage *stage, double step) {
+    return stage->law != NULL ? ei_split_bend(stage->law, step) : 0;
+}
+
+ptrdiff_t ei_pair_interval(const ei_arrival *arrival, const ei_added_stage *first,
+                           const ei_added_stage *second, double step) {
+    const double interval = ei_arrival_mean(arrival), fewest = ceil(interval / step);
+    double best = INFINITY, found = fewest;
+    if (arrival->kind != EI_ARRIVAL_DETERMINISTIC)
+        return 0;
+    for (double points = fewest; points <= fmax(FINER * fewest, fewest + 4); points++) {
+        const double bend = bend_of(first, interval / points) + bend_of(second, interval / points);
+        if (bend < LESS_BENT * best) {
+            best = bend;
+            found = points;
+        }
+    }
+    return (ptrdiff_t)found;
 }
 
 ei_wait_weights ei_wait_weights_of(double rate, double exponent) {

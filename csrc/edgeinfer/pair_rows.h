@@ -5,6 +5,9 @@
 
 #include <stddef.h>
 
+#include "edgeinfer/arrival.h"
+#include "edgeinfer/walk.h"
+
 /* to[i] += factor from[i], i < count. */
 void ei_add_products(double *restrict to, const double *restrict from, double factor, size_t count);
 
@@ -27,6 +30,11 @@ void ei_raise_row(double *restrict to, const double *restrict from, size_t count
 
 /* The largest |new / old - 1|, relative to the new ones, of those above `nothing`. */
 double ei_relative_change(const double *old, const double *new, ptrdiff_t count, double nothing);
+
+/* Steps to an interval of periodic arrivals, of about so many seconds each; 0: they are Poisson. Few samples
+ * are as little between points as may be. */
+ptrdiff_t ei_pair_interval(const ei_arrival *arrival, const ei_added_stage *first,
+                           const ei_added_stage *second, double step);
 
 /* Of an interarrival time t ~ Exp: kept, P(t > a cell); of t in a cell, E of the weights that its near and
  * its far end have between exponentials, and of products of two of them. */

@@ -4,6 +4,7 @@
 #include "edgeinfer/multiversion.h"
 #include "edgeinfer/pair_rows.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@ enum {
     EXPONENTS = 8,
     ALONE = 2000, /* sweeps over one stage */
     SWEEPS = 1000,
+    PERIODIC_SWEEPS = 4000,
     FARTHER = 2 /* times the points of the plane on a line */
 };
 static const double GUARD = 1e-11;   /* relative rounding error of a step, at most */
@@ -22,6 +24,7 @@ static const double LEAST = 0.03;    /* exponent of a step */
 static const double ALIGNED = 4;     /* steps: a constant service that is put on the lattice */
 static const double ROOM = 8;        /* decay times beyond the horizon that the plane reaches */
 static const double LEADS = 6;       /* and by which one stage may lead */
+static const double IN_SERVICE = 2;  /* services by which it may lead behind periodic arrivals */
 static const double SETTLED = 3e-4;  /* relative change of a sweep at which they end */
 static const double NOTHING = 1e-22; /* probabilities below are not looked at then */
 static const double HAIR = 1e-9;     /* of a step, as in walk.h */
@@ -46,6 +49,7 @@ typedef struct {
     ptrdiff_t points, wanted, rows, far, length; /* of the plane; of a line; of its arrays */
     double step, exponent, ratio;                /* s; of a step; e^exponent */
     ei_wait_weights wait;
+    ptrdiff_t interval; /* of periodic arrivals, in steps; 0: they are Poisson */
     size_t exponents;
     exponent at[EXPONENTS];
     atoms first, between, second, ahead;
@@ -171,7 +175,8 @@ static int moments_at(const walk *self, double theta, exponent *at, int *valid) 
         status = ei_added_stage_log_moment(&given->bottleneck, theta, &bottleneck);
     if (status != EI_OK)
         return status;
-    const double interval = given->arrival_rate / (given->arrival_rate + theta);
+    double slope;
+    const double interval = exp(-ei_arrival_exponent(given->arrival, theta, &slope) * (1 - 1e-12));
     before = exp(before + EI_SERVICE_MGF_ERROR);
     bottleneck = exp(bottleneck + EI_SERVICE_MGF_ERROR);
     if (!(interval * before < 1 - 1e-6) || !(interval * bottleneck < 1 - 1e-6))
@@ -294,6 +299,11 @@ static double most_bend(const walk *self) {
 
 /* to(q) = E from(q + t); beyond the line no more than `beyond`, at its first point there too. */
 static void wait_line(const walk *self, const double *from, double beyond, double *to) {
+    if (self->interval > 0) {
+        for (ptrdiff_t i = 0; i < self->far; i++)
+            to[i] = i + self->interval < self->far ? from[i + self->interval] : beyond;
+        return;
+    }
     const double most = most_bend(self);
     double *bend = self->kink, sum = beyond, more = 0, after = beyond;
     find_bend_along(self, bend, from, from, from, self->far);
@@ -339,12 +349,26 @@ static void end_line(const walk *self, const double *late, double *value) {
     }
 }
 
+/* What else is known of such a walk: *law, the sojourn time in the stage behind `before`. */
+static int find_known(const walk *self, const ei_added_stage *stage, const ei_upper_law *before,
+                      ei_upper_law *law) {
+    const int status = self->interval == 0
+                           ? EI_ERR_ACCURACY
+                           : ei_add_stage_lindley(law, before, stage, self->given->arrival, self->step,
+                                                  (size_t)self->far + 1, self->given->monitor);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 /* A walk in one stage that may end with `late`: value, before its service (*served), and that at + t. */
-static int follow_line(const walk *self, const atoms *law, const double *late, bounded what, double *value,
-                       double *served, double *waits) {
+static int follow_line(const walk *self, const atoms *law, const double *late, bounded what,
+                       const ei_upper_law *known, double *value, double *served, double *waits) {
     const double beyond = bound(self, what == FRESH ? FRESH_BEFORE : ALONE_BEFORE, (double)self->far);
     for (ptrdiff_t i = 0; i < self->far; i++)
         value[i] = bound(self, what, (double)(i - 1));
+    for (ptrdiff_t i = 0; i < self->far && known->lattice.sf != NULL; i++)
+        value[i] = fmin(value[i],
+                        ended(late[i], ei_upper_law_sf(known, (double)(i + self->interval - 1) * self->step -
+                                                                  known->shift)));
     /* Where a line does not settle, the plane would not. */
     double change = INFINITY;
     for (int sweep = 0; sweep < ALONE && !(change < SETTLED); sweep++) {
@@ -368,17 +392,25 @@ static int follow_line(const walk *self, const atoms *law, const double *late, b
 static int begin(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
     double *value = self->fresh, *late = self->last;
-    int status =
-        follow_line(self, &self->first, self->ahead.over, ALONE_AFTER, value, self->alone, self->alone_waits);
+    ei_upper_law known = {.decay = 0}, last = {.decay = 0};
+    int status = find_known(self, &self->given->before, self->given->ahead, &known);
+    if (status == EI_OK)
+        status = follow_line(self, &self->first, self->ahead.over, ALONE_AFTER, &known, value, self->alone,
+                             self->alone_waits);
+    if (status == EI_OK && known.lattice.sf != NULL && self->given->between->lattice.sf == NULL)
+        status = find_known(self, &self->given->bottleneck, &known, &last);
     if (status != EI_OK)
-        return status;
+        goto out;
     for (ptrdiff_t k = -1; k <= rows; k++)
         memcpy(row(self, self->f, k), value, (size_t)points * sizeof *value);
     serve_line(self, &self->between, self->alone, late, self->far);
-    status = follow_line(self, &self->second, late, FRESH, value, self->served, self->served_waits);
+    status = follow_line(self, &self->second, late, FRESH, &last, value, self->served, self->served_waits);
     for (ptrdiff_t k = -1; k <= rows; k++)
         for (ptrdiff_t i = 0; i < points; i++)
             row(self, self->f, k)[i] += self->served_waits[i + k > 0 ? i + k : 0];
+out:
+    ei_upper_law_free(&known);
+    ei_upper_law_free(&last);
     return status;
 }
 
@@ -553,8 +585,25 @@ static void widen(const walk *self, double *function, double *to, int along, int
     memcpy(row(self, to, -1), row(self, to, 0), (size_t)points * sizeof *to);
 }
 
-/* w to f: the time before, and the end of the path. */
-static void wait(walk *self) {
+/* w to f where a request comes every so many steps: rows move, and the lines follow, which bound the last
+ * cell of the plane, too. */
+static void wait_interval(walk *self) {
+    const ptrdiff_t points = self->points, last = points - 1 - self->interval;
+    for (ptrdiff_t k = -1; k <= self->rows; k++) {
+        double *to = row(self, self->f, k);
+        const double *from = row(self, self->w, k);
+        for (ptrdiff_t i = 0; i < points; i++) {
+            const ptrdiff_t q = i + self->interval, y = q + k;
+            const double line = i < last ? 0
+                                         : self->alone[q < self->far ? q : self->far - 1] +
+                                               self->served[y < self->far ? y : self->far - 1];
+            to[i] = fmax(i <= last ? from[q] : 0, line);
+        }
+    }
+}
+
+/* w to f: the time before. */
+static void wait_exponential(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
     const double most = most_bend(self), ratio = self->ratio;
     const double *alone = self->alone, *served = self->served;
@@ -609,7 +658,12 @@ static void wait(walk *self) {
             to[i] = (sum + more) * (1 + GUARD);
         }
     }
-    double *fall = self->kink;
+}
+
+/* f: the end of the path. */
+static void end(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    double *room = self->v, *fall = self->kink;
     fall[0] = 0;
     for (ptrdiff_t i = 0; i < points; i++)
         fall[i + 1] = fmax(self->ahead.over[i] - self->ahead.over[i + 1], 0);
@@ -637,6 +691,10 @@ static void walk_free(walk *self) {
     free(self->block);
 }
 
+static double mean_of(const ei_pair_walk *given) {
+    return given->before.law != NULL ? ei_service_mean(given->before.law) : given->before.again;
+}
+
 static int walk_init(walk *self, const ei_pair_walk *given) {
     const double asked = given->horizon / (double)given->points;
     const double exact = given->before.law == NULL       ? given->before.again
@@ -646,18 +704,25 @@ static int walk_init(walk *self, const ei_pair_walk *given) {
     if (given->points < 4 || !(given->horizon > 0) || !(given->decay > 0) ||
         (given->before.law == NULL && given->bottleneck.law == NULL))
         return EI_ERR_DOMAIN;
-    if (exact > ALIGNED * asked)
+    self->interval = ei_pair_interval(given->arrival, &given->before, &given->bottleneck, asked);
+    if (self->interval > 0) {
+        self->step = ei_arrival_mean(given->arrival) / (double)self->interval * (1 - 4 * DBL_EPSILON);
+    } else if (exact > ALIGNED * asked) {
         self->step = exact / ceil(exact / asked);
+    }
     const double scale = given->decay * self->step;
     self->wanted = (ptrdiff_t)(given->horizon / self->step);
     self->points = (ptrdiff_t)(ceil((given->horizon + exact) / self->step) + ceil(ROOM / scale)) + 2;
-    self->rows = (ptrdiff_t)fmin(ceil(LEADS / scale), (double)self->points);
+    /* Behind periodic arrivals a path leads by little more than what is in service. */
+    const double leads = LEADS / scale + (self->interval > 0 ? IN_SERVICE * mean_of(given) / self->step : 0);
+    self->rows = (ptrdiff_t)fmin(ceil(leads), (double)self->points);
     self->rows = self->rows < 4 ? 4 : self->rows;
     self->far = FARTHER * self->points + 8;
     self->length = self->far + 8;
     self->exponent = fmax(scale, LEAST);
     self->ratio = exp(self->exponent);
-    self->wait = ei_wait_weights_of(self->given->arrival_rate * self->step, self->exponent);
+    if (self->interval == 0)
+        self->wait = ei_wait_weights_of(self->step / ei_arrival_mean(given->arrival), self->exponent);
     int status = choose_exponents(self);
     if (status == EI_OK)
         status = atoms_init(&self->first, self, &given->before, NULL);
@@ -712,18 +777,22 @@ int ei_pair_upper(ei_upper_law *self, const ei_pair_walk *given) {
     int status = walk_init(&both, given);
     if (status == EI_OK)
         status = begin(&both);
-    int sweep = 0;
-    for (; sweep <= SWEEPS && status == EI_OK; sweep++) {
+    const int sweeps = both.interval > 0 ? PERIODIC_SWEEPS : SWEEPS;
+    for (int sweep = 0; sweep <= sweeps && status == EI_OK; sweep++) {
         serve(&both);
         join(&both);
         const double change = ei_relative_change(both.last, both.fresh, both.wanted, NOTHING);
         memcpy(both.last, both.fresh, (size_t)both.points * sizeof *both.last);
         if (ei_stopped(given->monitor))
             status = EI_ERR_INTERRUPTED;
-        if (sweep == SWEEPS || (sweep > 0 && change < SETTLED))
+        if (sweep == sweeps || (sweep > 0 && change < SETTLED))
             break;
         drain(&both);
-        wait(&both);
+        if (both.interval > 0)
+            wait_interval(&both);
+        else
+            wait_exponential(&both);
+        end(&both);
     }
     const double lead = given->before.law == NULL ? given->before.again / both.step : 0;
     if (status == EI_OK && given->bottleneck.law != NULL)

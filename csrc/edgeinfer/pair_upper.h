@@ -1,5 +1,5 @@
 /* An upper end for a chain in which a stage a and a stage b behind it are nearly as slow as each other: the
- * two are followed at once. Poisson arrivals. Seconds; rates in 1/s.
+ * two are followed at once. Poisson arrivals, or periodic ones. Seconds; rates in 1/s.
  *
  * The walk. In the notation of pair.h, jobs counted backwards, W is the longest path that is in b for jobs 0
  * .. i, in a for jobs i .. n, passes the stages between them at some of the jobs around i and those before a
@@ -43,14 +43,20 @@
  * way from Chernoff's bounds downwards on a longer lattice, beyond which those stay: for theta with L M_A < 1
  * and L M_B < 1, M the moments of the services and L = E e^{-theta t}, v1 <= M_C / (1 - L M_A) e^{-theta q}
  * =: v e^{-theta q}, and with a path leaving b, g <= M_A M_Q v / (1 - L M_B) e^{-theta y}. All sums are of
- * positive terms but for the bends, and their rounding errors are covered by a factor. */
+ * positive terms but for the bends, and their rounding errors are covered by a factor.
+ *
+ * Periodic arrivals: the interval is a whole number of steps, functions move along the diagonal and nothing
+ * is rounded; beyond the lattice, and in its last cell, is what they begin with. The walks on a line begin
+ * with what lindley.h knows of them, which is less. */
 #ifndef EDGEINFER_PAIR_UPPER_H
 #define EDGEINFER_PAIR_UPPER_H
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/walk.h"
 
 typedef struct {
-    double arrival_rate, decay, horizon; /* 1/s; 1/s, of the slower stage; s, up to where the law is wanted */
+    const ei_arrival *arrival;           /* Poisson or periodic */
+    double decay, horizon;               /* 1/s, of the slower stage; s, up to where the law is wanted */
     size_t points;                       /* steps of the lattice up to the horizon, about */
     ei_added_stage before, bottleneck;   /* a, b; not both deterministic */
     const ei_upper_law *between, *ahead; /* of Q' and of C'; lattice.sf NULL: 0 */

@@ -5,6 +5,8 @@
 
 #include "edgeinfer/pair.h"
 
+static const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}},
+                        periodic = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}};
 static const ei_monitor quiet = {NULL, NULL};
 
 static int stop(void *context) {
@@ -18,7 +20,7 @@ static double decay_of(const ei_service *service) {
 
 static ei_pair pair_of(const ei_service *first, const ei_service *second, size_t points, size_t leads) {
     const double decay = fmin(decay_of(first), decay_of(second));
-    return (ei_pair){.arrival_rate = 1,
+    return (ei_pair){.arrival = &poisson,
                      .decay = decay,
                      .horizon = 30 / decay,
                      .points = points,
@@ -73,7 +75,7 @@ static void test_constant_stages(void) {
     ei_md1 waiting;
     CHECK(ei_md1_init(&waiting, 1, times[0], 30) == EI_OK);
     for (int turned = 0; turned < 2; turned++) {
-        const ei_pair pair = {.arrival_rate = 1,
+        const ei_pair pair = {.arrival = &poisson,
                               .decay = 2.5,
                               .horizon = 12,
                               .points = 512,
@@ -91,6 +93,41 @@ static void test_constant_stages(void) {
         ei_lattice_free(&alone);
     }
     ei_md1_free(&waiting);
+}
+
+/* P(R > time) = e^{-theta time} of one exponential stage behind a request every second. */
+static double periodic_decay(double time) {
+    double low = 1e-6 / time, high = 1 / time;
+    for (int i = 0; i < 200; i++) {
+        const double theta = low + (high - low) / 2;
+        *(-log1p(-theta * time) < theta ? &low : &high) = theta;
+    }
+    return low;
+}
+
+/* That and a service so short that hardly ever one waits for it, before or behind: no less than both. */
+static double both_sf(double theta, double rate, double time) {
+    return (rate * exp(-theta * time) - theta * exp(-rate * time)) / (rate - theta);
+}
+
+static void test_periodic_arrivals(void) {
+    const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.8},
+                     fast = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.02};
+    const double theta = periodic_decay(slow.time);
+    for (int order = 0; order < 2; order++) {
+        ei_pair pair = pair_of(order ? &slow : &fast, order ? &fast : &slow, 256, 96);
+        ei_lattice law, alone;
+        pair.arrival = &periodic;
+        pair.decay = theta;
+        pair.horizon = 20 / theta;
+        CHECK(ei_pair_lower(&law, &alone, &pair) == EI_OK);
+        for (double time = 0.5; time < 14 / theta; time += 1.11) {
+            const double part = ei_lattice_lower(&law, time) / both_sf(theta, 1 / fast.time, time);
+            CHECK(part <= 1.01 && part >= 0.8); /* a wait for the fast one may add something */
+        }
+        ei_lattice_free(&law);
+        ei_lattice_free(&alone);
+    }
 }
 
 static void test_failures(void) {
@@ -134,6 +171,7 @@ static void test_failures(void) {
 int main(void) {
     test_exponential_stages();
     test_constant_stages();
+    test_periodic_arrivals();
     test_failures();
     return check_report();
 }

@@ -305,3 +305,39 @@ def test_a_few_service_times_behind_frames(tenths):
     bracket = ei.violation_bracket(pipeline, ei.Periodic(1.0), (np.array(points) - 0.5) / 10)
     assert (bracket.lower <= law[points] * (1 + 1e-9)).all() and (law[points] * (1 - 1e-9) <= bracket.upper).all()
     assert (bracket.upper <= 1.01 * bracket.lower).all()
+
+
+def law_behind_frames(first, second, count):
+    """P(sojourn time in two stages > j / 4) behind a frame a second, services multiples of 1 / 4 s: the chain of the
+    times up to and with the first and the second stage, of `count` values each, from no wait on, until it stays."""
+    state = np.zeros((count, count))
+    state[0, 0] = 1
+    place = np.arange(count)
+    waited = np.maximum(place - 4, 0)
+    for _ in range(600):
+        found = np.zeros_like(state)
+        np.add.at(found, np.ix_(waited, waited), state)  # what is left of both at the next frame
+        behind = np.zeros_like(state)
+        for service in first:
+            behind[service:] += found[: count - service] / len(first)
+        # The second stage begins when both are done with.
+        begun = np.tril(behind)
+        upper = np.triu(behind, 1)
+        start = upper + np.diag(begun.sum(axis=1))
+        state = np.zeros_like(state)
+        for service in second:
+            state[:, service:] += start[:, : count - service] / len(second)
+    return 1 - np.cumsum(state.sum(axis=0))
+
+
+# What a path has in either stage counts. Between two of the chain's places the truth stays, ends fall.
+def test_two_random_stages_behind_frames():
+    first, second = (1, 3, 6), (2, 2, 5, 5)
+    pipeline = ei.Pipeline([ei.Measured(np.array(s) / 4, name) for s, name in ((first, "a"), (second, "b"))])
+    places = np.array([10, 20, 40])
+    # 600 frames, and delays below 40 s, leave out less than 1e-9 of it.
+    exact = law_behind_frames(first, second, 160)[places]
+    bracket = ei.violation_bracket(pipeline, ei.Periodic(1.0), np.add.outer([0, 0.24], places / 4))
+    assert (bracket.lower <= exact * (1 + 1e-6)).all() and (exact * (1 - 1e-6) <= bracket.upper).all()
+    assert set(bracket.upper_method.ravel()) == set(bracket.lower_method[0]) == {"two_stages"}
+    assert (exact <= 1.02 * bracket.lower[0]).all() and (bracket.upper[1] <= 1.05 * exact).all()
