@@ -9,7 +9,30 @@
 
 static const double TILTED_FAIR = 1.1; /* upper / lower below which no tilted law is tried */
 static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
-static const double JOINT_NEAR = 0.06; /* of each other's time: constant stages of joint.h */
+static const double JOINT_NEAR = 0.06; /* of each other's time: constant stages of joint.h, */
+static const double JOINT_EQUAL = 0.8; /* and of the random one's: where they are nearly as slow */
+static const double JOINT_DECAY = 0.6; /* of the chain's: a stage's that is fed by a constant one */
+
+/* One random stage between constant ones, none of which is far faster than the other: there is joint.h. */
+static int is_for_joint(const ei_chain *self) {
+    if (self->count != 3 || self->parts[0].service != NULL || self->parts[2].service != NULL)
+        return 0;
+    const double first = self->parts[0].again, last = self->parts[2].again;
+    return fmin(first, last) >= JOINT_NEAR * fmax(first, last);
+}
+
+/* Whether part b of such a chain, of stages nearly as slow as each other, may be taken first: a floor under
+ * the random one is no faster than the others, and slows it down by too much; and fed by a constant one every
+ * so often, it is to wait with nearly the chain's own decay. */
+static int may_be_first(const ei_chain *self, size_t b, double decay) {
+    const ei_part *random = &self->parts[1];
+    double moment;
+    if (fmin(self->parts[0].again, self->parts[2].again) <= JOINT_EQUAL * random->mean)
+        return 1;
+    const double theta = JOINT_DECAY * decay;
+    return b != 1 && ei_service_log_mgf(random->service, theta, &moment, NULL) == EI_OK &&
+           moment < theta * self->parts[b].again;
+}
 
 int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
     ei_chain all = {.parts = NULL};
@@ -34,9 +57,13 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     for (size_t k = 0; k < all.count; k++)
         if (all.parts[k].decay <= EI_CHAIN_NEAR * least && (status = ei_chain_lower(&all, k)) != EI_OK)
             goto out;
+    const int joint = is_for_joint(&all);
     for (size_t b = first; b < all.count && all.parts[b].decay <= EI_CHAIN_FAR * least;
          b = ei_chain_next_bottleneck(&all, used)) {
-        if (!ei_is_wide(self, EI_CHAIN_FAIR) || (status = ei_chain_bottleneck_ends(&all, b, 1)) != EI_OK)
+        if (!ei_is_wide(self, EI_CHAIN_FAIR))
+            goto out;
+        if ((!joint || may_be_first(&all, b, least)) &&
+            (status = ei_chain_bottleneck_ends(&all, b, 1)) != EI_OK)
             goto out;
         used[b] = 1;
     }
@@ -44,6 +71,7 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         if (ei_chain_may_be_tilted(&all, 0, b, last) && (status = ei_chain_tilted_ends(&all, b)) != EI_OK)
             goto out;
     if (first > 0 && first < last && ei_is_wide(self, EI_CHAIN_FAIR) &&
+        (!joint || may_be_first(&all, first, least)) &&
         (status = ei_chain_bottleneck_ends(&all, first, 0)) != EI_OK)
         goto out;
     if (last > 0 && ei_is_wide(self, EI_CHAIN_FAIR))
@@ -59,10 +87,6 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     if (status == EI_OK && first > 0 && all.parts[first].service != NULL && !followed &&
         ei_is_wide(self, fmax(EI_CHAIN_FAIR, idle)))
         status = ei_chain_exchanged_ends(&all, first);
-    /* For one random stage between constant ones, none of which is far faster, there is joint.h. */
-    const int joint = all.count == 3 && all.parts[0].service == NULL && all.parts[2].service == NULL &&
-                      fmin(all.parts[0].again, all.parts[2].again) >=
-                          JOINT_NEAR * fmax(all.parts[0].again, all.parts[2].again);
     for (size_t k = 0;
          k < all.count && !joint && !followed && status == EI_OK && ei_is_wide(self, EI_CHAIN_FAIR); k++)
         if (all.parts[k].decay <= PAIR_NEAR * least)
