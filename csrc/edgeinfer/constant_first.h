@@ -27,9 +27,11 @@
  *
  * Certificate. Values that a sweep through these equations does not raise (upper) or lower (lower), alpha_i
  * among them, are bounds, as in half_line.h: what a function is on the wrong side by is at most its mean over
- * the walk's next place on the lattice, which the walk leaves. So any way to find them will do: Chebyshev's
- * iteration with so many sweeps a step that it settles, towards what a sweep makes and a small share more,
- * upper ends from the bound above, lower ones from the upper ones.
+ * the walk's next place on the lattice, which the walk leaves. So any way to find them will do: Newton's
+ * steps (constant_walk.c) towards what a sweep makes and a small share more, upper ends from the bound above,
+ * lower ones from the upper ones. They end where what is missing falls too slowly.
+ *
+ * Deadlines have lattices of their own class, so that an element does not depend on others.
  *
  * Between two points c of P(W > d + c): the sum's polygon part has kinks that Q_0 moves into the cell as X
  * does, each D times at most 1 / (sqrt(r) + 1)^2; and the part (1 - B_j(0)) P(Q_0 > c; j) is between its

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FINER = 16, ROWS = 32 }; /* times EI_LINE_FINE for moments; of a block of a convolution */
+enum { FINER = 16, BLOCK = 32 }; /* times EI_LINE_FINE for moments; sums of a convolution at once */
 
 void ei_line_table_free(ei_line_table *self) {
     free(self->mass);
@@ -247,31 +247,48 @@ EI_MULTIVERSION static void convolve(const double *kernel, size_t cells, double 
                                      size_t width) {
     if (decay > 0) {
         double sum[EI_LINE_WIDTH] = {0};
-        for (size_t n = 0; n < count; n++)
+        size_t n = 0;
+        /* One function: four points at once, so that a sum does not wait for the one before. */
+        const double two = decay * decay, three = two * decay, four = two * two;
+        for (; width == 1 && n + 4 <= count; n += 4) {
+            const double *at = from + n, before = *sum;
+            to[n] = kernel[0] * at[0] + kernel[1] * before;
+            to[n + 1] = kernel[0] * at[1] + kernel[1] * (decay * before + at[0]);
+            to[n + 2] = kernel[0] * at[2] + kernel[1] * (two * before + (decay * at[0] + at[1]));
+            to[n + 3] =
+                kernel[0] * at[3] + kernel[1] * (three * before + (two * at[0] + decay * at[1] + at[2]));
+            *sum = four * before + (three * at[0] + two * at[1] + (decay * at[2] + at[3]));
+        }
+        for (; n < count; n++)
             for (size_t i = 0; i < width; i++) {
                 to[n * width + i] = kernel[0] * from[n * width + i] + kernel[1] * sum[i];
                 sum[i] = decay * sum[i] + from[n * width + i];
             }
         return;
     }
-    const size_t block = ROWS * EI_LINE_WIDTH, size = count * width;
-    for (size_t start = 0; start < size; start += block) {
-        const size_t end = start + block < size ? start + block : size;
-        for (size_t at = start; at < end; at++)
-            to[at] = 0;
-        for (size_t k = 0; k < cells && k * width < end; k++) {
-            const double weight = kernel[k];
-            const size_t shift = k * width, begin = shift > start ? shift : start;
-            if (weight > 0)
-                for (size_t at = begin; at < end; at++)
-                    to[at] += weight * from[at - shift];
+    const size_t size = count * width, whole = cells * width < size ? cells * width : size;
+    for (size_t at = 0; at < size; at++) {
+        /* From where on all of the kernel counts, blocks that stay in registers. */
+        if (at >= whole && at + BLOCK <= size) {
+            double sum[BLOCK] = {0};
+            for (size_t k = 0; k < cells; k++)
+                for (size_t i = 0; i < BLOCK; i++)
+                    sum[i] += kernel[k] * from[at - k * width + i];
+            memcpy(to + at, sum, sizeof sum);
+            at += BLOCK - 1;
+            continue;
         }
+        double sum = 0;
+        for (size_t k = 0; k < cells && k * width <= at; k++)
+            sum += kernel[k] * from[at - k * width];
+        to[at] = sum;
     }
 }
 
-EI_MULTIVERSION void ei_line_kinks(double ratio, ei_end end, const double *restrict from,
-                                   double *restrict bent, double *restrict other, size_t count,
-                                   size_t width) {
+/* The clones of a function that other files call would be seen outside of the library. */
+EI_MULTIVERSION static void find_kinks(double ratio, ei_end end, const double *restrict from,
+                                       double *restrict bent, double *restrict other, size_t count,
+                                       size_t width) {
     const double sign = end == EI_UPPER ? 1 : -1;
     for (size_t i = 0; i < width; i++) {
         const double kink = sign * ratio * (from[i] - from[width + i]);
@@ -285,33 +302,48 @@ EI_MULTIVERSION void ei_line_kinks(double ratio, ei_end end, const double *restr
     }
 }
 
-EI_MULTIVERSION static void put_together(const ei_line_server *self, const double *restrict jump,
-                                         const double *restrict from, double *restrict to, size_t width) {
+void ei_line_kinks(double ratio, ei_end end, const double *from, double *bent, double *other, size_t count,
+                   size_t width) {
+    find_kinks(ratio, end, from, bent, other, count, width);
+}
+
+static inline void put_rows(const ei_line_server *self, const double *restrict jump,
+                            const double *restrict start, double *restrict to, size_t width) {
     const size_t top = self->line->top;
-    const double *beyond = self->table->beyond;
+    const double *restrict beyond = self->table->beyond, *restrict bends = self->bends;
     const double *restrict fresh = self->table->split ? self->table->again : self->table->late;
-    const double *restrict bends = self->bends;
     const double sign = self->end == EI_UPPER ? 1 : -1;
     for (size_t n = 0; n <= top; n++)
         for (size_t i = 0; i < width; i++) {
             const size_t at = n * width + i;
-            const double before = n > 0 ? bends[at - width] : 0, here = n < top ? bends[at] : 0;
-            const double bend = before > here ? before : here;
-            const double value = to[at] + from[i] * beyond[n] + jump[i] * fresh[n] + sign * bend;
+            const double before = bends[at], here = bends[at + width], bend = before > here ? before : here;
+            const double value = to[at] + start[i] * beyond[n] + jump[i] * fresh[n] + sign * bend;
             to[at] = value + sign * EI_LINE_ROUNDING * (value > 0 ? value : -value);
         }
+}
+
+/* bends: of the cells before and behind each point. */
+EI_MULTIVERSION static void put_together(const ei_line_server *self, const double *restrict jump,
+                                         const double *restrict start, double *restrict to, size_t width) {
+    if (width == 1)
+        put_rows(self, jump, start, to, 1);
+    else
+        put_rows(self, jump, start, to, EI_LINE_WIDTH);
 }
 
 void ei_line_serve(ei_line_server *self, const double *from, double *to, size_t width) {
     const size_t count = self->line->top + 1;
     const ei_line_table *table = self->table;
     double fresh[EI_LINE_WIDTH];
-    ei_line_kinks(self->line->ratio, self->end, from, self->bent, self->other, count, width);
-    convolve(table->bend, table->cells, table->decay, self->bent, self->bends, count - 1, width);
+    double *bends = self->bends + width;
+    find_kinks(self->line->ratio, self->end, from, self->bent, self->other, count, width);
+    memset(self->bends, 0, width * sizeof *bends);
+    convolve(table->bend, table->cells, table->decay, self->bent, bends, count - 1, width);
+    memset(bends + (count - 1) * width, 0, width * sizeof *bends);
     if (!table->exact) {
         convolve(table->slack, table->cells, 0, self->other, self->more, count - 1, width);
         for (size_t at = 0; at < (count - 1) * width; at++)
-            self->bends[at] += self->more[at];
+            bends[at] += self->more[at];
     }
     convolve(table->mass, table->cells, table->decay, from, to, count, width);
     for (size_t i = 0; i < width; i++) {

@@ -23,7 +23,7 @@
 
 enum {
     EI_LINE_FINE = 32, /* points of a cell at which a service's law is taken */
-    EI_LINE_WIDTH = 24 /* functions that are served at once, at most: whole vectors */
+    EI_LINE_WIDTH = 24 /* functions that are served at once: whole vectors */
 };
 #define EI_LINE_ROUNDING 1e-12 /* of one sum */
 
@@ -59,7 +59,7 @@ typedef struct {
     double apart[EI_LINE_WIDTH];         /* alpha of psi(. + d) in what is served; then of psi */
 } ei_line_server;
 
-/* E f(. - X) at points 0 .. top from f there, of `width` functions: rows of their values. */
+/* E f(. - X) at points 0 .. top from f there, of one function or EI_LINE_WIDTH: rows of their values. */
 void ei_line_serve(ei_line_server *self, const double *from, double *to, size_t width);
 
 /* Kinks of polygons, of the sort that bends, and of the other; [count - 1] rows. */

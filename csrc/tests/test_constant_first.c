@@ -43,6 +43,7 @@ static void check_equal_services(double time, double service, double rate) {
 static void test_equal_services(void) {
     check_equal_services(1, 0.83, 0.5);
     check_equal_services(1, 1.17, 0.5);
+    check_equal_services(1, 0.98, 0.85);
 }
 
 /* Where the constant stage hardly takes any time an exponential one alone is left. */

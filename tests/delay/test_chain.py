@@ -157,7 +157,7 @@ def test_ends_of_two_stages_at_once(name):
 
 @pytest.mark.parametrize(
     ("kind", "constant", "load"),
-    [("exponential", 1.0, 0.9), ("measured", 1.0, 0.7), ("link", 0.9, 0.6)],
+    [("exponential", 1.0, 0.9), ("measured", 1.0, 0.7), ("measured", 0.95, 0.92), ("link", 0.9, 0.85)],
 )
 def test_ends_of_a_random_stage_behind_a_constant_one(kind, constant, load):
     rng = np.random.default_rng(6)
@@ -169,7 +169,7 @@ def test_ends_of_a_random_stage_behind_a_constant_one(kind, constant, load):
     }[kind]
     bracket, _ = beside_the_truth(ei.Pipeline([ei.Compute(constant, NODE, "d"), random]), load, [0.1, 1e-5])
     assert set(bracket.upper_method) == set(bracket.lower_method) == {"constant_first"}
-    assert (bracket.upper <= 1.08 * bracket.lower).all()
+    assert (bracket.upper <= 1.1 * bracket.lower).all()
 
 
 # Beside the two slow stages one before them, and one between them.
