@@ -334,7 +334,7 @@ static int find_law(const ei_chain *self, size_t first, size_t last, ei_upper_la
         for (size_t b = first; poisson && !whole && b < last && status == EI_OK; b++)
             if (ei_chain_may_be_tilted(self, first, b, last))
                 status = ei_chain_cut_by_tilted(self, first, b, last, horizon, law);
-        if ((poisson || self->batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC) && status == EI_OK)
+        if (self->batch->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && status == EI_OK)
             status = ei_chain_cut_by_pair(self, first, last, horizon, law);
     }
     return status == EI_OK ? ei_chain_bound_tail(self, first, last, law) : status;

@@ -156,6 +156,8 @@ static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, si
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON) {
         double leads;
         pair.points = ei_chain_pair_points(self, pair.horizon, pair.points, &leads);
+        if (pair.points == 0)
+            return EI_OK;
         leads = ceil(leads * (double)pair.points / pair.horizon);
         pair.leads = (size_t)fmax(fmin(leads, (double)pair.points), EI_PAIR_LEAST);
     }
@@ -185,15 +187,18 @@ static size_t behind_exponential(const ei_chain *self, size_t k) {
 }
 
 /* A part that is followed with another one: behind periodic arrivals a random one. */
-static size_t followed(const ei_chain *self, size_t k, int poisson) {
-    return poisson || (k < self->count && self->parts[k].service != NULL) ? k : self->count;
+static size_t followed(const ei_chain *self, size_t k) {
+    return self->batch->arrival.kind != EI_ARRIVAL_DETERMINISTIC ||
+                   (k < self->count && self->parts[k].service != NULL)
+               ? k
+               : self->count;
 }
 
 int ei_chain_lower_pairs(const ei_chain *self, size_t b) {
     const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
     const size_t first = poisson ? behind_exponential(self, b) : 0,
-                 c = followed(self, ei_chain_slowest(self, b + 1, self->count, 1), poisson),
-                 near = followed(self, ei_chain_slowest(self, first, b, 1), poisson),
+                 c = followed(self, ei_chain_slowest(self, b + 1, self->count, 1)),
+                 near = followed(self, ei_chain_slowest(self, first, b, 1)),
                  far = ei_chain_slowest(self, 0, b, 0);
     int status = EI_OK;
     if (near < self->count || c < self->count)

@@ -2,6 +2,7 @@
 
 #include "edgeinfer/pair.h"
 #include "edgeinfer/pair_upper.h"
+#include "edgeinfer/split.h"
 
 #include <float.h>
 #include <math.h>
@@ -10,11 +11,14 @@
 static const double PAIR_TRIAL = 1.4; /* times what is known that a trial may be, */
 static const double PAIR_WIDE = 4;    /* of ends that are this far apart at most */
 static const double PAIR_FAR = 6;     /* times each other's decay: two stages whose upper end is tried */
-static const double PAIR_CLASSES[] = {9, 17, 32};    /* decay times up to which deadlines share a lattice, */
+static const double PAIR_CLASSES[] = {9, 17, 32}; /* decay times up to which deadlines share a lattice, */
+static const double PAIR_WORTH = 1.15; /* ends behind other arrivals that are no further apart are left */
 static const double PAIR_WORK = 3e9, PAIR_TIGHT = 8; /* multiply-adds of a lattice behind other arrivals */
 static const double PAIR_ROOM = 8, PAIR_LEADS = 6;   /* decay times, as in pair_upper.c, */
 static const double PAIR_IN_SERVICE = 2;             /* and services */
-static const double PAIR_FEWEST = 64;
+static const double PAIR_FEWEST = 90;                /* points that are worth while */
+static const double PAIR_TIMES = 1.5; /* sums over times between arrivals, to one over services */
+static const double NEVER = 1e-13;
 static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
 
 static int is_poisson(const ei_chain *self) {
@@ -29,7 +33,7 @@ static size_t pair_before(const ei_chain *self, size_t first, size_t last) {
     if (a == self->count)
         return self->count;
     const int constant = (self->parts[a].service == NULL) + (b->service == NULL);
-    if (constant > (is_poisson(self) ? 1 : 0))
+    if (constant > (self->batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? 0 : 1))
         return self->count;
     const double ratio = self->parts[a].decay / b->decay;
     return ratio <= PAIR_FAR && ratio >= 1 / PAIR_FAR ? a : self->count;
@@ -102,6 +106,13 @@ int ei_chain_has_pair(const ei_chain *self) {
         if (pair_before(self, 0, last) < self->count)
             return 1;
     return 0;
+}
+
+int ei_chain_may_have_pair(const ei_chain *self) {
+    const ei_arrival *arrival = &self->batch->arrival;
+    return arrival->kind != EI_ARRIVAL_MARKOV_MODULATED &&
+           !(arrival->kind == EI_ARRIVAL_GAMMA && arrival->parameter[1] > 1) && ei_chain_has_pair(self) &&
+           ei_is_wide(self->batch, PAIR_WORTH);
 }
 
 /* bottleneck_first with the law of part b and those before it from following two of them at once. */
@@ -223,6 +234,14 @@ static int pair_added_ends(const ei_chain *self, double *ratio, size_t *index) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* An interarrival time that is as good as never exceeded, s, but for a factor. */
+static double longest_time(const ei_arrival *arrival) {
+    double time = ei_arrival_mean(arrival);
+    while (ei_time_sf(arrival, time) > NEVER)
+        time *= 1.2;
+    return time;
+}
+
 size_t ei_chain_pair_points(const ei_chain *self, double horizon, size_t most, double *leads) {
     const ei_batch *batch = self->batch;
     double decay = INFINITY, slowest = 0, taps = 0;
@@ -234,10 +253,12 @@ size_t ei_chain_pair_points(const ei_chain *self, double horizon, size_t most, d
     for (size_t k = 0; k < self->count; k++)
         if (self->parts[k].service != NULL)
             taps += fmin(ei_service_reach(self->parts[k].service), span);
+    if (batch->arrival.kind != EI_ARRIVAL_DETERMINISTIC)
+        taps += PAIR_TIMES * fmin(longest_time(&batch->arrival), span);
     *leads = PAIR_LEADS / decay + PAIR_IN_SERVICE * slowest;
     const double points = horizon * cbrt(PAIR_WORK * (batch->effort == EI_EFFORT_TIGHT ? PAIR_TIGHT : 1) /
                                          (jobs * *leads * span * taps));
-    return (size_t)fmax(fmin(points, (double)most), PAIR_FEWEST);
+    return points < PAIR_FEWEST ? 0 : (size_t)fmin(points, (double)most);
 }
 
 int ei_chain_pair_ends(const ei_chain *self) {
@@ -264,13 +285,13 @@ int ei_chain_pair_ends(const ei_chain *self) {
             if (rest > from && rest <= batch.horizon && batch.upper[at] > EI_CHAIN_FAIR * batch.lower[at])
                 index[batch.count++] = at;
         }
-        if (batch.count == 0)
-            continue;
-        one.batch = &batch;
         one.pair_points =
             (size_t)(finer * (double)PAIR_POINTS[k]) * (batch.effort == EI_EFFORT_TIGHT ? 2 : 1);
-        if (!is_poisson(self))
+        if (batch.count > 0 && !is_poisson(self))
             one.pair_points = ei_chain_pair_points(self, batch.horizon, one.pair_points, &leads);
+        if (batch.count == 0 || one.pair_points == 0)
+            continue;
+        one.batch = &batch;
         one.laws = calloc(one.count * one.count, sizeof *one.laws);
         status =
             one.laws == NULL ? EI_ERR_NO_MEMORY : pair_added_ends(&one, ratio, index + self->batch->count);

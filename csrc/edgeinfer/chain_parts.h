@@ -231,9 +231,12 @@ EI_WARN_UNUSED int ei_chain_cut_by_pair(const ei_chain *self, size_t first, size
 
 /* Whether there are two parts that are nearly as slow as each other. */
 int ei_chain_has_pair(const ei_chain *self);
+/* The same where arrivals are not Poisson and two_stages may be worth what it takes: not behind bursts whose
+ * times between arrivals have no bounded density. */
+int ei_chain_may_have_pair(const ei_chain *self);
 
-/* Points of a lattice for two parts at once behind periodic arrivals that cost no more than it may, and by
- * how many seconds one may lead. */
+/* Points of a lattice for two parts at once behind renewal arrivals that cost no more than it may, and by how
+ * many seconds one may lead. 0: too few. */
 size_t ei_chain_pair_points(const ei_chain *self, double horizon, size_t most, double *leads);
 
 /* two_stages, for the deadlines of one class after the other, whose ends are still wide. */

@@ -239,10 +239,11 @@ int ei_chain_periodic_ends(const ei_chain *self) {
         status = periodic_bottleneck(self, b);
     if (status == EI_OK && self->count > 1 && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = ei_chain_upper_heavy(self, b);
-    if (status == EI_OK && queues > 1 && ei_is_wide(self->batch, EI_CHAIN_FAIR))
+    if (status == EI_OK && queues > 1 && ei_chain_may_have_pair(self)) {
         status = ei_chain_lower_pairs(self, b);
-    if (status == EI_OK && queues > 1 && ei_chain_has_pair(self))
-        status = ei_chain_pair_ends(self);
+        if (status == EI_OK)
+            status = ei_chain_pair_ends(self);
+    }
 out:
     ei_upper_law_free(&law);
     return status;

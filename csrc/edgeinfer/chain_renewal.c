@@ -131,6 +131,11 @@ int ei_chain_ends_behind_renewal(const ei_chain *self) {
         status = ei_chain_bottleneck_ends(self, b, 1);
         used[b] = 1;
     }
+    if (status == EI_OK && ei_chain_may_have_pair(self)) {
+        status = ei_chain_lower_pairs(self, slowest);
+        if (status == EI_OK)
+            status = ei_chain_pair_ends(self);
+    }
     free(used);
     return status;
 }

@@ -12,7 +12,7 @@ enum {
     FINER = 16,   /* points of the answer on a step */
     ALONE = 2000, /* sweeps over one stage */
     SWEEPS = 300,
-    PERIODIC_SWEEPS = 3000
+    MORE_SWEEPS = 3000 /* behind other arrivals */
 };
 static const double COARSER = 1.25;  /* times the step that is asked for */
 static const double GUARD = 1e-11;   /* relative rounding error of a step, at most */
@@ -39,7 +39,8 @@ typedef struct {
     ptrdiff_t points, rows;
     double step, exponent; /* s; of a step */
     double ratio;          /* e^exponent */
-    ptrdiff_t interval;    /* of periodic arrivals, in steps; 0: they are Poisson */
+    ptrdiff_t interval;    /* of periodic arrivals, in steps, else 0 */
+    ei_wait_law time;      /* of other renewal arrivals than Poisson and periodic ones */
     int keeps;             /* y, beyond the last row; else the second stage is given up */
     atoms first, second;
     double *block;
@@ -47,6 +48,7 @@ typedef struct {
     double *fresh, *plain, *extra;   /* [points + rows + 4] */
     double *between;                 /* [points]: masses of O */
     double *late, *last;             /* [points]: P(E > q) */
+    double *ahead, *beside, *bent;   /* [2 points + 2 + EI_PAIR_PAD]: of a row, 0 from `points` on */
 } walk;
 
 static double *row(const walk *self, double *function, ptrdiff_t k) {
@@ -253,10 +255,32 @@ static void wait_row(const walk *self, const double *from, double *to) {
         to[i] = i < left ? from[i + self->interval] : 0;
 }
 
+/* The same for other times. */
+static void wait_alone_longer(const walk *self, double *value) {
+    const ptrdiff_t points = self->points;
+    double *bend = self->extra, *sum = row(self, self->more, 0), *more = row(self, self->more, 1);
+    find_bend_along(self, bend, value, value, value);
+    for (ptrdiff_t i = 0; i + 1 < points; i++)
+        bend[i] = fmax(bend[i], bend[i + 1]);
+    memset(sum, 0, (size_t)points * sizeof *sum);
+    memset(more, 0, (size_t)points * sizeof *more);
+    for (ptrdiff_t c = 0; c < self->time.count; c++) {
+        ei_add_shifted(sum, value, self->time.line[c], -c, points, points);
+        ei_add_shifted(more, bend, most_bend(self) * self->time.chance[c], -c, points, points);
+    }
+    memcpy(value, sum, (size_t)points * sizeof *value);
+    take_off(value, more, more, (size_t)points);
+    settle_row(value, points);
+}
+
 /* E of a function of q at q + t. */
 static void wait_alone(const walk *self, double *value) {
     if (self->interval > 0) {
         wait_row(self, value, value);
+        return;
+    }
+    if (self->time.count > 0) {
+        wait_alone_longer(self, value);
         return;
     }
     const ei_wait_weights w =
@@ -289,7 +313,7 @@ static int own_queue(const walk *self, const ei_added_stage *stage, double *valu
     ei_md1 waiting = {0};
     ei_lattice service = {.sf = NULL}, sojourn = {.sf = NULL};
     int status;
-    if (self->interval > 0) {
+    if (given->arrival->kind != EI_ARRIVAL_POISSON) {
         memset(value, 0, points * sizeof *value);
         return EI_OK;
     }
@@ -572,12 +596,45 @@ static void widen(const walk *self, const double *function, double *to, int alon
     }
 }
 
-/* w to f: the time before. */
-static void wait_exponential(walk *self) {
-    const ptrdiff_t points = self->points, rows = self->rows;
+/* One row of a function at t later: Poisson arrivals. */
+static void wait_exponential(const walk *self, const double *here, const double *under, const double *above,
+                             const double *bend, double *to) {
     const ei_wait_weights by =
         ei_wait_weights_of(self->step / ei_arrival_mean(self->given->arrival), self->exponent);
     const double most = most_bend(self) * (by.near + by.far);
+    double sum = 0, more = 0;
+    for (ptrdiff_t i = self->points; i-- > 0;) {
+        const int inside = i + 1 < self->points;
+        sum = by.nearest * here[i] + by.both * ((inside ? under[i + 1] : 0) + above[i]) +
+              by.farthest * (inside ? here[i + 1] : 0) + by.kept * sum;
+        more = most * bend[i] + by.kept * more;
+        to[i] = sum - more - GUARD * (sum + more);
+    }
+}
+
+/* The same for other times. */
+static void wait_longer(const walk *self, const double *here, const double *under, const double *above,
+                        const double *bend, double *to) {
+    const ptrdiff_t points = self->points;
+    double *beside = self->beside, *more = self->fresh;
+    for (ptrdiff_t i = 0; i < points; i++)
+        beside[i] = (i + 1 < points ? under[i + 1] : 0) + above[i];
+    memcpy(self->ahead, here, (size_t)points * sizeof *here);
+    memcpy(self->bent, bend, (size_t)points * sizeof *bend);
+    memset(to, 0, (size_t)points * sizeof *to);
+    memset(more, 0, (size_t)points * sizeof *more);
+    ei_add_ahead(to, self->ahead, self->time.own, self->time.count, points);
+    ei_add_ahead(to, beside, self->time.beside, self->time.count, points);
+    ei_add_ahead(more, self->bent, self->time.chance, self->time.count, points);
+    for (ptrdiff_t i = 0; i < points; i++)
+        more[i] *= most_bend(self);
+    take_off(to, more, more, (size_t)points);
+}
+
+/* w to f: the time before. */
+static void wait_spread(walk *self) {
+    const ptrdiff_t points = self->points, rows = self->rows;
+    double *bend = self->extra;
     double *w = self->w, *room = self->v;
     for (ptrdiff_t k = 0; k <= rows; k++) {
         find_bend_along(self, row(self, self->bend, k), row(self, w, k + 1), row(self, w, k),
@@ -598,16 +655,15 @@ static void wait_exponential(walk *self) {
         const double *q_bend = row(self, self->bend, k < 0 ? 0 : k),
                      *y_bend = row(self, self->more, k < 0 ? 0 : k);
         const double *here = row(self, w, k), *above = row(self, w, k + 1), *under = row(self, w, k - 1);
-        double *to = row(self, self->f, k), sum = 0, more = 0;
-        for (ptrdiff_t i = points; i-- > 0;) {
-            const double after = i + 1 < points ? here[i + 1] : 0, beside = i + 1 < points ? under[i + 1] : 0;
-            double bend = q_bend[i] + y_bend[i];
+        for (ptrdiff_t i = 0; i < points; i++) {
+            bend[i] = q_bend[i] + y_bend[i];
             if (k < 0 && i > 0)
-                bend = fmax(bend, q_bend[i - 1] + y_bend[i - 1]);
-            sum = by.nearest * here[i] + by.both * (beside + above[i]) + by.farthest * after + by.kept * sum;
-            more = most * bend + by.kept * more;
-            to[i] = sum - more - GUARD * (sum + more);
+                bend[i] = fmax(bend[i], q_bend[i - 1] + y_bend[i - 1]);
         }
+        if (self->time.count > 0)
+            wait_longer(self, here, under, above, bend, row(self, self->f, k));
+        else
+            wait_exponential(self, here, under, above, bend, row(self, self->f, k));
     }
     settle(self, self->f, -1, rows);
 }
@@ -617,7 +673,7 @@ static void wait(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
     double *w = self->w;
     if (self->interval == 0)
-        wait_exponential(self);
+        wait_spread(self);
     for (ptrdiff_t k = -1; k <= rows && self->interval > 0; k++)
         wait_row(self, row(self, w, k), row(self, self->f, k));
     double *far = endless(self, self->f);
@@ -648,6 +704,7 @@ static void masses_of(const walk *self, const ei_lattice *law, double *mass) {
 static void walk_free(walk *self) {
     atoms_free(&self->first);
     atoms_free(&self->second);
+    ei_wait_law_free(&self->time);
     free(self->block);
 }
 
@@ -688,7 +745,9 @@ static int walk_init(walk *self, const ei_pair *given) {
     /* Of another pair's lattice, too. */
     if (self->interval > 0)
         self->interval = (ptrdiff_t)(ei_arrival_mean(given->arrival) / self->step + 0.5);
-    int status = atoms_init(&self->first, self, &given->first);
+    int status = ei_wait_law_init(&self->time, given->arrival, self->step, self->exponent, points, EI_LOWER);
+    if (status == EI_OK)
+        status = atoms_init(&self->first, self, &given->first);
     if (status == EI_OK)
         status = atoms_init(&self->second, self, &given->second);
     if (status != EI_OK)
@@ -697,7 +756,8 @@ static int walk_init(walk *self, const ei_pair *given) {
     if (given->alone != NULL)
         self->rows = find_top(self, &self->second);
     const size_t rows = (size_t)self->rows, state = (rows + 5) * points, length = points + rows + 8;
-    self->block = calloc(5 * state + 6 * length, sizeof(double));
+    const size_t longer = 2 * points + 2 + EI_PAIR_PAD;
+    self->block = calloc(5 * state + 6 * length + 3 * longer, sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     self->f = self->block;
@@ -711,6 +771,9 @@ static int walk_init(walk *self, const ei_pair *given) {
     self->between = self->extra + length;
     self->late = self->between + length;
     self->last = self->late + length;
+    self->ahead = self->last + length;
+    self->beside = self->ahead + longer;
+    self->bent = self->beside + longer;
     masses_of(self, given->between, self->between);
     /* A shorter O is one from below. */
     for (size_t o = rows - 1; o < points; o++) {
@@ -806,7 +869,7 @@ int ei_pair_lower(ei_lattice *law, ei_lattice *alone, const ei_pair *given) {
     int status = walk_init(&both, given);
     if (status == EI_OK)
         status = begin(&both);
-    const int sweeps = both.interval > 0 ? PERIODIC_SWEEPS : SWEEPS;
+    const int sweeps = given->arrival->kind != EI_ARRIVAL_POISSON ? MORE_SWEEPS : SWEEPS;
     for (int sweep = 0; sweep <= sweeps && status == EI_OK; sweep++) {
         serve(&both);
         join(&both);

@@ -1,5 +1,4 @@
-/* A lower end for a chain, from paths that stay in two of its stages at once. Poisson arrivals, or periodic
- * ones.
+/* A lower end for a chain, from paths that stay in two of its stages at once. Renewal arrivals.
  *
  * Jobs are counted backwards from the tagged job 0, S_i is the sum of i interarrival times t_1, t_2, .. Of
  * all paths take those that are in the second stage, of services C, for jobs 0 .. i, in the first one, of
@@ -38,8 +37,11 @@
  * 0. Rounding errors of all sums, of some thousand positive terms and their bends, are below 1e-12 of these,
  * 1e-11 is taken off.
  *
- * Periodic arrivals: the interval is a whole number of steps, so that functions move along the diagonal and
- * nothing is rounded; what is in the last cell of the lattice counts as 0 there. */
+ * Arrivals that are not Poisson. Periodic ones: the interval is a whole number of steps, so that functions
+ * move along the diagonal and nothing is rounded; what is in the last cell of the lattice counts as 0 there.
+ * Others: times are rounded up to h / 128, and those of less than 1e-12 of the law are left out; with them
+ * functions are what they are at the points, a product of two weights for each corner of a square, and kinks
+ * take off the most that they may in each cell that a time ends in. */
 #ifndef EDGEINFER_PAIR_H
 #define EDGEINFER_PAIR_H
 
@@ -50,7 +52,7 @@
 enum { EI_PAIR_LEAST = 16 }; /* points and leads */
 
 typedef struct {
-    const ei_arrival *arrival;         /* Poisson or periodic */
+    const ei_arrival *arrival;         /* renewal */
     double decay, horizon;             /* x, 1/s; s, where the lattice ends or later */
     size_t points, leads;              /* EI_PAIR_LEAST .. ; EI_PAIR_LEAST .. points */
     ei_added_stage first, second;      /* floors are not looked at */

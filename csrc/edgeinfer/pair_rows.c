@@ -4,9 +4,11 @@
 #include "edgeinfer/split.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LANES = 8, TILE = 4, TERMS = 64 };
+enum { PARTS = 128 };                /* of a step, to which times are rounded */
 static const double FINER = 1.25;    /* times the fewest steps to an interval: the most that are tried, */
 static const double LESS_BENT = 0.7; /* where that makes samples bend less */
 
@@ -47,6 +49,37 @@ static void add_tile(double *restrict to, ptrdiff_t down, const double *restrict
     *second = b;
     *third = c;
     *fourth = d;
+}
+
+/* to[i] += sum of factor[c] from[i + c], c < terms, i < TILE LANES. */
+EI_MULTIVERSION
+static void add_block(double *restrict to, const double *restrict from, const double *restrict factor,
+                      ptrdiff_t terms) {
+    lanes *at = (lanes *)to, a = at[0], b = at[1], c = at[2], d = at[3];
+    for (ptrdiff_t n = 0; n < terms; n++, from++) {
+        const lanes *x = (const lanes *)from;
+        a += factor[n] * x[0];
+        b += factor[n] * x[1];
+        c += factor[n] * x[2];
+        d += factor[n] * x[3];
+    }
+    at[0] = a;
+    at[1] = b;
+    at[2] = c;
+    at[3] = d;
+}
+
+void ei_add_ahead(double *restrict to, const double *restrict from, const double *restrict factor,
+                  ptrdiff_t terms, ptrdiff_t count) {
+    double end[TILE * LANES] = {0};
+    const ptrdiff_t whole = count - count % (TILE * LANES);
+    const size_t rest = (size_t)(count - whole) * sizeof *to;
+    for (ptrdiff_t i = 0; i < whole; i += TILE * LANES)
+        add_block(to + i, from + i, factor, terms);
+    memcpy(end, to + whole, rest);
+    if (rest > 0)
+        add_block(end, from + whole, factor, terms);
+    memcpy(to + whole, end, rest);
 }
 
 /* The same for i < width, and with factor[n + t - (TILE - 1)], which is 0 outside of its range. */
@@ -169,4 +202,53 @@ ei_wait_weights ei_wait_weights_of(double rate, double exponent) {
     const double near = (once - r * all) / whole,
                  nearest = (twice - 2 * r * once + r * r * all) / (whole * whole);
     return (ei_wait_weights){exp(-rate), near, all - near, near - nearest, nearest, all - 2 * near + nearest};
+}
+
+void ei_wait_law_free(ei_wait_law *self) {
+    free(self->line);
+    *self = (ei_wait_law){.count = 0};
+}
+
+/* A time of c + z steps. */
+static void put_time(ei_wait_law *self, double exponent, double place, double mass) {
+    const double cell = floor(place), part = place - cell,
+                 near = (expm1(-exponent * part) - expm1(-exponent)) / -expm1(-exponent), far = 1 - near;
+    const size_t c = (size_t)cell;
+    self->line[c] += mass * near;
+    self->line[c + 1] += mass * far;
+    self->own[c] += mass * near * near;
+    self->own[c + 1] += mass * far * far;
+    self->beside[c] += mass * near * far;
+    self->chance[c] += part > 0 ? mass : 0;
+}
+
+int ei_wait_law_init(ei_wait_law *self, const ei_arrival *arrival, double step, double exponent, size_t limit,
+                     ei_end end) {
+    const size_t count = limit + 2;
+    const int upper = end == EI_UPPER;
+    double above = 1;
+    *self = (ei_wait_law){.count = 0};
+    if (arrival->kind == EI_ARRIVAL_POISSON || arrival->kind == EI_ARRIVAL_DETERMINISTIC)
+        return EI_OK;
+    if ((self->line = calloc(4 * count, sizeof(double))) == NULL)
+        return EI_ERR_NO_MEMORY;
+    self->own = self->line + count;
+    self->beside = self->own + count;
+    self->chance = self->beside + count;
+    size_t j = 1;
+    for (; above > 0 && j <= limit * PARTS; j++) {
+        const double sf = ei_time_sf(arrival, (double)j * step / PARTS);
+        if (isnan(sf))
+            return EI_ERR_ACCURACY;
+        const double left = fmin(fmax(sf + (upper ? -EI_TIME_ERROR : EI_TIME_ERROR), 0), above);
+        if (above > left)
+            put_time(self, exponent, (double)(upper ? j - 1 : j) / PARTS, above - left);
+        above = left;
+        if (!upper && sf < EI_TIME_ERROR)
+            break;
+    }
+    if (upper && above > 0)
+        put_time(self, exponent, (double)(j - 1) / PARTS, above);
+    self->count = (ptrdiff_t)fmin((double)(j / PARTS + 2), (double)count);
+    return EI_OK;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "edgeinfer/arrival.h"
+#include "edgeinfer/status.h"
 #include "edgeinfer/walk.h"
 
 /* to[i] += factor from[i], i < count. */
@@ -25,14 +26,20 @@ void ei_add_served(double *restrict to, const double *restrict from, const doubl
 void ei_add_drained(double *restrict to, const double *restrict from, const double *restrict factor,
                     ptrdiff_t count, ptrdiff_t first, ptrdiff_t end, ptrdiff_t points);
 
+/* to[i] += sum of factor[c] from[i + c], c < terms, i < count; `from` has count + terms numbers and
+ * EI_PAIR_PAD more that may be read and have to be finite. */
+enum { EI_PAIR_PAD = 32 };
+void ei_add_ahead(double *restrict to, const double *restrict from, const double *restrict factor,
+                  ptrdiff_t terms, ptrdiff_t count);
+
 /* to[i] = max(to[i], from[i]), i < count. */
 void ei_raise_row(double *restrict to, const double *restrict from, size_t count);
 
 /* The largest |new / old - 1|, relative to the new ones, of those above `nothing`. */
 double ei_relative_change(const double *old, const double *new, ptrdiff_t count, double nothing);
 
-/* Steps to an interval of periodic arrivals, of about so many seconds each; 0: they are Poisson. Few samples
- * are as little between points as may be. */
+/* Steps to an interval of periodic arrivals, of about so many seconds each; 0: they are not periodic. Few
+ * samples are as little between points as may be. */
 ptrdiff_t ei_pair_interval(const ei_arrival *arrival, const ei_added_stage *first,
                            const ei_added_stage *second, double step);
 
@@ -44,5 +51,19 @@ typedef struct {
 
 /* rate: arrivals a cell; exponent: by which the exponentials grow over a cell, > 0. */
 ei_wait_weights ei_wait_weights_of(double rate, double exponent);
+
+/* The same of other renewal times, c steps away, rounded down (upper) or up to parts of a step: E of a
+ * function of q, of one of (q, y) at its own row, and at the rows beside it, y one more here and one less a
+ * step further; and the chance of a time inside of the cell. */
+typedef struct {
+    ptrdiff_t count;                      /* 0: none */
+    double *line, *own, *beside, *chance; /* [count]; line: owned */
+} ei_wait_law;
+
+/* At most `limit` steps: further times are that long (upper), or left out. Nothing for Poisson and periodic
+ * arrivals. Status: EI_ERR_NO_MEMORY, EI_ERR_ACCURACY; *self is the caller's to free, also after an error. */
+EI_WARN_UNUSED int ei_wait_law_init(ei_wait_law *self, const ei_arrival *arrival, double step,
+                                    double exponent, size_t limit, ei_end end);
+void ei_wait_law_free(ei_wait_law *self);
 
 #endif

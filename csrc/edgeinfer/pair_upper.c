@@ -15,16 +15,17 @@ enum {
     EXPONENTS = 8,
     ALONE = 2000, /* sweeps over one stage */
     SWEEPS = 1000,
-    PERIODIC_SWEEPS = 4000,
-    FARTHER = 2 /* times the points of the plane on a line */
+    MORE_SWEEPS = 4000, /* behind other arrivals */
+    FARTHER = 2         /* times the points of the plane on a line */
 };
-static const double GUARD = 1e-11;   /* relative rounding error of a step, at most */
-static const double KINK = 0.25;     /* z (1 - z), at most */
-static const double LEAST = 0.03;    /* exponent of a step */
-static const double ALIGNED = 4;     /* steps: a constant service that is put on the lattice */
-static const double ROOM = 8;        /* decay times beyond the horizon that the plane reaches */
-static const double LEADS = 6;       /* and by which one stage may lead */
-static const double IN_SERVICE = 2;  /* services by which it may lead behind periodic arrivals */
+static const double GUARD = 1e-11; /* relative rounding error of a step, at most */
+static const double KINK = 0.25;   /* z (1 - z), at most */
+static const double LEAST = 0.03;  /* exponent of a step */
+static const double ALIGNED = 4;   /* steps: a constant service that is put on the lattice */
+static const double ROOM = 8;      /* decay times beyond the horizon that the plane reaches */
+static const double LEADS = 6;     /* and by which one stage may lead */
+static const double IN_SERVICE =
+    2; /* services by which it may lead behind other arrivals than Poisson ones */
 static const double SETTLED = 3e-4;  /* relative change of a sweep at which they end */
 static const double NOTHING = 1e-22; /* probabilities below are not looked at then */
 static const double HAIR = 1e-9;     /* of a step, as in walk.h */
@@ -49,7 +50,8 @@ typedef struct {
     ptrdiff_t points, wanted, rows, far, length; /* of the plane; of a line; of its arrays */
     double step, exponent, ratio;                /* s; of a step; e^exponent */
     ei_wait_weights wait;
-    ptrdiff_t interval; /* of periodic arrivals, in steps; 0: they are Poisson */
+    ptrdiff_t interval; /* of periodic arrivals, in steps, else 0 */
+    ei_wait_law time;   /* of other renewal arrivals than Poisson and periodic ones */
     size_t exponents;
     exponent at[EXPONENTS];
     atoms first, between, second, ahead;
@@ -58,6 +60,7 @@ typedef struct {
     double *fresh, *last, *spare, *sums, *kink; /* [length] */
     double *alone, *served;                     /* [length]: w <= alone(q) + served(y) */
     double *alone_waits, *served_waits;         /* [length]: the same at q + t, y + t */
+    double *longer, *beside, *bent;             /* [length]: a row, and what follows on the lines */
 } walk;
 
 static double *row(const walk *self, double *function, ptrdiff_t k) {
@@ -291,20 +294,46 @@ static void serve_line(const walk *self, const atoms *law, const double *from, d
     put_on(to, more + 1, more, (size_t)count);
 }
 
-/* The most that a bend is above a chord, times the chance of a cell. */
+/* The most that a bend is above a chord. */
 static double most_bend(const walk *self) {
     const double root = sqrt(self->ratio) + 1;
-    return (self->wait.near + self->wait.far) / (root * root);
+    return 1 / (root * root);
+}
+
+/* The next for times that are neither exponential nor constant. */
+static void wait_line_longer(const walk *self, const double *from, double beyond, double *to) {
+    const ptrdiff_t far = self->far, count = self->time.count;
+    double *bend = self->kink, *more = self->sums, rest = 0;
+    find_bend_along(self, bend, from, from, from, far);
+    bend[far - 1] = fmax((1 + self->ratio) * fmax(from[far - 1], beyond) - from[far - 2], 0);
+    for (ptrdiff_t i = 0; i + 1 < far; i++)
+        bend[i] = fmax(bend[i], bend[i + 1]);
+    memset(to, 0, (size_t)far * sizeof *to);
+    memset(more, 0, (size_t)far * sizeof *more);
+    for (ptrdiff_t c = count; c-- > 0;) {
+        rest += self->time.line[c];
+        if (c > 0 && far >= c)
+            to[far - c] = rest * beyond;
+    }
+    for (ptrdiff_t c = 0; c < count; c++) {
+        ei_add_shifted(to, from, self->time.line[c], -c, far, far);
+        ei_add_shifted(more, bend, most_bend(self) * self->time.chance[c], -c, far, far);
+    }
+    put_on(to, more, more, (size_t)far);
 }
 
 /* to(q) = E from(q + t); beyond the line no more than `beyond`, at its first point there too. */
 static void wait_line(const walk *self, const double *from, double beyond, double *to) {
+    if (self->time.count > 0) {
+        wait_line_longer(self, from, beyond, to);
+        return;
+    }
     if (self->interval > 0) {
         for (ptrdiff_t i = 0; i < self->far; i++)
             to[i] = i + self->interval < self->far ? from[i + self->interval] : beyond;
         return;
     }
-    const double most = most_bend(self);
+    const double most = most_bend(self) * (self->wait.near + self->wait.far);
     double *bend = self->kink, sum = beyond, more = 0, after = beyond;
     find_bend_along(self, bend, from, from, from, self->far);
     bend[self->far - 1] = fmax((1 + self->ratio) * from[self->far - 1] - from[self->far - 2], 0);
@@ -352,7 +381,7 @@ static void end_line(const walk *self, const double *late, double *value) {
 /* What else is known of such a walk: *law, the sojourn time in the stage behind `before`. */
 static int find_known(const walk *self, const ei_added_stage *stage, const ei_upper_law *before,
                       ei_upper_law *law) {
-    const int status = self->interval == 0
+    const int status = self->given->arrival->kind == EI_ARRIVAL_POISSON || stage->law == NULL
                            ? EI_ERR_ACCURACY
                            : ei_add_stage_lindley(law, before, stage, self->given->arrival, self->step,
                                                   (size_t)self->far + 1, self->given->monitor);
@@ -367,8 +396,7 @@ static int follow_line(const walk *self, const atoms *law, const double *late, b
         value[i] = bound(self, what, (double)(i - 1));
     for (ptrdiff_t i = 0; i < self->far && known->lattice.sf != NULL; i++)
         value[i] = fmin(value[i],
-                        ended(late[i], ei_upper_law_sf(known, (double)(i + self->interval - 1) * self->step -
-                                                                  known->shift)));
+                        ended(late[i], ei_upper_law_sf(known, (double)(i - 1) * self->step - known->shift)));
     /* Where a line does not settle, the plane would not. */
     double change = INFINITY;
     for (int sweep = 0; sweep < ALONE && !(change < SETTLED); sweep++) {
@@ -602,35 +630,89 @@ static void wait_interval(walk *self) {
     }
 }
 
+/* One row of a function at t later: Poisson arrivals. edge: what bends where the lines begin. */
+static void wait_exponential(const walk *self, ptrdiff_t k, const double *bend, double edge, double *to) {
+    const double most = most_bend(self) * (self->wait.near + self->wait.far);
+    const double *alone = self->alone, *served = self->served, *w = row(self, self->w, k),
+                 *above = row(self, self->w, k + 1), *under = row(self, self->w, k - 1);
+    const ptrdiff_t points = self->points, y = points + k;
+    double sum = self->alone_waits[points] + self->served_waits[y],
+           more = most / (1 - self->wait.kept) * edge;
+    for (ptrdiff_t i = points; i-- > 0;) {
+        const int inside = i + 1 < points;
+        const double after = inside ? w[i + 1] : alone[points] + served[y],
+                     beside = inside ? under[i + 1] : alone[points] + served[y - 1];
+        sum = self->wait.nearest * w[i] + self->wait.both * (beside + above[i]) +
+              self->wait.farthest * after + self->wait.kept * sum;
+        more = most * bend[i] + self->wait.kept * more;
+        to[i] = (sum + more) * (1 + GUARD);
+    }
+}
+
+static double on_line(const walk *self, const double *line, ptrdiff_t at) {
+    return line[at < self->far ? at : self->far - 1];
+}
+
+/* A row at any q. */
+static double read_row(const walk *self, ptrdiff_t k, ptrdiff_t q) {
+    return q < self->points ? row(self, self->w, k)[q]
+                            : on_line(self, self->alone, q) + on_line(self, self->served, q + k);
+}
+
+/* The same for other times. */
+static void wait_longer(const walk *self, ptrdiff_t k, const double *bend, double edge, double *to) {
+    const ptrdiff_t points = self->points, count = self->time.count, all = points + count;
+    double *more = self->sums;
+    for (ptrdiff_t q = 0; q < all; q++) {
+        self->longer[q] = read_row(self, k, q);
+        self->beside[q] = read_row(self, k - 1, q + 1) + read_row(self, k + 1, q);
+        self->bent[q] = q < points ? bend[q] : edge;
+        for (ptrdiff_t n = -1; n <= 2 && q >= points; n++)
+            self->bent[q] = fmax(self->bent[q], edge + on_line(self, self->kink, q + n) +
+                                                    on_line(self, self->spare, q + k + n));
+    }
+    memset(to, 0, (size_t)points * sizeof *to);
+    memset(more, 0, (size_t)points * sizeof *more);
+    ei_add_ahead(to, self->longer, self->time.own, count, points);
+    ei_add_ahead(to, self->beside, self->time.beside, count, points);
+    ei_add_ahead(more, self->bent, self->time.chance, count, points);
+    for (ptrdiff_t i = 0; i < points; i++)
+        more[i] *= most_bend(self);
+    put_on(to, more, more, (size_t)points);
+}
+
 /* w to f: the time before. */
-static void wait_exponential(walk *self) {
+static void wait_spread(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
-    const double most = most_bend(self), ratio = self->ratio;
+    const double ratio = self->ratio;
     const double *alone = self->alone, *served = self->served;
-    double *w = self->w, *room = self->v, *below = row(self, w, -2);
+    double *w = self->w, *room = self->v, *below = row(self, w, -2), *bend = self->fresh;
     /* The row before the first one is continued so that it does not bend. */
     below[0] = 1;
     for (ptrdiff_t i = 0; i + 1 < points; i++)
         below[i + 1] = ((1 + ratio) * row(self, w, -1)[i] - (i > 0 ? row(self, w, 0)[i - 1] : 1)) / ratio;
     for (ptrdiff_t k = -1; k <= rows; k++) {
-        double *bend = row(self, self->bend, k);
+        double *along = row(self, self->bend, k);
         const double *here = row(self, w, k), *before = row(self, w, k + 1);
-        find_bend_along(self, bend, before, here, row(self, w, k - 1), points);
-        bend[0] = 0;
-        bend[points - 1] = fmax((1 + ratio) * here[points - 1] - before[points - 2] -
-                                    ratio * (alone[points] + served[points + k - 1]),
-                                0);
+        find_bend_along(self, along, before, here, row(self, w, k - 1), points);
+        along[0] = 0;
+        along[points - 1] = fmax((1 + ratio) * here[points - 1] - before[points - 2] -
+                                     ratio * (alone[points] + served[points + k - 1]),
+                                 0);
         find_bend(row(self, self->more, k), row(self, w, k - 1), here, row(self, w, k + 1), ratio,
                   (size_t)points);
     }
     memset(row(self, self->bend, -1), 0, (size_t)points * sizeof(double));
+    if (self->time.count > 0) {
+        find_bend_along(self, self->kink, alone, alone, alone, self->far);
+        find_bend_along(self, self->spare, served, served, served, self->far);
+    }
     widen(self, self->bend, room, 1, 0, 1);
     widen(self, room, self->bend, 0, -1, 2);
     widen(self, self->more, room, 0, 0, 1);
     widen(self, room, self->more, 1, -1, 2);
     for (ptrdiff_t k = -1; k <= rows; k++) {
         const double *q_bend = row(self, self->bend, k), *y_bend = row(self, self->more, k);
-        const double *here = row(self, w, k), *above = row(self, w, k + 1), *under = row(self, w, k - 1);
         const ptrdiff_t y = points + k;
         /* A bend where the plane meets the lines, at both ends of the cell before. */
         double edge = 0;
@@ -641,22 +723,16 @@ static void wait_exponential(walk *self) {
                          across = (1 + ratio) * served[y + n] - served[y + n - 1] - ratio * served[y + n + 1];
             edge = fmax(edge, fmax(along, 0) + fmax(across, 0));
         }
-        double *to = row(self, self->f, k), sum = self->alone_waits[points] + self->served_waits[y],
-               more = most / (1 - self->wait.kept) * edge;
-        for (ptrdiff_t i = points; i-- > 0;) {
-            const int inside = i + 1 < points;
-            const double after = inside ? here[i + 1] : alone[points] + served[y],
-                         beside = inside ? under[i + 1] : alone[points] + served[y - 1], next = above[i];
-            double bend = q_bend[i] + y_bend[i];
+        for (ptrdiff_t i = 0; i < points; i++) {
+            bend[i] = q_bend[i] + y_bend[i];
             if (k < 0 && i > 0)
-                bend = fmax(bend, q_bend[i - 1] + y_bend[i - 1]);
-            if (!inside)
-                bend += edge;
-            sum = self->wait.nearest * here[i] + self->wait.both * (beside + next) +
-                  self->wait.farthest * after + self->wait.kept * sum;
-            more = most * bend + self->wait.kept * more;
-            to[i] = (sum + more) * (1 + GUARD);
+                bend[i] = fmax(bend[i], q_bend[i - 1] + y_bend[i - 1]);
         }
+        bend[points - 1] += edge;
+        if (self->time.count > 0)
+            wait_longer(self, k, bend, edge, row(self, self->f, k));
+        else
+            wait_exponential(self, k, bend, edge, row(self, self->f, k));
     }
 }
 
@@ -688,6 +764,7 @@ static void walk_free(walk *self) {
     atoms_free(&self->between);
     atoms_free(&self->second);
     atoms_free(&self->ahead);
+    ei_wait_law_free(&self->time);
     free(self->block);
 }
 
@@ -713,17 +790,21 @@ static int walk_init(walk *self, const ei_pair_walk *given) {
     const double scale = given->decay * self->step;
     self->wanted = (ptrdiff_t)(given->horizon / self->step);
     self->points = (ptrdiff_t)(ceil((given->horizon + exact) / self->step) + ceil(ROOM / scale)) + 2;
-    /* Behind periodic arrivals a path leads by little more than what is in service. */
-    const double leads = LEADS / scale + (self->interval > 0 ? IN_SERVICE * mean_of(given) / self->step : 0);
+    const int poisson = given->arrival->kind == EI_ARRIVAL_POISSON;
+    /* Behind even arrivals a path leads by little more than what is in service. */
+    const double leads = LEADS / scale + (poisson ? 0 : IN_SERVICE * mean_of(given) / self->step);
     self->rows = (ptrdiff_t)fmin(ceil(leads), (double)self->points);
     self->rows = self->rows < 4 ? 4 : self->rows;
     self->far = FARTHER * self->points + 8;
-    self->length = self->far + 8;
+    self->length = self->far + 8 + EI_PAIR_PAD;
     self->exponent = fmax(scale, LEAST);
     self->ratio = exp(self->exponent);
-    if (self->interval == 0)
+    if (poisson)
         self->wait = ei_wait_weights_of(self->step / ei_arrival_mean(given->arrival), self->exponent);
-    int status = choose_exponents(self);
+    int status = ei_wait_law_init(&self->time, given->arrival, self->step, self->exponent,
+                                  (size_t)self->points, EI_UPPER);
+    if (status == EI_OK)
+        status = choose_exponents(self);
     if (status == EI_OK)
         status = atoms_init(&self->first, self, &given->before, NULL);
     if (status == EI_OK)
@@ -735,7 +816,7 @@ static int walk_init(walk *self, const ei_pair_walk *given) {
     if (status != EI_OK)
         return status;
     const size_t state = (size_t)((self->rows + 3) * self->points), length = (size_t)self->length;
-    self->block = calloc(5 * state + 9 * length, sizeof(double));
+    self->block = calloc(5 * state + 12 * length, sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     self->f = self->block;
@@ -743,8 +824,9 @@ static int walk_init(walk *self, const ei_pair_walk *given) {
     self->w = self->v + state;
     self->bend = self->w + state;
     self->more = self->bend + state;
-    double **lines[] = {&self->fresh, &self->last,   &self->spare,       &self->sums,        &self->kink,
-                        &self->alone, &self->served, &self->alone_waits, &self->served_waits};
+    double **lines[] = {&self->fresh,        &self->last,   &self->spare,  &self->sums,
+                        &self->kink,         &self->alone,  &self->served, &self->alone_waits,
+                        &self->served_waits, &self->longer, &self->beside, &self->bent};
     for (size_t k = 0; k < sizeof lines / sizeof *lines; k++)
         *lines[k] = self->more + state + k * length;
     return EI_OK;
@@ -777,7 +859,7 @@ int ei_pair_upper(ei_upper_law *self, const ei_pair_walk *given) {
     int status = walk_init(&both, given);
     if (status == EI_OK)
         status = begin(&both);
-    const int sweeps = both.interval > 0 ? PERIODIC_SWEEPS : SWEEPS;
+    const int sweeps = given->arrival->kind != EI_ARRIVAL_POISSON ? MORE_SWEEPS : SWEEPS;
     for (int sweep = 0; sweep <= sweeps && status == EI_OK; sweep++) {
         serve(&both);
         join(&both);
@@ -791,7 +873,7 @@ int ei_pair_upper(ei_upper_law *self, const ei_pair_walk *given) {
         if (both.interval > 0)
             wait_interval(&both);
         else
-            wait_exponential(&both);
+            wait_spread(&both);
         end(&both);
     }
     const double lead = given->before.law == NULL ? given->before.again / both.step : 0;

@@ -1,5 +1,5 @@
 /* An upper end for a chain in which a stage a and a stage b behind it are nearly as slow as each other: the
- * two are followed at once. Poisson arrivals, or periodic ones. Seconds; rates in 1/s.
+ * two are followed at once. Renewal arrivals. Seconds; rates in 1/s.
  *
  * The walk. In the notation of pair.h, jobs counted backwards, W is the longest path that is in b for jobs 0
  * .. i, in a for jobs i .. n, passes the stages between them at some of the jobs around i and those before a
@@ -45,9 +45,9 @@
  * =: v e^{-theta q}, and with a path leaving b, g <= M_A M_Q v / (1 - L M_B) e^{-theta y}. All sums are of
  * positive terms but for the bends, and their rounding errors are covered by a factor.
  *
- * Periodic arrivals: the interval is a whole number of steps, functions move along the diagonal and nothing
- * is rounded; beyond the lattice, and in its last cell, is what they begin with. The walks on a line begin
- * with what lindley.h knows of them, which is less. */
+ * Arrivals that are not Poisson, as in pair.h, rounded down. What is beyond the lattice is what walks on a
+ * line give, for periodic arrivals in its last cell, too. These begin with what lindley.h knows of them,
+ * which is less than Chernoff's bound. */
 #ifndef EDGEINFER_PAIR_UPPER_H
 #define EDGEINFER_PAIR_UPPER_H
 
@@ -55,7 +55,7 @@
 #include "edgeinfer/walk.h"
 
 typedef struct {
-    const ei_arrival *arrival;           /* Poisson or periodic */
+    const ei_arrival *arrival;           /* renewal */
     double decay, horizon;               /* 1/s, of the slower stage; s, up to where the law is wanted */
     size_t points;                       /* steps of the lattice up to the horizon, about */
     ei_added_stage before, bottleneck;   /* a, b; not both deterministic */

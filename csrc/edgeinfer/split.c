@@ -14,7 +14,6 @@ enum {
     FEW = 256 /* samples that are looked at one by one */
 };
 static const double ON_POINT = 1e-9;    /* of a step */
-static const double LEAST_TIME = 1e-12; /* error of an interarrival law's values */
 static const double NEGLIGIBLE = 1e-13; /* of a modulated time, beyond its last cell */
 static const double ROUNDING = 1e-12;   /* of sums, relative */
 static const double FURTHER = 1.6;      /* times a service's reach, where its lattice ends */
@@ -204,6 +203,11 @@ static double least_time(const ei_arrival *arrival, double x, double *tail) {
     return x * upper.val + lower.val / p[0];
 }
 
+double ei_time_sf(const ei_arrival *arrival, double time) {
+    double tail;
+    return least_time(arrival, time, &tail) >= 0 ? tail : NAN;
+}
+
 static int split_renewal(ei_split *self, const ei_arrival *arrival, double step, size_t limit, ei_end end) {
     double before = 0, last = 1, above = 1, tail;
     int status = reserve(self, 1, limit);
@@ -214,15 +218,15 @@ static int split_renewal(ei_split *self, const ei_arrival *arrival, double step,
         double least = least_time(arrival, (double)(k + 1) * step, &tail);
         if (!(least >= 0))
             return EI_ERR_ACCURACY;
-        double value = (least - before) / step + (end == EI_UPPER ? -LEAST_TIME : LEAST_TIME);
+        double value = (least - before) / step + (end == EI_UPPER ? -EI_TIME_ERROR : EI_TIME_ERROR);
         value = fmin(fmax(value, 0), above);
         self->mass[k] = above - value;
         double cell = fmax(last - tail, 0);
-        self->bend[k] = cell_bend(cell, (least - before) / step - tail, convex) + LEAST_TIME;
+        self->bend[k] = cell_bend(cell, (least - before) / step - tail, convex) + EI_TIME_ERROR;
         above = value;
         before = least;
         last = tail;
-        if (above == 0 || (end == EI_LOWER && tail < LEAST_TIME))
+        if (above == 0 || (end == EI_LOWER && tail < EI_TIME_ERROR))
             break;
     }
     /* What is left is further out: at the last cell for an upper end, nowhere for a lower one. */

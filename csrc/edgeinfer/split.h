@@ -14,6 +14,8 @@
 #include "edgeinfer/arrival.h"
 #include "edgeinfer/walk.h"
 
+#define EI_TIME_ERROR 1e-12
+
 typedef struct {
     size_t phases, cells; /* 1 for services and renewal times */
     double *mass, *bend;  /* [phases][phases][cells], from the row's phase to the column's */
@@ -37,5 +39,8 @@ EI_WARN_UNUSED int ei_split_service(ei_split *self, const ei_added_stage *stage,
  * process is taken backwards in time. For v that falls. Status: EI_ERR_ACCURACY, too. */
 EI_WARN_UNUSED int ei_split_time(ei_split *self, const ei_arrival *arrival, double step, size_t limit,
                                  ei_end end);
+
+/* P(t > time) of a renewal time that is not periodic, right to EI_TIME_ERROR; NaN where it is not known. */
+double ei_time_sf(const ei_arrival *arrival, double time);
 
 #endif

@@ -39,6 +39,40 @@ static void check_sums(ptrdiff_t points, ptrdiff_t rows, ptrdiff_t count, int dr
     free(memory);
 }
 
+/* A row's sums the same. */
+static void check_ahead(ptrdiff_t count, ptrdiff_t terms) {
+    double sum[200], plain[200], from[400], factor[100];
+    for (size_t i = 0; i < 400; i++) {
+        from[i] = number(i);
+        sum[i % 200] = plain[i % 200] = number(i % 200 + 7);
+        factor[i % 100] = number(i % 100 + 77);
+    }
+    ei_add_ahead(sum, from, factor, terms, count);
+    for (ptrdiff_t c = 0; c < terms; c++)
+        ei_add_shifted(plain, from, factor[c], -c, count, 400);
+    CHECK(memcmp(sum, plain, sizeof sum) == 0);
+}
+
+/* Times around exponential ones: E e^{-x t}, and E e^{-2 x t} as of a function along the diagonal. */
+static void check_times(void) {
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 1}};
+    const double step = 0.1, exponent = 0.05;
+    for (int end = 0; end < 2; end++) {
+        ei_wait_law law;
+        double once = 0, twice = 0;
+        CHECK(ei_wait_law_init(&law, &arrival, step, exponent, 400, (ei_end)end) == EI_OK);
+        for (ptrdiff_t c = 0; c < law.count; c++) {
+            const double far = exp(-exponent * (double)c);
+            once += law.line[c] * far;
+            twice += (law.own[c] + 2 * law.beside[c] * exp(-exponent)) * far * far;
+        }
+        const double first = once * (1 + exponent / step) - 1, second = twice * (1 + 2 * exponent / step) - 1;
+        CHECK(end == EI_UPPER ? first >= 0 && first < 1e-3 : first <= 0 && first > -1e-3);
+        CHECK(end == EI_UPPER ? second >= 0 && second < 1e-3 : second <= 0 && second > -1e-3);
+        ei_wait_law_free(&law);
+    }
+}
+
 int main(void) {
     static const ptrdiff_t points[] = {8, 23, 48, 64}, rows[] = {4, 7, 22}, counts[] = {1, 3, 12, 70, 200};
     for (size_t p = 0; p < sizeof points / sizeof *points; p++)
@@ -46,5 +80,9 @@ int main(void) {
             for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
                 for (int drained = 0; drained < 2 && rows[r] <= points[p]; drained++)
                     check_sums(points[p], rows[r], counts[c], drained);
+    for (ptrdiff_t count = 1; count <= 200; count += 13)
+        for (ptrdiff_t terms = 1; terms <= 100; terms += 33)
+            check_ahead(count, terms);
+    check_times();
     return check_report();
 }
