@@ -162,7 +162,7 @@ int ei_sample_rate(size_t count, double bandwidth, double mean_snr, const ei_gai
             return EI_ERR_INTERRUPTED;
         part = count - first < UNPOLLED ? count - first : UNPOLLED;
         if (law.rayleigh)
-            ei_lane_loops_of(0)->rates(&streams, part, mean_snr, bandwidth, rate + first);
+            ei_lane_loops_of(0)->rates(&streams, part, law.mean_snr, bandwidth, rate + first);
         else
             for (size_t i = first; i < first + part; i++)
                 rate[i] = bandwidth * ei_sample_rate_of(&law, &rng);

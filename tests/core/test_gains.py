@@ -77,10 +77,12 @@ def test_nakagami_mgf_equals_tricomis_function(m, snr, a):
     assert abs(_core.log_slot_mgf(a, snr, m, 0.0, 1 / m, 1.0)[0] - float(exact)) < 1e-10
 
 
-def test_two_branches_of_one_sided_gaussian_fading_are_rayleigh_of_twice_the_snr():
+def test_two_branches_of_one_sided_gaussian_fading_are_rayleigh_of_twice_the_snr(entropy):
     gain = (1.0, 0.0, 2.0, 1.0)
     assert _core.mean_rate(1.0, 3.0, *gain)[0] == _core.mean_rate(1.0, 6.0, 1.0, 0.0, 1.0, 1.0)[0]
     assert _core.log_slot_mgf(2.3, 3.0, *gain)[0] == _core.log_slot_mgf(2.3, 6.0, 1.0, 0.0, 1.0, 1.0)[0]
+    drawn = _core.sample_rate(100, 1.0, 3.0, gain, entropy)
+    np.testing.assert_array_equal(drawn, _core.sample_rate(100, 1.0, 6.0, (1.0, 0.0, 1.0, 1.0), entropy))
 
 
 @pytest.mark.parametrize("users", [1.0, 5.0, 20.0])
