@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 /* upper / lower below which dearer formulas are not tried. */
-static const double CLOSE = 1.02, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
+static const double CLOSE = 1.02, NEAR = 1.04, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
 static const double FURTHEST = 1e-20; /* a sojourn time's lattice ends near here */
 static const double LEAST = 1e-290;   /* below, only logarithms keep their accuracy */
 
@@ -272,7 +272,7 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
     const ei_shape *pipeline = part->pipeline;
     if (part->arrival.kind == EI_ARRIVAL_POISSON && random_count == 1 && pipeline->d1 > 0 &&
         pipeline->d3 > 0 &&
-        (status = ei_joint_ends(part, part->effort == EI_EFFORT_TIGHT ? CLOSE : WIDE)) != EI_OK)
+        (status = ei_joint_ends(part, part->effort == EI_EFFORT_TIGHT ? NEAR : WIDE)) != EI_OK)
         return status;
     status = raise_least(part, stages, stage_count);
     if (part->arrival.kind == EI_ARRIVAL_DETERMINISTIC)

@@ -9,20 +9,25 @@
 #include <string.h>
 
 enum {
-    REPEATS = 400, /* sweeps, where one is not enough */
-    FEWEST = 10,   /* of them that there is always work for */
-    TRIALS = 5     /* lattices that are tried */
+    REPEATS = 400,   /* sweeps, where one is not enough */
+    FEWEST = 10,     /* of them that there is always work for */
+    TRIALS = 5,      /* lattices that are tried */
+    MOST_TYPES = 12, /* in one part */
+    HEAVY_PARTS = 4
 };
 static const size_t WAIT_CELLS[] = {64, 128}; /* of the first wait's law over a service, for each effort */
+static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's mean, for each effort */
+static const double HEAVY = 0.92;             /* load of the first stage that takes more components */
 static const double APART = 12;               /* interarrival times that are taken out at most */
 static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
-static const double BEYOND[] = {1e-6, 1e-7};  /* of the latest deadline's bound: what a lattice leaves out, */
-static const double BEYOND_EXPONENTIAL = 1e-8; /* and where the bound is less sharp */
-static const double OUTSIDE = 0.02;            /* of that: what its rows leave out */
-static const double EARLY = 1e-4;              /* relative share of paths of few jobs */
+static const double BEYOND[] = {
+    1e-3, 1e-4}; /* of the latest deadline's probability, roughly: what a lattice leaves out */
+static const double OUTSIDE = 0.2;         /* of that: what its rows leave out */
+static const double LEAST = 1e-11;         /* of it: a service's tail */
+static const double EARLY = 1e-4;          /* relative share of paths of few jobs */
 static const double NEGLIGIBLE = 0.06;     /* steps: a difference of the constant stages that is rounded */
 static const double COARSEST = 1.9;        /* steps in the faster constant stage */
-static const double WORK[] = {8e8, 1.6e9}; /* multiply-adds of one end, for each effort */
+static const double WORK[] = {1.2e9, 5e9}; /* multiply-adds of one end, for each effort */
 static const double SUFFICIENT[] = {1.9, 1.04}; /* ratio of ends that no finer lattice follows, for each */
 static const double AIMED = 0.9;                /* share of what is allowed that a finer lattice aims at */
 static const double HELPED =
@@ -30,7 +35,7 @@ static const double HELPED =
 static const double FASTEST = 5;      /* times as many points of it at most */
 static const double FINER = 1.25;     /* and at least, to be worth its work */
 static const double FURTHEST = 1e5;   /* steps between the constant stages, and in the slower one, at most */
-static const double ROOM = 4e6;       /* values of an array at most */
+static const double ROOM = 3.6e7;     /* values of all arrays at most */
 static const double SMALLEST = 1e-20; /* probabilities below are left to formulas without tables: those of
                                          transfers end there, and what they leave out is in upper ends */
 
@@ -40,12 +45,6 @@ typedef struct {
     double points, work, ratio;
     int possible; /* whether both ends were found: they exist, and are not too much work */
 } trial;
-
-static double beyond(const ei_batch *batch) {
-    return batch->effort == EI_EFFORT_TIGHT && batch->pipeline->random->kind == EI_SERVICE_EXPONENTIAL
-               ? BEYOND_EXPONENTIAL
-               : BEYOND[batch->effort];
-}
 
 /* ---- lattices */
 
@@ -123,7 +122,7 @@ static int reserve(ei_joint *self) {
     self->mix = self->block + self->types * kept;
     self->sum = self->mix + kept;
     self->idle_value = self->sum + kept;
-    self->longest = apart ? self->idle_value + array : self->type[self->types - 1];
+    self->longest = apart ? self->idle_value + array : self->type[self->slowest];
     self->later[0] = self->idle_value + (apart ? 2u : 1u) * array;
     self->later[1] = self->later[0] + later;
     self->ones = self->later[upper] + later;
@@ -137,24 +136,47 @@ static int reserve(ei_joint *self) {
     return EI_OK;
 }
 
-/* Multiply-adds of one job, of one component of the mixture. */
+/* Multiply-adds of one job, of one component of the mixture, and what else a value takes. */
 static double pass_work(const ei_joint *self) {
-    double width = (double)self->width, length = self->laws[0].decay > 0 ? (double)self->laws[0].regular + 30
-                                                                         : (double)self->laws[0].count;
-    return (double)self->rows * width / 2 * fmin(length, width) * 0.7;
+    const double width = (double)self->width;
+    const double length = self->laws[0].decay > 0 ? (double)self->laws[0].regular + 30
+                                                  : fmin((double)self->laws[0].count, width) + 20;
+    return (double)self->rows * width / 2 * length * 0.7;
 }
 
-/* Multiply-adds of one end, roughly. */
+/* How fast busy periods' tails fall, a job. */
+static double busy_fall(double load) {
+    return load - 1 - log(load);
+}
+
+/* Multiply-adds of one end, roughly: those over waits have cells, which take longer, and places of Y. */
 static double work_of(const ei_joint *self) {
-    double load = self->batch->arrival_rate * self->d1;
-    double sweeps = self->drift > 0 ? 1 : FEWEST, jobs = fmin(20 / (load - 1 - log(load)), EI_JOINT_JOBS);
-    return pass_work(self) * ((double)self->types * sweeps + jobs / (double)self->ratio);
+    const double load = self->batch->arrival_rate * self->d1, places = (double)self->places;
+    const double sweeps = self->drift > 0 ? 1 : FEWEST, jobs = fmin(20 / busy_fall(load), EI_JOINT_JOBS);
+    const double waits =
+        0.75 * places * places + 100 * places * self->coarse / self->d1 * (double)self->wait_cells;
+    return pass_work(self) * ((double)self->types * sweeps + jobs / (double)self->ratio) + jobs * waits;
 }
 
 /* Sweeps that may be done, where one is not enough; each gives an end. */
 static int most_sweeps(const ei_joint *self) {
     double most = WORK[self->batch->effort] / (pass_work(self) * (double)self->types);
     return (int)fmin(fmax(most, FEWEST), REPEATS);
+}
+
+/* Components of the mixture and parts that they come in: Gauss's rule for a part's measure on [0, r], r =
+ * load e^{1 - load}, loses a factor of ((1 - s) / (1 + s))^2, s^2 = 1 - r, with each, of what 1 / (1 - x)
+ * makes of it. */
+static size_t choose_types(ei_joint *self) {
+    const double load = self->batch->arrival_rate * self->d1, s = sqrt(1 - load * exp(1 - load));
+    const double wanted = ceil(log(MISSED[self->batch->effort]) / (2 * log((1 - s) / (1 + s))));
+    const double least = self->batch->effort == EI_EFFORT_TIGHT ? 6 : 4;
+    /* Where one sweep is enough they cost little beside the first busy period. */
+    self->types = (size_t)fmax(wanted, self->drift > 0 ? least + 2 : least);
+    if (wanted <= MOST_TYPES)
+        return 1;
+    self->types = HEAVY_PARTS * (load > HEAVY ? 5u : 4u);
+    return HEAVY_PARTS;
 }
 
 /* For deadlines up to `latest`. *possible: whether this end exists and is not too much work. */
@@ -164,17 +186,18 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     choose_steps(self, points, possible);
     if (!*possible)
         return EI_OK;
-    /* Where one sweep is enough they cost little beside the first busy period. */
-    self->types = (self->batch->effort == EI_EFFORT_TIGHT ? 6u : 4u) + (self->drift > 0 ? 2u : 0u);
+    const size_t parts = choose_types(self);
     self->first = -(ptrdiff_t)ceil(self->d3 / self->coarse) - 1;
     self->idle = ei_joint_idle_law(rate, self->fine, self->end);
     *possible = 0;
-    status = ei_joint_busy_init(&self->busy, rate * self->d1, 1, 1, self->types, self->end);
+    status = ei_joint_busy_init(&self->busy, rate * self->d1, parts, 3 / busy_fall(rate * self->d1),
+                                self->types, self->end);
+    self->slowest = self->types / parts - 1;
     if (status != EI_OK || (status = ei_joint_choose_bounds(self)) != EI_OK)
         return status == EI_ERR_ACCURACY || status == EI_ERR_UNSTABLE ? EI_OK : status;
     double rest = fmax(latest - ei_joint_nearest(self), 0);
     double all = rest + (double)self->apart / rate, top = 0,
-           most = beyond(self->batch) * ei_joint_least_left(self, 0, rest);
+           most = BEYOND[self->batch->effort] * self->likely;
     while (ei_joint_least_left(self, 0, all) > most)
         all += 0.2 / ei_joint_steepest(self);
     while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)
@@ -183,7 +206,8 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     /* Rows before 0 and beyond the top count, too: where one constant stage is far faster they are the most.
      */
     double ratio = (double)self->ratio, rows = ceil(top / self->fine) + fabs((double)self->drift);
-    if (rows * (rows - (double)self->first * ratio) / ratio > ROOM || all / self->fine > ROOM)
+    const double arrays = self->drift < 0 ? (double)self->types + 3 : 3;
+    if (arrays * rows * (rows - (double)self->first * ratio) / ratio > ROOM || all / self->fine > ROOM)
         return EI_OK;
     self->top = (ptrdiff_t)ceil(top / self->fine);
     self->places = (size_t)ceil((all - top) / self->coarse); /* more than `steps` */
@@ -231,7 +255,8 @@ static int choose_apart(const ei_batch *batch, double latest, ei_joint *self) {
         ++self->apart;
     double relative, absolute;
     ei_service_accuracy(pipeline->random, &relative, &absolute);
-    self->least = fmax(1e-23, beyond(batch) * EARLY * exp(-decay * (latest - unit)));
+    self->likely = fmin(exp(-decay * (latest - unit)), 1);
+    self->least = fmax(1e-23, LEAST * self->likely);
     /* Upper ends count the inaccuracy of a tail anyhow. */
     if (self->end == EI_UPPER)
         self->least = fmax(self->least, 1.1 * absolute);

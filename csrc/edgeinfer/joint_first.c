@@ -117,8 +117,8 @@ static void bound_later(const ei_joint *self, busy_ahead *ahead, size_t j) {
     for (size_t e = 0; e < self->bound_count; e++) {
         const ei_joint_bound *one = &self->bounds[e];
         if (j == 0 && ahead->longest) {
-            a[e] = one->a[self->types - 1];
-            b[e] = one->b[self->types - 1];
+            a[e] = one->a[self->slowest];
+            b[e] = one->b[self->slowest];
         }
         const int idle = j == 0 && !ahead->longest;
         double next = one->moment * (1 + (idle ? one->idle_a : one->drift * a[e]));
@@ -347,7 +347,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     double end = (double)(steps - 1) * self->coarse,
            beyond = masses == NULL ? 0 : all[steps - 1] * (1 + EI_JOINT_ROUNDING);
     if (status == EI_OK)
-        status = ei_joint_wait_init(&wait, rate, self->d1, self->wait_cells, end, beyond);
+        status = ei_joint_wait_init(&wait, self->end, rate, self->d1, self->wait_cells, end, beyond);
     /* Waits that are longer than the lattice. */
     for (size_t i = 0; i < count && upper && status == EI_OK; i++)
         for (size_t k = 0; k < steps; k++)
@@ -383,7 +383,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
         checked = j;
         masses_left(all, followed, steps, left_over[EI_LOWER]);
         if (upper)
-            ei_joint_wait_longer_masses(&wait, self->busy.ratio[self->types - 1], start, self->coarse, steps,
+            ei_joint_wait_longer_masses(&wait, self->busy.ratio[self->slowest], start, self->coarse, steps,
                                         left_over[EI_UPPER]);
         for (int side = 0; side <= upper; side++)
             rest[side] = waits_of(self, left_over[side], steps);

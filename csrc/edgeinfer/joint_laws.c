@@ -385,7 +385,7 @@ EI_MULTIVERSION static void cells(const ei_joint_wait *self, int end, const doub
 
 static void integrate(ei_joint_wait *self, const double *const bend[2]) {
     const size_t size = self->size;
-    for (int end = 0; end < 2; end++) {
+    for (int end = (int)self->sides; end < 2; end++) {
         double sum = size == self->limit && end == EI_UPPER ? self->beyond : 0;
         cells(self, end, end == EI_LOWER ? bend : NULL);
         self->integral[end][size] = sum;
@@ -407,9 +407,10 @@ static void find_shares(double x, double share[4]) {
     }
 }
 
-int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t per_service, double end,
-                       double beyond) {
-    *self = (ei_joint_wait){.rate = rate, .service = service, .per_service = per_service, .jobs = 1};
+int ei_joint_wait_init(ei_joint_wait *self, ei_end sides, double rate, double service, size_t per_service,
+                       double end, double beyond) {
+    *self = (ei_joint_wait){
+        .sides = sides, .rate = rate, .service = service, .per_service = per_service, .jobs = 1};
     self->step = service / (double)per_service;
     self->limit = (size_t)ceil(end / self->step) + per_service;
     self->size = per_service;
@@ -446,7 +447,7 @@ void ei_joint_wait_advance(ei_joint_wait *self) {
     const size_t next = size + n < self->limit ? size + n : self->limit;
     const double factor = self->rate * exp(-self->rate * self->service);
     const double *const bend[2] = {self->kept[0], self->kept[1]};
-    for (size_t end = 0; end < 2; end++) {
+    for (size_t end = self->sides; end < 2; end++) {
         memcpy(self->kept[end], self->r[end], (size + 1) * sizeof(double));
         for (size_t i = 0; i <= next; i++)
             self->r[end][i] = factor * self->integral[end][i < n ? 0 : i - n];

@@ -78,6 +78,7 @@ EI_WARN_UNUSED int ei_joint_busy_init(ei_joint_busy *self, double load, size_t p
  * moment about the left end a, and l = g^2 / 8 D e^{rate b} or more what is too much, E (Q - y)^+ in the cell
  * is at least M - m (y - a) - l (b - y) for y <= b, that of a mass of m - l at a + (M - g l) / (m - l). */
 typedef struct {
+    ei_end sides;
     double rate, service, step;            /* s: of the cells */
     size_t per_service, jobs, size, limit; /* cells: that are in use, and at most */
     double beyond;
@@ -87,9 +88,10 @@ typedef struct {
 } ei_joint_wait;
 
 /* At j = 1, for waits up to `end`, s, or a little more; beyond: at least P(Q > end), whatever j, by which the
- * integrals from above are made larger. Longer waits are not in the masses and tails that follow. */
-EI_WARN_UNUSED int ei_joint_wait_init(ei_joint_wait *self, double rate, double service, size_t per_service,
-                                      double end, double beyond);
+ * integrals from above are made larger. Longer waits are not in the masses and tails that follow. sides:
+ * EI_LOWER for both ends of these, EI_UPPER for the upper one alone. */
+EI_WARN_UNUSED int ei_joint_wait_init(ei_joint_wait *self, ei_end sides, double rate, double service,
+                                      size_t per_service, double end, double beyond);
 void ei_joint_wait_free(ei_joint_wait *self);
 void ei_joint_wait_advance(ei_joint_wait *self);
 /* Masses at start + i step, i < count, start <= 0, above or below in the increasing convex order; what lies

@@ -8,10 +8,9 @@
 #include <string.h>
 
 enum {
-    SERIES = 6000, /* terms of what is left of the first busy period */
-    WINDOW = 10,   /* jobs that a window of rows is below the last one at light load */
-    OVERLAP = 2,   /* windows that a row is in */
-    INNER = 2      /* sweeps of a window before the next one */
+    WINDOW = 10, /* jobs that a window of rows is below the last one at light load */
+    OVERLAP = 2, /* windows that a row is in */
+    INNER = 2    /* sweeps of a window before the next one */
 };
 static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
 
@@ -105,21 +104,14 @@ static void bound_series(const ei_joint *self, ei_joint_bound *one) {
      * (x / 2) - 1. */
     double more = 1 + pow((rate + theta) * cell, 2) / 12, wait = wait_of(self, theta) * more;
     double scale = (1 - rate * self->d1) * exp(theta * (cell + self->coarse)) * more * more;
-    double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b, term = 0;
-    const double slowest = fmax(wait, wait * one->drift * fmax(one->moment, 1));
-    one->all = 0;
+    double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b;
     for (size_t i = 0; i + 1 < self->apart; i++)
         follow_bound(one, &a, &b);
-    for (size_t j = 0; j < SERIES; j++) {
-        follow_bound(one, &a, &b);
-        term = scale * (a + b);
-        scale *= wait;
-        one->all += term;
-        if (term < 1e-25 * one->all)
-            break;
-    }
-    /* Terms fall at last with the largest of three ratios, below one by enough. */
-    one->all += term < 1e-6 * (1 - slowest) * one->all ? 10 * term / (1 - slowest) : INFINITY;
+    /* Sums over j of wait^j and a, b of one job more each. */
+    const double m = one->moment, fall = one->drift;
+    const double sum_a = (m / (1 - wait) + m * fall * a) / (1 - wait * m * fall);
+    const double sum_b = fall * (a + b + wait * sum_a) / (1 - wait * fall);
+    one->all = fmax(wait, wait * fall * fmax(m, 1)) < 1 ? scale * (sum_a + sum_b) : INFINITY;
 }
 
 /* The largest exponent, nearly, that serves, with the first wait or without. Status: of the service's
@@ -417,7 +409,7 @@ static void begin_row(const ei_joint *self, ptrdiff_t c) {
 /* Of the arrays whose last rows alone are kept, the one that the first busy period begins with. */
 static void keep_longest(const ei_joint *self, ptrdiff_t c) {
     if (self->end == EI_UPPER && self->drift >= 0)
-        memcpy(ei_joint_row(self, self->longest, c), kept_row(self, self->type[self->types - 1], c),
+        memcpy(ei_joint_row(self, self->longest, c), kept_row(self, self->type[self->slowest], c),
                self->width * sizeof(double));
 }
 

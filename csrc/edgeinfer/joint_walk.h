@@ -29,6 +29,7 @@ typedef struct {
     double d1, d3, coarse, fine;    /* s: the stages, the steps of U and of c */
     ptrdiff_t ratio, drift;         /* coarse / fine; d / fine */
     ptrdiff_t first, low, top;      /* coarse: the first point of X; fine: rows of c */
+    size_t slowest;                 /* the component of the largest s_i */
     size_t types, width, rows, pad; /* components; a row's values, in whole blocks; rows, pad of them at the
                                        end for what lies beyond `top` */
     size_t kept;                    /* rows of T, F and R: all, or where c never falls those above a row */
@@ -37,6 +38,7 @@ typedef struct {
     int sweeps;                     /* at most */
     size_t wait_cells;              /* of the first wait's law over a service */
     size_t apart;                   /* interarrival times that are taken out of Y */
+    double likely;                  /* roughly, at least, of the class's latest deadline */
     double least, earliest;         /* of a service's tail; s: the first deadline of the class */
     ei_joint_service service;
     ei_joint_law *laws; /* [ratio]: X at d3 + (first + i) coarse + k fine; owned */

@@ -74,7 +74,7 @@ static void check_first_wait(double start, size_t cells) {
     const double rate = 0.5, d = 1, step = 0.1, near = 4 / (double)(cells * cells);
     double mass[400], all[2] = {0, 0}, mean[2] = {0, 0}, loss[2] = {0, 0}, tails[2][3] = {{0}};
     ei_joint_wait wait;
-    CHECK(ei_joint_wait_init(&wait, rate, d, cells, 40, 1e-20) == EI_OK);
+    CHECK(ei_joint_wait_init(&wait, EI_LOWER, rate, d, cells, 40, 1e-20) == EI_OK);
     for (size_t j = 1; j < 120; j++) {
         if (j > 1)
             ei_joint_wait_advance(&wait);
@@ -117,8 +117,8 @@ static void check_longer_waits(double end) {
     const double rate = 0.7, d = 1, step = 0.1;
     double mass[POINTS], longer[POINTS], loss[2][6] = {{0}};
     ei_joint_wait wait, whole;
-    CHECK(ei_joint_wait_init(&wait, rate, d, 16, end, 1e-3) == EI_OK);
-    CHECK(ei_joint_wait_init(&whole, rate, d, 16, 60, 0) == EI_OK);
+    CHECK(ei_joint_wait_init(&wait, EI_UPPER, rate, d, 16, end, 1e-3) == EI_OK);
+    CHECK(ei_joint_wait_init(&whole, EI_LOWER, rate, d, 16, 60, 0) == EI_OK);
     for (size_t j = 1; j < 300; j++) {
         if (j == JOBS)
             ei_joint_wait_longer_masses(&wait, rate * exp(1 - rate), 0, step, POINTS, longer);
