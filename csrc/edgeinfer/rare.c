@@ -265,7 +265,8 @@ static double replicate(const rare_context *self, ei_rng *rng, node *nodes, uint
         if (++*jobs % POLL_JOBS == 0 && ei_parallel_stopped(run))
             return EI_ERR_INTERRUPTED;
         const stage *one = &self->stages[hidden];
-        if (!self->climbs && is_lost(self, nodes))
+        /* No weight is left, as where services that are longer than the period are too rare to be drawn. */
+        if (!(nodes[hidden].density < INFINITY) || (!self->climbs && is_lost(self, nodes)))
             return 0;
         interval = ei_arrival_draw_tilted(self->arrival, one->tilt[nodes[hidden].at->stay].tilt, rng);
         /* Densities that no longer matter, and that nothing flows into, are left out. */

@@ -245,3 +245,14 @@ def test_few_replications_that_are_all_late_are_no_certainty(process):
         # An alarm of the five with probability 5e-6.
         answer = ei.rare_violation(pipeline, process, 0.02, relative_error=0.1, rng=seed, confidence=1 - 1e-6)
         assert answer.low <= 0.991 and answer.high >= 0.99
+
+
+def test_a_narrow_link_behind_frames_ends_though_no_drawn_transfer_takes_longer_than_a_frame():
+    link = ei.FadingLink.from_snr(2033.0, 1e6, 0.01, fading=ei.Nakagami(39.2))
+    stage = ei.Transfer(40 * link.mean_rate() * link.slot, link, "link")
+    pipeline, arrivals = ei.Pipeline([stage]), ei.Periodic(stage.mean() / 0.97)
+    deadline = 1.02 * stage.mean()
+    bracket = ei.violation_bracket(pipeline, arrivals, deadline)
+    found = ei.rare_violation(pipeline, arrivals, deadline, relative_error=0.05, rng=1)
+    # Four standard errors of 5 %.
+    assert 0.8 * bracket.lower < found.value < 1.2 * bracket.upper
