@@ -5,6 +5,7 @@
 #include "edgeinfer/bound.h"
 #include "edgeinfer/chain.h"
 #include "edgeinfer/ends.h"
+#include "edgeinfer/geometric.h"
 #include "edgeinfer/handover.h"
 #include "edgeinfer/joint.h"
 #include "edgeinfer/single.h"
@@ -215,6 +216,10 @@ static int bracket_rate(const ei_batch *self, const ei_service *stages, size_t s
         asked.index += EI_PROBES;
         asked.count -= EI_PROBES;
         int status = upper_moments(&asked, stages, stage_count);
+        if (status == EI_OK && pipeline->random->kind == EI_SERVICE_EXPONENTIAL) {
+            ei_geometric_ends(&asked, pipeline->random, &self->arrival);
+            return EI_OK;
+        }
         return status == EI_OK ? ei_single_ends(&asked, pipeline->random, pipeline->random, 1) : status;
     }
     return random_count == 1 ? bracket_one(self, stages, stage_count)

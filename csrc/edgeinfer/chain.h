@@ -100,7 +100,12 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * X exceeds every x, by at most what X exceeds y by, given that, for some y >= 0: P(Wq > x) is the mean of
  * e^{-theta (x + overshoot)}, at least e^{-theta x} times e^{-theta (max B - min t)}, or times 1 - theta E B
  * if B is exponential. A theta with E e^{theta X} >= 1 is no smaller, as that is convex, and a lower end,
- * too. Transfers are cut off at their extent, which moves moments by less than their error.
+ * too. Transfers are cut off at their extent, which moves moments by less than their error. With phases, let
+ * E[e^{theta X} h; phase at the request before] >= h > 0 in each phase that requests meet: e^{theta S_n} h
+ * does not fall in the mean up to where S_n exceeds x, and tends to 0 where it never does, so that h of the
+ * phase of request 0 is at most e^{theta (x + overshoot)} P(Wq > x | phase) max h, and P(Wq > x) has one more
+ * factor, the mean of h over the phases that requests meet, over max h. As theta X has a mean near 0 at heavy
+ * loads, h is near to constant there.
  *
  * Periodic arrivals. Upper: all parts added to each other as in lindley.h, at light loads by steps of its
  * equation (walk.h), too; and bottleneck_first without a floor. Lower: one part's queue by lindley.h (link),

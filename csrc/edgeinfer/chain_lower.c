@@ -2,6 +2,7 @@
 
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/modulated.h"
 #include "edgeinfer/pair.h"
 
 #include <float.h>
@@ -226,13 +227,44 @@ int ei_chain_lower_renewal(const ei_chain *self, size_t b) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* log of the least (E[e^{-theta t} h; phase at the request before])_i / h_i, from below, over phases i that
+ * requests meet, and *share: what a request finds of h, over the largest h. */
+static int arrival_growth(const ei_arrival *arrival, double theta, double *growth, double *share) {
+    double transform[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES], h[EI_ARRIVAL_PHASES];
+    double slope, least = INFINITY, most = 0;
+    const size_t n = arrival->count;
+    *share = 1;
+    if (arrival->kind != EI_ARRIVAL_MARKOV_MODULATED) {
+        *growth = -ei_arrival_exponent(arrival, theta, &slope) * (1 + 1e-12);
+        return EI_OK;
+    }
+    int status = ei_modulated_transform(arrival, theta, transform);
+    if (status != EI_OK)
+        return status;
+    ei_modulated_exponent(arrival, theta, h);
+    *share = 0;
+    for (size_t i = 0; i < n; i++) {
+        double next = 0;
+        for (size_t j = 0; j < n; j++)
+            next += transform[i * n + j] * h[j];
+        if (!(arrival->rates[i] > 0))
+            continue;
+        least = fmin(least, next / h[i]);
+        most = fmax(most, h[i]);
+        *share += arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival) * h[i];
+    }
+    *share *= (1 - 1e-12) / most;
+    *growth = log(least) - 1e-12;
+    return EI_OK;
+}
+
 int ei_chain_lower_overshoot(const ei_chain *self, size_t b) {
     const ei_batch *batch = self->batch;
     const ei_part *one = &self->parts[b];
     const ei_service constant = {.kind = EI_SERVICE_DETERMINISTIC, .time = one->again};
     const ei_service *service = one->service != NULL ? one->service : &constant;
     const int transfer = service->kind == EI_SERVICE_TRANSFER;
-    double theta = 0, moment, slope, excess = -1;
+    double theta = 0, moment, growth, begun = 1, excess = -1;
     ei_chain coarse = *self;
     ei_lattice law = {.sf = NULL};
     /* Of others moments are known from above alone. */
@@ -245,14 +277,17 @@ int ei_chain_lower_overshoot(const ei_chain *self, size_t b) {
             return status;
         moment -=
             transfer ? EI_SERVICE_MGF_ERROR * moment : DBL_EPSILON * (double)(service->sample_count + 16);
-        excess = moment - ei_arrival_exponent(&batch->arrival, theta, &slope) * (1 + 1e-12);
+        status = arrival_growth(&batch->arrival, theta, &growth, &begun);
+        if (status != EI_OK)
+            return status;
+        excess = moment + growth;
     }
     const double most =
         (transfer ? ei_service_extent(service) : ei_service_maximum(service)) -
         (batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? ei_arrival_mean(&batch->arrival) : 0);
     const double share =
         (service->kind == EI_SERVICE_EXPONENTIAL ? 1 - theta * service->time : exp(-theta * fmax(most, 0))) *
-        (1 - 1e-9);
+        begun * (1 - 1e-9);
     if (!(excess >= 0) || !(share > LEAST_SHARE))
         return EI_OK;
     coarse.sum_step = batch->horizon / EI_CHAIN_SHORT_WALK;

@@ -117,7 +117,7 @@ int ei_chain_ends_behind_renewal(const ei_chain *self) {
     for (size_t k = 0; k < self->count && status == EI_OK; k++)
         if (self->parts[k].decay <= EI_CHAIN_NEAR * least) {
             status = ei_chain_lower_renewal(self, k);
-            if (status == EI_OK && !modulated)
+            if (status == EI_OK)
                 status = ei_chain_lower_overshoot(self, k);
         }
     if (!modulated && status == EI_OK)

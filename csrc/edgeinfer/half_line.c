@@ -6,11 +6,11 @@
 #include <string.h>
 
 enum { LONGEST = 16, BISECTIONS = 50 };
-static const double TILT = 0.75;       /* of the exponent, at which sums are taken */
-static const double NEAR = 0.9;        /* of the exponent: how what is left is covered, */
-static const double FAR = 0.1;         /* and at the far half, of the tilt */
-static const double NEGLIGIBLE = 1e-3; /* exponent times the lattice's length */
-static const double STEEPEST = 60;     /* exponent times the lattice's length */
+static const double TILT = 0.75; /* of the exponent, at which sums are taken */
+static const double NEAR = 0.9;  /* of the exponent: how what is left is covered, */
+static const double SLANTS[EI_SLANTS] = {0.1, 0, 1, 0.4, 0.7}; /* or of the tilt where not 0 */
+static const double NEGLIGIBLE = 1e-3;                         /* exponent times the lattice's length */
+static const double STEEPEST = 60;                             /* exponent times the lattice's length */
 
 /* log E e^{theta B} of the split law. */
 static double split_log_moment(const ei_split *law, double step, double theta) {
@@ -388,15 +388,14 @@ int ei_half_line_init(ei_half_line *self, const ei_added_stage *stage, const ei_
     if (!(exponent * (double)self->count * self->step > NEGLIGIBLE))
         return EI_ERR_UNSTABLE;
     self->theta = fmin(TILT * exponent, STEEPEST / ((double)self->count * self->step));
-    self->slant[0] = FAR * self->theta;
-    self->slant[1] = NEAR * exponent;
-    self->slant[2] = self->theta;
+    for (int e = 0; e < EI_SLANTS; e++)
+        self->slant[e] = SLANTS[e] > 0 ? SLANTS[e] * self->theta : NEAR * exponent;
     self->near = 1;
     self->decay = exponent;
     if ((status = make_kernels(self)) != EI_OK)
         return status;
     make_symbols(self);
-    for (int e = 0; e < 3; e++) {
+    for (int e = 0; e < EI_SLANTS; e++) {
         status = ei_path_sums(arrival, self->phases, self->slant[e],
                               split_log_moment(&self->service, self->step, self->slant[e]), self->super[e],
                               &found);

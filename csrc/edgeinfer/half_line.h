@@ -17,8 +17,8 @@
  * towards G^+-(w) and some more; and that it is what it must be is checked, point by point, with the rounding
  * errors. Epsilon is what w is on the wrong side of G^+-(w) by, under e^{kappa y}: kappa is near the exponent
  * of w, as w is moved by a share of itself then, or the tilt, where services of few values bend w more than
- * so little takes off, and small for the far half, so that what is nearest to the
- * lattice's end is the loosest.
+ * so little takes off, and small for the far half, so that what is nearest to the lattice's end is the
+ * loosest; where that is far more than w there, so that sums lose their accuracy, it is nearer to the tilt.
  *
  * Holes. What bends take off a lower bound may leave it lower at a point than at some further on, and made
  * monotone it would be as low there. But G(w) falls: a point below the largest value to its right is raised
@@ -43,28 +43,30 @@ typedef struct {
     double *parts, error;
 } ei_kernel;
 
+enum { EI_SLANTS = 5 };
+
 typedef struct {
     ei_end end;
     size_t count, all, phases; /* points; and those beyond that times between arrivals reach */
     /* Where G moves with u: further on v is Chernoff's bound, and u is 1 before. */
     size_t first, free;
-    int whole;            /* whether steps go on as if it moved everywhere behind */
-    int filled;           /* whether holes of a lower bound are raised */
-    double step, theta;   /* s; 1/s: the tilt */
-    double slant[3];      /* 1/s: kappa of the far half, and of the near one, as tried in turn */
-    int near;             /* which of the last two */
-    double decay;         /* of Chernoff's bound, 1/s */
-    const double *chance; /* [phases][count], c; NULL: 0 */
+    int whole;               /* whether steps go on as if it moved everywhere behind */
+    int filled;              /* whether holes of a lower bound are raised */
+    double step, theta;      /* s; 1/s: the tilt */
+    double slant[EI_SLANTS]; /* 1/s: kappas */
+    int near, far;           /* which of them each half has */
+    double decay;            /* of Chernoff's bound, 1/s */
+    const double *chance;    /* [phases][count], c; NULL: 0 */
     ei_split service, time;
     ei_fourier fourier;
     ei_kernel serve, wait[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES];
-    double scale[EI_ARRIVAL_PHASES];    /* Chernoff's bound of v: e^{scale - decay x} */
-    double start[EI_ARRIVAL_PHASES];    /* and of u */
-    double super[3][EI_ARRIVAL_PHASES]; /* s of each slant */
-    double *weight, *bent, *flat;       /* [all + 1]: e^{theta y}; scratch */
-    double *above;                      /* [cells]: mass beyond a cell */
-    double *u, *v, *m, *last;           /* [phases][all + 1]; last: u one correction before */
-    double *data, *sum;                 /* [phases][2 length], [2 length] */
+    double scale[EI_ARRIVAL_PHASES];            /* Chernoff's bound of v: e^{scale - decay x} */
+    double start[EI_ARRIVAL_PHASES];            /* and of u */
+    double super[EI_SLANTS][EI_ARRIVAL_PHASES]; /* s of each slant */
+    double *weight, *bent, *flat;               /* [all + 1]: e^{theta y}; scratch */
+    double *above;                              /* [cells]: mass beyond a cell */
+    double *u, *v, *m, *last;                   /* [phases][all + 1]; last: u one correction before */
+    double *data, *sum;                         /* [phases][2 length], [2 length] */
     double *symbol, *inverse; /* [length / 2 + 1][2 phases phases]: K, and (1 - K)^{-1} on the circle */
 } ei_half_line;
 

@@ -11,6 +11,7 @@ static const double FAR = 0.03;      /* residual from which on steps may go astr
 static const double ROUGH = 1e-5;    /* of an equation's residual, while corrections are made */
 static const double EXACT = 1e-8;    /* and where the certificate is looked for */
 static const double SETTLED = 1e-10; /* residual at which corrections end */
+static const double LITTLE = 0.01;   /* share of u that is put on without looking for less */
 static const double NOISE = 1e-11;   /* what is put on is no less, for rounding differs from step to step */
 
 /* One real sequence of each phase through a matrix at each frequency. */
@@ -75,7 +76,7 @@ static void find_wrong(const ei_half_line *self, double wrong[2]) {
             const int far = j >= count / 2;
             wrong[far] =
                 fmax(wrong[far], sign * (self->m[i * wide + j] - self->u[i * wide + j]) *
-                                     exp(self->slant[far ? 0 : self->near] * (double)j * self->step));
+                                     exp(self->slant[far ? self->far : self->near] * (double)j * self->step));
         }
 }
 
@@ -143,11 +144,23 @@ static int correct(ei_half_line *self, double *vector, double *left, double wron
 static double put_on(const ei_half_line *self, const double wrong[2], size_t j, double near, double far) {
     const double time = (double)j * self->step;
     return wrong[0] * near * exp(-self->slant[self->near] * time) +
-           wrong[1] * far * exp(-self->slant[0] * time);
+           wrong[1] * far * exp(-self->slant[self->far] * time);
 }
 
-/* Whether u moved outwards, by what G takes something off, is what it must be; u stays where not. */
-static int inflate(ei_half_line *self, double *kept, const double wrong[2]) {
+/* The largest share of u that what is put on is, in the nearer half of the lattice. */
+static double share_put_on(const ei_half_line *self, const double *kept) {
+    double share = 0;
+    for (size_t i = 0; i < self->phases; i++)
+        for (size_t j = ei_half_line_first(self), at; j < self->count / 2; j++) {
+            at = i * (self->all + 1) + j;
+            share = fmax(share, fabs(self->u[at] - kept[at]) / kept[at]);
+        }
+    return share;
+}
+
+/* Whether u moved outwards, by what G takes something off and at most that share, is what it must be; u stays
+ * where not. */
+static int inflate(ei_half_line *self, double *kept, const double wrong[2], double most) {
     const size_t count = self->count, wide = self->all + 1, size = self->phases * wide;
     const double sign = self->end == EI_UPPER ? 1 : -1;
     int holds = 0;
@@ -157,7 +170,10 @@ static int inflate(ei_half_line *self, double *kept, const double wrong[2]) {
             for (size_t j = ei_half_line_first(self); j + 1 < count; j++)
                 self->u[i * wide + j] =
                     kept[i * wide + j] +
-                    sign * more * put_on(self, wrong, j, self->super[self->near][i], self->super[0][i]);
+                    sign * more *
+                        put_on(self, wrong, j, self->super[self->near][i], self->super[self->far][i]);
+        if (share_put_on(self, kept) > most)
+            break;
         ei_half_line_apply(self);
         holds = 1;
         for (size_t i = 0; i < self->phases; i++)
@@ -228,12 +244,14 @@ int ei_half_line_solve(ei_half_line *self, ei_monitor monitor) {
     int status = vector == NULL ? EI_ERR_NO_MEMORY : correct(self, vector, &left, wrong, monitor);
     if (status == EI_OK && !(left <= LARGE))
         status = EI_ERR_ACCURACY;
-    int holds = status == EI_OK && inflate(self, vector, wrong);
-    if (status == EI_OK && !holds) {
-        self->near = 2;
+    int holds = status == EI_OK && inflate(self, vector, wrong, INFINITY);
+    static const int tried[][2] = {{1, 3}, {1, 4}, {2, 0}};
+    for (size_t e = 0; e < sizeof tried / sizeof *tried && status == EI_OK && !holds; e++) {
+        self->near = tried[e][0];
+        self->far = tried[e][1];
         ei_half_line_apply(self);
         find_wrong(self, wrong);
-        holds = inflate(self, vector, wrong);
+        holds = inflate(self, vector, wrong, tried[e][1] > 0 ? LITTLE : INFINITY);
     }
     if (status == EI_OK && !holds)
         status = certify(self, vector, wrong, monitor);

@@ -32,11 +32,10 @@ int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double 
 static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_added_stage *stage,
                        const ei_arrival *arrival) {
     const size_t n = self->phases, wide = self->all + 1;
-    double best = INFINITY, end = (double)self->count * self->step, most = self->decay;
-    if (stage->law != NULL && stage->law->kind == EI_SERVICE_TRANSFER)
-        most = fmin(most, 25 / ei_service_extent(stage->law));
+    const double exponent = self->decay, end = (double)self->count * self->step;
+    double best = INFINITY;
     for (int e = 0; e < CANDIDATES; e++) {
-        double theta = most * (1 - 0.01 * pow(1.45, e)), moment, sums[EI_ARRIVAL_PHASES], largest = 0;
+        double theta = exponent * (1 - 0.01 * pow(1.45, e)), moment, sums[EI_ARRIVAL_PHASES], largest = 0;
         int found = 0, status = theta > 0 ? ei_added_stage_log_moment(stage, theta, &moment) : EI_OK;
         if (!(theta > 0))
             break;

@@ -45,11 +45,11 @@ def test_exponential_services(name):
     assert (sampled.low <= exact).all() and (exact <= sampled.high).all()
 
 
-@pytest.mark.parametrize("name", ["periodic", "erlang", "gamma, even", "gamma, bursty", "hyperexponential"])
+@pytest.mark.parametrize("name", ["poisson", "periodic", "erlang", "gamma, even", "gamma, bursty", "hyperexponential"])
 def test_bracket_of_exponential_services(name):
     process, transform = PROCESSES[name]
     # At a load of 0.5.
-    rate, probabilities = decay(transform, 2.0), np.array([0.5, 1e-1, 1e-3, 1e-6, 1e-9])
+    rate, probabilities = decay(transform, 2.0), np.array([0.5, 1e-1, 1e-3, 1e-6, 1e-9, 1e-30])
     bracket = ei.violation_bracket(ei.Pipeline([ei.Exponential(0.5, "a")]), process, -np.log(probabilities) / rate)
     # The root of `decay` is right to some 1e-15.
     assert (bracket.lower <= probabilities).all() and (probabilities <= bracket.upper).all()
@@ -285,6 +285,21 @@ def test_frames_over_a_link_before_a_constant_stage(mean, constant):
     times = ei.deadline_at(pipeline, process, [1e-2, 1e-5], method="lundberg", tolerance=1e-2)
     bracket = ei.violation_bracket(pipeline, process, times)
     assert (bracket.upper <= 1.25 * bracket.lower).all()
+    for time, low, high in zip(times, bracket.lower, bracket.upper, strict=True):
+        sampled = ei.rare_violation(pipeline, process, time, relative_error=0.02, rng=1, confidence=1 - 1e-6)
+        assert low <= sampled.high and sampled.low <= high
+
+
+@pytest.mark.parametrize(("fading", "slot"), [(ei.BestOf(3), 0.07), (ei.Rayleigh(), 0.02), (ei.Rician(4), 0.2)])
+@pytest.mark.parametrize("load", [0.7, 0.95])
+def test_frames_over_a_steady_link(fading, slot, load):
+    """Services vary little, and the law falls far faster than the lattice is long."""
+    link = ei.FadingLink.from_snr(10.0, 1e6, slot, fading=fading)
+    pipeline, process = ei.Pipeline([ei.Transfer(link.mean_rate(), link, "up")]), ei.Periodic(1 / load)
+    times = ei.deadline_at(pipeline, process, [1e-2, 1e-5, 1e-9], method="lundberg", tolerance=1e-2)
+    bracket = ei.violation_bracket(pipeline, process, times)
+    assert (bracket.upper <= 1.25 * bracket.lower).all()
+    # 18 intervals: one fails with a probability of 2e-5 at most.
     for time, low, high in zip(times, bracket.lower, bracket.upper, strict=True):
         sampled = ei.rare_violation(pipeline, process, time, relative_error=0.02, rng=1, confidence=1 - 1e-6)
         assert low <= sampled.high and sampled.low <= high
