@@ -2,6 +2,7 @@
 
 #include "edgeinfer/chain_parts.h"
 #include "edgeinfer/constant_first.h"
+#include "edgeinfer/constant_last.h"
 #include "edgeinfer/geometric.h"
 
 #include <math.h>
@@ -81,6 +82,9 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         ei_is_wide(self, EI_CHAIN_FAIR))
         status =
             ei_constant_first_ends(self, all.parts[1].service, all.parts[0].again, all.constant, &followed);
+    if (status == EI_OK && all.count == 2 && all.leading_count == 0 && all.parts[0].service != NULL &&
+        all.parts[1].service == NULL && ei_is_wide(self, EI_CHAIN_FAIR))
+        status = ei_constant_last_upper(self, all.parts[0].service, all.parts[1].again, all.constant);
     /* Ends that are closer than that ratio are not cut. */
     const double idle =
         (1 - self->arrival_rate * all.parts[0].mean) / (1 - self->arrival_rate * all.parts[first].mean);

@@ -33,6 +33,7 @@ enum {
     EI_BRACKET_TILTED,         /* upper */
     EI_BRACKET_ALONE,          /* both */
     EI_BRACKET_CONSTANT_FIRST, /* both */
+    EI_BRACKET_CONSTANT_LAST,  /* upper */
     EI_BRACKET_METHODS
 };
 

@@ -195,6 +195,7 @@ int ei_add_bracket(PyObject *module) {
         [EI_BRACKET_SINGLE_QUEUE] = "single_queue",
         [EI_BRACKET_JOINT] = "joint",
         [EI_BRACKET_CONSTANT_FIRST] = "constant_first",
+        [EI_BRACKET_CONSTANT_LAST] = "constant_last",
         [EI_BRACKET_EXPONENTIAL] = "exponential",
         [EI_BRACKET_TWO_STAGES] = "two_stages",
         [EI_BRACKET_ALONE] = "alone",

@@ -172,6 +172,15 @@ def test_ends_of_a_random_stage_behind_a_constant_one(kind, constant, load):
     assert (bracket.upper <= 1.1 * bracket.lower).all()
 
 
+@pytest.mark.parametrize(("mean", "load", "apart"), [(1.0, 0.75, 1.1), (0.94, 0.9, 1.6)])
+def test_an_upper_end_of_a_constant_stage_behind_a_random_one(mean, load, apart):
+    services = np.random.default_rng(6).gamma(5, 1, 50)
+    stages = [ei.Measured(mean * services / services.mean(), "x"), ei.Compute(1.0, NODE, "d")]
+    bracket, truth = beside_the_truth(ei.Pipeline(stages), load, [0.1, 1e-5])
+    assert set(bracket.upper_method) == {"constant_last"}
+    assert (bracket.upper <= apart * np.array(truth)).all()
+
+
 # Beside the two slow stages one before them, and one between them.
 def test_an_upper_end_of_two_stages_among_others():
     rng = np.random.default_rng(8)
