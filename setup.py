@@ -43,12 +43,13 @@ def gsl_link_arguments() -> list[str]:
     return pkg_config("--libs")
 
 
-#: What directs others and has no loops of weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
+#: What directs others, or has loops of little weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
 COLD = (
     "csrc/python",
-    *(f"csrc/edgeinfer/{name}" for name in ("alone.", "bound.", "bracket.", "chain", "exchange.", "geometric.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("handover.", "inversion.", "joint.", "last_exit.", "modulated.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("repetition.", "several_servers.", "ways.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("alone.", "associated.", "bound.", "bracket.", "chain", "constant_")),
+    *(f"csrc/edgeinfer/{name}" for name in ("exchange.", "gain.", "geometric.", "handover.", "inversion.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("joint.", "joint_laws.", "last_exit.", "modulated.", "repetition.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("several_servers.", "split.", "tilt.", "transfer.", "ways.")),
 )
 #: What draws numbers: compiled with EDGEINFER_HOT_CFLAGS behind all else.
 HOT = tuple(f"csrc/edgeinfer/{name}" for name in ("arrival.", "lanes_", "rate."))
