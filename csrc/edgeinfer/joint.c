@@ -13,7 +13,8 @@ enum {
     FEWEST = 10,     /* of them that there is always work for */
     TRIALS = 5,      /* lattices that are tried */
     MOST_TYPES = 12, /* in one part */
-    HEAVY_PARTS = 4
+    HEAVY_PARTS = 4,
+    OFTEN = 600 /* jobs of the first busy period that are followed where it is long, mostly */
 };
 static const size_t WAIT_CELLS[] = {64, 128}; /* of the first wait's law over a service, for each effort */
 static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's mean, for each effort */
@@ -152,7 +153,7 @@ static double busy_fall(double load) {
 /* Multiply-adds of one end, roughly: those over waits have cells, which take longer, and places of Y. */
 static double work_of(const ei_joint *self) {
     const double load = self->batch->arrival_rate * self->d1, places = (double)self->places;
-    const double sweeps = self->drift > 0 ? 1 : FEWEST, jobs = fmin(20 / busy_fall(load), EI_JOINT_JOBS);
+    const double sweeps = self->drift > 0 ? 1 : FEWEST, jobs = fmin(20 / busy_fall(load), OFTEN);
     const double waits =
         0.75 * places * places + 100 * places * self->coarse / self->d1 * (double)self->wait_cells;
     return pass_work(self) * ((double)self->types * sweeps + jobs / (double)self->ratio) + jobs * waits;

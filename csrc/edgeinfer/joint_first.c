@@ -335,7 +335,7 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     const int upper = self->end == EI_UPPER;
     busy_ahead ahead[2] = {{.later = self->later[0]}, {.longest = 1, .later = self->later[1]}};
     ei_joint_wait wait = {.rate = rate};
-    size_t most = upper ? (size_t)fmin(EI_JOINT_JOBS, 600 / (rate * self->d1)) : *jobs;
+    size_t most = upper ? EI_JOINT_JOBS : *jobs;
     /* Longer ones are looked at where B's phase is none, the last time after `most`. */
     while (phase_of(self, most + self->apart) < self->ratio)
         most--;

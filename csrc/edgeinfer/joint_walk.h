@@ -10,7 +10,7 @@
 
 enum {
     EI_JOINT_BOUNDS = 12, /* exponents of the bound beyond the lattice */
-    EI_JOINT_JOBS = 600,  /* of the first busy period that are followed one by one at most */
+    EI_JOINT_JOBS = 1000, /* of the first busy period that are followed one by one at most */
     EI_JOINT_BLOCK = 16,  /* values of u that are found at once */
     EI_JOINT_CHUNK = 64   /* values of u that have the same terms: whole blocks */
 };
