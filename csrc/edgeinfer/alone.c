@@ -8,7 +8,8 @@
 
 enum { POINTS = 8192, EXPONENTS = 64 };
 
-static const double LIGHT = 0.3, LIGHT_SUM = 0.1; /* load of all stages up to which they are tried */
+static const double LIGHT = 0.3, LIGHT_SUM = 0.1; /* load of all stages up to which they are tried, */
+static const double LITTLE = 0.2; /* or share of an upper end that is more than what others add */
 static const double ROUNDING = 1e-11;
 static const double LARGEST = 690; /* of an exponent times a deadline */
 
@@ -53,6 +54,17 @@ static double remainder_at(const remainder_bound *remainders, size_t count, doub
     for (size_t i = 0; i < count; i++)
         least = fmin(least, remainders[i].log_constant - remainders[i].theta * deadline);
     return exp(least);
+}
+
+/* Whether what others add is little anywhere. */
+static int is_little(const ei_batch *self, const remainder_bound *remainders, size_t count) {
+    for (size_t i = 0; i < self->count; i++) {
+        const size_t at = self->index[i];
+        if (isfinite(self->deadline[at]) &&
+            remainder_at(remainders, count, self->deadline[at]) < LITTLE * self->upper[at])
+            return 1;
+    }
+    return 0;
 }
 
 /* Bounds of P(Y + Z > i step) in the place of those of Y, both on one lattice: where Y is in the cell behind
@@ -128,10 +140,14 @@ int ei_alone_ends(const ei_batch *self, const ei_service *stages, size_t stage_c
             random_count++;
         }
     }
-    if (mean * self->arrival_rate > (random_count > 1 ? LIGHT_SUM : LIGHT))
+    const int light = mean * self->arrival_rate <= (random_count > 1 ? LIGHT_SUM : LIGHT),
+              renewal = ei_arrival_is_renewal(&self->arrival);
+    if (!light && (!renewal || self->arrival.kind == EI_ARRIVAL_POISSON))
         return EI_OK;
-    if (ei_arrival_is_renewal(&self->arrival))
+    if (renewal)
         status = choose_remainders(self, stages, stage_count, remainders, &remainder_count);
+    if (status != EI_OK || (!light && !is_little(self, remainders, remainder_count)))
+        return status;
     for (int end = 0; end < 2 && random_count > 1 && status == EI_OK; end++)
         status = sum_of_services(stages, stage_count, (ei_end)end, &sum[end]);
     for (size_t i = 0; i < self->count && status == EI_OK; i++) {

@@ -7,7 +7,7 @@
  * holds, and with M_k = E e^{theta X_k}, phi = E e^{-theta t}, phi M_k < 1,
  *   P(C > T) <= P(W > T) <= P(C > T) + e^{-theta T} prod_k M_k [prod_k 1 / (1 - phi M_k) - 1].
  * The last term has a factor phi more than the bound of all paths, which falls with theta faster than M_k
- * grows where times between arrivals are long beside services.
+ * grows where times between arrivals are long beside services, or services vary little and arrivals are even.
  *
  * C's law is taken on a lattice, services rounded up or down, each but one by a step; that of one random
  * service is taken where it is asked for. */

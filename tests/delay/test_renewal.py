@@ -305,6 +305,17 @@ def test_frames_over_a_steady_link(fading, slot, load):
         assert low <= sampled.high and sampled.low <= high
 
 
+def test_frames_over_a_narrow_link():
+    """What one transfer takes, for two that meet would have to be long beyond all measure."""
+    link = ei.FadingLink.from_snr(10.0, 1e6, 0.1, fading=ei.MaximalRatio(16, ei.Nakagami(4)))
+    pipeline = ei.Pipeline([ei.Transfer(link.mean_rate(), link, "up")])
+    times = ei.deadline_at(pipeline, ei.Periodic(1.1), [0.1, 1e-3, 1e-6], method="lundberg", tolerance=1e-2)
+    bracket = ei.violation_bracket(pipeline, ei.Periodic(1.1), times)
+    alone = ei.violation_bracket(pipeline, ei.Periodic(10.0), times)
+    assert (bracket.lower[:2] > 1e-7).all() and (bracket.upper <= 1.001 * bracket.lower).all()
+    np.testing.assert_allclose(bracket.lower, alone.lower, rtol=1e-5)
+
+
 @pytest.mark.parametrize("tenths", [(3, 5, 7, 10, 12), (4, 4, 4, 13, 13), (2, 2, 2, 17, 17)])
 def test_a_few_service_times_behind_frames(tenths):
     """On their common grid the waiting time is a Markov chain of few states."""
