@@ -104,7 +104,13 @@ def violation_bound(
 BRACKET_METHODS: tuple[str, ...]
 
 def violation_bracket(
-    stages: Stages | list[Stage], arrival_rate: Floats, deadline: Floats, arrival: Arrival = ..., tight: bool = ..., /
+    stages: Stages | list[Stage],
+    arrival_rate: Floats,
+    deadline: Floats,
+    arrival: Arrival = ...,
+    tight: bool = ...,
+    light: bool = ...,
+    /,
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
     """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length."""
 

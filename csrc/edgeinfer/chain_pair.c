@@ -110,7 +110,7 @@ int ei_chain_has_pair(const ei_chain *self) {
 
 int ei_chain_may_have_pair(const ei_chain *self) {
     const ei_arrival *arrival = &self->batch->arrival;
-    return arrival->kind != EI_ARRIVAL_MARKOV_MODULATED &&
+    return self->batch->effort != EI_EFFORT_LIGHT && arrival->kind != EI_ARRIVAL_MARKOV_MODULATED &&
            !(arrival->kind == EI_ARRIVAL_GAMMA && arrival->parameter[1] > 1) && ei_chain_has_pair(self) &&
            ei_is_wide(self->batch, PAIR_WORTH);
 }

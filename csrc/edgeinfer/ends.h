@@ -43,8 +43,9 @@ enum {
     EI_EXPONENTS = 12         /* candidate exponents of a Chernoff bound */
 };
 
-/* How much work an end may cost: some 0.1 s, or as much as a ratio of ends near to one takes. */
-typedef enum { EI_EFFORT_FAST, EI_EFFORT_TIGHT } ei_effort;
+/* How much work an end may cost: some 0.1 s, or as much as a ratio of ends near to one takes; light: as fast,
+ * but without two_stages behind other arrivals than Poisson ones, which may take seconds. */
+typedef enum { EI_EFFORT_FAST, EI_EFFORT_TIGHT, EI_EFFORT_LIGHT } ei_effort;
 
 /* D (d1), X, D (d3) with `constant` seconds more. */
 typedef struct {

@@ -27,13 +27,13 @@ static void answer_free(answer *self) {
 static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
     (void)module;
     PyObject *stage_objects, *rate_object, *deadline_object, *arrival_object = NULL, *result = NULL;
-    int tight = 0;
+    int tight = 0, light = 0;
     ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
     ei_stage_list list;
     PyArrayObject *rates = NULL, *deadlines = NULL;
     answer ends = {NULL, NULL, NULL, NULL};
-    if (!PyArg_ParseTuple(arguments, "OOO|Op:violation_bracket", &stage_objects, &rate_object,
-                          &deadline_object, &arrival_object, &tight) ||
+    if (!PyArg_ParseTuple(arguments, "OOO|Opp:violation_bracket", &stage_objects, &rate_object,
+                          &deadline_object, &arrival_object, &tight, &light) ||
         (arrival_object != NULL && ei_read_arrival(arrival_object, &arrival) < 0) ||
         ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
@@ -42,7 +42,10 @@ static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
         goto out;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_violation_bracket(list.stages, list.count, &arrival, tight ? EI_EFFORT_TIGHT : EI_EFFORT_FAST,
+    status = ei_violation_bracket(list.stages, list.count, &arrival,
+                                  tight   ? EI_EFFORT_TIGHT
+                                  : light ? EI_EFFORT_LIGHT
+                                          : EI_EFFORT_FAST,
                                   (size_t)PyArray_SIZE(rates), PyArray_DATA(rates), PyArray_DATA(deadlines),
                                   PyArray_DATA(ends.lower), PyArray_DATA(ends.upper),
                                   PyArray_DATA(ends.lower_method), PyArray_DATA(ends.upper_method),

@@ -22,13 +22,12 @@ from edgeinfer.delay.composed import (
     is_composed,
     one_of_several,
     over_family,
-    twin_ends,
     violation_ends,
     wait_from_below,
 )
-from edgeinfer.delay.constant_servers import has_several_servers
+from edgeinfer.delay.constant_servers import faster_twins, has_several_servers, slower_twin
 from edgeinfer.delay.results import Bracket, Guarantee
-from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Pipeline, Poisson, Transfer
+from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Periodic, Pipeline, Poisson, Transfer
 from edgeinfer.model.bases import Server
 
 MOST_SLOTS = 1_000_000
@@ -227,22 +226,48 @@ def violation_bracket(
     if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
         process = process_with_bounds(arrival_rate)
         if not isinstance(process, Poisson):
-            faster, slower = twin_ends(lambda twin: violation_bracket(twin, process, deadline), pipeline)
-            below, above = _several_servers(pipeline, process, deadline)
-            return Bracket(*best_of([*faster, ("queue", below)], [*slower, ("added_stage", above)]))
+            return _by_twins(pipeline, process, deadline)
     if is_composed(pipeline):
         rate, limit = poisson_rate(arrival_rate), _validate.real("deadline", deadline, 0, infinite=True, unit="s")
         shape = _validate.broadcast_shapes(
             pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit)
         )
         return Bracket(*(finish(part, shape) for part in over_family(violation_ends, pipeline, rate, limit, shape)))
-    process, (deadline, late) = process_with_bounds(arrival_rate), _remaining(pipeline, deadline)
+    return _single_servers(pipeline, process_with_bounds(arrival_rate), deadline, effort)
+
+
+def _by_twins(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike) -> Bracket:
+    """Ends of servers in a row, some of them several of one queue, behind other arrivals than Poisson ones."""
+    ends = partial(_single_servers, process=process, deadline=deadline)
+    # Behind periodic arrivals "light" saves little.
+    effort = "fast" if isinstance(process, Periodic) else "light"
+    faster = [(name, twin, ends(twin, effort=effort)) for name, twin in faster_twins(pipeline)]
+    slow = slower_twin(pipeline)
+    slower = ends(slow, effort=effort)
+    below, above = _several_servers(pipeline, process, deadline)
+    lower = [*((name, twin_ends.lower) for name, _, twin_ends in faster), ("queue", below)]
+    upper = [("fast_server", slower.upper), ("added_stage", above)]
+    if effort == "light":
+        # No effort brings a twin's lower end above its own upper one, nor that below the lower one.
+        known = best_of(lower, upper)
+        for name, twin, twin_ends in faster:
+            if np.any(twin_ends.upper > known.lower):
+                lower.append((name, ends(twin, effort="fast").lower))
+        if np.any(slower.lower < known.upper):
+            upper.append(("fast_server", ends(slow, effort="fast").upper))
+    return Bracket(*best_of(lower, upper))
+
+
+def _single_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, effort: str) -> Bracket:
+    """Ends of a chain of single servers; "light": without what may take seconds."""
+    deadline, late = _remaining(pipeline, deadline)
     shape, walk = renewal_elements(pipeline, process, deadline=deadline)
     size = int(np.prod(shape))
     lower, upper = np.empty(size), np.empty(size)
     lower_method, upper_method = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
     for stages, arrival, where, (rate, limit) in walk:
-        answer = _core.violation_bracket(stages, rate, limit, core_arrival(arrival), effort == "tight")
+        known = core_arrival(arrival)
+        answer = _core.violation_bracket(stages, rate, limit, known, effort == "tight", effort == "light")
         lower[where], upper[where], lower_method[where], upper_method[where] = answer
     lower[np.broadcast_to(late, shape).ravel()] = upper[np.broadcast_to(late, shape).ravel()] = 1.0
     names = np.array(_core.BRACKET_METHODS)

@@ -172,16 +172,9 @@ def best_of(lower: list[tuple[str, Any]], upper: list[tuple[str, Any]]) -> Ends:
     return Ends(low.max(axis=0), high.min(axis=0), lower_name[low.argmax(axis=0)], upper_name[high.argmin(axis=0)])
 
 
-def twin_ends(
-    ends: Callable[[Pipeline], Any], pipeline: Pipeline
-) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Named lower and upper ends of queues of several servers, from those of pipelines of single ones."""
-    lower = [(name, ends(twin).lower) for name, twin in faster_twins(pipeline)]
-    return lower, [("fast_server", ends(slower_twin(pipeline)).upper)]
-
-
 def _several_servers(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
-    lower, upper = twin_ends(lambda twin: violation_ends(twin, rate, times), pipeline)
+    lower = [(name, violation_ends(twin, rate, times).lower) for name, twin in faster_twins(pipeline)]
+    upper = [("fast_server", violation_ends(slower_twin(pipeline), rate, times).upper)]
     delays = [stage.stage for stage in pipeline if isinstance(stage, Delay)]
     queues = [stage for stage in pipeline if isinstance(stage, Server)]
     if len(delays) + len(queues) < len(pipeline.stages):
