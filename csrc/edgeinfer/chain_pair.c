@@ -8,9 +8,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const double PAIR_TRIAL = 1.4; /* times what is known that a trial may be, */
-static const double PAIR_WIDE = 4;    /* of ends that are this far apart at most */
-static const double PAIR_FAR = 6;     /* times each other's decay: two stages whose upper end is tried */
+static const double PAIR_TRIAL = 1.4;     /* times what is known that a trial may be, */
+static const double PAIR_OTHER_TRIAL = 4; /* behind other arrivals, where lattices are coarser, */
+static const double PAIR_WIDE = 4;        /* of ends that are this far apart at most */
+static const double PAIR_FAR = 6;         /* times each other's decay: two stages whose upper end is tried */
 static const double PAIR_CLASSES[] = {9, 17, 32}; /* decay times up to which deadlines share a lattice, */
 static const double PAIR_WORTH = 1.15; /* ends behind other arrivals that are no further apart are left */
 static const double PAIR_WORK = 3e9, PAIR_TIGHT = 8; /* multiply-adds of a lattice behind other arrivals */
@@ -145,10 +146,11 @@ static void try_on(const ei_chain *self, const ei_upper_law *before, const ei_up
 
 /* Leaves the elements of a batch that a trial comes near to; where ends are wide, it may be further off. */
 static void leave_hopeful(ei_batch *batch, size_t *index, const double *ratio) {
+    const double trial = batch->arrival.kind == EI_ARRIVAL_POISSON ? PAIR_TRIAL : PAIR_OTHER_TRIAL;
     size_t left = 0;
     for (size_t i = 0; i < batch->count; i++) {
         const size_t at = batch->index[i];
-        if (ratio[i] <= PAIR_TRIAL * fmax(batch->upper[at] / batch->lower[at] / PAIR_WIDE, 1))
+        if (ratio[i] <= trial * fmax(batch->upper[at] / batch->lower[at] / PAIR_WIDE, 1))
             index[left++] = at;
     }
     batch->index = index;
@@ -222,7 +224,7 @@ static int pair_added_ends(const ei_chain *self, double *ratio, size_t *index) {
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     ei_batch hopeful = *self->batch;
     ei_chain some = *self;
-    int status = is_poisson(self) ? leave_added(self, &hopeful, ratio, index) : EI_OK;
+    int status = leave_added(self, &hopeful, ratio, index);
     some.batch = &hopeful;
     if (status == EI_OK && hopeful.count > 0)
         status = ei_chain_law(self, 0, self->count - 1, &law);
