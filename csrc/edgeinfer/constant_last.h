@@ -11,10 +11,9 @@
  * in upper ends, 0 in lower ones. In u = e^{-xm} those ends are polygons. So is one above w_j: with p'' =
  * rate^2 (p_{j-2} - 2 p_{j-1} + p_j), p' = rate (p_{j-1} - p_j), d2 w / du2 = (w'' + x w') / (x u)^2, and
  * p(z) <= e^{rate s} p(z + s), the chord of a cell of width h is at most h^2 / 8 e^{(rate + 2 x) h} (2 rate^2
- * p_{j-1}
- * + x rate p_j) too low, with p at the cell's far end. E w(M) = w(0) + int w'(m) f(m) dm for that polygon,
- * cell by cell its change times the mean of f at both points: f from above where it rises, and below where it
- * falls. The first term is at most P(X > T - d).
+ * p_{j-1} + x rate p_j) too low, with p at the cell's far end. E w(M) = w(0) + int w'(m) f(m) dm for that
+ * polygon, cell by cell its change times the mean of f at both points: f from above where it rises, and below
+ * where it falls. The first term is at most P(X > T - d).
  *
  * Beyond the last point, and from some job on, w_j <= P(S_j < M_j + (j + 1) d - T) <= e^{-theta (T - d)} (L /
  * D)^j e^{theta M_j}, L = rate / (rate + theta): with E e^{theta M_j} <= b_j the sum over j > J is at most
