@@ -10,7 +10,8 @@ static const double TILT = 0.75; /* of the exponent, at which sums are taken */
 static const double NEAR = 0.9;  /* of the exponent: how what is left is covered, */
 static const double SLANTS[EI_SLANTS] = {0.1, 0, 1, 0.4, 0.7}; /* or of the tilt where not 0 */
 static const double NEGLIGIBLE = 1e-3;                         /* exponent times the lattice's length */
-static const double STEEPEST = 60;                             /* exponent times the lattice's length */
+static const double SURE = 1 - 1e-7;
+static const double STEEPEST = 60; /* exponent times the lattice's length */
 
 /* log E e^{theta B} of the split law. */
 static double split_log_moment(const ei_split *law, double step, double theta) {
@@ -201,6 +202,19 @@ static void flatten(const ei_half_line *self, double *value) {
         fill(self, value);
 }
 
+/* A lower end of v is lost in the rounding of sums under a steep tilt where services are hardly ever shorter:
+ * cells in which P(B > x) >= SURE at the far point, u = 0 being taken, are at that. */
+static void raise_sure(const ei_half_line *self, double *v) {
+    const ei_split *law = &self->service;
+    size_t sure = 0;
+    int lost = 0;
+    while (sure + 1 < law->cells && sure < self->all &&
+           self->above[sure + 1] - fmax(law->bend[sure], law->bend[sure + 1]) >= SURE * (1 + 1e-12))
+        lost |= !(v[sure++] >= SURE);
+    for (size_t j = 0; j <= sure && lost; j++)
+        v[j] = j < sure ? SURE : fmin(v[j], SURE);
+}
+
 static double chernoff(const ei_half_line *self, size_t phase, size_t j) {
     return exp(fmin(self->scale[phase] - self->decay * (double)j * self->step, 0));
 }
@@ -236,7 +250,8 @@ void ei_half_line_serve(ei_half_line *self, size_t phase) {
         while (raised > 1 && v[raised - 1] < v[self->count])
             raised--;
         self->free = !self->whole && raised < self->free ? raised : self->free;
-    }
+    } else
+        raise_sure(self, v);
     flatten(self, v);
 }
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CORRECTIONS = 12, PRODUCTS = 60, INFLATIONS = 18, SAME = 6, SWEEPS = 150 };
+enum { CORRECTIONS = 12, PRODUCTS = 60, INFLATIONS = 18, SAME = 6, SWEEPS = 150, SETTLING = 60 };
 static const double LARGE = 1e-4;    /* residual from which on there is no certificate */
 static const double FAR = 0.03;      /* residual from which on steps may go astray */
 static const double ROUGH = 1e-5;    /* of an equation's residual, while corrections are made */
@@ -140,6 +140,27 @@ static int correct(ei_half_line *self, double *vector, double *left, double wron
     return status;
 }
 
+/* Steps of G where corrections go to and fro before u is near enough: under the tilt they make what is left
+ * smaller. */
+static int settle(ei_half_line *self, double *vector, double *left, double wrong[2], ei_monitor monitor) {
+    const size_t wide = self->all + 1, first = ei_half_line_first(self);
+    double last = INFINITY;
+    for (int round = 0; round < SETTLING && wrong[0] > ROUGH; round++) {
+        if (round % 10 == 0 && !(wrong[0] < last / 2))
+            break;
+        last = round % 10 == 0 ? wrong[0] : last;
+        for (size_t i = 0; i < self->phases; i++)
+            memcpy(self->u + i * wide + first, self->m + i * wide + first,
+                   (self->count - 1 - first) * sizeof *self->u);
+        ei_half_line_apply(self);
+        *left = residual(self, vector);
+        find_wrong(self, wrong);
+        if (ei_stopped(monitor))
+            return EI_ERR_INTERRUPTED;
+    }
+    return EI_OK;
+}
+
 /* What is put on at point j. */
 static double put_on(const ei_half_line *self, const double wrong[2], size_t j, double near, double far) {
     const double time = (double)j * self->step;
@@ -242,6 +263,10 @@ int ei_half_line_solve(ei_half_line *self, ei_monitor monitor) {
     double left = 0, wrong[2],
            *vector = malloc(2 * self->phases * (self->count + self->all + 1) * sizeof *vector);
     int status = vector == NULL ? EI_ERR_NO_MEMORY : correct(self, vector, &left, wrong, monitor);
+    if (status == EI_OK && wrong[0] > LITTLE) {
+        ei_half_line_apply(self);
+        status = settle(self, vector, &left, wrong, monitor);
+    }
     if (status == EI_OK && !(left <= LARGE))
         status = EI_ERR_ACCURACY;
     int holds = status == EI_OK && inflate(self, vector, wrong, INFINITY);
