@@ -31,8 +31,9 @@
  *
  * Sums are taken by Fourier transform under the tilt, so that small probabilities keep their accuracy. Each
  * pass moves a transform by at most 2 ei_fourier_error of its 2-norm (a pass of radix 4 by 14 u), and by
- * Parseval a sum by 7 times ei_fourier_error times the 2-norms of its two factors. Of services that are hardly
- * ever short, that is more than 1 before they begin, where a lower bound of v is P(B > x) of the far point. */
+ * Parseval a sum by 7 times ei_fourier_error times the 2-norms of its two factors. Of services that are
+ * hardly ever short, that is more than 1 before they begin, where a lower bound of v is P(B > x) of the far
+ * point. */
 #ifndef EDGEINFER_HALF_LINE_H
 #define EDGEINFER_HALF_LINE_H
 
