@@ -15,8 +15,7 @@ typedef struct {
     double range;    /* P(r > range) = e^-80 < 1e-34: the largest rate that matters */
     double low;      /* P(r < low) = e^-80, the smallest; 0 where that is far below the range */
     double spread;   /* standard deviation; NaN of Rayleigh fading, which does not need it */
-    double
-        power; /* P(r < x) ~ x^power as x -> 0, or 0 where the density ends like a constant, or is smooth */
+    double power;    /* P(r < x) ~ x^power as x -> 0; 0 where that is 1 or makes the density smooth */
     ei_gain gain;
     int rayleigh; /* closed forms */
 } ei_rate;

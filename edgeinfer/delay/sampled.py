@@ -79,13 +79,15 @@ def crossing(
         if abs(value) <= half / 8 or abs(ends[1] - ends[0]) <= 1e-9 * abs(at):
             break
     slope = _slope(seen, at, half)
-    limits = sorted((there(late), there(safe)))
+    least, most = sorted((late, safe))
     if slope == 0:
-        return back((limits[0] + limits[1]) / 2), back(limits[0]), back(limits[1])
+        return back((there(least) + there(most)) / 2), least, most
     # A step along the chord to where the probability would be the target.
     at -= value / slope
     low, high = at - half / abs(slope), at + half / abs(slope)
-    at, low, high = (back(min(max(x, limits[0]), limits[1])) for x in (at, low, high))
+    # Cut twice: what goes back may be rounded beyond the ends.
+    at, low, high = (back(min(max(x, there(least)), there(most))) for x in (at, low, high))
+    at, low, high = (min(max(x, least), most) for x in (at, low, high))
     return at, low, high
 
 
