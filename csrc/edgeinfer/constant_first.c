@@ -168,10 +168,7 @@ static int followed_init(followed *self, const ei_constant_walk *walk) {
     self->value = self->block;
     self->served = self->value + rows;
     self->whole = self->served + rows;
-    self->by.bent = self->whole + rows;
-    self->by.other = self->by.bent + rows;
-    self->by.bends = self->by.other + rows;
-    self->by.more = self->by.bends + rows;
+    ei_line_server_use(&self->by, self->whole + rows, rows);
     self->by.apart[0] = 0;
     self->bound = walk->bound.moment * (1 + walk->bound.after);
     serve_job(self, walk->after + walk->grid->per_service);

@@ -89,10 +89,7 @@ static int tail_init(tail *self, const ei_line *line, ei_end end) {
     self->served = self->value + rows;
     self->whole = self->served + rows;
     self->by = (ei_line_server){.line = line, .table = &self->table, .end = end};
-    self->by.bent = self->whole + rows;
-    self->by.other = self->by.bent + rows;
-    self->by.bends = self->by.other + rows;
-    self->by.more = self->by.bends + rows;
+    ei_line_server_use(&self->by, self->whole + rows, rows);
     return EI_OK;
 }
 

@@ -100,8 +100,8 @@ int ei_constant_walk_init(ei_constant_walk *self, const ei_line *grid, ei_end en
     self->next = self->type + wide;
     self->mixed = self->next + wide;
     double *scratch = self->mixed + wide;
-    self->by = (ei_line_server){
-        grid, &self->table, end, scratch, scratch + wide, scratch + 2 * wide, scratch + 3 * wide, {0}};
+    self->by = (ei_line_server){.line = grid, .table = &self->table, .end = end};
+    ei_line_server_use(&self->by, scratch, wide);
     self->mean = scratch + 4 * wide;
     self->kinks = self->mean + grid->rows;
     self->after = self->kinks + grid->rows;

@@ -59,6 +59,14 @@ typedef struct {
     double apart[EI_LINE_WIDTH];         /* alpha of psi(. + d) in what is served; then of psi */
 } ei_line_server;
 
+/* Scratch of that many values each; scratch[4 length], the caller's. */
+static inline void ei_line_server_use(ei_line_server *self, double *scratch, size_t length) {
+    self->bent = scratch;
+    self->other = scratch + length;
+    self->bends = scratch + 2 * length;
+    self->more = scratch + 3 * length;
+}
+
 /* E f(. - X) at points 0 .. top from f there, of one function or EI_LINE_WIDTH: rows of their values. */
 void ei_line_serve(ei_line_server *self, const double *from, double *to, size_t width);
 

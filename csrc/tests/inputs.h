@@ -49,6 +49,21 @@ static inline ei_batch make_batch(ei_arrival arrival, size_t count, const double
                       .monitor = quiet};
 }
 
+/* P(R > time) = e^{-theta time} of one exponential stage behind renewal arrivals. */
+static inline double decay_behind(const ei_arrival *arrival, double time) {
+    double low = 1e-6 / time, high = 1 / time, slope;
+    for (int i = 0; i < 200; i++) {
+        const double theta = low + (high - low) / 2;
+        *(-log1p(-theta * time) < ei_arrival_exponent(arrival, theta, &slope) ? &low : &high) = theta;
+    }
+    return low;
+}
+
+/* That and a service so short that hardly ever one waits for it, before or behind: no less than both. */
+static inline double both_sf(double theta, double rate, double time) {
+    return (rate * exp(-theta * time) - theta * exp(-rate * time)) / (rate - theta);
+}
+
 /* A call refuses each wrong stage. */
 static inline void check_bad_stages(sweep_call call) {
     ei_service stage = {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.1};

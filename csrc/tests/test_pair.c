@@ -1,7 +1,7 @@
 /* Two stages followed at once: against exact laws of exponential and constant stages, wrong inputs, every
  * allocation failing. */
-#include "check.h"
 #include "failing_malloc.h"
+#include "inputs.h"
 
 #include "edgeinfer/pair.h"
 
@@ -10,12 +10,6 @@ static const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}}
                                     {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 4}},
                                     {.kind = EI_ARRIVAL_GAMMA, .parameter = {1, 0.3}},
                                     {.kind = EI_ARRIVAL_HYPEREXPONENTIAL, .parameter = {0.5, 0.8, 4.0 / 3}}};
-static const ei_monitor quiet = {NULL, NULL};
-
-static int stop(void *context) {
-    (void)context;
-    return 1;
-}
 
 static double decay_of(const ei_service *service) {
     return 1 / service->time - 1;
@@ -98,21 +92,6 @@ static void test_constant_stages(void) {
     ei_md1_free(&waiting);
 }
 
-/* P(R > time) = e^{-theta time} of one exponential stage behind renewal arrivals. */
-static double decay_behind(const ei_arrival *arrival, double time) {
-    double low = 1e-6 / time, high = 1 / time, slope;
-    for (int i = 0; i < 200; i++) {
-        const double theta = low + (high - low) / 2;
-        *(-log1p(-theta * time) < ei_arrival_exponent(arrival, theta, &slope) ? &low : &high) = theta;
-    }
-    return low;
-}
-
-/* That and a service so short that hardly ever one waits for it, before or behind: no less than both. */
-static double both_sf(double theta, double rate, double time) {
-    return (rate * exp(-theta * time) - theta * exp(-rate * time)) / (rate - theta);
-}
-
 static void test_arrivals(const ei_arrival *arrival) {
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.8},
                      fast = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.02};
@@ -156,7 +135,8 @@ static void test_failures(void) {
             break;
     }
     CHECK(k > 10 && k < 200);
-    pair.monitor = (ei_monitor){stop, NULL};
+    int stops = 0;
+    pair.monitor = (ei_monitor){stop, &stops};
     CHECK(ei_pair_lower(&law, &alone, &pair) == EI_ERR_INTERRUPTED);
     pair = pair_of(&slow, &slow, EI_PAIR_LEAST - 1, EI_PAIR_LEAST - 1);
     CHECK(ei_pair_lower(&law, &alone, &pair) == EI_ERR_DOMAIN);

@@ -1,7 +1,7 @@
 /* Two stages followed at once, from above: against exponential sojourn times, wrong inputs, every allocation
  * failing. */
-#include "check.h"
 #include "failing_malloc.h"
+#include "inputs.h"
 
 #include "edgeinfer/pair_upper.h"
 
@@ -10,13 +10,7 @@ static const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}}
                                     {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 4}},
                                     {.kind = EI_ARRIVAL_GAMMA, .parameter = {1, 0.3}},
                                     {.kind = EI_ARRIVAL_HYPEREXPONENTIAL, .parameter = {0.5, 0.8, 4.0 / 3}}};
-static const ei_monitor quiet = {NULL, NULL};
 static const ei_upper_law none = {.decay = 0};
-
-static int stop(void *context) {
-    (void)context;
-    return 1;
-}
 
 static ei_pair_walk exponential_walk(const ei_service *before, const ei_service *bottleneck, size_t points) {
     const double slower = fmax(before->time, bottleneck->time);
@@ -100,21 +94,6 @@ static void test_other_stages(void) {
     }
 }
 
-/* P(R > time) = e^{-theta time} of one exponential stage behind renewal arrivals. */
-static double decay_behind(const ei_arrival *arrival, double time) {
-    double low = 1e-6 / time, high = 1 / time, slope;
-    for (int i = 0; i < 200; i++) {
-        const double theta = low + (high - low) / 2;
-        *(-log1p(-theta * time) < ei_arrival_exponent(arrival, theta, &slope) ? &low : &high) = theta;
-    }
-    return low;
-}
-
-/* That and a service so short that hardly ever one waits for it, before or behind: no less than both. */
-static double both_sf(double theta, double rate, double time) {
-    return (rate * exp(-theta * time) - theta * exp(-rate * time)) / (rate - theta);
-}
-
 static void test_arrivals(const ei_arrival *arrival) {
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.8},
                      fast = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.02};
@@ -160,7 +139,8 @@ static void test_failures(void) {
         walk.arrival = &others[other++ % (sizeof others / sizeof *others)];
         walk.between = &none;
     }
-    walk.monitor = (ei_monitor){stop, NULL};
+    int stops = 0;
+    walk.monitor = (ei_monitor){stop, &stops};
     CHECK(ei_pair_upper(&law, &walk) == EI_ERR_INTERRUPTED);
     walk.before = walk.bottleneck = (ei_added_stage){NULL, 0, 0.3};
     CHECK(ei_pair_upper(&law, &walk) == EI_ERR_DOMAIN);
