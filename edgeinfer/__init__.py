@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from edgeinfer import _built  # noqa: F401  before anything that needs the core
+from edgeinfer._extras import is_there
 from edgeinfer._version import __version__
 from edgeinfer.delay import *  # noqa: F403
 from edgeinfer.delay import __all__ as _delay
@@ -34,14 +35,20 @@ _LATER = {
     "min_servers": "cell",
     "simulate_cell": "cell",
 }
-_ROOMS = ("model", "estimates", "delay", "cell", "network", "quality", "bridge", "strategies", "plan", "study", "paper")
-__all__ = [*_model, *_delay, *_ROOMS, *_LATER, "__version__"]
+_ROOMS = ("model", "estimates", "delay", "cell", "network", "quality", "scenes", "bridge", "plan", "study", "paper")
+#: They speak gRPC: where that is missing, a star import and `help`, which take all names, go on without them.
+_SPEAKING = ("strategies",)
+__all__ = [*_model, *_delay, *_ROOMS, *(_SPEAKING if is_there("grpc") else ()), *_LATER, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     # Rooms beyond the core load when they are first named, so that importing edgeinfer needs NumPy alone.
-    if name in _ROOMS:
+    if name in (*_ROOMS, *_SPEAKING):
         return import_module(f"edgeinfer.{name}")
     if name in _LATER:
         return getattr(import_module(f"edgeinfer.{_LATER[name]}"), name)
     raise AttributeError(f"module 'edgeinfer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

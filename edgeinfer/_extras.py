@@ -1,6 +1,7 @@
 """Optional libraries, and what to install when one is missing."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -18,6 +19,17 @@ def need(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(f'{module} is missing: pip install "edgeinfer[{extra}]"') from error
+
+
+def is_there(module: str) -> bool:
+    """Whether a module could be imported, without doing so.
+
+    Examples
+    --------
+    >>> is_there("numpy"), is_there("no_such_module")
+    (True, False)
+    """
+    return find_spec(module) is not None
 
 
 def beside(module: str) -> Any:

@@ -70,6 +70,33 @@ def test_public_names(name):
     assert getattr(edgeinfer, name) is not None
 
 
+@pytest.mark.parametrize("module", [edgeinfer, edgeinfer.bridge, edgeinfer.cell, edgeinfer.paper])
+def test_names_are_listed(module):
+    """What tab completion and `help` ask for."""
+    assert set(module.__all__) <= set(dir(module)) and all(hasattr(module, name) for name in dir(module))
+
+
+def test_figures_are_listed():
+    assert "figure9" in dir(edgeinfer.paper)
+
+
+NUMPY_ALONE = """
+import inspect, sys
+sys.modules["grpc"] = None
+from edgeinfer import *
+import edgeinfer
+for module in (edgeinfer, edgeinfer.bridge, edgeinfer.paper):
+    inspect.getmembers(module)
+print(Cell.__name__, "strategies" in dir(edgeinfer))
+"""
+
+
+@pytest.mark.process
+def test_all_names_can_be_taken_without_grpc():
+    run = subprocess.run([sys.executable, "-c", NUMPY_ALONE], capture_output=True, text=True)
+    assert run.stdout == "Cell False\n", run.stderr
+
+
 def test_unknown_names():
     with pytest.raises(AttributeError, match="nonsense"):
         edgeinfer.nonsense  # noqa: B018

@@ -4,6 +4,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
+from edgeinfer._extras import is_there
 from edgeinfer.bridge.cascade.folder import read_manifest
 from edgeinfer.bridge.cascade.manifest import CascadeNetwork, CascadeStage, Flops, Image, Manifest, Text, Wire
 from edgeinfer.bridge.cascade.packing import pack, unpack
@@ -185,3 +186,8 @@ def __getattr__(name: str) -> Any:
         warnings.warn(f"edgeinfer.bridge.{name}: is now {successor}", DeprecationWarning, stacklevel=2)
         return globals()[successor]
     raise AttributeError(f"module 'edgeinfer.bridge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Without gRPC most of the others are not to be had, and `help` asks for all that is named here.
+    return __all__ if is_there("grpc") else list(globals())

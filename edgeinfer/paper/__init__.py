@@ -6,19 +6,29 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from edgeinfer._extras import is_there
 from edgeinfer.paper.scenario import Scenario, measured_scenario, scenario
 
 __all__ = ["Scenario", "measured_scenario", "reproduce", "scenario"]
 
 
+def _items() -> tuple[str, ...]:
+    with suppress(ModuleNotFoundError):
+        return tuple(import_module("edgeinfer.paper.items").ITEMS)
+    return ()
+
+
 def __getattr__(name: str) -> Any:
     # Figures and tables load when they are first named.
-    items, note = (), "; figures and tables come with pip install edgeinfer-models"
-    with suppress(ModuleNotFoundError):
-        items, note = import_module("edgeinfer.paper.items").ITEMS, ""
-    if name in items:
+    if name in (items := _items()):
         return import_module(f"edgeinfer.paper.items.{name}")
+    note = "" if items else "; figures and tables come with pip install edgeinfer-models"
     raise AttributeError(f"module 'edgeinfer.paper' has no attribute {name!r}{note}")
+
+
+def __dir__() -> list[str]:
+    # As in `edgeinfer.bridge`.
+    return [*__all__, *(_items() if is_there("grpc") else ())]
 
 
 def reproduce(*arguments: Any, **options: Any) -> dict[str, Exception]:
