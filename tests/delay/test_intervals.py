@@ -9,6 +9,8 @@ import os
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import poisson
 
 import edgeinfer as ei
 import edgeinfer.delay.simulation as simulation
@@ -81,6 +83,24 @@ def test_md1_and_the_papers_split_are_covered(load, replications, jobs):
             replications=replications,
         )
         assert_covered(counts)
+
+
+def mdc_wait(load, servers):
+    """Mean wait of M/D/c over the service time (Crommelin, P.O. Electr. Eng. J. 25, 1932)."""
+    n = np.arange(1, 400)
+    work, place = n * load * servers, n * servers
+    return (poisson.sf(place - 1, work) - poisson.sf(place, work) / load).sum()
+
+
+def test_waits_that_are_rarer_than_the_load_are_covered():
+    assert mdc_wait(0.5, 1) == pytest.approx(0.5)
+    share = brentq(lambda s: s - np.exp(-(1 - s) / 0.1), 1e-9, 0.5)  # of the jobs of D/M/1 wait
+    queue, servers = ei.Exponential(0.1, "a"), ei.Compute(3.2, ei.Node("n", 1.0), "a", servers=8)
+    for stage, arrivals, wait, effort in (
+        (queue, ei.Periodic(1.0), 0.1 * share / (1 - share), {"jobs": 2000, "replications": 8}),
+        (servers, 1.0, 3.2 * mdc_wait(0.4, 8), {"jobs": 1000, "replications": 4}),
+    ):
+        assert_covered(misses(ei.Pipeline([stage]), arrivals, [1.0], {"stage_waiting": wait}, **effort))
 
 
 @pytest.mark.slow
