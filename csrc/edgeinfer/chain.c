@@ -77,25 +77,27 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         goto out;
     if (last > 0 && ei_is_wide(self, EI_CHAIN_FAIR))
         status = ei_chain_added_ends(&all);
-    int followed = 0;
-    if (status == EI_OK && all.count == 2 && all.leading_count == 0 && all.parts[0].service == NULL &&
-        ei_is_wide(self, EI_CHAIN_FAIR))
-        status =
-            ei_constant_first_ends(self, all.parts[1].service, all.parts[0].again, all.constant, &followed);
-    if (status == EI_OK && all.count == 2 && all.leading_count == 0 && all.parts[0].service != NULL &&
-        all.parts[1].service == NULL && ei_is_wide(self, EI_CHAIN_FAIR))
-        status = ei_constant_last_upper(self, all.parts[0].service, all.parts[1].again, all.constant);
+    int followed = 0, both = 0;
+    if (status == EI_OK && all.count == 2 && all.leading_count == 0 && ei_is_wide(self, EI_CHAIN_FAIR) &&
+        (all.parts[0].service == NULL) != (all.parts[1].service == NULL)) {
+        const size_t x = all.parts[0].service == NULL;
+        const double time = all.parts[1 - x].again;
+        status = ei_constant_first_ends(self, all.parts[x].service, time, all.constant, x == 0, &followed);
+        both = followed && x == 1;
+        if (status == EI_OK && x == 0 && ei_is_wide(self, EI_CHAIN_FAIR))
+            status = ei_constant_last_upper(self, all.parts[0].service, time, all.constant);
+    }
     /* Ends that are closer than that ratio are not cut. */
     const double idle =
         (1 - self->arrival_rate * all.parts[0].mean) / (1 - self->arrival_rate * all.parts[first].mean);
-    if (status == EI_OK && first > 0 && all.parts[first].service != NULL && !followed &&
+    if (status == EI_OK && first > 0 && all.parts[first].service != NULL && !both &&
         ei_is_wide(self, fmax(EI_CHAIN_FAIR, idle)))
         status = ei_chain_exchanged_ends(&all, first);
     for (size_t k = 0;
          k < all.count && !joint && !followed && status == EI_OK && ei_is_wide(self, EI_CHAIN_FAIR); k++)
         if (all.parts[k].decay <= PAIR_NEAR * least)
             status = ei_chain_lower_pairs(&all, k);
-    if (status == EI_OK && !joint && !followed && ei_chain_has_pair(&all))
+    if (status == EI_OK && !joint && !both && ei_chain_has_pair(&all))
         status = ei_chain_pair_ends(&all);
 out:
     free(used);

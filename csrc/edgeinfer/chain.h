@@ -49,7 +49,8 @@
  * of bottleneck_first. two_stages: where ends are wide still, the law of a run of stages whose last one is
  * nearly as slow as one before it by following the two at once (pair_upper.h), others added as above; or,
  * with a floor under that last one, for the R_0 of bottleneck_first. constant_first: a constant stage and a
- * random one behind it, both ends, constant_first.h. constant_last: the other way round, constant_last.h.
+ * random one behind it, both ends, constant_first.h. constant_last: the other way round, the lower end that
+ * of constant_first, constant_last.h.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H

@@ -261,6 +261,7 @@ typedef struct {
     const ei_batch *batch;
     const ei_service *random;
     double time, constant, decay, queue_decay; /* s, s; 1/s: of both stages, and of the first alone */
+    int last;                                  /* whether the constant stage comes so */
 } chain;
 
 /* Multiply-adds of the first busy period: the chance of more than n jobs falls as e^{-n (load - 1 - log
@@ -369,10 +370,12 @@ static int class_ends(const chain *self, size_t class, int *asked, int *found) {
     const int status = *asked ? find_ends(batch, &grid, self, latest, targets, count) : EI_OK;
     *found = *asked && status == EI_OK;
     for (size_t t = 1; t < count && *found; t++) {
-        ei_raise_lower(batch, targets[t].at, read_target(&targets[t], EI_LOWER), EI_BRACKET_CONSTANT_FIRST);
-        ei_cut_upper(batch, targets[t].at, read_target(&targets[t], EI_UPPER), EI_BRACKET_CONSTANT_FIRST);
+        ei_raise_lower(batch, targets[t].at, read_target(&targets[t], EI_LOWER),
+                       self->last ? EI_BRACKET_CONSTANT_LAST : EI_BRACKET_CONSTANT_FIRST);
+        if (!self->last)
+            ei_cut_upper(batch, targets[t].at, read_target(&targets[t], EI_UPPER), EI_BRACKET_CONSTANT_FIRST);
     }
-    for (size_t i = 0; i < batch->count && *found && targets[0].late; i++)
+    for (size_t i = 0; i < batch->count && *found && targets[0].late && !self->last; i++)
         if (batch->deadline[batch->index[i]] - self->constant >= latest)
             ei_cut_upper(batch, batch->index[i], read_target(&targets[0], EI_UPPER),
                          EI_BRACKET_CONSTANT_FIRST);
@@ -381,9 +384,9 @@ static int class_ends(const chain *self, size_t class, int *asked, int *found) {
 }
 
 int ei_constant_first_ends(const ei_batch *batch, const ei_service *random, double time, double constant,
-                           int *found) {
+                           int last, int *found) {
     const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = time}, *random};
-    chain self = {.batch = batch, .random = random, .time = time, .constant = constant};
+    chain self = {.batch = batch, .random = random, .time = time, .constant = constant, .last = last};
     *found = 0;
     int status = ei_decay_rate(stages, 2, &batch->arrival, &self.decay);
     if (status == EI_OK)

@@ -35,16 +35,27 @@
  *
  * Between two points c of P(W > d + c): the sum's polygon part has kinks that Q_0 moves into the cell as X
  * does, each D times at most 1 / (sqrt(r) + 1)^2; and the part (1 - B_j(0)) P(Q_0 > c; j) is between its
- * values at both points. */
+ * values at both points.
+ *
+ * Lower ends of X, D are those of D, X, whatever the arrivals. Jobs counted backwards, with Z_j = X_0 + .. +
+ * X_j - j d and c_j = T - (j + 1) d + S_j, W <= T asks of D, X that N_j <= c_j for all j, N_j the largest of
+ * Z_0, .., Z_j, and of X, D that M_j <= c_j, M_j = X_j + (M_{j-1} - d)^+, M_0 = X_0. Given all arrivals, the
+ * latter is no likelier, for jobs 0 .. n by induction: M_n <= c_n asks for X_n <= c_n and M_{n-1} <= c_n + d
+ * - X_n, so that it is no likelier than, with b_j = min(c_j, .., c_{n-1}),
+ *   X_n <= c_n,  Z_j <= b_j and Z_j + X_n - d <= c_n for all j < n.
+ * b_j grows with j: let p be the first one with b_p > c_n, or n. Put X_n before X_p, which changes no law.
+ * The sums now are Z_j <= b_j <= c_n for j < p, and from the p-th one on Z_{j-1} + X_n - d, or X_n if j = 0,
+ * <= c_n, where c_p, .., c_{n-1} are no less than b_p > c_n: each N_j <= c_j. */
 #ifndef EDGEINFER_CONSTANT_FIRST_H
 #define EDGEINFER_CONSTANT_FIRST_H
 
 #include "edgeinfer/ends.h"
 
 /* Raises lower and cuts upper ends of a chain of a stage of constant `time` and a random one, with `constant`
- * seconds more, `time` itself among them, up to some decay times. *found: whether it did. Loads below one.
- * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
+ * seconds more, `time` itself among them, up to some decay times; where the constant stage comes `last`, it
+ * raises lower ends alone. *found: whether it did. Loads below one. Status: EI_ERR_NO_MEMORY,
+ * EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_constant_first_ends(const ei_batch *batch, const ei_service *random, double time,
-                                          double constant, int *found);
+                                          double constant, int last, int *found);
 
 #endif

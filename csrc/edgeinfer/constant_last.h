@@ -18,7 +18,9 @@
  * Beyond the last point, and from some job on, w_j <= P(S_j < M_j + (j + 1) d - T) <= e^{-theta (T - d)} (L /
  * D)^j e^{theta M_j}, L = rate / (rate + theta): with E e^{theta M_j} <= b_j the sum over j > J is at most
  * e^{-theta (T - d)} (L / D)^J (M L / D / (1 - L / D) + M L b_J) / (1 - M L), and where M_j > m the term is
- * at most e^{-theta (T - d) - eta m} (L / D)^j b_j, b of theta + eta. */
+ * at most e^{-theta (T - d) - eta m} (L / D)^j b_j, b of theta + eta.
+ *
+ * Lower ends: constant_first.h. */
 #ifndef EDGEINFER_CONSTANT_LAST_H
 #define EDGEINFER_CONSTANT_LAST_H
 

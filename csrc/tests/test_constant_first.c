@@ -6,17 +6,23 @@
 #include "edgeinfer/constant_first.h"
 #include "edgeinfer/queue.h"
 
-enum { TIMES = 12 };
+enum { TIMES = 12, STEPS = 4000 };
 
-/* Ends at `deadline`, 0 and 1 where there are none. */
-static int ends_of(const ei_service *random, double time, double rate, const double deadline[TIMES],
-                   double lower[TIMES], double upper[TIMES], ei_monitor monitor, int *found) {
+/* Ends at `deadline`, 0 and 1 where there are none; of the constant stage last, or first. */
+static int ends_in_order(int last, const ei_service *random, double time, double rate,
+                         const double deadline[TIMES], double lower[TIMES], double upper[TIMES],
+                         ei_monitor monitor, int *found) {
     size_t index[TIMES];
     uint8_t methods[2 * TIMES];
     const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {rate}};
     ei_batch batch = make_batch(arrival, TIMES, deadline, lower, upper, index, methods);
     batch.monitor = monitor;
-    return ei_constant_first_ends(&batch, random, time, time, found);
+    return ei_constant_first_ends(&batch, random, time, time, last, found);
+}
+
+static int ends_of(const ei_service *random, double time, double rate, const double deadline[TIMES],
+                   double lower[TIMES], double upper[TIMES], ei_monitor monitor, int *found) {
+    return ends_in_order(0, random, time, rate, deadline, lower, upper, monitor, found);
 }
 
 /* Services that are all of one time wait in the slower stage alone. */
@@ -62,6 +68,33 @@ static void test_exponential_services(void) {
     }
 }
 
+/* Lower ends alone, the same, where the constant stage comes last: below the law of an exponential stage and
+ * what waits behind it, as its requests leave as they come. */
+static void test_constant_last(void) {
+    const ei_service random = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.6};
+    const double time = 1, rate = 0.8, fall = 1 / random.time - rate;
+    double deadline[TIMES], lower[TIMES], upper[TIMES], first[TIMES], other[TIMES];
+    ei_md1 queue;
+    int found;
+    for (size_t i = 0; i < TIMES; i++)
+        deadline[i] = 2 + 2 * (double)i;
+    const ei_monitor none = {NULL, NULL};
+    CHECK(ends_in_order(0, &random, time, rate, deadline, first, other, none, &found) == EI_OK && found);
+    CHECK(ends_in_order(1, &random, time, rate, deadline, lower, upper, none, &found) == EI_OK && found);
+    CHECK(ei_md1_init(&queue, rate, time, deadline[TIMES - 1]) == EI_OK);
+    for (size_t i = 0; i < TIMES; i++) {
+        const double left = deadline[i] - time, step = left / STEPS;
+        double exact = exp(-fall * left);
+        for (size_t k = 0; k < STEPS; k++) {
+            const double v = ((double)k + 0.5) * step;
+            exact += fall * step * exp(-fall * v) * ei_md1_waiting_sf(&queue, left - v);
+        }
+        CHECK(lower[i] == first[i] && upper[i] == 1);
+        CHECK(lower[i] <= exact * (1 + 1e-4) && lower[i] > exact / 1.4);
+    }
+    ei_md1_free(&queue);
+}
+
 static void test_failures(void) {
     static const double samples[] = {0.2, 0.5, 0.6};
     const ei_service measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 3};
@@ -89,6 +122,7 @@ static void test_failures(void) {
 int main(void) {
     test_equal_services();
     test_exponential_services();
+    test_constant_last();
     test_failures();
     return check_report();
 }

@@ -133,12 +133,11 @@ def test_a_random_bottleneck_before_others(name):
 
 def two_stages(name):
     rng = np.random.default_rng(6)
-    measured = [ei.Measured(mean / shape * rng.gamma(shape, 1, 60), "m") for mean, shape in ((0.9, 4), (0.4, 3))]
+    measured = ei.Measured(0.4 / 3 * rng.gamma(3, 1, 60), "m")
     edge, device = ei.Compute(1.0, NODE, "edge"), ei.Exponential(0.6, "device")
     chains = {
-        "measured, constant": ([measured[0], edge], 0.5, 1.15),
         "exponential, constant, exponential": ([ei.Exponential(1.0, "first"), edge, device], 0.3, 1.15),
-        "measured between": ([edge, measured[1], device], 0.3, 1.25),
+        "measured between": ([edge, measured, device], 0.3, 1.25),
     }
     return chains[name]
 
@@ -146,7 +145,7 @@ def two_stages(name):
 # Paths of many jobs in either stage count in the truth.
 @pytest.mark.parametrize(
     "name",
-    ["measured, constant", "exponential, constant, exponential", "measured between"],
+    ["exponential, constant, exponential", "measured between"],
 )
 def test_ends_of_two_stages_at_once(name):
     stages, load, apart = two_stages(name)
@@ -172,13 +171,13 @@ def test_ends_of_a_random_stage_behind_a_constant_one(kind, constant, load):
     assert (bracket.upper <= 1.1 * bracket.lower).all()
 
 
-@pytest.mark.parametrize(("mean", "load", "apart"), [(1.0, 0.75, 1.1), (0.94, 0.9, 1.6)])
-def test_an_upper_end_of_a_constant_stage_behind_a_random_one(mean, load, apart):
+@pytest.mark.parametrize(("mean", "load", "apart"), [(1.0, 0.75, 1.2), (0.94, 0.9, 1.6)])
+def test_ends_of_a_constant_stage_behind_a_random_one(mean, load, apart):
     services = np.random.default_rng(6).gamma(5, 1, 50)
     stages = [ei.Measured(mean * services / services.mean(), "x"), ei.Compute(1.0, NODE, "d")]
-    bracket, truth = beside_the_truth(ei.Pipeline(stages), load, [0.1, 1e-5])
-    assert set(bracket.upper_method) == {"constant_last"}
-    assert (bracket.upper <= apart * np.array(truth)).all()
+    bracket, _ = beside_the_truth(ei.Pipeline(stages), load, [0.1, 1e-5])
+    assert set(bracket.upper_method) == set(bracket.lower_method) == {"constant_last"}
+    assert (bracket.upper <= apart * bracket.lower).all()
 
 
 # Beside the two slow stages one before them, and one between them.
