@@ -37,6 +37,7 @@ def numbers_of(path: str | PathLike[str], column: str, low: float = -math.inf) -
     ...     numbers_of(path, "Mbit/s", 0)
     [12.5, 8.0]
     """
+    _validate.check_kind("column", column, str)
     what = "a number" if low == -math.inf else f"a number >= {low:g}"
     numbers = []
     with open(_validate.path("path", path), newline="", encoding="utf-8-sig") as file:

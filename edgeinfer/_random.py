@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer._validate import shown
 
-def seed_sequence(rng: Any) -> np.random.SeedSequence:
+
+def seed_sequence(rng: Any, name: str = "rng") -> np.random.SeedSequence:
     """A seed sequence for `rng`: None, a seed, a SeedSequence, a BitGenerator or a Generator.
 
-    ValueError for anything else. A generator advances, so that a second call with it gives other numbers; equal seeds
-    give equal ones.
+    ValueError for anything else, by its name. A generator advances, so that a second call with it gives other numbers;
+    equal seeds give equal ones.
 
     Examples
     --------
@@ -24,7 +26,7 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
             raise TypeError("not a seed")
         return _fresh(rng)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"rng = {rng!r}: must be what numpy.random.default_rng takes ({error})") from None
+        raise ValueError(f"{name} = {shown(rng)}: must be what numpy.random.default_rng takes ({error})") from None
 
 
 def _fresh(rng: Any) -> np.random.SeedSequence:

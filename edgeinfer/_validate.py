@@ -102,7 +102,7 @@ def numbers(name: str, value: Any, unit: str | None = None, what: str = "real nu
         return np.array(parts, dtype=np.float64)
     array = plain(name, value, unit, what)
     if array.dtype.kind == "b":
-        raise ValueError(f"{name} = {_shown(value)}: is true or false: must be {what}")
+        raise ValueError(f"{name} = {shown(value)}: is true or false: must be {what}")
     # A number beyond the range of double becomes inf, which the range refuses.
     with np.errstate(over="ignore"):
         return np.array(array, dtype=np.float64)
@@ -128,7 +128,7 @@ def plain(name: str, value: Any, unit: str | None = None, what: str = "real numb
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} = {_shown(value)}: must be {what} ({error})") from None
+        raise ValueError(f"{name} = {shown(value)}: must be {what} ({error})") from None
     kinds = {
         "M": "is a point in time",
         "c": "is complex",
@@ -145,7 +145,7 @@ def plain(name: str, value: Any, unit: str | None = None, what: str = "real numb
             answer[index] = _number(where, array[index], unit, what)
         return answer
     if array.dtype.kind in kinds:
-        raise ValueError(f"{name} = {_shown(value)}: {kinds[array.dtype.kind]}: must be {what}")
+        raise ValueError(f"{name} = {shown(value)}: {kinds[array.dtype.kind]}: must be {what}")
     return _seconds(name, value, array, what) if array.dtype.kind == "m" else array
 
 
@@ -169,10 +169,10 @@ def _seconds(name: str, value: Any, array: NDArray[Any], what: str) -> NDArray[n
     if unit not in _SMALLER and unit not in _LARGER:
         kind = "without a unit" if unit == "generic" else f"in units of {unit}, whose length varies"
         raise ValueError(
-            f"{name} = {_shown(value)}: is a duration {kind}: must be {what}, s, or durations of fixed length"
+            f"{name} = {shown(value)}: is a duration {kind}: must be {what}, s, or durations of fixed length"
         )
     if np.isnat(array).any():
-        raise ValueError(f"{name} = {_shown(value)}: is not a time: must be {what}, s, or durations")
+        raise ValueError(f"{name} = {shown(value)}: is not a time: must be {what}, s, or durations")
     ticks = array.astype(np.int64).astype(np.float64) * count
     return np.asarray(ticks / _SMALLER[unit] if unit in _SMALLER else ticks * _LARGER[unit])
 
@@ -183,21 +183,21 @@ def _number(name: str, value: Any, unit: str | None, what: str) -> float:
         if isinstance(value, datetime.timedelta) and unit == "s":
             return value.total_seconds()
         kind = "is a duration" if isinstance(value, datetime.timedelta) else "is a point in time"
-        raise ValueError(f"{name} = {_shown(value)}: {kind}: must be {what}")
+        raise ValueError(f"{name} = {shown(value)}: {kind}: must be {what}")
     if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0:
         return float(numbers(name, value, unit, what))
     _refuse_units(name, value, unit, what)
     if isinstance(value, bool) or not (isinstance(value, Real | Decimal) or hasattr(value, "__float__")):
-        raise ValueError(f"{name} = {_shown(value)}: must be {what}")
+        raise ValueError(f"{name} = {shown(value)}: must be {what}")
     try:
         return float(value)
     except OverflowError:
         return np.inf if value > 0 else -np.inf
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name} = {_shown(value)}: must be {what}") from None
+        raise ValueError(f"{name} = {shown(value)}: must be {what}") from None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """In one line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 200 else f"{text[:197]}..."
@@ -249,10 +249,10 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     else:
         found = numbers(name, value, None, what)
         if found.ndim or not found.item().is_integer():
-            raise ValueError(f"{name} = {value!r}: must be {what}")
+            raise ValueError(f"{name} = {shown(value)}: must be {what}")
         number = int(found.item())
     if number < low or (high is not None and number > high):
-        raise ValueError(f"{name} = {_shown(value)}: must be {what}")
+        raise ValueError(f"{name} = {shown(value)}: must be {what}")
     return number
 
 
@@ -277,48 +277,51 @@ def sizes(name: str, value: Any, each: int = 1) -> tuple[int, ...]:
     >>> sizes("size", 3), sizes("size", (2, 3))
     ((3,), (2, 3))
     """
-    found = [(name, value)] if np.ndim(value) == 0 else [(f"{name}[{i}]", size) for i, size in enumerate(value)]
+    many = isinstance(value, list | tuple) or np.ndim(value) > 0
+    found = [(f"{name}[{i}]", size) for i, size in enumerate(value)] if many else [(name, value)]
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (8 * max(each, 1))
     shape = tuple(whole(where, size, 0, most) for where, size in found)
     # Of Python's whole numbers: NumPy's product would wrap round.
     if prod(shape) > most:
-        raise ValueError(f"{name} = {_shown(value)}: must be of a product in [0, {most}]")
+        raise ValueError(f"{name} = {shown(value)}: must be of a product in [0, {most}]")
     return shape
 
 
 def path(name: str, value: Any) -> Path:
     """`value` as a path; a number is none, though the system opens files by numbers."""
     if not isinstance(value, str | os.PathLike):
-        raise ValueError(f"{name} = {value!r}: must be a path")
+        raise ValueError(f"{name} = {shown(value)}: must be a path")
     return Path(value)
 
 
 def octets(name: str, value: Any) -> Any:
     """`value` if it is bytes, a bytearray or a view of such."""
     if not isinstance(value, bytes | bytearray | memoryview):
-        raise ValueError(f"{name} = {_shown(value)}: must be bytes")
+        raise ValueError(f"{name} = {shown(value)}: must be bytes")
     return value
 
 
 def choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
+        raise ValueError(f"{name} = {shown(value)}: must be one of {', '.join(map(repr, choices))}")
     return value
 
 
 def in_order(name: str, value: Any) -> tuple[Any, ...]:
     """The items of a sequence, such as stages, one after the other."""
     try:
-        return tuple(value)
+        items = iter(value)
     except TypeError:
-        raise ValueError(f"{name} = {value!r}: must be a sequence, such as a list") from None
+        raise ValueError(f"{name} = {shown(value)}: must be a sequence, such as a list") from None
+    # What a generator raises says more than that it is none.
+    return tuple(items)
 
 
 def check_kind(name: str, value: Any, kind: type) -> None:
     """Refuse what is of another type."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
+        raise ValueError(f"{name} = {shown(value)}: must be a {kind.__name__}")
 
 
 def each(name: str, value: Any, kind: type) -> tuple[Any, ...]:

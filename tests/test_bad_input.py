@@ -270,6 +270,51 @@ def test_groups_are_as_many_as_requests_at_most():
         estimates.shares(FLAGS, [0, 0, 1, 2**62])
 
 
+SAMPLED = {"method": "sampling", "relative_error": 0.3, "rng": 1}
+#: The argument that is wrong is named, whatever it is handed on as.
+NAMED = {
+    "edge = 1.0: must be a Node": lambda: ei.split(CASCADE, 1, 1, 1.0, NODE, LINK),
+    "device = None: must be a Node": lambda: ei.device_only(CASCADE, 1, 1, NODE, None, LINK),
+    "snr = None: must be real": lambda: ei.RayleighLink.from_snr(None, 1e6, 0.01),
+    "mean_snr = 1.0: must be None where": lambda: ei.RayleighLink(1e6, np.ones(2), None, None, 0.01, mean_snr=1.0),
+    "guidance_passes = -1: must be in": lambda: paper.scenario().replace(guidance_passes=-1),
+    "index = 2: must be a whole number": lambda: ei.Poisson([1.0, 2.0]).element(2),
+    r"branches\[1\]: stages = 1: must be a sequence": lambda: ei.Fork([[ei.Constant(0.1, "x")], 1]),
+    "seed = -1: must be what": lambda: estimates.shares(FLAGS, UNITS, seed=-1),
+    r"size\[1\] = \[2, 3\]: must be a whole": lambda: LINK.sample_rate([1, [2, 3]]),
+    "slot = 1e.308: must be in": lambda: ei.TraceLink.from_mahimahi(__file__, slot=1e308),
+    "column = array.*: must be a str": lambda: ei.TraceLink.from_csv(__file__, np.ones(2), 0.1),
+    "what pipeline gives for a loss = None: must be a Pipeline": lambda: ei.population_bracket(
+        lambda loss: None, ei.Population(ei.path_loss.inh(10.0, 1e9)), 1.0, 1.0
+    ),
+    "jobs = 1.*: must be in": lambda: cell.simulate_cell(CELL, 1.0, jobs=1e308),
+    r"deadline of shape \(2,\): must be one number": lambda: cell.best_batch(BATCHED, [1.0, 2.0], [1]),
+}
+
+
+@pytest.mark.parametrize("said", NAMED)
+def test_what_is_wrong_is_named(said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        NAMED[said]()
+
+
+def test_what_a_generator_of_stages_raises_is_seen():
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
+        ei.Pipeline(ei.Constant(seconds) for seconds in (0.1, 0.2))
+
+
+def test_long_values_are_cut_short():
+    many = [ei.Measured(np.arange(1000.0), "x")] * 100
+    for call in (lambda: ei.latency(many), lambda: ei.simulate_cell(many), lambda: ei.Transfer(1.0, many, "x")):
+        with pytest.raises(ValueError, match=r"\.\.\.: must be a ") as refused:
+            call()
+        assert len(str(refused.value)) < 300
+
+
+def test_no_deadlines_are_none_when_sampled():
+    assert ei.deadline_at(DEVICE, [], 0.01, **SAMPLED).value.shape == (0,)
+
+
 @pytest.mark.parametrize("kind", [ei.ArrivalProcess, bases.Server, bases.Composed, slotted.ChannelLink])
 def test_what_only_has_kinds_is_not_made(kind):
     with pytest.raises(TypeError, match="abstract"):

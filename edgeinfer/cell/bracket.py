@@ -284,8 +284,7 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     >>> bool((bracket.upper / bracket.lower < 1.1).all()), bracket.method[0][:5]
     (True, 'M/D/c')
     """
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell = {cell!r}: must be a Cell")
+    _validate.check_kind("cell", cell, Cell)
     limits = np.asarray(_validate.real("deadline", deadline, 0, infinite=True, unit="s"))
     kind = cell.terminals[cell.class_index(name)]
     if any(edge.capacity is not None for edge in cell.edges):

@@ -347,6 +347,7 @@ def best_batch(
     if batch is None:
         raise ValueError(f"edge = {place}: must be an edge with a Batching")
     check_options("simulation", options)
+    deadline = _validate.scalar("deadline", deadline, 0, infinite=True, unit="s")
     limits = [_validate.whole(f"limits[{k}]", limit, 1) for k, limit in enumerate(_validate.in_order("limits", limits))]
     waits = [
         _validate.scalar(f"waits[{k}]", wait, 0, unit="s") for k, wait in enumerate(_validate.in_order("waits", waits))
@@ -378,5 +379,4 @@ def _beyond(method: str) -> str:
 
 
 def _check(cell: Any) -> None:
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell = {cell!r}: must be a Cell")
+    _validate.check_kind("cell", cell, Cell)

@@ -161,8 +161,7 @@ def best_paradigms(
     >>> found.equilibria[0].counts, found.optimum.counts
     ({'alone': 0, 'split': 6}, {'alone': 2, 'split': 4})
     """
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell = {cell!r}: must be a Cell")
+    _validate.check_kind("cell", cell, Cell)
     deadline = _validate.scalar("deadline", deadline, 0, low_open=True, unit="s")
     _validate.choice("method", method, METHODS)
     check_options(method, options)

@@ -132,7 +132,9 @@ class Terminals(_validate.Value):
             if isinstance(value, Pipeline) and value.shape == ():
                 _check_stages(name, value)
             elif name == "pipeline" or value is not None:
-                raise ValueError(f"{name} = {value!r}: must be a Pipeline of shape ()")
+                raise ValueError(
+                    f"{name} = {_validate.shown(value)}: must be a Pipeline of shape (); make a class of each"
+                )
         values["edge_index"] = _edge_index(self.pipeline, self.edge)
         values["rounds"], values["loop"] = self._rounds()
         if self.fallback is not None and self.edge is None:

@@ -13,7 +13,7 @@ from edgeinfer.cell.stations import Station, own_stage, stations
 from edgeinfer.cell.translation import Translation
 from edgeinfer.delay.errors import UnstableError
 from edgeinfer.delay.intervals import TRUST, batches, positive_mean, proportion
-from edgeinfer.delay.simulation import replication_count, worker_threads
+from edgeinfer.delay.simulation import MOST_JOBS, replication_count, worker_threads
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.model import Delay, Fork, Periodic, Recorded, Review, Session, Transfer
 from edgeinfer.model.bases import Server
@@ -60,8 +60,8 @@ def simulate_cell(
     deadlines : (...,) array_like, s
         >= 0.
     jobs : float
-        Requests that come to the cell in the window of a replication, on average; >= 1. The window lasts as long as
-        all terminals together take for them.
+        Requests that come to the cell in the window of a replication, on average; 1 to 10^15. The window lasts as long
+        as all terminals together take for them.
     replications : int
         >= 1.
     rng : optional
@@ -105,10 +105,9 @@ def simulate_cell(
     >>> run["terminals"].violation.value.shape, run["terminals"].names
     ((2, 4), ('prior', 'downlink', 'decode', 'end'))
     """
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell = {cell!r}: must be a Cell")
+    _validate.check_kind("cell", cell, Cell)
     limits = np.asarray(_validate.real("deadlines", deadlines, 0, infinite=True, unit="s"))
-    jobs = _validate.scalar("jobs", jobs, 1)
+    jobs = _validate.scalar("jobs", jobs, 1, MOST_JOBS)
     rows = sum(len(kind.pipeline) + len(kind.fallback or ()) for kind in cell.terminals)
     replications = replication_count(replications, limits.size * rows)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinfer import _core
+from edgeinfer import _core, _validate
 from edgeinfer.cell.model import Cell, Terminals, needed_at_edge, transfers
 from edgeinfer.cell.shared import Band, EdgeNode
 from edgeinfer.model import FadingLink, Session, Transfer
@@ -140,8 +140,7 @@ def loads(cell: Cell) -> dict[str, float]:
     >>> {name: round(load, 3) for name, load in loads(cell).items()}
     {'edge': 0.722, 'terminals: downlink': 0.016, 'terminals: decode': 0.105}
     """
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell = {cell!r}: must be a Cell")
+    _validate.check_kind("cell", cell, Cell)
     return {station.name: station.load for station in stations(cell)}
 
 

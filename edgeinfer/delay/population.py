@@ -8,6 +8,7 @@ all of its terminals.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +41,17 @@ class PopulationBracket(Bracket):
     """
 
     unstable: float | Floats
+
+
+def _checked(pipeline: Callable[[Any], Any]) -> Callable[[Any], Pipeline]:
+    """The same callable, whose answers are pipelines or refused."""
+
+    def terminal(loss: Any) -> Pipeline:
+        answer = pipeline(loss)
+        _validate.check_kind("what pipeline gives for a loss", answer, Pipeline)
+        return cast(Pipeline, answer)
+
+    return terminal
 
 
 def _is_unstable(pipeline: Pipeline, rate: float) -> bool:
@@ -125,6 +137,7 @@ def population_bracket(
     """
     if not callable(pipeline):
         raise ValueError(f"pipeline = {pipeline!r}: must be a callable that gives the pipeline of a path loss")
+    terminal = _checked(pipeline)
     populations = list(population) if isinstance(population, Sequence) else [population]
     if not populations or not all(isinstance(one, Population) for one in populations):
         raise ValueError(f"population = {population!r}: must be a Population, or several of them")
@@ -132,7 +145,7 @@ def population_bracket(
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     limits = np.asarray(_validate.real("deadline", deadline, 0, infinite=True, unit="s"))
     losses = _losses(populations)
-    stable, unstable = _threshold(pipeline, rate, float(losses[0]), float(losses[-1]))
+    stable, unstable = _threshold(terminal, rate, float(losses[0]), float(losses[-1]))
     losses = np.unique(np.append(losses[losses < stable], stable)) if np.isfinite(stable) else np.empty(0)
 
     def above(at: ArrayLike) -> Floats:
@@ -141,7 +154,7 @@ def population_bracket(
     share = above(unstable) if np.isfinite(unstable) else np.zeros(len(populations))
 
     def ends(at: Floats) -> Floats:
-        found = violation_bracket(pipeline(at), rate, limits.reshape(-1, 1))
+        found = violation_bracket(terminal(at), rate, limits.reshape(-1, 1))
         return np.array([np.broadcast_to(found.lower, (limits.size, at.size)), found.upper])
 
     values = ends(losses) if losses.size else np.ones((2, limits.size, 0))

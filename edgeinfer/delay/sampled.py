@@ -103,7 +103,7 @@ def _slope(seen: list[tuple[float, float]], at: float, half: float) -> float:
 
 def collect(rows: list[tuple[float, float, float, int, float]], shape: tuple[int, ...], confidence: float) -> Estimate:
     """One estimate of all elements' values, ends, replications and effective sample sizes."""
-    value, low, high, replications, effective = (np.array(column) for column in zip(*rows, strict=True))
+    value, low, high, replications, effective = np.array(rows, dtype=float).reshape(-1, 5).T
     return Estimate(
         finish(value, shape),
         finish(low, shape),

@@ -38,9 +38,9 @@ def multiplicities(rng: np.random.Generator, count: int, times: int) -> NDArray[
     return np.bincount(drawn.reshape(-1), minlength=times * count).reshape(times, count).astype(np.float64)
 
 
-def generator(rng: Any) -> np.random.Generator:
+def generator(rng: Any, name: str = "rng") -> np.random.Generator:
     """A generator for what `numpy.random.default_rng` takes."""
-    return np.random.default_rng(_random.seed_sequence(rng))
+    return np.random.default_rng(_random.seed_sequence(rng, name))
 
 
 def estimate(

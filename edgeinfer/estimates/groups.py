@@ -84,7 +84,7 @@ def shares(
         raise ValueError(f"groups: must have a request in each of 0 .. {count - 1}")
     sums = np.zeros((count, 1 + events))
     np.add.at(sums, number, np.column_stack([np.ones(len(columns)), columns]))
-    source, chances, drawn = generator(seed), np.full(count, 1 / count), np.empty((resamples, 1 + events))
+    source, chances, drawn = generator(seed, "seed"), np.full(count, 1 / count), np.empty((resamples, 1 + events))
     step = max(1, BLOCK // count)
     for first in range(0, resamples, step):
         part = drawn[first : first + step]

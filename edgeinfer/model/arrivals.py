@@ -59,6 +59,7 @@ class ArrivalProcess(_validate.Value, ABC):
 
     def element(self, index: int) -> "ArrivalProcess":
         """The process at a flat index into `shape`, whose parameters are numbers."""
+        index = _validate.whole("index", index, 0, int(np.prod(self.shape)) - 1)
         changes = {name: float(_validate.flat(value, self.shape)[index]) for name, value in self._arrays().items()}
         return replace(self, **changes) if changes else self  # type: ignore[type-var]
 

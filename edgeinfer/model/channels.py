@@ -214,7 +214,7 @@ class MarkovLink(ChannelLink):
         (1.0, array([0.25, 0.25, 0.25, 0.25]))
         """
         if not isinstance(link, FadingLink) or link.shape != () or link.fading != RAYLEIGH:
-            raise ValueError(f"link = {link!r}: must be a single link of Rayleigh fading")
+            raise ValueError(f"link = {_validate.shown(link)}: must be a single link of Rayleigh fading")
         count = _validate.whole("states", states, 2)
         if count > MOST_STATES:
             raise ValueError(f"states = {count}: must be in [2, {MOST_STATES}]")

@@ -23,8 +23,8 @@ _POINTS = 1 << 16
 def _server(owner: str, stage: Any) -> Server:
     if not isinstance(stage, Server):
         raise ValueError(
-            f"{owner}: {stage!r} must be a stage with one server: Constant, Compute, Transfer, Exponential, Measured"
-            + ("" if owner.startswith("Session") else " or Session")
+            f"{owner}: {_validate.shown(stage)} must be a stage with one server: Constant, Compute, Transfer, "
+            "Exponential, Measured" + ("" if owner.startswith("Session") else " or Session")
         )
     if stage.servers > 1:
         raise ValueError(
@@ -94,7 +94,9 @@ class Session(Composed, Server):
             raise ValueError("stages = (): must have at least one stage")
         for stage in stages:
             if isinstance(_server("Session", stage), Session):
-                raise ValueError(f"Session: {stage!r}: must not be a Session itself: join both rounds into one pmf")
+                raise ValueError(
+                    f"Session: {_validate.shown(stage)}: must not be a Session itself: join both rounds into one pmf"
+                )
         object.__setattr__(self, "stages", stages)
         rounds = np.asarray(_validate.real("rounds", self.rounds, 0, 1))
         if rounds.ndim not in (1, 2) or rounds.size == 0 or rounds.shape[1:] not in ((), (2,)):
@@ -298,6 +300,15 @@ class Review(Composed):
         return Review(super().element(shape, index).stage, probability)
 
 
+def _branch(name: str, given: Any) -> Pipeline:
+    if isinstance(given, Pipeline):
+        return given
+    try:
+        return Pipeline([given] if isinstance(given, Server | Composed) else given)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 @dataclass(frozen=True, eq=False)
 class Fork(Composed):
     """Branches that get every request at the same instant; it goes on when all, any or k of them are done.
@@ -332,12 +343,7 @@ class Fork(Composed):
         given = _validate.in_order("branches", self.branches)
         if not 1 <= len(given) <= MOST_BRANCHES:
             raise ValueError(f"branches: {len(given)} of them: must be 1 to {MOST_BRANCHES}")
-        branches = tuple(
-            branch
-            if isinstance(branch, Pipeline)
-            else Pipeline([branch] if isinstance(branch, Server | Composed) else branch)
-            for branch in given
-        )
+        branches = tuple(_branch(f"branches[{k}]", branch) for k, branch in enumerate(given))
         object.__setattr__(self, "branches", branches)
         if not isinstance(self.join, str) or self.join not in ("all", "any"):
             if isinstance(self.join, str):

@@ -98,19 +98,21 @@ def stationary_law(
     diagonal is not looked at.
     """
     work = generator.copy()
-    count = len(work)
-    for last in range(count - 1, 0, -1):
-        leave = work[last, :last].sum()
-        if not leave > 0:
-            raise ValueError(f"{name}: must let every {place} be reached from every other")
-        work[:last, last] /= leave
-        work[:last, :last] += np.outer(work[:last, last], work[last, :last])
-    law = np.ones(count)
-    for phase in range(1, count):
-        law[phase] = law[:phase] @ work[:phase, phase]
+    count, law = len(work), np.ones(len(work))
+    # Rates so small that others over them are beyond the range of double leave no law.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for last in range(count - 1, 0, -1):
+            leave = work[last, :last].sum()
+            if not leave > 0:
+                raise ValueError(f"{name}: must let every {place} be reached from every other")
+            work[:last, last] /= leave
+            work[:last, :last] += np.outer(work[:last, last], work[last, :last])
+        for phase in range(1, count):
+            law[phase] = law[:phase] @ work[:phase, phase]
+        law /= law.sum()
     if not (law > 0).all():
         raise ValueError(f"{name}: must let every {place} be reached from every other")
-    return np.asarray(law / law.sum())
+    return law
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +143,7 @@ class Batch(ArrivalProcess):
     def __post_init__(self) -> None:
         if not isinstance(self.process, ArrivalProcess) or isinstance(self.process, Batch):
             raise ValueError(f"process = {self.process!r}: must be an arrival process, and no Batch")
-        if np.ndim(self.sizes) == 0:
+        if not isinstance(self.sizes, list | tuple) and np.ndim(self.sizes) == 0:
             sizes: Any = _validate.whole("sizes", self.sizes, 1)
             if sizes > MOST_BATCH:
                 raise ValueError(f"sizes = {sizes}: must be at most {MOST_BATCH}")

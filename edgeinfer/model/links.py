@@ -69,7 +69,7 @@ class FadingLink(_validate.Value):
             values["tx_power_dbm"] = _validate.real("tx_power_dbm", self.tx_power_dbm, unit="dBm")
             values["noise_dbm"] = _validate.real("noise_dbm", self.noise_dbm, unit="dBm")
             values["path_loss_db"] = _validate.real("path_loss_db", self.path_loss_db, unit="dB")
-        elif (self.tx_power_dbm, self.noise_dbm, self.path_loss_db) == (None, None, None):
+        elif all(part is None for part in (self.tx_power_dbm, self.noise_dbm, self.path_loss_db)):
             values["mean_snr"] = _validate.real("mean_snr", self.mean_snr, 1e-300, 1e300)
         else:
             raise ValueError(
@@ -115,6 +115,7 @@ class FadingLink(_validate.Value):
         >>> link.snr, round(link.mean_rate() / 1e6, 2)
         (1.95, 13.12)
         """
+        snr = _validate.real("snr", snr, 1e-300, 1e300)
         return cls(bandwidth, None, None, None, slot, control_overhead, snr, **fading)
 
     def at_rate(self, mean_rate: ArrayLike) -> Self:
@@ -333,7 +334,7 @@ class TransferTime:
         return float(values) if values.ndim == 0 else values
 
     def _over(self, name: str, argument: Any, unit: str, function: Any) -> Any:
-        argument = np.asarray(_validate.real(name, argument, infinite=True, unit=unit))
+        argument = np.asarray(_validate.real(name, argument, infinite=name == "t", unit=unit))
         shape = _validate.broadcast_shapes(law=self.shape, **{name: argument.shape})
         if len(self.laws) == 1:
             result = np.asarray(function(self.laws[0], argument)).reshape(shape)
@@ -369,7 +370,7 @@ class TransferTime:
         return self._over("t", t, "s", lambda law, value: law.sf(value))
 
     def mgf(self, theta: ArrayLike) -> Any:
-        """E[e^{theta X}], `theta` in 1/s, of either sign; inf where it diverges.
+        """E[e^{theta X}], `theta` in 1/s, finite and of either sign; inf where it diverges.
 
         Examples
         --------

@@ -91,7 +91,7 @@ class TransferMixture:
         return float(values) if values.ndim == 0 else values
 
     def _over(self, name: str, argument: Any, unit: str, function: Any) -> Any:
-        argument = np.asarray(_validate.real(name, argument, infinite=True, unit=unit))
+        argument = np.asarray(_validate.real(name, argument, infinite=name == "t", unit=unit))
         shape = _validate.broadcast_shapes(law=self.shape, **{name: argument.shape})
         index = np.broadcast_to(np.arange(len(self._mixtures)).reshape(self.shape), shape).ravel()
         values, result = _validate.flat(argument, shape), np.empty(index.size)

@@ -238,5 +238,5 @@ class OutageLink(_validate.Value):
 
 def _channel(link: FadingLink) -> FadingLink:
     if not isinstance(link, FadingLink):
-        raise ValueError(f"link = {link!r}: must be a FadingLink")
+        raise ValueError(f"link = {_validate.shown(link)}: must be a FadingLink")
     return link

@@ -9,6 +9,12 @@ from edgeinfer.model.nodes import Node
 from edgeinfer.model.pipelines import Compute, Pipeline, Transfer
 
 
+def _check(cascade: Any, edge: Any, device: Any) -> None:
+    _validate.check_kind("cascade", cascade, Cascade)
+    _validate.check_kind("edge", edge, Node)
+    _validate.check_kind("device", device, Node)
+
+
 def split(
     cascade: Cascade, prior_steps: Any, decode_steps: Any, edge: Node, device: Node, link: FadingLink
 ) -> Pipeline:
@@ -34,7 +40,7 @@ def split(
     >>> split(s.cascade, [10, 20], 10, s.edge, s.device, s.link).shape
     (2,)
     """
-    _validate.check_kind("cascade", cascade, Cascade)
+    _check(cascade, edge, device)
     return Pipeline(
         (
             Compute(cascade.prior_work(prior_steps), edge, "prior"),
@@ -54,7 +60,7 @@ def edge_only(
     Pipeline
         Stages named inference, downlink.
     """
-    _validate.check_kind("cascade", cascade, Cascade)
+    _check(cascade, edge, device)
     work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
     return Pipeline((Compute(work, edge, "inference"), Transfer(cascade.image_bits, link, "downlink")))
 
@@ -69,6 +75,6 @@ def device_only(
     Pipeline
         One stage, named inference.
     """
-    _validate.check_kind("cascade", cascade, Cascade)
+    _check(cascade, edge, device)
     work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
     return Pipeline((Compute(work, device, "inference"),))

@@ -141,7 +141,7 @@ class Transfer(Server):
 
     def __post_init__(self) -> None:
         if not isinstance(self.link, Link):
-            raise ValueError(f"link = {self.link!r}: must be {LINKS}")
+            raise ValueError(f"link = {_validate.shown(self.link)}: must be {LINKS}")
         object.__setattr__(self, "bits", _validate.positive("bits", self.bits, "bit"))
         _validate.broadcast_shapes(bits=np.shape(self.bits), link=self.link.shape)
 
@@ -332,8 +332,8 @@ class Pipeline(_validate.Value):
         for stage in stages:
             if not isinstance(stage, Stage):
                 raise ValueError(
-                    f"stages: {stage!r} must be a Constant, Compute, Transfer, Exponential, Measured, Session, Delay, "
-                    "Fork or Review"
+                    f"stages: {_validate.shown(stage)} must be a Constant, Compute, Transfer, Exponential, Measured, "
+                    "Session, Delay, Fork or Review"
                 )
             _validate.check_kind(f"name of a {type(stage).__name__}", stage.name, str)
         object.__setattr__(self, "stages", stages)

@@ -73,7 +73,7 @@ class TraceLink(ChannelLink):
         ----------
         path : path-like
         slot : float, s
-            Whole milliseconds; the last slot is filled up without further opportunities.
+            Whole milliseconds, up to 1e9 s; the last slot is filled up without further opportunities.
         offset : float, s, optional
 
         Raises
@@ -81,7 +81,7 @@ class TraceLink(ChannelLink):
         ValueError
             For a line that holds no whole number >= the one before, naming it, and a file without a time > 0.
         """
-        width = _validate.scalar("slot", slot, 0, low_open=True, unit="s") * 1e3
+        width = _validate.scalar("slot", slot, 0, 1e9, low_open=True, unit="s") * 1e3
         if round(width) < 1 or abs(width - round(width)) > 1e-9 * width:
             raise ValueError(f"slot = {slot:g}: must be whole milliseconds")
         times: list[int] = []

@@ -80,6 +80,7 @@ class Scenario(_validate.Value):
         for field in fields(self):
             value = _validate.real(field.name, getattr(self, field.name), unit=self.units[field.name])
             object.__setattr__(self, field.name, value)
+        _validate.real("guidance_passes", self.guidance_passes, 0)
         self.link, self.cascade, self.edge, self.device  # noqa: B018  each checks its own ranges
         _validate.positive("arrival_rate", self.arrival_rate)
 

@@ -17,7 +17,7 @@ CRITERIA = ("latency", "mean_sojourn", "violation")
 
 def _scenario(value: Any) -> Any:
     if not is_dataclass(value) or not hasattr(value, "pipelines"):
-        raise ValueError(f"scenario = {value!r}: must be a Scenario, as paper.scenario() is")
+        raise ValueError(f"scenario = {_validate.shown(value)}: must be a Scenario, as paper.scenario() is")
     return value
 
 

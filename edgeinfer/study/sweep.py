@@ -100,7 +100,7 @@ def sweep(
     grid = _Grid.of(function, scenario, axes, seed, marks)
     results: _Kept = _Kept(grid)
     if store is not None:
-        results = _Stored(grid, store)
+        results = _Stored(grid, _validate.path("store", store))
     try:
         with tqdm(total=len(grid.indices), disable=None if progress else True) as bar:
             work = results.work(bar.update)
@@ -128,7 +128,9 @@ class _Grid:
         if not callable(function):
             raise ValueError(f"function = {function!r}: must be callable")
         if not is_dataclass(scenario) or isinstance(scenario, type) or not hasattr(scenario, "replace"):
-            raise ValueError(f"scenario = {scenario!r}: must be a dataclass with `replace`, as paper.scenario() is")
+            raise ValueError(
+                f"scenario = {_validate.shown(scenario)}: must be a dataclass with `replace`, as paper.scenario() is"
+            )
         if not isinstance(axes, Mapping) or not axes:
             raise ValueError(f"axes = {axes!r}: must name at least one parameter")
         known, units = {field.name for field in fields(scenario)}, getattr(scenario, "units", {})
@@ -136,7 +138,7 @@ class _Grid:
             name: _axis(name, axis, units.get(name), name in units and name in known) for name, axis in axes.items()
         }
         given = {name: _items(axes[name], array) for name, array in arrays.items()}
-        seeds = None if seed is None else _random.seed_sequence(seed)
+        seeds = None if seed is None else _random.seed_sequence(seed, "seed")
         if "rng" in arrays and seed is not None:
             raise ValueError("axes['rng']: must not be an axis where `seed` is given, which gives `rng`")
         if marks and "failure" in arrays:

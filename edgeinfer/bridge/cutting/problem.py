@@ -234,5 +234,5 @@ def read_problem(model: Any, device: Any, edge: Any, link: Any, downlink: Any, s
 
 def _rate(name: str, link: Any) -> float:
     if not isinstance(link, FadingLink) or link.shape != ():
-        raise ValueError(f"{name} = {link!r}: must be a single FadingLink")
+        raise ValueError(f"{name} = {_validate.shown(link)}: must be a single FadingLink")
     return _validate.scalar(f"mean rate of {name}", link.mean_rate(), 0, low_open=True)

@@ -62,7 +62,7 @@ class Airtime:
         on_slot: Callable[[float, float], None] | None = None,
     ) -> None:
         if not isinstance(link, Link):
-            raise ValueError(f"link = {link!r}: must be {LINKS}")
+            raise ValueError(f"link = {_validate.shown(link)}: must be {LINKS}")
         if link.shape != ():
             raise ValueError(f"link of shape {link.shape}: must be a single link")
         if isinstance(link, OutageLink) and link.outage == 1:
@@ -73,7 +73,7 @@ class Airtime:
         # A constant rate needs no slots: the first one has no end.
         self.length = math.inf if isinstance(link, ConstantLink) else float(link.slot)  # type: ignore[union-attr]
         self.free = -math.inf
-        self._rates = _rates(link, _random.seed_sequence(seed))
+        self._rates = _rates(link, _random.seed_sequence(seed, "seed"))
         self._on_slot = on_slot or (lambda begin, rate: None)
         self._origin = _validate.scalar("origin", origin, unit="s")
         if isinstance(link, TraceLink) and link.offset is not None:

@@ -120,7 +120,8 @@ class Shaper:
         self.trace = trace or Trace(None, "link")
         self._to = to
         self._outages = _checked_outages(outages)
-        self._slots, self._seeds = slots, dict(zip(("down", "up"), _split(_random.seed_sequence(seed)), strict=True))
+        self._slots = slots
+        self._seeds = dict(zip(("down", "up"), _split(_random.seed_sequence(seed, "seed")), strict=True))
         self._airtime = {way: self._direction(way, link) for way, link in (("down", down), ("up", up))}
         self._patience = max((getattr(link, "slot", _PATIENCE) for link in (down, up) if link is not None), default=0.0)
         self._lock = threading.Lock()
