@@ -362,8 +362,8 @@ def simulate(
     Measured coverage of 95 % intervals. Probabilities of 0.99 to 1e-5, M/M/1 at loads 0.5 and 0.9, 1 to 32 replications
     of 1000 or 20 000 jobs: at least 94.0 %. Where few events are expected, or few effective jobs, the intervals are
     wider than they need to be (98 to 100 %). Means and waits, M/M/1, M/D/1 and D/M/1 at loads 0.1 to 0.95: mostly 93 to
-    99 %; 91.5 % at worst, for one replication of 1000 jobs at load 0.5. Where hardly any job waits, one of a thousand at 8
-    servers, 85 to 90 %. They cover the stationary law as far as the warm-up reaches it.
+    99 %; 91.5 % at worst, for one replication of 1000 jobs at load 0.5. Where one job of a
+    thousand waits, 85 to 90 %. They cover the stationary law as far as the warm-up reaches it.
 
     Examples
     --------
