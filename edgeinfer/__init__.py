@@ -12,7 +12,7 @@ True
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeinfer import _built  # noqa: F401  before anything that needs the core
 from edgeinfer._extras import is_there
@@ -41,13 +41,37 @@ _SPEAKING = ("strategies",)
 __all__ = [*_model, *_delay, *_ROOMS, *(_SPEAKING if is_there("grpc") else ()), *_LATER, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    # Rooms beyond the core load when they are first named, so that importing edgeinfer needs NumPy alone.
-    if name in (*_ROOMS, *_SPEAKING):
-        return import_module(f"edgeinfer.{name}")
-    if name in _LATER:
-        return getattr(import_module(f"edgeinfer.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'edgeinfer' has no attribute {name!r}")
+if TYPE_CHECKING:
+    # The same names, for type checkers and editors, to which all that `__getattr__` gives is anything.
+    from edgeinfer import bridge as bridge
+    from edgeinfer import cell as cell
+    from edgeinfer import estimates as estimates
+    from edgeinfer import network as network
+    from edgeinfer import paper as paper
+    from edgeinfer import plan as plan
+    from edgeinfer import quality as quality
+    from edgeinfer import scenes as scenes
+    from edgeinfer import strategies as strategies
+    from edgeinfer import study as study
+    from edgeinfer.cell import Band as Band
+    from edgeinfer.cell import Batching as Batching
+    from edgeinfer.cell import Cell as Cell
+    from edgeinfer.cell import EdgeNode as EdgeNode
+    from edgeinfer.cell import Terminals as Terminals
+    from edgeinfer.cell import cell_bracket as cell_bracket
+    from edgeinfer.cell import max_terminals as max_terminals
+    from edgeinfer.cell import min_servers as min_servers
+    from edgeinfer.cell import simulate_cell as simulate_cell
+    from edgeinfer.plan import allocate_steps as allocate_steps
+else:
+
+    def __getattr__(name: str) -> Any:
+        # Rooms beyond the core load when they are first named, so that importing edgeinfer needs NumPy alone.
+        if name in (*_ROOMS, *_SPEAKING):
+            return import_module(f"edgeinfer.{name}")
+        if name in _LATER:
+            return getattr(import_module(f"edgeinfer.{_LATER[name]}"), name)
+        raise AttributeError(f"module 'edgeinfer' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -80,6 +80,15 @@ def test_figures_are_listed():
     assert "figure9" in dir(edgeinfer.paper)
 
 
+def test_type_checkers_know_what_loads_later():
+    source = ast.parse((ROOT / "__init__.py").read_text())
+    told = next(node for node in source.body if isinstance(node, ast.If)).body
+    known = {alias.asname for node in told for alias in node.names}
+    assert known | {"model", "delay"} == set(edgeinfer.__all__) - set(vars(edgeinfer.model)) - set(
+        vars(edgeinfer.delay)
+    ) - {"__version__"}
+
+
 NUMPY_ALONE = """
 import inspect, sys
 sys.modules["grpc"] = None

@@ -1,8 +1,8 @@
 """What a cell is: classes of terminals, and what they share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -271,6 +271,17 @@ class Cell(_validate.Value):
     uplink: Band | None = None
     downlink: Band | None = None
     assignment: str = "nearest"
+
+    if TYPE_CHECKING:
+        # What may be given, beside what is kept.
+        def __init__(
+            self,
+            terminals: Terminals | Sequence[Terminals],
+            edges: EdgeNode | Sequence[EdgeNode] = (),
+            uplink: Band | None = None,
+            downlink: Band | None = None,
+            assignment: str = "nearest",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         terminals = _several("terminals", self.terminals, Terminals)
