@@ -112,8 +112,8 @@ class Terminals(_validate.Value):
     rounds: Any = None
     repeated: tuple[str | int, str | int] | None = None
     process: ArrivalProcess = field(init=False, repr=False, compare=False)
-    edge_index: int | None = field(init=False, default=None, compare=False)
-    loop: tuple[int, int] | None = field(init=False, default=None, compare=False)
+    edge_index: int | None = field(init=False, default=None, repr=False, compare=False)
+    loop: tuple[int, int] | None = field(init=False, default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _validate.check_kind("name", self.name, str)

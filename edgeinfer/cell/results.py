@@ -63,7 +63,7 @@ class ClassSimulation(Simulation):
     fairness_throughput: float
     fairness_sojourn: float
     energy: Energy
-    timely: Estimate | None
+    timely: Estimate | None = None
 
     def _stride(self) -> int:
         return 1

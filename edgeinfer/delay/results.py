@@ -92,8 +92,9 @@ class Simulation(_validate.Frozen):
     utilisation: Estimate
     warmup: NDArray[np.int64]
     jobs: int
-    histogram: NDArray[np.uint64] = field(repr=False)
-    bin_edges: NDArray[np.float64] = field(repr=False)
+    # As many bins as the run's times need, so that a sweep has no dimension for them.
+    histogram: NDArray[np.uint64] = field(repr=False, metadata={"swept": False})
+    bin_edges: NDArray[np.float64] = field(repr=False, metadata={"swept": False})
     dispersion: NDArray[np.float64] = field(repr=False)
 
     def quantile(self, p: ArrayLike) -> NDArray[np.float64]:

@@ -107,7 +107,7 @@ class _Answer:
         if is_dataclass(value) and not isinstance(value, type):
             for key in fields(value):
                 item = getattr(value, key.name)
-                if item is not None or key.default is not None:
+                if key.metadata.get("swept", True) and (item is not None or key.default is not None):
                     self.take(name if name and key.name == "value" else _join(name, key.name), item)
         elif isinstance(value, Mapping) and not hasattr(value, "data_vars"):
             for key, item in value.items():

@@ -72,8 +72,9 @@ def sweep(
     xarray.Dataset
         One dimension an axis, then those of the function's values; coordinates carry `units`. A dataclass or a dict
         gives a variable for each field or key, anything else "value"; of an Estimate under the key "p" these are p,
-        p_low, p_high, ... Values with coordinates are joined by label, see `tables.table`. With `on_error="mark"`,
-        `failure` is why a cell has no values, "" where it has.
+        p_low, p_high, ... A `Simulation` comes without its histogram, which has as many bins as its times need; of a
+        cell's simulation take a class, `run["terminals"]`. Values with coordinates are joined by label, see
+        `tables.table`. With `on_error="mark"`, `failure` is why a cell has no values, "" where it has.
 
     Raises
     ------

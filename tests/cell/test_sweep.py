@@ -74,3 +74,13 @@ def test_a_worker_is_killed(tmp_path):
         )
     assert (tmp_path / "killed").exists() and far["late"].size == 200
     assert np.isfinite(far["late"]).all() and (far["load"][:, -1, 0] > 0.99 * 100 * 0.03 * 0.5 / 2).all()
+
+
+def test_a_cell_is_made_again_of_what_it_shows():
+    names = {"array": np.array, "inf": np.inf, **vars(ei.cell), **vars(ei.model)}
+    kinds = (
+        ei.Terminals(2, 0.2, ei.Pipeline([ei.Constant(0.1, "a")]), edge="a", rounds=[0.5, 0.5]),
+        ei.Terminals(2, ei.Periodic(5.0), ei.Pipeline([ei.Constant(0.1, "a")]), name="alone"),
+    )
+    shared = ei.Cell(kinds, ei.EdgeNode(batch=ei.Batching(2)), downlink=ei.Band(1e6))
+    assert eval(repr(shared), names) == shared

@@ -9,6 +9,7 @@ import pandas
 import pytest
 import xarray
 
+import edgeinfer as ei
 from edgeinfer import Estimate, paper, study
 
 SCENARIO = paper.scenario()
@@ -251,6 +252,21 @@ def test_the_function_gets_what_the_axis_says(axis, kind, tmp_path):
         found = study.sweep(lambda s, x: type(x) is kind, SCENARIO, {"x": axis}, store=tmp_path / "z", progress=False)
     assert found["value"].all() and found.sizes == {"x": len(axis)}
     np.testing.assert_array_equal(found["x"], axis)
+
+
+def test_simulations_whose_histograms_have_other_bins(swept):
+    queue = ei.Pipeline([ei.Constant(0.1, "serve")])
+    runs = [ei.simulate(queue, rate, 0.2, jobs=500, replications=2, rng=1) for rate in (1.0, 9.0)]
+    assert runs[0].histogram.shape != runs[1].histogram.shape
+    found = swept(*runs)
+    np.testing.assert_array_equal(found["violation"][:, 0], [run.violation.value[0] for run in runs])
+    assert "histogram" not in found and "dispersion" in found
+
+
+def test_a_class_of_a_cell(swept):
+    cell = ei.Cell(ei.Terminals(2, 0.1, ei.Pipeline([ei.Constant(0.1, "serve")]), edge="serve"), ei.EdgeNode())
+    run = ei.simulate_cell(cell, 0.2, jobs=100, replications=2, rng=1)["terminals"]
+    np.testing.assert_array_equal(swept(run)["mean"][0], run.mean.value)
 
 
 @pytest.mark.parametrize(
