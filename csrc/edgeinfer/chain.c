@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 static const double TILTED_FAIR = 1.1; /* upper / lower below which no tilted law is tried */
+static const double UNEQUAL = 0.93;    /* constant stages, the faster one to the slower */
 static const double PAIR_NEAR = 1.25;  /* times the least decay: where two stages are followed at once */
 static const double JOINT_NEAR = 0.06; /* of each other's time: constant stages of joint.h, */
 static const double JOINT_EQUAL = 0.8; /* and of the random one's: where they are nearly as slow */
@@ -20,6 +21,22 @@ static int is_for_joint(const ei_chain *self) {
         return 0;
     const double first = self->parts[0].again, last = self->parts[2].again;
     return fmin(first, last) >= JOINT_NEAR * fmax(first, last);
+}
+
+/* The part that is random, beside a constant one or between two of which one is the slower by far; behind
+ * the faster one an exponential part loses too much. NULL: there is no such. */
+static const ei_part *only_random(const ei_chain *self) {
+    const ei_part *first = self->parts, *last = &first[self->count - 1];
+    if (self->leading_count > 0)
+        return NULL;
+    if (self->count == 2 && (first->service == NULL) != (last->service == NULL))
+        return first->service != NULL ? first : last;
+    if (self->count != 3 || first->service != NULL || last->service != NULL)
+        return NULL;
+    return last->again <= UNEQUAL * first->again ||
+                   (first->again <= UNEQUAL * last->again && !ei_part_is_exponential(&first[1]))
+               ? &first[1]
+               : NULL;
 }
 
 /* Whether part b of such a chain, of stages nearly as slow as each other, may be taken first: a floor under
@@ -78,14 +95,14 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     if (last > 0 && ei_is_wide(self, EI_CHAIN_FAIR))
         status = ei_chain_added_ends(&all);
     int followed = 0, both = 0;
-    if (status == EI_OK && all.count == 2 && all.leading_count == 0 && ei_is_wide(self, EI_CHAIN_FAIR) &&
-        (all.parts[0].service == NULL) != (all.parts[1].service == NULL)) {
-        const size_t x = all.parts[0].service == NULL;
-        const double time = all.parts[1 - x].again;
-        status = ei_constant_first_ends(self, all.parts[x].service, time, all.constant, x == 0, &followed);
-        both = followed && x == 1;
-        if (status == EI_OK && x == 0 && ei_is_wide(self, EI_CHAIN_FAIR))
-            status = ei_constant_last_upper(self, all.parts[0].service, time, all.constant);
+    const ei_part *random = only_random(&all);
+    if (status == EI_OK && random != NULL && ei_is_wide(self, EI_CHAIN_FAIR)) {
+        const double time = fmax(all.parts[0].again, all.parts[last].again);
+        const int first_of_two = last == 1 && random == &all.parts[1];
+        status = ei_constant_first_ends(self, random->service, time, all.constant, !first_of_two, &followed);
+        both = followed && first_of_two;
+        if (status == EI_OK && random == &all.parts[0] && ei_is_wide(self, EI_CHAIN_FAIR))
+            status = ei_constant_last_upper(self, random->service, time, all.constant);
     }
     /* Ends that are closer than that ratio are not cut. */
     const double idle =

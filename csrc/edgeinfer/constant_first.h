@@ -37,9 +37,10 @@
  * does, each D times at most 1 / (sqrt(r) + 1)^2; and the part (1 - B_j(0)) P(Q_0 > c; j) is between its
  * values at both points.
  *
- * Lower ends of X, D are those of D, X, whatever the arrivals. Jobs counted backwards, with Z_j = X_0 + .. +
- * X_j - j d and c_j = T - (j + 1) d + S_j, W <= T asks of D, X that N_j <= c_j for all j, N_j the largest of
- * Z_0, .., Z_j, and of X, D that M_j <= c_j, M_j = X_j + (M_{j-1} - d)^+, M_0 = X_0. Given all arrivals, the
+ * Lower ends of X, D are those of D, X, whatever the arrivals, and so also where stages come before: of a
+ * constant one, X, and another one those of both before X. Jobs counted backwards, with Z_j = X_0 + .. + X_j
+ * - j d and c_j = T - (j + 1) d + S_j, W <= T asks of D, X that N_j <= c_j for all j, N_j the largest of Z_0,
+ * .., Z_j, and of X, D that M_j <= c_j, M_j = X_j + (M_{j-1} - d)^+, M_0 = X_0. Given all arrivals, the
  * latter is no likelier, for jobs 0 .. n by induction: M_n <= c_n asks for X_n <= c_n and M_{n-1} <= c_n + d
  * - X_n, so that it is no likelier than, with b_j = min(c_j, .., c_{n-1}),
  *   X_n <= c_n,  Z_j <= b_j and Z_j + X_n - d <= c_n for all j < n.
@@ -52,9 +53,9 @@
 #include "edgeinfer/ends.h"
 
 /* Raises lower and cuts upper ends of a chain of a stage of constant `time` and a random one, with `constant`
- * seconds more, `time` itself among them, up to some decay times; where the constant stage comes `last`, it
- * raises lower ends alone. *found: whether it did. Loads below one. Status: EI_ERR_NO_MEMORY,
- * EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
+ * seconds more, `time` itself among them, up to some decay times; where a constant stage comes `last`, it
+ * raises lower ends alone, and `time` is the slowest constant stage's. *found: whether it did. Loads below
+ * one. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_constant_first_ends(const ei_batch *batch, const ei_service *random, double time,
                                           double constant, int last, int *found);
 
