@@ -145,7 +145,8 @@ def plain(name: str, value: Any, unit: str | None = None, what: str = "real numb
             answer[index] = _number(where, array[index], unit, what)
         return answer
     if array.dtype.kind in kinds:
-        raise ValueError(f"{name} = {shown(value)}: {kinds[array.dtype.kind]}: must be {what}")
+        since = "; give the time since another" if array.dtype.kind == "M" and unit == "s" else ""
+        raise ValueError(f"{name} = {shown(value)}: {kinds[array.dtype.kind]}: must be {what}{since}")
     return _seconds(name, value, array, what) if array.dtype.kind == "m" else array
 
 

@@ -1,5 +1,6 @@
 """A random estimate with its interval: what simulation and measurement both answer with."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,10 @@ class Estimate(_validate.Value):
     confidence: float
     replications: Any
     effective_sample_size: Any = None
+
+    def __iter__(self) -> Iterator["Estimate"]:
+        """The estimates along the first axis; of one number there are none, TypeError."""
+        return (self[index] for index in range(len(np.asarray(self.value))))
 
     def __getitem__(self, index: Any) -> "Estimate":
         """The estimate of some elements."""

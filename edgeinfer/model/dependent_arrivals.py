@@ -198,7 +198,8 @@ class Recorded(ArrivalProcess):
     Parameters
     ----------
     times : (n,) array_like, s
-        At least two points in time, finite, ascending; equal ones came together.
+        At least two points in time, since any one of them, finite, ascending; equal ones came together. Of dates and
+        clock times, ``times - times[0]``.
 
     Examples
     --------

@@ -86,6 +86,9 @@ class TransferMixture:
         self.shape = shape
         self._mixtures: Sequence[Mixture] = [Mixture(*part) for part in parts]
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of mean {self.mean()!r} s>"
+
     def _scalars(self, function: Any) -> Any:
         values = np.array([function(mixture) for mixture in self._mixtures]).reshape(self.shape)
         return float(values) if values.ndim == 0 else values

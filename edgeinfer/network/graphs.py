@@ -106,8 +106,8 @@ class Graph(_validate.Value):
 
     name: str
     digest: str
-    operations: tuple[Operation, ...]
-    tensors: Mapping[str, Tensor]
+    operations: tuple[Operation, ...] = field(repr=False)
+    tensors: Mapping[str, Tensor] = field(repr=False)
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     feeds: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

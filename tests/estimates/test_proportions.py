@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from edgeinfer.estimates import proportions
+from edgeinfer.estimates import Estimate, proportions
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 30), (7, 30), (30, 30), (449, 450)])
@@ -53,3 +53,10 @@ def test_mean_agrees_with_the_normal_interval():
 def test_bad_input_is_named(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_an_estimate_of_several_is_taken_one_by_one():
+    both = Estimate(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([2.0, 3.0]), 0.9, np.array([4, 4]))
+    assert list(both) == [both[0], both[1]]
+    with pytest.raises(TypeError):
+        list(both[0])

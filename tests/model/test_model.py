@@ -210,3 +210,15 @@ def test_stages_of_the_core_are_made_once():
         _core.Stages([])
     with pytest.raises(TypeError):
         _core.Stages(3)
+
+
+def test_laws_say_their_mean():
+    assert repr(ei.ConstantLink(1e6).transfer(5e5)) == "<TransferMixture of mean 0.5 s>"
+    assert repr(ei.OutageLink(1e6, 0.0, 0.25).transfer(5e5)) == "<RepetitionTime of mean 0.5 s>"
+
+
+def test_points_in_time_are_told_from_times_since():
+    clock = np.datetime64("2026-01-01") + np.array([0, 1500, 4000], dtype="timedelta64[ms]")
+    with pytest.raises(ValueError, match=r"times = .*: is a point in time: .*; give the time since another"):
+        ei.Recorded(clock)
+    assert ei.Recorded(clock - clock[0]) == ei.Recorded([0.0, 1.5, 4.0])

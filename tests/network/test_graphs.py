@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeinfer.bridge import count_flops, read_graph
+from edgeinfer.bridge import count_flops, light_path, read_graph
 
 
 def two():
@@ -174,3 +174,7 @@ def test_corrupt_files_are_read_or_refused(tmp_path_factory, at, change, cut):
         assert str(error)
     else:
         assert graph.operations
+
+
+def test_a_graph_is_shown_in_a_few_lines():
+    assert len(repr(read_graph(light_path("squeezenet")))) < 500
