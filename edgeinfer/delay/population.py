@@ -6,6 +6,8 @@ grow with it. The losses are cut into cells; in each the least loss's lower end 
 all of its terminals.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -45,6 +47,8 @@ class PopulationBracket(Bracket):
 
 def _checked(pipeline: Callable[[Any], Any]) -> Callable[[Any], Pipeline]:
     """The same callable, whose answers are pipelines or refused."""
+    if not callable(pipeline):
+        raise ValueError(f"pipeline = {pipeline!r}: must be a callable that gives the pipeline of a path loss")
 
     def terminal(loss: Any) -> Pipeline:
         answer = pipeline(loss)
@@ -135,8 +139,6 @@ def population_bracket(
     >>> bool(cell.unstable < cell.lower < cell.upper < 3 * cell.lower)
     True
     """
-    if not callable(pipeline):
-        raise ValueError(f"pipeline = {pipeline!r}: must be a callable that gives the pipeline of a path loss")
     terminal = _checked(pipeline)
     populations = list(population) if isinstance(population, Sequence) else [population]
     if not populations or not all(isinstance(one, Population) for one in populations):
