@@ -2,11 +2,13 @@
 
 import ast
 import graphlib
+import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,23 @@ def test_public_names(name):
 def test_names_are_listed(module):
     """What tab completion and `help` ask for."""
     assert set(module.__all__) <= set(dir(module)) and all(hasattr(module, name) for name in dir(module))
+
+
+def described(module):
+    """Each public function of a room and of its classes."""
+    for value in (getattr(module, name) for name in module.__all__):
+        if inspect.isfunction(value):
+            yield value
+        elif inspect.isclass(value):
+            yield from (method for _, method in inspect.getmembers(value, inspect.isfunction))
+
+
+@pytest.mark.parametrize("room", ["model", "delay", "cell", "estimates", "quality", "plan", "study"])
+def test_help_shows_types_by_their_names(room):
+    """Not taken apart: ArrayLike is a union of seven types, of 400 letters."""
+    for function in described(getattr(edgeinfer, room)):
+        assert "_NestedSequence" not in str(inspect.signature(function)), function
+        assert typing.get_type_hints(function) is not None
 
 
 def test_figures_are_listed():

@@ -25,6 +25,8 @@ come off the deadline.
 On a lattice over [-L, U], T <= U, services are rounded up and interarrival times down, or the other way round.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

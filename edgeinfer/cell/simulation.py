@@ -1,5 +1,7 @@
 """Event-driven simulation of a cell."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

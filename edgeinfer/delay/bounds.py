@@ -1,5 +1,7 @@
 """Bounds and certified brackets of the violation probability."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

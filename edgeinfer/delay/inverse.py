@@ -1,5 +1,7 @@
 """Inverse problems: the deadline, the arrival rate or the bandwidth that a violation probability allows."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any

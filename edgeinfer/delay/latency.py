@@ -1,5 +1,7 @@
 """Unloaded latency, and mean sojourn times."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rare violations of a deadline by importance sampling."""
 
+from __future__ import annotations
+
 import warnings
 from statistics import NormalDist
 from typing import Any

@@ -1,5 +1,7 @@
 """What the analysis answers with."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -8,6 +8,8 @@ right) is at most P(W > T) where every N is drawn from the law with P(N* > n) = 
 least that with the smaller of both in its place.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """Forward simulation of pipelines."""
 
+from __future__ import annotations
+
 import os
 import time
 import warnings

@@ -1,5 +1,7 @@
 """Shares of dependent requests: independent groups of them, cycles of a queue say, drawn whole."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

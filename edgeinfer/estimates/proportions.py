@@ -1,5 +1,7 @@
 """Estimates for what is counted on a test set: proportions, paired differences of them, and means."""
 
+from __future__ import annotations
+
 from statistics import NormalDist
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Arrival processes, what may stand where an arrival rate stands: those with independent times between arrivals."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -37,7 +39,7 @@ class ArrivalProcess(_validate.Value, ABC):
         """
         return _finished(np.array([self._dispersion(row) for row in self._rows()]), self.shape)
 
-    def at_rate(self, rate: ArrayLike) -> "ArrivalProcess":
+    def at_rate(self, rate: ArrayLike) -> ArrivalProcess:
         """The same process sped up or slowed down to a mean rate, 1/s: its times times a constant.
 
         Parameters
@@ -57,7 +59,7 @@ class ArrivalProcess(_validate.Value, ABC):
         """
         return replace(self, rate=rate)  # type: ignore[type-var]
 
-    def element(self, index: int) -> "ArrivalProcess":
+    def element(self, index: int) -> ArrivalProcess:
         """The process at a flat index into `shape`, whose parameters are numbers."""
         index = _validate.whole("index", index, 0, int(np.prod(self.shape)) - 1)
         changes = {name: float(_validate.flat(value, self.shape)[index]) for name, value in self._arrays().items()}
@@ -149,7 +151,7 @@ class Periodic(ArrivalProcess):
     def _arrays(self) -> dict[str, Any]:
         return {"interval": self.interval}
 
-    def at_rate(self, rate: ArrayLike) -> "Periodic":
+    def at_rate(self, rate: ArrayLike) -> Periodic:
         """The same process sped up or slowed down to a mean rate, 1/s."""
         with np.errstate(over="ignore"):
             return Periodic(1 / np.asarray(_validate.positive("rate", rate, "1/s")))

@@ -1,5 +1,7 @@
 """Rates of codes of a given length."""
 
+from __future__ import annotations
+
 from statistics import NormalDist
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Links whose rate is no independent fading gain's: constant ones, Markov chains, recorded ones."""
 
+from __future__ import annotations
+
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,5 +1,7 @@
 """Arrival processes whose times between arrivals depend on each other."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, ClassVar
@@ -69,7 +71,7 @@ class MarkovModulated(ArrivalProcess):
             object.__setattr__(self, name, np.ascontiguousarray(value))
             getattr(self, name).flags.writeable = False
 
-    def at_rate(self, rate: ArrayLike) -> "MarkovModulated":
+    def at_rate(self, rate: ArrayLike) -> MarkovModulated:
         """The same process sped up or slowed down to a mean rate, 1/s, its phases with it."""
         speed = _validate.scalar("rate", rate, 0, low_open=True, unit="1/s") / self.mean_rate
         return MarkovModulated(speed * self.rates, speed * self.generator)
@@ -163,12 +165,12 @@ class Batch(ArrivalProcess):
     def _arrays(self) -> dict[str, Any]:
         return self.process._arrays()
 
-    def at_rate(self, rate: ArrayLike) -> "Batch":
+    def at_rate(self, rate: ArrayLike) -> Batch:
         """The same process sped up or slowed down to a mean rate of requests, 1/s; batches keep their sizes."""
         mean, _ = self._moments()
         return Batch(self.process.at_rate(_validate.positive("rate", rate, "1/s") / mean), self.sizes)
 
-    def element(self, index: int) -> "Batch":
+    def element(self, index: int) -> Batch:
         """The process at a flat index into `shape`, whose parameters are numbers."""
         return Batch(self.process.element(index), self.sizes)
 
@@ -228,7 +230,7 @@ class Recorded(ArrivalProcess):
             object.__setattr__(self, name, value)
 
     @classmethod
-    def from_csv(cls, path: str | PathLike[str], column: str, unit: float = 1.0) -> "Recorded":
+    def from_csv(cls, path: str | PathLike[str], column: str, unit: float = 1.0) -> Recorded:
         """Read points in time from a column of a CSV file with a header line.
 
         Parameters
@@ -247,7 +249,7 @@ class Recorded(ArrivalProcess):
         unit = _validate.scalar("unit", unit, 0, low_open=True, unit="s")
         return cls(np.array(_columns.numbers_of(path, column)) * unit)
 
-    def at_rate(self, rate: ArrayLike) -> "Recorded":
+    def at_rate(self, rate: ArrayLike) -> Recorded:
         """The same record played faster or slower, to a mean rate, 1/s."""
         speed = _validate.scalar("rate", rate, 0, low_open=True, unit="1/s") / self.mean_rate
         return Recorded(self.times / speed)

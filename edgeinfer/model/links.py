@@ -1,5 +1,7 @@
 """Fading links and the time a transfer over one takes."""
 
+from __future__ import annotations
+
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
@@ -233,7 +235,7 @@ class FadingLink(_validate.Value):
         gain = tuple(map(float, self.fading.gain()))
         return _core.sample_rate(count, self.effective_bandwidth, self.snr, gain, entropy).reshape(shape)
 
-    def transfer(self, bits: ArrayLike) -> "TransferTime":
+    def transfer(self, bits: ArrayLike) -> TransferTime:
         """Law of the time that `bits` take over this link, from a fresh slot on.
 
         Parameters
@@ -323,7 +325,7 @@ class TransferTime:
         parameters = [_validate.flat(value, self.shape) for value in values]
         self.laws = [_laws.get(*map(float, element)) for element in zip(*parameters, strict=True)]
 
-    def __reduce__(self) -> tuple[type["TransferTime"], tuple[Any, FadingLink]]:
+    def __reduce__(self) -> tuple[type[TransferTime], tuple[Any, FadingLink]]:
         return TransferTime, (self.bits, self.link)
 
     def __repr__(self) -> str:

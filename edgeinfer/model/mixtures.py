@@ -1,5 +1,7 @@
 """Laws of transfer times that take one of many values, or lie in one of many intervals, evenly."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """A link that sends blocks at a fixed rate, each again until it gets through."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self

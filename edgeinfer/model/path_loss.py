@@ -4,6 +4,8 @@ A terminal is in line of sight of its base station or not, and in a shadow or no
 neither changes from slot to slot. Find what one terminal sees, and mix over terminals outside the law of a slot.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from math import erfc, sqrt
 from typing import Any, NamedTuple

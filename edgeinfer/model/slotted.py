@@ -1,5 +1,7 @@
 """What links have in common whose rate goes from slot to slot on its own."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass

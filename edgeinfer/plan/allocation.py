@@ -1,5 +1,7 @@
 """How many prior and decoding steps: the cheapest that reach a quality."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """FID and KID: distances between two sets of features, each with a bootstrap interval."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Features of images or texts from any ONNX network."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

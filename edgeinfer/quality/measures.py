@@ -1,5 +1,7 @@
 """What a quality surface can be of: a score of each image, or a distance of all images from real ones."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

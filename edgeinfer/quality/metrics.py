@@ -1,5 +1,7 @@
 """CLIP score, LPIPS, PSNR and attribute accuracy: means of scores of each image, with a bootstrap interval."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Quality over prior and decoding steps, measured on a real cascade."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
