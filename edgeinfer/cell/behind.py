@@ -157,10 +157,11 @@ def one_more(
         return itself, np.ones_like(itself), 1.0, moment
 
     def rest(number: int, at: Any) -> Any:
-        """The terms from the number on."""
-        return np.min(
-            [moment(t) * law.moment(t) * q**number / (1 - q) * np.exp(-t * at) for t, q in good.items()], axis=0
-        )
+        """The terms from the number on; inf where that is beyond the range of double, which bounds nothing."""
+        with np.errstate(over="ignore"):
+            return np.min(
+                [moment(t) * law.moment(t) * q**number / (1 - q) * np.exp(-t * at) for t, q in good.items()], axis=0
+            )
 
     number, place, added = 1, lattice.deadline, 0.0
     under = lattice.add(low, law, False) if low is not None else None

@@ -1,5 +1,7 @@
 """Certified ends at edges of each kind, beside exact laws computed by other means and simulation (99.9 %)."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -127,3 +129,12 @@ def test_batches_are_bracketed(limit, fixed, each):
     assert (upper.upper(limits) <= later.upper(limits) * (1 + 1e-9)).all()
     some = middle > 1e-9
     assert (upper.upper(limits) / lower.lower(limits))[some].max() < 1.4
+
+
+def test_deadlines_far_beyond_all_delays_warn_of_nothing():
+    stages = ei.Pipeline([ei.Constant(0.02, "edge"), ei.Exponential(0.01, "own")])
+    cell = ei.Cell(ei.Terminals(20, 0.5, stages, edge="edge"), ei.EdgeNode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bracket = ei.cell_bracket(cell, [1e4, 1e300])
+    assert (bracket.upper < 1e-300).all()
