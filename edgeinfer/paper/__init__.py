@@ -4,6 +4,7 @@ scenario where it depends on one, and `draw` its Figure.
 
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from edgeinfer._extras import is_there
@@ -31,8 +32,11 @@ def __dir__() -> list[str]:
     return [*__all__, *(_items() if is_there("grpc") else ())]
 
 
-def reproduce(*arguments: Any, **options: Any) -> dict[str, Exception]:
-    """See `edgeinfer.paper.reproduction.reproduce`."""
+def reproduce(out: str | Path, chosen: Scenario | None = None, **options: Any) -> dict[str, Exception]:
+    """Draw every figure and table into a folder, with an index.html: see `edgeinfer.paper.reproduction.reproduce`.
+
+    Its options are `items`, `formats`, `width`, `style`, `progress` and `workers`.
+    """
     from edgeinfer.paper import reproduction as module
 
-    return module.reproduce(*arguments, **options)
+    return module.reproduce(out, chosen, **options)
