@@ -19,13 +19,13 @@ enum {
 static const size_t WAIT_CELLS[] = {64, 128}; /* of the first wait's law over a service, for each effort */
 static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's mean, for each effort */
 static const double HEAVY = 0.92;             /* load of the first stage that takes more components */
-static const double APART = 12;               /* interarrival times that are taken out at most */
+static const double APART = 40;               /* interarrival times that are taken out at most */
 static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
 static const double BEYOND[] = {
-    1e-3, 1e-4}; /* of the latest deadline's probability, roughly: what a lattice leaves out */
-static const double OUTSIDE = 0.2;         /* of that: what its rows leave out */
+    1e-3, 5e-5}; /* of the latest deadline's probability, roughly: what a lattice leaves out */
+static const double OUTSIDE = 0.4;         /* of that: what its rows leave out */
 static const double LEAST = 1e-11;         /* of it: a service's tail */
-static const double EARLY = 1e-4;          /* relative share of paths of few jobs */
+static const double EARLY = 5e-3;          /* relative share of paths of few jobs */
 static const double NEGLIGIBLE = 0.06;     /* steps: a difference of the constant stages that is rounded */
 static const double COARSEST = 1.9;        /* steps in the faster constant stage */
 static const double WORK[] = {1.2e9, 5e9}; /* multiply-adds of one end, for each effort */
@@ -94,6 +94,7 @@ static void joint_free(ei_joint *self) {
     free(self->block);
     laws_free(&self->laws, (size_t)self->ratio);
     ei_joint_service_free(&self->service);
+    ei_joint_service_free(&self->brief);
 }
 
 static int reserve(ei_joint *self) {
@@ -224,14 +225,15 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
 }
 
 /* log P(some path of fewer than `apart` jobs is longer than the deadline) or more, whatever their arrivals:
- * such paths are no longer than d1 + d3 and `apart` times max(X, dm). */
-static double log_early(const ei_batch *batch, size_t apart, double deadline) {
+ * such paths are no longer than d1 + d3 and `apart` times max(X, dm). brief: X up to dm, from below. */
+static double log_early(const ei_batch *batch, const ei_joint_service *brief, size_t apart, double deadline) {
     const ei_shape *pipeline = batch->pipeline;
-    double dm = fmax(pipeline->d1, pipeline->d3), least = 0, moment;
-    for (double theta = 0.25 / dm; theta < 64 / dm; theta *= 1.5) {
+    double dm = brief->step, least = 0, moment;
+    for (double theta = 0.25 / dm; theta < 64 / dm; theta *= 1.15) {
         if (ei_service_log_mgf(pipeline->random, theta, &moment, NULL) != EI_OK || !isfinite(moment))
             break;
-        double one = fmax(moment, theta * dm) + log1p(exp(-fabs(moment - theta * dm))) + EI_SERVICE_MGF_ERROR;
+        double one = theta * dm + log(exp(moment + EI_SERVICE_MGF_ERROR - theta * dm) +
+                                      ei_joint_short_share(brief, theta));
         least = fmin(least, (double)apart * one - theta * (deadline - pipeline->d1 - pipeline->d3));
     }
     return least;
@@ -242,17 +244,18 @@ static double log_early(const ei_batch *batch, size_t apart, double deadline) {
  * account of a service's tail. */
 static int choose_apart(const ei_batch *batch, double latest, ei_joint *self) {
     const ei_shape *pipeline = batch->pipeline;
-    const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = fmax(pipeline->d1, pipeline->d3)},
-                                 *pipeline->random};
+    const double dm = fmax(pipeline->d1, pipeline->d3);
+    const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = dm}, *pipeline->random};
     double decay, unit = pipeline->d1 + pipeline->d3, earliest = latest / CLASS * (1 - 1e-9);
     int status = ei_decay_rate(stages, 2, &batch->arrival, &decay);
     self->apart = 1;
     self->earliest = earliest;
-    if (status != EI_OK)
+    if (status != EI_OK ||
+        (status = ei_joint_service_init(&self->brief, pipeline->random, 0, dm, 1, 1, EI_LOWER)) != EI_OK)
         return status;
     double wanted = fmin(1.5 * batch->arrival_rate / decay, APART);
     while ((double)self->apart < wanted && (double)(self->apart + 3) * unit < earliest &&
-           log_early(batch, self->apart + 1, earliest) < log(EARLY) - decay * (earliest - unit))
+           log_early(batch, &self->brief, self->apart + 1, earliest) < log(EARLY) - decay * (earliest - unit))
         ++self->apart;
     double relative, absolute;
     ei_service_accuracy(pipeline->random, &relative, &absolute);
@@ -276,7 +279,7 @@ static int prepare(const ei_joint *self, ei_joint_target *one) {
         return EI_ERR_NO_MEMORY;
     if (self->apart > 1) {
         one->late[self->end] =
-            self->end == EI_UPPER ? exp(log_early(self->batch, self->apart, one->deadline)) : 0;
+            self->end == EI_UPPER ? exp(log_early(self->batch, &self->brief, self->apart, one->deadline)) : 0;
         return laws_init(self, SIZE_MAX, &one->laws);
     }
     if (above >= self->service.count)

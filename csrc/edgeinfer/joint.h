@@ -33,26 +33,31 @@
  * (A + B) / (A - B) times: 1 + 2 rate / theta at a decay rate theta for r = 1, which is large at high loads,
  * and little more than 1 for r near 1.5 rate / theta. For r = 1 this is done for X_0 <= z = T - d1 - d3, and
  * P(X_0 > z) added. Otherwise paths of at most r jobs, no longer than d1 + d3 and r times max(X, dm) whatever
- * the arrivals, are left out of lower ends and bounded by E e^{theta max(X, dm)} <= e^{theta dm} + E e^{theta
- * X} in upper ones; r is chosen so that this is small.
+ * the arrivals, are left out of lower ends and bounded by E e^{theta max(X, dm)} = E e^{theta X} + e^{theta
+ * dm} E (1 - e^{theta (X - dm)})^+ in upper ones; r is chosen so that this is small.
  *
  * Beyond the lattice. g_i(c, u) = a_i e^{-theta (c - u)} + b_i e^{-theta c} with
- *   a_i = m [1 + (1 - s_i) A + s_i D a_i],  b_i = (1 - s_i) (A + B) + s_i D (a_i + b_i),
- *   A = D L sum w_i a_i, B = D L sum w_i b_i, m = E e^{theta (X - d3)}, D = e^{-theta d}, L = E e^{-theta e}
- * is no less than what the equations above make of it, since e^{theta u'} <= e^{theta (u + X - d3)} + 1, and
- * so bounds T_i (here c counts from d3). For d > 0 c only grows, and one sweep down from such a bound, or
- * from 0, solves the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards,
- * and each is an end. Q has no moment at the steepest of these exponents: T_i falls faster in c than Y's tail
- * in y, so that Y's lattice is longer than c's; where job 0 is beyond the latter, a and b of its busy period
- * are taken one job on (upper), or nothing is late (lower). Y's own tail: E [e^{theta Q};
- * j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy periods of more than
- * some J jobs before job r: from above a geometric number more than J, of the largest ratio s_i, with waits
- * by joint_laws.h, so that J jobs follow T_i in place of H; from below J. Waits beyond the lattice count as
- * late in upper ends. M grows with Q: of the waits of one j the short ones that are of no account, weighed by
- * e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones, and the longest likewise
- * count as late or not. A service that is shared between two points hu apart has an exponential moment larger
- * by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their rounding errors are covered by a
- * factor. */
+ *   A = D L sum w_i a_i, B = D L sum w_i b_i, G_i = (1 - s_i) A + s_i D a_i >= 1, a_i >= m G_i,
+ *   b_i = k G_i + (1 - s_i) B + s_i D b_i,
+ *   m = E e^{theta (X - d3)}, k = E (1 - e^{theta (X - d3)})^+, D = e^{-theta d}, L = E e^{-theta e}
+ * is no less than what the equations above make of it: U' > c has 1 <= G_i e^{theta (u' - c)}, and e^{theta
+ * u'} is e^{theta (u + X - d3)} or 1, at most 1 - e^{theta (X - d3)} more, so that its mean is at most m
+ * e^{theta u} + k. It serves with a_i = max(m (1 - s_i) A / (1 - s_i m D), 1 / D) and the least A >= 1 that
+ * is no less than D L sum w_i a_i. (1 - e^{theta (x - d3)})^+ is concave up to d3, so that to share X
+ * between two points adds nothing to k but where d3 is between them, at most theta hu / 4. It bounds T_i
+ * (here c counts from d3). For d > 0 c only grows, and one sweep down from such a bound, or from 0, solves
+ * the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards, and each is an
+ * end. Q has no moment at the steepest of these exponents: T_i falls faster in c than Y's tail in y, so that
+ * Y's lattice is longer than c's; where job 0 is beyond the latter, a and b of its busy period are taken one
+ * job on (upper), to m max(D a, 1) and k max(D a, 1) + D b, or nothing is late (lower). Y's own tail: E
+ * [e^{theta Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy
+ * periods of more than some J jobs before job r: from above a geometric number more than J, of the largest
+ * ratio s_i, with waits by joint_laws.h, so that J jobs follow T_i in place of H; from below J. Waits beyond
+ * the lattice count as late in upper ends. M grows with Q: of the waits of one j the short ones that are of
+ * no account, weighed by e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones,
+ * and the longest likewise count as late or not. A service that is shared between two points hu apart has an
+ * exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
+ * rounding errors are covered by a factor. */
 #ifndef EDGEINFER_JOINT_H
 #define EDGEINFER_JOINT_H
 

@@ -116,14 +116,16 @@ static void bound_later(const ei_joint *self, busy_ahead *ahead, size_t j) {
     double *a = ahead->a, *b = ahead->b;
     for (size_t e = 0; e < self->bound_count; e++) {
         const ei_joint_bound *one = &self->bounds[e];
-        if (j == 0 && ahead->longest) {
+        if (j == 0 && !ahead->longest) {
+            a[e] = one->moment * one->idle_a;
+            b[e] = one->share * one->idle_a + one->idle_b;
+            continue;
+        }
+        if (j == 0) {
             a[e] = one->a[self->slowest];
             b[e] = one->b[self->slowest];
         }
-        const int idle = j == 0 && !ahead->longest;
-        double next = one->moment * (1 + (idle ? one->idle_a : one->drift * a[e]));
-        b[e] = idle ? one->idle_a + one->idle_b : one->drift * (a[e] + b[e]);
-        a[e] = next;
+        ei_joint_follow_bound(one, &a[e], &b[e]);
     }
     for (size_t place = self->steps; place < self->steps + self->steps_beyond; place++) {
         double *values = ahead->later + place * self->width;
@@ -154,9 +156,9 @@ static double first_beyond(const ei_joint *self, const busy_ahead *ahead, double
     double least = 1;
     for (size_t e = 0; e < self->bound_count; e++) {
         const ei_joint_bound *one = &self->bounds[e];
-        const double a = ahead->a[e], b = ahead->b[e];
-        const double sum = one->moment * (1 + one->drift * a) + one->drift * (a + b);
-        least = fmin(least, sum * exp(-one->theta * c) * (1 + EI_JOINT_ROUNDING));
+        double a = ahead->a[e], b = ahead->b[e];
+        ei_joint_follow_bound(one, &a, &b);
+        least = fmin(least, (a + b) * exp(-one->theta * c) * (1 + EI_JOINT_ROUNDING));
     }
     return least;
 }

@@ -34,7 +34,17 @@ static double *kept_row(const ei_joint *self, double *array, ptrdiff_t c) {
 
 /* ---- beyond the lattice */
 
-static int bound_init(const ei_joint *self, ei_joint_bound *one, double theta, int *valid) {
+double ei_joint_short_share(const ei_joint_service *brief, double theta) {
+    const double fine = brief->step / (double)brief->fine, step = exp(theta * fine);
+    double sum = 0, power = 1;
+    for (size_t k = 1; k <= brief->fine; k++, power *= step)
+        sum += power * brief->sf[k];
+    return 1 - exp(-theta * brief->step) * (1 + (step - 1) * sum) * (1 - EI_JOINT_ROUNDING);
+}
+
+/* brief: X up to d3, from below. */
+static int bound_init(const ei_joint *self, const ei_joint_service *brief, ei_joint_bound *one, double theta,
+                      int *valid) {
     const ei_joint_busy *busy = &self->busy;
     const ei_joint_idle *idle = &self->idle;
     double log_moment;
@@ -49,40 +59,52 @@ static int bound_init(const ei_joint *self, ei_joint_bound *one, double theta, i
     double step = exp(-theta * self->fine);
     double rests = idle->mass[0] + step * (idle->mass[1] + step * idle->mass[2]) +
                    idle->rest * step * step * step / (1 - idle->decay * step);
-    double m = one->moment, fall = one->drift, once = 0, again = 0;
+    const double m = one->moment, fall = one->drift;
+    double all = 0, once = 0, again = 0;
     for (size_t i = 0; i < busy->count; i++) {
-        double rest = 1 - busy->ratio[i] * m * fall;
-        if (!(rest > 0) || !(busy->ratio[i] * fall < 1))
+        const double s = busy->ratio[i], rest = 1 - s * m * fall;
+        if (!(rest > 0) || !(s * fall < 1))
             return EI_OK;
-        once += busy->weight[i] * m / rest;
-        again += busy->weight[i] * m * (1 - busy->ratio[i]) / rest;
+        one->a[i] = m * (1 - s) / rest;
+        all += busy->weight[i] * one->a[i];
+        again += busy->weight[i] * (1 - s) / (1 - s * fall);
     }
-    if (!(fall * rests * again < 1))
+    if (!(fall * rests * all < 1) || !(fall * rests * again < 1))
         return EI_OK;
-    one->idle_a = fall * rests * once / (1 - fall * rests * again);
-    once = again = 0;
+    /* Newton's steps for the least A, to which some components are in proportion, others 1 / D. */
+    double before = 0;
+    for (one->idle_a = 1; one->idle_a > before * (1 + 1e-14);) {
+        double least = 0, slope = 0;
+        before = one->idle_a;
+        for (size_t i = 0; i < busy->count; i++) {
+            const int more = one->a[i] * before >= 1 / fall;
+            least += more ? 0 : busy->weight[i] / fall;
+            slope += more ? busy->weight[i] * one->a[i] : 0;
+        }
+        one->idle_a = fmax(before, fall * rests * least / (1 - fall * rests * slope));
+    }
+    /* d3 may be between two points of X's lattice. */
+    one->share = ei_joint_short_share(brief, theta) + theta * self->coarse / 4;
     for (size_t i = 0; i < busy->count; i++) {
-        double s = busy->ratio[i], rest = 1 - s * fall;
-        one->a[i] = m * (1 + (1 - s) * one->idle_a) / (1 - s * m * fall);
-        once += busy->weight[i] * ((1 - s) * one->idle_a + s * fall * one->a[i]) / rest;
-        again += busy->weight[i] * (1 - s) / rest;
+        const double s = busy->ratio[i];
+        one->a[i] = fmax(one->a[i] * one->idle_a, 1 / fall);
+        once +=
+            busy->weight[i] * one->share * ((1 - s) * one->idle_a + s * fall * one->a[i]) / (1 - s * fall);
     }
-    if (!(fall * rests * again < 1))
-        return EI_OK;
     one->idle_b = fall * rests * once / (1 - fall * rests * again);
     for (size_t i = 0; i < busy->count; i++) {
-        double s = busy->ratio[i];
-        one->b[i] = ((1 - s) * (one->idle_a + one->idle_b) + s * fall * one->a[i]) / (1 - s * fall);
+        const double s = busy->ratio[i];
+        one->b[i] = (one->share * ((1 - s) * one->idle_a + s * fall * one->a[i]) + (1 - s) * one->idle_b) /
+                    (1 - s * fall);
     }
     *valid = 1;
     return EI_OK;
 }
 
-/* a and b where one more job comes first. */
-static void follow_bound(const ei_joint_bound *one, double *a, double *b) {
-    double next = one->moment * (1 + one->drift * *a);
-    *b = one->drift * (*a + *b);
-    *a = next;
+void ei_joint_follow_bound(const ei_joint_bound *one, double *a, double *b) {
+    const double given = fmax(one->drift * *a, 1);
+    *a = one->moment * given;
+    *b = one->share * given + one->drift * *b;
 }
 
 /* E e^{theta Q} over the jobs before one more. */
@@ -104,26 +126,27 @@ static void bound_series(const ei_joint *self, ei_joint_bound *one) {
      * (x / 2) - 1. */
     double more = 1 + pow((rate + theta) * cell, 2) / 12, wait = wait_of(self, theta) * more;
     double scale = (1 - rate * self->d1) * exp(theta * (cell + self->coarse)) * more * more;
-    double a = one->moment * (1 + one->idle_a), b = one->idle_a + one->idle_b;
+    double a = one->moment * one->idle_a, b = one->share * one->idle_a + one->idle_b;
     for (size_t i = 0; i + 1 < self->apart; i++)
-        follow_bound(one, &a, &b);
-    /* Sums over j of wait^j and a, b of one job more each. */
+        ei_joint_follow_bound(one, &a, &b);
+    /* Sums over j of wait^j and a, b of one job more each: max(D a, 1) is at most its first value times (m
+     * D)^j, and 1 if m D < 1. */
     const double m = one->moment, fall = one->drift;
-    const double sum_a = (m / (1 - wait) + m * fall * a) / (1 - wait * m * fall);
-    const double sum_b = fall * (a + b + wait * sum_a) / (1 - wait * fall);
+    const double given = fmax(fall * a, 1) / (1 - wait * m * fall) + (m * fall < 1 ? wait / (1 - wait) : 0);
+    const double sum_a = m * given, sum_b = (one->share * given + fall * b) / (1 - wait * fall);
     one->all = fmax(wait, wait * fall * fmax(m, 1)) < 1 ? scale * (sum_a + sum_b) : INFINITY;
 }
 
 /* The largest exponent, nearly, that serves, with the first wait or without. Status: of the service's
  * moments. */
-static int find_steepest(const ei_joint *self, int with_wait, double *low) {
+static int find_steepest(const ei_joint *self, const ei_joint_service *brief, int with_wait, double *low) {
     double high = 1 / self->d3;
     int status, valid, closed = 0;
     ei_joint_bound one;
     *low = 0;
     for (int i = 0; i < 40; i++) {
         double middle = closed ? *low + (high - *low) / 2 : high;
-        if ((status = bound_init(self, &one, middle, &valid)) != EI_OK)
+        if ((status = bound_init(self, brief, &one, middle, &valid)) != EI_OK)
             return status;
         valid = valid && (!with_wait || has_series(self, &one));
         if (valid)
@@ -143,24 +166,25 @@ int ei_joint_choose_bounds(ei_joint *self) {
     enum { SHARES = sizeof shares / sizeof *shares };
     _Static_assert(2 * SHARES == EI_JOINT_BOUNDS, "each share, with the first wait and without");
     double most[2];
-    for (int with_wait = 0; with_wait < 2; with_wait++) {
-        int status = find_steepest(self, with_wait, &most[with_wait]);
-        if (status != EI_OK)
-            return status;
-    }
     int served = 0;
-    for (size_t e = 0; e < EI_JOINT_BOUNDS; e++) {
+    ei_joint_service brief;
+    int status = ei_joint_service_init(&brief, self->batch->pipeline->random, 0, self->d3, 1, 1, EI_LOWER);
+    for (int with_wait = 0; with_wait < 2 && status == EI_OK; with_wait++)
+        status = find_steepest(self, &brief, with_wait, &most[with_wait]);
+    for (size_t e = 0; e < EI_JOINT_BOUNDS && status == EI_OK; e++) {
         ei_joint_bound *one = &self->bounds[self->bound_count];
-        int valid, status = bound_init(self, one, shares[e % SHARES] * most[e < SHARES], &valid);
+        int valid;
+        status = bound_init(self, &brief, one, shares[e % SHARES] * most[e < SHARES], &valid);
         if (status != EI_OK)
-            return status;
+            break;
         one->all = INFINITY;
         if (valid && has_series(self, one))
             bound_series(self, one);
         served += valid && isfinite(one->all);
         self->bound_count += (size_t)valid;
     }
-    return served > 0 ? EI_OK : EI_ERR_UNSTABLE;
+    ei_joint_service_free(&brief);
+    return status == EI_OK && served == 0 ? EI_ERR_UNSTABLE : status;
 }
 
 double ei_joint_steepest(const ei_joint *self) {

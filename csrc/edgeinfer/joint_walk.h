@@ -18,30 +18,30 @@ enum {
 /* One exponent's bound beyond the lattice: see joint.h. */
 typedef struct {
     double theta, a[EI_JOINT_TYPES], b[EI_JOINT_TYPES], idle_a, idle_b;
-    double moment, drift; /* m, D */
-    double all;           /* of all j; without end where the first wait has no such moment */
+    double moment, drift, share; /* m, D, k */
+    double all;                  /* of all j; without end where the first wait has no such moment */
 } ei_joint_bound;
 
 /* One end's lattice. */
 typedef struct {
     const ei_batch *batch;
     ei_end end;
-    double d1, d3, coarse, fine;    /* s: the stages, the steps of U and of c */
-    ptrdiff_t ratio, drift;         /* coarse / fine; d / fine */
-    ptrdiff_t first, low, top;      /* coarse: the first point of X; fine: rows of c */
-    size_t slowest;                 /* the component of the largest s_i */
-    size_t types, width, rows, pad; /* components; a row's values, in whole blocks; rows, pad of them at the
-                                       end for what lies beyond `top` */
-    size_t kept;                    /* rows of T, F and R: all, or where c never falls those above a row */
-    size_t steps, steps_beyond;     /* coarse ones of c, and those for what lies beyond */
-    size_t places;                  /* coarse ones of Y, from the same first one: as many or more */
-    int sweeps;                     /* at most */
-    size_t wait_cells;              /* of the first wait's law over a service */
-    size_t apart;                   /* interarrival times that are taken out of Y */
-    double likely;                  /* roughly, at least, of the class's latest deadline */
-    double least, earliest;         /* of a service's tail; s: the first deadline of the class */
-    ei_joint_service service;
-    ei_joint_law *laws; /* [ratio]: X at d3 + (first + i) coarse + k fine; owned */
+    double d1, d3, coarse, fine;     /* s: the stages, the steps of U and of c */
+    ptrdiff_t ratio, drift;          /* coarse / fine; d / fine */
+    ptrdiff_t first, low, top;       /* coarse: the first point of X; fine: rows of c */
+    size_t slowest;                  /* the component of the largest s_i */
+    size_t types, width, rows, pad;  /* components; a row's values, in whole blocks; rows, pad of them at the
+                                        end for what lies beyond `top` */
+    size_t kept;                     /* rows of T, F and R: all, or where c never falls those above a row */
+    size_t steps, steps_beyond;      /* coarse ones of c, and those for what lies beyond */
+    size_t places;                   /* coarse ones of Y, from the same first one: as many or more */
+    int sweeps;                      /* at most */
+    size_t wait_cells;               /* of the first wait's law over a service */
+    size_t apart;                    /* interarrival times that are taken out of Y */
+    double likely;                   /* roughly, at least, of the class's latest deadline */
+    double least, earliest;          /* of a service's tail; s: the first deadline of the class */
+    ei_joint_service service, brief; /* brief: X up to the slower constant stage, from below */
+    ei_joint_law *laws;              /* [ratio]: X at d3 + (first + i) coarse + k fine; owned */
     ei_joint_busy busy;
     ei_joint_idle idle;
     ei_joint_bound bounds[EI_JOINT_BOUNDS];
@@ -75,6 +75,10 @@ size_t ei_joint_given_count(const ei_joint *self, ptrdiff_t c);
 
 /* Finds `bounds`. Status: EI_ERR_UNSTABLE where no exponent serves, and of the service's moments. */
 EI_WARN_UNUSED int ei_joint_choose_bounds(ei_joint *self);
+/* At least E (1 - e^{theta (X - t)})^+, of X up to t from below, in one step. */
+double ei_joint_short_share(const ei_joint_service *brief, double theta);
+/* a and b where one more job comes first. */
+void ei_joint_follow_bound(const ei_joint_bound *self, double *a, double *b);
 /* The largest exponent that serves with the first wait. */
 double ei_joint_steepest(const ei_joint *self);
 /* A bound, for choosing the lattice, of what is left of a busy period and all after it where c has come so
