@@ -132,7 +132,7 @@ class Periodic(ArrivalProcess):
     Parameters
     ----------
     interval : (...,) array_like, s
-        Between two arrivals, > 0.
+        Between two arrivals, > 0: ``1 / 30`` of 30 frames a second, where other processes take a rate.
 
     Examples
     --------
