@@ -14,8 +14,9 @@ enum {
     BOUNDS = 6,          /* of a law's tail */
     FLOORED = 40         /* bisections for a decay with a floor */
 };
-static const double ROUGH = 0.02; /* share of a probability that a lattice may cost */
-static const double WORK = 4e7;   /* multiply-adds of one addition of a random stage */
+static const double ALIGNED = 1e-5; /* of a step: what laws' shifts differ by for rounding's sake alone */
+static const double ROUGH = 0.02;   /* share of a probability that a lattice may cost */
+static const double WORK = 4e7;     /* multiply-adds of one addition of a random stage */
 
 int ei_chain_bound_beyond(const ei_chain *self, size_t first, size_t last, double time, double *bound,
                           double *theta) {
@@ -81,9 +82,13 @@ static int add_lindley(const ei_chain *self, size_t k, double floor, double hori
 }
 
 void ei_chain_take_better(ei_upper_law *law, const ei_upper_law *other) {
+    /* One may be less some time that the other is not. */
+    const double shift = other->shift + 1e-9 * other->lattice.step, further = shift - law->shift,
+                 less = fabs(further) > ALIGNED * law->lattice.step ? further : 0;
     for (size_t j = 0; j < law->lattice.count; j++)
-        law->lattice.sf[j] = fmin(law->lattice.sf[j], ei_upper_law_sf(other, (double)j * law->lattice.step));
-    law->shift = fmax(law->shift, other->shift + 1e-9 * other->lattice.step);
+        law->lattice.sf[j] =
+            fmin(law->lattice.sf[j], ei_upper_law_sf(other, (double)j * law->lattice.step - less));
+    law->shift = fmax(law->shift, shift - less);
 }
 
 int ei_chain_is_rough(const ei_chain *self, const ei_part *one, double floor, double horizon, double step) {

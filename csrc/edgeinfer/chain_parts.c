@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { HALVINGS = 50 };
+static const double HARDLY = 1e-9; /* chance of a service that is shorter than it hardly ever is */
+
 void ei_chain_free_laws(ei_chain *self) {
     for (size_t i = 0; self->laws != NULL && i < self->count * self->count; i++)
         ei_upper_law_free(&self->laws[i]);
@@ -93,8 +96,22 @@ double ei_part_shortest(const ei_part *self) {
     return self->service != NULL ? ei_service_minimum(self->service) : self->again;
 }
 
+double ei_part_least(const ei_part *self) {
+    if (self->service == NULL || self->service->kind != EI_SERVICE_TRANSFER)
+        return ei_part_shortest(self) * (1 - 1e-12);
+    double low = 0, high = self->mean;
+    for (int i = 0; i < HALVINGS; i++) {
+        const double middle = low + (high - low) / 2;
+        if (ei_transfer_cdf(self->service->transfer, middle) < HARDLY)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 ei_added_stage ei_part_stage(const ei_part *self, double floor) {
-    return (ei_added_stage){self->service, floor, self->again};
+    return (ei_added_stage){self->service, floor, self->again, 0};
 }
 
 double ei_chain_quantile(const ei_service *service, double chance) {

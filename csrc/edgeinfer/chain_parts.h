@@ -81,6 +81,8 @@ ei_service *ei_chain_slowest_first(const ei_service *given, size_t stage_count);
 int ei_part_is_exponential(const ei_part *self);
 /* s: its shortest service. */
 double ei_part_shortest(const ei_part *self);
+/* s: a time that its services are hardly ever shorter than, as ei_added_stage.less. */
+double ei_part_least(const ei_part *self);
 /* To be added as in walk.h or lindley.h. */
 ei_added_stage ei_part_stage(const ei_part *self, double floor);
 

@@ -8,7 +8,9 @@
 #include <math.h>
 
 enum {
-    PERIODIC_FINEST = 2048 /* lattice over an interval or the services */
+    PERIODIC_FINEST = 2048, /* lattice over an interval or the services, */
+    PERIODIC_MOST = 32768,  /* and over what is left of an interval beside these */
+    LEAST_POINTS = 8        /* the same, for it to set the step */
 };
 static const double LIGHT = 0.7;     /* load below which periodic laws are swept, too */
 static const double COARSER = 0.8;   /* of the most points over an interval: the fewest that are tried, */
@@ -43,43 +45,70 @@ static int has_queue(const ei_part *one, double interval) {
     return one->service != NULL && ei_service_sf(one->service, interval) > 1e-15;
 }
 
-/* The lattice of a walk over `mean` and what the decay asks for behind it, on which the interval is not
- * rounded where it is longer than a step, and few samples are as little as may be. */
-static double periodic_step(const ei_service *service, double interval, double mean, double decay) {
-    double horizon = mean + fmax(EI_CHAIN_FURTHEST / decay, ei_service_reach(service));
-    double step = horizon / (double)EI_CHAIN_LINDLEY_POINTS;
-    const double most = ceil(interval / step);
+/* A random part, and requests that come periodically, both less a time that its services are hardly ever
+ * shorter than: W_{n+1} = (W_n + X_n - a)^+ stays what it is, and its lattice may be as fine as X - a varies.
+ */
+typedef struct {
+    ei_added_stage stage;
+    ei_arrival arrival;
+    double step; /* s */
+} narrowed;
+
+/* Where a lattice ends: the parts' means, and the furthest that one of them makes it from there. */
+typedef struct {
+    double mean, furthest; /* s */
+} range;
+
+/* With another random part, less some time. */
+static range extend(range self, const ei_part *one, double less, int queued) {
+    return (range){self.mean + one->mean - less,
+                   fmax(fmax(self.furthest, ei_service_reach(one->service) - less),
+                        queued ? EI_CHAIN_FURTHEST / one->decay : 0)};
+}
+
+/* A lattice behind what has that range, on which the interval is not rounded where it is longer than a step,
+ * and few samples are as little as may be. */
+static narrowed narrow(const ei_chain *self, const ei_part *one, range before) {
+    const double interval = ei_arrival_mean(&self->batch->arrival), least = ei_part_least(one);
+    const range all = extend(before, one, least, 1);
+    const double horizon = all.mean + all.furthest;
+    narrowed found = {.stage = {.law = one->service, .less = least},
+                      .arrival = self->batch->arrival,
+                      .step = horizon / (double)EI_CHAIN_LINDLEY_POINTS};
+    const double most = ceil((interval - least) / found.step);
     double best = INFINITY;
-    if (!(interval > step))
-        return step;
-    for (double points = most; points >= fmax(floor(COARSER * most), 1); points--) {
-        const double bend = ei_split_bend(service, interval / points);
+    if (most < LEAST_POINTS)
+        found.stage.less = fmax(interval - most * found.step, 0);
+    const double left = interval - found.stage.less;
+    for (double points = most; points >= fmax(floor(COARSER * most), 1) && most >= LEAST_POINTS; points--) {
+        const double bend = ei_split_bend(one->service, found.stage.less, left / points);
         if (bend < best * LESS_BENT) {
             best = bend;
-            step = interval / points;
+            found.step = left / points;
         }
     }
-    return step;
+    found.arrival.parameter[0] = 1 / left;
+    return found;
 }
 
 /* One part's own queue, and one service of every other. */
 static int periodic_queue_lower(const ei_chain *self, size_t b) {
     const ei_batch *batch = self->batch;
     const ei_part *one = &self->parts[b];
-    const ei_added_stage stage = {one->service, 0, 0};
-    const ei_arrival *arrival = &batch->arrival;
-    const double interval = ei_arrival_mean(arrival);
+    const double interval = ei_arrival_mean(&batch->arrival);
     ei_lattice sojourn = {.sf = NULL}, others = {.sf = NULL};
+    ei_chain rest = *self;
     if (!has_queue(one, interval))
         return EI_OK;
-    int status = ei_lindley_sojourn_lower(&sojourn, NULL, &stage, arrival,
-                                          periodic_step(one->service, interval, one->mean, one->decay),
+    const narrowed as = narrow(self, one, (range){0, 0});
+    int status = ei_lindley_sojourn_lower(&sojourn, NULL, &as.stage, &as.arrival, as.step,
                                           EI_CHAIN_LINDLEY_POINTS, batch->monitor);
+    rest.constant += as.stage.less;
     const int solved = status == EI_OK;
     if (solved || ei_no_bound(status))
         status = ei_chain_sum_of_others(self, b, &others);
     if (status == EI_OK && solved)
-        ei_chain_raise(self, &sojourn, &others, EI_BRACKET_LINK);
+        ei_chain_raise(&rest, &sojourn, &others, EI_BRACKET_LINK);
     if (status == EI_OK && (!solved || one->mean < LIGHT * interval)) {
         ei_lattice_free(&sojourn);
         if ((status = ei_periodic_sojourn_lower(&sojourn, one->service, interval)) == EI_OK)
@@ -90,15 +119,19 @@ static int periodic_queue_lower(const ei_chain *self, size_t b) {
     return status;
 }
 
-/* The random part before the constant part b, with `before` ahead of it. */
-static ei_last_exit last_exit_of(const ei_chain *self, size_t b, const ei_added_stage *random,
+/* The random part before the constant part b, with `before` ahead of it; all times but those less some. */
+static ei_last_exit last_exit_of(const ei_chain *self, size_t b, ei_added_stage *random,
                                  const ei_upper_law *before) {
     const ei_part *one = &self->parts[b - 1];
+    const double time = self->parts[b].again, furthest = EI_CHAIN_FURTHEST / one->decay,
+                 most = time - LEAST_POINTS * (one->mean + furthest) / EI_CHAIN_LINDLEY_POINTS,
+                 less = fmax(fmin(ei_part_least(one), most), 0);
+    *random = (ei_added_stage){.law = one->service, .less = less};
     return (ei_last_exit){.random = random,
                           .before = before,
-                          .interval = ei_arrival_mean(&self->batch->arrival),
-                          .time = self->parts[b].again,
-                          .horizon = one->mean + EI_CHAIN_FURTHEST / one->decay,
+                          .interval = ei_arrival_mean(&self->batch->arrival) - less,
+                          .time = time - less,
+                          .horizon = one->mean - less + furthest,
                           .monitor = self->batch->monitor};
 }
 
@@ -109,7 +142,7 @@ static int has_last_exit(const ei_chain *self, size_t b) {
 
 /* Cuts the law of the constant part b by the last exit of the one before it. */
 static int cut_by_last_exit(const ei_chain *self, size_t b, const ei_upper_law *before, ei_upper_law *law) {
-    const ei_added_stage random = ei_part_stage(&self->parts[b - 1], 0);
+    ei_added_stage random;
     const ei_last_exit given = last_exit_of(self, b, &random, before);
     ei_upper_law other;
     int status = ei_last_exit_upper(&other, &given);
@@ -121,41 +154,47 @@ static int cut_by_last_exit(const ei_chain *self, size_t b, const ei_upper_law *
 
 /* From below by the constant part b and the random one before it, and one service of every other. */
 static int lower_last_exit(const ei_chain *self, size_t b) {
-    const ei_added_stage random = ei_part_stage(&self->parts[b - 1], 0);
+    ei_chain rest = *self;
+    ei_added_stage random;
     const ei_last_exit given = last_exit_of(self, b, &random, NULL);
     ei_lattice law, others = {.sf = NULL};
     int status = ei_last_exit_lower(&law, &given);
+    rest.constant += random.less;
     if (status == EI_OK)
         status = ei_chain_sum_of_others(self, b - 1, &others);
     if (status == EI_OK)
-        ei_chain_raise(self, &law, &others, EI_BRACKET_QUEUE);
+        ei_chain_raise(&rest, &law, &others, EI_BRACKET_QUEUE);
     ei_lattice_free(&law);
     ei_lattice_free(&others);
     return ei_no_bound(status) ? EI_OK : status;
 }
 
 int ei_chain_periodic_upper(const ei_chain *self, int exits, ei_upper_law *law) {
-    const ei_arrival *arrival = &self->batch->arrival;
-    const double interval = ei_arrival_mean(arrival);
-    double mean = 0, least = INFINITY;
+    const double interval = ei_arrival_mean(&self->batch->arrival);
+    range reached = {0, 0};
     ei_upper_law before = {.decay = 0};
     int status = EI_OK;
     for (size_t k = 0; k < self->count && status == EI_OK; k++) {
         const ei_part *one = &self->parts[k];
-        const ei_added_stage stage = ei_part_stage(one, 0);
         ei_upper_law next;
-        mean += one->mean;
-        if (!has_queue(one, interval)) {
-            double reach = fmax(one->service != NULL ? ei_service_reach(one->service) : 0, interval);
-            size_t points = (size_t)fmax(ceil(interval * PERIODIC_FINEST / reach), 1);
-            status = ei_add_stage_periodic(&next, law, &stage, interval, points, 8 * PERIODIC_FINEST,
+        const int queued = has_queue(one, interval);
+        ei_added_stage stage = ei_part_stage(one, 0);
+        if (!queued) {
+            stage.less = one->service != NULL ? ei_part_least(one) : 0;
+            const double left = interval - stage.less,
+                         reach = one->service != NULL ? ei_service_reach(one->service) - stage.less : left,
+                         step = fmax(reach, reached.mean + reached.furthest) / PERIODIC_FINEST;
+            size_t points = (size_t)fmax(ceil(fmin(left / step, PERIODIC_MOST)), 1);
+            status = ei_add_stage_periodic(&next, law, &stage, left, points, 8 * PERIODIC_FINEST,
                                            self->batch->monitor);
         } else {
-            least = fmin(least, one->decay);
-            status = ei_add_stage_lindley(&next, law, &stage, arrival,
-                                          periodic_step(one->service, interval, mean, least),
+            const narrowed as = narrow(self, one, reached);
+            stage = as.stage;
+            status = ei_add_stage_lindley(&next, law, &as.stage, &as.arrival, as.step,
                                           EI_CHAIN_LINDLEY_POINTS, self->batch->monitor);
         }
+        if (one->service != NULL)
+            reached = extend(reached, one, stage.less, queued);
         if (status == EI_OK && exits && has_last_exit(self, k))
             status = cut_by_last_exit(self, k, &before, &next);
         ei_upper_law_free(&before);

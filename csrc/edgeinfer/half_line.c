@@ -240,8 +240,7 @@ void ei_half_line_serve(ei_half_line *self, size_t phase) {
         /* Points below zero, and for an upper end zero itself, have u = 1. */
         size_t at = upper && j > 0 ? j - 1 : j;
         v[j] += upper && j == 0 ? 1 : at < law->cells ? self->above[at] : 0;
-        if (upper && j >= law->cells)
-            v[j] += law->beyond;
+        v[j] += upper ? law->beyond : 0;
     }
     if (upper) {
         size_t raised = self->count;

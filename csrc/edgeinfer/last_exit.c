@@ -46,7 +46,7 @@ static int weights_init(weights *self, const ei_last_exit *given, ei_end end) {
     for (double points = most; points >= fmax(floor(COARSER * most), 1); points--) {
         const double exact = share * points,
                      whole = end == EI_UPPER ? ceil(exact - ALIGNED) : floor(exact + ALIGNED),
-                     bend = ei_split_bend(given->random->law, given->interval / points),
+                     bend = ei_split_bend(given->random->law, given->random->less, given->interval / points),
                      moved = fmax(fabs(whole - exact) - ALIGNED, 0) / (points - exact) + BEND * bend;
         if (whole < LEAST || points - whole < 1 || !(moved < best))
             continue;

@@ -31,7 +31,7 @@
 #include "edgeinfer/walk.h"
 
 typedef struct {
-    const ei_added_stage *random; /* the random stage, without a floor */
+    const ei_added_stage *random; /* the random stage, without a floor, less what the times are less, too */
     const ei_upper_law *before; /* of the sojourn time in stages before it; a lower end does not look at it */
     double interval, time;      /* s: a and m */
     double horizon;             /* s, of the laws */

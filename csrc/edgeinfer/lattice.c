@@ -40,8 +40,8 @@ double ei_service_reach(const ei_service *service) {
     return fmax(high, 1e-12);
 }
 
-int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step, size_t count,
-                       ei_end end) {
+int ei_lattice_service_from(ei_lattice *self, const ei_service *service, double floor, double from,
+                            double step, size_t count, ei_end end) {
     const int compound = service->kind == EI_SERVICE_COMPOUND;
     double relative, absolute;
     ei_service_accuracy(service, &relative, &absolute);
@@ -56,7 +56,7 @@ int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor
     double previous = 1;
     for (size_t i = 0; i < count; i++) {
         /* A hair to the safe side, so that an atom on a lattice point is not missed by rounding. */
-        double time = (double)i * step, value;
+        double time = from + (double)i * step, value;
         if (end == EI_UPPER)
             value = time * (1 - 1e-14) < floor
                         ? 1
@@ -73,6 +73,11 @@ int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor
         previous = value;
     }
     return EI_OK;
+}
+
+int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step, size_t count,
+                       ei_end end) {
+    return ei_lattice_service_from(self, service, floor, 0, step, count, end);
 }
 
 int ei_lattice_ends(ei_lattice ends[2], const ei_service *service, double step, size_t count) {

@@ -31,7 +31,11 @@ double ei_service_reach(const ei_service *service);
 EI_WARN_UNUSED int ei_lattice_service(ei_lattice *self, const ei_service *service, double floor, double step,
                                       size_t count, ei_end end);
 
-/* The same from both sides, with no floor. */
+/* The same less `from`, s. */
+EI_WARN_UNUSED int ei_lattice_service_from(ei_lattice *self, const ei_service *service, double floor,
+                                           double from, double step, size_t count, ei_end end);
+
+/* The former from both sides, with no floor. */
 EI_WARN_UNUSED int ei_lattice_ends(ei_lattice ends[2], const ei_service *service, double step, size_t count);
 
 /* Lower bounds of P(Y + Z > i step) from those of two independent times on lattices of one step. *self is the

@@ -7,13 +7,14 @@
 
 enum { CANDIDATES = 12, PIECES = 64, FILLED = 4, SHORTEST = 8 };
 static const double HIDDEN = 30;         /* times a probability: Chernoff's bound of what that hides */
+static const double STEEP = 0.9;         /* of the decay: a tilt that is too steep */
 static const double ROUNDING = 1 + 1e-8; /* of what is done point by point */
 
 /* With a floor E e^{theta B} + int_0^floor theta e^{theta x} P(B <= x) dx, P at
  * the end of each piece. */
 int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double *value) {
     if (stage->law == NULL) {
-        *value = theta * stage->again;
+        *value = theta * (stage->again - stage->less);
         return EI_OK;
     }
     int status = ei_service_log_mgf(stage->law, theta, value, NULL);
@@ -23,7 +24,7 @@ int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double 
         sum += (factor - before) * (1 - ei_service_sf(stage->law, time));
         before = factor;
     }
-    *value = log(sum);
+    *value = log(sum) - theta * stage->less;
     return status;
 }
 
@@ -62,10 +63,20 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
     return isfinite(best) ? EI_OK : EI_ERR_UNSTABLE;
 }
 
+/* Once more where the tilt is too steep for Chernoff's bound, whose moments are of more than the lattice. */
 static int begin(ei_half_line *self, const ei_upper_law *before, const ei_added_stage *stage,
                  const ei_arrival *arrival, double slowest) {
-    const int status = ei_half_line_init(self, stage, arrival, slowest);
-    return status == EI_OK ? begin_upper(self, before, stage, arrival) : status;
+    for (;; slowest = self->decay) {
+        const size_t count = self->count;
+        const double step = self->step;
+        ei_half_line_free(self);
+        *self = (ei_half_line){.end = EI_UPPER, .count = count, .step = step};
+        int status = ei_half_line_init(self, stage, arrival, slowest);
+        if (status == EI_OK)
+            status = begin_upper(self, before, stage, arrival);
+        if (status != EI_OK || self->theta < STEEP * self->decay)
+            return status;
+    }
 }
 
 /* Points up to where Chernoff's bound falls to what services have beyond their table, which hides v there. */
@@ -171,10 +182,7 @@ static int add_stage(ei_upper_law *self, int verified, double *least, const ei_u
     *self = (ei_upper_law){.phases = phases};
     int status = begin(&line, before, stage, arrival, slowest);
     if (status == EI_OK && visible(&line) < count) {
-        ei_half_line shorter = {.end = EI_UPPER, .count = visible(&line), .step = step};
-        count = shorter.count;
-        ei_half_line_free(&line);
-        line = shorter;
+        line.count = count = visible(&line);
         status = begin(&line, before, stage, arrival, slowest);
     }
     if (status != EI_OK)
@@ -206,7 +214,7 @@ static int add_stage(ei_upper_law *self, int verified, double *least, const ei_u
         largest = fmax(largest, stage->law != NULL ? line.scale[i] : line.start[i]);
     self->log_scale = largest;
     self->decay = line.decay;
-    self->shift = before->shift + 1e-9 * before->lattice.step;
+    self->shift = before->shift + 1e-9 * before->lattice.step + stage->less;
 out:
     if (status != EI_OK)
         ei_upper_law_free(self);

@@ -12,7 +12,12 @@
  * are below x for all jobs j > i and all paths, both fall where a point is more, a rate larger or a service
  * longer. Those are associated, phases by Harris' theorem of 1977: from one state on a monotone chain with
  * all its states in one order has positive correlations. So E[I_i R_{i+1} | ..] >= P(C <= x - A_i | phase)
- * E[R_{i+1} | ..]. Bounds and certificate: half_line.h. */
+ * E[R_{i+1} | ..]. Bounds and certificate: half_line.h.
+ *
+ * Less a constant. Where services and the times between arrivals are all taken q less, W is q less, and u is
+ * what it was: with q at most the least of either, lattices may be as fine as B - t varies, whatever size it
+ * has. Of services that may be below q an upper end takes q, as the walk grows with them, but in Chernoff's
+ * bound; a lower one leaves E[u(x - B); B < q] out of G. */
 #ifndef EDGEINFER_LINDLEY_H
 #define EDGEINFER_LINDLEY_H
 

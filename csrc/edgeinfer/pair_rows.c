@@ -176,7 +176,7 @@ double ei_relative_change(const double *old, const double *new, ptrdiff_t count,
 }
 
 static double bend_of(const ei_added_stage *stage, double step) {
-    return stage->law != NULL ? ei_split_bend(stage->law, step) : 0;
+    return stage->law != NULL ? ei_split_bend(stage->law, stage->less, step) : 0;
 }
 
 ptrdiff_t ei_pair_interval(const ei_arrival *arrival, const ei_added_stage *first,

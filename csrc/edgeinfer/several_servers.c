@@ -86,7 +86,7 @@ static int add_all(ei_upper_law *law, const queue *queues, size_t queue_count, e
     for (size_t k = 0; k < queue_count && status == EI_OK; k++) {
         const ei_service *service = &queues[k].service;
         const int constant = service->kind == EI_SERVICE_DETERMINISTIC;
-        const ei_added_stage stage = {constant ? NULL : service, 0, constant ? service->time : 0};
+        const ei_added_stage stage = {constant ? NULL : service, 0, constant ? service->time : 0, 0};
         ei_upper_law next;
         double step = (mean + FURTHEST / slowest) / POINTS;
         if (constant)
@@ -133,7 +133,7 @@ out:
 int ei_several_servers_wait_lower(double service, size_t servers, const ei_arrival *arrival, size_t count,
                                   const double *time, double *lower, ei_monitor monitor) {
     const ei_service law = {.kind = EI_SERVICE_DETERMINISTIC, .time = service};
-    const ei_added_stage stage = {NULL, 0, service};
+    const ei_added_stage stage = {NULL, 0, service, 0};
     ei_lattice wait = {.sf = NULL};
     ei_arrival thinned;
     double decay;

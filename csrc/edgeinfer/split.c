@@ -18,12 +18,12 @@ static const double NEGLIGIBLE = 1e-13; /* of a modulated time, beyond its last 
 static const double ROUNDING = 1e-12;   /* of sums, relative */
 static const double FURTHER = 1.6;      /* times a service's reach, where its lattice ends */
 
-double ei_split_bend(const ei_service *service, double step) {
+double ei_split_bend(const ei_service *service, double less, double step) {
     double sum = 0;
     if (service->kind != EI_SERVICE_SAMPLES || service->sample_count > FEW)
         return 0;
     for (size_t i = 0; i < service->sample_count; i++) {
-        const double time = service->samples[i] / step, z = time - floor(time + ON_POINT);
+        const double time = (service->samples[i] - less) / step, z = time - floor(time + ON_POINT);
         sum += fmax(z, 0) * (1 - z);
     }
     return sum / (double)service->sample_count;
@@ -46,18 +46,34 @@ static int reserve(ei_split *self, size_t phases, size_t cells) {
 
 /* ---- services */
 
-/* X_k of min(S, (cells - 1) h) from both sides, and what second differences weigh inside the cells: sums over
- * FINE points a cell, from the far end, and the mean less such sums from the near end. */
-static int sum_beyond(ei_split *self, const ei_service *service, double step, double *lower, double *upper) {
+/* P(S < time) from above, time at most the least service, but of a transfer. */
+static double chance_below(const ei_service *service, double time) {
+    double relative, absolute;
+    if (service->kind != EI_SERVICE_TRANSFER || !(time > 0))
+        return 0;
+    ei_service_accuracy(service, &relative, &absolute);
+    return ei_transfer_cdf(service->transfer, time) * (1 + relative) + absolute;
+}
+
+/* X_k of min(S - less, (cells - 1) h) from both sides, and what second differences weigh inside the cells:
+ * sums over FINE points a cell, from the far end, and the mean less such sums from the near end. */
+static int sum_beyond(ei_split *self, const ei_service *service, double less, double step, double *lower,
+                      double *upper) {
     const size_t last = self->cells - 1;
-    const double mean = ei_service_mean(service) / step, error = ei_service_mean_error(service);
+    const double mean = ei_service_mean(service), error = ei_service_mean_error(service),
+                 least = (mean * (1 - error) - less) / step,
+                 most = (mean * (1 + error) - less * (1 - chance_below(service, less))) / step;
     double rest, low_head = 0, high_head = 0;
     ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
-    int status = ei_service_excess(service, (double)last * step, &rest);
+    int status = ei_service_excess(service, less + (double)last * step, &rest);
     for (int end = 0; end < 2 && status == EI_OK; end++)
-        status = ei_lattice_service(&ends[end], service, 0, step / FINE, last * FINE + 1, (ei_end)end);
+        status =
+            ei_lattice_service_from(&ends[end], service, 0, less, step / FINE, last * FINE + 1, (ei_end)end);
     if (status == EI_OK)
         self->beyond = ends[EI_UPPER].sf[last * FINE];
+    for (int end = 0; end < 2 && status == EI_OK; end++)
+        for (size_t i = 0; i <= last * FINE; i++)
+            ends[end].sf[i] = fmax(ends[end].sf[i] - self->beyond, 0);
     for (size_t k = last; k-- > 0 && status == EI_OK;) {
         double low = 0, high = 0;
         for (size_t i = 0; i < FINE; i++) {
@@ -73,8 +89,9 @@ static int sum_beyond(ei_split *self, const ei_service *service, double step, do
     }
     for (size_t k = 0; k < last && status == EI_OK; k++) {
         double low = lower[k] - lower[k + 1], high = upper[k] - upper[k + 1];
-        lower[k] = fmax(lower[k], mean * (1 - error) - rest / step - high_head * (1 + ROUNDING));
-        upper[k] = fmin(upper[k], mean * (1 + error) - low_head * (1 - ROUNDING));
+        lower[k] =
+            fmax(lower[k], least - rest / step - (double)last * self->beyond - high_head * (1 + ROUNDING));
+        upper[k] = fmin(upper[k], most - low_head * (1 - ROUNDING));
         low_head += low;
         high_head += high;
     }
@@ -95,14 +112,15 @@ static void exponential_beyond(ei_split *self, const ei_service *service, double
     }
 }
 
-static void samples_beyond(ei_split *self, const ei_service *service, double step, double *beyond) {
+static void samples_beyond(ei_split *self, const ei_service *service, double less, double step,
+                           double *beyond) {
     const double share = 1 / (double)service->sample_count;
     double later = 0;
     size_t i = service->sample_count;
     for (size_t k = self->cells - 1; k-- > 0;) {
         double inside = 0, before = later;
-        for (; i > 0 && service->samples[i - 1] / step > (double)k; i--) {
-            double z = fmin(service->samples[i - 1] / step - (double)k, 1);
+        for (; i > 0 && (service->samples[i - 1] - less) / step > (double)k; i--) {
+            double z = fmin((service->samples[i - 1] - less) / step - (double)k, 1);
             inside += z;
             self->bend[k] += share * z * (1 - z);
             later++;
@@ -114,12 +132,14 @@ static void samples_beyond(ei_split *self, const ei_service *service, double ste
 
 int ei_split_service(ei_split *self, const ei_added_stage *stage, double step, size_t limit, ei_end end) {
     const ei_service *law = stage->law;
-    double reach = law == NULL                       ? stage->again
-                   : law->kind == EI_SERVICE_SAMPLES ? fmax(ei_service_extent(law), stage->floor)
-                                                     : fmax(FURTHER * ei_service_reach(law), stage->floor);
+    const int known = law != NULL && (law->kind == EI_SERVICE_SAMPLES || law->kind == EI_SERVICE_TRANSFER);
+    const double less = stage->less, floor = fmax(stage->floor - less, 0),
+                 end_of_law = law == NULL ? stage->again
+                              : known     ? ei_service_extent(law)
+                                          : FURTHER * ei_service_reach(law),
+                 reach = fmax(end_of_law - less, floor);
     *self = (ei_split){.mass = NULL};
-    if (!(reach / FURTHER < (double)limit * step) || !(stage->floor < (double)limit * step) ||
-        !(stage->again < (double)limit * step))
+    if (!(reach / (law == NULL ? 1 : FURTHER) < (double)limit * step) || !(floor < (double)limit * step))
         return EI_ERR_TOO_LARGE;
     size_t cells = (size_t)fmin(ceil(reach / step), (double)limit) + 2, from;
     double *lower = calloc(2 * cells, sizeof *lower), *upper = lower + cells;
@@ -127,30 +147,31 @@ int ei_split_service(ei_split *self, const ei_added_stage *stage, double step, s
     if (status != EI_OK)
         goto out;
     if (law == NULL) {
-        self->mass[(size_t)(stage->again / step + 0.5)] = 1;
+        self->mass[(size_t)(reach / step + 0.5)] = 1;
         goto out;
     }
     if (law->kind == EI_SERVICE_EXPONENTIAL)
         exponential_beyond(self, law, step, lower);
     else if (law->kind == EI_SERVICE_SAMPLES)
-        samples_beyond(self, law, step, lower);
+        samples_beyond(self, law, less, step, lower);
     else
-        status = sum_beyond(self, law, step, lower, upper);
+        status = sum_beyond(self, law, less, step, lower, upper);
     if (law->kind == EI_SERVICE_EXPONENTIAL || law->kind == EI_SERVICE_SAMPLES)
         memcpy(upper, lower, cells * sizeof *upper);
     for (size_t k = 0; k < cells; k++) {
         lower[k] *= 1 - ROUNDING;
         upper[k] *= 1 + ROUNDING;
     }
-    from = (size_t)(stage->floor / step + 0.5);
+    from = (size_t)(floor / step + 0.5);
     for (size_t k = from; k-- > 0 && status == EI_OK;) {
         lower[k] = lower[from] + (double)(from - k);
         upper[k] = upper[from] + (double)(from - k);
         self->bend[k] = 0;
     }
-    const double *excess = end == EI_UPPER ? upper : lower;
+    const double *excess = end == EI_UPPER ? upper : lower,
+                 all = 1 - self->beyond - (end == EI_UPPER || from > 0 ? 0 : chance_below(law, less));
     for (size_t k = 0; k < cells && status == EI_OK; k++) {
-        double before = k > 0 ? excess[k - 1] : excess[0] + 1, after = k + 1 < cells ? excess[k + 1] : 0;
+        double before = k > 0 ? excess[k - 1] : excess[0] + all, after = k + 1 < cells ? excess[k + 1] : 0;
         self->mass[k] = before - 2 * excess[k] + after;
         self->error[k] = 4 * DBL_EPSILON * before;
         self->bend[k] += upper[k] - lower[k];

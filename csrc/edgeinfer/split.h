@@ -7,7 +7,13 @@
  * sum_k (X^+_k - X^-_k) (-D_{j-k})^+, a lower one X^- and takes off the same with D^+. Between the points E
  * w(x - B) is not linear: B moves the kink of w at point n to the inside of the cell n + k, so that there it
  * is above its chord by at most sum_k E[z (1 - z); cell k] (-D_{j-k})^+, and below it by as much with D^+.
- * Both weights of a second difference together are its bend. */
+ * Both weights of a second difference together are its bend.
+ *
+ * Services beyond the last cell. Where P(B > x) is known from both sides only, an upper end would have what
+ * is absolute of the error there, and under a tilt that is more than all else. So the longest services are
+ * left out of both, of as much probability p as the last cell may have beyond it: P(B > x) - p where that is
+ * above 0, and what is infinite with probability p is no shorter than B. For w that falls from 1 to 0 an
+ * upper end is then p more, and a lower one has nothing of these. */
 #ifndef EDGEINFER_SPLIT_H
 #define EDGEINFER_SPLIT_H
 
@@ -20,18 +26,18 @@ typedef struct {
     size_t phases, cells; /* 1 for services and renewal times */
     double *mass, *bend;  /* [phases][phases][cells], from the row's phase to the column's */
     double *error;        /* the same: how far a mass may be off by rounding */
-    double beyond;        /* a service's probability of more than (cells - 1) h, from above */
+    double beyond; /* a service's probability of more than (cells - 1) h, or of being left out, from above */
 } ei_split;
 
 void ei_split_free(ei_split *self);
 
-/* E z (1 - z) of a few samples, by which a lattice of that step bends; 0 for other laws, which bend on all
- * alike. */
-double ei_split_bend(const ei_service *service, double step);
+/* E z (1 - z) of a few samples less `less`, by which a lattice of that step bends; 0 for other laws, which
+ * bend on all alike. */
+double ei_split_bend(const ei_service *service, double less, double step);
 
-/* Services longer than the last cell count as being there; at most `limit` cells. A floor is taken to be a
- * point of the lattice. Status: EI_ERR_TOO_LARGE, EI_ERR_NO_MEMORY; *self is the caller's to free, also after
- * an error. */
+/* Services longer than the last cell count as being there, or are left out; at most `limit` cells. A floor is
+ * taken to be a point of the lattice. Status: EI_ERR_TOO_LARGE, EI_ERR_NO_MEMORY; *self is the caller's to
+ * free, also after an error. */
 EI_WARN_UNUSED int ei_split_service(ei_split *self, const ei_added_stage *stage, double step, size_t limit,
                                     ei_end end);
 

@@ -273,7 +273,7 @@ static int mean_slopes(tilted *self, const double *share, double moment, int fir
 /* K up to each z, times what stands beside it, V itself spread over so many cells, or, 0, as is the best for
  * b's services; even: V in the mean over X, the caller's to free, where it is. */
 static int find_slopes_behind(tilted *self, size_t points, ei_upper_law *even) {
-    const ei_added_stage stage = {self->given->service, self->given->floor, 0};
+    const ei_added_stage stage = {self->given->service, self->given->floor, 0, 0};
     const int smooth = points > 0 || (stage.law->kind == EI_SERVICE_EXPONENTIAL && !(stage.floor > 0));
     const ei_lattice *law = &self->given->v->lattice;
     const double known = (double)law->count - 1 - (double)(2 * self->phases);
@@ -467,7 +467,7 @@ static int find_moments(const tilted *self, moments *at, double *once) {
 /* E e^{theta Q~} from above. */
 static int find_behind(tilted *self, moments *at, double *behind) {
     const ei_tilted *given = self->given;
-    const ei_added_stage b = {given->service, given->floor, 0};
+    const ei_added_stage b = {given->service, given->floor, 0, 0};
     double interval = INFINITY, slope;
     int status = EI_OK;
     /* Rounding makes -log L smaller, the more so the more stages have fed each other. */

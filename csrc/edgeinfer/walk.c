@@ -290,23 +290,23 @@ double ei_upper_law_log_moment(const ei_upper_law *law, double theta) {
 
 /* Of sup_i [A_i + C'_i]: sum over i of E e^{theta (A_i + C'_i)}; rounding a service up adds a step at most.
  * None where there is no such bound. */
-static int chernoff_init(chernoff *self, const ei_upper_law *before, const ei_service *law, double period,
-                         double step) {
+static int chernoff_init(chernoff *self, const ei_upper_law *before, const ei_service *law, double less,
+                         double period, double step) {
     double low = 0, high = 1 / period, value;
     double most = fmin(before->lattice.sf != NULL ? before->decay : INFINITY, STEEPEST / period);
     int status;
     self->count = 0;
     /* Beyond, the end of a transfer time's law that is left out would count. */
     if (law->kind == EI_SERVICE_TRANSFER)
-        most = fmin(most, 25 / ei_service_extent(law));
-    if (!(ei_service_mean(law) + step < period))
+        most = fmin(most, 40 / (ei_service_extent(law) - less));
+    if (!(ei_service_mean(law) - less + step < period))
         return EI_OK;
     /* Up to the root of log M(theta) + theta (step - period), or the decay of what comes before. */
     for (int i = 0; i < 100; i++) {
         double middle = i < 50 ? fmin(high, most) : low + (high - low) / 2;
         if ((status = ei_service_log_mgf(law, middle, &value, NULL)) != EI_OK)
             return status;
-        if (!(value < middle * (period - step))) {
+        if (!(value < middle * (period + less - step))) {
             high = middle;
             i = i < 50 ? 50 : i;
         } else {
@@ -320,9 +320,9 @@ static int chernoff_init(chernoff *self, const ei_upper_law *before, const ei_se
         double theta = low * (e + 0.5) / CANDIDATES;
         if ((status = ei_service_log_mgf(law, theta, &value, NULL)) != EI_OK)
             return status;
-        double kappa = value * (1 + EI_SERVICE_MGF_ERROR) + theta * (step - period);
-        double scale = value + theta * step + ei_upper_law_log_moment(before, theta) - log(-expm1(kappa)) +
-                       EI_SERVICE_MGF_ERROR;
+        double kappa = value * (1 + EI_SERVICE_MGF_ERROR) + theta * (step - less - period);
+        double scale = value + theta * (step - less) + ei_upper_law_log_moment(before, theta) -
+                       log(-expm1(kappa)) + EI_SERVICE_MGF_ERROR;
         if (!(kappa < 0) || !isfinite(scale))
             continue;
         self->theta[self->count] = theta;
@@ -393,15 +393,17 @@ int ei_add_stage_periodic(ei_upper_law *self, const ei_upper_law *before, const 
     memset(self, 0, sizeof *self);
     if (stage->law == NULL)
         return periodic_product(self, before, period - stage->again);
-    if ((status = chernoff_init(&bound, before, stage->law, period, step)) != EI_OK)
+    if ((status = chernoff_init(&bound, before, stage->law, stage->less, period, step)) != EI_OK)
         return status;
     if (bound.count == 0)
         return EI_ERR_UNSTABLE;
     for (size_t e = 0; e < bound.count; e++)
         end = fmin(end, (bound.scale[e] - FURTHEST) / bound.theta[e]);
     chain.count = (size_t)fmin(fmax(end / step, 0), (double)limit) + 2;
-    chain.cells = (size_t)fmin(ceil(ei_service_reach(stage->law) / step), (double)limit) + 2;
-    if ((status = ei_lattice_service(&service, stage->law, 0, step, chain.cells, EI_UPPER)) != EI_OK)
+    chain.cells =
+        (size_t)fmin(ceil(fmax(ei_service_reach(stage->law) - stage->less, 0) / step), (double)limit) + 2;
+    if ((status = ei_lattice_service_from(&service, stage->law, 0, stage->less, step, chain.cells,
+                                          EI_UPPER)) != EI_OK)
         goto out;
     /* The walk's own drift is of no account here. */
     if ((status = walk_init(&chain, &service, before, 1e-300, step)) != EI_OK)
@@ -423,7 +425,7 @@ int ei_add_stage_periodic(ei_upper_law *self, const ei_upper_law *before, const 
     *self = (ei_upper_law){.lattice = {step, chain.count, v},
                            .log_scale = bound.scale[best],
                            .decay = bound.theta[best],
-                           .shift = reading_shift(before)};
+                           .shift = reading_shift(before) + stage->less};
     v = NULL;
 out:
     free(v);

@@ -64,10 +64,12 @@ double ei_upper_law_plus_sf(const ei_upper_law *self, const ei_upper_law *other,
 double ei_upper_law_log_moment(const ei_upper_law *law, double theta);
 
 /* The stage that is added: services max(floor, law), or the time `again` of a deterministic one, whose last
- * service is then left out of the result. */
+ * service is then left out of the result. All are taken `less` shorter, where that is looked at (split.h and
+ * what uses it), which is at most the shortest. But of a transfer: what is shorter than that counts as that,
+ * or, from below, is left out. */
 typedef struct {
     const ei_service *law; /* NULL: deterministic */
-    double floor, again;
+    double floor, again, less;
 } ei_added_stage;
 
 /* Returned: *self, the caller's to free, at `count` points of `step`; log_scale and decay are the caller's to
@@ -90,7 +92,8 @@ EI_WARN_UNUSED int ei_add_stage_exponential(ei_upper_law *self, const ei_upper_l
                                             double arrival_rate, double step, size_t count);
 
 /* The same for a job every `period` seconds, `period_points` of the lattice's steps: from a first bound by
- * exponential moments downwards by G. At most `limit` points; log_scale and decay are set, too. */
+ * exponential moments downwards by G. At most `limit` points; log_scale and decay are set, too. Of services
+ * that are taken less the period is, too. */
 EI_WARN_UNUSED int ei_add_stage_periodic(ei_upper_law *self, const ei_upper_law *before,
                                          const ei_added_stage *stage, double period, size_t period_points,
                                          size_t limit, ei_monitor monitor);

@@ -23,7 +23,8 @@ static const ei_arrival arrivals[] = {
 };
 static const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1.2},
                         quick = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.6};
-static const ei_added_stage last = {&slow, 0, 0}, stages[] = {{&quick, 0, 0}, {NULL, 0, 0.8}, {&slow, 0, 0}};
+static const ei_added_stage last = {&slow, 0, 0, 0},
+                            stages[] = {{&quick, 0, 0, 0}, {NULL, 0, 0.8, 0}, {&slow, 0, 0, 0}};
 static const double means[] = {0.6, 0.8, 1.2};
 
 static int call(double *factor, const ei_added_stage *first, const ei_arrival *arrival, size_t count) {

@@ -15,7 +15,7 @@ static int call_walks(const ei_service *stages, size_t count) {
     const ei_arrival arrival = {.kind = EI_ARRIVAL_GAMMA, .parameter = {1, 0.5}};
     ei_upper_law none = {.decay = 0}, first = {.decay = 0}, second = {.decay = 0};
     ei_lattice lower = {.sf = NULL};
-    const ei_added_stage stage[] = {{&stages[0], 0.1, 0}, {NULL, 0, 8 * step}};
+    const ei_added_stage stage[] = {{&stages[0], 0.1, 0, 0}, {NULL, 0, 8 * step, 0}};
     int status = ei_add_stage_lindley(&first, &none, &stage[0], &arrival, step, 64, quiet);
     if (status == EI_OK)
         status = ei_add_stage_lindley(&second, &first, &stage[count > 0], &arrival, step, 64, quiet);
@@ -37,7 +37,7 @@ static const ei_arrival quiet_and_busy = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
 
 static int call_modulated(const ei_service *stages, size_t count) {
     const double rate = 1, deadline = 20;
-    const ei_added_stage stage = {&stages[0], 0, 0};
+    const ei_added_stage stage = {&stages[0], 0, 0, 0};
     const ei_upper_law none = {.decay = 0};
     ei_upper_law upper = {.decay = 0};
     double log_bound, theta;
@@ -122,7 +122,7 @@ static void test_exponential(void) {
                                    .generator = generator,
                                    .stationary = stationary}};
     const ei_service queue = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
-    const ei_added_stage stage = {&queue, 0, 0};
+    const ei_added_stage stage = {&queue, 0, 0, 0};
     const ei_upper_law none = {.decay = 0};
     for (size_t p = 0; p < sizeof process / sizeof *process; p++) {
         ei_upper_law upper;
@@ -147,12 +147,34 @@ static void test_exponential(void) {
     }
 }
 
+/* Services of 100 and, one in four, of 102 every 101: waits are those of a walk of steps of 1, geometric. */
+static void test_less(void) {
+    static const double samples[] = {100, 100, 100, 102};
+    const ei_arrival arrival = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}};
+    const ei_service queue = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 4};
+    const ei_added_stage stage = {&queue, 0, 0, 100};
+    const ei_upper_law none = {.decay = 0};
+    ei_upper_law upper;
+    ei_lattice lower;
+    CHECK(ei_add_stage_lindley(&upper, &none, &stage, &arrival, 0.25, COUNT / 4, quiet) == EI_OK);
+    CHECK(ei_lindley_sojourn_lower(&lower, NULL, &stage, &arrival, 0.25, COUNT / 4, quiet) == EI_OK);
+    CHECK(fabs(upper.shift - 100) < 1e-9);
+    for (size_t j = 2; j < upper.lattice.count / 2; j += 4) {
+        const double least = (double)(j / 4 + 1),
+                     exact = 0.75 * pow(3, -least) + 0.25 * pow(3, -fmax(least - 2, 0));
+        CHECK(upper.lattice.sf[j] >= exact && upper.lattice.sf[j] <= 1.001 * exact);
+        CHECK(lower.sf[j] <= exact && lower.sf[j] >= 0.999 * exact);
+    }
+    ei_upper_law_free(&upper);
+    ei_lattice_free(&lower);
+}
+
 /* A lattice that ends far beyond what a service's table tells is as near the truth as others: to the second
  * order of its step, and once to the first. */
 static void test_far(void) {
     const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
     const ei_service queue = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
-    const ei_added_stage stage = {&queue, 0, 0};
+    const ei_added_stage stage = {&queue, 0, 0, 0};
     const ei_upper_law none = {.decay = 0};
     for (size_t count = COUNT; count <= 4 * COUNT; count *= 2) {
         ei_upper_law upper;
@@ -177,7 +199,7 @@ static void test_behind_exponential(void) {
     const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.7},
                      quick = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4};
-    const ei_added_stage random = {&quick, 0, 0}, nothing = {NULL, 0, 0};
+    const ei_added_stage random = {&quick, 0, 0, 0}, nothing = {NULL, 0, 0, 0};
     const double theta = 1 / 0.7 - 1, idle = 1 / 0.4 - 1;
     ei_lattice lower;
     CHECK(ei_geometric_behind(&lower, &slow, &arrival, &random, 0.04, 512, quiet) == EI_OK);
@@ -197,7 +219,7 @@ static void test_behind_exponential(void) {
 
 static int call_behind(const ei_service *stages, size_t count) {
     const ei_arrival arrival = {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 2}};
-    const ei_added_stage behind = {&stages[count - 1], 0, 0};
+    const ei_added_stage behind = {&stages[count - 1], 0, 0, 0};
     ei_lattice lower;
     int status = ei_geometric_behind(&lower, &stages[0], &arrival, &behind, 0.1, 16, quiet);
     ei_lattice_free(&lower);
@@ -211,7 +233,7 @@ static void test_what_has_no_bound(void) {
     const ei_upper_law none = {.decay = 0};
     ei_upper_law upper;
     int polled = 0;
-    ei_added_stage stage = {&slow, 0, 0};
+    ei_added_stage stage = {&slow, 0, 0, 0};
     CHECK(ei_add_stage_lindley(&upper, &none, &stage, &arrival, step, 64, quiet) == EI_ERR_UNSTABLE);
     CHECK(upper.lattice.sf == NULL);
     stage.law = &quick;
@@ -224,6 +246,7 @@ static void test_what_has_no_bound(void) {
 int main(void) {
     const ei_service stages[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.4}};
     test_exponential();
+    test_less();
     test_far();
     test_behind_exponential();
     sweep_allocations(call_behind, "behind an exponential stage", stages, 1);

@@ -84,7 +84,7 @@ static void test_other_stages(void) {
     walk.between = &none;
     /* Delays beside a queue that is hardly ever there, off the lattice and on it. */
     for (double delay_time = 1e-3; delay_time < 0.3; delay_time *= 60) {
-        walk.before = (ei_added_stage){NULL, 0, delay_time};
+        walk.before = (ei_added_stage){NULL, 0, delay_time, 0};
         CHECK(ei_pair_upper(&law, &walk) == EI_OK);
         for (double time = 0; time < walk.horizon; time += 0.211) {
             const double exact = exp(-decay[0] * time), value = ei_upper_law_sf(&law, time);
@@ -142,7 +142,7 @@ static void test_failures(void) {
     int stops = 0;
     walk.monitor = (ei_monitor){stop, &stops};
     CHECK(ei_pair_upper(&law, &walk) == EI_ERR_INTERRUPTED);
-    walk.before = walk.bottleneck = (ei_added_stage){NULL, 0, 0.3};
+    walk.before = walk.bottleneck = (ei_added_stage){NULL, 0, 0.3, 0};
     CHECK(ei_pair_upper(&law, &walk) == EI_ERR_DOMAIN);
     walk = exponential_walk(&slow, &slow, 3);
     CHECK(ei_pair_upper(&law, &walk) == EI_ERR_DOMAIN);

@@ -14,14 +14,14 @@ enum { POINTS = 3000, LEVELS = 512, FEW = 256, FINE = 16 };
 static const ei_service bottleneck = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1},
                         second = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5},
                         third = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.7};
-static const ei_added_stage random_stages[] = {{&second, 0, 0}, {&third, 0, 0}},
-                            constant_stage[] = {{NULL, 0, 0.6}};
+static const ei_added_stage random_stages[] = {{&second, 0, 0, 0}, {&third, 0, 0, 0}},
+                            constant_stage[] = {{NULL, 0, 0.6, 0}};
 static const double rate = 0.5, horizon = 40, reach = 120, furthest = 70;
 
 /* Of an exponential bottleneck and `count` stages behind it; rounded: V on a lattice of first order. */
 static int call(ei_upper_law *law, const ei_added_stage *rest, size_t count, int rounded, size_t points,
                 size_t levels, ei_monitor monitor) {
-    const ei_added_stage first = {&bottleneck, 0, 0};
+    const ei_added_stage first = {&bottleneck, 0, 0, 0};
     const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {rate}};
     const double decay = 1 / bottleneck.time - rate, step = reach / (double)points;
     ei_upper_law v, empty = {.decay = 0};
@@ -47,7 +47,7 @@ static int call(ei_upper_law *law, const ei_added_stage *rest, size_t count, int
         memcpy(least, v.lattice.sf, points * sizeof *least);
     given.least = least;
     if (status == EI_OK)
-        status = ei_tilted_exponent(&(ei_added_stage){&bottleneck, 0, 0}, &poisson, decay, &given.theta);
+        status = ei_tilted_exponent(&(ei_added_stage){&bottleneck, 0, 0, 0}, &poisson, decay, &given.theta);
     if (status == EI_OK)
         status = ei_tilted_law(law, &given);
     ei_upper_law_free(&v);
@@ -64,7 +64,7 @@ static int call_behind_phases(ei_upper_law *law, const ei_service *service, size
                                .rates = rates,
                                .generator = generator,
                                .stationary = stationary};
-    const ei_added_stage first = {service, 0, 0};
+    const ei_added_stage first = {service, 0, 0, 0};
     const double step = reach / (double)points, decay = 1 / bottleneck.time - rate;
     ei_upper_law v, empty = {.decay = 0};
     ei_tilted given = {.v = &v,
@@ -81,7 +81,7 @@ static int call_behind_phases(ei_upper_law *law, const ei_service *service, size
         given.tail.log_beyond[e] = fmin(4 - decay * ei_tail_end(&given.tail, e), 0);
     int status = ei_add_stage_enclosed(&v, NULL, &empty, &first, &phases, step, points, quiet);
     if (status == EI_OK)
-        status = ei_tilted_exponent(&(ei_added_stage){service, 0, 0}, &phases, decay, &given.theta);
+        status = ei_tilted_exponent(&(ei_added_stage){service, 0, 0, 0}, &phases, decay, &given.theta);
     if (status == EI_OK)
         status = ei_tilted_law(law, &given);
     ei_upper_law_free(&v);

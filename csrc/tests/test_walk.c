@@ -33,7 +33,7 @@ static void test_against_iteration(void) {
     static const double samples[] = {0.1, 0.3, 0.3, 0.7, 1.1, 1.9};
     static double before_sf[POINTS], chance[POINTS], v[POINTS];
     ei_service service = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 6};
-    ei_added_stage stage = {&service, 0.25, 0}, delay = {NULL, 0, 0.75};
+    ei_added_stage stage = {&service, 0.25, 0, 0}, delay = {NULL, 0, 0.75, 0};
     double step = 0.05, rate = 0.6;
     for (size_t j = 0; j < POINTS; j++)
         before_sf[j] = 0.8 * exp(-0.6 * (double)j * step);
@@ -79,7 +79,7 @@ static void test_against_iteration(void) {
 /* M/M/1 and D/M/1 have exponential sojourn times; rounding costs some steps' worth. */
 static void test_exact(void) {
     ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.8};
-    ei_added_stage stage = {&service, 0, 0};
+    ei_added_stage stage = {&service, 0, 0, 0};
     ei_upper_law empty = {.decay = 0}, law;
     CHECK(ei_add_stage_poisson(&law, &empty, &stage, 0.25, 0.0025, 8000, quiet) == EI_OK);
     for (double time = 0.5; time < 12; time += 0.5) {
@@ -102,7 +102,7 @@ static void test_exact(void) {
     /* Too slow for the arrivals. */
     CHECK(ei_add_stage_poisson(&law, &empty, &stage, 1.3, 0.01, 100, quiet) == EI_ERR_UNSTABLE);
     CHECK(ei_add_stage_periodic(&law, &empty, &stage, 0.7, 100, 100, quiet) == EI_ERR_UNSTABLE);
-    ei_added_stage delay = {NULL, 0, 0.9};
+    ei_added_stage delay = {NULL, 0, 0.9, 0};
     CHECK(ei_add_stage_periodic(&law, &empty, &delay, 0.7, 100, 100, quiet) == EI_ERR_UNSTABLE);
     CHECK(ei_add_stage_periodic(&law, &empty, &delay, 0.9, 100, 100, quiet) == EI_OK &&
           law.lattice.sf == NULL);
@@ -134,7 +134,7 @@ static int call(int periodic, ei_monitor monitor) {
         before_sf[j] = 0.8 * exp(-0.6 * (double)j * 0.05);
     const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5};
     const ei_upper_law before = {.lattice = {0.05, POINTS, before_sf}, .log_scale = log(0.8), .decay = 0.6};
-    const ei_added_stage stage = {&service, 0, 0};
+    const ei_added_stage stage = {&service, 0, 0, 0};
     ei_upper_law law;
     /* Long enough to ask the monitor. */
     int status = periodic ? ei_add_stage_periodic(&law, &before, &stage, 3, 60, POINTS, monitor)
@@ -162,7 +162,7 @@ static void test_exponential_stage(void) {
     static double before_sf[POINTS];
     const double time = 0.6, rate = 1, nu = 1 / time - rate, step = 0.05;
     const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = time};
-    const ei_added_stage stage = {&service, 0, 0};
+    const ei_added_stage stage = {&service, 0, 0, 0};
     for (size_t j = 0; j < POINTS; j++)
         before_sf[j] = 0.9 * exp(-1.5 * (double)j * step);
     const ei_upper_law before = {.lattice = {step, POINTS, before_sf}, .log_scale = log(0.9), .decay = 1.5},
@@ -190,7 +190,7 @@ static void test_exponential_stage(void) {
 static void test_a_law_of_no_use(void) {
     static double ones[POINTS];
     const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1};
-    const ei_added_stage stage = {&service, 0, 0};
+    const ei_added_stage stage = {&service, 0, 0, 0};
     ei_upper_law law;
     for (size_t j = 0; j < POINTS; j++)
         ones[j] = 1;
@@ -211,7 +211,7 @@ static void test_a_small_fall(void) {
         before_sf[j] = 0.8 * exp(-2.0 * (double)j * step);
     const ei_upper_law before = {.lattice = {step, POINTS, before_sf}, .log_scale = log(0.8), .decay = 2};
     for (double fall = 3e-4; fall < 0.5; fall *= 3.7) {
-        const ei_added_stage delay = {NULL, 0, 3 - fall};
+        const ei_added_stage delay = {NULL, 0, 3 - fall, 0};
         ei_upper_law law;
         CHECK(ei_add_stage_periodic(&law, &before, &delay, 3, 60, POINTS, quiet) == EI_OK);
         for (size_t j = 0; j < POINTS / 4; j += 7) {
@@ -239,7 +239,7 @@ int main(void) {
     CHECK(call(1, (ei_monitor){stop, &polled}) == EI_ERR_INTERRUPTED);
     CHECK(polled == 2);
     ei_upper_law law, empty = {.decay = 0};
-    ei_added_stage stage = {NULL, 0, 1};
+    ei_added_stage stage = {NULL, 0, 1, 0};
     CHECK(ei_add_stage_poisson(&law, &empty, &stage, 0.5, 0.01, 0, quiet) == EI_ERR_TOO_LARGE);
     CHECK(ei_add_stage_poisson(&law, &empty, &stage, 0.5, 1e-9, 10, quiet) == EI_ERR_TOO_LARGE);
     sweep_allocations(call_poisson, "a stage with Poisson arrivals", NULL, 0);
