@@ -58,6 +58,8 @@ class Compute(Server):
         _validate.real("servers", self.servers, 1, MOST_SERVERS)
         object.__setattr__(self, "work", _validate.real("work", self.work, 0, unit="FLOP"))
         _validate.broadcast_shapes(work=np.shape(self.work), flops=np.shape(self.node.flops))
+        with np.errstate(over="ignore"):
+            _validate.real("work / flops", self.mean(), 0, unit="s")
 
     @property
     def shape(self) -> tuple[int, ...]:

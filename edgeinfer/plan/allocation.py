@@ -115,12 +115,13 @@ def allocate_steps(
             raise ValueError(f"arrival_rate = {arrival_rate}, deadline = {deadline}: criterion 'violation' needs both")
         violation = np.concatenate([np.atleast_1d(violation_bound(p, arrival_rate, deadline)) for p in pipelines])
         order = np.lexsort((delay, violation))
-    # Best quality among the cheapest 1, 2, .. cells: the first that suffices is the cheapest that does.
+    # Best quality among the cheapest 1, 2, .. cells: the first that suffices is the cheapest that does; gaps never do.
     sign = 1 if higher else -1
-    reached = np.maximum.accumulate(sign * values[order])
+    worth = np.where(np.isnan(values), -np.inf, sign * values)
+    reached = np.maximum.accumulate(worth[order])
     enough = reached >= sign * np.asarray(wanted)[..., None]
     if not enough[..., -1].all():
-        best = int(np.argmax(sign * values))
+        best = int(np.argmax(worth))
         short = np.asarray(wanted)[~enough[..., -1]]
         raise ValueError(
             f"quality = {short.ravel()[0]:g}: no steps reach it: the best {name} is {values[best]:.6g} "

@@ -158,6 +158,7 @@ def test_samples_are_seeded():
         (lambda: ei.RayleighLink([1e6, 2e6], [1, 2, 3], -100, 100, 0.01), r"bandwidth \(2,\), tx_power_dbm \(3,\)"),
         (lambda: LINK.transfer(-1.0), "bits = -1"),
         (lambda: LINK.transfer(1e6).sf(np.nan), "t = nan"),
+        (lambda: ei.Compute(1e12, ei.Node("a", 1e-300), "x"), "work / flops = inf"),
         (lambda: ei.Pipeline([]), "at least one stage"),
         (lambda: ei.Pipeline([1.0]), "must be a Constant, Compute"),
         (lambda: ei.Measured([], "x"), "not empty"),

@@ -109,6 +109,19 @@ def test_measured_pipelines():
     assert (found.prior_steps, found.decode_steps) == (p, d)
 
 
+def test_gaps_of_the_surface_reach_nothing():
+    surface, wanted = table(), 60.0
+    whole = allocate_steps(S.cascade, surface, wanted, *NODES, metric="clip")
+    surface["clip_low"].loc[{"prior_steps": whole.prior_steps, "decode_steps": whole.decode_steps}] = np.nan
+    found = allocate_steps(S.cascade, surface, wanted, *NODES, metric="clip")
+    cost, p, d = cheapest(
+        lambda p, d: surface["clip_low"].sel(prior_steps=p, decode_steps=d) >= wanted,
+        lambda p, d: float(latency(pipelines(p, d)["split"]).total),
+    )
+    assert (found.prior_steps, found.decode_steps) == (p, d) and found.latency == pytest.approx(cost)
+    assert found.latency > whole.latency
+
+
 def test_unreachable_quality_names_the_best():
     surface = table()
     best = surface["clip_low"].argmax(...)
