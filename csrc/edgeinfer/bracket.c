@@ -12,6 +12,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* upper / lower below which dearer formulas are not tried. */
 static const double CLOSE = 1.02, NEAR = 1.04, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
@@ -305,13 +306,36 @@ static int verify(const ei_service *stages, size_t stage_count, const ei_arrival
     return EI_OK;
 }
 
-int ei_violation_bracket(const ei_service *stages, size_t stage_count, const ei_arrival *arrival,
+/* Leaves out deterministic stages beside a random one all of whose services are as long; the sum of their
+ * times. */
+static double leave_out(ei_service *stages, size_t *count) {
+    double sum = 0;
+    for (size_t k = 0; k < *count;) {
+        const ei_service *beside[] = {&stages[k > 0 ? k - 1 : k], &stages[k + 1 < *count ? k + 1 : k]};
+        double longest = 0;
+        for (int i = 0; i < 2; i++)
+            if (beside[i]->kind != EI_SERVICE_DETERMINISTIC)
+                longest = fmax(longest, ei_service_minimum(beside[i]));
+        if (stages[k].kind != EI_SERVICE_DETERMINISTIC || stages[k].time == 0 || stages[k].time > longest) {
+            k++;
+            continue;
+        }
+        sum += stages[k].time;
+        memmove(&stages[k], &stages[k + 1], (*count - k - 1) * sizeof *stages);
+        --*count;
+        k -= k > 0;
+    }
+    return sum;
+}
+
+int ei_violation_bracket(const ei_service *given, size_t stage_count, const ei_arrival *arrival,
                          ei_effort effort, size_t count, const double *arrival_rate, const double *deadline,
                          double *lower, double *upper, uint8_t *lower_method, uint8_t *upper_method,
                          ei_monitor monitor) {
     int status = EI_OK;
     double slowest = 0, *ends = NULL;
     key *keys = NULL;
+    ei_service *stages = NULL;
     size_t *index = NULL, random_count, all = count + EI_PROBES;
     const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
     uint8_t *methods = NULL;
@@ -320,21 +344,24 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, const ei_
     /* There it is as fast, and what depends on effort has values for the other two alone. */
     if (arrival->kind == EI_ARRIVAL_POISSON && effort == EI_EFFORT_LIGHT)
         effort = EI_EFFORT_FAST;
-    if ((status = verify(stages, stage_count, arrival, count, arrival_rate, deadline, &slowest)) != EI_OK)
+    if ((status = verify(given, stage_count, arrival, count, arrival_rate, deadline, &slowest)) != EI_OK)
         return status;
     keys = malloc(count * sizeof *keys + 1);
     index = malloc(all * sizeof *index);
     ends = malloc(3 * all * sizeof *ends);
     methods = malloc(2 * all);
-    if (keys == NULL || index == NULL || ends == NULL || methods == NULL) {
+    stages = malloc(stage_count * sizeof *stages);
+    if (keys == NULL || stages == NULL || index == NULL || ends == NULL || methods == NULL) {
         status = EI_ERR_NO_MEMORY;
         goto out;
     }
+    memcpy(stages, given, stage_count * sizeof *stages);
+    const double left_out = leave_out(stages, &stage_count);
     /* The caller's elements, then the probes. */
     double *times = ends + 2 * all;
     for (size_t i = 0; i < count; i++) {
         keys[i] = (key){arrival_rate[i], i};
-        times[i] = deadline[i];
+        times[i] = deadline[i] - left_out;
     }
     for (size_t i = 0; i < all; i++) {
         ends[i] = 0;
@@ -378,6 +405,7 @@ int ei_violation_bracket(const ei_service *stages, size_t stage_count, const ei_
     }
 out:
     free(keys);
+    free(stages);
     free(index);
     free(ends);
     free(methods);

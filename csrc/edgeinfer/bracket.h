@@ -6,6 +6,10 @@
  * <= l <= m of [d3 (l + 1) + X_l + .. + X_k + d1 (m - k + 1) - S_m], l <= k <= m. Wq(S) is the waiting time
  * of the M/G/1 queue with service S, independent of what it is added to.
  *
+ * A deterministic stage beside a random one all of whose services are as long is a delay alone, of any
+ * pipeline and behind any arrivals: a path that is in it for several jobs is no longer than one that is in
+ * the random stage for these and in it for one of them. It is left out, and its time of the deadline.
+ *
  * Lower ends.
  * queue: fix the switching jobs so that one job only uses X: W >= d1 + d3 + X + Wq(dm).
  * link: keep all jobs on X: W >= d1 + d3 + X + Wq(X).

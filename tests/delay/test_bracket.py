@@ -170,3 +170,13 @@ def test_ends_do_not_cross_at_the_least_probabilities():
     ends = ei.violation_bracket(ei.paper.scenario().pipelines()["split"], 0.35, [18.0, 19.0, 20.0, 21.0])
     assert (ends.lower <= ends.upper).all() and ends.lower[2] < 1.13e-18 < ends.upper[2]
     assert ends.upper_method[1:].tolist() == ["joint"] * 3 and (ends.upper < 5 * ends.lower).all()
+
+
+@pytest.mark.parametrize("arrivals", [0.9, ei.Erlang(0.9, 4)])
+def test_a_constant_stage_beside_one_that_is_never_faster_is_a_delay(arrivals):
+    slow = ei.Measured([0.6, 0.7, 1.4], "slow")
+    around = [ei.Compute(0.3, NODE, "a"), ei.Compute(0.5, NODE, "b"), slow, ei.Compute(0.6, NODE, "c")]
+    alone = ei.violation_bracket(ei.Pipeline([slow]), arrivals, [3.0, 8.0])
+    bracket = ei.violation_bracket(ei.Pipeline(around), arrivals, [4.4, 9.4])
+    np.testing.assert_allclose(bracket.lower, alone.lower, rtol=1e-12)
+    np.testing.assert_allclose(bracket.upper, alone.upper, rtol=1e-12)
