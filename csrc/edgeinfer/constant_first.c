@@ -22,8 +22,9 @@ static const double FURTHER = 12;              /* and after how many more its la
 static const double EXPONENT = 0.97;           /* of the decay: x */
 static const double CELL = 0.05;               /* decay times: a cell at most, and so many mean services: */
 static const double EXPONENTIAL_CELL = 0.28, SAMPLES_CELL = 0.15, OTHER_CELL = 0.12;
-static const double LONGEST = 60; /* jobs of a busy period that matter, at least */
-static const double LONGER = 2;   /* and over the fall of a busy period's chance to last */
+static const double HEAVY = 0.92, COARSER = 1.5; /* a load from which on cells are wider with little effort */
+static const double LONGEST = 60;                /* jobs of a busy period that matter, at least */
+static const double LONGER = 2;                  /* and over the fall of a busy period's chance to last */
 /* Multiply-adds for each effort: of one end's walk, and of the first busy period. */
 static const double WALK_WORK[] = {3e9, 3e10}, FIRST_WORK[] = {1.5e10, 1e11};
 static const double LEFT = 1e-3;         /* share that jobs not followed may have */
@@ -330,9 +331,12 @@ static int class_ends(const chain *self, size_t class, int *asked, int *found) {
     const double services = self->random->kind == EI_SERVICE_EXPONENTIAL ? EXPONENTIAL_CELL
                             : self->random->kind == EI_SERVICE_SAMPLES   ? SAMPLES_CELL
                                                                          : OTHER_CELL;
-    const double mean = ei_service_mean(self->random), latest = mean + REACH[class] / self->decay,
+    const double mean = ei_service_mean(self->random), load = batch->arrival_rate * fmax(mean, self->time),
+                 wider = load > HEAVY && batch->effort == EI_EFFORT_FAST ? COARSER : 1,
+                 latest = mean + REACH[class] / self->decay,
                  nearest = class > 0 ? mean + REACH[class - 1] / self->decay : 0,
-                 end = latest + FURTHER / self->decay, wanted = fmin(CELL / self->decay, services * mean),
+                 end = latest + FURTHER / self->decay,
+                 wanted = fmin(CELL / self->decay, services * wider * mean),
                  parts = ceil(self->time / wanted);
     *asked = 1;
     *found = 0;

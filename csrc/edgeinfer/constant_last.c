@@ -20,6 +20,7 @@ static const double CELL = 0.05;          /* decay times: a cell at most, */
 static const double SERVICE = 0.15;       /* and mean services */
 static const double SLOWER = 1.06;        /* times the constant stage: M_j outgrows the lattice beyond */
 static const double WORK[] = {5e9, 8e10}; /* multiply-adds, for each effort */
+static const double HOPED = 0.02;         /* and of what a deadline's decay alone would leave */
 static const double LEFT = 1e-3;          /* share that jobs not followed may have */
 static const double ALL_ROUNDING = 1e-9;  /* of all sums */
 static const double UNDERFLOW = 1e-100;   /* more than all chances below 1e-290 */
@@ -214,8 +215,10 @@ static int is_enough(const state *self, double decay, double left, size_t jobs) 
     for (size_t e = 0; e < self->bound_count; e++) {
         const tilted *by = &self->bounds[e];
         const double again = by->near.moment * by->lost;
-        enough |= by->log_ratio < 0 && again < 1 &&
-                  (double)jobs * log(again) - by->theta * left - log(1 - again) < -decay * left;
+        enough |=
+            by->log_ratio < 0 && again < 1 &&
+            (double)jobs * fmax(log(again), by->log_ratio) - by->theta * left - log(1 - again) - log(HOPED) <
+                -decay * left;
     }
     return enough;
 }
