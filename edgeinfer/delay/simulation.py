@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,23 @@ from edgeinfer import _core, _random, _validate
 from edgeinfer.delay._elements import check_pipeline
 from edgeinfer.delay.composed import is_composed
 from edgeinfer.delay.errors import LongRunWarning, UnstableError
-from edgeinfer.delay.intervals import batches, dispersion, positive_mean, proportion
+from edgeinfer.delay.intervals import TRUST, batches, dispersion, positive_mean, proportion
 from edgeinfer.delay.programs import Program, check_simulated, programs
 from edgeinfer.delay.results import Simulation
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.model import ArrivalProcess, Erlang, Hyperexponential, Periodic, Pipeline, Poisson, Transfer
+from edgeinfer.model import (
+    ArrivalProcess,
+    Batch,
+    Erlang,
+    FadingLink,
+    Hyperexponential,
+    Periodic,
+    Pipeline,
+    Poisson,
+    Recorded,
+    TraceLink,
+    Transfer,
+)
 from edgeinfer.model.arrivals import arrival_process
 
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
@@ -98,6 +110,7 @@ class _Theory:
     serial: bool
     numbers: NDArray[np.float64]
     behind: NDArray[np.float64]
+    trust: float = TRUST
 
 
 def _theory(program: Program, rate: float, serial: bool, square: float) -> _Theory:
@@ -147,11 +160,17 @@ def _intervals(
     if theory.serial:
         unseen[1:] = 0
     ends = {
-        "violations": proportion(steps["violations"], number, replications, theory.dispersion, confidence),
-        "sojourn": positive_mean(sojourn, number, expected, confidence),
-        "waiting": positive_mean(steps["waiting"], number, square * correlated, confidence),
+        "violations": proportion(
+            steps["violations"], number, replications, theory.dispersion, confidence, theory.trust
+        ),
+        "sojourn": positive_mean(sojourn, number, expected, confidence, theory.trust),
+        "waiting": positive_mean(steps["waiting"], number, square * correlated, confidence, theory.trust),
         "busy": positive_mean(
-            steps["busy"] / theory.numbers, steps["elapsed"], (theory.service + theory.arrival) / total, confidence
+            steps["busy"] / theory.numbers,
+            steps["elapsed"],
+            (theory.service + theory.arrival) / total,
+            confidence,
+            theory.trust,
         ),
     }
     ends["sojourn"] = ends["sojourn"][0], ends["sojourn"][1] + np.cumsum(unseen)
@@ -187,6 +206,15 @@ def _run(
         workers,
         program.nodes,
     )
+
+
+def _keeps_place(process: ArrivalProcess) -> bool:
+    """Whether a replication's arrivals are in its first ones, so that they meet a clock of slots in the same way."""
+    return isinstance(process.process if isinstance(process, Batch) else process, Periodic | Recorded)
+
+
+def _slotted(pipeline: Pipeline) -> bool:
+    return any(isinstance(stage, Transfer) and isinstance(stage.link, FadingLink) for stage in pipeline)
 
 
 def _default_warmup(load: float, unevenness: float = 1.0) -> int:
@@ -367,6 +395,10 @@ def simulate(
     99 %; 91.5 % at worst, for one replication of 1000 jobs at load 0.5. Where one job of a
     thousand waits, 85 to 90 %. They cover the stationary law as far as the warm-up reaches it.
 
+    `Periodic` and `Recorded` arrivals meet the slots of a `MarkovLink` or a `TraceLink`, or of links on the wall clock,
+    in the same way all through a replication: there intervals come from the scatter between replications alone. More of
+    these make them narrower, more jobs do not.
+
     Examples
     --------
     >>> from edgeinfer import paper
@@ -397,6 +429,8 @@ def simulate(
     results = _Results(size, width, jobs, replications, confidence)
     sequence = _random.seed_sequence(rng)
     channels = [isinstance(stage, Transfer) and stage.dependent for stage in pipeline]
+    frozen = _keeps_place(process) and (any(channels) or (link == "wall_clock" and _slotted(pipeline)))
+    recorded = any(isinstance(stage, Transfer) and isinstance(stage.link, TraceLink) for stage in pipeline)
     for program, where, (places, limits) in walk:
         rates = rate_of[places.astype(np.intp)]
         works = program.works + program.delays if service == "serial" else program.works
@@ -413,5 +447,10 @@ def simulate(
             if load >= HEAVY:
                 _warn_if_long(load, jobs, skipped, replications, run)
             cut = batches(jobs, replications, float(theory.dispersion[-1]))
+            if frozen:
+                cut, theory = 1, replace(theory, trust=0.0)
+            if frozen and recorded:
+                # A replication tells no more of what its place makes than one job.
+                theory = replace(theory, dispersion=np.full(theory.dispersion.shape, float(jobs) * replications))
             results.add(at, run(jobs, skipped, replications, cut, workers), theory, skipped)
     return results.finish((*shape, width))

@@ -103,6 +103,24 @@ def test_waits_that_are_rarer_than_the_load_are_covered():
         assert_covered(misses(ei.Pipeline([stage]), arrivals, [1.0], {"stage_waiting": wait}, **effort))
 
 
+def test_frames_over_a_recorded_link_meet_it_in_the_same_way_all_the_time():
+    # Six frames pass the record once: a replication keeps its place, and its jobs tell as much as those six.
+    rates, bits = np.random.default_rng(1).gamma(2.0, 0.5e6, 60), 0.5e6
+    link = ei.TraceLink(rates, 0.1)
+    carried = np.concatenate([[0.0], np.cumsum(np.tile(rates, 30)) * 0.1])
+    edges = 0.1 * np.arange(carried.size)
+    place, times = (np.arange(6000) + 0.5) / 1000, []
+    free = place
+    for frame in place + np.arange(120.0)[:, None]:
+        free = np.interp(np.interp(np.maximum(frame, free), edges, carried) + bits, carried, edges)
+        times.append(free - frame)
+    times = np.array(times[60:])
+    deadlines = np.quantile(times, [0.5, 0.9, 0.99])
+    truths = {"violation": (times[..., None] > deadlines).mean(axis=(0, 1)), "mean": times.mean()}
+    pipeline = ei.Pipeline([ei.Transfer(bits, link, "link")])
+    assert_covered(misses(pipeline, ei.Periodic(1.0), deadlines, truths, jobs=600, replications=16))
+
+
 @pytest.mark.slow
 def test_a_chain_of_equal_queues_is_covered():
     # Four M/M/1 queues at load 0.8: the sojourn time is a sum of four exponentials of mean 4 s.
