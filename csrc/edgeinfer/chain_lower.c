@@ -101,9 +101,11 @@ out:
 }
 
 /* Raises by a law of the parts from `first` to `last`, and of the others as in lower_ends with b. */
-static int raise_beside(const ei_chain *self, const ei_lattice *law, size_t b, size_t first, size_t last) {
+static int raise_beside(const ei_chain *self, const ei_lattice *law, double less, size_t b, size_t first,
+                        size_t last) {
     ei_lattice others = {.sf = NULL};
     ei_chain beside = *self;
+    beside.constant += less;
     beside.parts = malloc(self->count * sizeof *beside.parts);
     if (beside.parts == NULL)
         return EI_ERR_NO_MEMORY;
@@ -114,19 +116,23 @@ static int raise_beside(const ei_chain *self, const ei_lattice *law, size_t b, s
     }
     int status = sum_beside(&beside, b, &others);
     if (status == EI_OK)
-        ei_chain_raise(self, law, &others, EI_BRACKET_TWO_STAGES);
+        ei_chain_raise(&beside, law, &others, EI_BRACKET_TWO_STAGES);
     free(beside.parts);
     ei_lattice_free(&others);
     return status;
 }
 
 /* The law of two stages at once, and what it is alone with the second one (pair.h). */
-static int followed_law(const ei_chain *self, ei_pair *pair, size_t first, size_t one, size_t other,
-                        ei_lattice *law, ei_lattice *alone) {
+static int followed_law(const ei_chain *self, ei_pair *pair, double less, size_t first, size_t one,
+                        size_t other, ei_lattice *law, ei_lattice *alone) {
     ei_lattice between = {.sf = NULL}, ahead = {.sf = NULL};
     pair->first = ei_part_stage(&self->parts[one], 0);
     pair->second = ei_part_stage(&self->parts[other], 0);
+    pair->first.less = pair->second.less = less;
     int status = ei_chain_sum(self, first, one, &ahead);
+    /* Where a pair comes before, one of its services is in here. */
+    for (size_t i = 0; i < ahead.count && ahead.sf != NULL && pair->alone != NULL; i++)
+        ahead.sf[i] = ei_lattice_lower(&ahead, (double)i * ahead.step + less);
     if (status == EI_OK)
         status = ei_chain_sum(self, one + 1, other, &between);
     pair->between = &between;
@@ -154,25 +160,32 @@ static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, si
                     .points = FOLLOWED_POINTS,
                     .leads = FOLLOWED_LEADS,
                     .monitor = self->batch->monitor};
+    ei_pair_lattice as = {.less = 0};
+    const size_t count = 1 + (size_t)(a != none) + (size_t)(c != none);
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON) {
-        double leads;
-        pair.points = ei_chain_pair_points(self, pair.horizon, pair.points, &leads);
-        if (pair.points == 0)
+        double least = ei_part_least(&self->parts[b]);
+        least = a != none ? fmin(least, ei_part_least(&self->parts[a])) : least;
+        least = c != none ? fmin(least, ei_part_least(&self->parts[c])) : least;
+        as = ei_chain_pair_lattice(self, pair.horizon, least, count, pair.points);
+        if (as.points == 0)
             return EI_OK;
-        leads = ceil(leads * (double)pair.points / pair.horizon);
+        const double leads = ceil(as.leads * (double)as.points / as.horizon);
+        pair.arrival = &as.arrival;
+        pair.horizon = as.horizon;
+        pair.points = as.points;
         pair.leads = (size_t)fmax(fmin(leads, (double)pair.points), EI_PAIR_LEAST);
     }
     if (a != none) {
-        status = followed_law(self, &pair, first, a, b, &law, &alone);
+        status = followed_law(self, &pair, as.less, first, a, b, &law, &alone);
         if (status == EI_OK)
-            status = raise_beside(self, &law, b, first, b);
+            status = raise_beside(self, &law, 2 * as.less, b, first, b);
         pair.alone = &alone;
     }
     if (c != none && status == EI_OK) {
         ei_lattice_free(&law);
-        status = followed_law(self, &pair, first, b, c, &law, &next);
+        status = followed_law(self, &pair, as.less, first, b, c, &law, &next);
         if (status == EI_OK)
-            status = raise_beside(self, &law, b, first, c);
+            status = raise_beside(self, &law, (double)count * as.less, b, first, c);
     }
     ei_lattice_free(&law);
     ei_lattice_free(&alone);

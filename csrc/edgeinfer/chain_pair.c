@@ -18,7 +18,8 @@ static const double PAIR_WORK = 3e9, PAIR_TIGHT = 8; /* multiply-adds of a latti
 static const double PAIR_ROOM = 8, PAIR_LEADS = 6;   /* decay times, as in pair_upper.c, */
 static const double PAIR_IN_SERVICE = 2;             /* and services */
 static const double PAIR_FEWEST = 90;                /* points that are worth while */
-static const double PAIR_TIMES = 1.5; /* sums over times between arrivals, to one over services */
+static const double PAIR_TIMES = 1.5;  /* sums over times between arrivals, to one over services */
+static const double PAIR_INTERVAL = 4; /* steps that are left of periodic arrivals' interval, about */
 static const double NEVER = 1e-13;
 static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
 
@@ -47,15 +48,19 @@ static int pair_law(const ei_chain *self, size_t first, size_t a, size_t last, d
     const int stay_before = near->service == NULL || slow->service != NULL;
     const double period = stay_before ? fmax(near->again, floor) : slow->again;
     ei_upper_law ahead = {.decay = 0}, between = {.decay = 0};
-    const ei_pair_walk walk = {.arrival = &self->batch->arrival,
-                               .decay = fmin(near->decay, slow->decay),
-                               .horizon = horizon,
-                               .points = points,
-                               .before = ei_part_stage(near, floor),
-                               .bottleneck = ei_part_stage(slow, last_floor),
-                               .between = &between,
-                               .ahead = &ahead,
-                               .monitor = self->batch->monitor};
+    ei_arrival arrival = self->batch->arrival;
+    if (self->pair_less > 0)
+        arrival.parameter[0] = 1 / (ei_arrival_mean(&arrival) - self->pair_less);
+    ei_pair_walk walk = {.arrival = &arrival,
+                         .decay = fmin(near->decay, slow->decay),
+                         .horizon = horizon - 2 * self->pair_less,
+                         .points = points,
+                         .before = ei_part_stage(near, floor),
+                         .bottleneck = ei_part_stage(slow, last_floor),
+                         .between = &between,
+                         .ahead = &ahead,
+                         .monitor = self->batch->monitor};
+    walk.before.less = walk.bottleneck.less = self->pair_less;
     int status = first < a ? ei_chain_law(self, first, a - 1, &ahead) : EI_OK;
     if (status == EI_OK && a + 1 < last)
         status = stay_before ? ei_chain_fed_periodically(self, a + 1, last - 1, period,
@@ -244,7 +249,8 @@ static double longest_time(const ei_arrival *arrival) {
     return time;
 }
 
-size_t ei_chain_pair_points(const ei_chain *self, double horizon, size_t most, double *leads) {
+/* The most points, of services that are `less` shorter. */
+static size_t points_of(const ei_chain *self, double horizon, double less, size_t most, double *leads) {
     const ei_batch *batch = self->batch;
     double decay = INFINITY, slowest = 0, taps = 0;
     for (size_t k = 0; k < self->count; k++) {
@@ -254,23 +260,41 @@ size_t ei_chain_pair_points(const ei_chain *self, double horizon, size_t most, d
     const double span = horizon + PAIR_ROOM / decay, jobs = span / (1 / batch->arrival_rate - slowest);
     for (size_t k = 0; k < self->count; k++)
         if (self->parts[k].service != NULL)
-            taps += fmin(ei_service_reach(self->parts[k].service), span);
+            taps += fmin(fmax(ei_service_reach(self->parts[k].service) - less, 0), span);
     if (batch->arrival.kind != EI_ARRIVAL_DETERMINISTIC)
         taps += PAIR_TIMES * fmin(longest_time(&batch->arrival), span);
-    *leads = PAIR_LEADS / decay + PAIR_IN_SERVICE * slowest;
+    *leads = PAIR_LEADS / decay + PAIR_IN_SERVICE * fmax(slowest - less, 0);
     const double points = horizon * cbrt(PAIR_WORK * (batch->effort == EI_EFFORT_TIGHT ? PAIR_TIGHT : 1) /
                                          (jobs * *leads * span * taps));
     return points < PAIR_FEWEST ? 0 : (size_t)fmin(points, (double)most);
 }
 
+ei_pair_lattice ei_chain_pair_lattice(const ei_chain *self, double horizon, double least, size_t count,
+                                      size_t most) {
+    const double interval = ei_arrival_mean(&self->batch->arrival);
+    ei_pair_lattice found = {.arrival = self->batch->arrival, .horizon = horizon};
+    const int periodic = found.arrival.kind == EI_ARRIVAL_DETERMINISTIC;
+    const double longest = horizon - (double)count * least;
+    if (periodic && longest > 0)
+        found.less = fmax(fmin(least, interval - PAIR_INTERVAL * longest / (double)most), 0);
+    found.horizon -= (double)count * found.less;
+    found.points = points_of(self, found.horizon, found.less, most, &found.leads);
+    if (periodic)
+        found.arrival.parameter[0] = 1 / (interval - found.less);
+    return found;
+}
+
 int ei_chain_pair_ends(const ei_chain *self) {
     const size_t classes = sizeof PAIR_CLASSES / sizeof *PAIR_CLASSES;
     size_t *index = malloc(2 * self->batch->count * sizeof *index);
-    double mean = 0, decay = INFINITY, leads, *ratio = malloc(self->batch->count * sizeof *ratio);
+    double mean = 0, decay = INFINITY, least = INFINITY, *ratio = malloc(self->batch->count * sizeof *ratio);
     int status = index == NULL || ratio == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     for (size_t k = 0; k < self->count; k++) {
         mean += self->parts[k].mean;
         decay = fmin(decay, self->parts[k].decay);
+        if (pair_before(self, 0, k) < self->count)
+            least = fmin(least, fmin(ei_part_least(&self->parts[k]),
+                                     ei_part_least(&self->parts[pair_before(self, 0, k)])));
     }
     /* Paths of fewer jobs cost less. */
     const double finer = fmin(fmax(cbrt(2 * decay / self->batch->arrival_rate), 1), 2);
@@ -289,8 +313,11 @@ int ei_chain_pair_ends(const ei_chain *self) {
         }
         one.pair_points =
             (size_t)(finer * (double)PAIR_POINTS[k]) * (batch.effort == EI_EFFORT_TIGHT ? 2 : 1);
-        if (batch.count > 0 && !is_poisson(self))
-            one.pair_points = ei_chain_pair_points(self, batch.horizon, one.pair_points, &leads);
+        if (batch.count > 0 && !is_poisson(self)) {
+            const ei_pair_lattice as = ei_chain_pair_lattice(self, batch.horizon, least, 2, one.pair_points);
+            one.pair_points = as.points;
+            one.pair_less = as.less;
+        }
         if (batch.count == 0 || one.pair_points == 0)
             continue;
         one.batch = &batch;

@@ -53,6 +53,7 @@ typedef struct {
     double effort;         /* share of the points and the work of an upper end */
     double laws_effort;    /* the same of the laws that are kept */
     size_t pair_points;    /* of the lattice for two stages at once; 0: they are not */
+    double pair_less;      /* s: by which their services and the times between arrivals are less */
     int known;             /* whether `tilted` takes the law up to its part and not V */
     ei_outcome *score;     /* not NULL: takes what upper ends come to, which stay */
     const ei_part *before; /* not NULL: what comes first where this is the chain in the opposite order, */
@@ -237,9 +238,17 @@ int ei_chain_has_pair(const ei_chain *self);
  * times between arrivals have no bounded density. */
 int ei_chain_may_have_pair(const ei_chain *self);
 
-/* Points of a lattice for two parts at once behind renewal arrivals that cost no more than it may, and by how
- * many seconds one may lead. 0: too few. */
-size_t ei_chain_pair_points(const ei_chain *self, double horizon, size_t most, double *leads);
+/* Two parts at once behind renewal arrivals, services and times between these less some time. */
+typedef struct {
+    ei_arrival arrival;
+    double less, horizon, leads; /* s: by how many one may lead */
+    size_t points;               /* 0: too few */
+} ei_pair_lattice;
+
+/* A lattice up to the horizon that costs no more than it may, of at most so many points, less no more than
+ * `least` where they are periodic; the horizon is that of `count` services more. */
+ei_pair_lattice ei_chain_pair_lattice(const ei_chain *self, double horizon, double least, size_t count,
+                                      size_t most);
 
 /* two_stages, for the deadlines of one class after the other, whose ends are still wide. */
 EI_WARN_UNUSED int ei_chain_pair_ends(const ei_chain *self);

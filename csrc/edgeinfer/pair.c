@@ -2,6 +2,7 @@
 
 #include "edgeinfer/multiversion.h"
 #include "edgeinfer/pair_rows.h"
+#include "edgeinfer/split.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -141,7 +142,8 @@ static int find_over(const walk *self, atoms *to, const ei_lattice *law) {
 static int atoms_init(atoms *self, const walk *of, const ei_added_stage *stage) {
     const double step = of->step;
     const size_t points = (size_t)of->points;
-    const double reach = (stage->law != NULL ? ei_service_reach(stage->law) : stage->again) / step;
+    const double reach =
+        fmax((stage->law != NULL ? ei_service_reach(stage->law) : stage->again) - stage->less, 0) / step;
     const size_t count = (size_t)fmin(reach, (double)points) + 4;
     ei_lattice law = {.sf = NULL};
     double beyond = 0;
@@ -157,9 +159,11 @@ static int atoms_init(atoms *self, const walk *of, const ei_added_stage *stage) 
     if (stage->law == NULL)
         put(of, self, stage->again / step * (1 - 1e-15), 1, &beyond);
     else
-        status = ei_lattice_service(&law, stage->law, 0, step / FINE, (count - 1) * FINE, EI_LOWER);
+        status = ei_lattice_service_from(&law, stage->law, 0, stage->less, step / FINE, (count - 1) * FINE,
+                                         EI_LOWER);
     for (size_t i = 0; law.sf != NULL && status == EI_OK && i < law.count; i++) {
-        double mass = (i == 0 ? 1 : law.sf[i]) - (i + 1 < law.count ? law.sf[i + 1] : 0);
+        double mass = (i == 0 ? 1 - ei_service_below(stage->law, stage->less) : law.sf[i]) -
+                      (i + 1 < law.count ? law.sf[i + 1] : 0);
         if (mass > 0)
             put(of, self, (double)i / FINE, mass, &beyond);
     }

@@ -37,6 +37,10 @@
  * 0. Rounding errors of all sums, of some thousand positive terms and their bends, are below 1e-12 of these,
  * 1e-11 is taken off.
  *
+ * Less a constant. Where services and times between arrivals are all q shorter, a path is so by q for each of
+ * the stages that it is in, whatever the job where it leaves them: q may be the least service of them all, as
+ * in lindley.h, E being less one q where it has a service of a stage that `alone` follows.
+ *
  * Arrivals that are not Poisson. Periodic ones: the interval is a whole number of steps, so that functions
  * move along the diagonal and nothing is rounded; what is in the last cell of the lattice counts as 0 there.
  * Others: times are rounded up to h / 128, and those of less than 1e-12 of the law are left out; with them

@@ -122,10 +122,11 @@ static int atoms_init(atoms *self, const walk *of, const ei_added_stage *stage, 
     if (known != NULL && known->lattice.sf != NULL)
         reach = (double)known->lattice.count * known->lattice.step / step;
     else if (known == NULL && stage->law != NULL)
-        reach = fmax(ei_service_reach(stage->law), stage->floor) / step;
+        reach = fmax(fmax(ei_service_reach(stage->law), stage->floor) - stage->less, 0) / step;
     const size_t count = (size_t)fmin(ceil(reach) + 3, (double)length), last = (count - 1) * FINE;
     if (known == NULL && stage->law != NULL)
-        status = ei_lattice_service(&law, stage->law, stage->floor, step / FINE, last + 1, EI_UPPER);
+        status = ei_lattice_service_from(&law, stage->law, stage->floor, stage->less, step / FINE, last + 1,
+                                         EI_UPPER);
     for (size_t j = 0; j < fine && status == EI_OK; j++)
         sf[j] = law.sf != NULL                               ? law.sf[j < last ? j : last]
                 : exact > 0                                  ? (double)j < exact * FINE * (1 - 1e-15)
@@ -385,6 +386,7 @@ static int find_known(const walk *self, const ei_added_stage *stage, const ei_up
                            ? EI_ERR_ACCURACY
                            : ei_add_stage_lindley(law, before, stage, self->given->arrival, self->step,
                                                   (size_t)self->far + 1, self->given->monitor);
+    law->shift -= stage->less;
     return ei_no_bound(status) ? EI_OK : status;
 }
 
@@ -769,7 +771,8 @@ static void walk_free(walk *self) {
 }
 
 static double mean_of(const ei_pair_walk *given) {
-    return given->before.law != NULL ? ei_service_mean(given->before.law) : given->before.again;
+    return (given->before.law != NULL ? ei_service_mean(given->before.law) : given->before.again) -
+           given->before.less;
 }
 
 static int walk_init(walk *self, const ei_pair_walk *given) {
@@ -848,7 +851,7 @@ static int read_off(const walk *self, const double *value, double lead, ei_upper
         sf[j] = fmin(found * (1 + GUARD), j > 0 ? sf[j - 1] : 1);
     }
     law->lattice = (ei_lattice){self->step / FINER, count, sf};
-    law->shift = given->between->shift + given->ahead->shift +
+    law->shift = given->between->shift + given->ahead->shift + given->before.less + given->bottleneck.less +
                  HAIR * (given->between->lattice.step + given->ahead->lattice.step + self->step);
     return EI_OK;
 }

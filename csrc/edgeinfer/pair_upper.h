@@ -45,6 +45,8 @@
  * =: v e^{-theta q}, and with a path leaving b, g <= M_A M_Q v / (1 - L M_B) e^{-theta y}. All sums are of
  * positive terms but for the bends, and their rounding errors are covered by a factor.
  *
+ * Services and times less a constant, as in pair.h: W' is 2 q less.
+ *
  * Arrivals that are not Poisson, as in pair.h, rounded down. What is beyond the lattice is what walks on a
  * line give, for periodic arrivals in its last cell, too. These begin with what lindley.h knows of them,
  * which is less than Chernoff's bound. */

@@ -46,8 +46,7 @@ static int reserve(ei_split *self, size_t phases, size_t cells) {
 
 /* ---- services */
 
-/* P(S < time) from above, time at most the least service, but of a transfer. */
-static double chance_below(const ei_service *service, double time) {
+double ei_service_below(const ei_service *service, double time) {
     double relative, absolute;
     if (service->kind != EI_SERVICE_TRANSFER || !(time > 0))
         return 0;
@@ -62,7 +61,7 @@ static int sum_beyond(ei_split *self, const ei_service *service, double less, do
     const size_t last = self->cells - 1;
     const double mean = ei_service_mean(service), error = ei_service_mean_error(service),
                  least = (mean * (1 - error) - less) / step,
-                 most = (mean * (1 + error) - less * (1 - chance_below(service, less))) / step;
+                 most = (mean * (1 + error) - less * (1 - ei_service_below(service, less))) / step;
     double rest, low_head = 0, high_head = 0;
     ei_lattice ends[2] = {{.sf = NULL}, {.sf = NULL}};
     int status = ei_service_excess(service, less + (double)last * step, &rest);
@@ -169,7 +168,7 @@ int ei_split_service(ei_split *self, const ei_added_stage *stage, double step, s
         self->bend[k] = 0;
     }
     const double *excess = end == EI_UPPER ? upper : lower,
-                 all = 1 - self->beyond - (end == EI_UPPER || from > 0 ? 0 : chance_below(law, less));
+                 all = 1 - self->beyond - (end == EI_UPPER || from > 0 ? 0 : ei_service_below(law, less));
     for (size_t k = 0; k < cells && status == EI_OK; k++) {
         double before = k > 0 ? excess[k - 1] : excess[0] + all, after = k + 1 < cells ? excess[k + 1] : 0;
         self->mass[k] = before - 2 * excess[k] + after;

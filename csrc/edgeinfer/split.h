@@ -31,6 +31,9 @@ typedef struct {
 
 void ei_split_free(ei_split *self);
 
+/* P(S < time) from above, time at most the least service, but of a transfer. */
+double ei_service_below(const ei_service *service, double time);
+
 /* E z (1 - z) of a few samples less `less`, by which a lattice of that step bends; 0 for other laws, which
  * bend on all alike. */
 double ei_split_bend(const ei_service *service, double less, double step);
