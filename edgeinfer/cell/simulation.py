@@ -15,9 +15,9 @@ from edgeinfer.cell.stations import Station, own_stage, stations
 from edgeinfer.cell.translation import Translation
 from edgeinfer.delay.errors import UnstableError
 from edgeinfer.delay.intervals import TRUST, batches, positive_mean, proportion
-from edgeinfer.delay.simulation import MOST_JOBS, replication_count, worker_threads
+from edgeinfer.delay.simulation import MOST_JOBS, keeps_place, replication_count, worker_threads
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.model import Delay, Fork, Periodic, Recorded, Review, Session, Transfer
+from edgeinfer.model import Delay, Fork, Review, Session, TraceLink, Transfer
 from edgeinfer.model.bases import Server
 
 Floats = NDArray[np.float64]
@@ -95,8 +95,8 @@ def simulate_cell(
     processor sharing, priorities: 95 to 100 % for mean, wait and violation; batches of 2 at most 94 %, of 8 100 %.
 
     Periodic terminals at one edge keep their phases, and those that follow records theirs, so that requests meet in the
-    same way all through a replication: there intervals come from the scatter between replications alone. More of these
-    make them narrower, more jobs do not.
+    same way all through a replication, and a link's slots: there intervals come from the scatter between replications
+    alone. More of these make them narrower, more jobs do not.
 
     Examples
     --------
@@ -124,10 +124,13 @@ def simulate_cell(
         batches(max(int(rate * duration), 1), replications, float(each.max()))
         for rate, each in zip(rates, spread, strict=True)
     )
-    frozen = _keeps_phases(cell)
+    links, phases = _keeps_places(cell)
+    frozen = links or phases
     if frozen:
+        cut = 1
+    if phases:
         # A replication tells no more of what the phases make than one job.
-        cut, spread = 1, [np.full_like(each, max(jobs, 1) * replications) for each in spread]
+        spread = [np.full_like(each, max(jobs, 1) * replications) for each in spread]
     words = _random.entropy_words(_random.seed_sequence(rng), 0)
     sums = _core.simulate_cell(
         translation.services,
@@ -176,10 +179,15 @@ def _check_let_in(cell: Cell, translation: Translation, found: list[Station], su
         raise UnstableError("simulate_cell", sum(kind.count * kind.mean_rate for kind in cell.terminals), known)
 
 
-def _keeps_phases(cell: Cell) -> bool:
-    """Whether periodic terminals, or those that follow a record, meet each other in the same way all the time."""
-    users = [kind for kind in cell.terminals if kind.edge_index is not None]
-    return sum(kind.count for kind in users if isinstance(kind.process, Periodic | Recorded)) > 1
+def _keeps_places(cell: Cell) -> tuple[bool, bool]:
+    """Whether periodic terminals, or those that follow records, meet a clock of slots in the same way all the time.
+
+    And whether that makes all of it: they meet each other so, or a record of rates.
+    """
+    even = [kind for kind in cell.terminals if keeps_place(kind.process)]
+    links = [part.link for kind in even for stage in kind.pipeline for part in transfers(stage) if part.dependent]
+    meet = sum(kind.count for kind in even if kind.edge_index is not None) > 1
+    return bool(links), meet or any(isinstance(link, TraceLink) for link in links)
 
 
 def _dispersions(found: list[Station], index: int, rows: int) -> Floats:

@@ -208,7 +208,7 @@ def _run(
     )
 
 
-def _keeps_place(process: ArrivalProcess) -> bool:
+def keeps_place(process: ArrivalProcess) -> bool:
     """Whether a replication's arrivals are in its first ones, so that they meet a clock of slots in the same way."""
     return isinstance(process.process if isinstance(process, Batch) else process, Periodic | Recorded)
 
@@ -429,7 +429,7 @@ def simulate(
     results = _Results(size, width, jobs, replications, confidence)
     sequence = _random.seed_sequence(rng)
     channels = [isinstance(stage, Transfer) and stage.dependent for stage in pipeline]
-    frozen = _keeps_place(process) and (any(channels) or (link == "wall_clock" and _slotted(pipeline)))
+    frozen = keeps_place(process) and (any(channels) or (link == "wall_clock" and _slotted(pipeline)))
     recorded = any(isinstance(stage, Transfer) and isinstance(stage.link, TraceLink) for stage in pipeline)
     for program, where, (places, limits) in walk:
         rates = rate_of[places.astype(np.intp)]
