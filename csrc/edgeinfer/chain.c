@@ -39,6 +39,23 @@ static const ei_part *only_random(const ei_chain *self) {
                : NULL;
 }
 
+/* constant_last behind a faster constant part: services that are no shorter than that is long make it a delay
+ * (bracket.h). */
+static int constant_last_behind(const ei_chain *self, const ei_service *random, double first, double time) {
+    ei_service slower = *random;
+    double *samples = malloc(random->sample_count * sizeof *samples);
+    if (samples == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t i = 0; i < random->sample_count; i++)
+        samples[i] = fmax(random->samples[i], first);
+    slower.samples = samples;
+    const int status = self->batch->arrival_rate * ei_service_mean(&slower) < 1
+                           ? ei_constant_last_upper(self->batch, &slower, time, self->constant)
+                           : EI_OK;
+    free(samples);
+    return status;
+}
+
 /* Whether part b of such a chain, of stages nearly as slow as each other, may be taken first: a floor under
  * the random one is no faster than the others, and slows it down by too much; and fed by a constant one every
  * so often, it is to wait with nearly the chain's own decay. */
@@ -103,6 +120,9 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         both = followed && first_of_two;
         if (status == EI_OK && random == &all.parts[0] && ei_is_wide(self, EI_CHAIN_FAIR))
             status = ei_constant_last_upper(self, random->service, time, all.constant);
+        if (status == EI_OK && last == 2 && random->service->kind == EI_SERVICE_SAMPLES &&
+            all.parts[0].again < time && ei_is_wide(self, TILTED_FAIR))
+            status = constant_last_behind(&all, random->service, all.parts[0].again, time);
     }
     /* Ends that are closer than that ratio are not cut. */
     const double idle =

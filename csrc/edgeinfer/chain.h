@@ -50,7 +50,8 @@
  * nearly as slow as one before it by following the two at once (pair_upper.h), others added as above; or,
  * with a floor under that last one, for the R_0 of bottleneck_first. constant_first: a constant stage and a
  * random one behind it, both ends, constant_first.h. constant_last: the other way round, the lower end that
- * of constant_first, constant_last.h; and the lower end of a random stage between two constant ones.
+ * of constant_first, constant_last.h; and the lower end of a random stage between two constant ones, and the
+ * upper one where the first is the faster, of samples that are made no shorter than that.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H

@@ -181,13 +181,16 @@ def test_ends_of_a_constant_stage_behind_a_random_one(mean, load, apart):
 
 
 @pytest.mark.parametrize(("first", "last", "apart"), [(0.5, 1.0, 1.2), (1.0, 0.4, 1.1)])
-def test_a_lower_end_of_a_random_stage_between_constant_ones(first, last, apart):
+def test_ends_of_a_random_stage_between_constant_ones(first, last, apart):
     services = np.random.default_rng(6).gamma(5, 1, 50)
     random = ei.Measured(0.95 * services / services.mean(), "x")
     pipeline = ei.Pipeline([ei.Compute(first, NODE, "first"), random, ei.Compute(last, NODE, "last")])
     bracket, truth = beside_the_truth(pipeline, 0.8, [0.1, 1e-4])
     assert set(bracket.lower_method) == {"constant_last"}
     assert (np.array(truth) <= apart * bracket.lower).all()
+    if first < last:
+        assert set(bracket.upper_method) == {"constant_last"}
+        assert (bracket.upper <= 1.4 * np.array(truth)).all()
 
 
 # Beside the two slow stages one before them, and one between them.
