@@ -38,6 +38,8 @@ from edgeinfer.model.arrivals import arrival_process
 ARRIVALS = ("poisson", "deterministic", "erlang", "hyperexponential")
 #: From this load on a run that takes longer than LONG seconds is announced.
 HEAVY, LONG = 0.99, 10.0
+#: So is one with a longer warm-up, jobs.
+MANY = 10_000_000
 #: A mean wait below this share of one that counts is rounding alone.
 _ROUNDING = 1e-9
 #: What memory and a counter hold, and more than any interval asks for.
@@ -362,7 +364,8 @@ def simulate(
         slot by slot on one wall-clock grid of slots. A `MarkovLink` or `TraceLink` is always on the wall clock.
     warmup : int, optional
         Jobs left out at the start of a replication; by default 20 / (1 - sqrt(load))^2, 20 relaxation times, and more
-        where a channel's memory makes the services uneven.
+        where arrivals or services are far more uneven than exponential ones: for slow phases of `MarkovModulated`,
+        bursts, or a channel's memory.
     confidence : float
         The confidence of the intervals, in (0, 1).
 
@@ -373,7 +376,7 @@ def simulate(
     Warns
     -----
     LongRunWarning
-        At a load >= 0.99, before a run that will take more than 10 s of one core.
+        At a load >= 0.99, or a warm-up of more than 10^7 jobs, before a run that will take more than 10 s of one core.
 
     Raises
     ------
@@ -440,11 +443,13 @@ def simulate(
             load = rate * largest
             with np.errstate(all="ignore"):  # rates and times near the ends of the range of double
                 theory = _theory(program, rate, service == "serial", process._dispersion(row))
-            uneven = float(theory.service[channels].max(initial=1.0))
+            # Relaxation times grow by half the sum, in slow phases a thousandfold; five of them are enough.
+            memory = (theory.arrival + float(theory.service.max())) / 2 * 5 / 20
+            uneven = max(float(theory.service[channels].max(initial=1.0)), memory)
             skipped = _default_warmup(load, uneven) if warmup is None else warmup
             words = _random.entropy_words(sequence, len(results.parts))
             run = partial(_run, program, process._core(row), limits[places == value], service, link, words)
-            if load >= HEAVY:
+            if load >= HEAVY or skipped > MANY:
                 _warn_if_long(load, jobs, skipped, replications, run)
             cut = batches(jobs, replications, float(theory.dispersion[-1]))
             if frozen:

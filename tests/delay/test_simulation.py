@@ -94,3 +94,34 @@ def test_workers(method):
     context = multiprocessing.get_context(method)
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
         assert list(pool.map(work, [1, 2])) == [work(1), work(2)]
+
+
+def mmpp_m1_mean(rates, generator, service):
+    """Mean sojourn time of exponential services behind modulated arrivals, by logarithmic reduction."""
+    size = np.eye(len(rates))
+    up, down = np.diag(rates), size / service
+    local = generator - up - down
+    rise, fall = np.linalg.solve(-local, up), np.linalg.solve(-local, down)
+    first, reach = fall, rise
+    while rise.max() > 1e-14:
+        both = size - rise @ fall - fall @ rise
+        rise, fall = np.linalg.solve(both, rise @ rise), np.linalg.solve(both, fall @ fall)
+        first, reach = first + reach @ fall, reach @ rise
+    ratio = up @ np.linalg.inv(-(local + up @ first))
+    rest = np.linalg.inv(size - ratio)
+    empty = np.linalg.svd((generator - up + ratio @ down).T)[2][-1]
+    empty = empty / (empty @ rest).sum()
+    law = empty @ rest
+    return (law @ ratio @ rest).sum() / (law @ rates)
+
+
+def test_the_warm_up_outlasts_slow_phases():
+    assert mmpp_m1_mean(np.full(2, 0.5), np.array([[-1.0, 1.0], [2.0, -2.0]]), 1.0) == pytest.approx(2.0)
+    # Phases of 500 s, in one of which requests come faster than they are served: 2001 jobs were left out, and the mean
+    # was 0.63 of the truth. A false alarm in ten thousand seeds.
+    rates, generator = np.array([0.4, 1.4]), np.array([[-0.002, 0.002], [0.002, -0.002]])
+    truth = mmpp_m1_mean(rates, generator, 0.9)
+    pipeline = ei.Pipeline([ei.Exponential(0.9, "a")])
+    arrivals = ei.MarkovModulated(rates, generator)
+    run = ei.simulate(pipeline, arrivals, [1.0], jobs=200, replications=400, rng=1, threads=1, confidence=0.9999)
+    assert run.mean.low[0, 0] < truth < run.mean.high[0, 0]
