@@ -8,11 +8,11 @@
 #include <string.h>
 
 enum {
-    WINDOW = 10, /* jobs that a window of rows is below the last one at light load */
+    WINDOW = 20, /* jobs that a window of rows is below the last one at light load */
     OVERLAP = 2, /* windows that a row is in */
     INNER = 2    /* sweeps of a window before the next one */
 };
-static const double SETTLED[] = {1e-3, 1e-4}; /* relative change of a sweep, for each effort */
+static const double SETTLED[] = {1e-3, 5e-4}; /* relative change of a sweep, for each effort */
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
