@@ -23,6 +23,9 @@ static const double APART = 40;               /* interarrival times that are tak
 static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
 static const double BEYOND[] = {
     1e-3, 5e-5}; /* of the latest deadline's probability, roughly: what a lattice leaves out */
+static const double COARSER =
+    5; /* a power of a lattice's step over the first one's: it may leave out so much more */
+static const double POINTS[] = {3, 5};     /* of the first lattice that is tried, for each effort */
 static const double OUTSIDE = 0.4;         /* of that: what its rows leave out */
 static const double LEAST = 1e-11;         /* of it: a service's tail */
 static const double EARLY = 5e-3;          /* relative share of paths of few jobs */
@@ -199,7 +202,8 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
         return status == EI_ERR_ACCURACY || status == EI_ERR_UNSTABLE ? EI_OK : status;
     double rest = fmax(latest - ei_joint_nearest(self), 0);
     double all = rest + (double)self->apart / rate, top = 0,
-           most = BEYOND[self->batch->effort] * self->likely;
+           coarser = fmax(POINTS[self->batch->effort] / points, 1),
+           most = BEYOND[self->batch->effort] * pow(coarser, COARSER) * self->likely;
     while (ei_joint_least_left(self, 0, all) > most)
         all += 0.2 / ei_joint_steepest(self);
     while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)
@@ -348,7 +352,7 @@ static double points_of(const ei_batch *batch, double points) {
  * work grows with its third power. Where a lattice is too much work, a coarser one. */
 static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t count) {
     const double most = WORK[self->effort];
-    double points = self->effort == EI_EFFORT_TIGHT ? 5 : 3;
+    double points = POINTS[self->effort];
     trial last = {.points = 0};
     int status = EI_OK;
     for (int i = 0; i < TRIALS && status == EI_OK; i++) {
