@@ -39,19 +39,20 @@ static const ei_part *only_random(const ei_chain *self) {
                : NULL;
 }
 
-/* constant_last behind a faster constant part: services that are no shorter than that is long make it a delay
- * (bracket.h). */
-static int constant_last_behind(const ei_chain *self, const ei_service *random, double first, double time) {
+/* An upper end of a random part between constant ones: services that are no shorter than the faster one is
+ * long make it a delay (bracket.h). */
+static int slowed_between(const ei_chain *self, const ei_service *random) {
+    const double first = self->parts[0].again, last = self->parts[2].again, time = fmax(first, last);
     ei_service slower = *random;
     double *samples = malloc(random->sample_count * sizeof *samples);
-    if (samples == NULL)
-        return EI_ERR_NO_MEMORY;
-    for (size_t i = 0; i < random->sample_count; i++)
-        samples[i] = fmax(random->samples[i], first);
+    int found, status = samples == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    for (size_t i = 0; i < random->sample_count && status == EI_OK; i++)
+        samples[i] = fmax(random->samples[i], fmin(first, last));
     slower.samples = samples;
-    const int status = self->batch->arrival_rate * ei_service_mean(&slower) < 1
-                           ? ei_constant_last_upper(self->batch, &slower, time, self->constant)
-                           : EI_OK;
+    if (status == EI_OK && self->batch->arrival_rate * ei_service_mean(&slower) < 1)
+        status = first < last ? ei_constant_last_upper(self->batch, &slower, time, self->constant)
+                              : ei_constant_first_ends(self->batch, &slower, time, self->constant,
+                                                       EI_CONSTANT_UPPER, &found);
     free(samples);
     return status;
 }
@@ -116,13 +117,15 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     if (status == EI_OK && random != NULL && ei_is_wide(self, EI_CHAIN_FAIR)) {
         const double time = fmax(all.parts[0].again, all.parts[last].again);
         const int first_of_two = last == 1 && random == &all.parts[1];
-        status = ei_constant_first_ends(self, random->service, time, all.constant, !first_of_two, &followed);
+        status =
+            ei_constant_first_ends(self, random->service, time, all.constant,
+                                   EI_CONSTANT_LOWER | (first_of_two ? EI_CONSTANT_UPPER : 0), &followed);
         both = followed && first_of_two;
         if (status == EI_OK && random == &all.parts[0] && ei_is_wide(self, EI_CHAIN_FAIR))
             status = ei_constant_last_upper(self, random->service, time, all.constant);
         if (status == EI_OK && last == 2 && random->service->kind == EI_SERVICE_SAMPLES &&
-            all.parts[0].again < time && ei_is_wide(self, TILTED_FAIR))
-            status = constant_last_behind(&all, random->service, all.parts[0].again, time);
+            ei_is_wide(self, TILTED_FAIR))
+            status = slowed_between(&all, random->service);
     }
     /* Ends that are closer than that ratio are not cut. */
     const double idle =

@@ -51,7 +51,7 @@
  * with a floor under that last one, for the R_0 of bottleneck_first. constant_first: a constant stage and a
  * random one behind it, both ends, constant_first.h. constant_last: the other way round, the lower end that
  * of constant_first, constant_last.h; and the lower end of a random stage between two constant ones, and the
- * upper one where the first is the faster, of samples that are made no shorter than that.
+ * upper one, of samples that are made no shorter than the faster one.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H

@@ -262,7 +262,7 @@ typedef struct {
     const ei_batch *batch;
     const ei_service *random;
     double time, constant, decay, queue_decay; /* s, s; 1/s: of both stages, and of the first alone */
-    int last;                                  /* whether the constant stage comes so */
+    int ends;                                  /* which are asked for */
 } chain;
 
 /* Multiply-adds of the first busy period: the chance of more than n jobs falls as e^{-n (load - 1 - log
@@ -373,34 +373,36 @@ static int class_ends(const chain *self, size_t class, int *asked, int *found) {
     *asked = count > 1;
     const int status = *asked ? find_ends(batch, &grid, self, latest, targets, count) : EI_OK;
     *found = *asked && status == EI_OK;
+    const int method = self->ends == (EI_CONSTANT_LOWER | EI_CONSTANT_UPPER) ? EI_BRACKET_CONSTANT_FIRST
+                                                                             : EI_BRACKET_CONSTANT_LAST;
+    const int upper = self->ends & EI_CONSTANT_UPPER;
     for (size_t t = 1; t < count && *found; t++) {
-        ei_raise_lower(batch, targets[t].at, read_target(&targets[t], EI_LOWER),
-                       self->last ? EI_BRACKET_CONSTANT_LAST : EI_BRACKET_CONSTANT_FIRST);
-        if (!self->last)
-            ei_cut_upper(batch, targets[t].at, read_target(&targets[t], EI_UPPER), EI_BRACKET_CONSTANT_FIRST);
+        if (self->ends & EI_CONSTANT_LOWER)
+            ei_raise_lower(batch, targets[t].at, read_target(&targets[t], EI_LOWER), method);
+        if (upper)
+            ei_cut_upper(batch, targets[t].at, read_target(&targets[t], EI_UPPER), method);
     }
-    for (size_t i = 0; i < batch->count && *found && targets[0].late && !self->last; i++)
+    for (size_t i = 0; i < batch->count && *found && targets[0].late && upper; i++)
         if (batch->deadline[batch->index[i]] - self->constant >= latest)
-            ei_cut_upper(batch, batch->index[i], read_target(&targets[0], EI_UPPER),
-                         EI_BRACKET_CONSTANT_FIRST);
+            ei_cut_upper(batch, batch->index[i], read_target(&targets[0], EI_UPPER), method);
     free(targets);
     return ei_no_bound(status) || status == EI_ERR_TOO_LARGE ? EI_OK : status;
 }
 
 int ei_constant_first_ends(const ei_batch *batch, const ei_service *random, double time, double constant,
-                           int last, int *found) {
+                           int ends, int *found) {
     const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = time}, *random};
-    chain self = {.batch = batch, .random = random, .time = time, .constant = constant, .last = last};
+    chain self = {.batch = batch, .random = random, .time = time, .constant = constant, .ends = ends};
     *found = 0;
     int status = ei_decay_rate(stages, 2, &batch->arrival, &self.decay);
     if (status == EI_OK)
         status = ei_decay_rate(stages, 1, &batch->arrival, &self.queue_decay);
     int all = 1;
     for (size_t class = 0; class < CLASSES && status == EI_OK; class++) {
-        int asked, ends;
-        status = class_ends(&self, class, &asked, &ends);
-        *found |= ends;
-        all &= ends || !asked;
+        int asked, made;
+        status = class_ends(&self, class, &asked, &made);
+        *found |= made;
+        all &= made || !asked;
     }
     *found &= all;
     return status;

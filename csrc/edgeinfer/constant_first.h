@@ -52,11 +52,14 @@
 
 #include "edgeinfer/ends.h"
 
+enum { EI_CONSTANT_LOWER = 1, EI_CONSTANT_UPPER = 2 };
+
 /* Raises lower and cuts upper ends of a chain of a stage of constant `time` and a random one, with `constant`
- * seconds more, `time` itself among them, up to some decay times; where a constant stage comes `last`, it
- * raises lower ends alone, and `time` is the slowest constant stage's. *found: whether it did. Loads below
- * one. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
+ * seconds more, `time` itself among them, up to some decay times: either or both, as `ends` says. Where other
+ * constant stages come last, `time` is the slowest one's, and these are lower ends; or upper ones, if they
+ * are no slower than any service (bracket.h). *found: whether it did. Loads below one. Status:
+ * EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_constant_first_ends(const ei_batch *batch, const ei_service *random, double time,
-                                          double constant, int last, int *found);
+                                          double constant, int ends, int *found);
 
 #endif

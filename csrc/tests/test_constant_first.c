@@ -17,7 +17,8 @@ static int ends_in_order(int last, const ei_service *random, double time, double
     const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {rate}};
     ei_batch batch = make_batch(arrival, TIMES, deadline, lower, upper, index, methods);
     batch.monitor = monitor;
-    return ei_constant_first_ends(&batch, random, time, time, last, found);
+    return ei_constant_first_ends(&batch, random, time, time,
+                                  EI_CONSTANT_LOWER | (last ? 0 : EI_CONSTANT_UPPER), found);
 }
 
 static int ends_of(const ei_service *random, double time, double rate, const double deadline[TIMES],
