@@ -167,7 +167,8 @@ static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, si
         least = a != none ? fmin(least, ei_part_least(&self->parts[a])) : least;
         least = c != none ? fmin(least, ei_part_least(&self->parts[c])) : least;
         as = ei_chain_pair_lattice(self, pair.horizon, least, count, pair.points);
-        if (as.points == 0)
+        /* Ends at short deadlines get nearer than those at the horizon. */
+        if (as.points == 0 || !ei_is_wide(self->batch, cbrt(as.apart)))
             return EI_OK;
         const double leads = ceil(as.leads * (double)as.points / as.horizon);
         pair.arrival = &as.arrival;

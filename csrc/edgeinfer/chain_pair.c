@@ -18,7 +18,10 @@ static const double PAIR_WORK = 3e9, PAIR_TIGHT = 8; /* multiply-adds of a latti
 static const double PAIR_ROOM = 8, PAIR_LEADS = 6;   /* decay times, as in pair_upper.c, */
 static const double PAIR_IN_SERVICE = 2;             /* and services */
 static const double PAIR_FEWEST = 90;                /* points that are worth while */
-static const double PAIR_TIMES = 1.5;  /* sums over times between arrivals, to one over services */
+static const double PAIR_TIMES = 1.5; /* sums over times between arrivals, to one over services */
+/* Of times that are spread: log of how far apart ends get, over jobs and the square of a step's decay times.
+ */
+static const double PAIR_BENT = 0.14;
 static const double PAIR_INTERVAL = 4; /* steps that are left of periodic arrivals' interval, about */
 static const double NEVER = 1e-13;
 static const size_t PAIR_POINTS[] = {160, 256, 400}; /* and its steps; TIGHT: twice as many */
@@ -250,7 +253,8 @@ static double longest_time(const ei_arrival *arrival) {
 }
 
 /* The most points, of services that are `less` shorter. */
-static size_t points_of(const ei_chain *self, double horizon, double less, size_t most, double *leads) {
+static size_t points_of(const ei_chain *self, double horizon, double less, size_t most, double *leads,
+                        double *apart) {
     const ei_batch *batch = self->batch;
     double decay = INFINITY, slowest = 0, taps = 0;
     for (size_t k = 0; k < self->count; k++) {
@@ -266,6 +270,8 @@ static size_t points_of(const ei_chain *self, double horizon, double less, size_
     *leads = PAIR_LEADS / decay + PAIR_IN_SERVICE * fmax(slowest - less, 0);
     const double points = horizon * cbrt(PAIR_WORK * (batch->effort == EI_EFFORT_TIGHT ? PAIR_TIGHT : 1) /
                                          (jobs * *leads * span * taps));
+    const double bend = decay * horizon / fmin(points, (double)most);
+    *apart = batch->arrival.kind != EI_ARRIVAL_DETERMINISTIC ? exp(PAIR_BENT * jobs * bend * bend) : 1;
     return points < PAIR_FEWEST ? 0 : (size_t)fmin(points, (double)most);
 }
 
@@ -278,7 +284,7 @@ ei_pair_lattice ei_chain_pair_lattice(const ei_chain *self, double horizon, doub
     if (periodic && longest > 0)
         found.less = fmax(fmin(least, interval - PAIR_INTERVAL * longest / (double)most), 0);
     found.horizon -= (double)count * found.less;
-    found.points = points_of(self, found.horizon, found.less, most, &found.leads);
+    found.points = points_of(self, found.horizon, found.less, most, &found.leads, &found.apart);
     if (periodic)
         found.arrival.parameter[0] = 1 / (interval - found.less);
     return found;
@@ -305,18 +311,20 @@ int ei_chain_pair_ends(const ei_chain *self) {
         batch.index = index;
         batch.count = 0;
         batch.horizon = mean + PAIR_CLASSES[k] / decay;
-        for (size_t i = EI_PROBES; i < self->batch->count; i++) {
-            const size_t at = self->batch->index[i];
-            const double rest = batch.deadline[at] - self->constant;
-            if (rest > from && rest <= batch.horizon && batch.upper[at] > EI_CHAIN_FAIR * batch.lower[at])
-                index[batch.count++] = at;
-        }
         one.pair_points =
             (size_t)(finer * (double)PAIR_POINTS[k]) * (batch.effort == EI_EFFORT_TIGHT ? 2 : 1);
-        if (batch.count > 0 && !is_poisson(self)) {
+        double known = EI_CHAIN_FAIR;
+        if (!is_poisson(self)) {
             const ei_pair_lattice as = ei_chain_pair_lattice(self, batch.horizon, least, 2, one.pair_points);
             one.pair_points = as.points;
             one.pair_less = as.less;
+            known = fmax(known, as.apart);
+        }
+        for (size_t i = EI_PROBES; i < self->batch->count; i++) {
+            const size_t at = self->batch->index[i];
+            const double rest = batch.deadline[at] - self->constant;
+            if (rest > from && rest <= batch.horizon && batch.upper[at] > known * batch.lower[at])
+                index[batch.count++] = at;
         }
         if (batch.count == 0 || one.pair_points == 0)
             continue;

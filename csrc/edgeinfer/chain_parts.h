@@ -242,6 +242,7 @@ int ei_chain_may_have_pair(const ei_chain *self);
 typedef struct {
     ei_arrival arrival;
     double less, horizon, leads; /* s: by how many one may lead */
+    double apart;                /* what ends come to, about, at best; 1: not known */
     size_t points;               /* 0: too few */
 } ei_pair_lattice;
 
