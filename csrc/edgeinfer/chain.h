@@ -95,19 +95,10 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * part b and those behind it, Q, are as for Poisson arrivals: nothing there needs more of the arrivals than
  * that they are there.
  *
- * Upper, at heavy loads, where lattices are too coarse: bottleneck_first with Lundberg's bound of part b
- * alone, where the constant parts before b, fed by it as above, hold nothing up, so that C_i = 0.
- *
- * Lower, at heavy loads: let X = B - t, E e^{theta X} = 1 (Ross 1974). Under the tilt e^{theta X} the walk of
- * X exceeds every x, by at most what X exceeds y by, given that, for some y >= 0: P(Wq > x) is the mean of
- * e^{-theta (x + overshoot)}, at least e^{-theta x} times e^{-theta (max B - min t)}, or times 1 - theta E B
- * if B is exponential. A theta with E e^{theta X} >= 1 is no smaller, as that is convex, and a lower end,
- * too. Transfers are cut off at their extent, which moves moments by less than their error. With phases, let
- * E[e^{theta X} h; phase at the request before] >= h > 0 in each phase that requests meet: e^{theta S_n} h
- * does not fall in the mean up to where S_n exceeds x, and tends to 0 where it never does, so that h of the
- * phase of request 0 is at most e^{theta (x + overshoot)} P(Wq > x | phase) max h, and P(Wq > x) has one more
- * factor, the mean of h over the phases that requests meet, over max h. As theta X has a mean near 0 at heavy
- * loads, h is near to constant there.
+ * Both, where the queue of part b decays slowly for what a service lasts: what a lattice says of its first
+ * decay times goes on as lundberg.h has it, behind the times C_i of the parts before b from above
+ * (bottleneck_first). A walk that is alone has its overshoot known from below, 1 - theta E B if B is
+ * exponential, at any load.
  *
  * Periodic arrivals. Upper: all parts added to each other as in lindley.h, at light loads by steps of its
  * equation (walk.h), too; and bottleneck_first without a floor. Lower: one part's queue by lindley.h (link),

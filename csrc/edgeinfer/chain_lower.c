@@ -2,7 +2,6 @@
 
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
-#include "edgeinfer/modulated.h"
 #include "edgeinfer/pair.h"
 
 #include <float.h>
@@ -16,7 +15,6 @@ enum {
 };
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of these ends */
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
-static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
 
 /* The sojourn times in the leading stages and in the exponential parts before b, and one service of every
  * other random part but b, rounded down; b may be the number of parts. Empty: 0. */
@@ -239,84 +237,6 @@ int ei_chain_lower_renewal(const ei_chain *self, size_t b) {
     ei_lattice_free(&others);
     ei_lattice_free(&sojourn);
     return ei_no_bound(status) ? EI_OK : status;
-}
-
-/* log of the least (E[e^{-theta t} h; phase at the request before])_i / h_i, from below, over phases i that
- * requests meet, and *share: what a request finds of h, over the largest h. */
-static int arrival_growth(const ei_arrival *arrival, double theta, double *growth, double *share) {
-    double transform[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES], h[EI_ARRIVAL_PHASES];
-    double slope, least = INFINITY, most = 0;
-    const size_t n = arrival->count;
-    *share = 1;
-    if (arrival->kind != EI_ARRIVAL_MARKOV_MODULATED) {
-        *growth = -ei_arrival_exponent(arrival, theta, &slope) * (1 + 1e-12);
-        return EI_OK;
-    }
-    int status = ei_modulated_transform(arrival, theta, transform);
-    if (status != EI_OK)
-        return status;
-    ei_modulated_exponent(arrival, theta, h);
-    *share = 0;
-    for (size_t i = 0; i < n; i++) {
-        double next = 0;
-        for (size_t j = 0; j < n; j++)
-            next += transform[i * n + j] * h[j];
-        if (!(arrival->rates[i] > 0))
-            continue;
-        least = fmin(least, next / h[i]);
-        most = fmax(most, h[i]);
-        *share += arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival) * h[i];
-    }
-    *share *= (1 - 1e-12) / most;
-    *growth = log(least) - 1e-12;
-    return EI_OK;
-}
-
-int ei_chain_lower_overshoot(const ei_chain *self, size_t b) {
-    const ei_batch *batch = self->batch;
-    const ei_part *one = &self->parts[b];
-    const ei_service constant = {.kind = EI_SERVICE_DETERMINISTIC, .time = one->again};
-    const ei_service *service = one->service != NULL ? one->service : &constant;
-    const int transfer = service->kind == EI_SERVICE_TRANSFER;
-    double theta = 0, moment, growth, begun = 1, excess = -1;
-    ei_chain coarse = *self;
-    ei_lattice law = {.sf = NULL};
-    /* Of others moments are known from above alone. */
-    if (service->kind == EI_SERVICE_COMPOUND || service->kind == EI_SERVICE_REPETITION)
-        return EI_OK;
-    for (double more = 1e-9; more < 1e-1 && !(excess >= 0); more *= 4) {
-        theta = one->decay * (1 + more);
-        int status = ei_service_log_mgf(service, theta, &moment, NULL);
-        if (status != EI_OK)
-            return status;
-        moment -=
-            transfer ? EI_SERVICE_MGF_ERROR * moment : DBL_EPSILON * (double)(service->sample_count + 16);
-        status = arrival_growth(&batch->arrival, theta, &growth, &begun);
-        if (status != EI_OK)
-            return status;
-        excess = moment + growth;
-    }
-    const double most =
-        (transfer ? ei_service_extent(service) : ei_service_maximum(service)) -
-        (batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? ei_arrival_mean(&batch->arrival) : 0);
-    const double share =
-        (service->kind == EI_SERVICE_EXPONENTIAL ? 1 - theta * service->time : exp(-theta * fmax(most, 0))) *
-        begun * (1 - 1e-9);
-    if (!(excess >= 0) || !(share > LEAST_SHARE))
-        return EI_OK;
-    coarse.sum_step = batch->horizon / EI_CHAIN_SHORT_WALK;
-    int status = ei_chain_sum_of_others(&coarse, self->count, &law);
-    if (status == EI_OK)
-        status = ei_chain_lengthen(&law, coarse.sum_step, batch->horizon);
-    if (status == EI_OK) {
-        ei_lattice_add_exponential(&law, theta, EI_LOWER);
-        for (size_t j = 0; j < law.count; j++)
-            law.sf[j] *= share;
-        ei_chain_raise(self, &law, &(ei_lattice){.sf = NULL},
-                       one->service == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
-    }
-    ei_lattice_free(&law);
-    return status;
 }
 
 int ei_chain_lower_geometric(const ei_chain *self, size_t b) {

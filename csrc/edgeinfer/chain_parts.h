@@ -137,9 +137,6 @@ EI_WARN_UNUSED int ei_chain_lower_pairs(const ei_chain *self, size_t b);
 /* queue, link behind renewal and Markov-modulated arrivals. */
 EI_WARN_UNUSED int ei_chain_lower_renewal(const ei_chain *self, size_t b);
 
-/* The queue of part b from below by the overshoot of its walk, see chain.h; and one service of each part. */
-EI_WARN_UNUSED int ei_chain_lower_overshoot(const ei_chain *self, size_t b);
-
 /* exponential: part b and the slowest behind it. */
 EI_WARN_UNUSED int ei_chain_lower_geometric(const ei_chain *self, size_t b);
 
@@ -272,8 +269,12 @@ EI_WARN_UNUSED int ei_chain_exponential_ends(const ei_chain *self, size_t b);
 /* Exponential stages alone. */
 EI_WARN_UNUSED int ei_chain_upper_exponential(const ei_chain *self);
 
-/* bottleneck_first at heavy loads: part b alone by Lundberg's bound, where those before it hold no job up
- * that its shortest services feed. */
+/* ---- chain_heavy.c */
+
+/* Ends by lundberg.h where the queue decays slowly for what a service lasts: part b and one service of each
+ * other part, *found whether by a lattice, too; and bottleneck_first where the parts beside it are quick for
+ * what its shortest services feed. */
+EI_WARN_UNUSED int ei_chain_lower_heavy(const ei_chain *self, size_t b, int *found);
 EI_WARN_UNUSED int ei_chain_upper_heavy(const ei_chain *self, size_t b);
 
 /* ---- chain_periodic.c */

@@ -244,7 +244,7 @@ int ei_chain_periodic_ends(const ei_chain *self) {
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
     double slowest = 0;
     size_t queues = 0;
-    int status = EI_OK;
+    int status = EI_OK, found;
     for (size_t k = 0; k < self->count; k++) {
         queues += (size_t)has_queue(&self->parts[k], interval);
         slowest = fmax(slowest, self->parts[k].service != NULL ? self->parts[k].mean : 0);
@@ -253,10 +253,13 @@ int ei_chain_periodic_ends(const ei_chain *self) {
         if ((status = periodic_lower(self, b, interval)) == EI_OK)
             status = periodic_queue_lower(self, b);
         if (status == EI_OK && has_queue(&self->parts[b], interval))
-            status = ei_chain_lower_overshoot(self, b);
+            status = ei_chain_lower_heavy(self, b, &found);
     }
     if (status == EI_OK)
         status = ei_chain_geometric_ends(self);
+    const size_t b = ei_chain_slowest(self, 0, self->count, 1);
+    if (status == EI_OK && has_queue(&self->parts[b], interval))
+        status = ei_chain_upper_heavy(self, b);
     if (status != EI_OK)
         goto out;
     if ((status = ei_chain_periodic_upper(self, 0, &law)) == EI_OK)
@@ -269,15 +272,12 @@ int ei_chain_periodic_ends(const ei_chain *self) {
         if (status == EI_OK)
             ei_chain_cut(self, &law, &none, EI_BRACKET_ADDED_STAGE);
     }
-    const size_t b = ei_chain_slowest(self, 0, self->count, 1);
     if (ei_no_bound(status))
         status = EI_OK;
     if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_FAIR))
         status = last_exit_ends(self);
     if (status == EI_OK && b + 1 < self->count && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = periodic_bottleneck(self, b);
-    if (status == EI_OK && self->count > 1 && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
-        status = ei_chain_upper_heavy(self, b);
     if (status == EI_OK && queues > 1 && ei_chain_may_have_pair(self)) {
         status = ei_chain_lower_pairs(self, b);
         if (status == EI_OK)

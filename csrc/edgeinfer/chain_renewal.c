@@ -86,7 +86,7 @@ static int renewal_upper(const ei_chain *self, size_t slowest) {
               drawn = may_be_drawn(self);
     const size_t last = self->count - 1;
     const ei_part *one = &self->parts[slowest];
-    int status = EI_OK;
+    int status = ei_chain_upper_heavy(self, slowest);
     for (size_t b = 0; b < last && status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE); b++)
         if ((b == 0 || drawn) && !is_geometric(self, b) && ei_chain_may_be_tilted(self, 0, b, last))
             status = ei_chain_tilted_ends(self, b);
@@ -101,8 +101,6 @@ static int renewal_upper(const ei_chain *self, size_t slowest) {
     if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status =
             ei_chain_upper(self, slowest, one->service != NULL ? ei_chain_quantile(one->service, 0.9) : 0, 1);
-    if (!modulated && last > 0 && status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
-        status = ei_chain_upper_heavy(self, slowest);
     return status;
 }
 
@@ -116,9 +114,10 @@ int ei_chain_ends_behind_renewal(const ei_chain *self) {
     int status = EI_OK;
     for (size_t k = 0; k < self->count && status == EI_OK; k++)
         if (self->parts[k].decay <= EI_CHAIN_NEAR * least) {
-            status = ei_chain_lower_renewal(self, k);
-            if (status == EI_OK)
-                status = ei_chain_lower_overshoot(self, k);
+            int found;
+            status = ei_chain_lower_heavy(self, k, &found);
+            if (status == EI_OK && !found)
+                status = ei_chain_lower_renewal(self, k);
         }
     if (!modulated && status == EI_OK)
         status = ei_chain_geometric_ends(self);

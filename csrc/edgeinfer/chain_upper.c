@@ -90,29 +90,3 @@ int ei_chain_upper_exponential(const ei_chain *self) {
     ei_upper_law_free(&law);
     return EI_OK;
 }
-
-int ei_chain_upper_heavy(const ei_chain *self, size_t b) {
-    const double period = ei_part_shortest(&self->parts[b]), end = self->batch->horizon;
-    ei_upper_law law = {.decay = 0}, before = {.decay = 0}, after = {.decay = 0};
-    int status =
-        b > 0 ? ei_chain_fed_periodically(self, b - 1, 0, period, EI_CHAIN_PERIODIC_POINTS, &before) : EI_OK;
-    if (status == EI_OK && before.lattice.sf != NULL)
-        status = EI_ERR_ACCURACY;
-    if (status == EI_OK && b + 1 < self->count)
-        status =
-            ei_chain_fed_periodically(self, b + 1, self->count - 1, period, EI_CHAIN_PERIODIC_POINTS, &after);
-    if (status == EI_OK)
-        status = ei_chain_bound_beyond(self, b, b, end, &law.log_scale, &law.decay);
-    if (status == EI_OK)
-        status = ei_chain_stretch(&law, end / EI_CHAIN_SHORT_WALK, end);
-    if (status == EI_OK) {
-        law.log_scale += law.decay * end + 1e-9;
-        for (size_t j = 0; j < law.lattice.count; j++)
-            law.lattice.sf[j] = exp(fmin(law.log_scale - law.decay * (double)j * law.lattice.step, 0));
-        ei_chain_cut(self, &law, &after, EI_BRACKET_BOTTLENECK_FIRST);
-    }
-    ei_upper_law_free(&law);
-    ei_upper_law_free(&before);
-    ei_upper_law_free(&after);
-    return ei_no_bound(status) ? EI_OK : status;
-}

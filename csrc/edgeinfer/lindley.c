@@ -1,6 +1,7 @@
 #include "edgeinfer/lindley.h"
 
 #include "edgeinfer/half_line.h"
+#include "edgeinfer/lundberg.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,19 +64,51 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
     return isfinite(best) ? EI_OK : EI_ERR_UNSTABLE;
 }
 
+/* Lundberg's bound in its place, where it is less. */
+static int begin_lundberg(ei_half_line *self, const ei_upper_law *before, const ei_added_stage *stage,
+                          const ei_arrival *arrival, double exponent) {
+    const size_t n = self->phases, wide = self->all + 1;
+    const double end = (double)self->count * self->step;
+    double known = -INFINITY, found = -INFINITY;
+    ei_lundberg law;
+    int status =
+        ei_lundberg_find(&law, EI_UPPER, stage, arrival, exponent, &(ei_lattice){.sf = NULL}, NULL, before);
+    if (status != EI_OK)
+        return status == EI_ERR_ACCURACY ? EI_OK : status;
+    if (stage->law != NULL)
+        law.log_scale -= law.moment;
+    for (size_t i = 0; i < n; i++) {
+        known = fmax(known, self->start[i] - self->decay * end);
+        found = fmax(found, law.log_scale + law.log_phase[i] - law.decay * end);
+    }
+    if (!(found < known))
+        return EI_OK;
+    self->decay = law.decay;
+    for (size_t i = 0; i < n; i++) {
+        double *u = self->u + i * wide, scale = law.log_scale + law.log_phase[i];
+        self->start[i] = scale;
+        self->scale[i] = scale + law.moment;
+        for (size_t j = 0; j < wide; j++)
+            u[j] = exp(fmin(scale, j < self->count - 1 ? 0 : scale) -
+                       law.decay * (j > 0 ? (double)j - 1 : 0) * self->step);
+    }
+    return EI_OK;
+}
+
 /* Once more where the tilt is too steep for Chernoff's bound, whose moments are of more than the lattice. */
 static int begin(ei_half_line *self, const ei_upper_law *before, const ei_added_stage *stage,
-                 const ei_arrival *arrival, double slowest) {
+                 const ei_arrival *arrival, double slowest, int early) {
     for (;; slowest = self->decay) {
         const size_t count = self->count;
         const double step = self->step;
         ei_half_line_free(self);
         *self = (ei_half_line){.end = EI_UPPER, .count = count, .step = step};
         int status = ei_half_line_init(self, stage, arrival, slowest);
+        const double exponent = self->decay;
         if (status == EI_OK)
             status = begin_upper(self, before, stage, arrival);
         if (status != EI_OK || self->theta < STEEP * self->decay)
-            return status;
+            return status == EI_OK && early ? begin_lundberg(self, before, stage, arrival, exponent) : status;
     }
 }
 
@@ -171,8 +204,8 @@ static void make_monotone(double *sf, size_t count) {
         sf[j] = fmin(fmax(sf[j] * ROUNDING, j + 1 < count ? sf[j + 1] : 0), 1);
 }
 
-/* least NULL: not asked for. */
-static int add_stage(ei_upper_law *self, int verified, double *least, const ei_upper_law *before,
+/* least NULL: not asked for; early: whether the lattice ends early. */
+static int add_stage(ei_upper_law *self, int verified, int early, double *least, const ei_upper_law *before,
                      const ei_added_stage *stage, const ei_arrival *arrival, double step, size_t count,
                      ei_monitor monitor) {
     ei_half_line line = {.end = EI_UPPER, .count = count, .step = step};
@@ -180,10 +213,10 @@ static int add_stage(ei_upper_law *self, int verified, double *least, const ei_u
     const size_t phases = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ? arrival->count : 1;
     double *chance = NULL;
     *self = (ei_upper_law){.phases = phases};
-    int status = begin(&line, before, stage, arrival, slowest);
+    int status = begin(&line, before, stage, arrival, slowest, early);
     if (status == EI_OK && visible(&line) < count) {
         line.count = count = visible(&line);
-        status = begin(&line, before, stage, arrival, slowest);
+        status = begin(&line, before, stage, arrival, slowest, early);
     }
     if (status != EI_OK)
         goto out;
@@ -225,13 +258,18 @@ out:
 
 int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *before, const ei_added_stage *stage,
                          const ei_arrival *arrival, double step, size_t count, ei_monitor monitor) {
-    return add_stage(self, 0, NULL, before, stage, arrival, step, count, monitor);
+    return add_stage(self, 0, 0, NULL, before, stage, arrival, step, count, monitor);
+}
+
+int ei_add_stage_early(ei_upper_law *self, const ei_upper_law *before, const ei_added_stage *stage,
+                       const ei_arrival *arrival, double step, size_t count, ei_monitor monitor) {
+    return add_stage(self, 0, 1, NULL, before, stage, arrival, step, count, monitor);
 }
 
 int ei_add_stage_enclosed(ei_upper_law *self, double *least, const ei_upper_law *before,
                           const ei_added_stage *stage, const ei_arrival *arrival, double step, size_t count,
                           ei_monitor monitor) {
-    return add_stage(self, 1, least, before, stage, arrival, step, count, monitor);
+    return add_stage(self, 1, 0, least, before, stage, arrival, step, count, monitor);
 }
 
 static void lower_monotone(double *sf, size_t count) {

@@ -34,10 +34,16 @@ EI_WARN_UNUSED int ei_add_stage_lindley(ei_upper_law *self, const ei_upper_law *
                                         const ei_added_stage *stage, const ei_arrival *arrival, double step,
                                         size_t count, ei_monitor monitor);
 
-/* The same for random services. The law is that of a V >= G(V) from above, G as in walk.h, the chords between
- * its points such a V itself; and least[count], the caller's, for renewal arrivals, NULL: not asked for, V
- * from below in the cell behind each point: V(x) = E u(x - B) with a u >= G(u) that was checked, and no more
- * than Chernoff's bound, for which that holds, too. */
+/* The same with Lundberg's bound beyond the lattice, where lundberg.h has one that is less there than the sum
+ * over all jobs: for a lattice of few decay times. C's that do not depend on the arrivals. */
+EI_WARN_UNUSED int ei_add_stage_early(ei_upper_law *self, const ei_upper_law *before,
+                                      const ei_added_stage *stage, const ei_arrival *arrival, double step,
+                                      size_t count, ei_monitor monitor);
+
+/* As ei_add_stage_lindley for random services. The law is that of a V >= G(V) from above, G as in walk.h, the
+ * chords between its points such a V itself; and least[count], the caller's, for renewal arrivals, NULL: not
+ * asked for, V from below in the cell behind each point: V(x) = E u(x - B) with a u >= G(u) that was checked,
+ * and no more than Chernoff's bound, for which that holds, too. */
 EI_WARN_UNUSED int ei_add_stage_enclosed(ei_upper_law *self, double *least, const ei_upper_law *before,
                                          const ei_added_stage *stage, const ei_arrival *arrival, double step,
                                          size_t count, ei_monitor monitor);
