@@ -23,10 +23,11 @@ class UnstableError(ValueError):
 
 
 class AccuracyWarning(UserWarning):
-    """A sampled probability may not have the relative error that was asked for.
+    """A sampled probability may not have the relative error that was asked for, or a quantile be anywhere near.
 
     The text says which of these it is:
 
+    - too few samples to have a quantile, so that it is about the longest of them;
     - the largest number of replications did not reach the relative error;
     - it did, but there are too few replications for an interval: fewer than 64 for one stage or
       128 a stage of several, or than 100 times the squared skewness of the weights;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
+from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.intervals import beta_interval, effective_size
 from edgeinfer.estimates.estimate import Estimate
 
@@ -111,8 +113,34 @@ class Simulation(_validate.Frozen):
         -------
         (shape of p, ..., stages) ndarray, s
             From the histogram, linear within its bins.
+
+        Warns
+        -----
+        AccuracyWarning
+            Where the histogram has so few times that none need be longer, so that `quantile_interval` has no upper end.
+
+        Examples
+        --------
+        >>> import edgeinfer as ei
+        >>> run = ei.simulate(ei.Pipeline([ei.Exponential(0.5, "server")]), 1.0, 3.0, jobs=20_000, rng=1)
+        >>> run.quantile([0.5, 0.99]).round(1)
+        array([[0.7],
+               [4.6]])
         """
         p = np.asarray(_validate.real("p", p, 0, 1, high_open=True))
+        # Fewer than the dispersion leaves: what even independent times do not tell.
+        number = int(self.histogram.sum(axis=-1).min())
+        unknown = p**number > (1 - self._confidence(None)) / 2
+        if unknown.any():
+            warnings.warn(
+                f"quantile: p = {p[unknown].min():.17g}: must be lower for {number} samples, of which this takes about "
+                "the longest; `rare_violation` and `deadline_at` reach such probabilities",
+                AccuracyWarning,
+                stacklevel=2,
+            )
+        return self._quantile(p)
+
+    def _quantile(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         total = self.histogram.sum(axis=-1, dtype=np.float64)
         answers = []
         for probability in p.ravel():
@@ -150,7 +178,8 @@ class Simulation(_validate.Frozen):
         >>> bool(median.low[0] < np.log(2) < median.high[0])
         True
         """
-        value = self.quantile(p)
+        p = np.asarray(_validate.real("p", p, 0, 1, high_open=True))
+        value = self._quantile(p)
         p = np.broadcast_to(np.reshape(p, (*np.shape(p), *[1] * self.histogram[..., 0].ndim)), value.shape)
         confidence, size = self._confidence(confidence), self._sizes(1 - p)
         below = beta_interval(p * size, size, confidence)

@@ -255,6 +255,13 @@ def test_zero_times_and_the_ends_of_the_law():
     # 2000 entries tell nothing of a probability of 1e-6.
     far = run.quantile_interval([0.0, 1 - 1e-6])
     assert far.low[0, 0] == 0 and far.high[1, 0] == np.inf
+    with pytest.warns(ei.AccuracyWarning, match=r"p = 0\.99999\d*: must be lower for 2000 samples.*rare_violation"):
+        assert run.quantile([0.5, 1 - 1e-6])[1, 0] == far.value[1, 0]
+    # 2000 independent times have none above this with a chance of 2.5 %; below it there is no warning.
+    last = 0.025 ** (1 / 2000)
+    run.quantile(last * (1 - 1e-9))
+    with pytest.warns(ei.AccuracyWarning):
+        run.quantile(last * (1 + 1e-9))
 
 
 def test_families_share_their_bins():
