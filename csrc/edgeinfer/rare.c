@@ -63,14 +63,9 @@ typedef struct {
 
 static size_t nearest_level(const stage *self, double sigma) {
     size_t level = 0;
-    double left = self->tau - sigma;
-    while (level + 2 < LEVELS) {
-        double here = self->tau - self->tilt[level].tilt, next = self->tau - self->tilt[level + 1].tilt;
-        if (left * left > here * next)
-            break;
+    while (level + 1 < LEVELS && self->tilt[level].tilt + self->tilt[level + 1].tilt < 2 * sigma)
         level++;
-    }
-    return left < (self->tau - self->tilt[LEVELS - 2].tilt) / 2 ? LEVELS - 1 : level;
+    return level;
 }
 
 /* The largest tilt under which the services of this stage and those before it sum to `gap` on average. */
@@ -129,9 +124,12 @@ static void add_stage(const rare_context *context, const stage *self, double tau
 static void init_levels(const rare_context *context, stage *self, const stage *before) {
     const double tau = self->tau, least = fmin(0.25 / fmax(context->deadline, 1e-300), tau / 4);
     for (int l = 0; l < LEVELS; l++) {
-        double left = tau * pow(least / tau, (double)l / (LEVELS - 2));
+        /* The closer to either end the finer: a single service may ask for a small share of a steep tau. */
+        const int from_end = l < LEVELS / 2 ? l : LEVELS - 1 - l;
+        const double away =
+            from_end == 0 ? 0 : least * pow(tau / 2 / least, (from_end - 1) / (LEVELS / 2 - 1.0));
         ei_tilt *tilt = &self->tilt[l];
-        tilt->tilt = l == 0 ? 0 : l == LEVELS - 1 ? tau : tau - left;
+        tilt->tilt = l < LEVELS / 2 ? away : tau - away;
         double tilted;
         self->log_rate[l] = ei_arrival_exponent(context->arrival, tilt->tilt, &tilted);
         tilt->log_mgf = ei_tilted_log_mgf(&self->law, tilt->tilt, &tilt->slope);
