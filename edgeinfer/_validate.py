@@ -2,15 +2,16 @@
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from math import prod
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -387,6 +388,24 @@ class Value(Frozen):
 
     def __hash__(self) -> int:
         return hash((type(self), *(_key(value) for value in _compared(self).values())))
+
+
+class Elementwise(Value):
+    """A value whose arrays are indexed and iterated over together; what has another shape than its first field stays."""
+
+    def __iter__(self) -> Iterator[Self]:
+        """Along the first axis; TypeError where there is none."""
+        return (self[index] for index in range(len(self._first())))
+
+    def __getitem__(self, index: Any) -> Self:
+        """The same of some elements: numbers where one is left."""
+        shape = self._first().shape
+        parts = {name: np.asarray(part)[index] for name, part in vars(self).items() if np.shape(part) == shape}
+        plain = {name: part if part.ndim else part.item() for name, part in parts.items()}
+        return replace(self, **plain)  # type: ignore[type-var]
+
+    def _first(self) -> NDArray[Any]:
+        return np.asarray(next(iter(vars(self).values())))
 
 
 def _compared(value: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def late(run: Any, name: str) -> Estimate:
     """P(a request is lost, or answered after the first deadline), from a `CellSimulation`."""
     kind = run[name]
     violation = kind.violation[..., -1]
-    if violation.value.ndim:
+    if np.ndim(violation.value):
         violation = violation[0]
     lost = kind.loss
 

@@ -394,7 +394,7 @@ class _Answer:
             Estimate(
                 utilisation.value,
                 utilisation.low,
-                np.minimum(utilisation.high, 1),
+                min(utilisation.high, 1.0),
                 self.confidence,
                 utilisation.replications,
             ),

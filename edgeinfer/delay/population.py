@@ -9,7 +9,7 @@ all of its terminals.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -43,6 +43,11 @@ class PopulationBracket(Bracket):
     """
 
     unstable: float | Floats
+
+    def __getitem__(self, index: Any) -> PopulationBracket:
+        """The bracket of some deadlines, and populations."""
+        whole = replace(self, unstable=np.broadcast_to(self.unstable, np.shape(self.lower)))
+        return super(PopulationBracket, whole).__getitem__(index)
 
 
 def _checked(pipeline: Callable[[Any], Any]) -> Callable[[Any], Pipeline]:

@@ -24,7 +24,7 @@ class Latency(_validate.Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Bracket(_validate.Value):
+class Bracket(_validate.Elementwise):
     """A certified pair, lower <= truth <= upper.
 
     The truth is P(sojourn time > deadline) for `violation_bracket`, and the mean sojourn time (s) of a tandem for
@@ -35,6 +35,11 @@ class Bracket(_validate.Value):
     lower, upper : (...,) ndarray
     lower_method, upper_method : (...,) ndarray of str
         The formula behind each end: csrc/edgeinfer/bracket.h and `edgeinfer.delay.tandem` derive them.
+
+    Examples
+    --------
+    >>> Bracket([0.1, 0.2], [0.3, 0.4], ["exact", "chain"], ["exact", "union"])[1]
+    Bracket(lower=0.2, upper=0.4, lower_method='chain', upper_method='union')
     """
 
     lower: Any

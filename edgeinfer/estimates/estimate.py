@@ -1,16 +1,13 @@
 """A random estimate with its interval: what simulation and measurement both answer with."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from edgeinfer import _validate
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate(_validate.Value):
+class Estimate(_validate.Elementwise):
     """A random estimate with its confidence interval.
 
     Attributes
@@ -23,6 +20,12 @@ class Estimate(_validate.Value):
         Independent replications behind each value, of one shape with it.
     effective_sample_size : ndarray, optional
         (sum w)^2 / sum w^2 where importance sampling was used.
+
+    Examples
+    --------
+    >>> both = Estimate([0.1, 0.2], [0.0, 0.1], [0.2, 0.3], 0.95, [8, 8])
+    >>> both[1]
+    Estimate(value=0.2, low=0.1, high=0.3, confidence=0.95, replications=8, effective_sample_size=None)
     """
 
     value: Any
@@ -31,19 +34,3 @@ class Estimate(_validate.Value):
     confidence: float
     replications: Any
     effective_sample_size: Any = None
-
-    def __iter__(self) -> Iterator["Estimate"]:
-        """The estimates along the first axis; of one number there are none, TypeError."""
-        return (self[index] for index in range(len(np.asarray(self.value))))
-
-    def __getitem__(self, index: Any) -> "Estimate":
-        """The estimate of some elements."""
-        size = None if self.effective_sample_size is None else np.asarray(self.effective_sample_size)[index]
-        return Estimate(
-            np.asarray(self.value)[index],
-            np.asarray(self.low)[index],
-            np.asarray(self.high)[index],
-            self.confidence,
-            np.asarray(self.replications)[index],
-            size,
-        )

@@ -35,7 +35,8 @@ def same(ours, theirs):
 
 
 def holds(estimate, truth, index=...):
-    return bool(np.all((estimate.low[index] <= truth) & (truth <= estimate.high[index])))
+    low, high = np.asarray(estimate.low)[index], np.asarray(estimate.high)[index]
+    return bool(np.all((low <= truth) & (truth <= high)))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def run(stage, rate, edge, deadlines=()):
 
 
 def holds(estimate, truth, index=...):
-    return bool(np.all((estimate.low[index] <= truth) & (truth <= estimate.high[index])))
+    low, high = np.asarray(estimate.low)[index], np.asarray(estimate.high)[index]
+    return bool(np.all((low <= truth) & (truth <= high)))
 
 
 def crommelin(rate, service, servers):

@@ -22,7 +22,8 @@ def run(cell, deadlines=(), jobs=20_000, seed=1, **options):
 
 
 def holds(estimate, truth, index=...):
-    return bool(np.all((estimate.low[index] <= truth) & (truth <= estimate.high[index])))
+    low, high = np.asarray(estimate.low)[index], np.asarray(estimate.high)[index]
+    return bool(np.all((low <= truth) & (truth <= high)))
 
 
 def feedback_moments(rate, moments, again):

@@ -44,7 +44,8 @@ def kind(pipeline=EXPONENTIAL, count=10, rate=1.4, **options):
 
 
 def holds(estimate, truth, index=...):
-    return bool(np.all((estimate.low[index] <= truth) & (truth <= estimate.high[index])))
+    low, high = np.asarray(estimate.low)[index], np.asarray(estimate.high)[index]
+    return bool(np.all((low <= truth) & (truth <= high)))
 
 
 def erlang_c(servers, load):

@@ -65,3 +65,15 @@ def test_a_guarantee_says_its_confidence_and_is_wider_than_a_bracket():
 def test_bad_input_is_named(options, text):
     with pytest.raises(ValueError, match=text):
         ei.Measured([0.1, 0.2], "x", **options)
+
+
+def test_ends_of_several_are_taken_one_by_one():
+    pipeline, deadlines = ei.Pipeline([ei.Exponential(0.5, "server")]), [1.0, 2.0, 3.0]
+    several = ei.violation_bracket(pipeline, 1.0, deadlines)
+    assert list(several) == [ei.violation_bracket(pipeline, 1.0, deadline) for deadline in deadlines]
+    assert type(several[0].lower) is float and several[:2][1] == several[1]
+    with pytest.raises(TypeError):
+        list(several[0])
+    safe = ei.Pipeline([ei.Measured(np.full(20, 0.5), "server", confidence=0.6, longest=0.6)])
+    one = ei.violation_bracket(safe, 1.0, deadlines)[2]
+    assert type(one) is ei.Guarantee and one == ei.violation_bracket(safe, 1.0, 3.0)

@@ -55,6 +55,9 @@ def test_several_populations_are_each_their_own():
         assert (answer.lower[:, at] <= alone.upper).all() and (alone.lower <= answer.upper[:, at]).all()
         assert (answer.upper[:, at] <= 1.23 * answer.lower[:, at]).all()
         assert answer.unstable[at] == pytest.approx(alone.unstable, rel=2e-3)
+        one = answer[1, at]
+        assert (one.lower, one.upper, one.unstable) == (answer.lower[1, at], answer.upper[1, at], answer.unstable[at])
+    assert (answer[0].unstable == answer.unstable).all() and type(alone[0].unstable) is float
 
 
 def test_mixing_outside_is_not_the_median_terminal():

@@ -57,6 +57,7 @@ def test_bad_input_is_named(call, text):
 
 def test_an_estimate_of_several_is_taken_one_by_one():
     both = Estimate(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([2.0, 3.0]), 0.9, np.array([4, 4]))
-    assert list(both) == [both[0], both[1]]
+    assert list(both) == [both[0], both[1]] and both[:1][0] == both[0] == Estimate(1.0, 0.0, 2.0, 0.9, 4)
+    assert repr(both[1]) == repr(Estimate(2.0, 1.0, 3.0, 0.9, 4))
     with pytest.raises(TypeError):
         list(both[0])
