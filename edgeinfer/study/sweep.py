@@ -101,7 +101,8 @@ def sweep(
     grid = _Grid.of(function, scenario, axes, seed, marks)
     results: _Kept = _Kept(grid)
     if store is not None:
-        results = _Stored(grid, _validate.path("store", store))
+        _validate.path("store", store)
+        results = _Stored(grid, store)
     try:
         with tqdm(total=len(grid.indices), disable=None if progress else True) as bar:
             work = results.work(bar.update)
