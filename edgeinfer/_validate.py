@@ -391,7 +391,7 @@ class Value(Frozen):
 
 
 class Elementwise(Value):
-    """A value whose arrays are indexed and iterated over together; what is of another shape than the first field stays."""
+    """A value whose arrays are indexed and iterated over together; what is shaped otherwise than the first stays."""
 
     def __iter__(self) -> Iterator[Self]:
         """Along the first axis; TypeError where there is none."""
