@@ -35,7 +35,10 @@ PCA = bridge.fit_pca(np.random.default_rng(1).normal(size=(30, 2, 2, 2)), 1)
 def values():
     run = ei.simulate(PIPELINE, 0.5, [1.0, 2.0], jobs=9, replications=2, rng=1, threads=1)
     row = np.array([0.0, 1.0])
+    kind = ei.Terminals(2, 0.1, ei.Pipeline([ei.Exponential(0.1, "gpu")]), edge="gpu")
+    shared = ei.simulate_cell(ei.Cell(kind, ei.EdgeNode()), 1.0, jobs=20, replications=2, rng=1, threads=1)
     return [
+        *(shared, shared["terminals"], *shared.edges),
         bridge.Run(1.0, row, ("a",), row[:, None], row[:, None], {1: "late"}, {"seed": 1}),
         *(
             NODE,
@@ -214,6 +217,11 @@ EQUAL = {
 def test_equal_values_have_equal_hashes(case):
     one, other = EQUAL[case]
     assert one == other and hash(one) == hash(other) and len({one, other}) == 1
+
+
+def test_simulations_are_equal_where_all_of_them_is():
+    one, same, other = (ei.simulate(PIPELINE, 0.5, 1.0, jobs=9, replications=2, rng=seed) for seed in (1, 1, 2))
+    assert one == same and hash(one) == hash(same) and one != other
 
 
 def test_unequal_values():

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer import _validate
 from edgeinfer.delay.results import Simulation
 from edgeinfer.estimates.estimate import Estimate
 
 
 @dataclass(frozen=True, eq=False)
-class Energy:
+class Energy(_validate.Value):
     """Mean power, W: `busy` + `idle` + `transmit` = `total`."""
 
     busy: float
@@ -70,7 +71,7 @@ class ClassSimulation(Simulation):
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeSimulation:
+class EdgeSimulation(_validate.Value):
     """An edge in a simulated cell.
 
     Attributes
@@ -91,7 +92,7 @@ class EdgeSimulation:
 
 
 @dataclass(frozen=True, eq=False)
-class BandSimulation:
+class BandSimulation(_validate.Value):
     """A shared band in a simulated cell.
 
     Attributes
@@ -107,7 +108,7 @@ class BandSimulation:
 
 
 @dataclass(frozen=True, eq=False)
-class CellSimulation:
+class CellSimulation(_validate.Value):
     """Outcome of `simulate_cell`.
 
     Attributes

@@ -71,7 +71,7 @@ class Guarantee(Bracket):
 
 
 @dataclass(frozen=True, eq=False)
-class Simulation(_validate.Frozen):
+class Simulation(_validate.Value):
     """Outcome of `simulate`; the last axis is the stage, before it the broadcast of the arguments.
 
     Attributes
