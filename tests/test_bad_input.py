@@ -141,6 +141,7 @@ FURTHER = [
     lambda a, b: ei.population_bracket(a, b, 1.0, 1.0),
     lambda a, b: study.sweep(a, paper.scenario(), {"prior_steps": b}, progress=False),
     lambda a, b: ei.Recorded.from_csv(a, "x"),
+    lambda a, b: ei.Measured.from_csv(a, "x", "m"),
     lambda a, b: ei.TraceLink.from_csv(a, "x", 0.1),
     lambda a, b: ei.TraceLink.from_mahimahi(a, 0.001),
     lambda a, b: ei.OutageLink.from_rate(LINK, a),

@@ -16,6 +16,7 @@ from edgeinfer.model.composition import Delay, Fork, Review, Session
 from edgeinfer.model.dependent_arrivals import Batch, MarkovModulated, Recorded
 from edgeinfer.model.fading import BestOf, MaximalRatio, Nakagami, Rayleigh, Rician
 from edgeinfer.model.links import FadingLink, RayleighLink, TransferTime
+from edgeinfer.model.measured import Measured
 from edgeinfer.model.mixtures import TransferMixture
 from edgeinfer.model.nodes import Node
 from edgeinfer.model.outages import OutageLink, RepetitionTime
@@ -25,7 +26,6 @@ from edgeinfer.model.pipelines import (
     Compute,
     Constant,
     Exponential,
-    Measured,
     Pipeline,
     Transfer,
 )

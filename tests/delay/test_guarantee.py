@@ -77,3 +77,20 @@ def test_ends_of_several_are_taken_one_by_one():
     safe = ei.Pipeline([ei.Measured(np.full(20, 0.5), "server", confidence=0.6, longest=0.6)])
     one = ei.violation_bracket(safe, 1.0, deadlines)[2]
     assert type(one) is ei.Guarantee and one == ei.violation_bracket(safe, 1.0, 3.0)
+
+
+def test_samples_of_a_file(tmp_path):
+    path = tmp_path / "times.csv"
+    path.write_text("request,decode_ms\n" + "".join(f"{i},{200 + i % 7}\n" for i in range(20)))
+    samples = 1e-3 * (200.0 + np.arange(20) % 7)
+    assert ei.Measured.from_csv(path, "decode_ms", "decode", unit=1e-3) == ei.Measured(samples, "decode")
+    safe = ei.Measured.from_csv(path, "decode_ms", "decode", 1e-3, confidence=0.6, longest=0.5)
+    assert safe == ei.Measured(samples, "decode", 0.6, 0.5)
+    with pytest.raises(ValueError, match="column = 'decode': must be one of"):
+        ei.Measured.from_csv(path, "decode", "decode")
+    path.write_text("ms\n1\n-1\n")
+    with pytest.raises(ValueError, match=r"line 3: ms = '-1': must be a number >= 0"):
+        ei.Measured.from_csv(path, "ms", "decode")
+    path.write_text("ms\n")
+    with pytest.raises(ValueError, match="must have a line behind its header"):
+        ei.Measured.from_csv(path, "ms", "decode")
