@@ -219,6 +219,13 @@ def _slotted(pipeline: Pipeline) -> bool:
     return any(isinstance(stage, Transfer) and isinstance(stage.link, FadingLink) for stage in pipeline)
 
 
+def _unevenness(theory: _Theory, channels: list[bool]) -> float:
+    """How much longer relaxation times are than of even arrivals and services, of which these are `channels`."""
+    # They grow by half the sum, in slow phases a thousandfold; five of them are enough.
+    memory = (theory.arrival + float(theory.service.max())) / 2 * 5 / 20
+    return max(float(theory.service[channels].max(initial=1.0)), memory)
+
+
 def _default_warmup(load: float, unevenness: float = 1.0) -> int:
     """Relaxation times grow with how uneven a service is that depends on the ones before it."""
     jobs = float(np.ceil(20 / (1 - np.sqrt(load)) ** 2) * max(unevenness, 1.0)) if load < 1 else np.inf
@@ -443,10 +450,7 @@ def simulate(
             load = rate * largest
             with np.errstate(all="ignore"):  # rates and times near the ends of the range of double
                 theory = _theory(program, rate, service == "serial", process._dispersion(row))
-            # Relaxation times grow by half the sum, in slow phases a thousandfold; five of them are enough.
-            memory = (theory.arrival + float(theory.service.max())) / 2 * 5 / 20
-            uneven = max(float(theory.service[channels].max(initial=1.0)), memory)
-            skipped = _default_warmup(load, uneven) if warmup is None else warmup
+            skipped = _default_warmup(load, _unevenness(theory, channels)) if warmup is None else warmup
             words = _random.entropy_words(sequence, len(results.parts))
             run = partial(_run, program, process._core(row), limits[places == value], service, link, words)
             if load >= HEAVY or skipped > MANY:
