@@ -73,6 +73,8 @@ _TIMES = (datetime.timedelta, datetime.date, datetime.time)
 _PLAIN = (float, int, np.float64, np.int64, np.float32)
 #: Whole numbers below are doubles, too.
 _EXACT = 2**53
+#: The least double with all its digits.
+_NORMAL = float(np.finfo(np.float64).tiny)
 
 
 def numbers(name: str, value: Any, unit: str | None = None, what: str = "real numbers") -> NDArray[np.float64]:
@@ -206,8 +208,16 @@ def shown(value: Any) -> str:
 
 
 def positive(name: str, value: ArrayLike, unit: str | None = None) -> Any:
-    """`real` on (0, inf)."""
-    return real(name, value, 0, low_open=True, unit=unit)
+    """`real` on (0, inf), but for what is below the normal range: it has few digits, and no inverse.
+
+    Examples
+    --------
+    >>> positive("bits", 1e-320)
+    Traceback (most recent call last):
+    ...
+    ValueError: bits = 9.9998886718268301e-321: must be in [2.22507e-308, inf)
+    """
+    return real(name, real(name, value, 0, low_open=True, unit=unit), _NORMAL)
 
 
 def scalar(
