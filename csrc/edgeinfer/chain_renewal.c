@@ -7,6 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+static const double ENOUGH =
+    1.1; /* upper / lower of a chain with phases, below which no more is tried: each takes long */
 static const double LOOSE = 15; /* decay times from a lattice's end, within which a law is too large */
 
 /* The largest -v' e^{theta y} / theta up to what is far enough from the lattice's end to fall as it should,
@@ -87,6 +89,8 @@ static int renewal_upper(const ei_chain *self, size_t slowest) {
     const size_t last = self->count - 1;
     const ei_part *one = &self->parts[slowest];
     int status = ei_chain_upper_heavy(self, slowest);
+    if (modulated && last > 0 && !ei_is_wide(self->batch, ENOUGH))
+        return status;
     for (size_t b = 0; b < last && status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE); b++)
         if ((b == 0 || drawn) && !is_geometric(self, b) && ei_chain_may_be_tilted(self, 0, b, last))
             status = ei_chain_tilted_ends(self, b);
@@ -123,9 +127,8 @@ int ei_chain_ends_behind_renewal(const ei_chain *self) {
         status = ei_chain_geometric_ends(self);
     if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = renewal_upper(self, slowest);
-    for (size_t b = slowest;
-         modulated && last > 0 && status == EI_OK && b < self->count &&
-         self->parts[b].decay <= EI_CHAIN_FAR * least && ei_is_wide(self->batch, EI_CHAIN_FAIR);
+    for (size_t b = slowest; modulated && last > 0 && status == EI_OK && b < self->count &&
+                             self->parts[b].decay <= EI_CHAIN_FAR * least && ei_is_wide(self->batch, ENOUGH);
          b = ei_chain_next_bottleneck(self, used)) {
         status = ei_chain_bottleneck_ends(self, b, 1);
         used[b] = 1;
