@@ -162,7 +162,8 @@ def violation_bound(
     for stages, arrival, where, (rate, limit) in walk:
         never = np.isinf(limit)
         value, _ = _bound(stages, rate, np.where(never, 0.0, limit), method, slot, core_arrival(arrival))
-        load = rate * _core.service_moments(stages)[0].max()
+        with np.errstate(over="ignore"):
+            load = rate * _core.service_moments(stages)[0].max()
         result[where] = np.where(never & (load < 1), -np.inf, value)
     result[np.broadcast_to(late, shape).ravel()] = 0.0
     if not log:

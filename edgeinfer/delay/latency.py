@@ -120,9 +120,10 @@ def mean_sojourn(
     mean, variance = _means(pipeline, transfer)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))
     first, spread = (mean + pipeline.propagation()).sum(axis=-1), variance.sum(axis=-1)
-    load = rate * first
+    with np.errstate(over="ignore"):
+        load = rate * first
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.where(load < 1, rate * (spread + first**2) / (2 * (1 - load)) + first, np.inf)
+        value = np.where(load < 1, np.where(load < 1, rate, 0) * (spread + first**2) / (2 * (1 - load)) + first, np.inf)
     return float(value) if value.ndim == 0 else value
 
 

@@ -65,7 +65,7 @@ def _checked(pipeline: Callable[[Any], Any]) -> Callable[[Any], Pipeline]:
 
 def _is_unstable(pipeline: Pipeline, rate: float) -> bool:
     try:
-        return bool(rate * pipeline.moments()[0].max() >= 1)
+        return bool(rate * float(pipeline.moments()[0].max()) >= 1)
     except ValueError:
         # No law of so many slots; a transfer takes bits / E[R] less a slot at least on average.
         for stage in pipeline:

@@ -89,9 +89,13 @@ def check_loads(function: str, pipeline: Pipeline, means: NDArray[np.float64], r
     names = ("serial path",) if serial else pipeline.labels
     means = means.sum(keepdims=True) if serial else means
     largest = float(means.max())
-    if (rates * largest >= 1).any():
-        rate = float(rates[rates * largest >= 1][0])
-        raise UnstableError(function, rate, dict(zip(names, (rate * means).tolist(), strict=True)))
+    with np.errstate(over="ignore"):
+        unstable = rates[rates * largest >= 1]
+    if unstable.size:
+        rate = float(unstable[0])
+        raise UnstableError(
+            function, rate, {name: rate * mean for name, mean in zip(names, means.tolist(), strict=True)}
+        )
     return largest
 
 

@@ -122,7 +122,9 @@ def tandem_mean(stages: list[CoreStage], rate: float) -> tuple[float, float, str
     ('integrated', 'integrated')
     """
     means, variances = _core.service_moments(stages)
-    if (rate * means >= 1).any():
+    with np.errstate(over="ignore"):
+        unstable = (rate * means >= 1).any()
+    if unstable:
         return np.inf, np.inf, "unstable", "unstable"
     parts = [
         (stage, mean, variance)

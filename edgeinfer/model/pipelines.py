@@ -404,4 +404,7 @@ class Pipeline(_validate.Value):
             else Pipeline([stage]).moments()[0][..., 0]
             for stage in self.stages
         ]
-        return np.asarray(rate[..., None] * np.stack([np.broadcast_to(work, self.shape) for work in works], axis=-1))
+        with np.errstate(over="ignore"):
+            return np.asarray(
+                rate[..., None] * np.stack([np.broadcast_to(work, self.shape) for work in works], axis=-1)
+            )

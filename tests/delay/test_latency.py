@@ -49,3 +49,16 @@ def test_equations_4_and_5_as_printed():
 def test_unstable_is_inf_in_an_array():
     values = ei.mean_sojourn(paper.scenario().pipelines()["split"], [0.1, 5.0])
     assert np.isfinite(values[0]) and np.isinf(values[1])
+
+
+def test_loads_beyond_the_range_of_double_are_unstable():
+    """Without a warning, which would be an error here."""
+    slow, rate = ei.Pipeline([ei.Exponential(5.0, "a"), ei.Constant(3.0, "b")]), 1e308
+    assert ei.mean_sojourn(slow, rate) == ei.mean_sojourn(slow, rate, service="tandem").lower == np.inf
+    assert [ei.violation_bound(slow, rate, 2.0, method) for method in ("bracket", "union", "lundberg")] == [1, 1, 1]
+    assert ei.deadline_at(slow, rate, 0.1) == np.inf and (slow.loads(rate) == np.inf).all()
+    for call in (ei.simulate, ei.rare_violation):
+        with pytest.raises(ei.UnstableError, match="have a inf, b inf"):
+            call(slow, rate, 2.0)
+    population = ei.Population(ei.path_loss.inh(10.0, 1e9))
+    assert ei.population_bracket(lambda loss: slow, population, rate, 2.0).unstable > 1 - 1e-12
