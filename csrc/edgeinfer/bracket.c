@@ -328,6 +328,16 @@ static double leave_out(ei_service *stages, size_t *count) {
     return sum;
 }
 
+/* Without any work nobody waits; and who never comes to an end is always late. */
+static void settle(const ei_batch *self, double slowest) {
+    const int method = slowest == 0 ? EI_BRACKET_EXACT : EI_BRACKET_UNSTABLE;
+    for (size_t i = EI_PROBES; i < self->count; i++) {
+        const size_t at = self->index[i];
+        self->lower[at] = self->upper[at] = slowest > 0 || self->deadline[at] < 0;
+        self->lower_method[at] = self->upper_method[at] = (uint8_t)method;
+    }
+}
+
 int ei_violation_bracket(const ei_service *given, size_t stage_count, const ei_arrival *arrival,
                          ei_effort effort, size_t count, const double *arrival_rate, const double *deadline,
                          double *lower, double *upper, uint8_t *lower_method, uint8_t *upper_method,
@@ -385,17 +395,10 @@ int ei_violation_bracket(const ei_service *given, size_t stage_count, const ei_a
                          .monitor = monitor};
         for (to = from; to < count && keys[to].arrival_rate == part.arrival_rate; to++)
             index[part.count++] = keys[to].index;
-        /* Without any work nobody waits; and who never comes to an end is always late. */
-        int trivial = slowest == 0 ? EI_BRACKET_EXACT : EI_BRACKET_UNSTABLE;
-        if (slowest == 0 || part.arrival_rate * slowest >= 1) {
-            for (size_t i = EI_PROBES; i < part.count; i++) {
-                double late = slowest > 0 || times[index[i]] < 0;
-                ends[index[i]] = ends[all + index[i]] = late;
-                methods[index[i]] = methods[all + index[i]] = (uint8_t)trivial;
-            }
-            continue;
-        }
-        status = bracket_part(&part, stages, stage_count, random_count, index, times, count);
+        if (slowest == 0 || part.arrival_rate * slowest >= 1)
+            settle(&part, slowest);
+        else
+            status = bracket_part(&part, stages, stage_count, random_count, index, times, count);
     }
     for (size_t i = 0; i < count && status == EI_OK; i++) {
         lower[i] = ends[i];
