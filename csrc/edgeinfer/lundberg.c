@@ -111,6 +111,15 @@ static int is_met(const finder *self, size_t phase) {
     return self->arrival->kind != EI_ARRIVAL_MARKOV_MODULATED || self->arrival->rates[phase] > 0;
 }
 
+/* The least h_i of these is 1. */
+static double largest_met(const finder *self, const double *h) {
+    double largest = 1;
+    for (size_t i = 0; self->arrival->kind == EI_ARRIVAL_MARKOV_MODULATED && i < self->arrival->count; i++)
+        if (is_met(self, i))
+            largest = fmax(largest, h[i]);
+    return largest;
+}
+
 /* window[k]: the extreme e^{theta x} v_i(x) / h_i over the l before z = (k + 1) step and, where that reaches
  * below 0, over what is below. */
 static void fill_window(finder *self) {
@@ -151,12 +160,9 @@ static void try_steeper(const finder *self, double eta, const growth *at_eta, do
                         double log_served, double log_jump, double *least, double *from) {
     const ei_lattice *c = &self->before->lattice;
     const double above = eta - self->theta;
-    double largest = 0, log_most = -INFINITY, end = (double)c->count * c->step;
-    for (size_t i = 0; i < (self->arrival->kind == EI_ARRIVAL_MARKOV_MODULATED ? self->arrival->count : 1);
-         i++)
-        if (is_met(self, i))
-            largest = fmax(largest, at_eta->h[i]);
-    if (c->sf != NULL) {
+    const double end = (double)c->count * c->step;
+    double log_most = -INFINITY;
+    if (c->sf != NULL && self->log_c[c->count - 1] > -INFINITY) {
         /* Beyond the lattice, the less of its last value and an exponential. */
         const double last = self->log_c[c->count - 1];
         log_most = last + eta * fmax((self->before->log_scale - last) / self->before->decay, end);
@@ -168,9 +174,9 @@ static void try_steeper(const finder *self, double eta, const growth *at_eta, do
                      first = z - self->longest;
         for (; next > 0 && (double)next * c->step > (log_served > 0 ? z - self->most : z); next--)
             log_most = fmax(log_most, self->log_c[next - 1] + eta * (double)next * c->step);
-        const double held = log_most + log_served, jumped = log_jump + eta * z,
-                     log_l = fmax(held, jumped) + log1p(exp(-fabs(held - jumped))) + log_slack + log(largest),
-                     one = (known ? self->window[k] : exp(self->theta * z)) + exp(log_l - above * first);
+        const double per_l = log_slack + log(largest_met(self, at_eta->h)) - above * first,
+                     one = (known ? self->window[k] : exp(self->theta * z)) +
+                           exp(log_most + log_served + per_l) + exp(log_jump + eta * z + per_l);
         if (one < *least) {
             *least = one;
             *from = z;
@@ -236,14 +242,10 @@ static int find_lower(const finder *self, double *factor, double *from) {
         }
     if (self->law->sf != NULL)
         return *factor > 0 ? EI_OK : EI_ERR_ACCURACY;
-    double largest = 1;
-    for (size_t i = 0; self->arrival->kind == EI_ARRIVAL_MARKOV_MODULATED && i < self->arrival->count; i++)
-        if (is_met(self, i))
-            largest = fmax(largest, self->at_theta.h[i]);
     *factor =
         (service != NULL && service->kind == EI_SERVICE_EXPONENTIAL ? 1 - self->theta * service->time
                                                                     : exp(-self->theta * self->longest)) /
-        largest;
+        largest_met(self, self->at_theta.h);
     return *factor > 0 ? EI_OK : EI_ERR_ACCURACY;
 }
 
