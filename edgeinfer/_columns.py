@@ -5,6 +5,9 @@ import math
 from collections.abc import Iterator
 from os import PathLike
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeinfer import _validate
 
 
@@ -59,6 +62,21 @@ def numbers_of(path: str | PathLike[str], column: str, low: float = -math.inf) -
                 shown = row[place] if place < len(row) else None
                 raise ValueError(f"{path}, line {line}: {column} = {shown!r}: must be {what}")
     return numbers
+
+
+def amounts_of(path: str | PathLike[str], column: str, unit: float, of: str) -> NDArray[np.float64]:
+    """One or more numbers >= 0 of one column, times what one is in the file, > 0, in `of`: s, bit/s.
+
+    Raises
+    ------
+    ValueError
+        As `numbers_of`; and for a header without a line behind it.
+    """
+    each = _validate.scalar("unit", unit, 0, low_open=True, unit=of)
+    numbers = numbers_of(path, column, 0)
+    if not numbers:
+        raise ValueError(f"{path}: must have a line behind its header")
+    return np.array(numbers) * each
 
 
 def _rows(path: str | PathLike[str], file: Iterator[str]) -> Iterator[tuple[int, list[str]]]:

@@ -6,6 +6,7 @@
 #include "sweep.h"
 
 #include "edgeinfer/ends.h"
+#include "edgeinfer/queue.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/transfer.h"
 
@@ -47,6 +48,18 @@ static inline ei_batch make_batch(ei_arrival arrival, size_t count, const double
                       .lower_method = methods,
                       .upper_method = methods + count,
                       .monitor = quiet};
+}
+
+/* P(E + Wq > time), E exponential of rate `fall` and independent of the wait in the queue. */
+static inline double exponential_and_wait_sf(double fall, const ei_md1 *queue, double time) {
+    enum { STEPS = 4000 };
+    const double step = time / STEPS;
+    double sum = exp(-fall * time);
+    for (size_t k = 0; k < STEPS; k++) {
+        const double v = ((double)k + 0.5) * step;
+        sum += fall * step * exp(-fall * v) * ei_md1_waiting_sf(queue, time - v);
+    }
+    return sum;
 }
 
 /* P(R > time) = e^{-theta time} of one exponential stage behind renewal arrivals. */

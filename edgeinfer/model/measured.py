@@ -104,11 +104,7 @@ class Measured(Server):
         ValueError
             Naming the line, or the column: for what is no UTF-8 text of rows that each have a number >= 0 there.
         """
-        unit = _validate.scalar("unit", unit, 0, low_open=True, unit="s")
-        samples = _columns.numbers_of(path, column, 0)
-        if not samples:
-            raise ValueError(f"{path}: must have a line behind its header")
-        return cls(np.array(samples) * unit, name, confidence, longest)
+        return cls(_columns.amounts_of(path, column, unit, "s"), name, confidence, longest)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -127,11 +127,7 @@ class TraceLink(ChannelLink):
         ValueError
             Naming the line, or the column: for what is no UTF-8 text of rows that each have a number >= 0 there.
         """
-        unit = _validate.scalar("unit", unit, 0, low_open=True, unit="bit/s")
-        rates = _columns.numbers_of(path, column, 0)
-        if not rates:
-            raise ValueError(f"{path}: must have a line behind its header")
-        return cls(np.array(rates) * unit, slot, offset)
+        return cls(_columns.amounts_of(path, column, unit, "bit/s"), slot, offset)
 
     @property
     def duration(self) -> float:
