@@ -18,16 +18,12 @@ static int near_law(const ei_chain *self, size_t b, ei_end end, const ei_upper_l
                     ei_lundberg *beyond) {
     const ei_arrival *arrival = &self->batch->arrival;
     const ei_added_stage stage = ei_part_stage(&self->parts[b], 0);
-    const double horizon = NEAR * self->batch->horizon,
-                 interval = arrival->kind == EI_ARRIVAL_DETERMINISTIC ? ei_arrival_mean(arrival) : 0,
-                 longest = stage.law != NULL
-                               ? fmin(ei_service_maximum(stage.law), ei_service_extent(stage.law))
-                               : stage.again;
+    const double horizon = NEAR * self->batch->horizon;
     const size_t points = EI_CHAIN_LINDLEY_POINTS;
     const double step = ei_chain_lindley_step(&stage, horizon, points);
     const int modulated = arrival->kind == EI_ARRIVAL_MARKOV_MODULATED;
     int status;
-    if (!(self->parts[b].decay * (longest - interval) < SLOWLY))
+    if (!(self->parts[b].decay * ei_lundberg_longest(&stage, arrival) < SLOWLY))
         return EI_ERR_ACCURACY;
     if (end == EI_UPPER) {
         status = ei_add_stage_early(law, before, &stage, arrival, step, points, self->batch->monitor);

@@ -29,11 +29,20 @@ int ei_added_stage_log_moment(const ei_added_stage *stage, double theta, double 
     return status;
 }
 
-/* Chernoff's bound, which stands beyond the lattice: sum over i of E e^{theta (A_i - B_0 + C_i)}, at the
- * point before. */
+/* e^{start - decay y}, a bound of u in a phase, at the point before; of v with the services' moment more. */
+static void put_bound(ei_half_line *self, size_t phase, double start, double moment) {
+    double *u = self->u + phase * (self->all + 1);
+    self->start[phase] = start;
+    self->scale[phase] = start + moment;
+    for (size_t j = 0; j <= self->all; j++)
+        u[j] = exp(fmin(start, j < self->count - 1 ? 0 : start) -
+                   self->decay * (j > 0 ? (double)j - 1 : 0) * self->step);
+}
+
+/* Chernoff's bound, which stands beyond the lattice: sum over i of E e^{theta (A_i - B_0 + C_i)}. */
 static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_added_stage *stage,
                        const ei_arrival *arrival) {
-    const size_t n = self->phases, wide = self->all + 1;
+    const size_t n = self->phases;
     const double exponent = self->decay, end = (double)self->count * self->step;
     double best = INFINITY;
     for (int e = 0; e < CANDIDATES; e++) {
@@ -52,14 +61,8 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
             continue;
         best = log(largest) + start - theta * end;
         self->decay = theta;
-        for (size_t i = 0; i < n; i++) {
-            double *u = self->u + i * wide, scale = log(sums[i]) + start;
-            self->start[i] = scale;
-            self->scale[i] = scale + moment;
-            for (size_t j = 0; j < wide; j++)
-                u[j] = exp(fmin(scale, j < self->count - 1 ? 0 : scale) -
-                           theta * (j > 0 ? (double)j - 1 : 0) * self->step);
-        }
+        for (size_t i = 0; i < n; i++)
+            put_bound(self, i, log(sums[i]) + start, moment);
     }
     return isfinite(best) ? EI_OK : EI_ERR_UNSTABLE;
 }
@@ -67,7 +70,7 @@ static int begin_upper(ei_half_line *self, const ei_upper_law *before, const ei_
 /* Lundberg's bound in its place, where it is less. */
 static int begin_lundberg(ei_half_line *self, const ei_upper_law *before, const ei_added_stage *stage,
                           const ei_arrival *arrival, double exponent) {
-    const size_t n = self->phases, wide = self->all + 1;
+    const size_t n = self->phases;
     const double end = (double)self->count * self->step;
     double known = -INFINITY, found = -INFINITY;
     ei_lundberg law;
@@ -84,14 +87,8 @@ static int begin_lundberg(ei_half_line *self, const ei_upper_law *before, const 
     if (!(found < known))
         return EI_OK;
     self->decay = law.decay;
-    for (size_t i = 0; i < n; i++) {
-        double *u = self->u + i * wide, scale = law.log_scale + law.log_phase[i];
-        self->start[i] = scale;
-        self->scale[i] = scale + law.moment;
-        for (size_t j = 0; j < wide; j++)
-            u[j] = exp(fmin(scale, j < self->count - 1 ? 0 : scale) -
-                       law.decay * (j > 0 ? (double)j - 1 : 0) * self->step);
-    }
+    for (size_t i = 0; i < n; i++)
+        put_bound(self, i, law.log_scale + law.log_phase[i], law.moment);
     return EI_OK;
 }
 

@@ -35,6 +35,18 @@ typedef struct {
     double *log_c;  /* [before->lattice.count] */
 } finder;
 
+static double longest_service(const ei_added_stage *stage) {
+    if (stage->law == NULL)
+        return stage->again;
+    const double most = ei_service_maximum(stage->law);
+    return fmax(isfinite(most) ? most : ei_service_extent(stage->law), stage->floor);
+}
+
+double ei_lundberg_longest(const ei_added_stage *stage, const ei_arrival *arrival) {
+    const double interval = arrival->kind == EI_ARRIVAL_DETERMINISTIC ? ei_arrival_mean(arrival) : 0;
+    return fmax(longest_service(stage) - interval, 0);
+}
+
 static int find_growth(growth *self, const ei_arrival *arrival, double theta) {
     double transform[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES], slope, least = INFINITY, most = 0;
     const size_t n = arrival->count;
@@ -184,6 +196,15 @@ static void try_steeper(const finder *self, double eta, const growth *at_eta, do
     }
 }
 
+/* The K that the law alone asks for, better than *factor, and its z. */
+static void best_window(const finder *self, double *factor, double *from) {
+    for (size_t k = 0; self->law->sf != NULL && k < self->law->count; k++)
+        if (self->end == EI_UPPER ? self->window[k] < *factor : self->window[k] > *factor) {
+            *factor = self->window[k];
+            *from = (double)(k + 1) * self->law->step;
+        }
+}
+
 static int find_upper(finder *self, double *factor, double *from) {
     const ei_service *service = self->stage->law;
     const ei_lattice *c = &self->before->lattice;
@@ -196,11 +217,7 @@ static int find_upper(finder *self, double *factor, double *from) {
         *from = 0;
         if (self->law->sf == NULL || service == NULL)
             *factor = 1;
-        for (size_t k = 0; self->law->sf != NULL && k < self->law->count; k++)
-            if (self->window[k] < *factor) {
-                *factor = self->window[k];
-                *from = (double)(k + 1) * self->law->step;
-            }
+        best_window(self, factor, from);
         return isfinite(*factor) ? EI_OK : EI_ERR_ACCURACY;
     }
     double most = c->sf != NULL ? self->before->decay : INFINITY, log_jump = -INFINITY;
@@ -235,11 +252,7 @@ static int find_upper(finder *self, double *factor, double *from) {
 static int find_lower(const finder *self, double *factor, double *from) {
     const ei_service *service = self->stage->law;
     *from = *factor = 0;
-    for (size_t k = 0; self->law->sf != NULL && k < self->law->count; k++)
-        if (self->window[k] > *factor) {
-            *factor = self->window[k];
-            *from = (double)(k + 1) * self->law->step;
-        }
+    best_window(self, factor, from);
     if (self->law->sf != NULL)
         return *factor > 0 ? EI_OK : EI_ERR_ACCURACY;
     *factor =
@@ -253,10 +266,6 @@ int ei_lundberg_find(ei_lundberg *self, ei_end end, const ei_added_stage *stage,
                      double exponent, const ei_lattice *law, const double *by_phase,
                      const ei_upper_law *before) {
     const ei_service *service = stage->law;
-    const double most = service == NULL                         ? stage->again
-                        : isfinite(ei_service_maximum(service)) ? ei_service_maximum(service)
-                                                                : ei_service_extent(service),
-                 interval = arrival->kind == EI_ARRIVAL_DETERMINISTIC ? ei_arrival_mean(arrival) : 0;
     const ei_lattice *c = &before->lattice;
     finder search = {.end = end,
                      .stage = stage,
@@ -264,8 +273,8 @@ int ei_lundberg_find(ei_lundberg *self, ei_end end, const ei_added_stage *stage,
                      .law = law,
                      .by_phase = by_phase,
                      .before = before,
-                     .most = fmax(most, stage->floor),
-                     .longest = fmax(fmax(most, stage->floor) - interval, 0)};
+                     .most = longest_service(stage),
+                     .longest = ei_lundberg_longest(stage, arrival)};
     double factor = 1;
     *self = (ei_lundberg){.from = 0};
     int status = find_theta(&search, exponent);

@@ -39,6 +39,9 @@ typedef struct {
     double log_phase[EI_ARRIVAL_PHASES]; /* what is added to log_scale for a request that meets a phase */
 } ei_lundberg;
 
+/* l, s. */
+double ei_lundberg_longest(const ei_added_stage *stage, const ei_arrival *arrival);
+
 /* exponent: about the largest theta, 1/s; law: of R, waiting time of a deterministic stage, from the side of
  * `end`, sf NULL: none; by_phase[phases][law->count] of Markov-modulated arrivals, else NULL; before: C, of
  * an upper end, no lattice: 0. Status: EI_ERR_ACCURACY where there is no such bound, EI_ERR_NO_MEMORY, and
