@@ -189,22 +189,12 @@ static void take_off(double *restrict value, const double *restrict bend, const 
     }
 }
 
-/* (before - here - ratio (here - after))^+. */
-EI_MULTIVERSION
-static void find_bend(double *restrict to, const double *restrict before, const double *restrict here,
-                      const double *restrict after, double ratio, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        double bend = before[i] - (1 + ratio) * here[i] + ratio * after[i];
-        to[i] = bend > 0 ? bend : 0;
-    }
-}
-
 /* Along q, for one row of its own or beside others; no bend at the first point, 0 behind the last. */
 static void find_bend_along(const walk *self, double *to, const double *before, const double *here,
                             const double *after) {
     const ptrdiff_t points = self->points;
     to[0] = 0;
-    find_bend(to + 1, before, here + 1, after + 2, self->ratio, (size_t)(points - 2));
+    ei_find_bend(to + 1, before, here + 1, after + 2, self->ratio, (size_t)(points - 2), EI_LOWER);
     to[points - 1] = fmax(before[points - 2] - (1 + self->ratio) * here[points - 1], 0);
 }
 
@@ -247,11 +237,6 @@ static void serve_row(const walk *self, const atoms *law, const double *from, do
     settle_row(to, points);
 }
 
-static double most_bend(const walk *self) {
-    const double root = sqrt(self->ratio) + 1;
-    return 1 / (root * root);
-}
-
 /* The same beyond the interval; the last cell of the lattice is left out. */
 static void wait_row(const walk *self, const double *from, double *to) {
     const ptrdiff_t left = self->points - 1 - self->interval;
@@ -270,7 +255,7 @@ static void wait_alone_longer(const walk *self, double *value) {
     memset(more, 0, (size_t)points * sizeof *more);
     for (ptrdiff_t c = 0; c < self->time.count; c++) {
         ei_add_shifted(sum, value, self->time.line[c], -c, points, points);
-        ei_add_shifted(more, bend, most_bend(self) * self->time.chance[c], -c, points, points);
+        ei_add_shifted(more, bend, ei_most_bend(self->ratio) * self->time.chance[c], -c, points, points);
     }
     memcpy(value, sum, (size_t)points * sizeof *value);
     take_off(value, more, more, (size_t)points);
@@ -289,7 +274,7 @@ static void wait_alone(const walk *self, double *value) {
     }
     const ei_wait_weights w =
         ei_wait_weights_of(self->step / ei_arrival_mean(self->given->arrival), self->exponent);
-    const double most = most_bend(self) * (w.near + w.far);
+    const double most = ei_most_bend(self->ratio) * (w.near + w.far);
     double sum = 0, more = 0, after = 0, bend_after = 0;
     double *bend = self->extra;
     find_bend_along(self, bend, value, value, value);
@@ -524,8 +509,8 @@ static void drain(walk *self) {
     double *far = row(self, self->more, -2), *edge_bend = endless(self, self->more);
     find_edge(self, self->v, far);
     for (ptrdiff_t k = -1; k < rows; k++)
-        find_bend(row(self, self->bend, k), row(self, self->v, k - 1), row(self, self->v, k),
-                  row(self, self->v, k + 1), self->ratio, (size_t)points);
+        ei_find_bend(row(self, self->bend, k), row(self, self->v, k - 1), row(self, self->v, k),
+                     row(self, self->v, k + 1), self->ratio, (size_t)points, EI_LOWER);
     find_bend_along(self, bent, fresh, fresh, fresh);
     find_bend_along(self, edge_bend, far, far, far);
     /* sum[s + 1]: of services of more than k + 2 (with bends: k + 1) steps, at y = s. */
@@ -605,7 +590,7 @@ static void wait_exponential(const walk *self, const double *here, const double 
                              const double *bend, double *to) {
     const ei_wait_weights by =
         ei_wait_weights_of(self->step / ei_arrival_mean(self->given->arrival), self->exponent);
-    const double most = most_bend(self) * (by.near + by.far);
+    const double most = ei_most_bend(self->ratio) * (by.near + by.far);
     double sum = 0, more = 0;
     for (ptrdiff_t i = self->points; i-- > 0;) {
         const int inside = i + 1 < self->points;
@@ -625,13 +610,7 @@ static void wait_longer(const walk *self, const double *here, const double *unde
         beside[i] = (i + 1 < points ? under[i + 1] : 0) + above[i];
     memcpy(self->ahead, here, (size_t)points * sizeof *here);
     memcpy(self->bent, bend, (size_t)points * sizeof *bend);
-    memset(to, 0, (size_t)points * sizeof *to);
-    memset(more, 0, (size_t)points * sizeof *more);
-    ei_add_ahead(to, self->ahead, self->time.own, self->time.count, points);
-    ei_add_ahead(to, beside, self->time.beside, self->time.count, points);
-    ei_add_ahead(more, self->bent, self->time.chance, self->time.count, points);
-    for (ptrdiff_t i = 0; i < points; i++)
-        more[i] *= most_bend(self);
+    ei_wait_row(&self->time, self->ahead, beside, self->bent, ei_most_bend(self->ratio), points, to, more);
     take_off(to, more, more, (size_t)points);
 }
 
@@ -643,27 +622,19 @@ static void wait_spread(walk *self) {
     for (ptrdiff_t k = 0; k <= rows; k++) {
         find_bend_along(self, row(self, self->bend, k), row(self, w, k + 1), row(self, w, k),
                         row(self, w, k - 1));
-        find_bend(row(self, self->more, k), row(self, w, k - 1), row(self, w, k), row(self, w, k + 1),
-                  self->ratio, (size_t)points);
+        ei_find_bend(row(self, self->more, k), row(self, w, k - 1), row(self, w, k), row(self, w, k + 1),
+                     self->ratio, (size_t)points, EI_LOWER);
     }
     widen(self, self->bend, room, 1, 0, 1);
     widen(self, room, self->bend, 0, -1, 2);
     widen(self, self->more, room, 0, 0, 1);
     widen(self, room, self->more, 1, -1, 2);
-    /* The row before the first one is continued so that it does not bend. */
-    double *below = row(self, w, -2);
-    for (ptrdiff_t i = 0; i + 1 < points; i++)
-        below[i + 1] =
-            ((1 + self->ratio) * row(self, w, -1)[i] - (i > 0 ? row(self, w, 0)[i - 1] : 1)) / self->ratio;
+    ei_continue_row(row(self, w, -2), row(self, w, -1), row(self, w, 0), self->ratio, points);
     for (ptrdiff_t k = -1; k <= rows; k++) {
         const double *q_bend = row(self, self->bend, k < 0 ? 0 : k),
                      *y_bend = row(self, self->more, k < 0 ? 0 : k);
         const double *here = row(self, w, k), *above = row(self, w, k + 1), *under = row(self, w, k - 1);
-        for (ptrdiff_t i = 0; i < points; i++) {
-            bend[i] = q_bend[i] + y_bend[i];
-            if (k < 0 && i > 0)
-                bend[i] = fmax(bend[i], q_bend[i - 1] + y_bend[i - 1]);
-        }
+        ei_add_bends(bend, q_bend, y_bend, k < 0, points);
         if (self->time.count > 0)
             wait_longer(self, here, under, above, bend, row(self, self->f, k));
         else

@@ -167,6 +167,40 @@ void ei_raise_row(double *restrict to, const double *restrict from, size_t count
     raise_row(to, from, count);
 }
 
+EI_MULTIVERSION
+static void find_bend(double *restrict to, const double *restrict before, const double *restrict here,
+                      const double *restrict after, double ratio, double sign, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double bend = sign * (before[i] - (1 + ratio) * here[i] + ratio * after[i]);
+        to[i] = bend > 0 ? bend : 0;
+    }
+}
+
+void ei_find_bend(double *restrict to, const double *restrict before, const double *restrict here,
+                  const double *restrict after, double ratio, size_t count, ei_end end) {
+    find_bend(to, before, here, after, ratio, end == EI_LOWER ? 1 : -1, count);
+}
+
+double ei_most_bend(double ratio) {
+    const double root = sqrt(ratio) + 1;
+    return 1 / (root * root);
+}
+
+void ei_continue_row(double *restrict below, const double *restrict first, const double *restrict next,
+                     double ratio, ptrdiff_t points) {
+    for (ptrdiff_t i = 0; i + 1 < points; i++)
+        below[i + 1] = ((1 + ratio) * first[i] - (i > 0 ? next[i - 1] : 1)) / ratio;
+}
+
+void ei_add_bends(double *restrict to, const double *restrict along, const double *restrict across,
+                  int before_first, ptrdiff_t points) {
+    for (ptrdiff_t i = 0; i < points; i++) {
+        to[i] = along[i] + across[i];
+        if (before_first && i > 0)
+            to[i] = fmax(to[i], along[i - 1] + across[i - 1]);
+    }
+}
+
 double ei_relative_change(const double *old, const double *new, ptrdiff_t count, double nothing) {
     double most = 0;
     for (ptrdiff_t j = 0; j < count; j++)
@@ -207,6 +241,17 @@ ei_wait_weights ei_wait_weights_of(double rate, double exponent) {
 void ei_wait_law_free(ei_wait_law *self) {
     free(self->line);
     *self = (ei_wait_law){.count = 0};
+}
+
+void ei_wait_row(const ei_wait_law *self, const double *here, const double *beside, const double *bent,
+                 double most, ptrdiff_t points, double *restrict to, double *restrict more) {
+    memset(to, 0, (size_t)points * sizeof *to);
+    memset(more, 0, (size_t)points * sizeof *more);
+    ei_add_ahead(to, here, self->own, self->count, points);
+    ei_add_ahead(to, beside, self->beside, self->count, points);
+    ei_add_ahead(more, bent, self->chance, self->count, points);
+    for (ptrdiff_t i = 0; i < points; i++)
+        more[i] *= most;
 }
 
 /* A time of c + z steps. */

@@ -35,6 +35,24 @@ void ei_add_ahead(double *restrict to, const double *restrict from, const double
 /* to[i] = max(to[i], from[i]), i < count. */
 void ei_raise_row(double *restrict to, const double *restrict from, size_t count);
 
+/* By how much a row bends downwards (EI_LOWER) or upwards between its neighbours, relative to exponentials
+ * that fall by `ratio` a step: the positive part of before - here - ratio (here - after), or of its negative.
+ */
+void ei_find_bend(double *restrict to, const double *restrict before, const double *restrict here,
+                  const double *restrict after, double ratio, size_t count, ei_end end);
+
+/* The most that such a bend is away from a chord, over itself. */
+double ei_most_bend(double ratio);
+
+/* The row before the first one, from its second point on, so that along the diagonal it does not bend: first,
+ * next: those two rows, 1 before the latter. */
+void ei_continue_row(double *restrict below, const double *restrict first, const double *restrict next,
+                     double ratio, ptrdiff_t points);
+
+/* Bends along q and along y; of the row before the first one, those of the cell before, too. */
+void ei_add_bends(double *restrict to, const double *restrict along, const double *restrict across,
+                  int before_first, ptrdiff_t points);
+
 /* The largest |new / old - 1|, relative to the new ones, of those above `nothing`. */
 double ei_relative_change(const double *old, const double *new, ptrdiff_t count, double nothing);
 
@@ -65,5 +83,10 @@ typedef struct {
 EI_WARN_UNUSED int ei_wait_law_init(ei_wait_law *self, const ei_arrival *arrival, double step,
                                     double exponent, size_t limit, ei_end end);
 void ei_wait_law_free(ei_wait_law *self);
+
+/* A row at t later: to[points], and *more, by how much at most it bends away from that; of the row, of those
+ * beside it, the one below a step further, and of its bends, as `from` of ei_add_ahead. */
+void ei_wait_row(const ei_wait_law *self, const double *here, const double *beside, const double *bent,
+                 double most, ptrdiff_t points, double *restrict to, double *restrict more);
 
 #endif

@@ -255,21 +255,11 @@ static void pass_zero(double *restrict to, const double *restrict over, const do
     }
 }
 
-/* (ratio (here - after) - (before - here))^+: what a function bends upwards. */
-EI_MULTIVERSION
-static void find_bend(double *restrict to, const double *restrict before, const double *restrict here,
-                      const double *restrict after, double ratio, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        double bend = (1 + ratio) * here[i] - before[i] - ratio * after[i];
-        to[i] = bend > 0 ? bend : 0;
-    }
-}
-
 /* Along q, for one row of its own or beside others, the same before the first point; none at the last. */
 static void find_bend_along(const walk *self, double *to, const double *before, const double *here,
                             const double *after, ptrdiff_t count) {
     to[0] = fmax(self->ratio * (here[0] - after[1]), 0);
-    find_bend(to + 1, before, here + 1, after + 2, self->ratio, (size_t)(count - 2));
+    ei_find_bend(to + 1, before, here + 1, after + 2, self->ratio, (size_t)(count - 2), EI_UPPER);
     to[count - 1] = 0;
 }
 
@@ -295,12 +285,6 @@ static void serve_line(const walk *self, const atoms *law, const double *from, d
     put_on(to, more + 1, more, (size_t)count);
 }
 
-/* The most that a bend is above a chord. */
-static double most_bend(const walk *self) {
-    const double root = sqrt(self->ratio) + 1;
-    return 1 / (root * root);
-}
-
 /* The next for times that are neither exponential nor constant. */
 static void wait_line_longer(const walk *self, const double *from, double beyond, double *to) {
     const ptrdiff_t far = self->far, count = self->time.count;
@@ -318,7 +302,7 @@ static void wait_line_longer(const walk *self, const double *from, double beyond
     }
     for (ptrdiff_t c = 0; c < count; c++) {
         ei_add_shifted(to, from, self->time.line[c], -c, far, far);
-        ei_add_shifted(more, bend, most_bend(self) * self->time.chance[c], -c, far, far);
+        ei_add_shifted(more, bend, ei_most_bend(self->ratio) * self->time.chance[c], -c, far, far);
     }
     put_on(to, more, more, (size_t)far);
 }
@@ -334,7 +318,7 @@ static void wait_line(const walk *self, const double *from, double beyond, doubl
             to[i] = i + self->interval < self->far ? from[i + self->interval] : beyond;
         return;
     }
-    const double most = most_bend(self) * (self->wait.near + self->wait.far);
+    const double most = ei_most_bend(self->ratio) * (self->wait.near + self->wait.far);
     double *bend = self->kink, sum = beyond, more = 0, after = beyond;
     find_bend_along(self, bend, from, from, from, self->far);
     bend[self->far - 1] = fmax((1 + self->ratio) * from[self->far - 1] - from[self->far - 2], 0);
@@ -558,8 +542,8 @@ static void drain(walk *self) {
            *sum_bend = self->sums;
     const double jump = fmax(1 - fresh[0], 0);
     for (ptrdiff_t k = 0; k <= rows; k++)
-        find_bend(row(self, self->bend, k), row(self, self->v, k - 1), row(self, self->v, k),
-                  row(self, self->v, k + 1), self->ratio, (size_t)points);
+        ei_find_bend(row(self, self->bend, k), row(self, self->v, k - 1), row(self, self->v, k),
+                     row(self, self->v, k + 1), self->ratio, (size_t)points, EI_UPPER);
     find_bend_along(self, bent, fresh, fresh, fresh, points);
     /* sum[y]: of services of more than k steps. */
     for (ptrdiff_t y = 0; y < reach; y++) {
@@ -634,7 +618,7 @@ static void wait_interval(walk *self) {
 
 /* One row of a function at t later: Poisson arrivals. edge: what bends where the lines begin. */
 static void wait_exponential(const walk *self, ptrdiff_t k, const double *bend, double edge, double *to) {
-    const double most = most_bend(self) * (self->wait.near + self->wait.far);
+    const double most = ei_most_bend(self->ratio) * (self->wait.near + self->wait.far);
     const double *alone = self->alone, *served = self->served, *w = row(self, self->w, k),
                  *above = row(self, self->w, k + 1), *under = row(self, self->w, k - 1);
     const ptrdiff_t points = self->points, y = points + k;
@@ -673,13 +657,8 @@ static void wait_longer(const walk *self, ptrdiff_t k, const double *bend, doubl
             self->bent[q] = fmax(self->bent[q], edge + on_line(self, self->kink, q + n) +
                                                     on_line(self, self->spare, q + k + n));
     }
-    memset(to, 0, (size_t)points * sizeof *to);
-    memset(more, 0, (size_t)points * sizeof *more);
-    ei_add_ahead(to, self->longer, self->time.own, count, points);
-    ei_add_ahead(to, self->beside, self->time.beside, count, points);
-    ei_add_ahead(more, self->bent, self->time.chance, count, points);
-    for (ptrdiff_t i = 0; i < points; i++)
-        more[i] *= most_bend(self);
+    ei_wait_row(&self->time, self->longer, self->beside, self->bent, ei_most_bend(self->ratio), points, to,
+                more);
     put_on(to, more, more, (size_t)points);
 }
 
@@ -688,11 +667,9 @@ static void wait_spread(walk *self) {
     const ptrdiff_t points = self->points, rows = self->rows;
     const double ratio = self->ratio;
     const double *alone = self->alone, *served = self->served;
-    double *w = self->w, *room = self->v, *below = row(self, w, -2), *bend = self->fresh;
-    /* The row before the first one is continued so that it does not bend. */
-    below[0] = 1;
-    for (ptrdiff_t i = 0; i + 1 < points; i++)
-        below[i + 1] = ((1 + ratio) * row(self, w, -1)[i] - (i > 0 ? row(self, w, 0)[i - 1] : 1)) / ratio;
+    double *w = self->w, *room = self->v, *bend = self->fresh;
+    row(self, w, -2)[0] = 1;
+    ei_continue_row(row(self, w, -2), row(self, w, -1), row(self, w, 0), ratio, points);
     for (ptrdiff_t k = -1; k <= rows; k++) {
         double *along = row(self, self->bend, k);
         const double *here = row(self, w, k), *before = row(self, w, k + 1);
@@ -701,8 +678,8 @@ static void wait_spread(walk *self) {
         along[points - 1] = fmax((1 + ratio) * here[points - 1] - before[points - 2] -
                                      ratio * (alone[points] + served[points + k - 1]),
                                  0);
-        find_bend(row(self, self->more, k), row(self, w, k - 1), here, row(self, w, k + 1), ratio,
-                  (size_t)points);
+        ei_find_bend(row(self, self->more, k), row(self, w, k - 1), here, row(self, w, k + 1), ratio,
+                     (size_t)points, EI_UPPER);
     }
     memset(row(self, self->bend, -1), 0, (size_t)points * sizeof(double));
     if (self->time.count > 0) {
@@ -725,11 +702,7 @@ static void wait_spread(walk *self) {
                          across = (1 + ratio) * served[y + n] - served[y + n - 1] - ratio * served[y + n + 1];
             edge = fmax(edge, fmax(along, 0) + fmax(across, 0));
         }
-        for (ptrdiff_t i = 0; i < points; i++) {
-            bend[i] = q_bend[i] + y_bend[i];
-            if (k < 0 && i > 0)
-                bend[i] = fmax(bend[i], q_bend[i - 1] + y_bend[i - 1]);
-        }
+        ei_add_bends(bend, q_bend, y_bend, k < 0, points);
         bend[points - 1] += edge;
         if (self->time.count > 0)
             wait_longer(self, k, bend, edge, row(self, self->f, k));
