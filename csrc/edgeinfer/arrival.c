@@ -235,7 +235,7 @@ double ei_arrival_exponent(const ei_arrival *self, double theta, double *slope) 
     if (self->kind == EI_ARRIVAL_MARKOV_MODULATED) {
         double eigenvector[EI_ARRIVAL_PHASES];
         *slope = NAN;
-        return self->count <= EI_ARRIVAL_PHASES ? ei_modulated_exponent(self, theta, eigenvector) : NAN;
+        return self->count <= EI_ARRIVAL_PHASES ? ei_modulated_exponent(self, theta, eigenvector, NULL) : NAN;
     }
     if (self->kind == EI_ARRIVAL_HYPEREXPONENTIAL) {
         /* 1 - E e^{-theta t}, which keeps small exponents accurate. */

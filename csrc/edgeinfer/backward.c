@@ -55,7 +55,7 @@ static int init_phases(ei_backward *self) {
         return EI_ERR_NO_MEMORY;
     double *rates = self->log_h + n, *generator = rates + 2 * n;
     self->first = rates + n;
-    self->log_step = ei_modulated_exponent(arrival, self->sigma, h);
+    self->log_step = ei_modulated_exponent(arrival, self->sigma, h, NULL);
     if (!(self->log_step < INFINITY))
         return EI_ERR_NO_MEMORY;
     for (size_t i = 0; i < n; i++) {

@@ -117,7 +117,7 @@ static int set_rate(moments *self, const ei_arrival *shape, double rate) {
     if (status != EI_OK || self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED || !self->lundberg ||
         !(self->limit > 0) || isinf(self->limit))
         return status;
-    if (isnan(ei_modulated_exponent(&self->arrival, self->limit, self->end)))
+    if (isnan(ei_modulated_exponent(&self->arrival, self->limit, self->end, NULL)))
         return EI_ERR_TOO_LARGE;
     for (size_t i = 0; i < self->arrival.count; i++)
         self->end[i] = log(self->end[i]) / self->limit;

@@ -57,10 +57,8 @@ static int find_growth(growth *self, const ei_arrival *arrival, double theta) {
         self->most = -exponent * (1 - ROUNDING);
         return EI_OK;
     }
-    int status = ei_modulated_transform(arrival, theta, transform);
-    if (status != EI_OK)
-        return status;
-    ei_modulated_exponent(arrival, theta, self->h);
+    if (isnan(ei_modulated_exponent(arrival, theta, self->h, transform)))
+        return EI_ERR_TOO_LARGE;
     self->mean = 0;
     for (size_t i = 0; i < n; i++) {
         double next = 0;

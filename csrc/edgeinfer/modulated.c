@@ -96,9 +96,11 @@ static void multiply(const double *left, const double *right, double *product, s
                 product[i * n + j] += left[i * n + k] * right[k * n + j];
 }
 
-double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector) {
+double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector, double *transform) {
     const size_t n = self->count;
-    double transform[MOST], power[MOST], square[MOST], largest = 0;
+    double own[MOST], power[MOST], square[MOST], largest = 0;
+    if (transform == NULL)
+        transform = own;
     if (ei_modulated_transform(self, theta, transform) != EI_OK)
         return NAN;
     /* A high power of a positive matrix is the product of its eigenvectors. */

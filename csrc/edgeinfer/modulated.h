@@ -18,9 +18,9 @@ int ei_modulated_is_monotone(const ei_arrival *self);
 EI_WARN_UNUSED int ei_modulated_transform(const ei_arrival *self, double theta, double *transform);
 
 /* -log of the largest eigenvalue of that, from below by Collatz and Wielandt: the eigenvector's least ratio.
- * eigenvector[count]: right one, the least entry of a phase that requests meet 1. NaN above EI_ARRIVAL_PHASES
- * phases. */
-double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector);
+ * eigenvector[count]: right one, the least entry of a phase that requests meet 1; transform: as above, or
+ * NULL. NaN above EI_ARRIVAL_PHASES phases. */
+double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigenvector, double *transform);
 
 /* What paths through several stages of a walk add up to. With M the transform at theta, a stage of log MGF
  * c_k(theta) that takes n_k more jobs has the moment e^{n_k c_k} M^{n_k}: all numbers of jobs together alpha

@@ -237,9 +237,8 @@ static int mean_slopes(tilted *self, const double *share, double moment, int fir
     const size_t n = self->phases;
     double move[EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES] = {1}, h[EI_ARRIVAL_PHASES] = {1};
     if (arrival->kind == EI_ARRIVAL_MARKOV_MODULATED) {
-        int status = ei_modulated_transform(arrival, self->theta, move);
-        if (status != EI_OK || isnan(ei_modulated_exponent(arrival, self->theta, h)))
-            return status != EI_OK ? status : EI_ERR_TOO_LARGE;
+        if (isnan(ei_modulated_exponent(arrival, self->theta, h, move)))
+            return EI_ERR_TOO_LARGE;
         for (size_t i = 0; i < n * n; i++)
             move[i] *= moment;
     }

@@ -67,7 +67,7 @@ static void test_paths(void) {
     CHECK(ei_modulated_paths(&process, theta, 2, cumulant, slope, NULL, &value, &derivative) == EI_OK);
     CHECK_RELATIVE(value, exact, 1e-11);
     CHECK_RELATIVE(derivative, change, 1e-10);
-    CHECK_RELATIVE(ei_modulated_exponent(&process, theta, eigenvector), log1p(theta / 1.5), 1e-13);
+    CHECK_RELATIVE(ei_modulated_exponent(&process, theta, eigenvector, NULL), log1p(theta / 1.5), 1e-13);
     /* The derivative is that of the value where phases and an end matter, too. */
     const double end[] = {0.3, 0.1}, little = 1e-5;
     double side[2], unused, moved[2];
