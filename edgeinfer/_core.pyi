@@ -108,11 +108,13 @@ def violation_bracket(
     arrival_rate: Floats,
     deadline: Floats,
     arrival: Arrival = ...,
-    tight: bool = ...,
-    light: bool = ...,
+    effort: int = ...,
     /,
 ) -> tuple[Floats, Floats, NDArray[np.uint8], NDArray[np.uint8]]:
-    """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length."""
+    """(lower, upper, lower method, upper method) elementwise over two 1-d arrays of one length.
+
+    effort: 0 fast, 1 tight, 2 light.
+    """
 
 def several_servers_upper(
     stages: list[Stage], servers: NDArray[np.uintp], arrival: Arrival, deadline: ArrayLike

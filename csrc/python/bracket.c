@@ -27,13 +27,13 @@ static void answer_free(answer *self) {
 static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
     (void)module;
     PyObject *stage_objects, *rate_object, *deadline_object, *arrival_object = NULL, *result = NULL;
-    int tight = 0, light = 0;
+    int effort = EI_EFFORT_FAST;
     ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}};
     ei_stage_list list;
     PyArrayObject *rates = NULL, *deadlines = NULL;
     answer ends = {NULL, NULL, NULL, NULL};
-    if (!PyArg_ParseTuple(arguments, "OOO|Opp:violation_bracket", &stage_objects, &rate_object,
-                          &deadline_object, &arrival_object, &tight, &light) ||
+    if (!PyArg_ParseTuple(arguments, "OOO|Oi:violation_bracket", &stage_objects, &rate_object,
+                          &deadline_object, &arrival_object, &effort) ||
         (arrival_object != NULL && ei_read_arrival(arrival_object, &arrival) < 0) ||
         ei_stage_list_init(&list, stage_objects) < 0)
         return NULL;
@@ -42,14 +42,10 @@ static PyObject *violation_bracket(PyObject *module, PyObject *arguments) {
         goto out;
     int status;
     Py_BEGIN_ALLOW_THREADS;
-    status = ei_violation_bracket(list.stages, list.count, &arrival,
-                                  tight   ? EI_EFFORT_TIGHT
-                                  : light ? EI_EFFORT_LIGHT
-                                          : EI_EFFORT_FAST,
-                                  (size_t)PyArray_SIZE(rates), PyArray_DATA(rates), PyArray_DATA(deadlines),
-                                  PyArray_DATA(ends.lower), PyArray_DATA(ends.upper),
-                                  PyArray_DATA(ends.lower_method), PyArray_DATA(ends.upper_method),
-                                  ei_python_monitor());
+    status = ei_violation_bracket(
+        list.stages, list.count, &arrival, (ei_effort)effort, (size_t)PyArray_SIZE(rates),
+        PyArray_DATA(rates), PyArray_DATA(deadlines), PyArray_DATA(ends.lower), PyArray_DATA(ends.upper),
+        PyArray_DATA(ends.lower_method), PyArray_DATA(ends.upper_method), ei_python_monitor());
     Py_END_ALLOW_THREADS;
     result = status == EI_OK ? PyTuple_Pack(4, ends.lower, ends.upper, ends.lower_method, ends.upper_method)
                              : ei_raise("violation_bracket", status);

@@ -270,7 +270,7 @@ def _single_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: Array
     lower_method, upper_method = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
     for stages, arrival, where, (rate, limit) in walk:
         known = core_arrival(arrival)
-        answer = _core.violation_bracket(stages, rate, limit, known, effort == "tight", effort == "light")
+        answer = _core.violation_bracket(stages, rate, limit, known, (*EFFORTS, "light").index(effort))
         lower[where], upper[where], lower_method[where], upper_method[where] = answer
     lower[np.broadcast_to(late, shape).ravel()] = upper[np.broadcast_to(late, shape).ravel()] = 1.0
     names = np.array(_core.BRACKET_METHODS)
