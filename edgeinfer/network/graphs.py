@@ -57,7 +57,7 @@ class Operation:
     Attributes
     ----------
     index : int
-        The position of the node in the ONNX file.
+        The position of the node in the model as it is read: without Constant nodes, in an order in which it can run.
     name, kind : str
         The node's name (its first output where it has none) and operator.
     inputs, outputs : tuple of str

@@ -70,9 +70,18 @@ def array(name: str, value: Any) -> np.ndarray:
         )
         if data.dtype.kind in "OT":
             data = np.array(leaves, dtype=to).reshape(data.shape)
+        if data.dtype.kind in "mM":
+            for leaf in leaves:
+                within(name, np.asarray(leaf, to), data.dtype)
     if data.dtype.kind not in GROUPS:
         raise ValueError(f"{name} = {value!r} of type {type(value).__qualname__}: {_MUST}")
     return data
+
+
+def within(name: str, times: np.ndarray, kind: np.dtype[Any]) -> None:
+    """ValueError where times or durations have other values in a type of a finer unit, which NumPy wraps in silence."""
+    if kind.kind in "mM" and (times.astype(kind).astype(times.dtype) != times)[~np.isnat(times)].any():
+        raise ValueError(f"{name} = {times}: must be within the range of {kind}, the finest unit that others have")
 
 
 def _group(name: str, leaf: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeinfer._extras import need
 from edgeinfer._store import Cell, Value
-from edgeinfer.study.cells import GROUPS
+from edgeinfer.study.cells import GROUPS, within
 
 _LACK: dict[str, Any] = {"f": np.nan, "c": np.nan, "M": "NaT", "m": "NaT", "U": "", "S": b""}
 #: Above it, float64 does not hold every whole number.
@@ -84,19 +84,21 @@ class _Table:
             self.sizes[dim] = next(iter(sizes.values()))
             return
         kind = self.type(f"coordinate {dim}", labels, lacks=False)
-        distinct = {own.astype(kind).tobytes(): index for index, own in labels.items()}
-        first = next(iter(labels.values())).astype(kind)
+        # Of one type, since bytes of several say nothing: "ab" has those of "a" and "b".
+        labels = {index: own.astype(kind) for index, own in labels.items()}
+        distinct = {own.tobytes(): index for index, own in labels.items()}
+        first = next(iter(labels.values()))
         if len(distinct) > 1:
             for index in distinct.values():
-                if len(np.unique(labels[index])) < len(labels[index]) or (labels[index] != labels[index]).any():
+                own = labels[index]
+                if len(np.unique(own)) < len(own) or (own != own).any():
                     raise ValueError(f"coordinate {dim} of cell {self.say(index)}: must not repeat a label or be NaN")
-            union = np.unique(np.concatenate([labels[index].astype(kind) for index in distinct.values()]))
+            union = np.unique(np.concatenate([labels[index] for index in distinct.values()]))
             if len(union) > len(first):
                 first = union
             at = {label: i for i, label in enumerate(first.tolist())}
-            for index in distinct.values():
-                own = labels[index]
-                self.places[dim, own.tobytes()] = [at[label] for label in own.astype(kind).tolist()]
+            for key, index in distinct.items():
+                self.places[dim, key] = [at[label] for label in labels[index].tolist()]
         self.sizes[dim], self.labels[dim] = len(first), first
 
     def variable(self, name: str, having: dict[Any, Value], coordinate: bool) -> Any:
@@ -121,7 +123,10 @@ class _Table:
     def placed(self, index: Any, part: np.ndarray, dims: Sequence[str]) -> np.ndarray:
         """A cell's values where the table has their labels."""
         values = self.cells[index].values
-        places = [self.places.get((dim, values[dim].data.tobytes())) if dim in values else None for dim in dims]
+        places = [
+            self.places.get((dim, values[dim].data.astype(self.labels[dim].dtype).tobytes())) if dim in values else None
+            for dim in dims
+        ]
         if not any(place is not None for place in places):
             return part
         full = np.full([self.sizes[dim] for dim in dims], _LACK.get(part.dtype.kind, 0), dtype=part.dtype)
@@ -142,6 +147,8 @@ class _Table:
                         f"{name} of cell {self.say(index)}: must be within 2^53 beside values that are not whole "
                         f"numbers"
                     )
+        for index, part in arrays.items():
+            within(f"{name} of cell {self.say(index)}", part, kind)
         return kind
 
     def attrs(self, name: str, attrs: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:

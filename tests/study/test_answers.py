@@ -68,6 +68,9 @@ def test_types_are_joined(swept, answers, expected):
         ((np.datetime64("2020-01-01"), 1), "value: is a time"),
         ((np.timedelta64(1, "s"), 1), "value: is a duration"),
         (((1 << 53) + 1, 0.5), "value of cell .*must be within 2"),
+        ((np.datetime64("3000-01-01"), np.datetime64(0, "ns")), "value of cell .*cell 0.*3000.*within the range"),
+        (([np.datetime64("3000-01-01"), np.datetime64(0, "ns")],), "value = 3000.*within the range"),
+        ((np.timedelta64(300 * 365, "D"), np.timedelta64(1, "ns")), "value of cell .*cell 0.*within the range"),
         (([1, 2], [1, 2, 3]), "dimension value_0, which has no labels,: is of size 2"),
         ((1, [1]), "value: is over no dimension"),
         ((None,), "value = None"),
@@ -133,6 +136,26 @@ def test_other_labels_are_gaps(swept):
     found = swept(labelled([1, 2], [1, 3]), labelled([3, 4, 5], [2.5, 1, 0]))["y"]
     np.testing.assert_array_equal(found["t"], [0, 1, 2.5, 3])
     np.testing.assert_array_equal(found, [[np.nan, 1, np.nan, 2], [5, 4, 3, np.nan]])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        # "ab" has the bytes of "a" and "b", 1 of 64 bits those of 1 and 0 of 32.
+        [np.array(["ab"]), np.array(["a", "b"])],
+        [np.array([1, 0], np.int32), np.array([1], np.int64)],
+        # The same labels in two types, in another order than a third cell's.
+        [np.array([1, 2]), np.array([2, 1], np.int32), np.array([2, 1])],
+        [np.array(["a", "b"]), np.array(["b", "a"]), np.array(["b", "a"], "U5")],
+    ],
+)
+def test_labels_count_whatever_their_type(swept, labels):
+    cells = [{str(label): 10.0 * k + i for i, label in enumerate(own)} for k, own in enumerate(labels)]
+    arrays = [xarray.DataArray(list(cell.values()), {"n": own}) for cell, own in zip(cells, labels, strict=True)]
+    found = swept(*arrays)["value"]
+    for row, cell in zip(found.values, cells, strict=True):
+        there = {str(label): value for label, value in zip(found["n"].values, row, strict=True) if value == value}
+        assert there == cell
 
 
 def test_labels_of_other_lengths_and_two_dimensions(swept):
