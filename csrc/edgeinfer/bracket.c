@@ -276,8 +276,8 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
     part->index += EI_PROBES;
     part->count -= EI_PROBES;
     const ei_shape *pipeline = part->pipeline;
-    if (part->arrival.kind == EI_ARRIVAL_POISSON && random_count == 1 && pipeline->d1 > 0 &&
-        pipeline->d3 > 0 &&
+    if (part->arrival.kind == EI_ARRIVAL_POISSON && part->effort != EI_EFFORT_LIGHT && random_count == 1 &&
+        pipeline->d1 > 0 && pipeline->d3 > 0 &&
         (status = ei_joint_ends(part, part->effort == EI_EFFORT_TIGHT ? NEAR : WIDE)) != EI_OK)
         return status;
     status = raise_least(part, stages, stage_count);
@@ -351,9 +351,6 @@ int ei_violation_bracket(const ei_service *given, size_t stage_count, const ei_a
     uint8_t *methods = NULL;
     if (arrival == NULL)
         arrival = &poisson;
-    /* There it is as fast, and what depends on effort has values for the other two alone. */
-    if (arrival->kind == EI_ARRIVAL_POISSON && effort == EI_EFFORT_LIGHT)
-        effort = EI_EFFORT_FAST;
     if ((status = verify(given, stage_count, arrival, count, arrival_rate, deadline, &slowest)) != EI_OK)
         return status;
     keys = malloc(count * sizeof *keys + 1);

@@ -38,8 +38,8 @@
 
 /* Given:    stages[stage_count]; arrival: a renewal process, of which element i has the shape at the rate
  *           arrival_rate[i], or a Markov-modulated one (ei_arrival_has_bounds), NULL for Poisson arrivals;
- * effort: joint.h is tried where ends are more than 1.9 apart, or, TIGHT, 1.02; and the lattice of
- *           pair_upper.h is finer;
+ * effort: joint.h is tried where ends are more than 1.9 apart, or, TIGHT, 1.02, or, LIGHT, not at all; and
+ *           the lattice of pair_upper.h is finer, or there is none;
  *           arrival_rate[count], 1/s, > 0; deadline[count], s, any sign, may be inf
  * Returned: lower[count] <= P(W > deadline) <= upper[count], and which formula gave each
  * Status:   EI_ERR_EMPTY, EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_TOO_LARGE */

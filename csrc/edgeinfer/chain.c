@@ -112,6 +112,8 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         goto out;
     if (last > 0 && ei_is_wide(self, EI_CHAIN_FAIR))
         status = ei_chain_added_ends(&all);
+    if (self->effort == EI_EFFORT_LIGHT)
+        goto out;
     int followed = 0, both = 0;
     const ei_part *random = only_random(&all);
     if (status == EI_OK && random != NULL && ei_is_wide(self, EI_CHAIN_FAIR)) {

@@ -43,8 +43,9 @@ enum {
     EI_EXPONENTS = 12         /* candidate exponents of a Chernoff bound */
 };
 
-/* How much work an end may cost: some 0.1 s, or as much as a ratio of ends near to one takes; light: as fast,
- * but without two_stages behind other arrivals than Poisson ones, which may take seconds. */
+/* How much work an end may cost: some 0.1 s, or as much as a ratio of ends near to one takes; light:
+ * without what may take longer, two_stages, joint, constant_first and constant_last; behind Poisson arrivals
+ * without all that ei_chain_ends tries after added_stage. */
 typedef enum { EI_EFFORT_FAST, EI_EFFORT_TIGHT, EI_EFFORT_LIGHT } ei_effort;
 
 /* D (d1), X, D (d3) with `constant` seconds more. */

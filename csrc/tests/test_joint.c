@@ -217,11 +217,11 @@ static void test_long_busy_periods(void) {
     CHECK(ei_violation_bracket(stages, 3, NULL, EI_EFFORT_FAST, 1, &rate, &deadline, &lower, &upper,
                                &methods[0], &methods[1], (ei_monitor){NULL, NULL}) == EI_OK);
     CHECK(methods[1] == EI_BRACKET_JOINT && lower < truth && truth < upper && upper < 4 * truth);
-    /* Poisson arrivals know no effort that is lighter. */
+    /* Without the walk ends are further apart, and hold the truth. */
     double light[2];
     CHECK(ei_violation_bracket(stages, 3, NULL, EI_EFFORT_LIGHT, 1, &rate, &deadline, &light[0], &light[1],
                                &methods[0], &methods[1], (ei_monitor){NULL, NULL}) == EI_OK);
-    CHECK(light[0] == lower && light[1] == upper);
+    CHECK(methods[1] != EI_BRACKET_JOINT && light[0] <= lower && upper < light[1] && light[1] < 1);
 }
 
 static void test_failures(void) {

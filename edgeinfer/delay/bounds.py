@@ -19,6 +19,7 @@ from edgeinfer.delay._elements import (
     renewal_elements,
 )
 from edgeinfer.delay.composed import (
+    EFFORTS,
     added_queues,
     best_of,
     is_composed,
@@ -33,7 +34,6 @@ from edgeinfer.model import ArrivalProcess, FadingLink, Measured, Periodic, Pipe
 from edgeinfer.model.bases import Server
 
 MOST_SLOTS = 1_000_000
-EFFORTS = ("fast", "tight")
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
 
 
@@ -41,7 +41,7 @@ def _remaining(pipeline: Pipeline, deadline: ArrayLike) -> tuple[Any, Any]:
     return remaining(pipeline, _validate.real("deadline", deadline, 0, infinite=True, unit="s"))
 
 
-def _several_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike) -> tuple[Any, Any]:
+def _several_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, effort: str) -> tuple[Any, Any]:
     """Ends for servers in a row, some of them several of one queue, over a family: each queue alone, and all added."""
     limit = _validate.real("deadline", deadline, 0, infinite=True, unit="s")
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=process.shape, deadline=np.shape(limit))
@@ -58,7 +58,7 @@ def _several_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: Arra
         for queue in single.inner:
             if queue.servers > 1 and float(queue.mean()) > 0:
                 wait = partial(wait_from_below, queue, arrival)
-                alone = one_of_several(queue, list(single), wait, times[some])
+                alone = one_of_several(queue, list(single), wait, times[some], effort)
                 lower[some] = np.maximum(lower[some], alone.lower)
     return finish(lower, shape), finish(upper, shape)
 
@@ -194,13 +194,16 @@ def violation_bracket(
         and with a constant one behind it, of half its load, they are 1.02 times apart.
     deadline : (...,) array_like, s
         >= 0, may be inf.
-    effort : {"fast", "tight"}
+    effort : {"light", "fast", "tight"}
+        "light" leaves out what takes most of the time of two stages and more: ends of three to six stages come in a
+        fifth to a twentieth of the time, and are up to 1.6 times further apart. Independent times (of a `Delay`) are
+        cut into 192, 768 or 3072 cells. "tight" may take a minute for a `Fork`, whose paths take it each.
         For one random stage between two constant ones with Poisson arrivals, the two-dimensional walk of
         `csrc/edgeinfer/joint.h` is solved where the other formulas leave the ends more than 1.9 times apart ("fast":
         up to some tenths of a second for each range of deadlines), or more than 4 % ("tight": up to some seconds), on
         finer and finer lattices until the ends are within 1.9 times, or 4 %, or the work is at its limit.
         For other chains with two stages that are nearly as slow as each other, "tight" follows both on a lattice twice
-        as fine (some eight times the work of that) for the upper end. It changes nothing for other pipelines.
+        as fine (some eight times the work of that) for the upper end. It changes nothing for other pipelines in series.
 
     Returns
     -------
@@ -229,40 +232,41 @@ def violation_bracket(
     if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
         process = process_with_bounds(arrival_rate)
         if not isinstance(process, Poisson):
-            return _by_twins(pipeline, process, deadline)
+            return _by_twins(pipeline, process, deadline, effort)
     if is_composed(pipeline):
         rate, limit = poisson_rate(arrival_rate), _validate.real("deadline", deadline, 0, infinite=True, unit="s")
         shape = _validate.broadcast_shapes(
             pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit)
         )
-        return Bracket(*(finish(part, shape) for part in over_family(violation_ends, pipeline, rate, limit, shape)))
+        ends = partial(violation_ends, effort=effort)
+        return Bracket(*(finish(part, shape) for part in over_family(ends, pipeline, rate, limit, shape)))
     return _single_servers(pipeline, process_with_bounds(arrival_rate), deadline, effort)
 
 
-def _by_twins(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike) -> Bracket:
+def _by_twins(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, effort: str) -> Bracket:
     """Ends of servers in a row, some of them several of one queue, behind other arrivals than Poisson ones."""
     ends = partial(_single_servers, process=process, deadline=deadline)
     # Behind periodic arrivals "light" saves little.
-    effort = "fast" if isinstance(process, Periodic) else "light"
-    faster = [(name, twin, ends(twin, effort=effort)) for name, twin in faster_twins(pipeline)]
+    first = effort if isinstance(process, Periodic) else "light"
+    faster = [(name, twin, ends(twin, effort=first)) for name, twin in faster_twins(pipeline)]
     slow = slower_twin(pipeline)
-    slower = ends(slow, effort=effort)
-    below, above = _several_servers(pipeline, process, deadline)
+    slower = ends(slow, effort=first)
+    below, above = _several_servers(pipeline, process, deadline, effort)
     lower = [*((name, twin_ends.lower) for name, _, twin_ends in faster), ("queue", below)]
     upper = [("fast_server", slower.upper), ("added_stage", above)]
-    if effort == "light":
+    if effort != first:
         # No effort brings a twin's lower end above its own upper one, nor that below the lower one.
         known = best_of(lower, upper)
         for name, twin, twin_ends in faster:
             if np.any(twin_ends.upper > known.lower):
-                lower.append((name, ends(twin, effort="fast").lower))
+                lower.append((name, ends(twin, effort=effort).lower))
         if np.any(slower.lower < known.upper):
-            upper.append(("fast_server", ends(slow, effort="fast").upper))
+            upper.append(("fast_server", ends(slow, effort=effort).upper))
     return Bracket(*best_of(lower, upper))
 
 
 def _single_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, effort: str) -> Bracket:
-    """Ends of a chain of single servers; "light": without what may take seconds."""
+    """Ends of a chain of single servers."""
     deadline, late = _remaining(pipeline, deadline)
     shape, walk = renewal_elements(pipeline, process, deadline=deadline)
     size = int(np.prod(shape))
@@ -270,7 +274,7 @@ def _single_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: Array
     lower_method, upper_method = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
     for stages, arrival, where, (rate, limit) in walk:
         known = core_arrival(arrival)
-        answer = _core.violation_bracket(stages, rate, limit, known, (*EFFORTS, "light").index(effort))
+        answer = _core.violation_bracket(stages, rate, limit, known, EFFORTS.index(effort))
         lower[where], upper[where], lower_method[where], upper_method[where] = answer
     lower[np.broadcast_to(late, shape).ravel()] = upper[np.broadcast_to(late, shape).ravel()] = 1.0
     names = np.array(_core.BRACKET_METHODS)

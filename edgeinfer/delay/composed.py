@@ -46,13 +46,22 @@ from edgeinfer.model.composition import law_of
 
 Floats = NDArray[np.float64]
 
+#: How much work ends may be, see `violation_bracket`; in the core's order.
+EFFORTS = ("fast", "tight", "light")
 #: Cells of the grid over an independent time, and the probability beyond it.
-CELLS, BEYOND = 768, 1e-13
+CELLS, BEYOND = {"light": 192, "fast": 768, "tight": 3072}, 1e-13
 
 
 def is_composed(pipeline: Pipeline) -> bool:
     """Whether a pipeline has stages of other than one server each."""
     return not all(map(is_single, pipeline))
+
+
+class Asked(NamedTuple):
+    """The rate of Poisson arrivals, 1/s, and the effort."""
+
+    rate: float
+    effort: str
 
 
 class Ends(NamedTuple):
@@ -141,7 +150,7 @@ def _all_delays(stages: Sequence[Any]) -> bool:
     return all(isinstance(stage, Delay) for stage in stages)
 
 
-def violation_ends(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
+def violation_ends(pipeline: Pipeline, rate: float, times: Floats, effort: str = "fast") -> Ends:
     """Ends of P(W > t) of one pipeline at one rate of Poisson arrivals.
 
     Parameters
@@ -150,6 +159,7 @@ def violation_ends(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
         Of shape ().
     rate : float, 1/s
     times : (n,) ndarray, s
+    effort : {"light", "fast", "tight"}
 
     Raises
     ------
@@ -161,8 +171,8 @@ def violation_ends(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
         method = np.full(times.shape, "unstable")
         return Ends(np.ones(times.shape), np.ones(times.shape), method, method)
     if has_several_servers(pipeline):
-        return _several_servers(pipeline, rate, times)
-    return _mixed(list(pipeline.stages), rate, times)
+        return _several_servers(pipeline, rate, times, effort)
+    return _mixed(list(pipeline.stages), Asked(rate, effort), times)
 
 
 def best_of(lower: list[tuple[str, Any]], upper: list[tuple[str, Any]]) -> Ends:
@@ -172,9 +182,9 @@ def best_of(lower: list[tuple[str, Any]], upper: list[tuple[str, Any]]) -> Ends:
     return Ends(low.max(axis=0), high.min(axis=0), lower_name[low.argmax(axis=0)], upper_name[high.argmin(axis=0)])
 
 
-def _several_servers(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
-    lower = [(name, violation_ends(twin, rate, times).lower) for name, twin in faster_twins(pipeline)]
-    upper = [("fast_server", violation_ends(slower_twin(pipeline), rate, times).upper)]
+def _several_servers(pipeline: Pipeline, rate: float, times: Floats, effort: str) -> Ends:
+    lower = [(name, violation_ends(twin, rate, times, effort).lower) for name, twin in faster_twins(pipeline)]
+    upper = [("fast_server", violation_ends(slower_twin(pipeline), rate, times, effort).upper)]
     delays = [stage.stage for stage in pipeline if isinstance(stage, Delay)]
     queues = [stage for stage in pipeline if isinstance(stage, Server)]
     if len(delays) + len(queues) < len(pipeline.stages):
@@ -183,12 +193,12 @@ def _several_servers(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
         # None where the law of the wait takes too many states.
         wait = _md_c_ends(queue, rate) if queue.servers > 1 else None
         if wait is not None:
-            alone = one_of_several(queue, list(pipeline), wait, times)
+            alone = one_of_several(queue, list(pipeline), wait, times, effort)
             lower.append(("M/D/c", alone.lower))
             if len(queues) == 1:
                 upper.append(("M/D/c", alone.upper))
     one_by_one = partial(added_queues, queues, Poisson(rate))
-    upper.append(("added_stage", (_added(one_by_one, delays, times) if delays else one_by_one(times)).upper))
+    upper.append(("added_stage", (_added(one_by_one, delays, times, effort) if delays else one_by_one(times)).upper))
     return best_of(lower, upper)
 
 
@@ -214,7 +224,9 @@ def wait_from_below(queue: Server, arrival: ArrivalProcess, times: Floats) -> En
     return Ends(below, np.ones(times.shape), method, method)
 
 
-def one_of_several(queue: Server, stages: list[Any], wait: Callable[[Floats], Ends], times: Floats) -> Ends:
+def one_of_several(
+    queue: Server, stages: list[Any], wait: Callable[[Floats], Ends], times: Floats, effort: str
+) -> Ends:
     """Ends of the wait at one queue that all requests come to, and one time of every stage.
 
     The path that stays in that queue passes each other stage at a request which its services have no part in.
@@ -225,7 +237,7 @@ def one_of_several(queue: Server, stages: list[Any], wait: Callable[[Floats], En
     random = [stage for stage in single if stage.core_stages()[0][0] != "deterministic"]
     constant = sum(float(stage.mean()) for stage in (queue, *others) if stage.servers > 1)
     times = times - constant - sum(float(part[1]) for part in fixed)
-    return _added(wait, random, times) if random else wait(times)
+    return _added(wait, random, times, effort) if random else wait(times)
 
 
 def added_queues(queues: Sequence[Any], arrival: ArrivalProcess, times: Floats) -> Ends:
@@ -243,7 +255,7 @@ def added_queues(queues: Sequence[Any], arrival: ArrivalProcess, times: Floats) 
     return Ends(np.zeros(times.shape), above, method, method)
 
 
-def _mixed(stages: list[Any], rate: float, times: Floats) -> Ends:
+def _mixed(stages: list[Any], asked: Asked, times: Floats) -> Ends:
     """Constants and delays at the ends off, the rest, and the delays added."""
     constant = sum(float(stage.stage.mean()) for stage in stages if is_constant(stage))
     stages = [stage for stage in stages if not is_constant(stage)]
@@ -253,14 +265,14 @@ def _mixed(stages: list[Any], rate: float, times: Floats) -> Ends:
     if not queues:
         if not delays:
             return _certain(False, times)
-        return _sum_ends(delays, times)
+        return _sum_ends(delays, times, asked.effort)
     if delays and len(queues) == 1 and isinstance(queues[0], Server):
         others = [part for stage in [queues[0], *delays] for part in plain_stages(stage)]
-        size = np.full(times.shape, rate)
+        size = np.full(times.shape, asked.rate)
         return named_ends(_core.queue_bracket(others[:1], others, size, times))
     if delays:
-        return _added(lambda t: _paths([], queues, rate, t), delays, times)
-    return _paths([], queues, rate, times)
+        return _added(lambda t: _paths([], queues, asked, t), delays, times, asked.effort)
+    return _paths([], queues, asked, times)
 
 
 def plain_stages(stage: Server) -> list[CoreStage]:
@@ -273,7 +285,7 @@ def plain_stages(stage: Server) -> list[CoreStage]:
     return parts
 
 
-def _sum_ends(stages: list[Server], times: Floats) -> Ends:
+def _sum_ends(stages: list[Server], times: Floats, effort: str) -> Ends:
     """Of independent times alone."""
     plain = [stage for stage in stages if not isinstance(stage, Session)]
     sessions = [stage for stage in stages if isinstance(stage, Session)]
@@ -284,54 +296,68 @@ def _sum_ends(stages: list[Server], times: Floats) -> Ends:
         method = np.full(t.shape, "delays")
         return Ends(low, high, method, method)
 
-    return reduce(lambda found, law: lambda t: _added_law(found, law, t), laws[1:], first)(times)
+    return reduce(lambda found, law: lambda t: _added_law(found, law, t, effort), laws[1:], first)(times)
 
 
-def _added(ends: Callable[[Floats], Ends], delays: list[Server], times: Floats) -> Ends:
+def _added(ends: Callable[[Floats], Ends], delays: list[Server], times: Floats, effort: str) -> Ends:
     """Ends of W + Z from those of W, Z the sum of delays."""
     plain = [stage for stage in delays if not isinstance(stage, Session)]
     laws = ([law_of(tuple(plain))] if plain else []) + [
         stage.core_stages()[0][1] for stage in delays if isinstance(stage, Session)
     ]
-    return reduce(lambda found, law: lambda t: _added_law(found, law, t), laws, ends)(times)
+    return reduce(lambda found, law: lambda t: _added_law(found, law, t, effort), laws, ends)(times)
 
 
-def _added_law(ends: Callable[[Floats], Ends], law: _core.Compound, times: Floats) -> Ends:
+def _added_law(ends: Callable[[Floats], Ends], law: _core.Compound, times: Floats, effort: str) -> Ends:
     """Ends of W + Z, Z of a law known from both sides: E f(Z), f(z) = P(W > t - z), which grows with z."""
+    method = np.full(times.shape, "delays")
+    # Times far below 0, before which everything is late, need no places of their own, and inf is met by all.
+    late, never = times < 0, np.isinf(times)
+    times = np.where(late | never, 0.0, times)
     top = float(law.mean) or 1.0
     while law.sf(np.array([top]))[1][0] > BEYOND:
         top *= 1.25
-    edge = np.linspace(0, top, CELLS + 1)
-    low, high = law.sf(edge)
-    found = ends((times[:, None] - edge).ravel())
+    step, cells = top / CELLS[effort], np.arange(CELLS[effort] + 1)
+    # All deadlines ask for W at the multiples of the step below them, so that near ones ask for the same.
+    below = np.minimum(np.maximum(np.floor(times / step)[:, None] - cells, -1) * step, times[:, None])
+    at = np.column_stack([times, below])
+    edge = times[:, None] - at
+    slack = 4 * np.finfo(float).eps * times[:, None]
+    low = law.sf((edge + slack).ravel())[0].reshape(edge.shape)
+    high = law.sf(np.maximum(edge - slack, 0).ravel())[1].reshape(edge.shape)
+    asked, place = np.unique(at, return_inverse=True)
+    found, place = ends(asked), place.reshape(at.shape)
     # What is known at one z holds at all that are larger, or smaller.
-    near = np.maximum.accumulate(found.lower.reshape(-1, CELLS + 1), axis=1)
-    far = np.minimum.accumulate(found.upper.reshape(-1, CELLS + 1)[:, ::-1], axis=1)[:, ::-1]
-    bottom = near[:, 0] + np.diff(near, axis=1) @ low[1:]
-    above = far[:, 0] + np.diff(far, axis=1) @ high[:-1] + (1 - far[:, -1]) * high[-1]
-    method = np.full(times.shape, "delays")
-    return Ends(np.clip(bottom * (1 - 1e-12), 0, 1), np.minimum(above * (1 + 1e-12), 1), method, method)
+    near = np.maximum.accumulate(found.lower[place], axis=1)
+    far = np.minimum.accumulate(found.upper[place][:, ::-1], axis=1)[:, ::-1]
+    bottom = near[:, 0] + (np.diff(near, axis=1) * low[:, 1:]).sum(axis=1)
+    above = far[:, 0] + (np.diff(far, axis=1) * high[:, :-1]).sum(axis=1) + (1 - far[:, -1]) * high[:, -1]
+    bottom, above = np.clip(bottom * (1 - 1e-12), 0, 1), np.minimum(above * (1 + 1e-12), 1)
+    bottom, above = (np.where(never, 0.0, np.where(late, 1.0, part)) for part in (bottom, above))
+    return Ends(bottom, above, method, method)
 
 
-def _chain(stages: list[Any], rate: float, times: Floats) -> Ends:
+def _chain(stages: list[Any], asked: Asked, times: Floats) -> Ends:
     """Ends of servers in a row, each a stage or what the core takes."""
     if not stages:
         return _certain(False, times)
     core = [stage.core_stages()[0] if isinstance(stage, Server) else stage for stage in stages]
     shift = sum(map(propagation_of, core))
-    return named_ends(_core.violation_bracket(core, np.full(times.shape, rate), times - shift))
+    arrival, effort = core_arrival(Poisson(asked.rate)), EFFORTS.index(asked.effort)
+    rates = np.full(times.shape, asked.rate)
+    return named_ends(_core.violation_bracket(core, rates, times - shift, arrival, effort))
 
 
-def _paths(before: list[Any], rest: list[Any], rate: float, times: Floats) -> Ends:
+def _paths(before: list[Any], rest: list[Any], asked: Asked, times: Floats) -> Ends:
     """Ends of servers `before`, and of the rest with its forks and, at its end, a review."""
     for at, stage in enumerate(rest):
         if isinstance(stage, Fork):
-            return _fork(before + rest[:at], stage, rest[at + 1 :], rate, times)
+            return _fork(before + rest[:at], stage, rest[at + 1 :], asked, times)
         if isinstance(stage, Review):
-            return _review(before + rest[:at], stage, rate, times)
+            return _review(before + rest[:at], stage, asked, times)
     if any(isinstance(stage, Delay) for stage in rest):
-        return _mixed(before + rest, rate, times)
-    return _chain(before + rest, rate, times)
+        return _mixed(before + rest, asked, times)
+    return _chain(before + rest, asked, times)
 
 
 def review_law(review: Review) -> _core.Compound:
@@ -342,20 +368,24 @@ def review_law(review: Review) -> _core.Compound:
     return law_of(stages, np.append(1 - share, share * number))
 
 
-def _review(before: list[Any], review: Review, rate: float, times: Floats) -> Ends:
+def _review(before: list[Any], review: Review, asked: Asked, times: Floats) -> Ends:
     """Ends where the last of the stages is a review."""
     share = float(review.probability)
-    without = _paths([], before, rate, times) if before else _certain(False, times)
+    without = _paths([], before, asked, times) if before else _certain(False, times)
     own = [review.stage]
-    with_it = _added(lambda t: _paths([], before, rate, t), own, times) if before else _sum_ends(own, times)
-    queue = _chain([*before, ("compound", review_law(review))], rate, times)
+    with_it = (
+        _added(lambda t: _paths([], before, asked, t), own, times, asked.effort)
+        if before
+        else _sum_ends(own, times, asked.effort)
+    )
+    queue = _chain([*before, ("compound", review_law(review))], asked, times)
     method = np.full(times.shape, "review")
     lower = np.maximum((1 - share) * without.lower + share * with_it.lower, without.lower)
     return Ends(lower, np.maximum(queue.upper, lower), method, queue.upper_method)
 
 
-def _fork(before: list[Any], fork: Fork, tail: list[Any], rate: float, times: Floats) -> Ends:
-    whole = [_paths(before, [*branch, *tail], rate, times) for branch in fork.branches]
+def _fork(before: list[Any], fork: Fork, tail: list[Any], asked: Asked, times: Floats) -> Ends:
+    whole = [_paths(before, [*branch, *tail], asked, times) for branch in fork.branches]
     count, late = len(whole), len(whole) - fork.needed + 1
     upper = np.sort([ends.upper for ends in whole], axis=0)
     with np.errstate(divide="ignore"):
@@ -365,7 +395,7 @@ def _fork(before: list[Any], fork: Fork, tail: list[Any], rate: float, times: Fl
     least = sum(_least(stage) for stage in tail)
     if late == 1 and not before:
         # Whichever branch is looked at, the others take at least their own services for this request.
-        alone = np.array([_alone(branch, times - least) for branch in fork.branches])
+        alone = np.array([_alone(branch, times - least, asked.effort) for branch in fork.branches])
         others = np.array([np.delete(alone, b, axis=0) for b in range(count)])
         each = np.array([ends.lower for ends in whole])
         lower = (1 - (1 - each) * (1 - others).prod(axis=1)).max(axis=0)
@@ -373,18 +403,18 @@ def _fork(before: list[Any], fork: Fork, tail: list[Any], rate: float, times: Fl
     if late == 1 or not tail:
         lower = np.sort([ends.lower for ends in whole], axis=0)[count - late :].prod(axis=0)
         return Ends(lower * (1 - 1e-12), np.maximum(above, lower), method, method)
-    parts = [_paths(before, list(branch), rate, times - least).lower for branch in fork.branches]
-    behind = _paths([], tail, rate, times)
+    parts = [_paths(before, list(branch), asked, times - least).lower for branch in fork.branches]
+    behind = _paths([], tail, asked, times)
     lower = np.maximum(np.sort(parts, axis=0)[count - late :].prod(axis=0), behind.lower) * (1 - 1e-12)
     return Ends(lower, np.maximum(above, lower), method, method)
 
 
-def _alone(branch: Pipeline, times: Floats) -> Floats:
+def _alone(branch: Pipeline, times: Floats, effort: str) -> Floats:
     """A lower end of P(own services of a request in a branch > t)."""
     stages = [stage.stage if isinstance(stage, Delay) else stage for stage in branch]
     servers = [stage for stage in stages if isinstance(stage, Server)]
     if len(servers) == len(stages):
-        return np.where(times < 0, 1.0, _sum_ends(servers, times).lower)
+        return np.where(times < 0, 1.0, _sum_ends(servers, times, effort).lower)
     return np.where(times < sum(map(_least, branch)), 1.0, 0.0)
 
 

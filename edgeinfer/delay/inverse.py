@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,58 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
+from edgeinfer.delay.composed import EFFORTS, is_composed
 from edgeinfer.delay.sampled import Sampler, collect, crossing
-from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
+from edgeinfer.delay.search import largest, shortest
+from edgeinfer.model import ArrivalProcess, Constant, FadingLink, MarkovModulated, Periodic, Pipeline, Transfer
 from edgeinfer.model.bases import Server
 
-#: Of an interval, at a call: many deadlines cost a bracket little more than one.
-_SECTIONS, _BRACKET_SECTIONS = 16, 128
 _SLOTTED = ("corrected", "printed")
-_FURTHEST = 1e300
 _SAMPLING = "sampling"
 #: Halvings between a value that is certified and one that is not.
 _HALVINGS = 40
 
 
-def _largest(bound: Callable[[float], float], target: float, low: float, full: float, tolerance: float) -> float:
-    """Largest x in [low, full), to `tolerance`, at which a bound that grows is no larger than the target."""
-    high, below, above = full, -np.inf, np.inf
-    widths = [np.inf, np.inf]
-    while high - low > (enough := tolerance * max(low, 1e-6 * full)):
-        middle = (low + high) / 2
-        if np.isfinite(above - below) and high - low <= widths[-2] / 2:
-            # Where logarithms on a line meet, and a little towards the end that is further away: both come near.
-            crossing_at = low + (high - low) * below / (below - above)
-            guess = crossing_at + 0.4 * enough * (1 if crossing_at - low < high - crossing_at else -1)
-            middle = guess if low < guess < high else middle
-        if middle in (low, high):
-            break
-        widths.append(high - low)
-        value = bound(middle)
-        excess = float(np.log(value) - np.log(target)) if value > 0 else -np.inf
-        if value <= target:
-            low, below = middle, min(excess, -1e-300)
-        else:
-            high, above = middle, max(excess, 1e-300)
-    return low
-
-
 def _probability(value: ArrayLike) -> Any:
     return _validate.real("probability", value, 0, 1, low_open=True, high_open=True)
-
-
-def _smallest(
-    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], low: float, high: float, tolerance: float, sections: int
-) -> float:
-    """Smallest x in (low, high] that a monotone predicate accepts; `high` is known to be accepted."""
-    while high - low > tolerance * high:
-        grid = np.linspace(low, high, sections + 1)
-        if not grid[0] < grid[1] < high:
-            break
-        accepted = holds(grid[1:-1])
-        first = int(np.argmax(accepted)) + 1 if accepted.any() else sections
-        low, high = float(grid[first - 1]), float(grid[first])
-    return high
 
 
 def _sampling(method: str, options: dict[str, Any]) -> dict[str, Any] | None:
@@ -83,6 +46,12 @@ def _sampling(method: str, options: dict[str, Any]) -> dict[str, Any] | None:
     # One seed for the whole search, so that neighbouring values see the same random numbers.
     seed = _random.seed_sequence(options.pop("rng", None))
     return {**options, "rng": seed}
+
+
+def _effort(effort: str, method: str) -> None:
+    _validate.choice("effort", effort, EFFORTS)
+    if effort != "fast" and method != "bracket":
+        raise ValueError(f"effort = {effort!r}: only method = 'bracket' takes it, not {method!r}")
 
 
 def _singles(pipeline: Pipeline, process: ArrivalProcess, **arguments: Any) -> Any:
@@ -107,6 +76,7 @@ def deadline_at(
     *,
     method: str = "bracket",
     tolerance: float = 1e-4,
+    effort: str = "fast",
     **sampling: Any,
 ) -> Any:
     """Smallest deadline that the bound certifies for a violation probability.
@@ -122,6 +92,10 @@ def deadline_at(
         A method of `violation_bound`; or "sampling", the deadline at which the probability itself is as given.
     tolerance : float
         Relative, > 0; the answer is rounded up by at most this.
+    effort : {"light", "fast", "tight"}
+        Of `violation_bracket`, which the answer was asked of. It takes about as long as one bracket of many deadlines,
+        and 2 or 3 times as long where "light" is not lighter: for a single stage, and behind `Periodic` and
+        `MarkovModulated` arrivals.
     **sampling
         `relative_error`, `rng`, `threads`, `confidence`, `max_replications` of `rare_violation`, with
         `method="sampling"` only.
@@ -149,6 +123,7 @@ def deadline_at(
     True
     """
     check_independent("deadline_at", pipeline)
+    _effort(effort, method)
     target, options = _probability(probability), _sampling(method, sampling)
     process = process_with_bounds(arrival_rate)
     if options is not None:
@@ -157,27 +132,42 @@ def deadline_at(
     shape, walk = _singles(pipeline, process, probability=target)
     result = np.full(int(np.prod(shape)), np.inf)
     for i, single, arrivals, element_target in walk:
-        mean, work = float(single.moments()[0].sum()), float(single.loads(1.0).max())
+        work = float(single.loads(1.0).max())
         if arrivals.mean_rate * work >= 1:
             continue
-
-        def holds(
-            deadlines: NDArray[np.float64],
-            single: Pipeline = single,
-            arrivals: ArrivalProcess = arrivals,
-            target: float = element_target,
-        ) -> NDArray[np.bool_]:
-            return np.asarray(violation_bound(single, arrivals, deadlines, method)) <= target
-
-        low, high = _enclose(holds, 2 * (mean + float(single.propagation().sum())), method)
-        if high == np.inf and method not in _SLOTTED:
+        scale = float((single.moments()[0] + single.propagation()).sum())
+        efforts = (effort,) if method != "bracket" or _is_light(single, arrivals) else tuple({"light": 0, effort: 0})
+        ends, most = partial(_ends, single, arrivals, method), 256 if _has_walks(single) else 2048
+        found = shortest(ends, scale, element_target, tolerance, efforts, most=most, slotted=method in _SLOTTED)
+        if found == np.inf and method not in _SLOTTED:
             raise ValueError(
                 f"probability = {element_target:g}: at a load of {arrivals.mean_rate * work:.15g} the bound "
                 f"{method!r} is above it at every deadline; use a smaller arrival_rate or a larger probability"
             )
-        sections = _BRACKET_SECTIONS if method == "bracket" else _SECTIONS
-        result[i] = _smallest(holds, low, high, tolerance, sections) if np.isfinite(high) else np.inf
+        result[i] = found
     return finish(result, shape)
+
+
+def _ends(
+    pipeline: Pipeline, arrivals: ArrivalProcess, method: str, times: NDArray[np.float64], effort: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the bracket, or none and a bound, at many deadlines."""
+    if method != "bracket":
+        return np.zeros(times.shape), np.asarray(violation_bound(pipeline, arrivals, times, method))
+    found = violation_bracket(pipeline, arrivals, times, effort=effort)
+    return np.asarray(found.lower), np.asarray(found.upper)
+
+
+def _is_light(pipeline: Pipeline, arrivals: ArrivalProcess) -> bool:
+    """Whether no effort is lighter than others."""
+    if is_composed(pipeline):
+        return False
+    return len(pipeline.stages) == 1 or isinstance(arrivals, Periodic | MarkovModulated)
+
+
+def _has_walks(pipeline: Pipeline) -> bool:
+    """Whether it may be one random stage between constant ones, where a deadline takes some hundredths of a second."""
+    return is_composed(pipeline) or sum(stage.core_stages()[0][0] != "deterministic" for stage in pipeline) == 1
 
 
 def _between(is_late: Callable[[float], bool], late: float, safe: float) -> float:
@@ -243,25 +233,6 @@ def _sampled_deadline(
     return collect(rows, shape, options["confidence"])
 
 
-def _enclose(
-    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], first: float, method: str
-) -> tuple[float, float]:
-    """A deadline that does not hold, or 0, and the next of `first` times the powers of two, which does, or inf."""
-    # A call over many deadlines costs little more than one over one, but on the slot grid.
-    many, furthest = (1, 1e6 * first) if method in _SLOTTED else (16, _FURTHEST)
-    low, high = 0.0, first
-    grid = np.zeros(1)
-    while high < furthest:
-        grid = np.append(grid, high * 2.0 ** np.arange(many))
-        accepted = holds(grid)
-        if accepted.any():
-            found = int(np.argmax(accepted))
-            return (float(grid[found - 1]) if found else low), float(grid[found])
-        low, high = float(grid[-1]), 2 * float(grid[-1])
-        grid = np.empty(0)
-    return low, np.inf
-
-
 def max_arrival_rate(
     pipeline: Pipeline,
     deadline: ArrayLike,
@@ -325,7 +296,7 @@ def max_arrival_rate(
         ) -> float:
             return float(violation_bound(single, shape_of.at_rate(rate), limit, method))
 
-        result[i] = _largest(bound, element_target, 0.0, 1 / work, tolerance)
+        result[i] = largest(bound, element_target, 0.0, 1 / work, tolerance)
     return finish(result, shape)
 
 
@@ -434,7 +405,7 @@ def min_bandwidth(
         high = 4 * low
         while bound(high) <= element_target:
             low, high = high, 4 * high
-        result[i] = 1 / _largest(bound, element_target, low, high, tolerance)
+        result[i] = 1 / largest(bound, element_target, low, high, tolerance)
     return finish(result, shape)
 
 
