@@ -14,6 +14,7 @@ import numpy as np
 from edgeinfer import _random, _validate
 from edgeinfer.cell.bracket import cell_bracket
 from edgeinfer.cell.model import Cell
+from edgeinfer.cell.results import CellSimulation
 from edgeinfer.cell.shared import Band, Batching
 from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.delay import UnstableError
@@ -68,6 +69,18 @@ def late(run: Any, name: str) -> Estimate:
     return Estimate(both("value"), both("low"), both("high"), lost.confidence, violation.replications)
 
 
+def simulated(cell: Cell, deadline: float, **options: Any) -> CellSimulation | None:
+    """A run of `simulate_cell`; None where the cell is unstable, or a queue grows without end."""
+    try:
+        return simulate_cell(cell, deadline, **options)
+    except UnstableError:
+        return None
+    except ValueError as error:
+        if "a queue grows" in str(error):
+            return None
+        raise
+
+
 class _Search:
     """Whether cells of a family keep a target."""
 
@@ -108,12 +121,9 @@ class _Search:
                 return 0, False
         jobs, options = self.options["jobs"], {k: v for k, v in self.options.items() if k != "jobs"}
         for _ in range(int(np.log2(MORE)) + 1):
-            try:
-                run = simulate_cell(cell, self.deadline, jobs=jobs, **options)
-            except (UnstableError, ValueError) as error:
-                if isinstance(error, UnstableError) or "a queue grows" in str(error):
-                    return -1, False
-                raise
+            run = simulated(cell, self.deadline, jobs=jobs, **options)
+            if run is None:
+                return -1, False
             found = [late(run, kind.name) for kind in cell.terminals]
             if max(each.high for each in found) <= self.probability:
                 return 1, True
@@ -121,6 +131,15 @@ class _Search:
                 return -1, False
             jobs *= 2
         return 0, max(each.value for each in found) <= self.probability
+
+    def until(self, first: Any, most: Any, factor: int, otherwise: str) -> Any:
+        """The first of `first`, `factor` times that, and so on up to `most`, itself among them, that surely keeps."""
+        x = first
+        while self.verdict(x)[0] <= 0:
+            if x >= most:
+                raise ValueError(otherwise)
+            x = min(factor * x, most)
+        return x
 
     def boundary(self, good: Any, bad: Any, keeps: Callable[[Any], bool], middle: Callable[[Any, Any], Any]) -> Any:
         """The last x towards `bad` that keeps, from one that does; `middle` gives None where it is exact enough."""
@@ -247,11 +266,7 @@ def min_servers(
 
     most = _validate.whole("most", most, 1)
     search = _Search("min_servers", family, deadline, probability, method, options)
-    good = 1
-    while search.verdict(good)[0] <= 0:
-        good *= 2
-        if good > most:
-            raise ValueError(f"most = {most}: must be more, or {_beyond(method)} any number of servers")
+    good = search.until(1, most, 2, f"most = {most}: must be more, or {_beyond(method)} any number of servers")
     low, high, value = search.three(good, 0, _whole)
     return Carried(value, high, low, method)
 
@@ -309,11 +324,8 @@ def min_bandwidth(
 
     most = _validate.scalar("most", most, 0, low_open=True, infinite=True, unit="Hz")
     search = _Search("min_bandwidth", family, deadline, probability, method, options)
-    good = bad = float(kept.bandwidth)
-    while search.verdict(good)[0] <= 0:
-        good *= 4
-        if good > most:
-            raise ValueError(f"most = {most:g}: must be more, or {_beyond(method)} any bandwidth")
+    bad = min(float(kept.bandwidth), most)
+    good = search.until(bad, most, 4, f"most = {most:g}: must be more, or {_beyond(method)} any bandwidth")
     while search.verdict(bad)[0] >= 0:
         bad /= 4
     low, high, value = search.three(good, bad, middle)
@@ -362,9 +374,8 @@ def best_batch(
             edges = list(cell.edges)
             edges[place] = replace(edges[place], batch=replace(batch, limit=limit, wait=wait))
             trial = cell.replace(edges=tuple(edges))
-            try:
-                run = simulate_cell(trial, deadline, rng=sequence, **options)
-            except UnstableError:
+            run = simulated(trial, deadline, rng=sequence, **options)
+            if run is None:
                 found[limit, wait] = Estimate(np.asarray(1.0), np.asarray(1.0), np.asarray(1.0), 1.0, np.asarray(0))
                 continue
             found[limit, wait] = max((late(run, kind.name) for kind in cell.terminals), key=lambda e: float(e.value))

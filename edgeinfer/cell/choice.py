@@ -10,10 +10,8 @@ import numpy as np
 
 from edgeinfer import _random, _validate
 from edgeinfer.cell.bracket import cell_bracket
-from edgeinfer.cell.capacity import METHODS, check_options, late
+from edgeinfer.cell.capacity import METHODS, check_options, late, simulated
 from edgeinfer.cell.model import Cell, Terminals
-from edgeinfer.cell.simulation import simulate_cell
-from edgeinfer.delay import UnstableError
 
 #: Both ends of a probability.
 Ends = tuple[float, float]
@@ -89,9 +87,8 @@ class _Costs:
         if self.method == "bracket":
             ends = {i: cell_bracket(cell, self.deadline, kind.name) for i, kind in present.items()}
             return {i: (float(e.lower + e.upper) / 2, float(e.lower), float(e.upper)) for i, e in ends.items()}
-        try:
-            run = simulate_cell(cell, self.deadline, **self.options)
-        except UnstableError:
+        run = simulated(cell, self.deadline, **self.options)
+        if run is None:
             return dict.fromkeys(present, (1.0, 1.0, 1.0))
         found = {i: late(run, kind.name) for i, kind in present.items()}
         return {i: (float(e.value), float(e.low), float(e.high)) for i, e in found.items()}

@@ -45,7 +45,8 @@ class ClassSimulation(Simulation):
     loss, redirection : Estimate
         Share of the requests that are lost, and that take the fallback.
     peak_age : Estimate
-        Mean age, s, of a terminal's latest answer, counted from its request's arrival, just before the next.
+        Mean age, s, of a terminal's newest answer, counted from its request's arrival, just before the answer to a
+        newer request; one that comes behind that changes nothing.
     fairness_throughput, fairness_sojourn : float
         Jain's index over the terminals' answers and over their mean sojourn times, in (0, 1], 1 where all are equal;
         mean over the replications; nan where there is no answer.

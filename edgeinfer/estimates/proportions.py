@@ -66,7 +66,8 @@ def _wilson(share: float, n: int, confidence: float) -> Estimate:
 def paired_difference(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Share of hits of `first` less that of `second` on the same inputs, with the interval of Bonett and Price (2012).
 
-    Wald's interval with one discordant pair of each kind added: it holds where hardly any pair is discordant too.
+    Wald's interval with one discordant pair of each kind added: it holds where hardly any pair is discordant too. The ends
+    are cut to -1 and 1, and hold the value between them.
 
     Parameters
     ----------
@@ -88,7 +89,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike, confidence: float = 0
     up, down = (gained + 1) / (one.size + 2), (lost + 1) / (one.size + 2)
     half = _normal(confidence) * np.sqrt((up + down - (up - down) ** 2) / (one.size + 2))
     value = (gained - lost) / one.size
-    return Estimate(value, float(up - down - half), float(up - down + half), confidence, one.size)
+    # The pairs added draw both ends towards 0, past the value where nearly all pairs are discordant.
+    low, high = max(min(float(up - down - half), value), -1.0), min(max(float(up - down + half), value), 1.0)
+    return Estimate(value, low, high, confidence, one.size)
 
 
 def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, seed: int = 0) -> Estimate:

@@ -42,11 +42,18 @@ def test_servers_and_bandwidth():
     assert min_servers(many, 6.0, 1e-3).value == 3
     with pytest.raises(ValueError, match="most = 4: must be more"):
         min_servers(many, 1.0, 1e-3, most=4)
+    # What may be tried at most is tried, too: it need be no power of two.
+    assert min_servers(many, 6.0, 1e-3, most=3).value == 3
+    with pytest.raises(ValueError, match="most = 2: must be more"):
+        min_servers(many, 6.0, 1e-3, most=2)
     cell = CELL.with_count(10).replace(downlink=ei.Band(20e6, "dedicated"))
     found = min_bandwidth(cell, 4.0, 1e-3)
     assert found.low <= found.value == found.high
     kept = replace(cell.downlink, bandwidth=found.value)
     assert ei.cell_bracket(cell.replace(downlink=kept), 4.0).upper <= 1e-3
+    for given in (found.value / 1.9, 20e6):
+        again = min_bandwidth(cell.replace(downlink=ei.Band(given, "dedicated")), 4.0, 1e-3, most=1.2 * found.value)
+        assert again.value == pytest.approx(found.value, rel=0.011) and again.value <= 1.2 * found.value
 
 
 def test_batches_are_compared():

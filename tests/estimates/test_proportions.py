@@ -30,6 +30,15 @@ def test_paired_difference_covers():
     assert np.mean(covered) > 0.94 - 4.5 * np.sqrt(0.94 * 0.06 / 4000)
 
 
+@pytest.mark.parametrize("confidence", [0.01, 0.5, 0.95, 0.999])
+@pytest.mark.parametrize("size", [1, 2, 20, 1000])
+def test_paired_difference_has_its_value_between_ends_that_a_difference_may_have(size, confidence):
+    ones, none = np.ones(size, bool), np.zeros(size, bool)
+    for first, second in ((ones, none), (none, ones), (ones, np.arange(size) == 0), (ones, ones)):
+        found = proportions.paired_difference(first, second, confidence)
+        assert -1 <= found.low <= found.value <= found.high <= 1
+
+
 def test_mean_agrees_with_the_normal_interval():
     x = np.random.default_rng(3).normal(2, 1, 2000)
     found = proportions.mean(x, 0.95)
