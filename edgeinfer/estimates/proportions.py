@@ -66,8 +66,8 @@ def _wilson(share: float, n: int, confidence: float) -> Estimate:
 def paired_difference(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Share of hits of `first` less that of `second` on the same inputs, with the interval of Bonett and Price (2012).
 
-    Wald's interval with one discordant pair of each kind added: it holds where hardly any pair is discordant too. The ends
-    are cut to -1 and 1, and hold the value between them.
+    Wald's interval with one discordant pair of each kind added: it holds where hardly any pair is discordant too. The
+    ends are cut to -1 and 1, and hold the value between them.
 
     Parameters
     ----------
