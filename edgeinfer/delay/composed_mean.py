@@ -10,10 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeinfer import _core
-from edgeinfer.delay.composed import check_order, is_composed, review_law, violation_ends
+from edgeinfer.delay.composed import Floats, check_order, is_composed, review_law, violation_ends
 from edgeinfer.delay.constant_servers import faster_twins, has_several_servers, md_c_wait, slower_twin
 from edgeinfer.delay.tandem import horizon, integrated, tandem_mean
 from edgeinfer.model import Compute, Delay, Fork, Pipeline, Review
@@ -36,7 +35,7 @@ def _paths(stages: list[Any]) -> Iterator[list[CoreStage]]:
     yield core
 
 
-def composed_mean(pipeline: Pipeline, rate: float) -> tuple[float, float, str, str]:
+def composed_mean(pipeline: Pipeline, rate: float, effort: str = "fast") -> tuple[float, float, str, str]:
     """Both ends of the mean sojourn time, s, with the formula of each.
 
     Parameters
@@ -45,6 +44,8 @@ def composed_mean(pipeline: Pipeline, rate: float) -> tuple[float, float, str, s
         Of shape ().
     rate : float, 1/s
         Of Poisson arrivals.
+    effort : str
+        Of what is integrated.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def composed_mean(pipeline: Pipeline, rate: float) -> tuple[float, float, str, s
     if (pipeline.loads(rate) >= 1).any():
         return np.inf, np.inf, "unstable", "unstable"
     if has_several_servers(pipeline):
-        return _several_servers(pipeline, rate)
+        return _several_servers(pipeline, rate, effort)
     delays = [stage for stage in pipeline if isinstance(stage, Delay)]
     added = sum(float(stage.mean()) for stage in delays)
     queues: list[Any] = [stage for stage in pipeline if not isinstance(stage, Delay)]
@@ -81,13 +82,13 @@ def composed_mean(pipeline: Pipeline, rate: float) -> tuple[float, float, str, s
     if not any(isinstance(stage, Fork | Review) for stage in queues):
         core = [stage.core_stages()[0] for stage in queues]
         behind = added + sum(map(propagation_of, core))
-        lower, upper, *methods = tandem_mean(core, rate)
+        lower, upper, *methods = tandem_mean(core, rate, effort)
         return lower + behind, upper + behind, methods[0], methods[1]
-    low, high = _summed(queues, rate)
+    low, high = _summed(queues, rate, effort)
     return low + added, high + added, "integrated", "integrated"
 
 
-def _several_servers(pipeline: Pipeline, rate: float) -> tuple[float, float, str, str]:
+def _several_servers(pipeline: Pipeline, rate: float, effort: str) -> tuple[float, float, str, str]:
     """The ends of twins of single servers; exact for M/D/c alone, by Little's law."""
     queues = [stage for stage in pipeline if not isinstance(stage, Delay)]
     if len(queues) == 1 and isinstance(queues[0], Compute):
@@ -95,19 +96,19 @@ def _several_servers(pipeline: Pipeline, rate: float) -> tuple[float, float, str
             queue = md_c_wait(rate, float(queues[0].mean()), queues[0].servers)
             value = float(queue.queue.sum()) / rate + sum(float(stage.mean()) for stage in pipeline)
             return value, value, "exact", "exact"
-    lower = [(_twin_mean(twin, rate)[0], name) for name, twin in faster_twins(pipeline)]
-    return *max(lower)[:1], _twin_mean(slower_twin(pipeline), rate)[1], max(lower)[1], "fast_server"
+    lower = [(_twin_mean(twin, rate, effort)[0], name) for name, twin in faster_twins(pipeline)]
+    return *max(lower)[:1], _twin_mean(slower_twin(pipeline), rate, effort)[1], max(lower)[1], "fast_server"
 
 
-def _twin_mean(twin: Pipeline, rate: float) -> tuple[float, float]:
+def _twin_mean(twin: Pipeline, rate: float, effort: str) -> tuple[float, float]:
     if is_composed(twin):
-        return composed_mean(twin, rate)[:2]
+        return composed_mean(twin, rate, effort)[:2]
     behind = float(twin.propagation().sum())
-    lower, upper, *_ = tandem_mean([stage.core_stages()[0] for stage in twin], rate)
+    lower, upper, *_ = tandem_mean([stage.core_stages()[0] for stage in twin], rate, effort)
     return lower + behind, upper + behind
 
 
-def _summed(queues: list[Any], rate: float) -> tuple[float, float]:
+def _summed(queues: list[Any], rate: float, effort: str) -> tuple[float, float]:
     """Ends over deadlines, integrated."""
     rest = Pipeline(queues)
     mean = float(rest.moments()[0].sum())
@@ -116,8 +117,8 @@ def _summed(queues: list[Any], rate: float) -> tuple[float, float]:
         last, beyond = horizon(_core.Stages([stage[:2] for stage in path]), rate, mean)
         end, tail = max(end, last), tail + beyond
 
-    def ends(times: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = violation_ends(rest, rate, times)
-        return np.array([found.lower, found.upper])
+    def ends(times: Floats, effort: str) -> tuple[Floats, Floats]:
+        found = violation_ends(rest, rate, times, effort)
+        return found.lower, found.upper
 
-    return integrated(ends, end, tail, mean)
+    return integrated(ends, end, tail, mean, effort)

@@ -86,6 +86,16 @@ def test_grid_adds_little_to_the_integral_of_the_bracket():
     assert queue([1.0], 0.9) + 2e-3 <= ends.upper < 1.01 * queue([1.0], 0.9)
 
 
+@pytest.mark.parametrize(
+    "stages", [[fixed(0.5), random(0.3), fixed(0.4, "d")], [fixed(0.5), ei.Fork([random(0.3, "f"), fixed(0.4, "d")])]]
+)
+def test_more_effort_never_harms(stages):
+    light, fast = (ei.mean_sojourn(ei.Pipeline(stages), 0.8, service="tandem", effort=e) for e in ("light", "fast"))
+    assert light.lower <= fast.lower <= fast.upper <= light.upper
+    with pytest.raises(ValueError, match="effort = 'slow'"):
+        ei.mean_sojourn(ei.Pipeline(stages), 0.8, service="tandem", effort="slow")
+
+
 @pytest.mark.parametrize("scale", [1e-9, 1e6])
 def test_any_unit_of_time(scale):
     # Rounding moves the cells that the grid divides, a part of the 2e-3 that it may add.
