@@ -49,7 +49,7 @@ COLD = (
     *(f"csrc/edgeinfer/{name}" for name in ("alone.", "associated.", "bound.", "bracket.", "chain", "constant_")),
     *(f"csrc/edgeinfer/{name}" for name in ("exchange.", "gain.", "geometric.", "handover.", "inversion.")),
     *(f"csrc/edgeinfer/{name}" for name in ("joint.", "joint_laws.", "last_exit.", "modulated.", "repetition.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("several_servers.", "split.", "tilt.", "transfer.", "ways.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("several_servers.", "split.", "tilt.", "transfer.", "two_", "ways.")),
 )
 #: What draws numbers: compiled with EDGEINFER_HOT_CFLAGS behind all else.
 HOT = tuple(f"csrc/edgeinfer/{name}" for name in ("arrival.", "lanes_", "rate."))

@@ -159,13 +159,18 @@ int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_
     ei_service *stages = ei_chain_slowest_first(given, stage_count);
     if (stages == NULL)
         return EI_ERR_NO_MEMORY;
-    int status = ei_chain_init(&all, self, stages, stage_count);
-    if (status == EI_OK && self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && is_lone_exponential(&all))
+    int found = 0, status = ei_chain_init(&all, self, stages, stage_count);
+    if (status == EI_OK && all.count == 2 && ei_chain_has_two_exponentials(&all, 0, 1))
+        status = ei_chain_two_exponentials_ends(&all, &found);
+    if (status != EI_OK || found)
+        goto out;
+    if (self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && is_lone_exponential(&all))
         ei_geometric_ends(self, all.parts[0].service, &self->arrival);
-    else if (status == EI_OK && self->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
+    else if (self->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
         status = ei_chain_periodic_ends(&all);
-    else if (status == EI_OK && all.count > 0)
+    else if (all.count > 0)
         status = ei_chain_ends_behind_renewal(&all);
+out:
     free(stages);
     ei_chain_free(&all);
     return status;

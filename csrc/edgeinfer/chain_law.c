@@ -3,6 +3,7 @@
 #include "edgeinfer/bound.h"
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/two_exponentials.h"
 #include "edgeinfer/walk.h"
 
 #include <math.h>
@@ -133,6 +134,29 @@ static int geometric_law(const ei_chain *self, const ei_service *service, double
     return EI_OK;
 }
 
+int ei_chain_has_two_exponentials(const ei_chain *self, size_t first, size_t other) {
+    return ei_part_is_exponential(&self->parts[first]) && ei_part_is_exponential(&self->parts[other]) &&
+           ei_arrival_is_renewal(&self->batch->arrival) && self->batch->arrival.kind != EI_ARRIVAL_POISSON;
+}
+
+int ei_chain_two_exponentials_law(const ei_chain *self, size_t first, ei_end end, double horizon,
+                                  size_t other, ei_upper_law *law) {
+    ei_two_exponentials both;
+    int status = ei_two_exponentials_init(&both, end, self->parts[first].service, self->parts[other].service,
+                                          &self->batch->arrival);
+    if (status == EI_OK && end == EI_UPPER)
+        status = ei_two_exponentials_beyond(&both, horizon, &law->log_scale, &law->decay);
+    if (status != EI_OK)
+        return status;
+    law->lattice = (ei_lattice){horizon / EI_CHAIN_LINDLEY_POINTS, EI_CHAIN_LINDLEY_POINTS + 1, NULL};
+    law->lattice.sf = malloc(law->lattice.count * sizeof *law->lattice.sf);
+    if (law->lattice.sf == NULL)
+        return EI_ERR_NO_MEMORY;
+    for (size_t j = 0; j < law->lattice.count; j++)
+        law->lattice.sf[j] = ei_two_exponentials_sf(&both, (double)j * law->lattice.step);
+    return EI_OK;
+}
+
 int ei_chain_first_law(const ei_chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
     const ei_part *first = &self->parts[k];
     double rate = self->batch->arrival_rate;
@@ -210,7 +234,12 @@ static int added_law(const ei_chain *self, size_t first, size_t last, double hor
                      ei_upper_law *law) {
     if (first == last)
         return ei_chain_first_law(self, first, 0, horizon, law);
-    int status = ei_chain_law(self, first, last - 1, law);
+    int status = EI_ERR_ACCURACY;
+    if (first + 1 == last && ei_chain_has_two_exponentials(self, first, last))
+        status = ei_chain_two_exponentials_law(self, first, EI_UPPER, horizon, last, law);
+    if (!ei_no_bound(status))
+        return status;
+    status = ei_chain_law(self, first, last - 1, law);
     return status == EI_OK ? ei_chain_add_part(self, last, 0, horizon, points, law) : status;
 }
 
@@ -339,7 +368,8 @@ static int find_law(const ei_chain *self, size_t first, size_t last, ei_upper_la
         for (size_t b = first; poisson && !whole && b < last && status == EI_OK; b++)
             if (ei_chain_may_be_tilted(self, first, b, last))
                 status = ei_chain_cut_by_tilted(self, first, b, last, horizon, law);
-        if (self->batch->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && status == EI_OK)
+        const int exact = first + 1 == last && ei_chain_has_two_exponentials(self, first, last);
+        if (self->batch->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && !exact && status == EI_OK)
             status = ei_chain_cut_by_pair(self, first, last, horizon, law);
     }
     return status == EI_OK ? ei_chain_bound_tail(self, first, last, law) : status;

@@ -7,6 +7,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     BEHIND_POINTS = 4096,  /* of an exponential part and one behind it, at most */
@@ -239,10 +240,45 @@ int ei_chain_lower_renewal(const ei_chain *self, size_t b) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* exponential: part b and the slowest exponential one behind it. */
+static int lower_two_exponentials(const ei_chain *self, size_t b) {
+    size_t a = b + 1;
+    ei_upper_law law = {.decay = 0};
+    ei_chain beside = *self;
+    ei_lattice others = {.sf = NULL};
+    for (size_t k = b + 1; k < self->count; k++)
+        if (ei_part_is_exponential(&self->parts[k]) &&
+            (!ei_part_is_exponential(&self->parts[a]) || self->parts[k].decay < self->parts[a].decay))
+            a = k;
+    if (!ei_chain_has_two_exponentials(self, b, a))
+        return EI_OK;
+    int status = ei_chain_two_exponentials_law(self, b, EI_LOWER, self->batch->horizon, a, &law);
+    beside.parts = malloc(self->count * sizeof *beside.parts);
+    if (status == EI_OK && beside.parts == NULL)
+        status = EI_ERR_NO_MEMORY;
+    if (status == EI_OK) {
+        memcpy(beside.parts, self->parts, self->count * sizeof *beside.parts);
+        beside.parts[a].service = NULL;
+        status = ei_chain_sum_of_others(&beside, b, &others);
+    }
+    if (status == EI_OK)
+        ei_chain_raise(self, &law.lattice, &others, EI_BRACKET_EXPONENTIAL);
+    free(beside.parts);
+    ei_upper_law_free(&law);
+    ei_lattice_free(&others);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 int ei_chain_lower_geometric(const ei_chain *self, size_t b) {
     const size_t a = ei_chain_slowest(self, b + 1, self->count, 1);
     ei_lattice others = {.sf = NULL}, sojourn = {.sf = NULL};
     if (a == self->count)
+        return EI_OK;
+    const int two = lower_two_exponentials(self, b);
+    if (two != EI_OK)
+        return two;
+    /* Of these two nothing is left out. */
+    if (ei_part_is_exponential(&self->parts[a]))
         return EI_OK;
     const ei_service *law = self->parts[a].service;
     const ei_added_stage behind = ei_part_stage(&self->parts[a], 0);

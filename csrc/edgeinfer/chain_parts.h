@@ -160,6 +160,12 @@ void ei_chain_take_better(ei_upper_law *law, const ei_upper_law *other);
  * has little time to spare. */
 int ei_chain_is_rough(const ei_chain *self, const ei_part *one, double floor, double horizon, double step);
 
+/* Whether two parts are for two_exponentials.h. */
+int ei_chain_has_two_exponentials(const ei_chain *self, size_t first, size_t other);
+/* An end of the law of the sojourn time in both, on a lattice over `horizon`. */
+EI_WARN_UNUSED int ei_chain_two_exponentials_law(const ei_chain *self, size_t first, ei_end end,
+                                                 double horizon, size_t other, ei_upper_law *law);
+
 /* The law of part k alone, on a lattice over `horizon`: waiting time or sojourn time. */
 EI_WARN_UNUSED int ei_chain_first_law(const ei_chain *self, size_t k, double floor, double horizon,
                                       ei_upper_law *law);
@@ -288,6 +294,9 @@ EI_WARN_UNUSED int ei_chain_periodic_upper(const ei_chain *self, int exits, ei_u
 EI_WARN_UNUSED int ei_chain_periodic_ends(const ei_chain *self);
 
 /* ---- chain_renewal.c */
+
+/* exponential, of two exponential parts alone, if there are such ends. */
+EI_WARN_UNUSED int ei_chain_two_exponentials_ends(const ei_chain *self, int *found);
 
 /* exponential, for each part near to the slowest with others behind it. */
 EI_WARN_UNUSED int ei_chain_geometric_ends(const ei_chain *self);

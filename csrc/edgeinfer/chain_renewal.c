@@ -3,6 +3,7 @@
 #include "edgeinfer/exchange.h"
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/modulated.h"
+#include "edgeinfer/two_exponentials.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -75,6 +76,25 @@ int ei_chain_geometric_ends(const ei_chain *self) {
             status = upper_geometric(self, b);
     }
     return status;
+}
+
+int ei_chain_two_exponentials_ends(const ei_chain *self, int *found) {
+    const ei_batch *batch = self->batch;
+    ei_two_exponentials both[2];
+    int status = EI_OK;
+    for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
+        status = ei_two_exponentials_init(&both[end], (ei_end)end, self->parts[0].service,
+                                          self->parts[1].service, &batch->arrival);
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        const size_t at = batch->index[i];
+        const double time = batch->deadline[at];
+        if (!isfinite(time))
+            continue;
+        ei_cut_upper(batch, at, ei_two_exponentials_sf(&both[EI_UPPER], time), EI_BRACKET_EXPONENTIAL);
+        ei_raise_lower(batch, at, ei_two_exponentials_sf(&both[EI_LOWER], time), EI_BRACKET_EXPONENTIAL);
+    }
+    *found = status == EI_OK;
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 static const double ROUNDINGS = 16 * DBL_EPSILON; /* of both terms of f */
+static const double LEAST_LOG = -700;             /* of s: there may be less than that */
 static const double EXPONENTIAL = 1e-12; /* error of e^{-theta t} down to the least double, relative */
 static const double NEGLIGIBLE = 1e-20;  /* probability of more work in a step than is looked at */
 
@@ -24,6 +25,25 @@ static int is_beyond(const ei_service *service, const ei_arrival *arrival, doubl
     return end == EI_UPPER ? value <= -error : value >= error;
 }
 
+/* theta above half of mu, by log s. */
+static double rate_by_share(const ei_service *service, const ei_arrival *arrival, ei_end end) {
+    const int upper = end == EI_UPPER;
+    double low = LEAST_LOG, high = -M_LN2, slope;
+    for (int i = 0; i < 200; i++) {
+        const double middle = low + (high - low) / 2,
+                     waited = ei_arrival_exponent(arrival, -expm1(middle) / service->time, &slope),
+                     error = ROUNDINGS * (waited - middle);
+        if (middle + waited < (upper ? error : -error))
+            low = middle;
+        else
+            high = middle;
+    }
+    return -expm1(upper             ? high
+                  : low > LEAST_LOG ? low
+                                    : -INFINITY) /
+           service->time * (upper ? 1 - ROUNDINGS : 1 + ROUNDINGS);
+}
+
 double ei_geometric_rate(const ei_service *service, const ei_arrival *arrival, ei_end end) {
     const double most = 1 / service->time;
     double low = 0, high = most, error;
@@ -36,6 +56,8 @@ double ei_geometric_rate(const ei_service *service, const ei_arrival *arrival, e
         else
             high = middle;
     }
+    if (low > most / 2)
+        return rate_by_share(service, arrival, end);
     double slower = low, faster = high;
     for (double moved = DBL_EPSILON;
          end == EI_UPPER && slower > 0 && !is_beyond(service, arrival, slower, EI_UPPER); moved *= 2)

@@ -6,7 +6,9 @@
  * theta is the root on (0, mu) of f(x) = -log(1 - x / mu) + log E e^{-x t}, which is convex, 0 at 0 and falls
  * there, loads being below one: below the root f < 0, above it f > 0. Both terms, a and b, come with errors
  * of some roundings of themselves and of e^a - 1 <= a e^a, as 1 less a number near to one is taken: the rate
- * is moved down (upper end) or up (lower end) until the sign of f is beyond those.
+ * is moved down (upper end) or up (lower end) until the sign of f is beyond those. Above half of mu, where
+ * that is much, the root is looked for in log s, of which f is the negative: nothing is taken from 1 there
+ * but s.
  *
  * Stages behind it. The n + 1 services of the sojourn time R make (1 - s) s^n mu^{n+1} r^n / n! e^{-mu r} =
  * theta e^{-theta r} times Poisson's law of mean (mu - theta) r at n, and the n departures are spread over r

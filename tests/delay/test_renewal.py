@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.stats
 
 import edgeinfer as ei
@@ -55,6 +56,71 @@ def test_bracket_of_exponential_services(name):
     assert (bracket.lower <= probabilities).all() and (probabilities <= bracket.upper).all()
     assert (bracket.upper <= (1 + 1e-9) * bracket.lower).all() and set(bracket.lower_method) == {"exponential"}
     assert (np.diff(bracket.lower) <= 0).all() and (np.diff(bracket.upper) <= 0).all()
+
+
+def tandem_sf(times, gap, deadlines, most):
+    """P(W > deadline) of two exponential servers, by the chain of the numbers of jobs there, `most` at most.
+
+    `gap` takes the generator of departures to the transition matrix over the time between two arrivals.
+    """
+    n, mu = most + 1, 1 / np.array(times)
+    generator, more = np.zeros((n, n, n, n)), np.zeros((n, n, n, n))
+    for i, j in np.ndindex(n, n):
+        if i > 0 and j < most:
+            generator[i, j, i - 1, j + 1] = mu[0]
+        if j > 0:
+            generator[i, j, i, j - 1] = mu[1]
+        more[i, j, min(i + 1, most), j] = 1
+    generator, more = generator.reshape(n * n, n * n), more.reshape(n * n, n * n)
+    generator -= np.diag(generator.sum(1))
+    step, found = more @ gap(generator), np.full(n * n, 1 / n**2)
+    for _ in range(200):
+        found = found @ step
+    # A request leaves with the last one of those that are there when it comes, if no more come.
+    return np.array([1 - (found @ more @ scipy.linalg.expm(generator * time))[0] for time in deadlines])
+
+
+def phase(rate):
+    return lambda generator: np.linalg.inv(np.eye(len(generator)) - generator / rate)
+
+
+GAPS = {
+    "periodic": scipy.linalg.expm,
+    "erlang": lambda generator: np.linalg.matrix_power(phase(4)(generator), 4),
+    "hyperexponential": lambda generator: sum(
+        p * phase(2 * p)(generator) for p in (1 + np.array([1, -1]) * 0.6**0.5) / 2
+    ),
+}
+
+
+@pytest.mark.parametrize("times", [(0.35, 0.35), (0.4, 0.2), (0.2, 0.35)])
+@pytest.mark.parametrize("name", GAPS)
+def test_two_exponential_stages(name, times):
+    deadlines, most = np.array([0.1, 0.3, 1.0, 3.0, 6.0]), 18
+    exact = tandem_sf(times, GAPS[name], deadlines, most)
+    pipeline = ei.Pipeline([ei.Exponential(time, str(k)) for k, time in enumerate(times)])
+    bracket = ei.violation_bracket(pipeline, PROCESSES[name][0], deadlines)
+    # Of s^n that n jobs are at a stage, some more at the second one.
+    mu = 1 / max(times)
+    left = 1e-12 + 100 * (1 - decay(PROCESSES[name][1], mu) / mu) ** most
+    assert (bracket.lower <= exact + left).all() and (exact - left <= bracket.upper).all()
+    width = [1.3, 1.3, 1.2, 1.02, 1.002] if name != "periodic" else 1
+    assert (bracket.upper <= (width + np.array(1e-8)) * bracket.lower).all(), bracket.upper / bracket.lower
+    assert set(bracket.upper_method[1:]) == {"exponential"}
+
+
+@pytest.mark.parametrize("name", ["periodic", "erlang", "gamma, bursty", "hyperexponential"])
+def test_two_exponential_stages_nearly_as_slow_as_each_other(name):
+    process = PROCESSES[name][0]
+    stages = [ei.Exponential(0.85, "a"), ei.Exponential(0.9, "b")]
+    for extra, width in ([], 1.1), ([ei.Constant(0.3, "c")], 1.3):
+        pipeline = ei.Pipeline([*stages, *extra])
+        times = ei.deadline_at(pipeline, process, [1e-3, 1e-8], method="lundberg", tolerance=1e-3)
+        bracket = ei.violation_bracket(pipeline, process, times)
+        # 16 intervals: one fails with probability 2e-4 at most.
+        sampled = ei.rare_violation(pipeline, process, times, rng=5, relative_error=0.05, confidence=1 - 1e-5)
+        assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
+        assert (bracket.upper <= width * bracket.lower).all(), bracket.upper / bracket.lower
 
 
 @pytest.mark.parametrize("rate", [5e-4, 2e-3])
