@@ -98,9 +98,8 @@ int ei_arrival_has_bounds(const ei_arrival *self, double rate) {
             self->count <= EI_ARRIVAL_PHASES && fabs(rate * ei_arrival_mean(self) - 1) <= 1e-9);
 }
 
-/* The first i with a sum of weights beyond u times their total, u on (0, 1]: places of weight 0 are not met.
- */
-static size_t pick(const double *weight, size_t count, double total, double u) {
+/* The first i up to which weights of a sum of 1 come to u, u on (0, 1]: places of weight 0 are not met. */
+static size_t pick(const double *weight, size_t count, double u) {
     double sum = 0;
     size_t last = 0;
     for (size_t i = 0; i < count; i++) {
@@ -108,7 +107,7 @@ static size_t pick(const double *weight, size_t count, double total, double u) {
             continue;
         last = i;
         sum += weight[i];
-        if (sum >= u * total)
+        if (sum >= u)
             break;
     }
     return last;
@@ -117,7 +116,7 @@ static size_t pick(const double *weight, size_t count, double total, double u) {
 ei_arrival_state ei_arrival_start(const ei_arrival *self, ei_rng *rng) {
     size_t place = 0;
     if (self->kind == EI_ARRIVAL_MARKOV_MODULATED)
-        place = pick(self->stationary, self->count, 1, ei_rng_uniform(rng));
+        place = pick(self->stationary, self->count, ei_rng_uniform(rng));
     else if (self->kind == EI_ARRIVAL_RECORDED)
         place = (size_t)((1 - ei_rng_uniform(rng)) * (double)self->count);
     return (ei_arrival_state){.place = place};

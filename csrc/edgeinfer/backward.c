@@ -117,24 +117,12 @@ void ei_backward_free(ei_backward *self) {
     self->log_h = self->size = NULL;
 }
 
-static size_t pick(const double *sum, size_t count, double u) {
-    size_t low = 0, high = count - 1;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (sum[middle] < u)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 ei_arrival_state ei_backward_start(const ei_backward *self, ei_rng *rng) {
     ei_arrival_state state = {.place = 0, .waiting = 0};
     if (self->log_h != NULL)
-        state.place = pick(self->first, self->arrival->count, ei_rng_uniform(rng));
+        state.place = ei_pick(self->first, self->arrival->count, ei_rng_uniform(rng));
     if (self->size != NULL)
-        state.waiting = pick(self->ahead, self->arrival->batch_limit, ei_rng_uniform(rng));
+        state.waiting = ei_pick(self->ahead, self->arrival->batch_limit, ei_rng_uniform(rng));
     return state;
 }
 
@@ -146,7 +134,7 @@ double ei_backward_next(const ei_backward *self, ei_arrival_state *state, ei_rng
     const double interval = self->log_h != NULL ? ei_arrival_next(&self->tilted, state, rng)
                                                 : ei_arrival_draw_tilted(self->arrival, self->sigma, rng);
     if (self->size != NULL)
-        state->waiting = pick(self->size, self->arrival->batch_limit, ei_rng_uniform(rng));
+        state->waiting = ei_pick(self->size, self->arrival->batch_limit, ei_rng_uniform(rng));
     return interval;
 }
 

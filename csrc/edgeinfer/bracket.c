@@ -134,7 +134,7 @@ static int bracket_one(const ei_batch *self, const ei_service *stages, size_t st
     if (ei_is_wide(self, CLOSE) && ei_service_mean(pipeline->random) < dm &&
         pipeline->d1 < 1.2 * pipeline->d3 && (status = ei_upper_associated(self)) != EI_OK)
         goto out;
-    if (ei_is_wide(self, FAIR) && (status = ei_bracket_link(self, 0)) != EI_OK)
+    if (ei_is_wide(self, FAIR) && (status = ei_bracket_link(self)) != EI_OK)
         goto out;
     if (ei_is_wide(self, FAIR) && (status = ei_chain_ends(self, stages, stage_count)) != EI_OK)
         goto out;

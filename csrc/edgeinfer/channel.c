@@ -37,30 +37,17 @@ int ei_channel_verify(const ei_channel *self) {
     return EI_OK;
 }
 
-/* The first place whose cumulative probability reaches u, u on (0, 1]: none of probability 0. */
-static size_t pick(const double *law, size_t count, double u) {
-    size_t low = 0, high = count - 1;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (law[middle] >= u)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 /* The state `slots` > 0 slots on. */
 static size_t jump(const ei_channel *self, size_t state, double slots, ei_rng *rng) {
     const size_t n = self->count;
     if (self->start == NULL)
         return (size_t)fmod((double)state + slots, (double)n);
     if (slots >= ldexp(1, (int)self->levels))
-        return pick(self->start, n, ei_rng_uniform(rng));
+        return ei_pick(self->start, n, ei_rng_uniform(rng));
     uint64_t left = (uint64_t)slots;
     for (size_t level = 0; left > 0; level++, left >>= 1)
         if (left & 1)
-            state = pick(self->jumps + (level * n + state) * n, n, ei_rng_uniform(rng));
+            state = ei_pick(self->jumps + (level * n + state) * n, n, ei_rng_uniform(rng));
     return state;
 }
 
@@ -78,7 +65,7 @@ ei_wall_clock ei_channel_start(const ei_channel *self, ei_rng *rng) {
         clock.state = (size_t)slots;
         clock.into = -self->slot * (slots - floor(slots));
     } else {
-        clock.state = pick(self->start, self->count, ei_rng_uniform(rng));
+        clock.state = ei_pick(self->start, self->count, ei_rng_uniform(rng));
         clock.into = -self->slot * (1 - ei_rng_uniform(rng));
     }
     clock.rate = self->rates[clock.state];

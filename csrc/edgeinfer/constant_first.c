@@ -193,7 +193,7 @@ static void add_job(const first_wait *wait, followed ends[2], target *targets, s
     for (int end = 0; end < 2; end++) {
         const double *value = ends[end].whole;
         ei_line_server *by = &ends[end].by;
-        ei_line_kinks(wait->grid->ratio, (ei_end)end, value, by->bent, by->other, wait->grid->top + 1, 1);
+        ei_line_kinks(wait->grid->ratio, (ei_end)end, value, by->bent, by->other, wait->grid->top + 1);
         for (size_t t = 0; t < count; t++) {
             const size_t n = targets[t].cell;
             if (!targets[t].followed)

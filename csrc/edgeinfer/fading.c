@@ -22,15 +22,12 @@ int ei_ergodic_rate(double bandwidth, double mean_snr, double *rate) {
     return EI_OK;
 }
 
-int ei_log_slot_mgf(double exponent, double mean_snr, double *value, double *slope) {
-    if (value != NULL)
-        *value = NAN;
-    if (slope != NULL)
-        *slope = NAN;
+int ei_log_slot_mgf(double exponent, double mean_snr, double *value) {
+    *value = NAN;
     if (!(exponent >= 0) || !isfinite(exponent) || !(mean_snr > 0) || !isfinite(mean_snr))
         return EI_ERR_DOMAIN;
     /* E = int exp(-(e^v - 1)/s - (a - 1) v) dv / s over v > 0, v = scale e^w. */
-    double scale = 1 / (1 / mean_snr + exponent + 1), sum = 0, moment = 0;
+    double scale = 1 / (1 / mean_snr + exponent + 1), sum = 0;
     double reach = log1p(750 * mean_snr);
     /* exp(-e^v / s) is analytic and small for |Im v| < pi/2, |Im w| < pi / (2 reach): rounding error at this
      * step. */
@@ -39,15 +36,10 @@ int ei_log_slot_mgf(double exponent, double mean_snr, double *value, double *slo
         double v = scale * exp(i * step);
         if (v > reach)
             break;
-        double term = v * exp(-expm1(v) / mean_snr - (exponent - 1) * v);
-        sum += term;
-        moment += term * v;
+        sum += v * exp(-expm1(v) / mean_snr - (exponent - 1) * v);
     }
     /* What lies left of the first node is a rectangle of width scale e^-42: below rounding. */
-    if (value != NULL)
-        *value = log(sum * step / mean_snr);
-    if (slope != NULL)
-        *slope = -moment / sum;
+    *value = log(sum * step / mean_snr);
     return EI_OK;
 }
 
@@ -70,7 +62,7 @@ int ei_faded_log_slot_mgf(double exponent, double mean_snr, const ei_gain *gain,
     if (!(exponent >= 0) || !isfinite(exponent) || ei_rate_init(&law, mean_snr, gain) != EI_OK)
         return EI_ERR_DOMAIN;
     if (law.rayleigh)
-        return ei_log_slot_mgf(exponent, law.mean_snr, value, NULL);
+        return ei_log_slot_mgf(exponent, law.mean_snr, value);
     *value = ei_rate_log_mgf(&law, exponent);
     return EI_OK;
 }

@@ -184,7 +184,7 @@ out:
     return status;
 }
 
-int ei_bracket_link(const ei_batch *self, int only_lower) {
+int ei_bracket_link(const ei_batch *self) {
     const ei_shape *pipeline = self->pipeline;
     double constant = pipeline->constant + pipeline->d1 + pipeline->d3;
     double rest = self->horizon - constant;
@@ -192,16 +192,15 @@ int ei_bracket_link(const ei_batch *self, int only_lower) {
     int status;
     if (!(rest > 0))
         return EI_OK;
-    double beyond = only_lower ? 0 : BEYOND / self->arrival_rate;
-    if ((status = ei_sojourn_ends(self, 0, rest + beyond, EI_LOWER, only_lower ? EI_LOWER : EI_UPPER,
-                                  ends)) != EI_OK)
+    if ((status = ei_sojourn_ends(self, 0, rest + BEYOND / self->arrival_rate, EI_LOWER, EI_UPPER, ends)) !=
+        EI_OK)
         goto out;
     for (size_t i = 0; i < self->count; i++)
         ei_raise_lower(self, self->index[i],
                        ei_lattice_lower(&ends[EI_LOWER], self->deadline[self->index[i]] - constant),
                        EI_BRACKET_LINK);
     double dm = fmax(pipeline->d1, pipeline->d3);
-    if (only_lower || ends[EI_UPPER].sf == NULL || ei_service_mean(pipeline->random) < 0.9 * dm)
+    if (ends[EI_UPPER].sf == NULL || ei_service_mean(pipeline->random) < 0.9 * dm)
         goto out;
     if ((pipeline->d1 > 0 && (status = add_stage(self, pipeline->d1, 0, 0, ends)) != EI_OK) ||
         (pipeline->d3 > 0 && (status = add_stage(self, pipeline->d3, pipeline->d1, 1, ends)) != EI_OK))

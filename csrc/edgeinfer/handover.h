@@ -31,8 +31,8 @@
 
 #include "edgeinfer/ends.h"
 
-/* Lower ends `link` and `handover`, and unless only_lower upper ends `first_handover`.
+/* Lower ends `link` and `handover`, upper ends `first_handover`.
  * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
-EI_WARN_UNUSED int ei_bracket_link(const ei_batch *self, int only_lower);
+EI_WARN_UNUSED int ei_bracket_link(const ei_batch *self);
 
 #endif

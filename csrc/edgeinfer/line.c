@@ -302,9 +302,8 @@ EI_MULTIVERSION static void find_kinks(double ratio, ei_end end, const double *r
     }
 }
 
-void ei_line_kinks(double ratio, ei_end end, const double *from, double *bent, double *other, size_t count,
-                   size_t width) {
-    find_kinks(ratio, end, from, bent, other, count, width);
+void ei_line_kinks(double ratio, ei_end end, const double *from, double *bent, double *other, size_t count) {
+    find_kinks(ratio, end, from, bent, other, count, 1);
 }
 
 static inline void put_rows(const ei_line_server *self, const double *restrict jump,

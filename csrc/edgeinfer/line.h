@@ -70,9 +70,8 @@ static inline void ei_line_server_use(ei_line_server *self, double *scratch, siz
 /* E f(. - X) at points 0 .. top from f there, of one function or EI_LINE_WIDTH: rows of their values. */
 void ei_line_serve(ei_line_server *self, const double *from, double *to, size_t width);
 
-/* Kinks of polygons, of the sort that bends, and of the other; [count - 1] rows. */
-void ei_line_kinks(double ratio, ei_end end, const double *from, double *bent, double *other, size_t count,
-                   size_t width);
+/* Kinks of a polygon, of the sort that bends, and of the other: [count - 1], count > 1. */
+void ei_line_kinks(double ratio, ei_end end, const double *from, double *bent, double *other, size_t count);
 
 /* Place in a cell, of the polygon's weights: what the later point has after z of a cell. */
 double ei_line_place(const ei_line *self, double z);

@@ -199,22 +199,21 @@ static void find_bend_along(const walk *self, double *to, const double *before, 
 }
 
 /* 0 at all corners of the squares where a corner is below 0. */
-static void settle(const walk *self, double *function, ptrdiff_t first, ptrdiff_t last) {
+static void settle(const walk *self, double *function, ptrdiff_t last) {
     static const int around[8][2] = {{0, 1}, {0, -1}, {1, 0}, {-1, 0}, {1, -1}, {-1, 1}, {1, -2}, {-1, 2}};
     int found = 0;
-    for (ptrdiff_t k = first; k <= last; k++)
+    for (ptrdiff_t k = -1; k <= last; k++)
         for (ptrdiff_t i = 0; i < self->points; i++) {
             if (!(row(self, function, k)[i] < 0))
                 continue;
             found = 1;
             for (int a = 0; a < 8; a++) {
                 ptrdiff_t at = i + around[a][0], to = k + around[a][1];
-                if (at >= 0 && at < self->points && to >= first && to <= last &&
-                    row(self, function, to)[at] > 0)
+                if (at >= 0 && at < self->points && to >= -1 && to <= last && row(self, function, to)[at] > 0)
                     row(self, function, to)[at] = 0;
             }
         }
-    for (ptrdiff_t k = first; found && k <= last; k++)
+    for (ptrdiff_t k = -1; found && k <= last; k++)
         for (ptrdiff_t i = 0; i < self->points; i++)
             row(self, function, k)[i] = fmax(row(self, function, k)[i], 0);
 }
@@ -441,8 +440,8 @@ static void serve(walk *self) {
         memset(more, 0, (size_t)points * sizeof *more);
         add_beyond(self, &by, k, to, more);
     }
-    ei_add_served(row(self, self->v, 0), row(self, self->f, 0), law->share, count, -1, rows - 2, points);
-    ei_add_served(row(self, self->more, 0), row(self, self->bend, 0), law->bend, count, -1, rows, points);
+    ei_add_served(row(self, self->v, 0), row(self, self->f, 0), law->share, count, rows - 2, points);
+    ei_add_served(row(self, self->more, 0), row(self, self->bend, 0), law->bend, count, rows, points);
     for (ptrdiff_t k = rows - 2, most = 0; k >= -1 && most < count; k--, most++)
         ei_add_shifted(row(self, self->v, k), row(self, self->f, rows - 2), law->up[most], most, points,
                        points);
@@ -455,7 +454,7 @@ static void serve(walk *self) {
     double *last = row(self, self->more, rows);
     take_off(row(self, self->v, rows), last, last, (size_t)points);
     serve_row(self, law, endless(self, self->f), endless(self, self->v));
-    settle(self, self->v, -1, rows);
+    settle(self, self->v, rows);
 }
 
 /* The path leaves the second stage: v(min(q, y - O), y) in v's place, and in fresh what it is for any q. */
@@ -495,7 +494,7 @@ static void join(walk *self) {
         row(self, w, -2)[i] = self->fresh[i > 2 ? i - 2 : 0];
     row(self, w, -1)[0] = self->fresh[0];
     memcpy(row(self, self->v, -2), row(self, w, -2), (size_t)(rows + 3) * size);
-    settle(self, self->v, -1, rows);
+    settle(self, self->v, rows);
 }
 
 /* v to w: the second stage's service. */
@@ -565,7 +564,7 @@ static void drain(walk *self) {
         take_off(row(self, self->w, k), row(self, self->more, k), row(self, self->more, k > -1 ? k - 1 : k),
                  (size_t)points);
     memcpy(endless(self, self->w), endless(self, self->v), size);
-    settle(self, self->w, -1, rows + 1);
+    settle(self, self->w, rows + 1);
 }
 
 /* The largest of a function at places from `low` to `high` steps of q (or y) away. */
@@ -640,7 +639,7 @@ static void wait_spread(walk *self) {
         else
             wait_exponential(self, here, under, above, bend, row(self, self->f, k));
     }
-    settle(self, self->f, -1, rows);
+    settle(self, self->f, rows);
 }
 
 /* And the end of the path. */

@@ -112,9 +112,9 @@ static void add_rows(double *restrict to, ptrdiff_t down, const double *restrict
 }
 
 void ei_add_served(double *restrict to, const double *restrict from, const double *restrict factor,
-                   ptrdiff_t count, ptrdiff_t first, ptrdiff_t end, ptrdiff_t points) {
+                   ptrdiff_t count, ptrdiff_t end, ptrdiff_t points) {
     const ptrdiff_t stride = points - 1; /* to the next row at the same k + i */
-    ptrdiff_t k = first;
+    ptrdiff_t k = -1;
     for (; k + TILE <= end; k += TILE) {
         const ptrdiff_t last = k + TILE - 1, most = end - k;
         const ptrdiff_t beyond = k + points, from_all = end - 1 > last ? end - 1 : last;

@@ -19,10 +19,10 @@ void ei_add_shifted(double *restrict to, const double *restrict from, double fac
 /* Sums over many rows, each in the order of c and with the same bits as by the functions above. Row k of a
  * function, `points` numbers, begins k points behind what is given, which is its row 0; what stands behind
  * its last row may be read and has to be finite.
- * served: to_k[i] += factor[c] from_{k+c}[i-c], first <= k, 0 <= c < count, k + c < end, c <= i.
+ * served: to_k[i] += factor[c] from_{k+c}[i-c], -1 <= k, 0 <= c < count, k + c < end, c <= i.
  * drained: to_k[i] += factor[c] from_{k-c}[i], 0 <= k < end, 0 <= c < count, k - c >= first. */
 void ei_add_served(double *restrict to, const double *restrict from, const double *restrict factor,
-                   ptrdiff_t count, ptrdiff_t first, ptrdiff_t end, ptrdiff_t points);
+                   ptrdiff_t count, ptrdiff_t end, ptrdiff_t points);
 void ei_add_drained(double *restrict to, const double *restrict from, const double *restrict factor,
                     ptrdiff_t count, ptrdiff_t first, ptrdiff_t end, ptrdiff_t points);
 

@@ -459,9 +459,8 @@ static void serve(walk *self) {
         memcpy(more, lost_bend, size);
         pass_zero(to, law->over, law->tail + 1, edge + k + 1, lost, (size_t)points);
     }
-    ei_add_served(row(self, self->v, 0), row(self, self->f, 0), law->share, law->count, -1, rows, points);
-    ei_add_served(row(self, self->more, 0), row(self, self->bend, 0), law->bend, law->count, -1, rows,
-                  points);
+    ei_add_served(row(self, self->v, 0), row(self, self->f, 0), law->share, law->count, rows, points);
+    ei_add_served(row(self, self->more, 0), row(self, self->bend, 0), law->bend, law->count, rows, points);
     /* The cell before a point, at the same y. */
     for (ptrdiff_t k = -1; k <= rows; k++) {
         double *to = row(self, self->v, k), *more = row(self, self->more, k);

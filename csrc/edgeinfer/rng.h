@@ -122,4 +122,17 @@ static inline double ei_rng_exponential(ei_rng *self) {
     return -EI_LN2 * ei_log2(ei_rng_uniform(self));
 }
 
+/* The first place whose cumulative probability reaches u, u on (0, 1]: none of probability 0. */
+static inline size_t ei_pick(const double *law, size_t count, double u) {
+    size_t low = 0, high = count - 1;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (law[middle] >= u)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 #endif

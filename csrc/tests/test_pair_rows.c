@@ -27,7 +27,7 @@ static void check_sums(ptrdiff_t points, ptrdiff_t rows, ptrdiff_t count, int dr
     if (drained)
         ei_add_drained(sum + at, from + at, factor, count, first, rows, points);
     else
-        ei_add_served(sum + at, from + at, factor, count, first, rows, points);
+        ei_add_served(sum + at, from + at, factor, count, rows, points);
     for (ptrdiff_t k = drained ? 0 : first; k < rows; k++)
         for (ptrdiff_t c = 0; c < count; c++) {
             const ptrdiff_t other = drained ? k - c : k + c;
