@@ -101,12 +101,12 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * exponential, at any load.
  *
  * Periodic arrivals. Upper: all parts added to each other as in lindley.h, at light loads by steps of its
- * equation (walk.h), too; and bottleneck_first without a floor. Lower: one part's queue by lindley.h (link),
- * or by the first jobs' waits from an empty queue; and a path that begins at job -i, takes the random parts
- * before part b there, stays on b for the jobs that follow, and takes b and what is behind it at job 0 is as
- * long as C_i - i (interval - m), m the shortest service of b, C_i independent and of one law, and a service
- * of every part from b on, independent of them. Where ends are wide still, both of a constant part behind a
- * random one by last_exit.h. */
+ * equation (walk.h), too. Lower: one part's queue by lindley.h (link), or by the first jobs' waits from
+ * an empty queue; and a path that begins at job -i, takes the random parts before part b there, stays on
+ * b for the jobs that follow, and takes b and what is behind it at job 0 is as long as C_i - i (interval
+ * - m), m the shortest service of b, C_i independent and of one law, and a service of every part from b
+ * on, independent of them. Where ends are wide still, both of a constant part behind a random one by
+ * last_exit.h. */
 EI_WARN_UNUSED int ei_renewal_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 #endif

@@ -223,22 +223,6 @@ static int last_exit_ends(const ei_chain *self) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
-/* bottleneck_first, with nothing put under part b. */
-static int periodic_bottleneck(const ei_chain *self, size_t b) {
-    ei_upper_law before = {.decay = 0}, after = {.decay = 0};
-    ei_chain some = *self;
-    some.count = b + 1;
-    int status = ei_chain_fed_periodically(self, b + 1, self->count - 1, ei_part_shortest(&self->parts[b]),
-                                           PERIODIC_FINEST, &after);
-    if (status == EI_OK)
-        status = ei_chain_periodic_upper(&some, 1, &before);
-    if (status == EI_OK)
-        ei_chain_cut(self, &before, &after, EI_BRACKET_BOTTLENECK_FIRST);
-    ei_upper_law_free(&before);
-    ei_upper_law_free(&after);
-    return ei_no_bound(status) ? EI_OK : status;
-}
-
 int ei_chain_periodic_ends(const ei_chain *self) {
     const double interval = ei_arrival_mean(&self->batch->arrival);
     ei_upper_law law = {.decay = 0}, none = {.decay = 0};
@@ -276,8 +260,6 @@ int ei_chain_periodic_ends(const ei_chain *self) {
         status = EI_OK;
     if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_FAIR))
         status = last_exit_ends(self);
-    if (status == EI_OK && b + 1 < self->count && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
-        status = periodic_bottleneck(self, b);
     if (status == EI_OK && queues > 1 && ei_chain_may_have_pair(self)) {
         status = ei_chain_lower_pairs(self, b);
         if (status == EI_OK)
