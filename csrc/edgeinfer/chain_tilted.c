@@ -16,6 +16,7 @@ enum {
 };
 static const double NEARER =
     10; /* decay times beyond the horizon at which a bound of moments is put on, at least */
+static const double BOUND = 15;         /* the same where Lundberg's bound is put on */
 static const double AHEAD = 16;         /* decay times up to which a first stage is followed */
 static const double APART = 0.75;       /* of the exponents that are tried for a sum, from the decay */
 static const double MARGIN = 20;        /* where a mean is taken, decay times of its weight */
@@ -109,6 +110,10 @@ static int enclose_known(const ei_chain *self, size_t first, size_t b, ei_upper_
     return status;
 }
 
+static int is_alone(const ei_chain *self, size_t first, size_t b) {
+    return b == first && self->batch->arrival.kind == EI_ARRIVAL_POISSON;
+}
+
 /* tilted: the parts from `first` to `last` by the random part b, which is not the last. */
 static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t last, double horizon,
                          double further, ei_upper_law *law) {
@@ -118,6 +123,7 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
     ei_tilted given = {.service = one->service,
                        .floor = self->floor,
                        .arrival = &batch->arrival,
+                       .alone = is_alone(self, first, b),
                        .rest_count = last - b,
                        .horizon = horizon,
                        .points = self->effort < 1 ? TILTED_POINTS / 8 : TILTED_POINTS,
@@ -145,7 +151,7 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
         given.log_moment = status == EI_OK ? &log_moment : NULL;
         status = ei_no_bound(status) ? EI_OK : status;
     }
-    if (status == EI_OK)
+    if (status == EI_OK && !given.alone)
         status = ei_chain_choose_tail(self, first, last, &given.tail);
     if (b > first && status == EI_OK)
         status = ei_chain_law(self, first, b - 1, &before);
@@ -172,8 +178,8 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
 static int tilted_law(const ei_chain *self, size_t first, size_t b, size_t last, double horizon,
                       ei_upper_law *law) {
     int status = EI_ERR_ACCURACY;
-    for (double further = EI_CHAIN_FURTHER; status == EI_ERR_ACCURACY && further > NEARER;
-         further -= NEARER / 2)
+    for (double further = is_alone(self, first, b) ? BOUND : EI_CHAIN_FURTHER;
+         status == EI_ERR_ACCURACY && further > NEARER; further -= NEARER / 2)
         status = tilted_beyond(self, first, b, last, horizon, further, law);
     return status;
 }

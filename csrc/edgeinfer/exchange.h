@@ -17,7 +17,9 @@
  *   sum_j E k_b(T - L_j + S_j) <= E V(T - N_0) + sum_{l >= 1} E [V(y_l - delta_l) - V(y_l)],
  * which tilted.h bounds. There is no stage before b, so that phases need not be monotone. What is left out
  * behind the first l with z_l > z adds at most the sum over j of P(L_j - S_j > z), given a phase: the bound
- * `union` of bound.h is one of that sum, `lundberg` and the law itself are not.
+ * `union` of bound.h is one of that sum, `lundberg` and the law itself are not. Behind Poisson arrivals that
+ * which tilted.h has for P(W > z) with no stage before b is one: it is of the least V, which has the largest
+ * k_b.
  *
  * The factor. With Poisson arrivals k_a(y) = (1 - load of a) e^{rate y} and k_b(y) = (1 - m(0)) e^{rate y}.
  * With Markov-modulated arrivals k(y) = e^{-D y} k(0-), D of modulated.h, so that the largest ratio at y = 0-

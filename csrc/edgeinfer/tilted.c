@@ -485,8 +485,8 @@ static int find_behind(tilted *self, moments *at, double *behind) {
     return status;
 }
 
-/* E e^{theta Q~} - E e^{theta N_0} from above. */
-static int find_excess(tilted *self, double *excess) {
+/* E e^{theta Q~}, and that less E e^{theta N_0}, from above. */
+static int find_excess(tilted *self, double *behind, double *excess) {
     moments *at = malloc((self->given->rest_count + 1) * sizeof *at);
     double once, all = INFINITY;
     int status = at == NULL ? EI_ERR_NO_MEMORY : find_moments(self, at, &once);
@@ -498,11 +498,21 @@ static int find_excess(tilted *self, double *excess) {
         }
     }
     if (status == EI_OK) {
+        *behind = all;
         *excess = fmax(all - exp(once), 0);
         status = isfinite(*excess) ? EI_OK : EI_ERR_UNSTABLE;
     }
     free(at);
     return status;
+}
+
+/* What is beyond each z by Lundberg's bound of V. */
+static void cut_beyond(tilted *self, double behind, double excess) {
+    const double theta = self->theta, ratio = theta / ei_arrival_rate(self->given->arrival),
+                 first = log1p(ratio) + log((behind + excess / ratio) * ROUNDING);
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        self->tail.log_beyond[e] =
+            fmin(self->tail.log_beyond[e], first - theta * ei_tail_end(&self->tail, e));
 }
 
 /* What there is at one point. */
@@ -564,14 +574,16 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
     const double step = given->horizon / (double)given->points;
     const size_t count = given->points + 1,
                  ways = given->arrival->kind == EI_ARRIVAL_POISSON ? 1 : sizeof LENGTHS / sizeof *LENGTHS;
-    double *once = malloc(2 * count * sizeof *once), excess;
+    double *once = malloc(2 * count * sizeof *once), behind, excess;
     int status = once == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     *self =
         (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}, .shift = given->v->shift};
     if (self->lattice.sf == NULL)
         status = EI_ERR_NO_MEMORY;
     if (status == EI_OK)
-        status = find_excess(&bound, &excess);
+        status = find_excess(&bound, &behind, &excess);
+    if (status == EI_OK && given->alone)
+        cut_beyond(&bound, behind, excess);
     if (status == EI_OK)
         status = sum_of_one(&bound);
     for (size_t j = 0; j < count && status == EI_OK; j++)

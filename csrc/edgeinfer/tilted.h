@@ -33,7 +33,10 @@
  * later if interarrival times are longer, as walk.h's proof needs. W > T by a path that is still in b or
  * before it at job l adds at most P(W > z): what such a path has of the jobs before l is no more than Q_{l-1}
  * + B_0 + .. + B_{l-1}, and the rest, the sojourn time of job l at most, is independent of z_l. P(W > z) by
- * Chernoff's bound, or by this one with another z.
+ * Chernoff's bound, or by this one with another z. With no stage before b, V is at most M(theta) e^{-theta x}
+ * for all x (Lundberg), so that D = rate M(theta) will do for all y: as M(theta) <= 1 + theta / rate,
+ *   P(W > z) <= (1 + theta / rate) e^{-theta z} [E e^{theta Q~} + (rate / theta) (E e^{theta Q~} - E e^{theta
+ * N_0})].
  *
  * Other arrivals. With several phases V and m have one, that of job l and of job l - 1, and P = M(theta)
  * E[e^{-theta t}; phase at the job before] takes the place of M(theta) rate / (rate + theta); there is an h >
@@ -101,6 +104,7 @@ typedef struct {
     double floor;              /* s, put under its services */
     const ei_arrival *arrival;
     double theta;               /* 1/s, of ei_tilted_exponent */
+    int alone;                  /* whether no stage is before b, behind Poisson arrivals */
     const double *log_moment;   /* of e^{theta Q~}, from above, by other means; NULL: not known */
     const ei_added_stage *rest; /* [rest_count], behind b, constant delays left out */
     size_t rest_count;          /* >= 1 */

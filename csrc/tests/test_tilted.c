@@ -28,6 +28,7 @@ static int call(ei_upper_law *law, const ei_added_stage *rest, size_t count, int
     ei_tilted given = {.v = &v,
                        .service = &bottleneck,
                        .arrival = &poisson,
+                       .alone = !rounded,
                        .rest = rest,
                        .rest_count = count,
                        .tail = {.furthest = furthest},
@@ -39,7 +40,7 @@ static int call(ei_upper_law *law, const ei_added_stage *rest, size_t count, int
     if (least == NULL)
         return EI_ERR_NO_MEMORY;
     /* More than the truth by two decay times. */
-    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+    for (size_t e = 0; e < EI_TAIL_ENDS && rounded; e++)
         given.tail.log_beyond[e] = fmin(4 - decay * ei_tail_end(&given.tail, e), 0);
     int status = rounded ? ei_add_stage_poisson(&v, &empty, &first, rate, step, points, monitor)
                          : ei_add_stage_enclosed(&v, least, &empty, &first, &poisson, step, points, monitor);

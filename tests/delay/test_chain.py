@@ -131,6 +131,14 @@ def test_a_random_bottleneck_before_others(name):
     assert bracket.upper_method[1] == "tilted" and bracket.upper[1] <= apart * truth[1]
 
 
+# Beyond a deadline that far what is left out is bounded by the law itself.
+def test_a_far_deadline_behind_stages_nearly_as_slow_as_each_other():
+    first, second = ei.RayleighLink(1e6, 22, 0, 0, 0.05), ei.RayleighLink(1e6, 21, 0, 0, 0.01)
+    stages = [ei.Transfer(0.98 * first.mean_rate(), first, "a"), ei.Transfer(second.mean_rate(), second, "b")]
+    bracket, truth = beside_the_truth(ei.Pipeline(stages), 0.79, [1e-12], 0.05)
+    assert bracket.upper_method[0] == "tilted" and bracket.upper[0] <= 1.3 * truth[0] and truth[0] < 1e-14
+
+
 def two_stages(name):
     rng = np.random.default_rng(6)
     measured = ei.Measured(0.4 / 3 * rng.gamma(3, 1, 60), "m")
