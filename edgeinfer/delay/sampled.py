@@ -57,34 +57,44 @@ def crossing(
     -------
     tuple of float
         Value, low, high. The ends move from the value by the half width over the slope of the probability's logarithm.
+        Where the probability jumps past the target, the value is the last of the safe ones that were sampled, and the
+        ends are the nearest values whose intervals are above the target, and below it.
     """
     there: Callable[[float], float] = np.log if logarithmic else float
     back: Callable[[float], float] = np.exp if logarithmic else float
     ends = [there(late), there(safe)]
     sampled = [sample(late), sample(safe)]
     excess = [found[0] for found in sampled]
-    seen = list(zip(ends, excess, strict=True))
+    seen = [(place, *found) for place, found in zip(ends, sampled, strict=True)]
     side = 0 if excess[0] <= 0 else 1
     at, (value, half) = ends[side], sampled[side]
-    weight = [1.0, 1.0]
+    weight, widths = [1.0, 1.0], [np.inf, np.inf]
     for _ in range(_TRIALS if excess[0] > 0 > excess[1] else 0):
         left, right = excess[0] * weight[0], excess[1] * weight[1]
         part = min(max(left / (left - right), 0.02), 0.98)
-        at = ends[0] + part * (ends[1] - ends[0])
+        # At a jump the chord stays near one end.
+        slow = abs(ends[1] - ends[0]) > widths[-2] / 2
+        widths.append(abs(ends[1] - ends[0]))
+        at = ends[0] + (0.5 if slow else part) * (ends[1] - ends[0])
         value, half = sample(back(at))
-        seen.append((at, value))
+        seen.append((at, value, half))
         side = int(value < 0)
         ends[side], excess[side], weight[side] = at, value, 1.0
         weight[1 - side] /= 2
         if abs(value) <= half / 8 or abs(ends[1] - ends[0]) <= 1e-9 * abs(at):
             break
-    slope = _slope(seen, at, half)
     least, most = sorted((late, safe))
-    if slope == 0:
+    if excess[0] > 0 > excess[1] and abs(value) > half:
+        at = ends[1]
+        above = [there(late), *(place for place, excess_there, width in seen if excess_there > width)]
+        below = [there(safe), *(place for place, excess_there, width in seen if -excess_there > width)]
+        low, high = sorted(min(places, key=lambda place: abs(place - ends[1])) for places in (above, below))
+    elif slope := _slope([point[:2] for point in seen], at, half):
+        # A step along the chord to where the probability would be the target.
+        at -= value / slope
+        low, high = at - half / abs(slope), at + half / abs(slope)
+    else:
         return back((there(least) + there(most)) / 2), least, most
-    # A step along the chord to where the probability would be the target.
-    at -= value / slope
-    low, high = at - half / abs(slope), at + half / abs(slope)
     # Cut twice: what goes back may be rounded beyond the ends.
     at, low, high = (back(min(max(x, there(least)), there(most))) for x in (at, low, high))
     at, low, high = (min(max(x, least), most) for x in (at, low, high))

@@ -37,6 +37,21 @@ def test_several_stages():
     assert found.high < wide.low <= wide.high < ei.deadline_at(pipeline, 1.0, 1e-6)
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("later", [1, 5])
+def test_where_the_probability_jumps(seed, later):
+    """Frames too far apart to wait: a sum of two measured times, whose law has steps."""
+    rng = np.random.default_rng(seed)
+    first, second = rng.gamma(4, 0.025, 30), rng.uniform(0.05, 0.15, 20)
+    sums = np.sort(np.add.outer(first, second).ravel())
+    pipeline = ei.Pipeline([ei.Measured(first, "a"), ei.Measured(second, "b")])
+    found = ei.deadline_at(pipeline, ei.Periodic(1.5), (later + 0.5) / 600, method="sampling", rng=seed)
+    jump = sums[-1 - later]
+    assert found.low <= jump <= found.high
+    assert found.value == pytest.approx(jump, rel=1e-4)
+    assert found.low == pytest.approx(found.high, rel=1e-4)
+
+
 def test_families_bandwidths_and_what_needs_no_search():
     pipelines = paper.scenario().pipelines()
     split = pipelines["split"]
