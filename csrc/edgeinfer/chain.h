@@ -85,6 +85,13 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * times between arrivals, that is K e^{-theta T} (E e^{theta Q} - 1), Q the sojourn time in the parts
  * behind b fed by Poisson arrivals of that rate. The lattice's end is left as above. b first: w = k.
  *
+ * Two exponential parts that come first behind any renewal arrivals, the slower one, b, put second, have v,
+ * the law of R in both, from two_exponentials.h, and what stands for Poisson arrivals holds with R_l the
+ * job's own. Its service B is independent of what comes before it, which is no less than R - t of the job
+ * before, so that -v'(y) <= (v(y) - E v(y + t)) / E B: K is the largest that the ends of v allow for up to z
+ * >= T, beyond which moments are added, and the sum is at most K e^{-theta T} (E e^{theta Q} - 1), Q fed by
+ * Poisson arrivals as above.
+ *
  * Behind Markov-modulated arrivals whose phases are not monotone (lindley.h) the proof of walk.h fails, and
  * behind others what follows may be better. What the parts before b are fed by is then a service of b every m
  * seconds (bottleneck_first): a path that is in them for the jobs j, .., i would be no shorter on b, so that

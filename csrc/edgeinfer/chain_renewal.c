@@ -8,6 +8,10 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum {
+    SLOPES = 65536, /* points at which a law's slope is bounded, */
+    APART = 4096    /* and how many of them lie between the times beyond which all is left to moments */
+};
 static const double ENOUGH =
     1.1; /* upper / lower of a chain with phases, below which no more is tried: each takes long */
 static const double LOOSE = 15; /* decay times from a lattice's end, within which a law is too large */
@@ -66,8 +70,50 @@ static int is_geometric(const ei_chain *self, size_t b) {
            (b == 0 || kind == EI_ARRIVAL_DETERMINISTIC);
 }
 
+/* exponential: the first two parts, exponential ones, of which the slower one is b as it may come last, with
+ * others behind them. */
+static int upper_behind_two(const ei_chain *self) {
+    const ei_batch *batch = self->batch;
+    const ei_service *slow = self->parts[0].service;
+    const double theta = ei_geometric_rate(slow, &batch->arrival, EI_UPPER), mu = 1 / slow->time,
+                 step = batch->horizon / SLOPES;
+    ei_two_exponentials both[2];
+    double moment = 0, steep[SLOPES / APART], beyond[SLOPES / APART], exponent, most = 0;
+    int status = theta > 0 ? EI_OK : EI_ERR_UNSTABLE;
+    for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
+        status =
+            ei_two_exponentials_init(&both[end], (ei_end)end, slow, self->parts[1].service, &batch->arrival);
+    if (status == EI_OK)
+        status =
+            ei_chain_log_moment_behind(self, 1, self->count - 1, (mu - theta) * (1 + 1e-12), theta, &moment);
+    for (size_t j = 0; j < SLOPES && status == EI_OK; j++) {
+        const double next = (double)(j + 1) * step,
+                     falls = ei_two_exponentials_sf(&both[EI_UPPER], (double)j * step) -
+                             ei_two_exponentials_behind(&both[EI_LOWER], &batch->arrival, next);
+        most = fmax(most, falls * exp(theta * next) * mu / theta);
+        if ((j + 1) % APART == 0) {
+            steep[j / APART] = most;
+            status = ei_chain_bound_beyond(self, 0, self->count - 1, next, &beyond[j / APART], &exponent);
+        }
+    }
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        const size_t at = batch->index[i];
+        const double rest = batch->deadline[at] - self->constant;
+        double least = INFINITY;
+        for (size_t z = 0; z < SLOPES / APART && isfinite(rest) && rest >= 0; z++)
+            if ((double)((z + 1) * APART) * step >= rest)
+                least =
+                    fmin(least, steep[z] * exp(-theta * rest) * expm1(moment) * (1 + 1e-9) + exp(beyond[z]));
+        if (isfinite(least))
+            ei_cut_upper(batch, at, ei_two_exponentials_sf(&both[EI_UPPER], rest) + least,
+                         EI_BRACKET_EXPONENTIAL);
+    }
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
 int ei_chain_geometric_ends(const ei_chain *self) {
-    int status = EI_OK;
+    int status =
+        self->count > 2 && ei_chain_has_two_exponentials(self, 0, 1) ? upper_behind_two(self) : EI_OK;
     for (size_t b = 0; b + 1 < self->count && status == EI_OK; b++) {
         if (!ei_chain_is_candidate(self, 0, b, self->count - 1))
             continue;

@@ -114,6 +114,22 @@ double ei_two_exponentials_sf(const ei_two_exponentials *self, double time) {
     return value > DBL_MIN ? fmin(value, 1) : 0;
 }
 
+double ei_two_exponentials_behind(const ei_two_exponentials *self, const ei_arrival *arrival, double time) {
+    double mean, other;
+    const double waited = ei_arrival_exponent(arrival, self->decay, &mean),
+                 longer = ei_arrival_exponent(arrival, self->decay + self->apart, &other) - waited,
+                 spread = self->apart * time,
+                 /* E (1 - e^{-apart (time + t)}) / apart under the tilt of the decay. */
+        linear = time * falling(spread) +
+                 exp(-spread) * (self->apart > 0 ? longer / self->apart * falling(longer) : mean),
+                 both = exp(-self->decay * time - waited) * (self->once + self->growth * linear),
+                 off = self->off * exp(self->log_tail - self->tail * time -
+                                       ei_arrival_exponent(arrival, self->tail, &other)),
+                 more = self->more *
+                        exp(-self->faster * time - ei_arrival_exponent(arrival, self->faster, &other));
+    return (fmax(both / (1 + self->off), both - off) + more) * (1 - 10 * ROUNDING);
+}
+
 /* L is e^{-theta_2 t} times what is concave in t, and no more than linear. */
 int ei_two_exponentials_beyond(const ei_two_exponentials *self, double time, double *log_scale,
                                double *decay) {

@@ -70,6 +70,9 @@ EI_WARN_UNUSED int ei_two_exponentials_init(ei_two_exponentials *self, ei_end en
 /* The end of P(W > time). */
 double ei_two_exponentials_sf(const ei_two_exponentials *self, double time);
 
+/* A lower end of E P(W > time + t), t a time between arrivals. */
+double ei_two_exponentials_behind(const ei_two_exponentials *self, const ei_arrival *arrival, double time);
+
 /* An upper end is at most e^{*log_scale - *decay t} for all t >= time. EI_ERR_ACCURACY: it need not fall. */
 EI_WARN_UNUSED int ei_two_exponentials_beyond(const ei_two_exponentials *self, double time, double *log_scale,
                                               double *decay);

@@ -74,6 +74,26 @@ static void test_nearly_equal(void) {
     }
 }
 
+/* The same a time between arrivals later: of Poisson ones, exactly; of periodic ones, the law itself. */
+static void test_behind(void) {
+    static const double times[][2] = {{0.8, 0.8}, {0.5, 0.4}, {0.2, 0.95}};
+    for (int i = 0; i < 3; i++) {
+        const double a = 1 / times[i][0] - 1, b = 1 / times[i][1] - 1;
+        ei_two_exponentials ends[2];
+        for (double time = 0; time < 20 / fmin(a, b); time += 3 / fmin(a, b)) {
+            find(times[i][0], times[i][1], &poisson, ends);
+            const double one = exp(-a * time) / (1 + a), other = exp(-b * time) / (1 + b),
+                         exact =
+                             a == b ? (1 + a * (time + 1 / (1 + a))) * one : (b * one - a * other) / (b - a),
+                         lower = ei_two_exponentials_behind(&ends[EI_LOWER], &poisson, time);
+            CHECK(lower <= exact && exact <= lower * (1 + 1e-7));
+            find(times[i][0], times[i][1], &periodic, ends);
+            CHECK_RELATIVE(ei_two_exponentials_behind(&ends[EI_LOWER], &periodic, time),
+                           ei_two_exponentials_sf(&ends[EI_LOWER], time + 1), 1e-7);
+        }
+    }
+}
+
 static void test_beyond(void) {
     const ei_arrival *arrivals[] = {&poisson, &periodic, &gamma};
     for (int a = 0; a < 3; a++)
@@ -95,6 +115,7 @@ int main(void) {
     test_poisson();
     test_alone();
     test_nearly_equal();
+    test_behind();
     test_beyond();
     return check_report();
 }

@@ -113,14 +113,14 @@ def test_two_exponential_stages(name, times):
 def test_two_exponential_stages_nearly_as_slow_as_each_other(name):
     process = PROCESSES[name][0]
     stages = [ei.Exponential(0.85, "a"), ei.Exponential(0.9, "b")]
-    for extra, width in ([], 1.1), ([ei.Constant(0.3, "c")], 1.3):
+    for extra in [], [ei.Constant(0.3, "c")], [ei.Exponential(0.3, "c"), ei.Measured([0.1, 0.2, 0.5], "d")]:
         pipeline = ei.Pipeline([*stages, *extra])
         times = ei.deadline_at(pipeline, process, [1e-3, 1e-8], method="lundberg", tolerance=1e-3)
         bracket = ei.violation_bracket(pipeline, process, times)
-        # 16 intervals: one fails with probability 2e-4 at most.
-        sampled = ei.rare_violation(pipeline, process, times, rng=5, relative_error=0.05, confidence=1 - 1e-5)
+        # 24 intervals: one fails with probability 3e-4 at most.
+        sampled = ei.rare_violation(pipeline, process, times, rng=5, relative_error=0.1, confidence=1 - 1e-5)
         assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
-        assert (bracket.upper <= width * bracket.lower).all(), bracket.upper / bracket.lower
+        assert (bracket.upper <= 1.1 * bracket.lower).all(), bracket.upper / bracket.lower
 
 
 @pytest.mark.parametrize("rate", [5e-4, 2e-3])
