@@ -68,6 +68,7 @@ def array(name: str, value: Any) -> np.ndarray:
         to: Any = (
             {"str": np.str_, "time": "datetime64", "duration": "timedelta64"}.get(groups.pop()) if groups else None
         )
+        leaves = [_exact(leaf) for leaf in leaves]
         if data.dtype.kind in "OT":
             data = np.array(leaves, dtype=to).reshape(data.shape)
         if data.dtype.kind in "mM":
@@ -76,6 +77,12 @@ def array(name: str, value: Any) -> np.ndarray:
     if data.dtype.kind not in GROUPS:
         raise ValueError(f"{name} = {value!r} of type {type(value).__qualname__}: {_MUST}")
     return data
+
+
+def _exact(leaf: Any) -> Any:
+    """NumPy's own for a time or a duration of pandas, whose nanoseconds NumPy would leave out."""
+    convert = getattr(leaf, "to_datetime64", None) or getattr(leaf, "to_timedelta64", None)
+    return leaf if convert is None else convert()
 
 
 def within(name: str, times: np.ndarray, kind: np.dtype[Any]) -> None:

@@ -120,6 +120,18 @@ def test_what_is_refused_is_named(answers, text, on_store, tmp_path):
         table(answers, on_store, tmp_path)
 
 
+def test_nanoseconds_of_pandas_count(swept):
+    texts = ["2020-01-01T00:00:00.000000001", "2020-01-01T00:00:00.000000002"]
+    times = [pandas.Timestamp(text) for text in texts]
+    found = swept(*({"at": time, "both": times, "since": [time - times[0]], "no": pandas.NaT} for time in times))
+    np.testing.assert_array_equal(found["at"], np.array(texts, "M8[ns]"))
+    np.testing.assert_array_equal(found["both"][0], np.array(texts, "M8[ns]"))
+    np.testing.assert_array_equal(found["since"][:, 0], np.array([0, 1], "m8[ns]"))
+    assert np.isnat(found["no"]).all()
+    axis = study.sweep(lambda s, when: when.nanosecond, SCENARIO, {"when": times}, progress=False)
+    assert axis["value"].sel(when=np.datetime64(texts[1])) == 2
+
+
 def test_labels_are_joined(swept):
     def labelled(values, labels):
         return {"y": xarray.DataArray(values, dims="t", coords={"t": labels}, attrs={"units": "s"})}
