@@ -15,7 +15,7 @@ from edgeinfer.delay._elements import check_independent, elements, finish, proce
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.composed import EFFORTS, is_composed
 from edgeinfer.delay.sampled import Sampler, collect, crossing
-from edgeinfer.delay.search import largest, shortest
+from edgeinfer.delay.search import Bound, largest, shortest
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, MarkovModulated, Periodic, Pipeline, Transfer
 from edgeinfer.model.bases import Server
 
@@ -218,6 +218,43 @@ def _wider(
     return _with_bandwidth(pipeline, bandwidth), arrivals, deadline
 
 
+def _slower(
+    slowness: float, pipeline: Pipeline, arrivals: ArrivalProcess, deadline: float
+) -> tuple[Pipeline, ArrivalProcess, float] | None:
+    """At a bandwidth of 1 / slowness; None where a stage is unstable."""
+    tried, rate = _with_bandwidth(pipeline, 1 / slowness), arrivals.mean_rate
+    # Transfers that are on average no faster than that may have no law.
+    if any(rate * stage.bits >= stage.link.mean_rate() for stage in tried if isinstance(stage, Transfer)):
+        return None
+    return (tried, arrivals, deadline) if (tried.loads(rate) < 1).all() else None
+
+
+def _bounds(
+    at: Callable[[float], Any], pipeline: Pipeline, arrivals: ArrivalProcess, method: str, effort: str
+) -> list[Bound]:
+    """Both ends at a value by a method and an effort, those first that say where to look."""
+
+    def bound(method: str, effort: str) -> Bound:
+        def ends(value: float) -> tuple[float, float]:
+            found = at(value)
+            if found is None:
+                return 0.0, np.inf
+            asked, arriving, deadline = found
+            if method != "bracket":
+                return 0.0, float(violation_bound(asked, arriving, deadline, method))
+            bracket = violation_bracket(asked, arriving, deadline, effort=effort)
+            return float(bracket.lower), float(bracket.upper)
+
+        return ends
+
+    before: list[Bound] = []
+    if method == "bracket":
+        before += [] if is_composed(pipeline) else [bound("lundberg", "fast")]
+        little = effort == "light" or _is_light(pipeline, arrivals) or _has_walks(pipeline)
+        before += [] if little else [bound("bracket", "light")]
+    return [*before, bound(method, effort)]
+
+
 def _sampled_deadline(
     pipeline: Pipeline, process: ArrivalProcess, target: Any, options: dict[str, Any], tolerance: float
 ) -> Any:
@@ -241,6 +278,7 @@ def max_arrival_rate(
     arrivals: ArrivalProcess | None = None,
     method: str = "bracket",
     tolerance: float = 1e-4,
+    effort: str = "fast",
     **sampling: Any,
 ) -> Any:
     """Largest arrival rate at which the bound certifies P(W > deadline) <= probability.
@@ -255,8 +293,8 @@ def max_arrival_rate(
     arrivals : ArrivalProcess, optional
         A process whose shape the arrivals have, as for `deadline_at`, Poisson by default: it is sped up or slowed down
         as a whole (`ArrivalProcess.at_rate`), so that its own rate does not matter.
-    method, tolerance, **sampling
-        They are as for `deadline_at`; the answer is rounded down.
+    method, tolerance, effort, **sampling
+        They are as for `deadline_at`; the answer is rounded down, and asked for some four brackets of that effort.
 
     Returns
     -------
@@ -273,6 +311,7 @@ def max_arrival_rate(
     True
     """
     check_independent("max_arrival_rate", pipeline)
+    _effort(effort, method)
     limit, target = _validate.positive("deadline", deadline, "s"), _probability(probability)
     options = _sampling(method, sampling)
     process = process_with_bounds(1.0 if arrivals is None else arrivals, "arrivals")
@@ -288,15 +327,9 @@ def max_arrival_rate(
             result[i] = 0.0 if late else np.inf
             continue
 
-        def bound(
-            rate: float,
-            single: Pipeline = single,
-            shape_of: ArrivalProcess = shape_of,
-            limit: float = element_limit,
-        ) -> float:
-            return float(violation_bound(single, shape_of.at_rate(rate), limit, method))
-
-        result[i] = largest(bound, element_target, 0.0, 1 / work, tolerance)
+        at = partial(_faster, pipeline=single, arrivals=shape_of, deadline=element_limit)
+        bounds = _bounds(at, single, shape_of, method, effort)
+        result[i] = largest(bounds, element_target, 1 / work, tolerance)
     return finish(result, shape)
 
 
@@ -326,6 +359,7 @@ def min_bandwidth(
     *,
     method: str = "bracket",
     tolerance: float = 1e-3,
+    effort: str = "fast",
     **sampling: Any,
 ) -> Any:
     """Smallest bandwidth of the pipeline's links at which the bound certifies the probability.
@@ -338,8 +372,8 @@ def min_bandwidth(
         With at least one Transfer.
     arrival_rate, deadline, probability : (...,) array_like
         1/s, or another process, as for `deadline_at`; s; and in (0, 1).
-    method, tolerance, **sampling
-        They are as for `deadline_at`; the answer is rounded up.
+    method, tolerance, effort, **sampling
+        They are as for `deadline_at`; the answer is rounded up, and asked for some four brackets of that effort.
 
     Returns
     -------
@@ -366,6 +400,7 @@ def min_bandwidth(
     process = process_with_bounds(arrival_rate)
     tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
     check_independent("min_bandwidth", pipeline)
+    _effort(effort, method)
     if not any(isinstance(stage, Transfer) for stage in pipeline.inner):
         raise ValueError("pipeline has no Transfer, so no bandwidth to choose")
     for stage in pipeline.inner:
@@ -383,29 +418,15 @@ def min_bandwidth(
         if violation_bracket(single.map(_at_once), arrivals, element_limit).lower > element_target:
             continue
 
-        def bound(
-            slowness: float,
-            single: Pipeline = single,
-            arrivals: ArrivalProcess = arrivals,
-            limit: float = element_limit,
-        ) -> float:
-            tried = _with_bandwidth(single, 1 / slowness)
-            rate = arrivals.mean_rate
-            if any(rate * stage.bits >= stage.link.mean_rate() for stage in tried if isinstance(stage, Transfer)):
-                return np.inf
-            stable = bool((tried.loads(arrivals.mean_rate) < 1).all())
-            return float(violation_bound(tried, arrivals, limit, method)) if stable else np.inf
-
+        at = partial(_slower, pipeline=single, arrivals=arrivals, deadline=element_limit)
         links: list[Any] = [stage.link for stage in single.inner if isinstance(stage, Transfer)]
-        low = 1 / float(max(link.bandwidth for link in links))
-        while not (accepted := bound(low) <= element_target) and low > 1e-12:
-            low /= 4
-        if not accepted:
-            continue
-        high = 4 * low
-        while bound(high) <= element_target:
-            low, high = high, 4 * high
-        result[i] = 1 / largest(bound, element_target, low, high, tolerance)
+        full = 1 / float(max(link.bandwidth for link in links))
+        while at(full) is None:
+            full /= 4
+        while at(full) is not None:
+            full *= 4
+        found = largest(_bounds(at, single, arrivals, method, effort), element_target, full, tolerance, 1e-12)
+        result[i] = 1 / found if found > 0 else np.inf
     return finish(result, shape)
 
 

@@ -5,7 +5,7 @@ the deadline from one range to the next, so that a search ends where one deadlin
 not; no answer rests on monotony.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,32 +15,75 @@ Floats = NDArray[np.float64]
 #: Lower and upper ends at (n,) times, by an effort.
 Ends = Callable[[Floats, str], tuple[Floats, Floats]]
 
+#: Both ends at one value.
+Bound = Callable[[float], tuple[float, float]]
+
 #: Of an interval, at a call of a bound on slots, and of any other.
 FEW_SECTIONS, SECTIONS = 16, 64
 FURTHEST = 1e300
 
 
-def largest(bound: Callable[[float], float], target: float, low: float, full: float, tolerance: float) -> float:
-    """Largest x in [low, full), to `tolerance`, at which a bound that grows is no larger than the target."""
-    high, below, above = full, -np.inf, np.inf
+def largest(bounds: Sequence[Bound], target: float, full: float, tolerance: float, least: float = 0.0) -> float:
+    """Largest x in (0, full), to `tolerance`, at which the last bound, which grows, is no larger than the target.
+
+    Parameters
+    ----------
+    bounds : sequence of callable
+        Lower and upper ends at an x. Those before the last are quicker and looser: they say where to begin, how steeply
+        the last one rises, and where it cannot hold as a lower end is above the target.
+    target, full, tolerance : float
+    least : float
+        0 is the answer where none above it holds.
+    """
+    found, slope, first = 0.0, 0.0, full
+    for bound in bounds:
+        loose = tolerance if bound is bounds[-1] else max(tolerance, 1e-2)
+        found, slope, full = _climb(bound, target, found, slope, full, loose, max(least, 1e-10 * first))
+    return found
+
+
+def _climb(
+    bound: Bound, target: float, x: float, slope: float, full: float, tolerance: float, least: float
+) -> tuple[float, float, float]:
+    """The largest x, the slope of the bound's logarithm there, 0 if not known, and what no bound is kept at."""
+    low, high, below, above, late = 0.0, full, -np.inf, np.inf, full
     widths = [np.inf, np.inf]
-    while high - low > (enough := tolerance * max(low, 1e-6 * full)):
-        middle = (low + high) / 2
-        if np.isfinite(above - below) and high - low <= widths[-2] / 2:
-            # Where logarithms on a line meet, and a little towards the end that is further away: both come near.
-            crossing_at = low + (high - low) * below / (below - above)
-            guess = crossing_at + 0.4 * enough * (1 if crossing_at - low < high - crossing_at else -1)
-            middle = guess if low < guess < high else middle
-        if middle in (low, high):
+    x = x or full / 2
+    while True:
+        lower, value = bound(x)
+        excess = float(np.log(value) - np.log(target)) if value > 0 else -np.inf
+        late = min(late, x) if lower > target else late
+        if value <= target:
+            if low > 0 and np.isfinite(below) and excess > below:
+                slope = (excess - below) / (x - low)
+            low, below = x, min(excess, -1e-300)
+        else:
+            high, above = x, max(excess, 1e-300)
+        enough = tolerance * max(low, least)
+        if high - low <= enough or (low == 0 and high <= least):
+            break
+        x = _between((low, high), (below, above), slope, enough, high - low <= widths[-2] / 2)
+        x = max(x, least) if low > 0 or high > full / 16 else max(high / 1024, least)
+        if not low < x < high:
             break
         widths.append(high - low)
-        value = bound(middle)
-        excess = float(np.log(value) - np.log(target)) if value > 0 else -np.inf
-        if value <= target:
-            low, below = middle, min(excess, -1e-300)
-        else:
-            high, above = middle, max(excess, 1e-300)
-    return low
+    rise = (above - below) / (high - low) if low > 0 and np.isfinite(above - below) else 0.0
+    return low, rise, late
+
+
+def _between(
+    ends: tuple[float, float], excess: tuple[float, float], slope: float, enough: float, is_near: bool
+) -> float:
+    """Where to ask next of a bound that grows: where its logarithm meets the target on a line, or the middle."""
+    (low, high), (below, above) = ends, excess
+    middle = np.sqrt(low * high) if high > 4 * low > 0 else (low + high) / 2
+    if np.isfinite(above - below):
+        crossing = low + (high - low) * below / (below - above)
+        # And a little towards the end that is further away, so that both come near.
+        guess = crossing + 0.4 * enough * (1 if crossing - low < high - crossing else -1)
+        return guess if is_near and low < guess < high else float(middle)
+    guess = low - below / slope + 0.4 * enough if slope > 0 and np.isfinite(below) else high
+    return guess if low < guess < high else float(middle)
 
 
 @dataclass

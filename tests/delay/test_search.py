@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import edgeinfer as ei
-from edgeinfer.delay.search import shortest
+from edgeinfer.delay.search import largest, shortest
 
 
 class Ends:
@@ -103,3 +103,31 @@ def test_deadlines_of_one_call_do_not_touch_each_other():
     alone = [ei.violation_bracket(pipeline, 1.0, time, effort="light") for time in times]
     assert beside.lower.tolist() == [each.lower for each in alone]
     assert beside.upper.tolist() == [each.upper for each in alone]
+
+
+@pytest.mark.parametrize("looser", [[], [30.0], [30.0, 2.0]])
+@pytest.mark.parametrize("target", [1e-9, 1e-3, 0.3])
+def test_the_largest_value_was_asked_for(looser, target):
+    asked = []
+
+    def bound(factor):
+        def ends(x):
+            assert 0 < x < 1
+            asked.append((factor, x, min(factor * np.exp(-5 * (1 - x) / x), 1)))
+            return asked[-1][2] / 50, asked[-1][2]
+
+        return ends
+
+    found = largest([bound(factor) for factor in (*looser, 1.0)], target, 1.0, 1e-4)
+    own = [(x, upper) for factor, x, upper in asked if factor == 1]
+    truth = 5 / (5 - np.log(target))
+    assert any(x == found and upper <= target for x, upper in own)
+    assert (1 - 1.0001e-4) * truth <= found <= truth
+    assert len(own) <= (8 if looser else 14)
+
+
+def test_a_value_that_only_looser_bounds_keep_is_none():
+    assert largest([lambda x: (0.0, 0.0), lambda x: (0.5, 1.0)], 0.1, 1.0, 1e-4) == 0
+    assert largest([lambda x: (0.0, 1.0), lambda x: (0.0, 0.05 + x)], 0.1, 1.0, 1e-4) == pytest.approx(0.05, rel=1e-3)
+    least = largest([lambda x: (0.0, 1.0 if x > 1e-9 else 0.0)], 0.1, 1.0, 0.1, 1e-12)
+    assert 0.9e-9 <= least <= 1e-9
