@@ -1,5 +1,6 @@
 """Where a sampled violation probability crosses a given one, between certified ends."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from edgeinfer.model import ArrivalProcess
 
 #: Evaluations of the probability in one search, at most.
 _TRIALS = 24
+#: Share of the target from which on a sampled value has to be trusted.
+_NEAR = 1e-3
 
 
 class Sampler:
@@ -33,7 +36,13 @@ class Sampler:
         """Log of the probability over the target, and its interval's half width; the probability is 1 if unstable."""
         if pipeline.loads(arrivals.mean_rate).max() >= 1:
             return -float(np.log(self.target)), 0.0
-        answer = rare_violation(pipeline, arrivals, deadline, **self.options)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            answer = rare_violation(pipeline, arrivals, deadline, **self.options)
+        # How exact a value is says nothing where it is far from the target.
+        if answer.value >= _NEAR * self.target:
+            for each in said:
+                warnings.warn(each.message, stacklevel=2)
         self.replications, self.effective = int(answer.replications), float(answer.effective_sample_size)
         value = max(float(answer.value), 5e-324)
         return float(np.log(value / self.target)), float(np.log(max(float(answer.high), value) / value))

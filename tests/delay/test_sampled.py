@@ -38,7 +38,7 @@ def test_several_stages():
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("later", [1, 5])
+@pytest.mark.parametrize("later", [0, 5])
 def test_where_the_probability_jumps(seed, later):
     """Frames too far apart to wait: a sum of two measured times, whose law has steps."""
     rng = np.random.default_rng(seed)
