@@ -152,13 +152,16 @@ static void try_on(const ei_chain *self, const ei_upper_law *before, const ei_up
     }
 }
 
-/* Leaves the elements of a batch that a trial comes near to; where ends are wide, it may be further off. */
+/* Leaves the elements of a batch that a trial comes near to; where ends are wide, it may be further off, and
+ * behind other arrivals, where its lattice says little, all of these. */
 static void leave_hopeful(ei_batch *batch, size_t *index, const double *ratio) {
-    const double trial = batch->arrival.kind == EI_ARRIVAL_POISSON ? PAIR_TRIAL : PAIR_OTHER_TRIAL;
+    const int poisson = batch->arrival.kind == EI_ARRIVAL_POISSON;
+    const double trial = poisson ? PAIR_TRIAL : PAIR_OTHER_TRIAL;
     size_t left = 0;
     for (size_t i = 0; i < batch->count; i++) {
         const size_t at = batch->index[i];
-        if (ratio[i] <= trial * fmax(batch->upper[at] / batch->lower[at] / PAIR_WIDE, 1))
+        const double wide = batch->upper[at] / batch->lower[at] / PAIR_WIDE;
+        if (ratio[i] <= trial * fmax(wide, 1) || (!poisson && wide > 1))
             index[left++] = at;
     }
     batch->index = index;
