@@ -107,6 +107,7 @@ def population_bracket(
     deadline: ArrayLike,
     *,
     tolerance: float = 0.05,
+    effort: str = "fast",
 ) -> PopulationBracket:
     """Certified two-sided bracket of the share of late requests over a population of terminals.
 
@@ -124,6 +125,8 @@ def population_bracket(
         >= 0.
     tolerance : float
         Relative width that cutting the losses into cells may add, > 0; it stops at 400 losses.
+    effort : {"light", "fast", "tight"}
+        Of `violation_bracket`, which is asked at each of 100 to 500 losses.
 
     Returns
     -------
@@ -161,7 +164,7 @@ def population_bracket(
     share = above(unstable) if np.isfinite(unstable) else np.zeros(len(populations))
 
     def ends(at: Floats) -> Floats:
-        found = violation_bracket(terminal(at), rate, limits.reshape(-1, 1))
+        found = violation_bracket(terminal(at), rate, limits.reshape(-1, 1), effort=effort)
         return np.array([np.broadcast_to(found.lower, (limits.size, at.size)), found.upper])
 
     values = ends(losses) if losses.size else np.ones((2, limits.size, 0))
