@@ -13,6 +13,8 @@ from edgeinfer import _columns, _validate
 from edgeinfer.model.arrivals import MOST_PHASES, ArrivalProcess, CoreArrival
 
 MOST_BATCH = 1_000_000
+#: 1/s, of what rates of phases may be: the time between arrivals has to be a normal number.
+_MOST_RATE = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class MarkovModulated(ArrivalProcess):
     Parameters
     ----------
     rates : (n,) array_like, 1/s
-        The rate of arrivals in each phase, n <= 1000, >= 0, at least one > 0.
+        The rate of arrivals in each phase, n <= 1000, in [0, 1e300], at least one > 0.
     generator : (n, n) array_like, 1/s
         Rates of leaving one phase (row) for another (column); rows add up to 0 with the diagonal. Every phase must be
         reached from every other.
@@ -52,8 +54,9 @@ class MarkovModulated(ArrivalProcess):
     renewal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        rates = np.atleast_1d(np.asarray(_validate.real("rates", self.rates, 0, unit="1/s")))
-        generator = np.atleast_2d(np.asarray(_validate.real("generator", self.generator, unit="1/s")))
+        rates = np.atleast_1d(np.asarray(_validate.real("rates", self.rates, 0, _MOST_RATE, unit="1/s")))
+        changes = _validate.real("generator", self.generator, -_MOST_RATE, _MOST_RATE, unit="1/s")
+        generator = np.atleast_2d(np.asarray(changes))
         count = rates.size
         if rates.ndim != 1 or count > MOST_PHASES or not rates.any():
             raise ValueError(f"rates = {self.rates!r}: must be 1 to {MOST_PHASES} numbers, one at least > 0")

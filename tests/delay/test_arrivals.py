@@ -253,6 +253,10 @@ def test_what_is_no_process_is_refused():
         r"rows add up to": lambda: ei.MarkovModulated([1.0, 2.0], [[-1.0, 2.0], [1.0, -1.0]]),
         r"generator: shape": lambda: ei.MarkovModulated([1.0], [[-1.0, 1.0], [1.0, -1.0]]),
         r"rates = ": lambda: ei.MarkovModulated([0.0], [[0.0]]),
+        r"rates\[0\] = 1e\+308: must be in \[0, 1e\+300\]": lambda: ei.MarkovModulated(
+            [1e308, 1], [[-1.0, 1.0], [1.0, -1.0]]
+        ),
+        r"generator\[0, 0\] = -1e\+308": lambda: ei.MarkovModulated([1.0, 1.0], [[-1e308, 1e308], [1.0, -1.0]]),
         r"sizes = .*add up to 1": lambda: ei.Batch(ei.Poisson(1.0), [0.5, 0.4]),
         r"no Batch": lambda: ei.Batch(ei.Batch(ei.Poisson(1.0), 2), 2),
         r"times\[2\] = 0.5: must be >= times\[1\] = 1": lambda: ei.Recorded([0.0, 1.0, 0.5]),
