@@ -17,6 +17,7 @@ enum {
 };
 static const double ALIGNED = 1e-5; /* of a step: what laws' shifts differ by for rounding's sake alone */
 static const double ROUGH = 0.02;   /* share of a probability that a lattice may cost */
+static const double BEYOND = 2.5;   /* decay times */
 static const double WORK = 4e7;     /* multiply-adds of one addition of a random stage */
 
 int ei_chain_bound_beyond(const ei_chain *self, size_t first, size_t last, double time, double *bound,
@@ -343,7 +344,11 @@ static int find_law(const ei_chain *self, size_t first, size_t last, ei_upper_la
         mean += self->parts[k].mean;
         decay = fmin(decay, self->parts[k].decay);
     }
-    const double horizon = fmin(mean + EI_CHAIN_FURTHEST / decay, self->batch->horizon);
+    /* What is added to the law of two parts at once asks for it further on. */
+    const int whole = first == 0 && last + 1 == self->count;
+    const double beyond =
+                     poisson && self->pair_points > 0 && self->effort == 1 && !whole ? BEYOND / decay : 0,
+                 horizon = fmin(mean + EI_CHAIN_FURTHEST / decay, self->batch->horizon + beyond);
     if (poisson && ei_part_is_exponential(&self->parts[first])) {
         if (first < last)
             status = ei_chain_law(self, first + 1, last, law);
@@ -364,7 +369,6 @@ static int find_law(const ei_chain *self, size_t first, size_t last, ei_upper_la
             status = ei_no_bound(status) ? EI_OK : status;
         }
         /* The whole chain's has its own name. */
-        const int whole = first == 0 && last + 1 == self->count;
         for (size_t b = first; poisson && !whole && b < last && status == EI_OK; b++)
             if (ei_chain_may_be_tilted(self, first, b, last))
                 status = ei_chain_cut_by_tilted(self, first, b, last, horizon, law);
