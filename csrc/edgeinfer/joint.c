@@ -21,8 +21,9 @@ static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's me
 static const double HEAVY = 0.92;             /* load of the first stage that takes more components */
 static const double APART = 40;               /* interarrival times that are taken out at most */
 static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
-static const double BEYOND[] = {
-    1e-3, 5e-5}; /* of the latest deadline's probability, roughly: what a lattice leaves out */
+/* Of the latest deadline's probability, roughly: what a lattice leaves out, for each effort, where c falls
+ * and where it does not, so that rows cost little. */
+static const double BEYOND[][2] = {{1e-3, 1e-3}, {5e-5, 1e-5}};
 static const double COARSER =
     5; /* a power of a lattice's step over the first one's: it may leave out so much more */
 static const double POINTS[] = {3, 5};     /* of the first lattice that is tried, for each effort */
@@ -34,10 +35,10 @@ static const double COARSEST = 1.9;        /* steps in the faster constant stage
 static const double WORK[] = {1.2e9, 5e9}; /* multiply-adds of one end, for each effort */
 static const double SUFFICIENT[] = {1.9, 1.04}; /* ratio of ends that no finer lattice follows, for each */
 static const double AIMED = 0.9;                /* share of what is allowed that a finer lattice aims at */
-static const double HELPED =
-    0.8; /* of the ratio less one that a finer lattice must leave at most to be followed */
-static const double FASTEST = 5;      /* times as many points of it at most */
-static const double FINER = 1.25;     /* and at least, to be worth its work */
+static const double HELPED = 0.8; /* of the ratio less one that a finer lattice may leave at most */
+static const double HOPED = 2;    /* times as many points at least where the last lattice had no lower end */
+static const double FASTEST = 5;  /* times as many points of it at most */
+static const double FINER = 1.25; /* and at least, to be worth its work */
 static const double FURTHEST = 1e5;   /* steps between the constant stages, and in the slower one, at most */
 static const double ROOM = 3.6e7;     /* values of all arrays at most */
 static const double SMALLEST = 1e-20; /* probabilities below are left to formulas without tables: those of
@@ -203,7 +204,7 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     double rest = fmax(latest - ei_joint_nearest(self), 0);
     double all = rest + (double)self->apart / rate, top = 0,
            coarser = fmax(POINTS[self->batch->effort] / points, 1),
-           most = BEYOND[self->batch->effort] * pow(coarser, COARSER) * self->likely;
+           most = BEYOND[self->batch->effort][self->drift > 0] * pow(coarser, COARSER) * self->likely;
     while (ei_joint_least_left(self, 0, all) > most)
         all += 0.2 / ei_joint_steepest(self);
     while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)
@@ -348,21 +349,34 @@ static double points_of(const ei_batch *batch, double points) {
     return fmin(self.d1, self.d3) / self.coarse;
 }
 
-/* Lattices of one class, finer and finer: the ends' ratio less one falls with the square of the step, and
- * work grows with its third power. Where a lattice is too much work, a coarser one. */
+/* Whether a lattice of so many points is worth its work behind `last`, and the one before that: the ends'
+ * ratio is a part that no lattice changes and one that falls with the square of the step. */
+static int is_worthwhile(const trial *before, const trial *last, double points) {
+    if (points < FINER * last->points)
+        return 0;
+    if (!isfinite(last->ratio))
+        return before->points == 0 && points >= HOPED * last->points;
+    if (before->points == 0)
+        return 1;
+    const double square = pow(last->points, -2);
+    const double slope = (before->ratio - last->ratio) / (pow(before->points, -2) - square);
+    return last->ratio - slope * (square - pow(points, -2)) - 1 < HELPED * (last->ratio - 1);
+}
+
+/* Lattices of one class, finer and finer: work grows with the third power of the points. Where a lattice is
+ * too much work, a coarser one. */
 static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t count) {
     const double most = WORK[self->effort];
     double points = POINTS[self->effort];
-    trial last = {.points = 0};
+    trial before = {.points = 0}, last = before;
     int status = EI_OK;
     for (int i = 0; i < TRIALS && status == EI_OK; i++) {
         trial next = {.points = points};
         status = refine(self, targets, count, &next);
         if (status == EI_OK && next.possible) {
-            const int helped = last.points == 0 || next.ratio - 1 < HELPED * (last.ratio - 1);
+            before = last;
             last = next;
-            /* Or it is not the lattice that keeps the ends apart. */
-            if (last.ratio <= SUFFICIENT[self->effort] || !helped)
+            if (last.ratio <= SUFFICIENT[self->effort])
                 break;
             double aim = AIMED * (SUFFICIENT[self->effort] - 1);
             double factor = fmin(sqrt((last.ratio - 1) / aim), FASTEST);
@@ -373,7 +387,7 @@ static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t cou
         /* The stages' difference allows of few lattices. */
         if (points_of(self, points) < FINER * last.points)
             points *= 1.3;
-        if (points < COARSEST || points_of(self, points) < FINER * last.points)
+        if (points < COARSEST || (last.points > 0 && !is_worthwhile(&before, &last, points_of(self, points))))
             break;
     }
     return status;
