@@ -52,6 +52,13 @@ def test_where_the_probability_jumps(seed, later):
     assert found.low == pytest.approx(found.high, rel=1e-4)
 
 
+def test_frames_that_never_wait_may_come_up_to_a_load_of_one():
+    rate = ei.max_arrival_rate(
+        ei.Pipeline([ei.Constant(0.1, "a")]), 0.1, 1e-3, arrivals=ei.Periodic(1.0), method="sampling", rng=1
+    )
+    assert rate.low <= rate.value <= 10 and rate.low == pytest.approx(10, rel=1e-4)
+
+
 def test_families_bandwidths_and_what_needs_no_search():
     pipelines = paper.scenario().pipelines()
     split = pipelines["split"]
