@@ -42,8 +42,8 @@ static int choose_remainders(const ei_batch *self, const ei_service *stages, siz
         }
         /* The sum of phi M_k, where it is as small as that. */
         constant += (paths > 1e-9 ? log(expm1(paths)) : most + log((double)stage_count)) + 1e-8;
-        /* NaN: a service's moment times phi is not below one. */
-        if (isfinite(constant))
+        /* Where all moments times phi are below one, from above. */
+        if (most < 0 && isfinite(constant))
             remainders[(*count)++] = (remainder_bound){theta, constant};
     }
     return EI_OK;

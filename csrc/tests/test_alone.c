@@ -4,6 +4,7 @@
 #include "inputs.h"
 
 #include "edgeinfer/alone.h"
+#include "edgeinfer/two_exponentials.h"
 
 enum { DEADLINES = 6 };
 static const double deadlines[DEADLINES] = {0, 0.5, 2, 6, 12, 25};
@@ -74,6 +75,20 @@ static void test_constants(void) {
     CHECK(lower[0] == 0 && upper[DEADLINES - 1] == 1);
 }
 
+/* Near a load of 1 a service's moment, from above, times that of a time between arrivals is above one for some
+ * exponents. */
+static void test_heavy(void) {
+    const ei_service busy[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.0196},
+                               {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.0197}};
+    const ei_arrival even = {.kind = EI_ARRIVAL_ERLANG, .parameter = {50, 7}};
+    double lower[DEADLINES], upper[DEADLINES];
+    ei_two_exponentials truth;
+    CHECK(ei_two_exponentials_init(&truth, EI_LOWER, &busy[0], &busy[1], &even) == EI_OK);
+    CHECK(call_alone(busy, 2, even, lower, upper) == EI_OK);
+    for (int i = 0; i < DEADLINES; i++)
+        CHECK(upper[i] >= ei_two_exponentials_sf(&truth, deadlines[i]));
+}
+
 static void test_failures(void) {
     const ei_arrival arrival = {.parameter = {1e-3}};
     double lower[DEADLINES], upper[DEADLINES];
@@ -94,6 +109,7 @@ static void test_failures(void) {
 int main(void) {
     test_exponential_stages();
     test_constants();
+    test_heavy();
     test_failures();
     return check_report();
 }
