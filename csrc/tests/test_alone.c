@@ -75,8 +75,8 @@ static void test_constants(void) {
     CHECK(lower[0] == 0 && upper[DEADLINES - 1] == 1);
 }
 
-/* Near a load of 1 a service's moment, from above, times that of a time between arrivals is above one for some
- * exponents. */
+/* Near a load of 1 a service's moment, from above, times that of a time between arrivals is above one for
+ * some exponents. */
 static void test_heavy(void) {
     const ei_service busy[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 0.0196},
                                {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.0197}};
