@@ -90,7 +90,8 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * job's own. Its service B is independent of what comes before it, which is no less than R - t of the job
  * before, so that -v'(y) <= (v(y) - E v(y + t)) / E B: K is the largest that the ends of v allow for up to z
  * >= T, beyond which moments are added, and the sum is at most K e^{-theta T} (E e^{theta Q} - 1), Q fed by
- * Poisson arrivals as above.
+ * Poisson arrivals as above; or, where one more exponential part is behind b, K (P(R' > T) - e^{-theta T}),
+ * R' the sojourn time in those two: alone they make the same sum with k, and with equality.
  *
  * Behind Markov-modulated arrivals whose phases are not monotone (lindley.h) the proof of walk.h fails, and
  * behind others what follows may be better. What the parts before b are fed by is then a service of b every m

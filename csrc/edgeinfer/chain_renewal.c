@@ -76,8 +76,9 @@ static int upper_behind_two(const ei_chain *self) {
     const ei_batch *batch = self->batch;
     const ei_service *slow = self->parts[0].service;
     const double theta = ei_geometric_rate(slow, &batch->arrival, EI_UPPER), mu = 1 / slow->time,
-                 step = batch->horizon / SLOPES;
-    ei_two_exponentials both[2];
+                 faster = ei_geometric_rate(slow, &batch->arrival, EI_LOWER), step = batch->horizon / SLOPES;
+    const int three = self->count == 3 && ei_chain_has_two_exponentials(self, 0, 2);
+    ei_two_exponentials both[2], last = {.decay = 0};
     double moment = 0, steep[SLOPES / APART], beyond[SLOPES / APART], exponent, most = 0;
     int status = theta > 0 ? EI_OK : EI_ERR_UNSTABLE;
     for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
@@ -86,6 +87,10 @@ static int upper_behind_two(const ei_chain *self) {
     if (status == EI_OK)
         status =
             ei_chain_log_moment_behind(self, 1, self->count - 1, (mu - theta) * (1 + 1e-12), theta, &moment);
+    if (three && ei_no_bound(status))
+        moment = INFINITY;
+    if (three && (status == EI_OK || ei_no_bound(status)))
+        status = ei_two_exponentials_init(&last, EI_UPPER, slow, self->parts[2].service, &batch->arrival);
     for (size_t j = 0; j < SLOPES && status == EI_OK; j++) {
         const double next = (double)(j + 1) * step,
                      falls = ei_two_exponentials_sf(&both[EI_UPPER], (double)j * step) -
@@ -99,11 +104,13 @@ static int upper_behind_two(const ei_chain *self) {
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
         const size_t at = batch->index[i];
         const double rest = batch->deadline[at] - self->constant;
-        double least = INFINITY;
+        double least = INFINITY, more = exp(-theta * rest) * expm1(moment);
+        if (three)
+            more = fmin(more, (ei_two_exponentials_sf(&last, rest) - exp(-faster * rest) * (1 - 1e-11)) *
+                                  exp((faster - theta) * batch->horizon));
         for (size_t z = 0; z < SLOPES / APART && isfinite(rest) && rest >= 0; z++)
             if ((double)((z + 1) * APART) * step >= rest)
-                least =
-                    fmin(least, steep[z] * exp(-theta * rest) * expm1(moment) * (1 + 1e-9) + exp(beyond[z]));
+                least = fmin(least, steep[z] * more * (1 + 1e-9) + exp(beyond[z]));
         if (isfinite(least))
             ei_cut_upper(batch, at, ei_two_exponentials_sf(&both[EI_UPPER], rest) + least,
                          EI_BRACKET_EXPONENTIAL);

@@ -123,6 +123,17 @@ def test_two_exponential_stages_nearly_as_slow_as_each_other(name):
         assert (bracket.upper <= 1.1 * bracket.lower).all(), bracket.upper / bracket.lower
 
 
+def test_three_exponential_stages_as_slow_as_each_other():
+    pipeline, process = ei.Pipeline([ei.Exponential(0.7, name) for name in "abc"]), PROCESSES["hyperexponential"][0]
+    times = ei.deadline_at(pipeline, process, [1e-2, 1e-5], method="lundberg", tolerance=1e-3)
+    bracket = ei.violation_bracket(pipeline, process, times, effort="light")
+    # Two intervals: one fails with probability 2e-5 at most.
+    sampled = ei.rare_violation(pipeline, process, times, rng=5, relative_error=0.1, confidence=1 - 1e-5)
+    assert (bracket.lower <= sampled.high).all() and (sampled.low <= bracket.upper).all()
+    # The slopes of the law of two stages are taken to be what they are at its far end.
+    assert (bracket.upper <= 3.5 * sampled.value).all(), bracket.upper / sampled.value
+
+
 @pytest.mark.parametrize("rate", [5e-4, 2e-3])
 @pytest.mark.parametrize("shape", [ei.Erlang(1.0, 4), ei.Gamma(1.0, 0.3), ei.Periodic(1.0)])
 def test_requests_that_seldom_meet(shape, rate):
