@@ -119,14 +119,18 @@ static int refine(const ei_chain *self, size_t k, double floor, double horizon, 
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* An empty lattice over `horizon`, both its ends among the points. */
+static int lay_out(ei_lattice *self, double horizon, size_t cells) {
+    *self = (ei_lattice){horizon / (double)cells, cells + 1, malloc((cells + 1) * sizeof *self->sf)};
+    return self->sf == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+}
+
 /* The law of an exponential stage alone behind renewal arrivals, geometric.h. */
 static int geometric_law(const ei_chain *self, const ei_service *service, double horizon, ei_upper_law *law) {
     const double theta = ei_geometric_rate(service, &self->batch->arrival, EI_UPPER);
     if (!(theta > 0))
         return EI_ERR_UNSTABLE;
-    law->lattice = (ei_lattice){horizon / EI_CHAIN_LINDLEY_POINTS, EI_CHAIN_LINDLEY_POINTS + 1, NULL};
-    law->lattice.sf = malloc(law->lattice.count * sizeof *law->lattice.sf);
-    if (law->lattice.sf == NULL)
+    if (lay_out(&law->lattice, horizon, EI_CHAIN_LINDLEY_POINTS) != EI_OK)
         return EI_ERR_NO_MEMORY;
     for (size_t j = 0; j < law->lattice.count; j++)
         law->lattice.sf[j] = fmin(exp(-theta * (double)j * law->lattice.step) * (1 + 1e-11), 1);
@@ -140,22 +144,18 @@ int ei_chain_has_two_exponentials(const ei_chain *self, size_t first, size_t oth
            ei_arrival_is_renewal(&self->batch->arrival) && self->batch->arrival.kind != EI_ARRIVAL_POISSON;
 }
 
-int ei_chain_two_exponentials_law(const ei_chain *self, size_t first, ei_end end, double horizon,
-                                  size_t other, ei_upper_law *law) {
+int ei_chain_two_exponentials_law(const ei_chain *self, size_t first, size_t other, ei_end end,
+                                  double horizon, ei_upper_law *law) {
     ei_two_exponentials both;
     int status = ei_two_exponentials_init(&both, end, self->parts[first].service, self->parts[other].service,
                                           &self->batch->arrival);
     if (status == EI_OK && end == EI_UPPER)
         status = ei_two_exponentials_beyond(&both, horizon, &law->log_scale, &law->decay);
-    if (status != EI_OK)
-        return status;
-    law->lattice = (ei_lattice){horizon / EI_CHAIN_LINDLEY_POINTS, EI_CHAIN_LINDLEY_POINTS + 1, NULL};
-    law->lattice.sf = malloc(law->lattice.count * sizeof *law->lattice.sf);
-    if (law->lattice.sf == NULL)
-        return EI_ERR_NO_MEMORY;
-    for (size_t j = 0; j < law->lattice.count; j++)
+    if (status == EI_OK)
+        status = lay_out(&law->lattice, horizon, EI_CHAIN_LINDLEY_POINTS);
+    for (size_t j = 0; j < law->lattice.count && status == EI_OK; j++)
         law->lattice.sf[j] = ei_two_exponentials_sf(&both, (double)j * law->lattice.step);
-    return EI_OK;
+    return status;
 }
 
 int ei_chain_first_law(const ei_chain *self, size_t k, double floor, double horizon, ei_upper_law *law) {
@@ -169,11 +169,8 @@ int ei_chain_first_law(const ei_chain *self, size_t k, double floor, double hori
         return add_lindley(self, k, floor, horizon, law);
     if (first->service == NULL) {
         ei_md1 waiting;
-        if ((status = ei_md1_init(&waiting, rate, first->again, horizon)) == EI_OK) {
-            law->lattice = (ei_lattice){horizon / DELAY_POINTS, DELAY_POINTS + 1, NULL};
-            law->lattice.sf = malloc(law->lattice.count * sizeof(double));
-            status = law->lattice.sf == NULL ? EI_ERR_NO_MEMORY : EI_OK;
-        }
+        if ((status = ei_md1_init(&waiting, rate, first->again, horizon)) == EI_OK)
+            status = lay_out(&law->lattice, horizon, DELAY_POINTS);
         for (size_t i = 0; i <= DELAY_POINTS && status == EI_OK; i++)
             law->lattice.sf[i] =
                 fmin(ei_md1_waiting_sf(&waiting, (double)i * law->lattice.step) * (1 + 1e-11), 1);
@@ -237,7 +234,7 @@ static int added_law(const ei_chain *self, size_t first, size_t last, double hor
         return ei_chain_first_law(self, first, 0, horizon, law);
     int status = EI_ERR_ACCURACY;
     if (first + 1 == last && ei_chain_has_two_exponentials(self, first, last))
-        status = ei_chain_two_exponentials_law(self, first, EI_UPPER, horizon, last, law);
+        status = ei_chain_two_exponentials_law(self, first, last, EI_UPPER, horizon, law);
     if (!ei_no_bound(status))
         return status;
     status = ei_chain_law(self, first, last - 1, law);

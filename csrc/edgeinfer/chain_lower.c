@@ -7,7 +7,6 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     BEHIND_POINTS = 4096,  /* of an exponential part and one behind it, at most */
@@ -99,9 +98,9 @@ out:
     return status;
 }
 
-/* Raises by a law of the parts from `first` to `last`, and of the others as in lower_ends with b. */
+/* Raises by a law of part b and those from `first` to `last`, and of the others as in lower_ends with b. */
 static int raise_beside(const ei_chain *self, const ei_lattice *law, double less, size_t b, size_t first,
-                        size_t last) {
+                        size_t last, int method) {
     ei_lattice others = {.sf = NULL};
     ei_chain beside = *self;
     beside.constant += less;
@@ -115,7 +114,7 @@ static int raise_beside(const ei_chain *self, const ei_lattice *law, double less
     }
     int status = sum_beside(&beside, b, &others);
     if (status == EI_OK)
-        ei_chain_raise(&beside, law, &others, EI_BRACKET_TWO_STAGES);
+        ei_chain_raise(&beside, law, &others, method);
     free(beside.parts);
     ei_lattice_free(&others);
     return status;
@@ -178,14 +177,14 @@ static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, si
     if (a != none) {
         status = followed_law(self, &pair, as.less, first, a, b, &law, &alone);
         if (status == EI_OK)
-            status = raise_beside(self, &law, 2 * as.less, b, first, b);
+            status = raise_beside(self, &law, 2 * as.less, b, first, b, EI_BRACKET_TWO_STAGES);
         pair.alone = &alone;
     }
     if (c != none && status == EI_OK) {
         ei_lattice_free(&law);
         status = followed_law(self, &pair, as.less, first, b, c, &law, &next);
         if (status == EI_OK)
-            status = raise_beside(self, &law, (double)count * as.less, b, first, c);
+            status = raise_beside(self, &law, (double)count * as.less, b, first, c, EI_BRACKET_TWO_STAGES);
     }
     ei_lattice_free(&law);
     ei_lattice_free(&alone);
@@ -244,28 +243,16 @@ int ei_chain_lower_renewal(const ei_chain *self, size_t b) {
 static int lower_two_exponentials(const ei_chain *self, size_t b) {
     size_t a = b + 1;
     ei_upper_law law = {.decay = 0};
-    ei_chain beside = *self;
-    ei_lattice others = {.sf = NULL};
     for (size_t k = b + 1; k < self->count; k++)
         if (ei_part_is_exponential(&self->parts[k]) &&
             (!ei_part_is_exponential(&self->parts[a]) || self->parts[k].decay < self->parts[a].decay))
             a = k;
     if (!ei_chain_has_two_exponentials(self, b, a))
         return EI_OK;
-    int status = ei_chain_two_exponentials_law(self, b, EI_LOWER, self->batch->horizon, a, &law);
-    beside.parts = malloc(self->count * sizeof *beside.parts);
-    if (status == EI_OK && beside.parts == NULL)
-        status = EI_ERR_NO_MEMORY;
-    if (status == EI_OK) {
-        memcpy(beside.parts, self->parts, self->count * sizeof *beside.parts);
-        beside.parts[a].service = NULL;
-        status = ei_chain_sum_of_others(&beside, b, &others);
-    }
+    int status = ei_chain_two_exponentials_law(self, b, a, EI_LOWER, self->batch->horizon, &law);
     if (status == EI_OK)
-        ei_chain_raise(self, &law.lattice, &others, EI_BRACKET_EXPONENTIAL);
-    free(beside.parts);
+        status = raise_beside(self, &law.lattice, 0, b, a, a, EI_BRACKET_EXPONENTIAL);
     ei_upper_law_free(&law);
-    ei_lattice_free(&others);
     return ei_no_bound(status) ? EI_OK : status;
 }
 

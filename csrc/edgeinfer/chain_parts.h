@@ -163,8 +163,8 @@ int ei_chain_is_rough(const ei_chain *self, const ei_part *one, double floor, do
 /* Whether two parts are for two_exponentials.h. */
 int ei_chain_has_two_exponentials(const ei_chain *self, size_t first, size_t other);
 /* An end of the law of the sojourn time in both, on a lattice over `horizon`. */
-EI_WARN_UNUSED int ei_chain_two_exponentials_law(const ei_chain *self, size_t first, ei_end end,
-                                                 double horizon, size_t other, ei_upper_law *law);
+EI_WARN_UNUSED int ei_chain_two_exponentials_law(const ei_chain *self, size_t first, size_t other, ei_end end,
+                                                 double horizon, ei_upper_law *law);
 
 /* The law of part k alone, on a lattice over `horizon`: waiting time or sojourn time. */
 EI_WARN_UNUSED int ei_chain_first_law(const ei_chain *self, size_t k, double floor, double horizon,

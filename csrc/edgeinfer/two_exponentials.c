@@ -65,15 +65,14 @@ int ei_two_exponentials_init(ei_two_exponentials *self, ei_end end, const ei_ser
     if (!(theta[1].low > 0) || !(r.low > 0) || !(r.high < 2))
         return EI_ERR_ACCURACY;
     const double eta = find_tilt(mu, arrival, fmin(theta[1].low, mu[1] * (1 - EQUAL))),
-                 most = upper ? r.high : r.low, grows = upper ? theta[0].high - apart : theta[0].low - apart;
+                 most = upper ? r.high : r.low, least = upper ? r.low : r.high,
+                 grows = upper ? theta[0].high - apart : theta[0].low - apart;
     *self = (ei_two_exponentials){
         .end = end,
         .decay = upper ? theta[1].low : theta[1].high,
-        .once = 2 - (upper ? r.low : r.high),
-        .growth = grows * (grows > 0 ? most
-                           : upper   ? r.low
-                                     : r.high),
-        .apart = (upper == (grows > 0) ? r.low : r.high) * apart,
+        .once = 2 - least,
+        .growth = grows * (grows > 0 ? most : least),
+        .apart = (grows > 0 ? least : most) * apart,
         .off = fmax(upper ? r.high - 1 : 1 - r.low, 0),
         .log_tail = log(mu[1] / (mu[1] - eta)),
         .tail = 2 * eta,
