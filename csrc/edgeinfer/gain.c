@@ -89,7 +89,8 @@ static void mixed_tails(const ei_gain *self, double y, double *below, double *ab
     double reach, peak = largest_term(self, y, &reach), sum = 0;
     if (y < self->shape + self->mixing) {
         double n = peak, chance, unused;
-        for (double size = 1; size > 1e-20;) {
+        /* Where N = 0 is all that counts, y^(shape + 1) and 1 / mixing may be beyond the range of double. */
+        for (double size = self->mixing * y > 1e-30; size > 1e-20;) {
             n++;
             size *= self->mixing * y / (n * (self->shape + n));
         }

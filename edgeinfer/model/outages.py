@@ -14,6 +14,8 @@ from edgeinfer.model.bases import CoreStage
 from edgeinfer.model.links import FadingLink
 from edgeinfer.model.mixtures import Floats, Mixture, TransferMixture
 
+#: What a law of gains has its digits down to, and the least gain that is looked for.
+_LEAST_OUTAGE, _LEAST_GAIN = 1e-250, 2.0**-999
 #: Halvings of an interval of logarithms.
 _HALVINGS = 100
 
@@ -136,7 +138,13 @@ class OutageLink(_validate.Value):
         ----------
         link : FadingLink
         outage : (...,) array_like
-            In (0, 1); broadcasts with the link's parameters.
+            In [1e-250, 1); broadcasts with the link's parameters.
+
+        Raises
+        ------
+        ValueError
+            For values outside their range, and an outage below which the gain is less than 2^-999, as 1e-160 of
+            ``Nakagami(0.5)``.
 
         Examples
         --------
@@ -146,8 +154,14 @@ class OutageLink(_validate.Value):
         >>> bool(abs(OutageLink.from_rate(channel, link.rate).outage / 0.1 - 1) < 1e-11)
         True
         """
-        outage = _validate.real("outage", outage, 0, 1, low_open=True, high_open=True)
+        outage = _validate.real("outage", outage, _LEAST_OUTAGE, 1, high_open=True)
         shape = _validate.broadcast_shapes(outage=np.shape(outage), link=_channel(link).shape)
+        least = _core.gain_law(_LEAST_GAIN, *link.fading.gain())[0]
+        if np.any(outage < least):
+            raise ValueError(
+                f"outage = {outage!r}: must be at least {np.max(least):g} of {link.fading!r}, whose gains are smaller "
+                "than doubles there"
+            )
         gain = _crossing(lambda x: _core.gain_law(x, *link.fading.gain())[0] > outage, shape)
         return cls(link.effective_bandwidth * np.log1p(link.snr * gain) / np.log(2), outage, link.slot)
 

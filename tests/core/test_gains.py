@@ -85,6 +85,21 @@ def test_two_branches_of_one_sided_gaussian_fading_are_rayleigh_of_twice_the_snr
     np.testing.assert_array_equal(drawn, _core.sample_rate(100, 1.0, 6.0, (1.0, 0.0, 1.0, 1.0), entropy))
 
 
+@pytest.mark.parametrize("x", [1e-40, 1e-160, 1e-240])
+@pytest.mark.parametrize("mixing", [5e-324, 1e-5, 1.0, 50.0])
+def test_small_rician_gains_have_their_probability(x, mixing):
+    """e^-K y (1 + O(K y)), y = (1 + K) x, also where y^2 and 1 / K are beyond the range of double."""
+    below, above, _ = _core.gain_law(x, 1.0, mixing, 1 / (1 + mixing), 1.0)
+    assert below == pytest.approx(np.exp(-mixing) * (1 + mixing) * x, rel=1e-12)
+    assert above == 1
+
+
+def test_a_line_of_sight_of_next_to_no_power_leaves_the_mean_rate():
+    rate, status = _core.mean_rate(1e6, 2.0, 1.0, 5e-324, 1.0, 1.0)
+    assert status == 0
+    assert rate == pytest.approx(_core.mean_rate(1e6, 2.0, 1.0, 0.0, 1.0, 1.0)[0], rel=1e-11)
+
+
 @pytest.mark.parametrize("users", [1.0, 5.0, 20.0])
 def test_mean_rate_of_the_best_user_equals_its_alternating_sum(users):
     with mpmath.workdps(50):

@@ -53,6 +53,14 @@ def test_outage_of_a_fading_channel(fading):
     np.testing.assert_allclose(back.rate, 12e6, rtol=1e-11)
 
 
+def test_outages_far_out():
+    """P(g <= x) ~ (1 + K) e^-K x of Rician fading, and s x / ln 2 = R / B, where both are small."""
+    channel = ei.FadingLink.from_snr(2.0, 10e6, 0.01, fading=ei.Rician([1e-3, 1.0, 10.0]))
+    ratio = 10e6 / np.log(2) * 2.0 * np.exp(channel.fading.k_factor) / (1 + channel.fading.k_factor)
+    for outage in (1e-100, 1e-160, 1e-240):
+        np.testing.assert_allclose(ei.OutageLink.from_outage(channel, outage).rate / outage, ratio, rtol=1e-11)
+
+
 def test_best_rate():
     channel = ei.RayleighLink.from_snr([1e-2, 2.0, 1e4], 10e6, 0.01)
     best = ei.OutageLink.max_throughput(channel)
@@ -172,8 +180,11 @@ def test_identity_and_bad_values():
         ei.OutageLink(10e6, 0.995, 0.01).transfer(1e9)
     with pytest.raises(ValueError, match="link = 3: must be a FadingLink"):
         ei.OutageLink.from_rate(3, 1.0)
-    with pytest.raises(ValueError, match=r"outage = 0: must be in \(0, 1\)|outage = 0.0: must be in \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"outage = 0: must be in \[1e-250, 1\)"):
         ei.OutageLink.from_outage(ei.RayleighLink.from_snr(1.0, 1e6, 0.01), 0.0)
+    weak = ei.FadingLink.from_snr(1.0, 1e6, 0.01, fading=ei.Nakagami([0.5, 1.0]))
+    with pytest.raises(ValueError, match=r"outage = 1e-160: must be at least 3.*e-151 of Nakagami"):
+        ei.OutageLink.from_outage(weak, 1e-160)
 
 
 def test_population_in_deep_shadow_is_unstable():
