@@ -47,8 +47,10 @@ def finite_blocklength_rate(snr: ArrayLike, blocklength: ArrayLike, error_probab
     error = _validate.real("error_probability", error_probability, 0, 1, low_open=True, high_open=True)
     _validate.broadcast_shapes(snr=np.shape(snr), blocklength=np.shape(length), error_probability=np.shape(error))
     quantile = -np.vectorize(NormalDist().inv_cdf, otypes=[float])(error)
-    with np.errstate(over="ignore"):
-        capacity, dispersion = np.log1p(snr) / np.log(2), (1 - 1 / (1 + np.asarray(snr)) ** 2) / np.log(2) ** 2
+    power = np.asarray(snr)
+    noise = 1 / (1 + power)
+    # V by what keeps its digits at a small snr, as 1 - 1 / (1 + s)^2 does not.
+    capacity, dispersion = np.log1p(power) / np.log(2), power * noise * (1 + noise) / np.log(2) ** 2
     rate = capacity - np.sqrt(dispersion / length) * quantile
     rate = np.where(rate > 0, rate + (1 + np.log2(length)) / 2 / np.asarray(length), 0.0)
     return float(rate) if np.ndim(rate) == 0 else rate
