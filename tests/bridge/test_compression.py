@@ -360,6 +360,19 @@ def test_bad_input_is_named(call, text):
         call()
 
 
+@pytest.mark.parametrize("labels", [3, [3], np.full((20, 1), 3), np.full(20, 3.5), np.full(20, 10)])
+def test_labels_that_are_not_one_integer_for_each_image_are_refused(network, test_set, labels):
+    """A single one would be compared with all."""
+    images, codec = test_set.images[:20], Codec.load(network.manifest.folder / "codecs" / "cut_1.zip")
+    for call in (
+        lambda: bridge.rate_accuracy(network, {"shipped": codec}, images, labels),
+        lambda: bridge.offload(network, images, labels, levels=17),
+        lambda: bridge.serve_exits(network, images, labels, bridge.ExitRule([0.0, 0.0]), [0.0, 0.001]),
+    ):
+        with pytest.raises(ValueError, match="labels"):
+            call()
+
+
 def test_bad_offload(network, test_set):
     with pytest.raises(ValueError, match="levels = 3"):
         bridge.offload(network, *test_set, levels=3)

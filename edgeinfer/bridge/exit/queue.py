@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
 from edgeinfer.bridge.exit.network import ExitNetwork
-from edgeinfer.bridge.exit.rules import Evaluation, ExitRule
+from edgeinfer.bridge.exit.rules import Evaluation, ExitRule, checked_labels
 
 # `sleep` wakes late by about as much as a small network takes; the last of each wait is spun away.
 _SPIN = 2e-4
@@ -211,11 +211,12 @@ def serve_exits(
         They are as for `replay`; without early exits is a rule of infinite thresholds.
     """
     arrived = _arrivals(arrivals)
-    x, y = _validate.plain("images", images).astype(np.float32, copy=False), _validate.plain("labels", labels)
+    x = _validate.plain("images", images).astype(np.float32, copy=False)
     drawn = np.random.default_rng(rng).integers(0, len(x), arrived.size)
     starts, ends = np.empty(arrived.size), np.empty(arrived.size)
     answers = []
-    network.infer(x[0], policy if isinstance(policy, ExitRule) else policy(0))
+    first = network.infer(x[0], policy if isinstance(policy, ExitRule) else policy(0))
+    y = checked_labels(labels, len(x), first.probabilities.size)
     origin = perf_counter() - arrived[0]
     for number, arrival in enumerate(arrived):
         if (early := arrival - (perf_counter() - origin) - _SPIN) > 0:

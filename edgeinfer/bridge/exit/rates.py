@@ -16,6 +16,7 @@ from edgeinfer.bridge.codec.codecs import Codec, fit_codec
 from edgeinfer.bridge.codec.quantisers import lloyd_max, uniform
 from edgeinfer.bridge.codec.steps import PCA, CodecStep, fit_pca, read_autoencoder, select_channels
 from edgeinfer.bridge.exit.network import ExitNetwork
+from edgeinfer.bridge.exit.rules import checked_labels
 from edgeinfer.estimates import Estimate, proportions
 
 _PCA_SIZES = (8, 16, 24, 32, 48, 64)
@@ -77,8 +78,10 @@ def rate_accuracy(
     cut : int
         Segments before it.
     """
-    features, y = network.features(images, cut), _validate.plain("labels", labels)
-    untouched = network.finish(features, cut).argmax(1) == y
+    features = network.features(images, cut)
+    answers = network.finish(features, cut)
+    y = checked_labels(labels, *answers.shape)
+    untouched = answers.argmax(1) == y
     points = []
     for name, codec in codecs.items():
         messages = [codec.encode(x) for x in features]
@@ -108,15 +111,18 @@ def offload(
         Of Pillow's JPEG, 1 .. 95.
     """
     image = need("PIL.Image", "bridge")
-    x, y = _validate.plain("images", images).astype(np.float32, copy=False), _validate.plain("labels", labels)
+    x = _validate.plain("images", images).astype(np.float32, copy=False)
     steps = _validate.whole("levels", levels, 2) - 1
     if steps > 255 or x.ndim != 4 or x.shape[1] != 1 or np.abs(x * steps - np.rint(x * steps)).max() > 1e-3:
         raise ValueError(f"levels = {levels}: images must be of one channel and of so many levels, at most 256")
 
+    answers = network.probabilities(x)[-1]
+    y = checked_labels(labels, *answers.shape)
+
     def right(pixels: NDArray[Any]) -> NDArray[np.bool_]:
         return network.probabilities(pixels)[-1].argmax(1) == y
 
-    untouched = right(x)
+    untouched = answers.argmax(1) == y
     packed = math.ceil(math.prod(x.shape[1:]) * math.ceil(math.log2(levels)) / 8)
     points = [rate_point("pixels", np.full(len(x), packed), untouched, untouched)]
     for quality in qualities:

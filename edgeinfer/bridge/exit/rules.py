@@ -98,6 +98,16 @@ def _first(rows: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArra
     return leaves.argmax(0)
 
 
+def checked_labels(labels: ArrayLike, count: int, classes: int) -> NDArray[Any]:
+    """A copy of the labels of `count` inputs: integers in 0 .. classes - 1."""
+    array = np.array(_validate.plain("labels", labels))
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise ValueError(f"labels of type {array.dtype} and shape {array.shape}: must be {count} integers")
+    if array.min() < 0 or array.max() >= classes:
+        raise ValueError(f"labels in {array.min()} .. {array.max()}: must be in 0 .. {classes - 1}")
+    return array
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation(_validate.Frozen):
     """Every exit's answer on labelled inputs, and what it costs.
@@ -128,11 +138,7 @@ class Evaluation(_validate.Frozen):
     def __post_init__(self) -> None:
         scores(self.probabilities, "confidence")
         p = _validate.numbers("probabilities", self.probabilities)
-        labels = np.array(_validate.plain("labels", self.labels))
-        if labels.shape != p.shape[1:2] or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels of type {labels.dtype} and shape {labels.shape}: must be {p.shape[1]} integers")
-        if labels.min() < 0 or labels.max() >= p.shape[2]:
-            raise ValueError(f"labels in {labels.min()} .. {labels.max()}: must be in 0 .. {p.shape[2] - 1}")
+        labels = checked_labels(self.labels, *p.shape[1:])
         costs = np.atleast_1d(_validate.positive("costs", self.costs))
         if costs.shape != p.shape[:1] or (np.diff(costs) < 0).any():
             raise ValueError(f"costs = {costs}: must be {len(p)} ascending numbers")
