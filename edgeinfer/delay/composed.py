@@ -40,7 +40,19 @@ from numpy.typing import NDArray
 from edgeinfer import _core, _validate
 from edgeinfer.delay._elements import core_arrival
 from edgeinfer.delay.constant_servers import faster_twins, has_several_servers, md_c_wait, slower_twin
-from edgeinfer.model import ArrivalProcess, Compute, Constant, Delay, Fork, Pipeline, Poisson, Review, Session
+from edgeinfer.model import (
+    ArrivalProcess,
+    Compute,
+    Constant,
+    Delay,
+    Fork,
+    MarkovModulated,
+    Periodic,
+    Pipeline,
+    Poisson,
+    Review,
+    Session,
+)
 from edgeinfer.model.bases import CoreStage, Server, is_single, propagation_of
 from edgeinfer.model.composition import law_of
 
@@ -55,6 +67,13 @@ CELLS, BEYOND = {"light": 192, "fast": 768, "tight": 3072}, 1e-13
 def is_composed(pipeline: Pipeline) -> bool:
     """Whether a pipeline has stages of other than one server each."""
     return not all(map(is_single, pipeline))
+
+
+def has_no_lighter(pipeline: Pipeline, arrivals: ArrivalProcess) -> bool:
+    """Whether the efforts "light" and "fast" are the same."""
+    if is_composed(pipeline):
+        return False
+    return len(pipeline.stages) == 1 or isinstance(arrivals, Periodic | MarkovModulated)
 
 
 class Asked(NamedTuple):

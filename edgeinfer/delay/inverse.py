@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
-from edgeinfer.delay.composed import EFFORTS, is_composed
+from edgeinfer.delay.composed import EFFORTS, has_no_lighter, is_composed
 from edgeinfer.delay.sampled import Sampler, collect, crossing
 from edgeinfer.delay.search import Bound, largest, shortest
-from edgeinfer.model import ArrivalProcess, Constant, FadingLink, MarkovModulated, Periodic, Pipeline, Transfer
+from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
 from edgeinfer.model.bases import Server
 
 _SLOTTED = ("corrected", "printed")
@@ -136,7 +136,9 @@ def deadline_at(
         if arrivals.mean_rate * work >= 1:
             continue
         scale = float((single.moments()[0] + single.propagation()).sum())
-        efforts = (effort,) if method != "bracket" or _is_light(single, arrivals) else tuple({"light": 0, effort: 0})
+        efforts = (
+            (effort,) if method != "bracket" or has_no_lighter(single, arrivals) else tuple({"light": 0, effort: 0})
+        )
         ends, most = partial(_ends, single, arrivals, method), 256 if _has_walks(single) else 2048
         found = shortest(ends, scale, element_target, tolerance, efforts, most=most, slotted=method in _SLOTTED)
         if found == np.inf and method not in _SLOTTED:
@@ -156,13 +158,6 @@ def _ends(
         return np.zeros(times.shape), np.asarray(violation_bound(pipeline, arrivals, times, method))
     found = violation_bracket(pipeline, arrivals, times, effort=effort)
     return np.asarray(found.lower), np.asarray(found.upper)
-
-
-def _is_light(pipeline: Pipeline, arrivals: ArrivalProcess) -> bool:
-    """Whether no effort is lighter than others."""
-    if is_composed(pipeline):
-        return False
-    return len(pipeline.stages) == 1 or isinstance(arrivals, Periodic | MarkovModulated)
 
 
 def _has_walks(pipeline: Pipeline) -> bool:
@@ -250,7 +245,7 @@ def _bounds(
     before: list[Bound] = []
     if method == "bracket":
         before += [] if is_composed(pipeline) else [bound("lundberg", "fast")]
-        little = effort == "light" or _is_light(pipeline, arrivals) or _has_walks(pipeline)
+        little = effort == "light" or has_no_lighter(pipeline, arrivals) or _has_walks(pipeline)
         before += [] if little else [bound("bracket", "light")]
     return [*before, bound(method, effort)]
 

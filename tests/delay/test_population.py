@@ -1,5 +1,8 @@
 """A population's bracket beside Gauss-Hermite sums over its terminals, one by one."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -58,6 +61,29 @@ def test_several_populations_are_each_their_own():
         one = answer[1, at]
         assert (one.lower, one.upper, one.unstable) == (answer.lower[1, at], answer.upper[1, at], answer.unstable[at])
     assert (answer[0].unstable == answer.unstable).all() and type(alone[0].unstable) is float
+
+
+def test_light_ends_stay_where_little_depends_on_them(monkeypatch):
+    """M/M/1 tails between ends of known widths, by effort, in the place of a bracket's."""
+    asked = {"light": [], "fast": []}
+
+    def ends(pipeline, rate, deadline, *, effort):
+        loss = 20 * (np.log10(pipeline.moments()[0][..., 0] / 0.01) + 4)
+        asked[effort].extend(loss)
+        truth, apart = late(loss, rate, deadline), {"light": 1.6, "fast": 1.2}[effort]
+        return SimpleNamespace(lower=truth / apart, upper=np.minimum(truth * apart, 1))
+
+    monkeypatch.setattr(sys.modules[ei.population_bracket.__module__], "violation_bracket", ends)
+    answer = ei.population_bracket(
+        lambda loss: ei.Pipeline([*terminal(loss), ei.Constant(0.001, "server")]), ei.Population(LOSS, [1, 3]), 0.2, 3.0
+    )
+    truth, unstable = mixed(3.0, 0.2)
+    # As wide as the ends at single losses by effort "fast", and what the tolerance allows.
+    assert truth / 1.2 / 1.1 < answer.lower < truth * (1 + 1e-5) < 1.2 * 1.1 * truth > answer.upper > truth
+    assert unstable < answer.lower
+    assert 0 < len(asked["fast"]) < 200 and 0 < len(asked["light"]) < 50
+    # Hardly a terminal of a small loss is late.
+    assert min(asked["light"]) < 60 < 90 < min(asked["fast"])
 
 
 def test_mixing_outside_is_not_the_median_terminal():
