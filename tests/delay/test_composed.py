@@ -62,6 +62,18 @@ def test_constant_delays_shift_wherever_they_stand():
         np.testing.assert_array_equal(shifted.lower, plain.lower)
 
 
+def test_constant_delays_shift_branches_with_reviews_and_forks_of_their_own():
+    a, b = exponentials(0.5, 0.3)
+    wait = ei.Delay(ei.Constant(0.5, "d"))
+    for late in ([ei.Review(b, 0.5)], [ei.Fork([a, b], "any", "inner")], [a, ei.Fork([b, a], "all", "inner"), b]):
+        plain, shifted = (
+            ei.violation_bracket(ei.Pipeline([ei.Fork([stages, stages], "all")]), 1.0, times)
+            for stages, times in ((late, [0.25, 1.0, 3.0]), ([wait, *late], [0.75, 1.5, 3.5]))
+        )
+        np.testing.assert_allclose(shifted.upper, plain.upper, rtol=1e-12)
+        np.testing.assert_allclose(shifted.lower, plain.lower, rtol=1e-12)
+
+
 def test_delays_alone():
     bracket, _ = inside(ei.Pipeline([ei.Delay(ei.Exponential(1.0, "a")), ei.Delay(ei.Constant(1.0, "b"))]), 3.0, [2.0])
     assert bracket.lower[0] <= np.exp(-1) <= bracket.upper[0] <= 1.01 * bracket.lower[0]
