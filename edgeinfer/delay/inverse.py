@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,15 +15,18 @@ from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.composed import EFFORTS, has_no_lighter, is_composed
-from edgeinfer.delay.sampled import Sampler, collect, crossing
+from edgeinfer.delay.errors import AccuracyWarning
+from edgeinfer.delay.sampled import APART, Sampler, collect, crossing
 from edgeinfer.delay.search import Bound, largest, shortest
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
 from edgeinfer.model.bases import Server
 
 _SLOTTED = ("corrected", "printed")
 _SAMPLING = "sampling"
-#: Halvings between a value that is certified and one that is not.
-_HALVINGS = 40
+#: Halvings between a value that is certified and one that is not, at most, and the relative distance that is enough.
+_HALVINGS, _NEAR = 40, 1e-6
+#: Jobs on a path times replications that a sampled value may take, about: some seconds to a minute.
+_MOST_JOBS = 1e9
 
 
 def _probability(value: ArrayLike) -> Any:
@@ -104,9 +108,15 @@ def deadline_at(
     -------
     float or (...,) ndarray, s; with "sampling" an Estimate
         Of sampling, `low` and `high` are where the interval of the sampled probability crosses the given one, cut
-        to what the bracket certifies. Otherwise
+        to what a light bracket certifies. Otherwise
         `violation_bound` at the answer is at most `probability`. inf where a stage is unstable, and for
         "corrected" and "printed" where no deadline up to a million times the mean latency is certified.
+
+    Warns
+    -----
+    AccuracyWarning
+        Of sampling, as `rare_violation` warns; and where paths of requests to a late one are too long to be sampled, as
+        at loads next to one: the interval is then the one that brackets certify, of no replications, which is wide.
 
     Raises
     ------
@@ -165,36 +175,65 @@ def _has_walks(pipeline: Pipeline) -> bool:
     return is_composed(pipeline) or sum(stage.core_stages()[0][0] != "deterministic" for stage in pipeline) == 1
 
 
-def _between(is_late: Callable[[float], bool], late: float, safe: float) -> float:
-    """A value nearer to `safe` that is certified to be late, by halving; `late` is one."""
-    for _ in range(_HALVINGS):
-        middle = late + (safe - late) / 2
-        if abs(safe - late) <= 1e-6 * abs(safe) or middle in (late, safe):
-            break
-        if not is_late(middle):
-            break
-        late = middle
-    return late
-
-
 @dataclass(frozen=True)
 class _Search:
-    """Where a pipeline's probability crosses a target: `at` gives pipeline, arrivals and deadline at a value."""
+    """Where a pipeline's probability crosses a target: `at` gives pipeline, arrivals and deadline at a value.
+
+    Certified ends are those of light brackets: sampling tells more.
+    """
 
     at: Callable[..., tuple[Pipeline, ArrivalProcess, float]]
     given: tuple[Any, ...]
     target: float
 
-    def is_late(self, value: float) -> bool:
-        """Whether requests are late too often there for certain."""
-        return bool(violation_bracket(*self.at(value, *self.given)).lower > self.target)
+    def side(self, value: float) -> int:
+        """1 where requests are late too often for certain, -1 where they are not for certain, else 0."""
+        found = violation_bracket(*self.at(value, *self.given), effort="light")
+        return int(found.lower > self.target) - int(found.upper <= self.target)
 
     def row(self, late: float, safe: float, options: dict[str, Any], *, logarithmic: bool = True) -> tuple[Any, ...]:
         """The crossing between a value that is late for certain and one that is safe, as `collect` takes it."""
+        late, safe, middle = self._halved(late, safe)
+        paths = max(self._path(late), self._path(safe))
+        if paths > _MOST_JOBS * options["relative_error"] ** 2:
+            return self._certified(late, safe, middle, paths)
         sampler = Sampler(self.target, options)
-        late = _between(self.is_late, late, safe)
         found = crossing(lambda value: sampler(*self.at(value, *self.given)), late, safe, logarithmic=logarithmic)
         return (*found, sampler.replications, sampler.effective)
+
+    def _halved(self, late: float, safe: float) -> tuple[float, float, float]:
+        """Nearer ends of both kinds, and a value between them of which neither is certain."""
+        middle = late + (safe - late) / 2
+        for _ in range(_HALVINGS):
+            side = self.side(middle)
+            if side == 0 or abs(safe - late) <= _NEAR * abs(safe):
+                break
+            late, safe = (middle, safe) if side > 0 else (late, middle)
+            middle = late + (safe - late) / 2
+        return late, safe, middle
+
+    def _path(self, value: float) -> float:
+        """About the jobs on the path to a late one, which sampling follows; 0 where a stage is unstable."""
+        pipeline, arrivals, deadline = self.at(value, *self.given)
+        load = float(pipeline.loads(arrivals.mean_rate).max())
+        return deadline * arrivals.mean_rate / (1 - load) if load < 1 else 0.0
+
+    def _certified(self, late: float, safe: float, middle: float, paths: float) -> tuple[Any, ...]:
+        """The interval that brackets leave, in the place of a sampled one."""
+        for _ in range(_HALVINGS):
+            near = [end + (middle - end) / 2 for end in (late, safe)]
+            sides = [self.side(value) for value in near]
+            late, safe = (near[0] if sides[0] > 0 else late), (near[1] if sides[1] < 0 else safe)
+            if sides[0] <= 0 and sides[1] >= 0:
+                break
+        if abs(safe - late) > APART * abs(safe):
+            warnings.warn(
+                f"method = 'sampling': delays come from paths of some {paths:.2g} requests, too long to be sampled to "
+                "this relative_error: the interval is the one that brackets certify",
+                AccuracyWarning,
+                stacklevel=5,
+            )
+        return (late + (safe - late) / 2, *sorted((late, safe)), 0, 0.0)
 
 
 def _until(deadline: float, pipeline: Pipeline, arrivals: ArrivalProcess) -> tuple[Pipeline, ArrivalProcess, float]:
@@ -256,7 +295,7 @@ def _sampled_deadline(
     shape, walk = _singles(pipeline, process, probability=target)
     rows = []
     for _, single, arrivals, element_target in walk:
-        safe = deadline_at(single, arrivals, element_target, tolerance=tolerance)
+        safe = deadline_at(single, arrivals, element_target, tolerance=tolerance, effort="light")
         if safe in (0, np.inf):
             rows.append((safe, safe, safe, 0, 0.0))
             continue
@@ -335,11 +374,12 @@ def _sampled_rate(
     rows = []
     for _, single, shape_of, element_limit, element_target in walk:
         search = _Search(_faster, (single, shape_of, element_limit), element_target)
-        safe = max_arrival_rate(single, element_limit, element_target, arrivals=shape_of, tolerance=tolerance)
+        certified = partial(max_arrival_rate, arrivals=shape_of, tolerance=tolerance, effort="light")
+        safe = certified(single, element_limit, element_target)
         full = np.inf if safe == np.inf else 1 / float(single.loads(1.0).max())
         # Where nothing is certified the search begins at a rate at which requests are alone.
         floor = safe or 1e-6 * full
-        if safe == np.inf or (safe == 0 and search.is_late(floor)):
+        if safe == np.inf or (safe == 0 and search.side(floor) > 0):
             rows.append((safe, safe, safe, 0, 0.0))
             continue
         rows.append(search.row(full, floor, options))
@@ -431,13 +471,14 @@ def _sampled_bandwidth(
     shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     rows = []
     for _, single, arrivals, element_limit, element_target in walk:
-        safe = min_bandwidth(single, arrivals, element_limit, element_target, tolerance=tolerance)
+        certified = partial(min_bandwidth, tolerance=tolerance, effort="light")
+        safe = certified(single, arrivals, element_limit, element_target)
         if safe == np.inf:
             rows.append((safe, safe, safe, 0, 0.0))
             continue
         search = _Search(_wider, (single, arrivals, element_limit), element_target)
         late = safe / 2
-        while not search.is_late(late):
+        while search.side(late) <= 0:
             late /= 2
         rows.append(search.row(late, safe, options))
     return collect(rows, shape, options["confidence"])

@@ -14,7 +14,7 @@ from edgeinfer.model import ArrivalProcess
 #: Evaluations of the probability in one search, at most.
 _TRIALS = 24
 #: Relative distance of ends about the target at which a search ends: nearer to a load of 1 each takes longer.
-_APART = 1e-5
+APART = 1e-5
 #: Share of the target from which on a sampled value has to be trusted.
 _NEAR = 1e-3
 
@@ -92,7 +92,7 @@ def crossing(
         side = int(value < 0)
         ends[side], excess[side], weight[side] = at, value, 1.0
         weight[1 - side] /= 2
-        if abs(value) <= half / 8 or abs(ends[1] - ends[0]) <= _APART * (1 if logarithmic else abs(at)):
+        if abs(value) <= half / 8 or abs(ends[1] - ends[0]) <= APART * (1 if logarithmic else abs(at)):
             break
     least, most = sorted((late, safe))
     if excess[0] > 0 > excess[1] and abs(value) > half:

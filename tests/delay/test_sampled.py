@@ -7,6 +7,7 @@ import pytest
 
 import edgeinfer as ei
 from edgeinfer import paper
+from edgeinfer.delay import AccuracyWarning
 
 QUEUE = ei.Pipeline([ei.Exponential(1.0, "server")])
 
@@ -25,16 +26,33 @@ def test_an_exponential_queue_has_both_in_closed_form(load, probability):
 
 
 def test_several_stages():
-    """Exponential sojourn times of one rate: Erlang's law. Then such stages where the bracket is wide."""
+    """Exponential sojourn times of one rate: Erlang's law. Then a stage between where the bracket is wide."""
     pipeline = ei.Pipeline([ei.Exponential(0.4, name) for name in "abc"])
     found = ei.deadline_at(pipeline, 1.0, 1e-6, method="sampling", rng=1)
     x = 1.5 * found.value
     assert math.exp(-x) * (1 + x + x * x / 2) == pytest.approx(1e-6, rel=0.05)
-    assert found.high <= ei.deadline_at(pipeline, 1.0, 1e-6)
-    first, second, third = pipeline
-    pipeline = ei.Pipeline([first, ei.Measured([0.1, 0.4, 0.7], "m"), second, ei.Measured([0.2, 0.6], "n"), third])
+    assert found.high <= ei.deadline_at(pipeline, 1.0, 1e-6, effort="light")
+    first, second, _ = pipeline
+    pipeline = ei.Pipeline([first, ei.Measured([0.1, 0.4, 0.7], "m"), second])
     wide = ei.deadline_at(pipeline, 1.0, 1e-6, method="sampling", rng=1)
-    assert found.high < wide.low <= wide.high < ei.deadline_at(pipeline, 1.0, 1e-6)
+    two = ei.deadline_at(ei.Pipeline([first, second]), 1.0, 1e-6)
+    assert two < wide.low <= wide.high and ei.violation_bracket(pipeline, 1.0, wide.high).upper > 1e-6
+
+
+def test_paths_too_long_to_sample_leave_what_brackets_certify():
+    """Next to a load of one, P(W > T) = exp(-(1 - load) T)."""
+    for probability in (1e-3, 1e-30):
+        load = 1 + math.log(probability) / 1e6
+        rate = ei.max_arrival_rate(QUEUE, 1e6, probability, method="sampling")
+        assert rate.low <= load <= rate.high < rate.low + 2e-6 and rate.replications == 0
+        assert rate.low < rate.value < rate.high < 1
+        deadline = ei.deadline_at(QUEUE, load, probability, method="sampling")
+        assert deadline.low <= 1e6 * (1 + 1e-9) and 1e6 * (1 - 1e-9) <= deadline.high < 1.0001 * deadline.low
+    uplink = ei.Transfer(1e6, ei.RayleighLink(1e6, 20, -95, 80, 0.01), "uplink")
+    pipeline = ei.Pipeline([uplink, ei.Constant(0.3, "server")])
+    with pytest.warns(AccuracyWarning, match="too long to be sampled"):
+        rate = ei.max_arrival_rate(pipeline, 1e4, 1e-3, method="sampling")
+    assert ei.violation_bracket(pipeline, rate.low, 1e4).upper <= 1e-3 and rate.high > rate.low
 
 
 @pytest.mark.parametrize("seed", range(2))
