@@ -160,8 +160,8 @@ int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_
     if (stages == NULL)
         return EI_ERR_NO_MEMORY;
     int found = 0, status = ei_chain_init(&all, self, stages, stage_count);
-    if (status == EI_OK && all.count == 2 && ei_chain_has_two_exponentials(&all, 0, 1))
-        status = ei_chain_two_exponentials_ends(&all, &found);
+    if (status == EI_OK)
+        status = ei_chain_exponentials_ends(&all, &found);
     if (status != EI_OK || found)
         goto out;
     if (self->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED && is_lone_exponential(&all))

@@ -295,8 +295,8 @@ EI_WARN_UNUSED int ei_chain_periodic_ends(const ei_chain *self);
 
 /* ---- chain_renewal.c */
 
-/* exponential, of two exponential parts alone, if there are such ends. */
-EI_WARN_UNUSED int ei_chain_two_exponentials_ends(const ei_chain *self, int *found);
+/* exponential, of two exponential parts and more alone; *found: nothing else need be tried. */
+EI_WARN_UNUSED int ei_chain_exponentials_ends(const ei_chain *self, int *found);
 
 /* exponential, for each part near to the slowest with others behind it. */
 EI_WARN_UNUSED int ei_chain_geometric_ends(const ei_chain *self);

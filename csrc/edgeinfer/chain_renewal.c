@@ -1,6 +1,7 @@
 #include "edgeinfer/chain_parts.h"
 
 #include "edgeinfer/exchange.h"
+#include "edgeinfer/exponentials.h"
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/modulated.h"
 #include "edgeinfer/two_exponentials.h"
@@ -131,23 +132,43 @@ int ei_chain_geometric_ends(const ei_chain *self) {
     return status;
 }
 
-int ei_chain_two_exponentials_ends(const ei_chain *self, int *found) {
+/* Both ends, by two_exponentials.h or exponentials.h; *found: no end is missing. */
+static int cut_by_law(const ei_chain *self, const double *times, ei_end end, int *found) {
     const ei_batch *batch = self->batch;
-    ei_two_exponentials both[2];
-    int status = EI_OK;
-    for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
-        status = ei_two_exponentials_init(&both[end], (ei_end)end, self->parts[0].service,
-                                          self->parts[1].service, &batch->arrival);
+    ei_two_exponentials two;
+    ei_exponentials all;
+    const int status = self->count == 2
+                           ? ei_two_exponentials_init(&two, end, self->parts[0].service,
+                                                      self->parts[1].service, &batch->arrival)
+                           : ei_exponentials_init(&all, end, times, self->count, &batch->arrival);
+    *found = *found && status == EI_OK;
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
         const size_t at = batch->index[i];
         const double time = batch->deadline[at];
         if (!isfinite(time))
             continue;
-        ei_cut_upper(batch, at, ei_two_exponentials_sf(&both[EI_UPPER], time), EI_BRACKET_EXPONENTIAL);
-        ei_raise_lower(batch, at, ei_two_exponentials_sf(&both[EI_LOWER], time), EI_BRACKET_EXPONENTIAL);
+        const double value =
+            self->count == 2 ? ei_two_exponentials_sf(&two, time) : ei_exponentials_sf(&all, time);
+        if (end == EI_UPPER)
+            ei_cut_upper(batch, at, value, EI_BRACKET_EXPONENTIAL);
+        else
+            ei_raise_lower(batch, at, value, EI_BRACKET_EXPONENTIAL);
     }
-    *found = status == EI_OK;
     return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_exponentials_ends(const ei_chain *self, int *found) {
+    double times[EI_EXPONENTIALS];
+    *found = self->count >= 2 && self->count <= EI_EXPONENTIALS && ei_chain_has_two_exponentials(self, 0, 1);
+    for (size_t k = 0; k < self->count && *found; k++) {
+        times[k] = self->parts[k].mean;
+        *found = ei_part_is_exponential(&self->parts[k]);
+    }
+    int status = EI_OK, all = *found;
+    for (int end = EI_LOWER; end <= EI_UPPER && all && status == EI_OK; end++)
+        status = cut_by_law(self, times, (ei_end)end, found);
+    *found = *found && status == EI_OK && (self->count == 2 || !ei_is_wide(self->batch, EI_CHAIN_CLOSE));
+    return status;
 }
 
 /* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */
