@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
 from edgeinfer.delay._elements import check_pipeline, finish, poisson_rate
-from edgeinfer.delay.composed import Ends, check_order, named_ends, over_family, plain_stages, violation_ends
+from edgeinfer.delay.composed import EFFORTS, Ends, check_order, named_ends, over_family, plain_stages, violation_ends
 from edgeinfer.delay.results import Bracket
 from edgeinfer.model import ArrivalProcess, Delay, Fork, Pipeline, Review, Session
 from edgeinfer.model.composition import law_of
@@ -94,7 +95,7 @@ def _alone(pipeline: Pipeline, session: Session) -> bool:
     return all(stage is session or isinstance(stage, Delay) for stage in pipeline) and session in pipeline.stages
 
 
-def _late_if_right(pipeline: Pipeline, session: Session, rate: float, times: Floats) -> Ends:
+def _late_if_right(pipeline: Pipeline, session: Session, rate: float, times: Floats, effort: str) -> Ends:
     """Ends of P(W > t | right)."""
     right = session.right
     assert right is not None
@@ -109,11 +110,12 @@ def _late_if_right(pipeline: Pipeline, session: Session, rate: float, times: Flo
     ends = []
     for choose in (np.minimum, np.maximum):
         law = np.maximum(-np.diff(choose(*tails), prepend=1.0, append=0.0)[:-1], 0)
-        ends.append(violation_ends(_with(pipeline, session, Session(session.stages, law / law.sum())), rate, times))
+        chosen = _with(pipeline, session, Session(session.stages, law / law.sum()))
+        ends.append(violation_ends(chosen, rate, times, effort))
     return Ends(ends[0].lower, ends[1].upper, ends[0].lower_method, ends[1].upper_method)
 
 
-def _timely(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
+def _timely(pipeline: Pipeline, rate: float, times: Floats, effort: str) -> Ends:
     session = _session(pipeline)
     right = session.right
     assert right is not None
@@ -124,12 +126,18 @@ def _timely(pipeline: Pipeline, rate: float, times: Floats) -> Ends:
     if share == 0:
         method = np.full(times.shape, "exact")
         return Ends(np.zeros(times.shape), np.zeros(times.shape), method, method)
-    late = _late_if_right(pipeline, session, rate, times)
+    late = _late_if_right(pipeline, session, rate, times, effort)
     lower, upper = share * (1 - late.upper), share * (1 - late.lower)
     return Ends(np.clip(lower, 0, 1), np.clip(upper, 0, 1), late.upper_method, late.lower_method)
 
 
-def timely(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike) -> Bracket:
+def timely(
+    pipeline: Pipeline,
+    arrival_rate: ArrayLike | ArrivalProcess,
+    deadline: ArrayLike,
+    *,
+    effort: str = "fast",
+) -> Bracket:
     """Certified bracket of the probability that an answer is right and on time.
 
     Parameters
@@ -141,6 +149,8 @@ def timely(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, deadlin
         Of Poisson arrivals, > 0.
     deadline : (...,) array_like, s
         >= 0, may be inf: what is right at last.
+    effort : {"light", "fast", "tight"}
+        Of `violation_bracket`, for pipelines of more than that session and delays.
 
     Returns
     -------
@@ -164,16 +174,23 @@ def timely(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, deadlin
     (array([0.72, 0.97]), True)
     """
     check_pipeline(pipeline)
+    _validate.choice("effort", effort, EFFORTS)
     rate = poisson_rate(arrival_rate)
     limit = _validate.real("deadline", deadline, 0, infinite=True, unit="s")
     _session(pipeline)
     check_order(pipeline.stages)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit))
-    found = over_family(_timely, pipeline, rate, limit, shape)
+    found = over_family(partial(_timely, effort=effort), pipeline, rate, limit, shape)
     return Bracket(*(finish(part, shape) for part in found))
 
 
-def best_rounds(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike) -> BestRounds:
+def best_rounds(
+    pipeline: Pipeline,
+    arrival_rate: ArrayLike | ArrivalProcess,
+    deadline: ArrayLike,
+    *,
+    effort: str = "fast",
+) -> BestRounds:
     """The cap on the rounds of a session under which most answers are right and on time.
 
     More rounds make more answers right, and all of them later. A request that needs more rounds than the cap is
@@ -181,8 +198,8 @@ def best_rounds(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, de
 
     Parameters
     ----------
-    pipeline, arrival_rate, deadline
-        They are as for `timely`.
+    pipeline, arrival_rate, deadline, effort
+        They are as for `timely`; caps of which light ends tell that they are not the best keep these ends.
 
     Returns
     -------
@@ -197,16 +214,22 @@ def best_rounds(pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, de
     (array([3, 1]), array([ True,  True]))
     """
     session = _session(pipeline)
-    brackets = [
-        timely(_with(pipeline, session, session.capped(cap)), arrival_rate, deadline)
-        for cap in range(1, len(session.rounds) + 1)
-    ]
-    over = Bracket(
-        *(
-            np.stack([np.asarray(getattr(bracket, name)) for bracket in brackets], axis=-1)
-            for name in ("lower", "upper", "lower_method", "upper_method")
-        )
-    )
+    _validate.choice("effort", effort, EFFORTS)
+
+    def capped(cap: int, effort: str) -> Bracket:
+        return timely(_with(pipeline, session, session.capped(cap)), arrival_rate, deadline, effort=effort)
+
+    caps = range(1, len(session.rounds) + 1)
+    first = effort if _alone(pipeline, session) else "light"
+    brackets = [capped(cap, first) for cap in caps]
+    if first != effort:
+        known = np.max([bracket.lower for bracket in brackets], axis=0)
+        brackets = [
+            capped(cap, effort) if np.any(bracket.upper >= known) else bracket
+            for cap, bracket in zip(caps, brackets, strict=True)
+        ]
+    names = ("lower", "upper", "lower_method", "upper_method")
+    over = Bracket(*(np.stack([np.asarray(getattr(bracket, name)) for bracket in brackets], axis=-1) for name in names))
     at = np.argmax(over.lower, axis=-1)
     best = np.take_along_axis(over.lower, at[..., None], axis=-1)
     others = np.where(np.arange(len(brackets)) == at[..., None], 0.0, over.upper)

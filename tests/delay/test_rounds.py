@@ -106,6 +106,18 @@ def test_best_rounds():
     assert session.capped(7).rounds.tolist() == session.rounds.tolist()
 
 
+def test_caps_that_light_ends_exclude_keep_them():
+    session = ei.Session([ei.Constant(0.3, "paint")], [[0.6, 0.02], [0.2, 0.18]], "painter")
+    downlink = ei.Exponential(0.2, "downlink")
+    best = ei.best_rounds(ei.Pipeline([session, downlink]), 1.2, 3.0)
+    assert best.cap == 2 and best.certain
+    once = ei.timely(ei.Pipeline([session.capped(1), downlink]), 1.2, 3.0, effort="light")
+    twice = ei.timely(ei.Pipeline([session, downlink]), 1.2, 3.0)
+    assert once.upper < twice.lower
+    np.testing.assert_array_equal(best.timely.lower, [once.lower, twice.lower])
+    np.testing.assert_array_equal(best.timely.upper, [once.upper, twice.upper])
+
+
 def test_families():
     session = ei.Session([ei.Exponential([0.2, 0.4], "paint")], ROUNDS)
     pipeline = ei.Pipeline([session, ei.Delay(ei.Constant([[0.1], [0.2]], "d"))])
@@ -148,5 +160,8 @@ def test_what_is_refused():
         judged.capped(0)
     with pytest.raises(ValueError, match="pipeline = 3"):
         ei.timely(3, 1.0, 1.0)
+    for function in (ei.timely, ei.best_rounds):
+        with pytest.raises(ValueError, match="effort = 'little'"):
+            function(ei.Pipeline([judged]), 1.0, 1.0, effort="little")
     with pytest.raises(ValueError, match="Periodic"):
         ei.timely(ei.Pipeline([judged]), ei.Periodic(1.0), 1.0)
