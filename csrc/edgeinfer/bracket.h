@@ -23,7 +23,7 @@
  * joint: both ends, joint.h.
  *
  * first_handover: handover.h. A random stage alone: single.h; an exponential one behind renewal arrivals:
- * geometric.h.
+ * geometric.h, behind Markov-modulated ones: ladder.h.
  *
  * Lattices round services up and interarrival times down for upper ends, the other way for lower ends. */
 #ifndef EDGEINFER_BRACKET_H

@@ -160,7 +160,9 @@ int ei_renewal_ends(const ei_batch *self, const ei_service *given, size_t stage_
     if (stages == NULL)
         return EI_ERR_NO_MEMORY;
     int found = 0, status = ei_chain_init(&all, self, stages, stage_count);
-    if (status == EI_OK)
+    if (status == EI_OK && self->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED && all.constant == 0)
+        status = ei_chain_modulated_ends(&all, &found);
+    else if (status == EI_OK)
         status = ei_chain_exponentials_ends(&all, &found);
     if (status != EI_OK || found)
         goto out;

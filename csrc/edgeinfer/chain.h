@@ -93,6 +93,8 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * Poisson arrivals as above; or, where one more exponential part is behind b, K (P(R' > T) - e^{-theta T}),
  * R' the sojourn time in those two: alone they make the same sum with k, and with equality.
  *
+ * One or two exponential stages alone behind Markov-modulated arrivals: ladder.h, two_modulated.h.
+ *
  * Behind Markov-modulated arrivals whose phases are not monotone (lindley.h) the proof of walk.h fails, and
  * behind others what follows may be better. What the parts before b are fed by is then a service of b every m
  * seconds (bottleneck_first): a path that is in them for the jobs j, .., i would be no shorter on b, so that

@@ -298,6 +298,10 @@ EI_WARN_UNUSED int ei_chain_periodic_ends(const ei_chain *self);
 /* exponential, of two exponential parts and more alone; *found: nothing else need be tried. */
 EI_WARN_UNUSED int ei_chain_exponentials_ends(const ei_chain *self, int *found);
 
+/* exponential, of one or two exponential parts alone behind Markov-modulated arrivals, if there are such
+ * ends; whether no others are needed. */
+EI_WARN_UNUSED int ei_chain_modulated_ends(const ei_chain *self, int *found);
+
 /* exponential, for each part near to the slowest with others behind it. */
 EI_WARN_UNUSED int ei_chain_geometric_ends(const ei_chain *self);
 

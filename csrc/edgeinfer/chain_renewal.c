@@ -5,6 +5,7 @@
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/modulated.h"
 #include "edgeinfer/two_exponentials.h"
+#include "edgeinfer/two_modulated.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@ enum {
 };
 static const double ENOUGH =
     1.1; /* upper / lower of a chain with phases, below which no more is tried: each takes long */
-static const double LOOSE = 15; /* decay times from a lattice's end, within which a law is too large */
+static const double NEAR_EXACT = 1.5; /* the same of one or two exponential stages behind phases */
+static const double LOOSE = 15;       /* decay times from a lattice's end, within which a law is too large */
 
 /* The largest -v' e^{theta y} / theta up to what is far enough from the lattice's end to fall as it should,
  * and the logarithm of what is left beyond. */
@@ -169,6 +171,38 @@ int ei_chain_exponentials_ends(const ei_chain *self, int *found) {
         status = cut_by_law(self, times, (ei_end)end, found);
     *found = *found && status == EI_OK && (self->count == 2 || !ei_is_wide(self->batch, EI_CHAIN_CLOSE));
     return status;
+}
+
+int ei_chain_modulated_ends(const ei_chain *self, int *found) {
+    const ei_batch *batch = self->batch;
+    ei_two_modulated both;
+    ei_ladder one;
+    int status = EI_OK;
+    *found = 0;
+    for (size_t k = 0; k < self->count; k++)
+        if (self->count > 2 || !ei_part_is_exponential(&self->parts[k]))
+            return EI_OK;
+    if (self->count == 1)
+        status = ei_ladder_init(&one, &batch->arrival, 1 / self->parts[0].service->time);
+    for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++) {
+        if (self->count == 2)
+            status = ei_two_modulated_init(&both, (ei_end)end, self->parts[0].service, self->parts[1].service,
+                                           &batch->arrival);
+        for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+            const size_t at = batch->index[i];
+            const double time = batch->deadline[at];
+            if (!isfinite(time))
+                continue;
+            const double value =
+                self->count == 2 ? ei_two_modulated_sf(&both, time) : ei_ladder_sf(&one, (ei_end)end, time);
+            if (end == EI_UPPER)
+                ei_cut_upper(batch, at, value, EI_BRACKET_EXPONENTIAL);
+            else
+                ei_raise_lower(batch, at, value, EI_BRACKET_EXPONENTIAL);
+        }
+    }
+    *found = status == EI_OK && !ei_is_wide(batch, NEAR_EXACT);
+    return ei_no_bound(status) ? EI_OK : status;
 }
 
 /* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */

@@ -9,8 +9,7 @@ static const double SETTLED = 1e-15;  /* change of a power of largest entry 1 */
 static const double SAME = 1e-12;     /* rates that differ by rounding, over the largest */
 static const double ROUNDING = 1e-13; /* of a transform and what is eliminated, relative */
 
-/* D of the header, [count][count]. */
-static void reversed(const ei_arrival *self, double *matrix) {
+void ei_modulated_reversed(const ei_arrival *self, double *matrix) {
     const size_t n = self->count;
     for (size_t i = 0; i < n; i++) {
         double sum = 0;
@@ -30,7 +29,7 @@ int ei_modulated_is_monotone(const ei_arrival *self) {
     size_t order[EI_ARRIVAL_PHASES];
     if (n > EI_ARRIVAL_PHASES)
         return 0;
-    reversed(self, matrix);
+    ei_modulated_reversed(self, matrix);
     for (size_t i = 0; i < n; i++) {
         size_t k = i;
         for (; k > 0 && self->rates[order[k - 1]] > self->rates[i]; k--)
@@ -55,7 +54,7 @@ int ei_modulated_is_monotone(const ei_arrival *self) {
 /* (theta - D)^{-1} of `columns` columns, in place. matrix: [count][count], scratch. */
 static void resolve(const ei_arrival *self, double theta, double *matrix, double *right, size_t columns) {
     const size_t n = self->count;
-    reversed(self, matrix);
+    ei_modulated_reversed(self, matrix);
     for (size_t i = 0; i < n * n; i++)
         matrix[i] = -matrix[i];
     for (size_t i = 0; i < n; i++)
@@ -167,7 +166,7 @@ int ei_modulated_step(const ei_arrival *self, double step, double *decay, double
     if (chain == NULL)
         return EI_ERR_NO_MEMORY;
     double *power = chain + n * n, *next = power + n * n, *chance = next + n * n, *above = chance + last + 3;
-    reversed(self, chain);
+    ei_modulated_reversed(self, chain);
     for (size_t i = 0; i < n * n; i++) {
         chain[i] /= rate;
         power[i] = decay[i] = first[i] = second[i] = 0;

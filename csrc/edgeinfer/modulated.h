@@ -8,6 +8,9 @@
 #include "edgeinfer/arrival.h"
 #include "edgeinfer/status.h"
 
+/* D into matrix[count][count]. */
+void ei_modulated_reversed(const ei_arrival *self, double *matrix);
+
 /* Whether phases that are ahead in the order of their rates stay ahead: behind two phases of which one has
  * more arrivals, the rate at which it is left for those up to any phase below both, backwards in time, is the
  * smaller one, and for those from any phase above both on the larger one. Two phases always. */

@@ -1,0 +1,215 @@
+#include "edgeinfer/ladder.h"
+
+#include "edgeinfer/modulated.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    MOST = EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES,
+    NEWTON = 200,
+    DOUBLINGS = 60,
+    WIDER = 20, /* times that an enclosure is made twice as wide */
+    TERMS = 20  /* of an exponential function of at most 1 */
+};
+static const double SETTLED = 1e-15;
+static const double FAR = 1e-280;
+
+static void multiply(const double *left, const double *right, double *product, size_t n) {
+    memset(product, 0, n * n * sizeof *product);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < n; k++)
+            for (size_t j = 0; j < n; j++)
+                product[i * n + j] += left[i * n + k] * right[k * n + j];
+}
+
+/* A^{-1} of the matrix A that is -beside beside its diagonal and has the sums of rows `sums`; both are
+ * overwritten. */
+static void invert(double *beside, double *sums, double *inverse, size_t n) {
+    for (size_t i = 0; i < n * n; i++)
+        inverse[i] = i % (n + 1) == 0;
+    for (size_t k = 0; k < n; k++) {
+        double pivot = sums[k];
+        for (size_t j = k + 1; j < n; j++)
+            pivot += beside[k * n + j];
+        beside[k * n + k] = pivot;
+        for (size_t i = k + 1; i < n; i++) {
+            const double factor = beside[i * n + k] / pivot;
+            for (size_t j = k + 1; j < n; j++)
+                beside[i * n + j] += factor * beside[k * n + j];
+            for (size_t j = 0; j < n; j++)
+                inverse[i * n + j] += factor * inverse[k * n + j];
+            sums[i] += factor * sums[k];
+        }
+    }
+    for (size_t k = n; k-- > 0;)
+        for (size_t j = 0; j < n; j++) {
+            for (size_t i = k + 1; i < n; i++)
+                inverse[k * n + j] += beside[k * n + i] * inverse[i * n + j];
+            inverse[k * n + j] /= beside[k * n + k];
+        }
+}
+
+/* mu (mu - D - mu V)^{-1} and Psi(V), and their relative error; infinite: that is no M-matrix. */
+static double psi(double rate, const ei_arrival *arrival, const double *matrix, double *inverse,
+                  double *value) {
+    const size_t n = arrival->count;
+    double beside[MOST], sums[EI_ARRIVAL_PHASES], error = 0;
+    ei_modulated_reversed(arrival, beside);
+    for (size_t i = 0; i < n; i++) {
+        double stays = 1;
+        for (size_t j = 0; j < n; j++) {
+            beside[i * n + j] += rate * matrix[i * n + j];
+            stays -= matrix[i * n + j];
+        }
+        sums[i] = rate * stays + arrival->rates[i];
+        if (!(stays > 0))
+            return INFINITY;
+        error = fmax(error, (double)(n + 4) * rate / sums[i]);
+    }
+    invert(beside, sums, inverse, n);
+    for (size_t i = 0; i < n * n; i++) {
+        value[i] = inverse[i] * arrival->rates[i % n];
+        inverse[i] *= rate;
+    }
+    return (error + 8 * (double)(n * n) + 16) * DBL_EPSILON;
+}
+
+/* X = E + left X right in the place of E; left and right are overwritten. */
+static void solve_stein(double *left, double *right, double *x, size_t n) {
+    double product[MOST], more[MOST];
+    for (int k = 0; k < DOUBLINGS; k++) {
+        double change = 0;
+        multiply(left, x, product, n);
+        multiply(product, right, more, n);
+        for (size_t i = 0; i < n * n; i++) {
+            if (more[i] > 0)
+                change = fmax(change, more[i] / (x[i] + more[i]));
+            x[i] += more[i];
+        }
+        if (change < SETTLED)
+            break;
+        multiply(left, left, product, n);
+        memcpy(left, product, n * n * sizeof *left);
+        multiply(right, right, product, n);
+        memcpy(right, product, n * n * sizeof *right);
+    }
+}
+
+/* U by Newton's steps from 0 on, and X of the header. */
+static int find_root(double rate, const ei_arrival *arrival, double *root, double *width) {
+    const size_t n = arrival->count;
+    double inverse[MOST], value[MOST];
+    memset(root, 0, n * n * sizeof *root);
+    for (int k = 0; k < NEWTON; k++) {
+        const double error = psi(rate, arrival, root, inverse, value);
+        double change = 0;
+        if (!isfinite(error))
+            return EI_ERR_ACCURACY;
+        for (size_t i = 0; i < n * n; i++) {
+            width[i] = fmax(value[i] - root[i], 0);
+            if (value[i] > 0)
+                change = fmax(change, width[i] / value[i]);
+        }
+        const int last = change <= 2 * error || k == NEWTON - 1;
+        if (last)
+            for (size_t i = 0; i < n * n; i++) {
+                root[i] = value[i];
+                width[i] = 2.5 * error * value[i];
+            }
+        solve_stein(inverse, value, width, n);
+        if (last)
+            return EI_OK;
+        for (size_t i = 0; i < n * n; i++)
+            root[i] += width[i];
+    }
+    return EI_ERR_ACCURACY;
+}
+
+int ei_ladder_init(ei_ladder *self, const ei_arrival *arrival, double rate) {
+    const size_t n = arrival->count;
+    double root[MOST], width[MOST], inverse[MOST], value[MOST];
+    if (n > EI_ARRIVAL_PHASES)
+        return EI_ERR_TOO_LARGE;
+    *self = (ei_ladder){.count = n, .rate = rate};
+    for (size_t i = 0; i < n; i++)
+        self->shares[i] = arrival->stationary[i] * arrival->rates[i] * ei_arrival_mean(arrival);
+    int status = find_root(rate, arrival, root, width);
+    for (int k = 0; k < WIDER && status == EI_OK; k++) {
+        int holds = 1;
+        for (int end = EI_LOWER; end <= EI_UPPER && holds; end++) {
+            double *ladder = self->ladder[end];
+            for (size_t i = 0; i < n * n; i++)
+                ladder[i] = fmax(end == EI_LOWER ? root[i] - width[i] : root[i] + width[i], 0);
+            const double error = psi(rate, arrival, ladder, inverse, value);
+            holds = isfinite(error);
+            for (size_t i = 0; i < n * n && holds; i++)
+                holds = end == EI_LOWER ? ladder[i] <= value[i] * (1 - error)
+                                        : value[i] * (1 + error) <= ladder[i];
+        }
+        if (holds)
+            return EI_OK;
+        for (size_t i = 0; i < n * n; i++)
+            width[i] *= 2;
+    }
+    return EI_ERR_ACCURACY;
+}
+
+void ei_ladder_climb(const ei_ladder *self, ei_end end, double *vector) {
+    const size_t n = self->count;
+    double moved[EI_ARRIVAL_PHASES];
+    for (size_t i = 0; i < n; i++) {
+        moved[i] = 0;
+        for (size_t j = 0; j < n; j++)
+            moved[i] += self->ladder[end][i * n + j] * vector[j];
+    }
+    memcpy(vector, moved, n * sizeof *vector);
+}
+
+void ei_ladder_tails(const ei_ladder *self, ei_end end, double time, double *sojourn, double *wait) {
+    const size_t n = self->count;
+    const double up = end == EI_UPPER ? 1 : -1;
+    double power[MOST], next[MOST], later[MOST], vector[EI_ARRIVAL_PHASES] = {0}, part = self->rate * time;
+    int halvings = 0;
+    for (; part > 1; halvings++)
+        part /= 2;
+    /* e^{-part} times the exponential function of part U, from the last term on. */
+    for (size_t i = 0; i < n * n; i++)
+        power[i] = i % (n + 1) == 0;
+    for (int k = TERMS; k > 0; k--) {
+        multiply(self->ladder[end], power, next, n);
+        for (size_t i = 0; i < n * n; i++)
+            power[i] = next[i] * part / k + (i % (n + 1) == 0);
+    }
+    double error = (double)(TERMS * (n + 3)) * DBL_EPSILON;
+    for (size_t i = 0; i < n * n; i++)
+        power[i] = exp(-part) * (power[i] + (end == EI_UPPER ? 1e-19 : 0));
+    for (int k = 0; k < halvings; k++) {
+        multiply(power, power, later, n);
+        memcpy(power, later, n * n * sizeof *power);
+        error = 2 * error + (double)(n + 2) * DBL_EPSILON;
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++)
+            vector[i] += power[i * n + j];
+    *sojourn = *wait = 0;
+    for (size_t i = 0; i < n; i++)
+        *sojourn += self->shares[i] * vector[i];
+    ei_ladder_climb(self, end, vector);
+    for (size_t i = 0; i < n; i++)
+        *wait += self->shares[i] * vector[i];
+    *sojourn *= 1 + up * (error + 1e-14);
+    *wait *= 1 + up * (error + 1e-14);
+}
+
+double ei_ladder_sf(const ei_ladder *self, ei_end end, double time) {
+    double sojourn, wait;
+    if (!(time >= 0))
+        return 1;
+    ei_ladder_tails(self, end, time, &sojourn, &wait);
+    /* Below that, powers may have lost what counts. */
+    if (end == EI_UPPER && sojourn < FAR)
+        sojourn = FAR;
+    return fmin(sojourn, 1);
+}

@@ -1,0 +1,49 @@
+/* An exponential server behind Markov-modulated arrivals, MMPP/M/1, near exact from both sides. Seconds;
+ * rates in 1/s.
+ *
+ * Phases backwards as in modulated.h. U_ij is the chance that a sum of services, of rate mu, less as many
+ * times between arrivals is once above 0, with phase j at that job, if i is the phase before. Services have
+ * no memory, so that the sum passes the level by an exponential time of rate mu, whatever the phase, and with
+ * every level there may be another one: over y more the phases of who passes are e^{-mu (1 - U) y}. After a
+ * time t the sum is t below 0, hence U = int e^{D t} L e^{-mu (1 - U) t} dt, or U = Psi(U), Psi(V) = (mu - D
+ * - mu V)^{-1} L, and with 1 a column of ones q(y) = U e^{-mu (1 - U) y} 1 is the chance that the sum is once
+ * above y, and s(y) = e^{-mu (1 - U) y} 1 with one service more: a wait and a sojourn time above y.
+ *
+ * Any W >= 0 with W = Psi(W) and W 1 < 1 will do: s' = -mu s + mu W s says that s(z) is the mean of q(z - B),
+ * 1 where B > z, with B a service; so q(y) is the mean of q(y + t - B), bounded, and tends to 0 as the sum
+ * drifts down, and is that chance. Psi grows with V as long as mu - D - mu V is an M-matrix. If Psi(V') <=
+ * V', V' 1 < 1, V <= V' and V <= Psi(V), powers of Psi take V up to such a W <= V': V <= W <= V', and both
+ * tails grow with the matrix. V and V' are what Newton's steps lead to less and plus X = E + mu (mu - D - mu
+ * V)^{-1} X V, the derivative of Psi by which a rounding E of Psi comes back, and both inequalities are
+ * checked.
+ *
+ * Rounding. mu - D - mu V is eliminated by its sums of rows and what is beside its diagonal: sums, products
+ * and quotients of positive numbers alone, so that the result is as good as those, entry by entry. */
+#ifndef EDGEINFER_LADDER_H
+#define EDGEINFER_LADDER_H
+
+#include "edgeinfer/arrival.h"
+#include "edgeinfer/lattice.h"
+#include "edgeinfer/status.h"
+
+typedef struct {
+    size_t count;
+    double rate;                                             /* mu, 1/s */
+    double shares[EI_ARRIVAL_PHASES];                        /* of the phases that requests meet */
+    double ladder[2][EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES]; /* U from below and above, by rows */
+} ei_ladder;
+
+/* Markov-modulated arrivals. Status: EI_ERR_TOO_LARGE above EI_ARRIVAL_PHASES phases; EI_ERR_ACCURACY where
+ * rounding hides U, or the load is too near to one. */
+EI_WARN_UNUSED int ei_ladder_init(ei_ladder *self, const ei_arrival *arrival, double rate);
+
+/* An end of P(sojourn time > time) and P(wait > time), time >= 0. */
+void ei_ladder_tails(const ei_ladder *self, ei_end end, double time, double *sojourn, double *wait);
+
+/* The same of P(sojourn time > time) alone, any time; an upper end is never 0. */
+double ei_ladder_sf(const ei_ladder *self, ei_end end, double time);
+
+/* vector[count] = U vector, U from that end. */
+void ei_ladder_climb(const ei_ladder *self, ei_end end, double *vector);
+
+#endif
