@@ -21,9 +21,8 @@ static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's me
 static const double HEAVY = 0.92;             /* load of the first stage that takes more components */
 static const double APART = 40;               /* interarrival times that are taken out at most */
 static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
-/* Of the latest deadline's probability, roughly: what a lattice leaves out, for each effort, where c falls
- * and where it does not, so that rows cost little. */
-static const double BEYOND[][2] = {{1e-3, 1e-3}, {5e-5, 1e-5}};
+/* Of the latest deadline's probability, roughly: what a lattice leaves out, for each effort. */
+static const double BEYOND[] = {1e-2, 5e-3};
 static const double COARSER =
     5; /* a power of a lattice's step over the first one's: it may leave out so much more */
 static const double POINTS[] = {3, 5};     /* of the first lattice that is tried, for each effort */
@@ -106,21 +105,25 @@ static int reserve(ei_joint *self) {
     self->pad = (size_t)(self->drift > 0 ? self->drift : 0) + 3;
     self->low = self->first * self->ratio - back;
     self->rows = (size_t)(self->top - self->low) + self->pad + 1;
-    self->width =
-        ((size_t)((self->top + (ptrdiff_t)self->pad + back) / self->ratio) + 4 + EI_JOINT_BLOCK - 1) /
-        EI_JOINT_BLOCK * EI_JOINT_BLOCK;
+    self->width = ei_joint_blocks((size_t)((self->top + (ptrdiff_t)self->pad + back) / self->ratio) + 4);
     /* The last of the rows that belong to a coarse step is no later than `top`. */
     self->steps = (size_t)((self->top - self->low - 2 * (self->ratio - 1)) / self->ratio) + 1;
     self->places += self->steps;
     self->steps_beyond = self->drift > 0 ? (size_t)((self->drift - 1) / self->ratio) + 1 : 0;
     self->kept = self->drift < 0 ? self->rows : self->pad + 1;
+    self->span = ei_joint_blocks(self->width + (size_t)-self->first);
+    self->deepest = (ptrdiff_t)self->span - 1 + self->first;
+    self->above = (size_t)((self->drift > 0 ? self->drift : 0) + 3) / (size_t)self->ratio + 1;
+    self->phase = self->above + self->span;
+    size_t uncut = (size_t)self->ratio * self->phase;
     size_t array = self->rows * self->width, kept = self->kept * self->width;
     size_t later = (self->steps + self->steps_beyond) * self->width;
-    size_t around = self->width + (size_t)-self->first + 2 * EI_JOINT_CHUNK;
+    size_t around = self->span + (size_t)-self->first + 2 * EI_JOINT_CHUNK;
     const int upper = self->end == EI_UPPER, apart = upper && self->drift >= 0;
-    self->block = calloc((self->types + 2) * kept + (apart ? 2u : 1u) * array + (upper ? 2u : 1u) * later +
-                             4 * self->width + self->places + around,
-                         sizeof(double));
+    self->block =
+        calloc((self->types + 2) * kept + (apart ? 2u : 1u) * array + (upper ? 2u : 1u) * later +
+                   2 * self->width + 4 * self->span + (self->types + 3) * uncut + self->places + around,
+               sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t i = 0; i < self->types; i++)
@@ -134,8 +137,13 @@ static int reserve(ei_joint *self) {
     self->ones = self->later[upper] + later;
     self->mean = self->ones + self->width;
     self->late = self->mean + self->width;
-    self->ended = self->late + self->width;
-    self->found = self->ended + self->width;
+    self->ended = self->late + self->span;
+    self->uncut_later[0] = self->ended + self->span;
+    self->uncut_later[1] = self->uncut_later[0] + self->span;
+    self->uncut[0] = self->uncut_later[1] + self->span;
+    for (size_t i = 1; i < self->types + 3; i++)
+        self->uncut[i] = self->uncut[i - 1] + uncut;
+    self->found = self->uncut[self->types + 2] + uncut;
     self->around = self->found + self->places;
     for (size_t u = 0; u < self->width; u++)
         self->ones[u] = 1;
@@ -176,11 +184,13 @@ static int most_sweeps(const ei_joint *self) {
 static size_t choose_types(ei_joint *self) {
     const double load = self->batch->arrival_rate * self->d1, s = sqrt(1 - load * exp(1 - load));
     const double wanted = ceil(log(MISSED[self->batch->effort]) / (2 * log((1 - s) / (1 + s))));
-    const double least = self->batch->effort == EI_EFFORT_TIGHT ? 6 : 4;
+    const int tight = self->batch->effort == EI_EFFORT_TIGHT;
     /* Where one sweep is enough they cost little beside the first busy period. */
-    self->types = (size_t)fmax(wanted, self->drift > 0 ? least + 2 : least);
+    self->types = tight ? 12 : (size_t)fmax(wanted, 4);
+    if (self->drift > 0)
+        self->types += tight ? 4 : 2;
     if (wanted <= MOST_TYPES)
-        return 1;
+        return tight ? 2 : 1;
     self->types = HEAVY_PARTS * (load > HEAVY ? 5u : 4u);
     return HEAVY_PARTS;
 }
@@ -204,7 +214,7 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     double rest = fmax(latest - ei_joint_nearest(self), 0);
     double all = rest + (double)self->apart / rate, top = 0,
            coarser = fmax(POINTS[self->batch->effort] / points, 1),
-           most = BEYOND[self->batch->effort][self->drift > 0] * pow(coarser, COARSER) * self->likely;
+           most = BEYOND[self->batch->effort] * pow(coarser, COARSER) * self->likely;
     while (ei_joint_least_left(self, 0, all) > most)
         all += 0.2 / ei_joint_steepest(self);
     while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)

@@ -45,17 +45,28 @@
  * e^{theta u} + k. It serves with a_i = max(m (1 - s_i) A / (1 - s_i m D), 1 / D) and the least A >= 1 that
  * is no less than D L sum w_i a_i. (1 - e^{theta (x - d3)})^+ is concave up to d3, so that to share X
  * between two points adds nothing to k but where d3 is between them, at most theta hu / 4. It bounds T_i
- * (here c counts from d3). For d > 0 c only grows, and one sweep down from such a bound, or from 0, solves
- * the equations; otherwise sweeps are repeated, from the bound downwards or from 0 upwards, and each is an
- * end. Q has no moment at the steepest of these exponents: T_i falls faster in c than Y's tail in y, so that
- * Y's lattice is longer than c's; where job 0 is beyond the latter, a and b of its busy period are taken one
- * job on (upper), to m max(D a, 1) and k max(D a, 1) + D b, or nothing is late (lower). Y's own tail: E
- * [e^{theta Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy
- * periods of more than some J jobs before job r: from above a geometric number more than J, of the largest
- * ratio s_i, with waits by joint_laws.h, so that J jobs follow T_i in place of H; from below J. Waits beyond
- * the lattice count as late in upper ends. M grows with Q: of the waits of one j the short ones that are of
- * no account, weighed by e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones,
- * and the longest likewise count as late or not. A service that is shared between two points hu apart has an
+ * (here c counts from d3).
+ *
+ * Uncut. If u is not cut at 0 the walk is one of v = c - u alone: t_i(v) = P(X - d3 > v) + E [(1 - s_i)
+ * h(w) + s_i t_i(w + d); w >= 0], w = v - (X - d3), h(w) = E sum_i w_i t_i(w + d + e), with sweeps from
+ * min(1, a_i e^{-theta v}) downwards or from 0 upwards, each of which is an end. As u is at least what it
+ * would be uncut, t_i(c - u) <= T_i(c, u); and up to the first job with U' < d3 both walks are the same,
+ * from where on at most r_i e^{-theta c'}, r_i = a_i + b_i, is left. As m + k >= 1, r_i >= (1 - s_i) D L
+ * sum_i w_i r_i + s_i D r_i, so that this never rises on average: T_i(c, u) <= t_i(c - u) + r_i e^{-theta
+ * c} for each theta. These are T_i beyond the lattice, and where sweeps begin. B likewise, from h on or
+ * from t_i, but for u = 0, of which X's lattice is another: there it is r_i e^{-theta c}, or 0.
+ *
+ * Sweeps. For d > 0 c only grows, and one sweep down from such a bound, or from 0, solves the equations;
+ * otherwise sweeps are repeated, from the bound downwards or from 0 upwards, and each is an end. Q has no
+ * moment at the steepest of these exponents: T_i falls faster in c than Y's tail in y, so that Y's lattice
+ * is longer than c's; where job 0 is beyond the latter, a and b of its busy period are taken one job on
+ * (upper), to m max(D a, 1) and k max(D a, 1) + D b, or nothing is late (lower). Y's own tail: E [e^{theta
+ * Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy periods of
+ * more than some J jobs before job r: from above a geometric number more than J, of the largest ratio s_i,
+ * with waits by joint_laws.h, so that J jobs follow T_i in place of H; from below J. Waits beyond the
+ * lattice count as late in upper ends. M grows with Q: of the waits of one j the short ones that are of no
+ * account, weighed by e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones, and
+ * the longest likewise count as late or not. A service that is shared between two points hu apart has an
  * exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
  * rounding errors are covered by a factor. */
 #ifndef EDGEINFER_JOINT_H

@@ -18,6 +18,10 @@ static ptrdiff_t phase_of(const ei_joint *self, size_t j) {
     return phase > 0 ? phase : phase + self->ratio;
 }
 
+static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
 /* The first row of Y's lattice, and those of c after j jobs, less than a coarse step later. */
 static ptrdiff_t first_step(const ei_joint *self) {
     ptrdiff_t beyond = (self->low - phase_of(self, self->apart)) % self->ratio;
@@ -81,7 +85,7 @@ static void pass_from(const ei_joint *self, size_t j, const ei_joint_law *laws, 
  * exponent. */
 typedef struct {
     int longest;
-    double *later, a[EI_JOINT_BOUNDS], b[EI_JOINT_BOUNDS];
+    double *later, *uncut, a[EI_JOINT_BOUNDS], b[EI_JOINT_BOUNDS];
 } busy_ahead;
 
 /* What stands at `place` in `later`. */
@@ -111,9 +115,41 @@ static void follow_job(const ei_joint *self, const busy_ahead *ahead, size_t j) 
     }
 }
 
+/* B, U never cut, where c - U is so deep. */
+static double uncut_beyond(const ei_joint *self, const busy_ahead *ahead, ptrdiff_t deep) {
+    return self->end == EI_LOWER ? 0
+                                 : fmin(1, ei_joint_bound_at(self, ahead->a, (double)deep * self->coarse));
+}
+
+/* B at j jobs from that at j - 1, U never cut, for multiples of a coarse step of c - U from `deepest` on
+ * downwards: as before an idle time where `shift` of them are a drift. */
+static void follow_uncut(const ei_joint *self, const busy_ahead *ahead, size_t j) {
+    const ptrdiff_t again = ((self->drift % self->ratio) + self->ratio) % self->ratio;
+    const ptrdiff_t shift = (self->drift - again) / self->ratio, reach = self->deepest;
+    const size_t count = (size_t)reach + 1, ended = ahead->longest ? self->slowest : self->types + 2;
+    double *given = ei_joint_given(self, self->first);
+    for (size_t u = 0; u < count && j > 0; u++) {
+        ptrdiff_t deeper = shift - (ptrdiff_t)u;
+        given[u] = deeper > 0 ? uncut_beyond(self, ahead, reach + deeper) : ahead->uncut[-deeper];
+    }
+    if (j == 0)
+        memset(given, 0, count * sizeof *given);
+    for (ptrdiff_t part = 0; part < self->ratio && j == 0; part++) {
+        const double *values =
+            ei_joint_uncut(self, ended, reach * self->ratio + part + ahead->longest * self->drift);
+        for (size_t u = 0; u < count; u++)
+            given[u] += values[u] / (double)self->ratio;
+    }
+    if (self->end == EI_LOWER)
+        given[0] = 0;
+    ei_joint_pass_job(self, &self->laws[again], self->first, reach, self->span, ahead->uncut);
+}
+
 /* B beyond the top after j jobs: its bound taken one job on. */
 static void bound_later(const ei_joint *self, busy_ahead *ahead, size_t j) {
     double *a = ahead->a, *b = ahead->b;
+    if (self->steps_beyond > 0)
+        follow_uncut(self, ahead, j);
     for (size_t e = 0; e < self->bound_count; e++) {
         const ei_joint_bound *one = &self->bounds[e];
         if (j == 0 && !ahead->longest) {
@@ -128,16 +164,20 @@ static void bound_later(const ei_joint *self, busy_ahead *ahead, size_t j) {
         ei_joint_follow_bound(one, &a[e], &b[e]);
     }
     for (size_t place = self->steps; place < self->steps + self->steps_beyond; place++) {
-        double *values = ahead->later + place * self->width;
-        ptrdiff_t c = first_row(self, j) + (ptrdiff_t)place * self->ratio;
-        for (size_t u = 0; u < self->width; u++)
-            values[u] = self->end == EI_UPPER;
-        for (size_t e = 0; e < self->bound_count && self->end == EI_UPPER; e++) {
-            double theta = self->bounds[e].theta,
-                   scale = exp(-theta * (double)c * self->fine) * (1 + EI_JOINT_ROUNDING);
-            double grow = exp(theta * self->coarse), value = a[e];
-            for (size_t u = 0; u < self->width; u++, value *= grow)
-                values[u] = fmin(values[u], scale * (value + b[e]));
+        double *values = ahead->later + place * self->width, all[EI_JOINT_BOUNDS], cut = 0;
+        const ptrdiff_t c = first_row(self, j) + (ptrdiff_t)place * self->ratio;
+        for (size_t e = 0; e < self->bound_count; e++)
+            all[e] = a[e] + b[e];
+        if (self->end == EI_UPPER)
+            cut = ei_joint_bound_at(self, all, (double)c * self->fine);
+        values[0] = fmin(1, cut);
+        /* c - U in coarse steps. */
+        ptrdiff_t deep = floor_div(c - phase_of(self, j + 1), self->ratio);
+        for (size_t u = 1; u < self->width; u++, deep--) {
+            double uncut = deep < self->first      ? 1
+                           : deep <= self->deepest ? ahead->uncut[self->deepest - deep]
+                                                   : uncut_beyond(self, ahead, deep);
+            values[u] = fmin(1, uncut + cut);
         }
     }
 }
@@ -153,14 +193,13 @@ static ptrdiff_t step_of(const ei_joint *self, double deadline) {
 
 /* P(U_0 > c or B after it) at u = 0 and a c beyond the top, or more. */
 static double first_beyond(const ei_joint *self, const busy_ahead *ahead, double c) {
-    double least = 1;
+    double all[EI_JOINT_BOUNDS];
     for (size_t e = 0; e < self->bound_count; e++) {
-        const ei_joint_bound *one = &self->bounds[e];
         double a = ahead->a[e], b = ahead->b[e];
-        ei_joint_follow_bound(one, &a, &b);
-        least = fmin(least, (a + b) * exp(-one->theta * c) * (1 + EI_JOINT_ROUNDING));
+        ei_joint_follow_bound(&self->bounds[e], &a, &b);
+        all[e] = a + b;
     }
-    return least;
+    return fmin(1, ei_joint_bound_at(self, all, c));
 }
 
 /* P(U_0 > c or B after it) for X_0 <= z, B after j jobs, at found[places - 1 - place], so that sums over
@@ -335,7 +374,8 @@ static int all_waits(const ei_joint *self, double *tails) {
 int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, size_t count, size_t *jobs) {
     const double rate = self->batch->arrival_rate;
     const int upper = self->end == EI_UPPER;
-    busy_ahead ahead[2] = {{.later = self->later[0]}, {.longest = 1, .later = self->later[1]}};
+    busy_ahead ahead[2] = {{.later = self->later[0], .uncut = self->uncut_later[0]},
+                           {.longest = 1, .later = self->later[1], .uncut = self->uncut_later[1]}};
     ei_joint_wait wait = {.rate = rate};
     size_t most = upper ? EI_JOINT_JOBS : *jobs;
     /* Longer ones are looked at where B's phase is none, the last time after `most`. */

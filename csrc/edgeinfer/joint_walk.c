@@ -8,11 +8,14 @@
 #include <string.h>
 
 enum {
-    WINDOW = 20, /* jobs that a window of rows is below the last one at light load */
-    OVERLAP = 2, /* windows that a row is in */
-    INNER = 2    /* sweeps of a window before the next one */
+    WINDOW = 20,  /* jobs that a window of rows is below the last one at light load */
+    OVERLAP = 2,  /* windows that a row is in */
+    INNER = 2,    /* sweeps of a window before the next one */
+    UNCUT = 1000, /* and of the walk whose U is never cut, whose values are compared at some places */
+    PROBES = 8
 };
 static const double SETTLED[] = {1e-3, 5e-4}; /* relative change of a sweep, for each effort */
+static const double UNCUT_SETTLED = 3e-4;     /* and of that walk's */
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
@@ -195,6 +198,13 @@ double ei_joint_steepest(const ei_joint *self) {
     return steepest;
 }
 
+double ei_joint_bound_at(const ei_joint *self, const double *constants, double time) {
+    double least = INFINITY;
+    for (size_t e = 0; e < self->bound_count; e++)
+        least = fmin(least, constants[e] * exp(-self->bounds[e].theta * time));
+    return least * (1 + EI_JOINT_ROUNDING);
+}
+
 double ei_joint_least_beyond(const ei_joint *self, double time) {
     double least = INFINITY;
     for (size_t e = 0; e < self->bound_count; e++) {
@@ -215,38 +225,6 @@ double ei_joint_least_left(const ei_joint *self, int integrated, double time) {
         least = fmin(least, one->all * exp(-one->theta * time) / (integrated ? one->theta : 1));
     }
     return least;
-}
-
-/* Bounds at a row: of T_i for i < types, and, i = types, of F, i = types + 1, of R; lower ends: 0. */
-static void bound_row(const ei_joint *self, size_t i, ptrdiff_t c, double *values) {
-    if (self->end == EI_LOWER) {
-        memset(values, 0, self->width * sizeof *values);
-        return;
-    }
-    double weights = 0, most = 1;
-    for (size_t k = 0; k < self->types; k++)
-        weights += self->busy.weight[k];
-    if (i >= self->types)
-        most = i == self->types ? weights : weights / (1 - self->idle.decay);
-    for (size_t u = 0; u < self->width; u++)
-        values[u] = most;
-    for (size_t e = 0; e < self->bound_count; e++) {
-        const ei_joint_bound *one = &self->bounds[e];
-        double a = 0, b = 0;
-        for (size_t k = 0; k < self->types; k++) {
-            double weight = i < self->types ? k == i : self->busy.weight[k];
-            a += weight * one->a[k];
-            b += weight * one->b[k];
-        }
-        double scale = exp(-one->theta * (double)c * self->fine), grow = exp(one->theta * self->coarse);
-        if (i > self->types)
-            scale /= 1 - self->idle.decay * exp(-one->theta * self->fine);
-        a *= scale * (1 + EI_JOINT_ROUNDING);
-        b *= scale * (1 + EI_JOINT_ROUNDING);
-        /* It rises with u. */
-        for (size_t u = 0; u < self->width && a + b < most; u++, a *= grow)
-            values[u] = a + b < values[u] ? a + b : values[u];
-    }
 }
 
 /* ---- one job */
@@ -301,6 +279,20 @@ EI_MULTIVERSION static void add_geometric(double mass, double decay, const doubl
     }
 }
 
+/* to += weight from. */
+EI_MULTIVERSION static void add_scaled(double weight, const double *restrict from, size_t count,
+                                       double *restrict to) {
+    for (size_t u = 0; u < count; u++)
+        to[u] += weight * from[u];
+}
+
+/* (1 - s) idle + s same. */
+EI_MULTIVERSION static void blend(double s, const double *restrict idle, const double *restrict same,
+                                  size_t count, double *restrict given) {
+    for (size_t u = 0; u < count; u++)
+        given[u] = (1 - s) * idle[u] + s * same[u];
+}
+
 /* P(U' > c) for u = 0 .. count - 1, in `late`, and P(U' <= d3), in `ended`: whatever the job is given. */
 static void begin_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
                       size_t count) {
@@ -327,7 +319,7 @@ double *ei_joint_given(const ei_joint *self, ptrdiff_t first) {
     return self->around - first;
 }
 
-static size_t whole_blocks(size_t count) {
+size_t ei_joint_blocks(size_t count) {
     return (count + EI_JOINT_BLOCK - 1) / EI_JOINT_BLOCK * EI_JOINT_BLOCK;
 }
 
@@ -361,7 +353,7 @@ static void pass_given(const ei_joint *self, const ei_joint_law *law, ptrdiff_t 
 
 void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
                        size_t count, double *values) {
-    count = whole_blocks(count);
+    count = ei_joint_blocks(count);
     begin_job(self, law, first, reach, count);
     pass_given(self, law, first, reach, count, values);
 }
@@ -391,16 +383,14 @@ static void end_busy_period(const ei_joint *self, ptrdiff_t c) {
 
 /* T_i at c; returns the largest relative change at u = 0. */
 static double update_row(const ei_joint *self, ptrdiff_t c) {
-    const double *restrict idle = ei_joint_row(self, self->idle_value, c);
-    double change = 0, *restrict given = ei_joint_given(self, self->first);
+    const double *idle = ei_joint_row(self, self->idle_value, c);
+    double change = 0, *given = ei_joint_given(self, self->first);
     const ptrdiff_t reach = floor_div(c, self->ratio);
-    const size_t found = ei_joint_given_count(self, c), count = whole_blocks(ei_joint_row_count(self, c));
+    const size_t found = ei_joint_given_count(self, c), count = ei_joint_blocks(ei_joint_row_count(self, c));
     begin_job(self, &self->laws[0], self->first, reach, count);
     for (size_t i = 0; i < self->types; i++) {
-        const double s = self->busy.ratio[i], *restrict same = kept_row(self, self->type[i], c + self->drift);
         double *values = kept_row(self, self->type[i], c), old = values[0];
-        for (size_t u = 0; u < found; u++)
-            given[u] = (1 - s) * idle[u] + s * same[u];
+        blend(self->busy.ratio[i], idle, kept_row(self, self->type[i], c + self->drift), found, given);
         pass_given(self, &self->laws[0], self->first, reach, count, values);
         change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
     }
@@ -413,21 +403,131 @@ static void mix_row(const ei_joint *self, ptrdiff_t c) {
     const double *restrict above = kept_row(self, self->sum, c + 1);
     const size_t count = ei_joint_row_count(self, c);
     memset(mix, 0, count * sizeof *mix);
-    for (size_t i = 0; i < self->types; i++) {
-        const double weight = self->busy.weight[i], *restrict values = kept_row(self, self->type[i], c);
-        for (size_t u = 0; u < count; u++)
-            mix[u] += weight * values[u];
-    }
+    for (size_t i = 0; i < self->types; i++)
+        add_scaled(self->busy.weight[i], kept_row(self, self->type[i], c), count, mix);
     for (size_t u = 0; u < count; u++)
         sum[u] = mix[u] + self->idle.decay * above[u];
 }
 
-/* A row's first values: a bound, from which on they fall (upper), or 0. */
+/* ---- the walk whose U is never cut */
+
+double *ei_joint_uncut(const ei_joint *self, size_t i, ptrdiff_t v) {
+    const ptrdiff_t whole = floor_div(v, self->ratio);
+    return self->uncut[i] + (v - whole * self->ratio) * (ptrdiff_t)self->phase +
+           ((ptrdiff_t)self->above + self->deepest - whole);
+}
+
+/* Of t_i for i < types, and, i = types, of F, i = types + 1, of R: the constants a, or a + b, and at most. */
+static double constants_of(const ei_joint *self, size_t i, int with_b, double *constants) {
+    const int is_sum = i > self->types;
+    double most = 0;
+    memset(constants, 0, EI_JOINT_BOUNDS * sizeof *constants);
+    for (size_t k = 0; k < self->types; k++) {
+        const double weight = i < self->types ? k == i : self->busy.weight[k];
+        most += weight;
+        for (size_t e = 0; e < self->bound_count; e++)
+            constants[e] += weight * (self->bounds[e].a[k] + with_b * self->bounds[e].b[k]);
+    }
+    for (size_t e = 0; e < self->bound_count && is_sum; e++)
+        constants[e] /= 1 - self->idle.decay * exp(-self->bounds[e].theta * self->fine);
+    return is_sum ? most / (1 - self->idle.decay) : most;
+}
+
+/* t_i, before the sweeps: its bound, or 0. */
+static void begin_uncut(const ei_joint *self) {
+    const ptrdiff_t count = self->deepest + (ptrdiff_t)self->above + 1;
+    double constants[EI_JOINT_BOUNDS];
+    for (size_t i = 0; i < self->types && self->end == EI_UPPER; i++) {
+        constants_of(self, i, 0, constants);
+        for (ptrdiff_t v = self->first * self->ratio; v < count * self->ratio; v++)
+            *ei_joint_uncut(self, i, v) =
+                v < 0 ? 1 : fmin(1, ei_joint_bound_at(self, constants, (double)v * self->fine));
+    }
+}
+
+/* F, R and H of t_i. */
+static void sum_uncut(const ei_joint *self) {
+    const ei_joint_idle *idle = &self->idle;
+    const size_t mix = self->types, sum = mix + 1, ended = mix + 2;
+    const ptrdiff_t high = (self->deepest + (ptrdiff_t)self->above + 1) * self->ratio;
+    double constants[EI_JOINT_BOUNDS], value = 0;
+    memset(self->uncut[mix], 0, (size_t)self->ratio * self->phase * sizeof(double));
+    for (size_t i = 0; i < self->types; i++)
+        add_scaled(self->busy.weight[i], self->uncut[i], (size_t)self->ratio * self->phase, self->uncut[mix]);
+    if (self->end == EI_UPPER) {
+        value = constants_of(self, sum, 0, constants);
+        value = fmin(value, ei_joint_bound_at(self, constants, (double)high * self->fine));
+    }
+    for (ptrdiff_t v = high - 1; v >= self->first * self->ratio; v--)
+        *ei_joint_uncut(self, sum, v) = value = *ei_joint_uncut(self, mix, v) + idle->decay * value;
+    for (ptrdiff_t v = (self->deepest + 1) * self->ratio - 1; v >= 0; v--) {
+        double *at = ei_joint_uncut(self, ended, v);
+        *at = idle->rest * *ei_joint_uncut(self, sum, v + self->drift + 3);
+        for (ptrdiff_t k = 0; k < 3; k++)
+            *at += idle->mass[k] * *ei_joint_uncut(self, mix, v + self->drift + k);
+    }
+}
+
+/* t_i up to v = `deepest`; returns the largest relative change at some of these. */
+static double sweep_uncut(const ei_joint *self) {
+    const ptrdiff_t reach = self->deepest;
+    double change = 0, *given = ei_joint_given(self, self->first);
+    begin_job(self, &self->laws[0], self->first, reach, self->span);
+    for (size_t i = 0; i < self->types; i++) {
+        for (ptrdiff_t part = 0; part < self->ratio; part++) {
+            const ptrdiff_t v = reach * self->ratio + part;
+            double *values = ei_joint_uncut(self, i, v), old[PROBES];
+            for (size_t k = 0; k < PROBES; k++)
+                old[k] = values[k * self->span / PROBES];
+            blend(self->busy.ratio[i], ei_joint_uncut(self, self->types + 2, v),
+                  ei_joint_uncut(self, i, v + self->drift), (size_t)reach + 1, given);
+            /* The deepest v stands for all deeper ones. */
+            if (self->end == EI_LOWER)
+                given[0] = 0;
+            pass_given(self, &self->laws[0], self->first, reach, self->span, values);
+            for (size_t k = 0; k < PROBES; k++) {
+                const double now = values[k * self->span / PROBES];
+                change = fmax(change, fabs(now - old[k]) / fmax(now, DBL_MIN));
+            }
+        }
+    }
+    return change;
+}
+
+static int solve_uncut(const ei_joint *self) {
+    double change = 1;
+    begin_uncut(self);
+    sum_uncut(self);
+    for (int i = 0; i < UNCUT && change > UNCUT_SETTLED; i++) {
+        change = sweep_uncut(self);
+        sum_uncut(self);
+        if (ei_stopped(self->batch->monitor))
+            return EI_ERR_INTERRUPTED;
+    }
+    return EI_OK;
+}
+
+/* A row's first values, which bound it. */
+static void begin_values(const ei_joint *self, size_t i, ptrdiff_t c, double *values) {
+    const ptrdiff_t inside = floor_div(c, self->ratio) - self->first + 1;
+    const size_t count = (size_t)(inside < 0                        ? 0
+                                  : inside < (ptrdiff_t)self->width ? inside
+                                                                    : (ptrdiff_t)self->width);
+    const double *uncut = ei_joint_uncut(self, i, c);
+    double constants[EI_JOINT_BOUNDS], most = constants_of(self, i, 1, constants), cut = 0;
+    if (self->end == EI_UPPER)
+        cut = ei_joint_bound_at(self, constants, (double)c * self->fine);
+    for (size_t u = 0; u < count; u++)
+        values[u] = fmin(most, uncut[u] + cut);
+    for (size_t u = count; u < self->width; u++)
+        values[u] = most;
+}
+
 static void begin_row(const ei_joint *self, ptrdiff_t c) {
     for (size_t i = 0; i < self->types; i++)
-        bound_row(self, i, c, kept_row(self, self->type[i], c));
-    bound_row(self, self->types, c, kept_row(self, self->mix, c));
-    bound_row(self, self->types + 1, c, kept_row(self, self->sum, c));
+        begin_values(self, i, c, kept_row(self, self->type[i], c));
+    begin_values(self, self->types, c, kept_row(self, self->mix, c));
+    begin_values(self, self->types + 1, c, kept_row(self, self->sum, c));
 }
 
 /* Of the arrays whose last rows alone are kept, the one that the first busy period begins with. */
@@ -505,6 +605,9 @@ static int sweep_repeatedly(const ei_joint *self) {
 }
 
 int ei_joint_solve(const ei_joint *self) {
+    int status = solve_uncut(self);
+    if (status != EI_OK)
+        return status;
     for (ptrdiff_t c = self->top + (ptrdiff_t)self->pad; c > (self->drift < 0 ? self->low - 1 : self->top);
          c--) {
         begin_row(self, c);

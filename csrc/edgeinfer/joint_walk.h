@@ -34,6 +34,8 @@ typedef struct {
                                         end for what lies beyond `top` */
     size_t kept;                     /* rows of T, F and R: all, or where c never falls those above a row */
     size_t steps, steps_beyond;      /* coarse ones of c, and those for what lies beyond */
+    size_t span, above, phase;       /* values of a phase of v: that are found, beyond, in all */
+    ptrdiff_t deepest;               /* coarse: the last v that is found */
     size_t places;                   /* coarse ones of Y, from the same first one: as many or more */
     int sweeps;                      /* at most */
     size_t wait_cells;               /* of the first wait's law over a service */
@@ -48,11 +50,15 @@ typedef struct {
     size_t bound_count;
     double *block; /* owns what follows */
     double *type[EI_JOINT_TYPES], *mix,
-        *sum;                           /* T_i, F = sum w T, R: [kept][width], row c - low modulo kept */
-    double *idle_value, *longest;       /* H, T_i of the largest s_i, for upper ends: [rows][width] */
-    double *later[2];                   /* B from H on, and from `longest`: [steps + steps_beyond][width] */
-    double *ones, *mean, *late, *ended; /* [width] */
-    double *found, *around;             /* [places]; longer */
+        *sum;                          /* T_i, F = sum w T, R: [kept][width], row c - low modulo kept */
+    double *idle_value, *longest;      /* H, T_i of the largest s_i, for upper ends: [rows][width] */
+    double *later[2];                  /* B from H on, and from `longest`: [steps + steps_beyond][width] */
+    double *uncut[EI_JOINT_TYPES + 3]; /* t_i, and as for T_i F, R, H, at v: [ratio][phase], of v modulo
+                                          ratio, downwards */
+    double *uncut_later[2];            /* B likewise, at multiples of a coarse step: [span] */
+    double *ones, *mean;               /* [width] */
+    double *late, *ended;              /* [span] */
+    double *found, *around;            /* [places]; longer */
 } ei_joint;
 
 /* What is asked of one deadline, at both ends. */
@@ -63,6 +69,8 @@ typedef struct {
     double *value;                                   /* [places]: P(Y > y), X_0 <= z */
 } ei_joint_target;
 
+/* Values of whole blocks. */
+size_t ei_joint_blocks(size_t count);
 /* Y where nothing waits but the jobs whose interarrival times are taken out, and c = d3. */
 double ei_joint_nearest(const ei_joint *self);
 
@@ -77,6 +85,8 @@ size_t ei_joint_given_count(const ei_joint *self, ptrdiff_t c);
 EI_WARN_UNUSED int ei_joint_choose_bounds(ei_joint *self);
 /* At least E (1 - e^{theta (X - t)})^+, of X up to t from below, in one step. */
 double ei_joint_short_share(const ei_joint_service *brief, double theta);
+/* min over e of constants_e e^{-theta_e time}, and 1. */
+double ei_joint_bound_at(const ei_joint *self, const double *constants, double time);
 /* a and b where one more job comes first. */
 void ei_joint_follow_bound(const ei_joint_bound *self, double *a, double *b);
 /* The largest exponent that serves with the first wait. */
@@ -93,6 +103,9 @@ double *ei_joint_given(const ei_joint *self, ptrdiff_t first);
  * `first` and more, c is `reach`, given[] is up to there. values: room for whole blocks, which are filled. */
 void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
                        size_t count, double *values);
+
+/* Where t_i, or F, R, H of these, i = types .., stands at v, and from there on with v a coarse step less. */
+double *ei_joint_uncut(const ei_joint *self, size_t i, ptrdiff_t v);
 
 /* T_i, F, R and H on the whole lattice. Status: EI_ERR_INTERRUPTED. */
 EI_WARN_UNUSED int ei_joint_solve(const ei_joint *self);

@@ -224,6 +224,23 @@ static void test_long_busy_periods(void) {
     CHECK(methods[1] != EI_BRACKET_JOINT && light[0] <= lower && upper < light[1] && light[1] < 1);
 }
 
+/* Fewer rows than a constant stage has steps. */
+static void test_few_rows(void) {
+    static const double samples[] = {1.035, 1.04, 1.045, 1.05};
+    const ei_service stages[] = {{.kind = EI_SERVICE_DETERMINISTIC, .time = 1.1912},
+                                 {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 4},
+                                 {.kind = EI_SERVICE_DETERMINISTIC, .time = 1.1657}};
+    const double rate = 0.3333, deadline = 11.6;
+    double ends[2][2];
+    uint8_t methods[2];
+    for (int light = 0; light < 2; light++)
+        CHECK(ei_violation_bracket(stages, 3, NULL, light ? EI_EFFORT_LIGHT : EI_EFFORT_TIGHT, 1, &rate,
+                                   &deadline, &ends[light][0], &ends[light][1], &methods[0], &methods[1],
+                                   (ei_monitor){NULL, NULL}) == EI_OK);
+    CHECK(ends[1][0] <= ends[0][0] && ends[0][0] < ends[0][1] && ends[0][1] <= ends[1][1]);
+    CHECK(ends[0][1] < 1.1 * ends[0][0]);
+}
+
 static void test_failures(void) {
     long before = failing_malloc_alive(), k = 1;
     double ends[2];
@@ -248,6 +265,7 @@ int main(void) {
     test_services_within_a_step();
     test_exponential_services();
     test_long_busy_periods();
+    test_few_rows();
     test_failures();
     return check_report();
 }
