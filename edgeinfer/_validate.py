@@ -4,7 +4,7 @@ import datetime
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from functools import cached_property
 from math import prod
@@ -15,6 +15,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+#: Elements of an array that is printed whole.
+_WHOLE = 20
 
 
 def real(
@@ -58,7 +61,7 @@ def real(
     if not good.all():
         index = tuple(int(i) for i in np.argwhere(~good)[0])
         where = f"[{', '.join(map(str, index))}]" if index else ""
-        raise ValueError(f"{name}{where} = {array[index]:.17g}: must be in {bounds}")
+        raise ValueError(f"{name}{where} = {digits(array[index])}: must be in {bounds}")
     if array.ndim == 0:
         return float(array)
     array.flags.writeable = False
@@ -201,6 +204,11 @@ def _number(name: str, value: Any, unit: str | None, what: str) -> float:
         raise ValueError(f"{name} = {shown(value)}: must be {what}") from None
 
 
+def digits(value: Any) -> str:
+    """A number by the fewest digits that tell it from all others."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def shown(value: Any) -> str:
     """In one line."""
     text = " ".join(repr(value).split())
@@ -215,7 +223,7 @@ def positive(name: str, value: ArrayLike, unit: str | None = None) -> Any:
     >>> positive("bits", 1e-320)
     Traceback (most recent call last):
     ...
-    ValueError: bits = 9.9998886718268301e-321: must be in [2.22507e-308, inf)
+    ValueError: bits = 1e-320: must be in [2.22507e-308, inf)
     """
     return real(name, real(name, value, 0, low_open=True, unit=unit), _NORMAL)
 
@@ -369,10 +377,23 @@ def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"shapes do not broadcast: {text}") from None
 
 
+def _summary(value: Any) -> str:
+    """As a dataclass is printed, with the ends alone of arrays of more than a line or two."""
+    with np.printoptions(threshold=_WHOLE):
+        parts = [f"{field.name}={getattr(value, field.name)!r}" for field in fields(value) if field.repr]
+    return f"{type(value).__qualname__}({', '.join(parts)})"
+
+
 class Frozen:
     """A frozen dataclass whose arrays cannot be written to and whose mappings cannot be changed, nor can its
-    copies'.
+    copies'; long arrays are cut short where it is printed.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # The decorator keeps what the class has of its own.
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = _summary  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         freeze(self)

@@ -197,6 +197,12 @@ def test_replaced_values_are_frozen():
         dataclasses.replace(NODE, name="m").flops[0] = 1.0
 
 
+def test_long_arrays_are_cut_short_where_they_are_printed():
+    text = repr(ei.Pipeline([ei.Measured(np.arange(1.0, 900.0), "detect")]))
+    assert len(text) < 200 and "..., 897., 898., 899.]" in text and "name='detect'" in text
+    assert repr(ei.Latency(np.arange(3.0), 2.0)) == "Latency(stages=array([0., 1., 2.]), total=2.0)"
+
+
 EQUAL = {
     "zero": (ei.Compute([0.0, 1.0], NODE, "x"), ei.Compute([-0.0, 1.0], NODE, "x")),
     "scalar zero": (ei.Compute(0.0, NODE, "x"), ei.Compute(-0.0, NODE, "x")),

@@ -172,7 +172,7 @@ class Terminals(_validate.Value):
         if rounds.ndim not in (1, 2) or rounds.size == 0 or rounds.shape[1:] not in ((), (2,)):
             raise ValueError(f"rounds of shape {rounds.shape}: must be (R,), or (R, 2) with columns right and wrong")
         if not abs(rounds.sum() - 1) <= SUM_ERROR:
-            raise ValueError(f"rounds: their sum = {rounds.sum():.17g}: must be 1 to within {SUM_ERROR:g}")
+            raise ValueError(f"rounds: their sum = {_validate.digits(rounds.sum())}: must be 1 to within {SUM_ERROR:g}")
         if rounds.ndim == 2 and self.fallback is not None:
             raise ValueError("rounds of two columns: must be of one where there is a fallback, which no round follows")
         ends = (0, len(self.pipeline) - 1) if self.repeated is None else _validate.in_order("repeated", self.repeated)

@@ -138,8 +138,8 @@ class Simulation(_validate.Value):
         unknown = p**number > (1 - self._confidence(None)) / 2
         if unknown.any():
             warnings.warn(
-                f"quantile: p = {p[unknown].min():.17g}: must be lower for {number} samples, of which this takes about "
-                "the longest; `rare_violation` and `deadline_at` reach such probabilities",
+                f"quantile: p = {_validate.digits(p[unknown].min())}: must be lower for {number} samples, of which "
+                "this takes about the longest; `rare_violation` and `deadline_at` reach such probabilities",
                 AccuracyWarning,
                 stacklevel=2,
             )

@@ -235,7 +235,8 @@ def _default_warmup(load: float, unevenness: float = 1.0) -> int:
     jobs = float(np.ceil(20 / (1 - np.sqrt(load)) ** 2) * max(unevenness, 1.0)) if load < 1 else np.inf
     if not jobs < 2**62:
         raise ValueError(
-            f"warmup = None: must be given at load = {load:.17g}, for which 20 relaxation times are endless"
+            f"warmup = None: must be given at load = {_validate.digits(load)}, for which 20 relaxation times are "
+            "endless"
         )
     return int(jobs)
 

@@ -102,7 +102,7 @@ class Session(Composed, Server):
         if rounds.ndim not in (1, 2) or rounds.size == 0 or rounds.shape[1:] not in ((), (2,)):
             raise ValueError(f"rounds of shape {rounds.shape}: must be (R,), or (R, 2) with columns right and wrong")
         if not abs(rounds.sum() - 1) <= SUM_ERROR:
-            raise ValueError(f"rounds: their sum = {rounds.sum():.17g}: must be 1 to within {SUM_ERROR:g}")
+            raise ValueError(f"rounds: their sum = {_validate.digits(rounds.sum())}: must be 1 to within {SUM_ERROR:g}")
         object.__setattr__(self, "rounds", rounds)
         _validate.freeze(self)
         _validate.broadcast_shapes(**{f"stage {k} {s.name}": s.shape for k, s in enumerate(stages)})

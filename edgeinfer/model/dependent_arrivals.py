@@ -223,7 +223,8 @@ class Recorded(ArrivalProcess):
         intervals = np.diff(times)
         if (intervals < 0).any():
             at = int(np.argmax(intervals < 0))
-            raise ValueError(f"times[{at + 1}] = {times[at + 1]:.17g}: must be >= times[{at}] = {times[at]:.17g}")
+            early, late = map(_validate.digits, times[at : at + 2])
+            raise ValueError(f"times[{at + 1}] = {late}: must be >= times[{at}] = {early}")
         if not (intervals > 0).any() or not np.isfinite(intervals).all():
             raise ValueError("times: must span a time > 0 and finite")
         with np.errstate(over="ignore", divide="ignore"):

@@ -261,6 +261,6 @@ def test_a_cut_prints_what_each_node_does_and_what_crosses():
     nodes = random_nodes(np.random.default_rng(3), profile, 2)
     found = cut(profile, device=nodes[0], edge=nodes[1], link=link(1e4))
     head, *lines = str(found).splitlines()
-    assert head == f"{profile.graph.name} cut for latency: {found.value:.4g}"
+    assert head == f"{profile.graph.name} cut for latency: {found.value:.4g} s"
     counts = [int(line.split(": ")[1].split()[0]) for line in lines[::2]]
     assert sum(counts) == len(profile.graph.operations) and f"{found.bits[0]} bit" in lines[1]

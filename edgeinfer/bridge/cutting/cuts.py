@@ -15,6 +15,7 @@ from edgeinfer.network.profiles import NetworkProfile
 
 # Of a network that is measured because its FLOP are not known.
 _REPETITIONS = 10
+_UNITS = {"latency": " s", "throughput": " requests/s"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Cut(_validate.Frozen):
     def __str__(self) -> str:
         """What each node computes and what crosses, in a line each."""
         counts = np.bincount(self.places, minlength=len(self.nodes))
-        lines = [f"{self.graph.name} cut for {self.objective}: {self.value:.4g}"]
+        lines = [f"{self.graph.name} cut for {self.objective}: {self.value:.4g}{_UNITS.get(self.objective, '')}"]
         for place, (node, time) in enumerate(zip(self.nodes, self.times, strict=True)):
             lines.append(f"  {node.name}: {counts[place]} operations, {time:.4g} s")
             if place < len(self.links):
