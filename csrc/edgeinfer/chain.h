@@ -90,8 +90,10 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * job's own. Its service B is independent of what comes before it, which is no less than R - t of the job
  * before, so that -v'(y) <= (v(y) - E v(y + t)) / E B: K is the largest that the ends of v allow for up to z
  * >= T, beyond which moments are added, and the sum is at most K e^{-theta T} (E e^{theta Q} - 1), Q fed by
- * Poisson arrivals as above; or, where one more exponential part is behind b, K (P(R' > T) - e^{-theta T}),
- * R' the sojourn time in those two: alone they make the same sum with k, and with equality.
+ * Poisson arrivals as above, and at most K (P(R' > T) - e^{-theta T}), R' the sojourn time in b and the parts
+ * behind it, of exponentials.h or by the same bound: alone they make the same sum with k, and with equality.
+ * Lower, of four parts and more: as many of the slowest exponential ones as exponentials.h takes, their
+ * sojourn time, and one service of every other part, as a path through those alone is no longer.
  *
  * One or two exponential stages alone behind Markov-modulated arrivals: ladder.h, two_modulated.h.
  *

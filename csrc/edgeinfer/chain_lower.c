@@ -1,5 +1,6 @@
 #include "edgeinfer/chain_parts.h"
 
+#include "edgeinfer/exponentials.h"
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/pair.h"
@@ -7,8 +8,11 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
+    AT_ONCE = 5,           /* exponential parts behind periodic arrivals; 3 behind others, */
+    AT_ONCE_CELLS = 4096,  /* and cells of their lattice */
     BEHIND_POINTS = 4096,  /* of an exponential part and one behind it, at most */
     FOLLOWED_POINTS = 512, /* of a lower end's two stages at once, */
     FOLLOWED_LEADS = 96    /* and steps by which one may lead */
@@ -253,6 +257,43 @@ static int lower_two_exponentials(const ei_chain *self, size_t b) {
     if (status == EI_OK)
         status = raise_beside(self, &law.lattice, 0, b, a, a, EI_BRACKET_EXPONENTIAL);
     ei_upper_law_free(&law);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_lower_exponentials(const ei_chain *self) {
+    const ei_batch *batch = self->batch;
+    const size_t most = batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? AT_ONCE : 3;
+    const double step = batch->horizon / AT_ONCE_CELLS;
+    ei_lattice law = {step, AT_ONCE_CELLS + 1, malloc((AT_ONCE_CELLS + 1) * sizeof *law.sf)};
+    ei_chain beside = *self;
+    ei_exponentials all;
+    double times[AT_ONCE];
+    size_t count = 0, last = 0;
+    int status = EI_ERR_NO_MEMORY;
+    beside.parts = malloc(self->count * sizeof *beside.parts);
+    if (beside.parts == NULL || law.sf == NULL)
+        goto out;
+    memcpy(beside.parts, self->parts, self->count * sizeof *beside.parts);
+    for (size_t slowest = 0; slowest < self->count && count < most;) {
+        slowest = self->count;
+        for (size_t k = 0; k < self->count; k++)
+            if (ei_part_is_exponential(&beside.parts[k]) &&
+                (slowest == self->count || beside.parts[k].mean > beside.parts[slowest].mean))
+                slowest = k;
+        if (slowest < self->count) {
+            last = slowest;
+            times[count++] = beside.parts[last].mean;
+            beside.parts[last].service = NULL;
+        }
+    }
+    status = ei_exponentials_init(&all, EI_LOWER, times, count, &batch->arrival);
+    for (size_t j = 0; j <= AT_ONCE_CELLS && status == EI_OK; j++)
+        law.sf[j] = fmin(ei_exponentials_sf(&all, (double)j * step), j > 0 ? law.sf[j - 1] : 1);
+    if (status == EI_OK)
+        status = raise_beside(&beside, &law, 0, last, last, last, EI_BRACKET_EXPONENTIAL);
+out:
+    free(beside.parts);
+    ei_lattice_free(&law);
     return ei_no_bound(status) ? EI_OK : status;
 }
 

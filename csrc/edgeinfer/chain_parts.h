@@ -137,6 +137,9 @@ EI_WARN_UNUSED int ei_chain_lower_pairs(const ei_chain *self, size_t b);
 /* queue, link behind renewal and Markov-modulated arrivals. */
 EI_WARN_UNUSED int ei_chain_lower_renewal(const ei_chain *self, size_t b);
 
+/* exponential: the slowest exponential parts at once, of exponentials.h, behind renewal arrivals. */
+EI_WARN_UNUSED int ei_chain_lower_exponentials(const ei_chain *self);
+
 /* exponential: part b and the slowest behind it. */
 EI_WARN_UNUSED int ei_chain_lower_geometric(const ei_chain *self, size_t b);
 

@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     SLOPES = 65536, /* points at which a law's slope is bounded, */
@@ -17,6 +18,7 @@ enum {
 static const double ENOUGH =
     1.1; /* upper / lower of a chain with phases, below which no more is tried: each takes long */
 static const double NEAR_EXACT = 1.5; /* the same of one or two exponential stages behind phases */
+static const double MUCH = 0.1;       /* logarithm of a moment: from there on another bound is tried, too */
 static const double LOOSE = 15;       /* decay times from a lattice's end, within which a law is too large */
 
 /* The largest -v' e^{theta y} / theta up to what is far enough from the lattice's end to fall as it should,
@@ -73,67 +75,6 @@ static int is_geometric(const ei_chain *self, size_t b) {
            (b == 0 || kind == EI_ARRIVAL_DETERMINISTIC);
 }
 
-/* exponential: the first two parts, exponential ones, of which the slower one is b as it may come last, with
- * others behind them. */
-static int upper_behind_two(const ei_chain *self) {
-    const ei_batch *batch = self->batch;
-    const ei_service *slow = self->parts[0].service;
-    const double theta = ei_geometric_rate(slow, &batch->arrival, EI_UPPER), mu = 1 / slow->time,
-                 faster = ei_geometric_rate(slow, &batch->arrival, EI_LOWER), step = batch->horizon / SLOPES;
-    const int three = self->count == 3 && ei_chain_has_two_exponentials(self, 0, 2);
-    ei_two_exponentials both[2], last = {.decay = 0};
-    double moment = 0, steep[SLOPES / APART], beyond[SLOPES / APART], exponent, most = 0;
-    int status = theta > 0 ? EI_OK : EI_ERR_UNSTABLE;
-    for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
-        status =
-            ei_two_exponentials_init(&both[end], (ei_end)end, slow, self->parts[1].service, &batch->arrival);
-    if (status == EI_OK)
-        status =
-            ei_chain_log_moment_behind(self, 1, self->count - 1, (mu - theta) * (1 + 1e-12), theta, &moment);
-    if (three && ei_no_bound(status))
-        moment = INFINITY;
-    if (three && (status == EI_OK || ei_no_bound(status)))
-        status = ei_two_exponentials_init(&last, EI_UPPER, slow, self->parts[2].service, &batch->arrival);
-    for (size_t j = 0; j < SLOPES && status == EI_OK; j++) {
-        const double next = (double)(j + 1) * step,
-                     falls = ei_two_exponentials_sf(&both[EI_UPPER], (double)j * step) -
-                             ei_two_exponentials_behind(&both[EI_LOWER], &batch->arrival, next);
-        most = fmax(most, falls * exp(theta * next) * mu / theta);
-        if ((j + 1) % APART == 0) {
-            steep[j / APART] = most;
-            status = ei_chain_bound_beyond(self, 0, self->count - 1, next, &beyond[j / APART], &exponent);
-        }
-    }
-    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
-        const size_t at = batch->index[i];
-        const double rest = batch->deadline[at] - self->constant;
-        double least = INFINITY, more = exp(-theta * rest) * expm1(moment);
-        if (three)
-            more = fmin(more, (ei_two_exponentials_sf(&last, rest) - exp(-faster * rest) * (1 - 1e-11)) *
-                                  exp((faster - theta) * batch->horizon));
-        for (size_t z = 0; z < SLOPES / APART && isfinite(rest) && rest >= 0; z++)
-            if ((double)((z + 1) * APART) * step >= rest)
-                least = fmin(least, steep[z] * more * (1 + 1e-9) + exp(beyond[z]));
-        if (isfinite(least))
-            ei_cut_upper(batch, at, ei_two_exponentials_sf(&both[EI_UPPER], rest) + least,
-                         EI_BRACKET_EXPONENTIAL);
-    }
-    return ei_no_bound(status) ? EI_OK : status;
-}
-
-int ei_chain_geometric_ends(const ei_chain *self) {
-    int status =
-        self->count > 2 && ei_chain_has_two_exponentials(self, 0, 1) ? upper_behind_two(self) : EI_OK;
-    for (size_t b = 0; b + 1 < self->count && status == EI_OK; b++) {
-        if (!ei_chain_is_candidate(self, 0, b, self->count - 1))
-            continue;
-        status = ei_chain_lower_geometric(self, b);
-        if (status == EI_OK && is_geometric(self, b))
-            status = upper_geometric(self, b);
-    }
-    return status;
-}
-
 /* Both ends, by two_exponentials.h or exponentials.h; *found: no end is missing. */
 static int cut_by_law(const ei_chain *self, const double *times, ei_end end, int *found) {
     const ei_batch *batch = self->batch;
@@ -170,6 +111,122 @@ int ei_chain_exponentials_ends(const ei_chain *self, int *found) {
     for (int end = EI_LOWER; end <= EI_UPPER && all && status == EI_OK; end++)
         status = cut_by_law(self, times, (ei_end)end, found);
     *found = *found && status == EI_OK && (self->count == 2 || !ei_is_wide(self->batch, EI_CHAIN_CLOSE));
+    return status;
+}
+
+/* The upper ends of the chain without its second part, at the batch's deadlines. */
+static int cut_without_second(const ei_chain *self, double *upper);
+
+/* exponential: the first two parts, exponential ones, of which the slower one is b as it may come last, with
+ * others behind them. */
+static int upper_behind_two(const ei_chain *self) {
+    const ei_batch *batch = self->batch;
+    const ei_service *slow = self->parts[0].service;
+    const double theta = ei_geometric_rate(slow, &batch->arrival, EI_UPPER), mu = 1 / slow->time,
+                 faster = ei_geometric_rate(slow, &batch->arrival, EI_LOWER), step = batch->horizon / SLOPES;
+    ei_two_exponentials both[2];
+    double moment = 0, steep[SLOPES / APART], beyond[SLOPES / APART], exponent, most = 0, *behind = NULL;
+    int status = theta > 0 ? EI_OK : EI_ERR_UNSTABLE;
+    for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
+        status =
+            ei_two_exponentials_init(&both[end], (ei_end)end, slow, self->parts[1].service, &batch->arrival);
+    if (status != EI_OK)
+        return ei_no_bound(status) ? EI_OK : status;
+    status = ei_chain_log_moment_behind(self, 1, self->count - 1, (mu - theta) * (1 + 1e-12), theta, &moment);
+    if (ei_no_bound(status)) {
+        moment = INFINITY;
+        status = EI_OK;
+    }
+    if (status == EI_OK && moment > MUCH) {
+        behind = malloc(batch->count * sizeof *behind);
+        status = behind != NULL ? cut_without_second(self, behind) : EI_ERR_NO_MEMORY;
+    }
+    for (size_t j = 0; j < SLOPES && status == EI_OK; j++) {
+        const double next = (double)(j + 1) * step,
+                     falls = ei_two_exponentials_sf(&both[EI_UPPER], (double)j * step) -
+                             ei_two_exponentials_behind(&both[EI_LOWER], &batch->arrival, next);
+        most = fmax(most, falls * exp(theta * next) * mu / theta);
+        if ((j + 1) % APART == 0) {
+            steep[j / APART] = most;
+            status = ei_chain_bound_beyond(self, 0, self->count - 1, next, &beyond[j / APART], &exponent);
+        }
+    }
+    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+        const size_t at = batch->index[i];
+        const double rest = batch->deadline[at] - self->constant;
+        double least = INFINITY, more = exp(-theta * rest) * expm1(moment);
+        if (behind != NULL)
+            more = fmin(more, (behind[i] - exp(-faster * rest) * (1 - 1e-11)) *
+                                  exp((faster - theta) * batch->horizon));
+        for (size_t z = 0; z < SLOPES / APART && isfinite(rest) && rest >= 0; z++)
+            if ((double)((z + 1) * APART) * step >= rest)
+                least = fmin(least, steep[z] * more * (1 + 1e-9) + exp(beyond[z]));
+        if (isfinite(least))
+            ei_cut_upper(batch, at, ei_two_exponentials_sf(&both[EI_UPPER], rest) + least,
+                         EI_BRACKET_EXPONENTIAL);
+    }
+    free(behind);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+static int cut_without_second(const ei_chain *self, double *upper) {
+    const ei_batch *batch = self->batch;
+    const size_t count = batch->count, all = self->parts[self->count - 1].end, first = self->parts[0].end,
+                 second = self->parts[1].end;
+    ei_batch alone = *batch;
+    ei_chain chain = {.parts = NULL};
+    ei_service *stages = malloc(all * sizeof *stages);
+    size_t *index = malloc(count * sizeof *index);
+    double *lower = calloc(count, sizeof *lower), *deadline = malloc(count * sizeof *deadline);
+    uint8_t *methods = calloc(2 * count, sizeof *methods);
+    int found, status = EI_OK;
+    if (stages == NULL || index == NULL || lower == NULL || deadline == NULL || methods == NULL) {
+        status = EI_ERR_NO_MEMORY;
+        goto out;
+    }
+    memcpy(stages, self->stages, first * sizeof *stages);
+    memcpy(stages + first, self->stages + second, (all - second) * sizeof *stages);
+    for (size_t i = 0; i < count; i++) {
+        index[i] = i;
+        upper[i] = 1;
+        deadline[i] = batch->deadline[batch->index[i]];
+    }
+    alone.index = index;
+    alone.deadline = deadline;
+    alone.lower = lower;
+    alone.upper = upper;
+    alone.lower_method = methods;
+    alone.upper_method = methods + count;
+    if ((status = ei_chain_init(&chain, &alone, stages, all - (second - first))) != EI_OK)
+        goto out;
+    if ((status = ei_chain_exponentials_ends(&chain, &found)) != EI_OK || found)
+        goto out;
+    if (chain.count > 2 && ei_chain_has_two_exponentials(&chain, 0, 1))
+        status = upper_behind_two(&chain);
+    else
+        status = upper_geometric(&chain, 0);
+out:
+    ei_chain_free(&chain);
+    free(stages);
+    free(index);
+    free(lower);
+    free(deadline);
+    free(methods);
+    return status;
+}
+
+int ei_chain_geometric_ends(const ei_chain *self) {
+    int status =
+        self->count > 2 && ei_chain_has_two_exponentials(self, 0, 1) ? upper_behind_two(self) : EI_OK;
+    if (status == EI_OK && self->count > 3)
+        status = ei_chain_lower_exponentials(self);
+    for (size_t b = 0; b + 1 < self->count && status == EI_OK; b++) {
+        if (!ei_chain_is_candidate(self, 0, b, self->count - 1))
+            continue;
+        status = ei_chain_lower_geometric(self, b);
+        if (status == EI_OK && is_geometric(self, b))
+            status = upper_geometric(self, b);
+    }
     return status;
 }
 

@@ -1,11 +1,15 @@
 /* Three exponential servers and more behind renewal arrivals: Poisson ones, where the law is a sum of
  * exponential times; requests that never meet; a last stage of next to no time, where the law is that of two;
- * equal and nearly equal rates; what there are no ends for. */
+ * equal and nearly equal rates; what there are no ends for; more than three at once, and each allocation
+ * failing in turn. */
 #include "inputs.h"
 
+#include "edgeinfer/chain_parts.h"
 #include "edgeinfer/exponentials.h"
 #include "edgeinfer/two_exponentials.h"
 
+enum { DEADLINES = 6 };
+static const double deadlines[DEADLINES] = {0.5, 1, 4, 10, 15, 25};
 static const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}},
                         periodic = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}},
                         erlang = {.kind = EI_ARRIVAL_ERLANG, .parameter = {1, 4}},
@@ -134,11 +138,54 @@ static void test_none(void) {
     CHECK(ei_exponentials_sf(&ends[EI_LOWER], 1e6) == 0 && ei_exponentials_sf(&ends[EI_UPPER], 1e6) > 0);
 }
 
+/* Ends of four equal stages, which those of any three are below, and of three before a constant one. */
+static int call_chain(const ei_service *stages, size_t count, double lower[DEADLINES],
+                      double upper[DEADLINES]) {
+    size_t index[DEADLINES];
+    uint8_t methods[2 * DEADLINES];
+    ei_batch batch = make_batch(erlang, DEADLINES, deadlines, lower, upper, index, methods);
+    ei_chain chain;
+    batch.horizon = 60;
+    int status = ei_chain_init(&chain, &batch, stages, count);
+    if (status == EI_OK)
+        status = ei_chain_geometric_ends(&chain);
+    ei_chain_free(&chain);
+    return status;
+}
+
+static void test_chains(void) {
+    const ei_service one = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.6},
+                     constant = {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.3};
+    const ei_service chains[][4] = {{one, one, one, one}, {one, one, one, constant}};
+    static const double times[] = {0.6, 0.6, 0.6};
+    const long alive = failing_malloc_alive();
+    ei_exponentials three[2];
+    find(times, 3, &erlang, three);
+    for (int c = 0; c < 2; c++) {
+        double lower[DEADLINES], upper[DEADLINES];
+        CHECK(call_chain(chains[c], 4, lower, upper) == EI_OK);
+        for (int i = 0; i < DEADLINES; i++) {
+            const double least = ei_exponentials_sf(&three[EI_LOWER], deadlines[i] - (c == 1 ? 0.3 : 0));
+            CHECK(lower[i] <= upper[i] && upper[i] >= least * (1 - 1e-9) && lower[i] >= 0.9 * least);
+            CHECK(deadlines[i] < 10 || upper[i] <= 60 * lower[i]);
+        }
+        int status = EI_ERR_NO_MEMORY;
+        for (long k = 1; status != EI_OK && k < 1000; k += k < 30 ? 1 : 13) {
+            failing_malloc_arm(k);
+            status = call_chain(chains[c], 4, lower, upper);
+            failing_malloc_arm(0);
+            CHECK(status == EI_OK || status == EI_ERR_NO_MEMORY);
+        }
+        CHECK(status == EI_OK && failing_malloc_alive() == alive);
+    }
+}
+
 int main(void) {
     test_poisson();
     test_alone();
     test_beside_two();
     test_nearly_equal();
     test_none();
+    test_chains();
     return check_report();
 }
