@@ -369,16 +369,13 @@ def _chain(stages: list[Any], asked: Asked, times: Floats) -> Ends:
 
 def _paths(before: list[Any], rest: list[Any], asked: Asked, times: Floats) -> Ends:
     """Ends of servers `before`, and of the rest with its forks and, at its end, a review."""
-    if any(map(is_constant, rest)):
-        constant = sum(float(stage.stage.mean()) for stage in rest if is_constant(stage))
-        return _paths(before, [stage for stage in rest if not is_constant(stage)], asked, times - constant)
+    if any(isinstance(stage, Delay) for stage in rest):
+        return _mixed(before + rest, asked, times)
     for at, stage in enumerate(rest):
         if isinstance(stage, Fork):
             return _fork(before + rest[:at], stage, rest[at + 1 :], asked, times)
         if isinstance(stage, Review):
             return _review(before + rest[:at], stage, asked, times)
-    if any(isinstance(stage, Delay) for stage in rest):
-        return _mixed(before + rest, asked, times)
     return _chain(before + rest, asked, times)
 
 

@@ -74,6 +74,17 @@ def test_constant_delays_shift_branches_with_reviews_and_forks_of_their_own():
         np.testing.assert_allclose(shifted.lower, plain.lower, rtol=1e-12)
 
 
+def test_random_delays_behind_a_review_in_a_branch_count():
+    stages = [ei.Review(ei.Exponential(0.3, "review"), 0.4), ei.Delay(ei.Exponential(0.7, "device"))]
+    times = np.array([0.5, 2.0, 6.0])
+    plain, forked = (ei.violation_bracket(ei.Pipeline(each), 1.0, times) for each in (stages, [ei.Fork([stages])]))
+    np.testing.assert_allclose(forked.lower, plain.lower, rtol=1e-9)
+    np.testing.assert_allclose(forked.upper, plain.upper, rtol=1e-9)
+    # A lower end of its own: who needs no review has the delay alone.
+    assert (forked.upper > 0.6 * np.exp(-times / 0.7)).all()
+    inside(ei.Pipeline([ei.Fork([stages, [ei.Constant(0.5, "other")]], "all"), stages[1]]), 1.0, times)
+
+
 def test_delays_alone():
     bracket, _ = inside(ei.Pipeline([ei.Delay(ei.Exponential(1.0, "a")), ei.Delay(ei.Constant(1.0, "b"))]), 3.0, [2.0])
     assert bracket.lower[0] <= np.exp(-1) <= bracket.upper[0] <= 1.01 * bracket.lower[0]
