@@ -18,21 +18,44 @@ from edgeinfer.delay.tandem import horizon, integrated, tandem_mean
 from edgeinfer.model import Compute, Delay, Fork, Pipeline, Review
 from edgeinfer.model.bases import CoreStage, propagation_of
 
+#: Load at which a delay stands in line before itself, which makes it longer.
+_RARE = 0.1
 
-def _paths(stages: list[Any]) -> Iterator[list[CoreStage]]:
-    """Servers of each path; a random delay, which stands behind them, as one more: that takes no less time."""
+
+def _paths(stages: list[Any]) -> Iterator[list[Any]]:
+    """The stages of each path."""
     for at, stage in enumerate(stages):
         if isinstance(stage, Fork):
             for branch in stage.branches:
                 yield from _paths([*stages[:at], *branch, *stages[at + 1 :]])
             return
-    core: list[CoreStage] = []
-    for stage in stages:
+    yield stages
+
+
+def _horizon(path: list[Any], rate: float, mean: float) -> tuple[float, float]:
+    """A time that the sojourn time of a path hardly exceeds, and a bound on the mean of what it exceeds that by.
+
+    (V + Z - v - z)+ <= (V - v)+ + (Z - z)+ for V in the queues and each random delay Z, which is no longer than the
+    sojourn time of such services in a queue.
+    """
+    queues: list[CoreStage] = []
+    end = 0.0
+    each = []
+    for stage in path:
         if isinstance(stage, Review):
-            core.append(("compound", review_law(stage)))
-        else:
-            core.extend(stage.stage.core_stages() if isinstance(stage, Delay) else stage.core_stages())
-    yield core
+            queues.append(("compound", review_law(stage)))
+            continue
+        (core,) = (stage.stage if isinstance(stage, Delay) else stage).core_stages()
+        end += propagation_of(core)
+        if not isinstance(stage, Delay):
+            queues.append(core[:2])
+        elif core[0] == "deterministic":
+            end += core[1]
+        elif (length := float(_core.service_moments([core[:2]])[0][0])) > 0:
+            each.append(horizon(_core.Stages([core[:2]]), _RARE / length, length))
+    if queues:
+        each.append(horizon(_core.Stages(queues), rate, mean))
+    return end + sum(last for last, _ in each), sum(beyond for _, beyond in each)
 
 
 def composed_mean(pipeline: Pipeline, rate: float, effort: str = "fast") -> tuple[float, float, str, str]:
@@ -111,10 +134,10 @@ def _twin_mean(twin: Pipeline, rate: float, effort: str) -> tuple[float, float]:
 def _summed(queues: list[Any], rate: float, effort: str) -> tuple[float, float]:
     """Ends over deadlines, integrated."""
     rest = Pipeline(queues)
-    mean = float(rest.moments()[0].sum())
+    mean = float(rest.moments()[0].sum() + rest.propagation().sum())
     end, tail = 0.0, 0.0
     for path in _paths(queues):
-        last, beyond = horizon(_core.Stages([stage[:2] for stage in path]), rate, mean)
+        last, beyond = _horizon(path, rate, mean)
         end, tail = max(end, last), tail + beyond
 
     def ends(times: Floats, effort: str) -> tuple[Floats, Floats]:

@@ -46,8 +46,10 @@ def horizon(stages: Any, rate: float, mean: float) -> tuple[float, float]:
     best = np.full(times.shape, np.inf)
     for method in ("union", "lundberg"):
         log_bound, theta = _core.violation_bound(stages, np.full(times.shape, rate), times, method, 1.0)
-        with np.errstate(divide="ignore", over="ignore"):
-            best = np.minimum(best, np.where(theta > 0, np.exp(log_bound) / theta, np.inf))
+        # Services of no time have a bound of 0, of no exponent.
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            beyond = np.where(theta > 0, np.exp(log_bound) / theta, np.inf)
+        best = np.minimum(best, np.where(log_bound == -np.inf, 0.0, beyond))
     small = np.flatnonzero(best <= TAIL * mean)
     at = int(small[0]) if small.size else int(np.argmin(best))
     return (float(times[at]), float(best[at])) if np.isfinite(best[at]) else (0.0, np.inf)

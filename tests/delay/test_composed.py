@@ -85,6 +85,24 @@ def test_random_delays_behind_a_review_in_a_branch_count():
     inside(ei.Pipeline([ei.Fork([stages, [ei.Constant(0.5, "other")]], "all"), stages[1]]), 1.0, times)
 
 
+# A join that waits for all, one branch of which takes no time, is the other branch.
+def test_means_of_joins_with_delays_and_latencies():
+    queue, nothing = ei.Exponential(0.1, "queue"), ei.Constant(0.0, "nothing")
+    far = ei.Transfer(1e5, ei.ConstantLink(1e6, latency=100.0), "far")
+    for branch, behind, exact in (
+        ([queue, ei.Delay(ei.Exponential(3.0, "device"))], [], 1 / 9 + 3.0),
+        ([queue, ei.Delay(ei.Constant(10.0, "constant"))], [], 1 / 9 + 10.0),
+        ([queue, ei.Delay(far)], [], 1 / 9 + 100.1),
+        ([queue], [ei.Review(ei.Exponential(0.1, "review"), 0.0), ei.Delay(far)], 1 / 9 + 100.1),
+    ):
+        pipeline = ei.Pipeline([ei.Fork([branch, [nothing]], "all"), *behind])
+        ends = ei.mean_sojourn(pipeline, 1.0, service="tandem", effort="light")
+        assert ends.lower <= exact <= ends.upper < 1.03 * ends.lower
+    ends = ei.mean_sojourn(ei.Pipeline([far, ei.Review(queue, 0.0)]), 1.0, service="tandem", effort="light")
+    exact = 100.1 + 0.1**2 / (2 * (1 - 0.1))
+    assert ends.lower <= exact <= ends.upper < 1.001 * ends.lower
+
+
 def test_delays_alone():
     bracket, _ = inside(ei.Pipeline([ei.Delay(ei.Exponential(1.0, "a")), ei.Delay(ei.Constant(1.0, "b"))]), 3.0, [2.0])
     assert bracket.lower[0] <= np.exp(-1) <= bracket.upper[0] <= 1.01 * bracket.lower[0]
