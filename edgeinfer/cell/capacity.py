@@ -5,6 +5,7 @@ certified ends or, by simulation, the interval decide; undecided else. Answers h
 and a best guess between them.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from edgeinfer.cell.simulation import simulate_cell
 from edgeinfer.delay import UnstableError
 from edgeinfer.estimates.estimate import Estimate
 
+_log = logging.getLogger("edgeinfer.cell")
 METHODS = ("bracket", "simulation")
 OPTIONS = ("jobs", "replications", "rng", "threads", "warmup", "confidence")
 #: Simulated requests at most, as a multiple of the first trial's.
@@ -107,6 +109,7 @@ class _Search:
         """1 surely kept, -1 surely not, 0 undecided; and the best guess whether it is kept."""
         if x not in self._known:
             self._known[x] = self._decide(self.family(x))
+            _log.info("%s: %g is %s", self.function, x, ("undecided", "enough", "not enough")[self._known[x][0]])
         return self._known[x]
 
     def _decide(self, cell: Cell) -> tuple[int, bool]:
@@ -309,7 +312,9 @@ def min_bandwidth(
     _validate.choice("band", band, ("uplink", "downlink"))
     kept = getattr(cell, band)
     if not isinstance(kept, Band):
-        raise ValueError(f"band = {band!r}: must be one that the cell has")
+        raise ValueError(
+            f"band = {band!r}: must be one that the cell has; `edgeinfer.min_bandwidth` chooses a terminal's own links"
+        )
     uses = ((kind, k) for kind in cell.terminals for k in range(len(kind.pipeline)) if cell.band(kind, k) is not None)
     if not any((k < (kind.edge_index or 0)) == (band == "uplink") for kind, k in uses):
         raise ValueError(f"band = {band!r}: must be one over which some terminals send")

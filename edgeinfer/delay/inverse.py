@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from edgeinfer.delay.search import Bound, largest, shortest
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
 from edgeinfer.model.bases import Server
 
+_log = logging.getLogger("edgeinfer.delay")
 _SLOTTED = ("corrected", "printed")
 _SAMPLING = "sampling"
 #: Halvings between a value that is certified and one that is not, at most, and the relative distance that is enough.
@@ -68,6 +70,7 @@ def _singles(pipeline: Pipeline, process: ArrivalProcess, **arguments: Any) -> A
 
     def walk() -> Any:
         for i, (index, at) in enumerate(zip(owner, places, strict=True)):
+            _log.info("element %d of %d", i + 1, owner.size)
             yield i, pipeline.element(int(index)), process.element(int(at)), *(float(column[i]) for column in columns)
 
     return shape, walk()
@@ -167,6 +170,7 @@ def _ends(
     if method != "bracket":
         return np.zeros(times.shape), np.asarray(violation_bound(pipeline, arrivals, times, method))
     found = violation_bracket(pipeline, arrivals, times, effort=effort)
+    _log.info("deadline_at: %d deadlines from %g s to %g s, effort %s", times.size, times.min(), times.max(), effort)
     return np.asarray(found.lower), np.asarray(found.upper)
 
 
@@ -277,6 +281,9 @@ def _bounds(
             if method != "bracket":
                 return 0.0, float(violation_bound(asked, arriving, deadline, method))
             bracket = violation_bracket(asked, arriving, deadline, effort=effort)
+            if _log.isEnabledFor(logging.INFO):
+                load = asked.loads(arriving.mean_rate).max()
+                _log.info("at load %.6g: %g <= P(late) <= %g, effort %s", load, bracket.lower, bracket.upper, effort)
             return float(bracket.lower), float(bracket.upper)
 
         return ends

@@ -8,6 +8,7 @@ all of its terminals.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -23,6 +24,7 @@ from edgeinfer.delay.results import Bracket
 from edgeinfer.model import FadingLink, OutageLink, Pipeline, Poisson, Transfer
 from edgeinfer.model.path_loss import Population
 
+_log = logging.getLogger("edgeinfer.delay")
 Floats = NDArray[np.float64]
 #: Losses that are tried, at most.
 MOST_LOSSES = 400
@@ -180,7 +182,15 @@ def _mean(
         weight = 2 / np.maximum(low + high, 1e-300)[..., None]
         between = weight * mass * between[:, None]
         own = weight * (mass[:, 1:] + mass[:, :-1]) / 2 * own[:, None]
-        wide = between.sum(axis=-1) + own.sum(axis=-1) > tolerance
+        widths = between.sum(axis=-1) + own.sum(axis=-1)
+        wide = widths > tolerance
+        _log.info(
+            "population_bracket: %d losses, %d of them light; a width of %.3g, to be %g",
+            ends.losses.size,
+            ends.light.sum(),
+            np.max(widths, initial=0.0),
+            tolerance,
+        )
         if not wide.any() or not 2 <= ends.losses.size < MOST_LOSSES:
             return low, high
         between, own = between[wide].max(axis=0), own[wide].max(axis=0)

@@ -1,3 +1,4 @@
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -112,3 +113,15 @@ def test_links_without_a_bandwidth_are_named_in_branches():
     fading = ei.Transfer(1e5, ei.RayleighLink.from_snr(2.0, 1e6, 0.1), "air")
     with pytest.raises(ValueError, match="'cable' goes over a ConstantLink"):
         ei.min_bandwidth(ei.Pipeline([ei.Fork([fixed, fading])]), 0.1, 2.0, 0.1)
+
+
+def test_searches_tell_their_steps(caplog):
+    queue = ei.Pipeline([ei.Exponential(1.0, "server"), ei.Exponential(0.5, "second")])
+    ei.max_arrival_rate(queue, 20.0, [1e-3, 1e-4])
+    assert not caplog.records
+    with caplog.at_level(logging.INFO, "edgeinfer.delay"):
+        ei.max_arrival_rate(queue, 20.0, [1e-3, 1e-4])
+        ei.deadline_at(queue, 0.5, 1e-3)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text for text in said if "element" in text] == ["element 1 of 2", "element 2 of 2", "element 1 of 1"]
+    assert any("at load 0." in text for text in said) and any("deadlines from" in text for text in said)
