@@ -49,7 +49,7 @@ COLD = (
     *(f"csrc/edgeinfer/{name}" for name in ("alone.", "associated.", "bound.", "bracket.", "chain", "constant_")),
     *(f"csrc/edgeinfer/{name}" for name in ("envelope.", "exchange.", "gain.", "geometric.", "handover.")),
     *(f"csrc/edgeinfer/{name}" for name in ("inversion.", "joint.", "joint_laws.", "ladder.", "last_exit.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("modulated.", "repetition.")),
+    *(f"csrc/edgeinfer/{name}" for name in ("blocks.", "modulated.", "repetition.")),
     *(f"csrc/edgeinfer/{name}" for name in ("several_servers.", "split.", "tilt.", "transfer.", "two_", "ways.")),
 )
 #: What draws numbers: compiled with EDGEINFER_HOT_CFLAGS behind all else.

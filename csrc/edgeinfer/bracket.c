@@ -2,6 +2,7 @@
 
 #include "edgeinfer/alone.h"
 #include "edgeinfer/associated.h"
+#include "edgeinfer/blocks.h"
 #include "edgeinfer/bound.h"
 #include "edgeinfer/chain.h"
 #include "edgeinfer/ends.h"
@@ -271,7 +272,8 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
         part->upper[count + i] = 1;
     }
     int status = place(stages, stage_count, &part->arrival, &part->horizon, times + count);
-    if (status != EI_OK || (status = bracket_rate(part, stages, stage_count, random_count)) != EI_OK)
+    if (status != EI_OK || (status = bracket_rate(part, stages, stage_count, random_count)) != EI_OK ||
+        (status = ei_blocks_ends(part, stages, stage_count)) != EI_OK)
         return status;
     part->index += EI_PROBES;
     part->count -= EI_PROBES;

@@ -34,6 +34,7 @@ enum {
     EI_BRACKET_ALONE,          /* both */
     EI_BRACKET_CONSTANT_FIRST, /* both */
     EI_BRACKET_CONSTANT_LAST,  /* upper */
+    EI_BRACKET_BLOCKS,         /* upper */
     EI_BRACKET_METHODS
 };
 

@@ -199,6 +199,7 @@ int ei_add_bracket(PyObject *module) {
         [EI_BRACKET_TWO_STAGES] = "two_stages",
         [EI_BRACKET_ALONE] = "alone",
         [EI_BRACKET_TILTED] = "tilted",
+        [EI_BRACKET_BLOCKS] = "blocks",
     };
     PyObject *tuple = PyTuple_New(EI_BRACKET_METHODS);
     if (tuple == NULL)

@@ -190,6 +190,21 @@ def test_bracket_of_bursty_arrivals_at_a_heavy_load(process):
     assert (bracket.upper <= (1 + 1e-9) * bracket.lower).all()
 
 
+# Moments of all paths count thousands of jobs at which one may change its stage: 60 to 4000 times the truth.
+@pytest.mark.parametrize(
+    ("process", "loads", "apart"),
+    [(ei.Hyperexponential(1.0, 14.0), [0.95, 0.9], 2), (ei.Gamma(1.0, 12.0), [0.85, 0.9, 0.88], 30)],
+)
+def test_measured_stages_nearly_as_slow_as_each_other_behind_bursts(process, loads, apart):
+    times = np.linspace(0.6, 1.4, 5)
+    pipeline = ei.Pipeline([ei.Measured(load * times, f"stage {k}") for k, load in enumerate(loads)])
+    deadline = ei.deadline_at(pipeline, process, 1e-3, method="lundberg", tolerance=1e-2)
+    bracket = ei.violation_bracket(pipeline, process, deadline, effort="light")
+    likely = ei.rare_violation(pipeline, process, deadline, relative_error=0.3, rng=1, confidence=1 - 2e-6)
+    assert bracket.lower <= likely.high and likely.low <= bracket.upper <= apart * likely.high
+    assert bracket.upper_method == "blocks"
+
+
 CHAINS = {
     # The first stage decays about as slowly as the second one.
     "two slow stages": (
