@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,8 +15,7 @@ from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds
 from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
 from edgeinfer.delay.composed import EFFORTS, has_no_lighter, is_composed
-from edgeinfer.delay.errors import AccuracyWarning
-from edgeinfer.delay.sampled import APART, Sampler, collect, crossing
+from edgeinfer.delay.sampled import Search, collect
 from edgeinfer.delay.search import Bound, largest, shortest
 from edgeinfer.model import ArrivalProcess, Constant, FadingLink, Pipeline, Transfer
 from edgeinfer.model.bases import Server
@@ -25,10 +23,6 @@ from edgeinfer.model.bases import Server
 _log = logging.getLogger("edgeinfer.delay")
 _SLOTTED = ("corrected", "printed")
 _SAMPLING = "sampling"
-#: Halvings between a value that is certified and one that is not, at most, and the relative distance that is enough.
-_HALVINGS, _NEAR = 40, 1e-6
-#: Jobs on a path times replications that a sampled value may take, about: some seconds to a minute.
-_MOST_JOBS = 1e9
 
 
 def _probability(value: ArrayLike) -> Any:
@@ -179,67 +173,6 @@ def _has_walks(pipeline: Pipeline) -> bool:
     return is_composed(pipeline) or sum(stage.core_stages()[0][0] != "deterministic" for stage in pipeline) == 1
 
 
-@dataclass(frozen=True)
-class _Search:
-    """Where a pipeline's probability crosses a target: `at` gives pipeline, arrivals and deadline at a value.
-
-    Certified ends are those of light brackets: sampling tells more.
-    """
-
-    at: Callable[..., tuple[Pipeline, ArrivalProcess, float]]
-    given: tuple[Any, ...]
-    target: float
-
-    def side(self, value: float) -> int:
-        """1 where requests are late too often for certain, -1 where they are not for certain, else 0."""
-        found = violation_bracket(*self.at(value, *self.given), effort="light")
-        return int(found.lower > self.target) - int(found.upper <= self.target)
-
-    def row(self, late: float, safe: float, options: dict[str, Any], *, logarithmic: bool = True) -> tuple[Any, ...]:
-        """The crossing between a value that is late for certain and one that is safe, as `collect` takes it."""
-        late, safe, middle = self._halved(late, safe)
-        paths = max(self._path(late), self._path(safe))
-        if paths > _MOST_JOBS * options["relative_error"] ** 2:
-            return self._certified(late, safe, middle, paths)
-        sampler = Sampler(self.target, options)
-        found = crossing(lambda value: sampler(*self.at(value, *self.given)), late, safe, logarithmic=logarithmic)
-        return (*found, sampler.replications, sampler.effective)
-
-    def _halved(self, late: float, safe: float) -> tuple[float, float, float]:
-        """Nearer ends of both kinds, and a value between them of which neither is certain."""
-        middle = late + (safe - late) / 2
-        for _ in range(_HALVINGS):
-            side = self.side(middle)
-            if side == 0 or abs(safe - late) <= _NEAR * abs(safe):
-                break
-            late, safe = (middle, safe) if side > 0 else (late, middle)
-            middle = late + (safe - late) / 2
-        return late, safe, middle
-
-    def _path(self, value: float) -> float:
-        """About the jobs on the path to a late one, which sampling follows; 0 where a stage is unstable."""
-        pipeline, arrivals, deadline = self.at(value, *self.given)
-        load = float(pipeline.loads(arrivals.mean_rate).max())
-        return deadline * arrivals.mean_rate / (1 - load) if load < 1 else 0.0
-
-    def _certified(self, late: float, safe: float, middle: float, paths: float) -> tuple[Any, ...]:
-        """The interval that brackets leave, in the place of a sampled one."""
-        for _ in range(_HALVINGS):
-            near = [end + (middle - end) / 2 for end in (late, safe)]
-            sides = [self.side(value) for value in near]
-            late, safe = (near[0] if sides[0] > 0 else late), (near[1] if sides[1] < 0 else safe)
-            if sides[0] <= 0 and sides[1] >= 0:
-                break
-        if abs(safe - late) > APART * abs(safe):
-            warnings.warn(
-                f"method = 'sampling': delays come from paths of some {paths:.2g} requests, too long to be sampled to "
-                "this relative_error: the interval is the one that brackets certify",
-                AccuracyWarning,
-                stacklevel=5,
-            )
-        return (late + (safe - late) / 2, *sorted((late, safe)), 0, 0.0)
-
-
 def _until(deadline: float, pipeline: Pipeline, arrivals: ArrivalProcess) -> tuple[Pipeline, ArrivalProcess, float]:
     return pipeline, arrivals, deadline
 
@@ -306,7 +239,7 @@ def _sampled_deadline(
         if safe in (0, np.inf):
             rows.append((safe, safe, safe, 0, 0.0))
             continue
-        search = _Search(_until, (single, arrivals), element_target)
+        search = Search(_until, (single, arrivals), element_target)
         rows.append(search.row(0.0, safe, options, logarithmic=False))
     return collect(rows, shape, options["confidence"])
 
@@ -380,7 +313,7 @@ def _sampled_rate(
     shape, walk = _singles(pipeline, process, deadline=limit, probability=target)
     rows = []
     for _, single, shape_of, element_limit, element_target in walk:
-        search = _Search(_faster, (single, shape_of, element_limit), element_target)
+        search = Search(_faster, (single, shape_of, element_limit), element_target)
         certified = partial(max_arrival_rate, arrivals=shape_of, tolerance=tolerance, effort="light")
         safe = certified(single, element_limit, element_target)
         full = np.inf if safe == np.inf else 1 / float(single.loads(1.0).max())
@@ -483,7 +416,7 @@ def _sampled_bandwidth(
         if safe == np.inf:
             rows.append((safe, safe, safe, 0, 0.0))
             continue
-        search = _Search(_wider, (single, arrivals, element_limit), element_target)
+        search = Search(_wider, (single, arrivals, element_limit), element_target)
         late = safe / 2
         while search.side(late) <= 0:
             late /= 2

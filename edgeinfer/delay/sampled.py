@@ -2,21 +2,28 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeinfer.delay._elements import finish
+from edgeinfer.delay.bounds import violation_bracket
+from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.rare import rare_violation
 from edgeinfer.estimates.estimate import Estimate
-from edgeinfer.model import ArrivalProcess
+from edgeinfer.model import ArrivalProcess, Pipeline
 
 #: Evaluations of the probability in one search, at most.
 _TRIALS = 24
 #: Relative distance of ends about the target at which a search ends: nearer to a load of 1 each takes longer.
-APART = 1e-5
+_APART = 1e-5
 #: Share of the target from which on a sampled value has to be trusted.
 _NEAR = 1e-3
+#: Halvings between a value that is certified and one that is not, at most, and the relative distance that is enough.
+_HALVINGS, _CLOSE = 40, 1e-6
+#: Jobs on a path times replications that a sampled value may take, about: some seconds to a minute.
+_MOST_JOBS = 1e9
 
 
 class Sampler:
@@ -92,7 +99,7 @@ def crossing(
         side = int(value < 0)
         ends[side], excess[side], weight[side] = at, value, 1.0
         weight[1 - side] /= 2
-        if abs(value) <= half / 8 or abs(ends[1] - ends[0]) <= APART * (1 if logarithmic else abs(at)):
+        if abs(value) <= half / 8 or abs(ends[1] - ends[0]) <= _APART * (1 if logarithmic else abs(at)):
             break
     least, most = sorted((late, safe))
     if excess[0] > 0 > excess[1] and abs(value) > half:
@@ -120,6 +127,67 @@ def _slope(seen: list[tuple[float, float]], at: float, half: float) -> float:
         if abs(point[1] - nearest[1]) > max(2 * half, 1e-6) and point[0] != nearest[0]:
             return (point[1] - nearest[1]) / (point[0] - nearest[0])
     return 0.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where a pipeline's probability crosses a target: `at` gives pipeline, arrivals and deadline at a value.
+
+    Certified ends are those of light brackets: sampling tells more.
+    """
+
+    at: Callable[..., tuple[Pipeline, ArrivalProcess, float]]
+    given: tuple[Any, ...]
+    target: float
+
+    def side(self, value: float) -> int:
+        """1 where requests are late too often for certain, -1 where they are not for certain, else 0."""
+        found = violation_bracket(*self.at(value, *self.given), effort="light")
+        return int(found.lower > self.target) - int(found.upper <= self.target)
+
+    def row(self, late: float, safe: float, options: dict[str, Any], *, logarithmic: bool = True) -> tuple[Any, ...]:
+        """The crossing between a value that is late for certain and one that is safe, as `collect` takes it."""
+        late, safe, middle = self._halved(late, safe)
+        paths = max(self._path(late), self._path(safe))
+        if paths > _MOST_JOBS * options["relative_error"] ** 2:
+            return self._certified(late, safe, middle, paths)
+        sampler = Sampler(self.target, options)
+        found = crossing(lambda value: sampler(*self.at(value, *self.given)), late, safe, logarithmic=logarithmic)
+        return (*found, sampler.replications, sampler.effective)
+
+    def _halved(self, late: float, safe: float) -> tuple[float, float, float]:
+        """Nearer ends of both kinds, and a value between them of which neither is certain."""
+        middle = late + (safe - late) / 2
+        for _ in range(_HALVINGS):
+            side = self.side(middle)
+            if side == 0 or abs(safe - late) <= _CLOSE * abs(safe):
+                break
+            late, safe = (middle, safe) if side > 0 else (late, middle)
+            middle = late + (safe - late) / 2
+        return late, safe, middle
+
+    def _path(self, value: float) -> float:
+        """About the jobs on the path to a late one, which sampling follows; 0 where a stage is unstable."""
+        pipeline, arrivals, deadline = self.at(value, *self.given)
+        load = float(pipeline.loads(arrivals.mean_rate).max())
+        return deadline * arrivals.mean_rate / (1 - load) if load < 1 else 0.0
+
+    def _certified(self, late: float, safe: float, middle: float, paths: float) -> tuple[Any, ...]:
+        """The interval that brackets leave, in the place of a sampled one."""
+        for _ in range(_HALVINGS):
+            near = [end + (middle - end) / 2 for end in (late, safe)]
+            sides = [self.side(value) for value in near]
+            late, safe = (near[0] if sides[0] > 0 else late), (near[1] if sides[1] < 0 else safe)
+            if sides[0] <= 0 and sides[1] >= 0:
+                break
+        if abs(safe - late) > _APART * abs(safe):
+            warnings.warn(
+                f"method = 'sampling': delays come from paths of some {paths:.2g} requests, too long to be sampled to "
+                "this relative_error: the interval is the one that brackets certify",
+                AccuracyWarning,
+                stacklevel=5,
+            )
+        return (late + (safe - late) / 2, *sorted((late, safe)), 0, 0.0)
 
 
 def collect(rows: list[tuple[float, float, float, int, float]], shape: tuple[int, ...], confidence: float) -> Estimate:
