@@ -13,6 +13,7 @@ from edgeinfer.cell.model import Cell, transfers
 from edgeinfer.cell.results import BandSimulation, CellSimulation, ClassSimulation, EdgeSimulation, Energy, jain
 from edgeinfer.cell.stations import Station, own_stage, stations
 from edgeinfer.cell.translation import Translation
+from edgeinfer.delay.energy import sending_power
 from edgeinfer.delay.errors import UnstableError
 from edgeinfer.delay.intervals import TRUST, batches, positive_mean, proportion
 from edgeinfer.delay.simulation import MOST_JOBS, keeps_place, replication_count, worker_threads
@@ -365,7 +366,7 @@ class _Answer:
         transmit, busy, idle, devices = 0.0, 0.0, 0.0, {}
         for k, stage in enumerate([*kind.pipeline, *(kind.fallback or ())]):
             if isinstance(stage, Transfer):
-                transmit += _watt(stage) * power[k]
+                transmit += float(sending_power(stage)) * power[k]
                 continue
             work, sent, computing = power[k], 0.0, 1
             if isinstance(stage, Session | Delay | Fork | Review):
@@ -409,19 +410,13 @@ class _Answer:
         return BandSimulation(self._ratio(sums[:, :1], self.lengths, 2 / number)[0], int(sums[:, 1].sum()))
 
 
-def _watt(stage: Transfer) -> float:
-    """What sending takes, W."""
-    power = getattr(stage.link, "tx_power_dbm", None)
-    return 0.0 if power is None else float(10 ** ((power - 30) / 10))
-
-
 def _parts(stage: Any, given: Iterator[Transfer]) -> tuple[float, float, int]:
     """Of one passage, on average: seconds of computing, joules of sending; and the servers kept that compute.
 
     `given` has what the stage's transfers are outside of the cell, in their order.
     """
     if isinstance(stage, Transfer):
-        return 0.0, _watt(next(given)) * float(stage.mean()), 0
+        return 0.0, float(sending_power(next(given)) * stage.mean()), 0
     if isinstance(stage, Session):
         parts = [_parts(part, given) for part in stage.stages]
         work, sent = (stage.mean_rounds * sum(part[i] for part in parts) for i in (0, 1))

@@ -1,6 +1,7 @@
-"""What follows from a pipeline: latency, bounds, brackets, simulation, inverse problems."""
+"""What follows from a pipeline: latency, energy, bounds, brackets, simulation, inverse problems."""
 
 from edgeinfer.delay.bounds import violation_bound, violation_bracket
+from edgeinfer.delay.energy import energy
 from edgeinfer.delay.errors import AccuracyWarning, LongRunWarning, UnstableError
 from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
 from edgeinfer.delay.latency import latency, mean_sojourn
@@ -24,6 +25,7 @@ __all__ = [
     "UnstableError",
     "best_rounds",
     "deadline_at",
+    "energy",
     "latency",
     "max_arrival_rate",
     "mean_sojourn",
