@@ -46,7 +46,7 @@ def energy(pipeline: Pipeline, power: Mapping[str, Any]) -> NDArray[np.float64]:
     >>> link = RayleighLink(5e6, tx_power_dbm=23, noise_dbm=-100, path_loss_db=105, slot=0.005)
     >>> pipeline = Pipeline([Constant(0.03, "encode"), Transfer(2e5, link, "uplink"), Constant(0.01, "edge")])
     >>> energy(pipeline, {"encode": 4.0}).round(4)
-    array([0.12  , 0.0021, 0.    ])
+    array([0.12  , 0.0016, 0.    ])
     """
     check_pipeline(pipeline)
     if not isinstance(power, Mapping):
