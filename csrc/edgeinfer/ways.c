@@ -10,6 +10,7 @@
 enum {
     MOST_LEVELS = 320,
     MOST_JOBS = 1 << 14,
+    SPARE = 9,          /* levels beyond the best one that stay in question */
     POLL_JOBS = 1 << 12 /* jobs between two looks at the monitor */
 };
 
@@ -25,14 +26,13 @@ static const double START = 1e-200; /* of densities, which may reach e^800 */
 typedef struct {
     double sigma; /* 1/s */
     ei_backward arrivals;
-    double growth;  /* log g */
-    double start;   /* log of prod M_k e^{-sigma T} N / least h */
-    double *stay;   /* x_k, [count] */
-    double *way;    /* f_k, [count]: for one J at a time */
-    size_t last;    /* largest J; SIZE_MAX: none */
-    ei_tilt *tilt;  /* [count] */
-    double *ways;   /* f_k(j), [last + 1][count] */
-    double *shares; /* sum of b_J / S f_k(J - i) / f_K(J) over its J >= i, [last + 2][count] */
+    double growth; /* log g */
+    double start;  /* log of prod M_k e^{-sigma T} */
+    double *stay;  /* x_k, [count] */
+    double *way;   /* f_k, [count]: for one J at a time */
+    size_t last;   /* largest J; SIZE_MAX: none */
+    ei_tilt *tilt; /* [count] */
+    double *ways;  /* f_k(j), [last + 1][count] */
 } level;
 
 struct ei_ways {
@@ -46,6 +46,7 @@ struct ei_ways {
     double *numbers;    /* of the levels' stay and way */
     uint16_t *level_of; /* [jobs], of J */
     double *log_chance; /* [jobs], log b_J */
+    double *log_mean;   /* [jobs], log N_J */
     double *up_to;      /* [jobs], sum of b_J / S */
     size_t capacity;
 };
@@ -56,7 +57,6 @@ static void free_level(const ei_ways *self, level *one) {
     ei_backward_free(&one->arrivals);
     free(one->tilt);
     free(one->ways);
-    free(one->shares);
 }
 
 void ei_ways_free(ei_ways *self) {
@@ -71,6 +71,7 @@ void ei_ways_free(ei_ways *self) {
     free(self->numbers);
     free(self->level_of);
     free(self->log_chance);
+    free(self->log_mean);
     free(self->up_to);
     free(self);
 }
@@ -82,9 +83,10 @@ static double fill_level(ei_ways *self, double sigma) {
     double slope, mean = 0, most = -INFINITY;
     one->sigma = sigma;
     ei_backward_free(&one->arrivals);
-    if (ei_backward_init(&one->arrivals, self->arrival, sigma) != EI_OK)
+    if (ei_backward_init(&one->arrivals, self->arrival, sigma) != EI_OK ||
+        ei_backward_keep(&one->arrivals, 0) != EI_OK)
         return NAN;
-    one->start = one->arrivals.log_start - sigma * self->deadline;
+    one->start = -sigma * self->deadline;
     one->stay = self->numbers + 2 * self->count * self->levels;
     one->way = one->stay + self->count;
     for (size_t k = 0; k < self->count; k++) {
@@ -136,7 +138,9 @@ static int reserve_job(ei_ways *self) {
     self->level_of = level_of != NULL ? level_of : self->level_of;
     double *log_chance = realloc(self->log_chance, larger * sizeof *log_chance);
     self->log_chance = log_chance != NULL ? log_chance : self->log_chance;
-    if (level_of == NULL || log_chance == NULL)
+    double *log_mean = realloc(self->log_mean, larger * sizeof *log_mean);
+    self->log_mean = log_mean != NULL ? log_mean : self->log_mean;
+    if (level_of == NULL || log_chance == NULL || log_mean == NULL)
         return EI_ERR_NO_MEMORY;
     self->capacity = larger;
     return EI_OK;
@@ -150,34 +154,45 @@ static void add_job(size_t count, const double *restrict stay, const double *bef
 
 /* Lengths of paths with their tilts and bounds, until longer ones hardly count. */
 static int take_lengths(ei_ways *self, ei_monitor monitor) {
-    size_t least = 0, best = 0;
+    size_t least = 0, best = 0, tried = self->levels;
     self->log_bound = -INFINITY;
     for (size_t l = 1; l < self->levels; l++)
         if (self->level[l].growth < self->level[least].growth)
             least = l;
     for (;;) {
-        double most = INFINITY, kept = INFINITY, beyond = INFINITY;
+        double most = INFINITY, kept = INFINITY, beyond = INFINITY, mean = 0, kept_mean = 0;
         const size_t before = best;
         int status = reserve_job(self);
         if (status != EI_OK)
             return status;
         if (ei_stopped(monitor))
             return EI_ERR_INTERRUPTED;
-        for (size_t l = 0; l < self->levels; l++) {
+        for (size_t l = 0; l < tried; l++) {
             level *one = &self->level[l];
             add_job(self->count, one->stay, self->jobs > 0 ? one->way : NULL, one->way);
-            double value = one->start + (double)self->jobs * one->growth + log(one->way[self->count - 1]);
+            const double steps = (double)self->jobs, met = ei_backward_extend(&one->arrivals),
+                         all = one->start + steps * one->growth + log(one->way[self->count - 1]),
+                         value = all + met + steps * one->arrivals.log_step;
             if (value < most) {
                 most = value;
+                mean = met;
                 best = l;
             }
-            kept = l == before ? value : kept;
-            beyond = l == least ? value : beyond;
+            if (l == before) {
+                kept = value;
+                kept_mean = met;
+            }
+            beyond = l == least ? all + one->arrivals.log_start : beyond;
         }
         if (self->jobs > 0 && kept <= most + NEAR) {
             most = kept;
+            mean = kept_mean;
             best = before;
         }
+        /* The best tilt falls with the length, to that of the least growth. */
+        const size_t needed = (best > least ? best : least) + SPARE;
+        tried = needed < tried ? needed : tried;
+        self->log_mean[self->jobs] = mean;
         self->level_of[self->jobs] = (uint16_t)best;
         self->log_chance[self->jobs++] = most;
         const double high = fmax(self->log_bound, most), low = fmin(self->log_bound, most);
@@ -226,22 +241,16 @@ static int fill_ways(ei_ways *self, size_t l) {
     const size_t count = self->count, rows = one->last + 1;
     one->tilt = calloc(count, sizeof *one->tilt);
     one->ways = malloc(rows * count * sizeof *one->ways);
-    one->shares = calloc((rows + 1) * count, sizeof *one->shares);
-    if (one->tilt == NULL || one->ways == NULL || one->shares == NULL)
+    if (one->tilt == NULL || one->ways == NULL || ei_backward_keep(&one->arrivals, rows) != EI_OK)
         return EI_ERR_NO_MEMORY;
     for (size_t k = 0; k < count; k++) {
         int status = ei_tilt_init(&one->tilt[k], &self->laws[k], one->sigma);
         if (status != EI_OK)
             return status;
     }
-    for (size_t j = 0; j < rows; j++)
+    for (size_t j = 0; j < rows; j++) {
         add_job(count, one->stay, j > 0 ? one->ways + (j - 1) * count : NULL, one->ways + j * count);
-    for (size_t i = rows; i-- > 0;) {
-        double *share = one->shares + i * count;
-        const double own = self->level_of[i] == l ? exp(self->log_chance[i] - self->log_bound) : 0;
-        for (size_t k = 0; k < count; k++)
-            share[k] = one->stay[k] * share[count + k] +
-                       (k > 0 ? share[k - 1] : own / one->ways[(i + 1) * count - 1]);
+        ei_backward_extend(&one->arrivals);
     }
     return EI_OK;
 }
@@ -314,14 +323,22 @@ static int is_alive(const level *one, size_t job) {
 
 /* D where a path is beyond the deadline at `stage`. */
 static double density(const ei_ways *self, const walk *at, size_t stage) {
+    const size_t count = self->count;
     double sum = 0;
-    for (size_t l = 0; l < self->levels; l++) {
+    for (size_t j = at->job; j < self->jobs; j++) {
+        const size_t l = self->level_of[j], left = j - at->job;
         const level *one = &self->level[l];
-        if (!is_alive(one, at->job))
-            continue;
-        const double *share = one->shares + at->job * self->count, *sums = sums_of(self, at, l);
-        for (size_t k = 0; k < self->count; k++)
-            sum += sums[k] * (k > stage ? one->stay[k] * share[self->count + k] : share[k]);
+        const double *way = one->ways + left * count, *sums = sums_of(self, at, l);
+        double part = 0;
+        for (size_t k = 0; k < count; k++)
+            if (k <= stage)
+                part += sums[k] * way[k];
+            else if (left > 0)
+                part += sums[k] * one->stay[k] * way[k - count];
+        double log_scale, value = ei_backward_left(&one->arrivals, left, &at->state, &log_scale);
+        sum += part / one->ways[(j + 1) * count - 1] * value *
+               exp(self->log_chance[j] - self->log_bound - self->log_mean[j] + log_scale -
+                   (double)at->job * one->arrivals.log_step);
     }
     return sum;
 }
@@ -345,7 +362,7 @@ static double serve(const ei_ways *self, ei_rng *rng, walk *at) {
             const double half = exp((tilt->tilt * middle - tilt->log_mgf) / 2);
             double entering = k + 1 < count ? sums[k + 1] : 0;
             if (k + 1 == count && at->job == 0)
-                entering = START * exp(ei_backward_start_ratio(&one->arrivals, &at->state));
+                entering = START;
             sums[k] = (sums[k] + entering) * half * half;
         }
         if (reached > self->deadline)
@@ -368,12 +385,13 @@ double ei_ways_draw(const ei_ways *self, ei_rng *rng, double *restrict scratch, 
         else
             high = middle;
     }
-    walk at = {.length = low,
-               .hidden = self->count - 1,
-               .level = &self->level[self->level_of[low]],
-               .state = ei_backward_start(&self->level[self->level_of[low]].arrivals, rng),
-               .paths = scratch,
-               .sums = scratch + self->count};
+    walk at = {
+        .length = low,
+        .hidden = self->count - 1,
+        .level = &self->level[self->level_of[low]],
+        .state = ei_backward_start(&self->level[self->level_of[low]].arrivals, low, self->log_mean[low], rng),
+        .paths = scratch,
+        .sums = scratch + self->count};
     for (size_t i = 0; i < ei_ways_scratch(self); i++)
         scratch[i] = 0;
     for (;;) {
@@ -386,14 +404,13 @@ double ei_ways_draw(const ei_ways *self, ei_rng *rng, double *restrict scratch, 
             return EI_ERR_INTERRUPTED;
         if (at.job == at.length)
             return 0;
-        const ei_arrival_state from = at.state;
-        at.interval = ei_backward_next(&at.level->arrivals, &at.state, rng);
+        at.interval = ei_backward_next(&at.level->arrivals, at.length - at.job, &at.state, rng);
         at.job++;
         for (size_t l = 0; l < self->levels; l++) {
             const level *one = &self->level[l];
             if (!is_alive(one, at.job))
                 continue;
-            const double factor = exp(ei_backward_ratio(&one->arrivals, at.interval, &from, &at.state));
+            const double factor = exp(one->arrivals.log_step - one->sigma * at.interval);
             double *sums = sums_of(self, &at, l);
             for (size_t k = 0; k < self->count; k++)
                 sums[k] *= factor * one->stay[k];

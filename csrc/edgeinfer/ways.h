@@ -20,13 +20,14 @@
  * the root of M L = 1: this holds where a single service is late, where rare.h's tilts overshoot. (A service
  * counts as the middle of its cell, which moves the bound a little, and no weight.)
  *
- * Arrivals that depend on each other (backward.h): L is 1 / z, and the density has, besides, the state of the
- * last job over N. Markov's inequality and the weights' bound then take the least state in its place, in b_J.
+ * Arrivals that depend on each other (backward.h): N_J stands for L^J in h_J, and what is left of component J
+ * at job i has the mean v_{J-i} of the state for L^{J-i}. Of those left out z^J N_J is below its bound.
  *
  * Paths' densities: with x_k = L M_k / g and A_k(i) the sum over ways to stage k of the likelihood ratios of
  * what is on them, in units of g a job, A_k' = (x_k A_k e^{-sigma t} / L + A_{k+1}') e^{sigma S_k} / M_k, one
- * recursion for all components of a sigma. The ways from stage k on through j jobs more have f_k(j) = x_k
- * f_k(j - 1) + f_{k-1}(j), f_k(0) = 1, and D sums A_k(i) f_k(J - i) / f_K(J) over components and stages. */
+ * recursion for all components of a sigma, with 1 / z for L behind arrivals that depend on each other. The
+ * ways from stage k on through j jobs more have f_k(j) = x_k f_k(j - 1) + f_{k-1}(j), f_k(0) = 1, and D sums
+ * A_k(i) f_k(J - i) / f_K(J) z^{-i} v_{J-i} / N_J over components and stages. */
 #ifndef EDGEINFER_WAYS_H
 #define EDGEINFER_WAYS_H
 

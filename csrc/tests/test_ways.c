@@ -129,6 +129,45 @@ static void test_intervals(void) {
     printf("%d of 400 intervals hold the truth\n", held);
 }
 
+/* Arrivals so rare that no two batches meet: a request waits for those of its own batch alone. Phases with
+ * few arrivals hold most requests, and small batches do, which no long path would have. */
+static void test_rare_arrivals(void) {
+    static const double rates[2] = {2e-7, 1e-9}, generator[4] = {-1e-12, 1e-12, 1e-15, -1e-15},
+                        stationary[2] = {1e-3 / 1.001, 1 / 1.001};
+    double above[SIZES];
+    for (int i = 0; i < SIZES; i++)
+        above[i] = i == 0 ? 1 : 0.01;
+    const ei_arrival arrivals[3] = {
+        {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+         .count = 2,
+         .rates = rates,
+         .generator = generator,
+         .stationary = stationary},
+        {.kind = EI_ARRIVAL_POISSON, .parameter = {1e-9}, .batch_limit = SIZES, .batch_above = above},
+        {.kind = EI_ARRIVAL_MARKOV_MODULATED,
+         .count = 2,
+         .rates = rates,
+         .generator = generator,
+         .stationary = stationary,
+         .batch_limit = SIZES,
+         .batch_above = above}};
+    const ei_service stage = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1};
+    for (int i = 0; i < 3; i++)
+        for (double deadline = 3; deadline < 100; deadline *= 5) {
+            const size_t states = arrivals[i].batch_limit > 0 ? SIZES : 1;
+            double truth = 0, sum = 0, all = 0, term = exp(-deadline), mean, error;
+            for (size_t r = 0; r < states; r++, term *= deadline / (double)r) {
+                const double chance = states > 1 ? above[r] : 1;
+                sum += term;
+                truth += chance * sum;
+                all += chance;
+            }
+            sample(&stage, 1, &arrivals[i], deadline, truth / all, 4000, (uint64_t)i, &mean, &error);
+            CHECK(fabs(mean - 1) <= 5 * error + 1e-4);
+            CHECK(error < 0.2);
+        }
+}
+
 /* Constant times that no path of three jobs makes late, and arrivals that no tilt is known of. */
 static void test_refusals(void) {
     const ei_service stage = {.kind = EI_SERVICE_DETERMINISTIC, .time = 0.5};
@@ -175,6 +214,7 @@ int main(void) {
                                  {.kind = EI_SERVICE_DETERMINISTIC}};
     test_exponential_stages();
     test_intervals();
+    test_rare_arrivals();
     test_refusals();
     sweep_allocations(call_ways, "ways", stages, 4);
     sweep_allocations(call_dependent, "dependent arrivals", &link[1], 1);
