@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-enum { EI_ENVELOPE_WIDTH = 8 };
+enum { EI_ENVELOPE_WIDTH = 10 };
 
 /* x[width], width <= EI_ENVELOPE_WIDTH, with weight . x least, weight >= 0, under row . x >= target for each
  * of rows[count][width], -limit <= x_i <= limit, and x_0 >= 0: near to it, where there is one. */

@@ -16,14 +16,6 @@ enum {
 static const double SETTLED = 1e-15;
 static const double FAR = 1e-280;
 
-static void multiply(const double *left, const double *right, double *product, size_t n) {
-    memset(product, 0, n * n * sizeof *product);
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < n; k++)
-            for (size_t j = 0; j < n; j++)
-                product[i * n + j] += left[i * n + k] * right[k * n + j];
-}
-
 /* A^{-1} of the matrix A that is -beside beside its diagonal and has the sums of rows `sums`; both are
  * overwritten. */
 static void invert(double *beside, double *sums, double *inverse, size_t n) {
@@ -81,8 +73,8 @@ static void solve_stein(double *left, double *right, double *x, size_t n) {
     double product[MOST], more[MOST];
     for (int k = 0; k < DOUBLINGS; k++) {
         double change = 0;
-        multiply(left, x, product, n);
-        multiply(product, right, more, n);
+        ei_modulated_multiply(left, x, product, n);
+        ei_modulated_multiply(product, right, more, n);
         for (size_t i = 0; i < n * n; i++) {
             if (more[i] > 0)
                 change = fmax(change, more[i] / (x[i] + more[i]));
@@ -90,9 +82,9 @@ static void solve_stein(double *left, double *right, double *x, size_t n) {
         }
         if (change < SETTLED)
             break;
-        multiply(left, left, product, n);
+        ei_modulated_multiply(left, left, product, n);
         memcpy(left, product, n * n * sizeof *left);
-        multiply(right, right, product, n);
+        ei_modulated_multiply(right, right, product, n);
         memcpy(right, product, n * n * sizeof *right);
     }
 }
@@ -178,7 +170,7 @@ void ei_ladder_tails(const ei_ladder *self, ei_end end, double time, double *soj
     for (size_t i = 0; i < n * n; i++)
         power[i] = i % (n + 1) == 0;
     for (int k = TERMS; k > 0; k--) {
-        multiply(self->ladder[end], power, next, n);
+        ei_modulated_multiply(self->ladder[end], power, next, n);
         for (size_t i = 0; i < n * n; i++)
             power[i] = next[i] * part / k + (i % (n + 1) == 0);
     }
@@ -186,7 +178,7 @@ void ei_ladder_tails(const ei_ladder *self, ei_end end, double time, double *soj
     for (size_t i = 0; i < n * n; i++)
         power[i] = exp(-part) * (power[i] + (end == EI_UPPER ? 1e-19 : 0));
     for (int k = 0; k < halvings; k++) {
-        multiply(power, power, later, n);
+        ei_modulated_multiply(power, power, later, n);
         memcpy(power, later, n * n * sizeof *power);
         error = 2 * error + (double)(n + 2) * DBL_EPSILON;
     }

@@ -87,7 +87,7 @@ int ei_modulated_transform(const ei_arrival *self, double theta, double *transfo
     return EI_OK;
 }
 
-static void multiply(const double *left, const double *right, double *product, size_t n) {
+void ei_modulated_multiply(const double *left, const double *right, double *product, size_t n) {
     memset(product, 0, n * n * sizeof *product);
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < n; k++)
@@ -106,7 +106,7 @@ double ei_modulated_exponent(const ei_arrival *self, double theta, double *eigen
     memcpy(power, transform, n * n * sizeof *power);
     for (int k = 0; k < SQUARINGS; k++) {
         double most = 0, change = 0;
-        multiply(power, power, square, n);
+        ei_modulated_multiply(power, power, square, n);
         for (size_t i = 0; i < n * n; i++)
             most = fmax(most, square[i]);
         for (size_t i = 0; i < n * n; i++) {
@@ -188,7 +188,7 @@ int ei_modulated_step(const ei_arrival *self, double step, double *decay, double
                 first[i * n + j] += fmax(early, 0) * power[i * n + j] * self->rates[j];
                 second[i * n + j] += late * power[i * n + j] * self->rates[j];
             }
-        multiply(power, chain, next, n);
+        ei_modulated_multiply(power, chain, next, n);
         memcpy(power, next, n * n * sizeof *power);
     }
     free(chain);

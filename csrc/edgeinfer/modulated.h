@@ -11,6 +11,9 @@
 /* D into matrix[count][count]. */
 void ei_modulated_reversed(const ei_arrival *self, double *matrix);
 
+/* product[n][n] = left right, and is neither. */
+void ei_modulated_multiply(const double *left, const double *right, double *product, size_t n);
+
 /* Whether phases that are ahead in the order of their rates stay ahead: behind two phases of which one has
  * more arrivals, the rate at which it is left for those up to any phase below both, backwards in time, is the
  * smaller one, and for those from any phase above both on the larger one. Two phases always. */

@@ -6,9 +6,14 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     COUNT = EI_MODULATED_FUNCTIONS,
+    SIGNED = 3, /* functions, which come last */
+    POSITIVE = COUNT - SIGNED,
+    SQUARINGS = 60,
+    MOST = EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES,
     HALVINGS = 50,
     MOST_TERMS = 131072,
     DENSE = 32,  /* terms that an envelope is fitted to, and after these, */
@@ -24,11 +29,15 @@ static const double SPREAD = 16,
                     NEVER_MEET = 0.9; /* of mu_1 - z_1, the largest over the least and where z_1 = z_2 */
 static const double LIMIT = 100;      /* of |c_i| */
 
+static const double ENOUGH = 1e-5;     /* slack that is for nothing */
+static const double TRANSFORM = 1e-13; /* of a transform, relative */
+
 typedef struct {
     const ei_arrival *arrival;
     double rate[2], slow_decay;                     /* mu_1 > mu_2; 1/s */
     double root[2][COUNT][2];                       /* z_1, z_2 of sub- and supermartingales */
     double vector[2][COUNT][EI_ARRIVAL_PHASES];     /* v */
+    double slack[COUNT], slack_decay;               /* by how much the others may miss, times e^{-s T} */
     size_t terms, phases, phase[EI_ARRIVAL_PHASES]; /* N; those with requests */
     double *target;                                 /* [terms + 1][phases]: +-a_m, the last for all beyond */
     double *function;                               /* [2][COUNT][terms + 1]: w, the last that of N */
@@ -75,8 +84,8 @@ static int find_functions(fit *self) {
     /* mu_1 - z_1: those that fall over what is looked at, and do not meet. */
     const double last = NEVER_MEET * (mu[0] - mu[1] + most) / 2,
                  first = fmin(fmax(last / SPREAD, REACH * mu[0] / MOST_TERMS), last);
-    for (int i = 0; i < COUNT; i++) {
-        const double z = mu[0] - first * pow(last / first, (double)i / (COUNT - 1));
+    for (int i = 0; i < POSITIVE; i++) {
+        const double z = mu[0] - first * pow(last / first, (double)i / (POSITIVE - 1));
         for (int end = EI_LOWER; end <= EI_UPPER; end++) {
             const double margin = end == EI_UPPER ? MARGIN : -MARGIN;
             low = least;
@@ -95,6 +104,98 @@ static int find_functions(fit *self) {
         }
     }
     return EI_OK;
+}
+
+/* A high power of a matrix over its trace, the projection on its largest eigenvector: NaN or no limit where
+ * there is not one. */
+static void project(const double *matrix, double *power, size_t n) {
+    double square[MOST], trace = 0;
+    memcpy(power, matrix, n * n * sizeof *power);
+    for (int k = 0; k < SQUARINGS; k++) {
+        double most = 0, change = 0;
+        ei_modulated_multiply(power, power, square, n);
+        for (size_t i = 0; i < n * n; i++)
+            most = fmax(most, fabs(square[i]));
+        for (size_t i = 0; i < n * n; i++) {
+            change = fmax(change, fabs(square[i] / most - power[i]));
+            power[i] = square[i] / most;
+        }
+        if (change < 1e-15)
+            break;
+    }
+    for (size_t i = 0; i < n; i++)
+        trace += power[i * n + i];
+    for (size_t i = 0; i < n * n; i++)
+        power[i] /= trace;
+}
+
+/* The second largest eigenvalue of M(s) and its eigenvector of largest entry 1, as near as they come; by how
+ * much at most M(s) v is off it. */
+static double find_second(const ei_arrival *arrival, double s, double *vector, double *error) {
+    const size_t n = arrival->count;
+    double transform[MOST], power[MOST], rest[MOST], value = 0;
+    size_t column = 0;
+    if (ei_modulated_transform(arrival, s, transform) != EI_OK)
+        return NAN;
+    project(transform, power, n);
+    ei_modulated_multiply(transform, power, rest, n);
+    for (size_t i = 0; i < n * n; i++)
+        rest[i] = transform[i] - rest[i];
+    project(rest, power, n);
+    for (size_t i = 0; i < n * n; i++) {
+        value += rest[i] * power[i % n * n + i / n];
+        if (fabs(power[i]) > fabs(power[column]))
+            column = i;
+    }
+    for (size_t i = 0; i < n; i++)
+        vector[i] = power[i * n + column % n] / power[column];
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0, all = fabs(value * vector[i]);
+        for (size_t j = 0; j < n; j++) {
+            sum += transform[i * n + j] * vector[j];
+            all += fabs(transform[i * n + j] * vector[j]);
+        }
+        error[i] = fabs(sum - value * vector[i]) + 2 * TRANSFORM * all;
+    }
+    return value;
+}
+
+/* Those of the second eigenvector where it is real and near enough, else 0. */
+static void find_signed(fit *self, const double *shares) {
+    const size_t n = self->arrival->count;
+    const double *mu = self->rate, *first = self->root[EI_UPPER][POSITIVE - SIGNED];
+    double strict[EI_ARRIVAL_PHASES], error[EI_ARRIVAL_PHASES], strict_mean = 0;
+    self->slack_decay = (self->slow_decay + mu[0] + mu[1] - first[0] - first[1]) / 2;
+    const double above = excess(self, first[0], self->slack_decay, EI_UPPER, strict),
+                 strict_apart = 2 * first[0] + self->slack_decay - mu[0] - mu[1];
+    for (size_t j = 0; j < n; j++)
+        strict_mean += shares[j] * strict[j];
+    for (int i = POSITIVE; i < COUNT; i++) {
+        const double one = self->root[EI_UPPER][i - SIGNED][0];
+        double *vector = self->vector[EI_UPPER][i], low = self->slack_decay, high = mu[0] + mu[1] - one,
+               mean = 0, miss = 0;
+        for (int k = 0; k < HALVINGS; k++) {
+            const double s = low + (high - low) / 2,
+                         product = mu[0] * mu[1] * find_second(self->arrival, s, vector, error);
+            *(one * (mu[0] + mu[1] - s - one) > product ? &low : &high) = s;
+        }
+        const double value = find_second(self->arrival, low, vector, error), two = mu[0] + mu[1] - low - one,
+                     scale = mu[0] * mu[1] / (one * two);
+        for (size_t j = 0; j < n; j++) {
+            mean += shares[j] * vector[j];
+            if (shares[j] > 0)
+                miss = fmax(miss, (scale * error[j] + fabs((scale * value - 1) * vector[j])) / strict[j]);
+        }
+        self->slack[i] = miss * fmax(1, strict_apart / (one - two)) * (1 + above) / above * strict_mean;
+        const int good = two > 0 && one > two && above > 0 && isfinite(mean) && self->slack[i] < ENOUGH;
+        for (size_t j = 0; j < n; j++)
+            self->vector[EI_LOWER][i][j] = vector[j] = !good ? 0 : mean < 0 ? -vector[j] : vector[j];
+        self->slack[i] = good ? self->slack[i] : 0;
+        for (int end = EI_LOWER; end <= EI_UPPER; end++) {
+            self->root[end][i][0] = good ? one : first[0];
+            self->root[end][i][1] = good ? two : first[1];
+        }
+    }
 }
 
 /* 1 + x + .. + x^{m-1}, x = 1 - w. */
@@ -171,17 +272,18 @@ static int fit_envelope(const fit *self, ei_two_modulated *ends, int which, doub
             for (int i = 0; i < COUNT; i++) {
                 const double c = x[i + 1];
                 const int end = c > 0 ? EI_UPPER : EI_LOWER;
-                if (m < N || c < 0)
-                    above -= c * (c > 0 ? 1 - ROUNDING : 1 + ROUNDING) *
-                             self->vector[end][i][self->phase[j]] *
-                             self->function[(size_t)(end * COUNT + i) * (N + 1) + m];
+                const double part = c * self->vector[end][i][self->phase[j]] *
+                                    self->function[(size_t)(end * COUNT + i) * (N + 1) + m];
+                if (m < N || part < 0)
+                    above -= part - ROUNDING * fabs(part);
             }
-            /* A NaN stays. */
-            most = above <= most ? most : above;
+            most = fmax(most, isfinite(above) ? above : INFINITY);
         }
     ends->most[which] = most;
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ends->factor[which][i] = x[i + 1];
+        ends->slack[which] += fabs(x[i + 1]) * self->slack[i];
+    }
     return EI_OK;
 }
 
@@ -224,6 +326,9 @@ int ei_two_modulated_init(ei_two_modulated *self, ei_end end, const ei_service *
         status = ei_ladder_init(&self->ladder[i], arrival, fitted.rate[i]);
     if (status == EI_OK)
         status = find_functions(&fitted);
+    if (status == EI_OK)
+        find_signed(&fitted, self->ladder[0].shares);
+    self->slack_decay = fitted.slack_decay;
     for (int which = EI_LOWER; which <= EI_UPPER && status == EI_OK; which++)
         for (int i = 0; i < COUNT; i++) {
             const double *z = fitted.root[which][i];
@@ -256,9 +361,10 @@ double ei_two_modulated_sf(const ei_two_modulated *self, double time) {
         for (int i = 0; i < COUNT; i++) {
             const double c = self->factor[k][i];
             const int which = c > 0 ? EI_UPPER : EI_LOWER;
-            value += sign * c * self->start[which][i] * exp(-self->decay[which][i] * time) *
-                     (1 + (c > 0 ? error : -error));
+            const double part = c * self->start[which][i] * exp(-self->decay[which][i] * time);
+            value += sign * (part + error * fabs(part));
         }
+        value += sign * self->slack[k] * exp(-self->slack_decay * time) * (1 + error);
         value = (value + sign * ROUNDING * fabs(both)) / (1 - sign * self->most[k]);
         if (upper && self->most[k] < 1)
             best = fmin(best, value);

@@ -31,6 +31,14 @@
  * some T, are sought by envelope.h, and hold at all T: a is made as large as all m up to some N ask for, and
  * what lies beyond it. Powers of U fall with m as U 1 <= 1, and so does w.
  *
+ * Phases differ by more than v says. With other eigenvectors v, of any signs, G is its own mean but for
+ * rounding: |mu_1 mu_2 M(s) v / (z_1 z_2) - v| <= miss v+, v+ and z+ those of a supermartingale G+ that falls
+ * by a factor 1 - d or more in the mean, at s+ <= s with z_1 <= z_1+. As h_z e^{-s b} <= C h_{z+} e^{-s+ b}
+ * while b >= x_1, C = max(1, (z_1+ - z_2+) / (z_1 - z_2)), all steps together are off by (miss C / d) e^{-s+
+ * T} E v+ at most, which is added: mu_1 mu_2 / (z_1 z_2) is no less for z than for z+. Those of the second
+ * largest eigenvalue are taken where it is real, which is smaller, so that s is larger and E v e^{-s T}
+ * hardly counts.
+ *
  * Rates that are too near to tell are moved apart: W grows with each service. */
 #ifndef EDGEINFER_TWO_MODULATED_H
 #define EDGEINFER_TWO_MODULATED_H
@@ -38,7 +46,7 @@
 #include "edgeinfer/ladder.h"
 #include "edgeinfer/service.h"
 
-enum { EI_MODULATED_FUNCTIONS = 6, EI_MODULATED_ENVELOPES = 8 };
+enum { EI_MODULATED_FUNCTIONS = 9, EI_MODULATED_ENVELOPES = 8 };
 
 /* One end of P(W > T). */
 typedef struct {
@@ -48,6 +56,7 @@ typedef struct {
     double start[2][EI_MODULATED_FUNCTIONS]; /* and E v_i */
     double most[EI_MODULATED_ENVELOPES];     /* a */
     double factor[EI_MODULATED_ENVELOPES][EI_MODULATED_FUNCTIONS]; /* c */
+    double slack[EI_MODULATED_ENVELOPES], slack_decay;             /* times e^{-s T}: 1, 1/s */
 } ei_two_modulated;
 
 /* Services exponential, of any order, behind Markov-modulated arrivals. Status: EI_ERR_TOO_LARGE above

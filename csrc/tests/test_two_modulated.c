@@ -110,7 +110,7 @@ static void test_chain_of_all(void) {
                 CHECK(ei_two_modulated_init(&ends[end], (ei_end)end, &one, &other, arrivals[a]) == EI_OK);
             for (int t = 0; t < 4; t++)
                 check_between(ei_two_modulated_sf(&ends[EI_LOWER], deadlines[t]), exact[t],
-                              ei_two_modulated_sf(&ends[EI_UPPER], deadlines[t]), 1e-8 / exact[t], 1.1);
+                              ei_two_modulated_sf(&ends[EI_UPPER], deadlines[t]), 1e-8 / exact[t], 1.02);
         }
 }
 
