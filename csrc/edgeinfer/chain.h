@@ -85,15 +85,16 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * times between arrivals, that is K e^{-theta T} (E e^{theta Q} - 1), Q the sojourn time in the parts
  * behind b fed by Poisson arrivals of that rate. The lattice's end is left as above. b first: w = k.
  *
- * Two exponential parts that come first behind any renewal arrivals, the slower one, b, put second, have v,
- * the law of R in both, from two_exponentials.h, and what stands for Poisson arrivals holds with R_l the
- * job's own. Its service B is independent of what comes before it, which is no less than R - t of the job
- * before, so that -v'(y) <= (v(y) - E v(y + t)) / E B: K is the largest that the ends of v allow for up to z
- * >= T, beyond which moments are added, and the sum is at most K e^{-theta T} (E e^{theta Q} - 1), Q fed by
- * Poisson arrivals as above, and at most K (P(R' > T) - e^{-theta T}), R' the sojourn time in b and the parts
- * behind it, of exponentials.h or by the same bound: alone they make the same sum with k, and with equality.
- * Lower, of four parts and more: as many of the slowest exponential ones as exponentials.h takes, their
- * sojourn time, and one service of every other part, as a path through those alone is no longer.
+ * Two or three exponential parts that come first behind any renewal arrivals, the slowest one, b, put last,
+ * have v, the law of R in them, from two_exponentials.h or exponentials.h, and what stands for Poisson
+ * arrivals holds with R_l the job's own. Its service B is independent of what comes before it, which is no
+ * less than R - t of the job before, so that -v'(y) <= (v(y) - E v(y + t)) / E B: K is the largest that the
+ * ends of v allow for up to z >= T, beyond which moments are added, and the sum is at most K e^{-theta T} (E
+ * e^{theta Q} - 1), Q fed by Poisson arrivals as above, and at most K (P(R' > T) - e^{-theta T}), R' the
+ * sojourn time in b and the parts behind it, of exponentials.h or by the same bound: alone they make the same
+ * sum with k, and with equality. Lower, of four parts and more: the sojourn time in as many of the slowest
+ * exponential parts as exponentials.h takes, and one service of every other part, which the longest path
+ * through those meets somewhere.
  *
  * One or two exponential stages alone behind Markov-modulated arrivals: ladder.h, two_modulated.h.
  *

@@ -13,7 +13,8 @@
 
 enum {
     SLOPES = 65536, /* points at which a law's slope is bounded, */
-    APART = 4096    /* and how many of them lie between the times beyond which all is left to moments */
+    FEWER = 4,      /* times as many as for three stages, */
+    PLACES = 16     /* and times beyond which all is left to moments */
 };
 static const double ENOUGH =
     1.1; /* upper / lower of a chain with phases, below which no more is tried: each takes long */
@@ -114,41 +115,69 @@ int ei_chain_exponentials_ends(const ei_chain *self, int *found) {
     return status;
 }
 
-/* The upper ends of the chain without its second part, at the batch's deadlines. */
-static int cut_without_second(const ei_chain *self, double *upper);
+/* Both ends of the first two or three parts, exponential ones. */
+typedef struct {
+    size_t count;
+    ei_two_exponentials two[2];
+    ei_exponentials three[2];
+} first_parts;
 
-/* exponential: the first two parts, exponential ones, of which the slower one is b as it may come last, with
- * others behind them. */
-static int upper_behind_two(const ei_chain *self) {
-    const ei_batch *batch = self->batch;
-    const ei_service *slow = self->parts[0].service;
-    const double theta = ei_geometric_rate(slow, &batch->arrival, EI_UPPER), mu = 1 / slow->time,
-                 faster = ei_geometric_rate(slow, &batch->arrival, EI_LOWER), step = batch->horizon / SLOPES;
-    ei_two_exponentials both[2];
-    double moment = 0, steep[SLOPES / APART], beyond[SLOPES / APART], exponent, most = 0, *behind = NULL;
-    int status = theta > 0 ? EI_OK : EI_ERR_UNSTABLE;
+static int init_first(first_parts *self, const ei_chain *chain, size_t count) {
+    const ei_arrival *arrival = &chain->batch->arrival;
+    const double times[] = {chain->parts[0].mean, chain->parts[1].mean, chain->parts[2].mean};
+    int status = EI_OK;
+    self->count = count;
     for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
-        status =
-            ei_two_exponentials_init(&both[end], (ei_end)end, slow, self->parts[1].service, &batch->arrival);
+        status = count == 2 ? ei_two_exponentials_init(&self->two[end], (ei_end)end, chain->parts[0].service,
+                                                       chain->parts[1].service, arrival)
+                            : ei_exponentials_init(&self->three[end], (ei_end)end, times, count, arrival);
+    return status;
+}
+
+static double first_upper(const first_parts *self, double time) {
+    return self->count == 2 ? ei_two_exponentials_sf(&self->two[EI_UPPER], time)
+                            : ei_exponentials_sf(&self->three[EI_UPPER], time);
+}
+
+static double first_behind(const first_parts *self, const ei_arrival *arrival, double time) {
+    return self->count == 2 ? ei_two_exponentials_behind(&self->two[EI_LOWER], arrival, time)
+                            : ei_exponentials_behind(&self->three[EI_LOWER], arrival, time);
+}
+
+/* The upper ends of the first part and those from `next` on, at the batch's deadlines. */
+static int cut_without(const ei_chain *self, size_t next, double *upper);
+
+/* exponential: the first so many parts, exponential ones, of which the slowest is b as it may come last, with
+ * others behind them. */
+static int upper_behind(const ei_chain *self, size_t first) {
+    const ei_batch *batch = self->batch;
+    const ei_arrival *arrival = &batch->arrival;
+    const ei_service *slow = self->parts[0].service;
+    const size_t points = first == 2 ? SLOPES : SLOPES / FEWER, apart = points / PLACES;
+    const double theta = ei_geometric_rate(slow, arrival, EI_UPPER), mu = 1 / slow->time,
+                 faster = ei_geometric_rate(slow, arrival, EI_LOWER), step = batch->horizon / (double)points;
+    first_parts all;
+    double moment = 0, steep[PLACES], beyond[PLACES], exponent, most = 0, *behind = NULL;
+    int status = theta > 0 ? init_first(&all, self, first) : EI_ERR_UNSTABLE;
     if (status != EI_OK)
         return ei_no_bound(status) ? EI_OK : status;
-    status = ei_chain_log_moment_behind(self, 1, self->count - 1, (mu - theta) * (1 + 1e-12), theta, &moment);
+    status = ei_chain_log_moment_behind(self, first - 1, self->count - 1, (mu - theta) * (1 + 1e-12), theta,
+                                        &moment);
     if (ei_no_bound(status)) {
         moment = INFINITY;
         status = EI_OK;
     }
     if (status == EI_OK && moment > MUCH) {
         behind = malloc(batch->count * sizeof *behind);
-        status = behind != NULL ? cut_without_second(self, behind) : EI_ERR_NO_MEMORY;
+        status = behind != NULL ? cut_without(self, first, behind) : EI_ERR_NO_MEMORY;
     }
-    for (size_t j = 0; j < SLOPES && status == EI_OK; j++) {
+    for (size_t j = 0; j < points && status == EI_OK; j++) {
         const double next = (double)(j + 1) * step,
-                     falls = ei_two_exponentials_sf(&both[EI_UPPER], (double)j * step) -
-                             ei_two_exponentials_behind(&both[EI_LOWER], &batch->arrival, next);
+                     falls = first_upper(&all, (double)j * step) - first_behind(&all, arrival, next);
         most = fmax(most, falls * exp(theta * next) * mu / theta);
-        if ((j + 1) % APART == 0) {
-            steep[j / APART] = most;
-            status = ei_chain_bound_beyond(self, 0, self->count - 1, next, &beyond[j / APART], &exponent);
+        if ((j + 1) % apart == 0) {
+            steep[j / apart] = most;
+            status = ei_chain_bound_beyond(self, 0, self->count - 1, next, &beyond[j / apart], &exponent);
         }
     }
     for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
@@ -158,21 +187,30 @@ static int upper_behind_two(const ei_chain *self) {
         if (behind != NULL)
             more = fmin(more, (behind[i] - exp(-faster * rest) * (1 - 1e-11)) *
                                   exp((faster - theta) * batch->horizon));
-        for (size_t z = 0; z < SLOPES / APART && isfinite(rest) && rest >= 0; z++)
-            if ((double)((z + 1) * APART) * step >= rest)
+        for (size_t z = 0; z < PLACES && isfinite(rest) && rest >= 0; z++)
+            if ((double)((z + 1) * apart) * step >= rest)
                 least = fmin(least, steep[z] * more * (1 + 1e-9) + exp(beyond[z]));
         if (isfinite(least))
-            ei_cut_upper(batch, at, ei_two_exponentials_sf(&both[EI_UPPER], rest) + least,
-                         EI_BRACKET_EXPONENTIAL);
+            ei_cut_upper(batch, at, first_upper(&all, rest) + least, EI_BRACKET_EXPONENTIAL);
     }
     free(behind);
     return ei_no_bound(status) ? EI_OK : status;
 }
 
-static int cut_without_second(const ei_chain *self, double *upper) {
+/* By two parts first and by three, if they are exponential and others are behind them. */
+static int upper_behind_some(const ei_chain *self) {
+    int status = EI_OK;
+    for (size_t first = 3; first > 1 && status == EI_OK; first--)
+        if (first < self->count && ei_chain_has_two_exponentials(self, 0, 1) &&
+            ei_part_is_exponential(&self->parts[first - 1]) && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+            status = upper_behind(self, first);
+    return status;
+}
+
+static int cut_without(const ei_chain *self, size_t next, double *upper) {
     const ei_batch *batch = self->batch;
     const size_t count = batch->count, all = self->parts[self->count - 1].end, first = self->parts[0].end,
-                 second = self->parts[1].end;
+                 from = self->parts[next - 1].end;
     ei_batch alone = *batch;
     ei_chain chain = {.parts = NULL};
     ei_service *stages = malloc(all * sizeof *stages);
@@ -185,7 +223,7 @@ static int cut_without_second(const ei_chain *self, double *upper) {
         goto out;
     }
     memcpy(stages, self->stages, first * sizeof *stages);
-    memcpy(stages + first, self->stages + second, (all - second) * sizeof *stages);
+    memcpy(stages + first, self->stages + from, (all - from) * sizeof *stages);
     for (size_t i = 0; i < count; i++) {
         index[i] = i;
         upper[i] = 1;
@@ -197,14 +235,12 @@ static int cut_without_second(const ei_chain *self, double *upper) {
     alone.upper = upper;
     alone.lower_method = methods;
     alone.upper_method = methods + count;
-    if ((status = ei_chain_init(&chain, &alone, stages, all - (second - first))) != EI_OK)
+    if ((status = ei_chain_init(&chain, &alone, stages, all - (from - first))) != EI_OK)
         goto out;
     if ((status = ei_chain_exponentials_ends(&chain, &found)) != EI_OK || found)
         goto out;
-    if (chain.count > 2 && ei_chain_has_two_exponentials(&chain, 0, 1))
-        status = upper_behind_two(&chain);
-    else
-        status = upper_geometric(&chain, 0);
+    status = chain.count > 2 && ei_chain_has_two_exponentials(&chain, 0, 1) ? upper_behind_some(&chain)
+                                                                            : upper_geometric(&chain, 0);
 out:
     ei_chain_free(&chain);
     free(stages);
@@ -216,8 +252,7 @@ out:
 }
 
 int ei_chain_geometric_ends(const ei_chain *self) {
-    int status =
-        self->count > 2 && ei_chain_has_two_exponentials(self, 0, 1) ? upper_behind_two(self) : EI_OK;
+    int status = self->count > 2 ? upper_behind_some(self) : EI_OK;
     if (status == EI_OK && self->count > 3)
         status = ei_chain_lower_exponentials(self);
     for (size_t b = 0; b + 1 < self->count && status == EI_OK; b++) {

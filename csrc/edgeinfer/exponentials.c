@@ -161,7 +161,8 @@ static double find_tilt(const remainder_terms *of, const ei_arrival *arrival, do
     return low;
 }
 
-static int bound_remainder(ei_exponentials *self, const number *mu, const ei_arrival *arrival) {
+static int bound_remainder(ei_exponentials *self, const ei_arrival *arrival) {
+    const number *mu = self->mu;
     const number *theta[3] = {self->theta[0].term, self->theta[1].term, self->theta[2].term};
     number d[EI_EXPONENTIALS];
     divide(self, self->theta, d);
@@ -262,13 +263,29 @@ static number all_terms(const number *e, size_t count) {
     return result;
 }
 
-/* P behind periodic arrivals, otherwise L. */
-static number find_law(const ei_exponentials *self, double time) {
+/* E e^{-theta t}, by nu / mu. */
+static series share_waited(number mu, const series *theta, size_t terms) {
+    series past = {.term = {{0, 0}}}, share = past;
+    number power = over(exactly(1), mu);
+    for (size_t n = 0; n < terms; n++) {
+        past.term[n] = minus(n == 0 ? mu : exactly(n == 1), theta->term[n]);
+        share.term[n] = power;
+        power = minus(exactly(0), over(power, mu));
+    }
+    return product(&past, &share, terms);
+}
+
+/* P behind periodic arrivals, otherwise L; or, later, the mean of that a time between arrivals later. */
+static number find_law(const ei_exponentials *self, double time, int later) {
     const size_t count = self->count;
     number e[EI_EXPONENTIALS * EI_EXPONENTIALS], column[EI_EXPONENTIALS], trace = exactly(0);
     series at[EI_EXPONENTIALS];
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        const series share = share_waited(self->mu[i], &self->theta[i], self->terms);
         at[i] = survival(&self->theta[i], time, self->terms);
+        if (later)
+            at[i] = product(&at[i], &share, self->terms);
+    }
     for (size_t j = 0; j < count; j++) {
         divide(self, at, column);
         for (size_t i = 0; i < count; i++) {
@@ -295,7 +312,7 @@ static double find_remainder(const ei_exponentials *self, double time) {
 
 /* A lower end by either bound of |L - P|. */
 static double find_lower(const ei_exponentials *self, double time, int far) {
-    const double law = find_law(self, time).low;
+    const double law = find_law(self, time, 0).low;
     return far ? law - find_remainder(self, time) : law / (1 + self->off);
 }
 
@@ -303,13 +320,25 @@ double ei_exponentials_sf(const ei_exponentials *self, double time) {
     if (!(time >= 0))
         return 1;
     if (self->end == EI_UPPER) {
-        const double law = find_law(self, time).high;
+        const double law = find_law(self, time, 0).high;
         return isnan(law) ? 1 : fmin(fmax(law + find_remainder(self, time), DBL_MIN) * (1 + DBL_EPSILON), 1);
     }
     double value = 0;
     for (int far = 0; far <= !self->exact; far++)
         value = fmax(value, find_lower(self, fmax(time, self->peak[far]), far) * (1 - 2 * DBL_EPSILON));
     return value > DBL_MIN ? fmin(value, 1) : 0;
+}
+
+double ei_exponentials_behind(const ei_exponentials *self, const ei_arrival *arrival, double time) {
+    if (self->exact)
+        return ei_exponentials_sf(self, time + ei_arrival_mean(arrival) * (1 + DBL_EPSILON));
+    const double law = find_law(self, time, 1).low;
+    double least = INFINITY, slope;
+    for (size_t i = 0; i < TILTS; i++)
+        least = fmin(least, exp(self->log_scale[i] - self->tail[i] * time -
+                                ei_arrival_exponent(arrival, self->tail[i], &slope)) *
+                                (1 + ROUNDING));
+    return fmax(fmax(law / (1 + self->off), law - least) * (1 - 2 * DBL_EPSILON), 0);
 }
 
 /* Where a lower end is the largest: what comes before is no less. */
@@ -328,7 +357,6 @@ static double find_peak(const ei_exponentials *self, int far) {
 int ei_exponentials_init(ei_exponentials *self, ei_end end, const double *given, size_t count,
                          const ei_arrival *arrival) {
     double sorted[EI_EXPONENTIALS], slowest = 0;
-    number mu[EI_EXPONENTIALS];
     *self = (ei_exponentials){.end = end, .count = count, .exact = arrival->kind == EI_ARRIVAL_DETERMINISTIC};
     if (count > EI_EXPONENTIALS || count < 3 || (count > 3 && !self->exact))
         return EI_ERR_ACCURACY;
@@ -340,7 +368,7 @@ int ei_exponentials_init(ei_exponentials *self, ei_end end, const double *given,
         count, sorted);
     for (size_t i = 0; i < count; i++) {
         const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = sorted[i]};
-        mu[i] = over(exactly(1), exactly(sorted[i]));
+        self->mu[i] = over(exactly(1), exactly(sorted[i]));
         for (size_t j = 0; j < count; j++)
             if (sorted[i] != sorted[j])
                 self->apart[i][j] = over(minus(exactly(sorted[j]), exactly(sorted[i])),
@@ -348,12 +376,12 @@ int ei_exponentials_init(ei_exponentials *self, ei_end end, const double *given,
         if (i > 0 && sorted[i] == sorted[i - 1])
             self->theta[i] = self->theta[i - 1];
         else
-            self->theta[i] = rate_series(mu[i],
+            self->theta[i] = rate_series(self->mu[i],
                                          (number){ei_geometric_rate(&service, arrival, EI_UPPER),
                                                   ei_geometric_rate(&service, arrival, EI_LOWER)},
                                          arrival, self->terms);
     }
-    const int status = self->exact ? EI_OK : bound_remainder(self, mu, arrival);
+    const int status = self->exact ? EI_OK : bound_remainder(self, arrival);
     for (int far = 0; far <= 1 && status == EI_OK && end == EI_LOWER && !self->exact; far++)
         self->peak[far] = find_peak(self, far);
     return status;

@@ -53,6 +53,8 @@
  * <= c / C (mu_1 - eta + g) / mu_1 mu_1 mu_2 mu_3 / ((mu_1 + g) (mu_2 - eta) (mu_3 - eta)) e^{-(2 eta - g)
  * T}.
  *
+ * A time between arrivals later L has its mean by a factor E e^{-theta t} = nu / mu, also a function of mu.
+ *
  * Rounding. All that makes L and E is put into intervals; of equal rates divided differences are derivatives,
  * by power series of theta in mu. W grows with each service: times that are too near to tell are put
  * together, to the longest (upper end) or the shortest. */
@@ -82,6 +84,7 @@ typedef struct {
 typedef struct {
     ei_end end;
     size_t count, terms;                                            /* stages; as many as are equal */
+    ei_exponentials_number mu[EI_EXPONENTIALS];                     /* 1/s, the fastest first */
     ei_exponentials_number apart[EI_EXPONENTIALS][EI_EXPONENTIALS]; /* mu_i - mu_j, 1/s */
     ei_exponentials_series theta[EI_EXPONENTIALS];                  /* at mu_i, powers of mu - mu_i */
     int exact, above;                                               /* whether E counts; whether P <= L */
@@ -98,5 +101,8 @@ EI_WARN_UNUSED int ei_exponentials_init(ei_exponentials *self, ei_end end, const
 
 /* The end of P(W > time). */
 double ei_exponentials_sf(const ei_exponentials *self, double time);
+
+/* A lower end of E P(W > time + t), t a time between arrivals. */
+double ei_exponentials_behind(const ei_exponentials *self, const ei_arrival *arrival, double time);
 
 #endif

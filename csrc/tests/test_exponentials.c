@@ -126,6 +126,37 @@ static void test_nearly_equal(void) {
     }
 }
 
+/* A time between arrivals later: of Poisson and of periodic ones exactly, of bursty ones by a sum over it. */
+static void test_behind(void) {
+    static const double times[] = {0.9, 0.85, 0.8};
+    ei_exponentials ends[2];
+    for (double time = 0; time < 200; time += 40) {
+        double exact = 0, least = 0, most = 0;
+        for (int i = 0; i < 3; i++) {
+            const double decay = 1 / times[i] - 1;
+            double weight = exp(-decay * time) / (1 + decay);
+            for (int j = 0; j < 3; j++)
+                if (j != i)
+                    weight *= (1 / times[j] - 1) / (1 / times[j] - 1 / times[i]);
+            exact += weight;
+        }
+        find(times, 3, &poisson, ends);
+        const double lower = ei_exponentials_behind(&ends[EI_LOWER], &poisson, time);
+        CHECK(lower <= exact && exact <= lower * (1 + 1e-6));
+        find(times, 3, &periodic, ends);
+        CHECK_RELATIVE(ei_exponentials_behind(&ends[EI_LOWER], &periodic, time),
+                       ei_exponentials_sf(&ends[EI_LOWER], time + 1), 1e-9);
+        find(times, 3, &bursty, ends);
+        for (double t = 0.005; t < 60; t += 0.01) {
+            const double share = 0.01 * (0.9 * 1.8 * exp(-1.8 * t) + 0.1 * 0.2 * exp(-0.2 * t));
+            least += share * ei_exponentials_sf(&ends[EI_LOWER], time + t);
+            most += share * ei_exponentials_sf(&ends[EI_UPPER], time + t);
+        }
+        const double behind = ei_exponentials_behind(&ends[EI_LOWER], &bursty, time);
+        CHECK(behind <= most * (1 + 1e-3) && (time < 100 || behind >= 0.9 * least));
+    }
+}
+
 static void test_none(void) {
     static const double nine[] = {0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5};
     ei_exponentials ends[2];
@@ -170,7 +201,7 @@ static void test_chains(void) {
             CHECK(deadlines[i] < 10 || upper[i] <= 60 * lower[i]);
         }
         int status = EI_ERR_NO_MEMORY;
-        for (long k = 1; status != EI_OK && k < 1000; k += k < 30 ? 1 : 13) {
+        for (long k = 1; status != EI_OK && k < 1000; k += k < 20 ? 1 : 61) {
             failing_malloc_arm(k);
             status = call_chain(chains[c], 4, lower, upper);
             failing_malloc_arm(0);
@@ -185,6 +216,7 @@ int main(void) {
     test_alone();
     test_beside_two();
     test_nearly_equal();
+    test_behind();
     test_none();
     test_chains();
     return check_report();
