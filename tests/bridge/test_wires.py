@@ -105,6 +105,18 @@ def test_the_change_of_the_outputs_by_hand():
     assert effect(division, {"t0": "int8"}) == effect(division, {}) == 0
 
 
+def test_an_infinity_of_the_other_sign_is_no_small_change():
+    nodes = [helper.make_node("Mul", ["x", "one"], ["h"]), helper.make_node("Div", ["sign", "h"], ["y"])]
+    weights = {"one": np.float32(1), "sign": np.float32([1, -1, 1])}
+    model = networks.model(nodes, {"x": (1, 3)}, {"y": (1, 3)}, weights)
+    sessions = bridge.CutSessions(model)
+    effect = bridge.WireEffect(sessions, [{"x": np.float32([[-0.0, 0.0, 255.0]])}])
+    division = bridge.divide(sessions.graph, (0, 1))
+    # Both begin as -inf; int8 has no -0, so that the first becomes inf.
+    assert effect(division, {"h": "int8"}) == np.inf
+    assert effect(division, {"h": "float16"}) == 0
+
+
 def test_values_that_a_type_cannot_hold_keep_their_own():
     nodes = [helper.make_node("Mul", ["x", "big"], ["h"]), helper.make_node("Div", ["h", "big"], ["y"])]
     model = networks.model(nodes, {"x": (1, 100)}, {"y": (1, 100)}, {"big": np.float32(1e6)})

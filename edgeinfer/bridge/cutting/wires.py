@@ -89,7 +89,9 @@ def _change(one: Any, other: Any) -> float:
         return 0.0 if str(one) == str(other) else np.inf
     if one.dtype.kind != "f":
         return float(np.mean(one != other)) if one.size else 0.0
-    if not np.array_equal(np.isfinite(one), np.isfinite(other)):
+    # The same infinities, and NaN where the other is NaN.
+    lost, found = (np.where(np.isfinite(part), 0, part) for part in (one, other))
+    if not np.array_equal(lost, found, equal_nan=True):
         return np.inf
     with np.errstate(invalid="ignore"):
         difference = np.abs(np.subtract(other, one, dtype=np.float64))
