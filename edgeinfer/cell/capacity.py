@@ -24,8 +24,8 @@ from edgeinfer.estimates.estimate import Estimate
 _log = logging.getLogger("edgeinfer.cell")
 METHODS = ("bracket", "simulation")
 OPTIONS = ("jobs", "replications", "rng", "threads", "warmup", "confidence")
-#: Simulated requests at most, as a multiple of the first trial's.
-MORE = 16
+#: Simulations of one cell, each four times as long as the last.
+_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class _Search:
             if self.method == "bracket":
                 return 0, False
         jobs, options = self.options["jobs"], {k: v for k, v in self.options.items() if k != "jobs"}
-        for _ in range(int(np.log2(MORE)) + 1):
+        for _ in range(_RUNS):
             run = simulated(cell, self.deadline, jobs=jobs, **options)
             if run is None:
                 return -1, False
@@ -132,7 +132,7 @@ class _Search:
                 return 1, True
             if max(each.low for each in found) > self.probability:
                 return -1, False
-            jobs *= 2
+            jobs *= 4
         return 0, max(each.value for each in found) <= self.probability
 
     def until(self, first: Any, most: Any, factor: int, otherwise: str) -> Any:
@@ -146,6 +146,13 @@ class _Search:
 
     def boundary(self, good: Any, bad: Any, keeps: Callable[[Any], bool], middle: Callable[[Any, Any], Any]) -> Any:
         """The last x towards `bad` that keeps, from one that does; `middle` gives None where it is exact enough."""
+        # What has been asked before costs nothing.
+        for x in sorted(self._known, key=lambda x: abs(x - good)):
+            if min(good, bad) < x < max(good, bad):
+                if not keeps(x):
+                    bad = x
+                    break
+                good = x
         while (x := middle(good, bad)) is not None:
             good, bad = (x, bad) if keeps(x) else (good, x)
         return good
