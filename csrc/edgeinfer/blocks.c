@@ -10,15 +10,13 @@ enum {
     EXPONENTS = 15, /* thetas, */
     FASTER = 8,     /* etas, */
     TIMES = 24,     /* c's, */
-    LENGTHS = 9     /* and n's that are tried */
+    LENGTHS = 24    /* and n's, powers of two, that are tried */
 };
 
 static const double WIDE = 2; /* upper / lower, below which nothing is tried */
 static const double ORDER[ORDERS] = {1.5, 2, 3, 6, 20, 100};
-static const double ROUNDING = 1e-12;               /* of an arrival exponent, relative */
-static const double NEAREST = 2e-3, FURTHEST = 0.6; /* of thetas to the decay, relative */
-static const double SHORTEST = 0.04;                /* blocks, in units of 1 / -log(M D) */
-static const double LONGEST = 0x1p23;
+static const double ROUNDING = 1e-12;                  /* of an arrival exponent, relative */
+static const double NEAREST = 2e-3, FURTHEST = 0.6;    /* of thetas to the decay, relative */
 static const double LEAST_TIME = 0.01, MOST_TIME = 10; /* of c's, in units of 1 / decay */
 
 /* Logarithms at one theta. */
@@ -30,11 +28,11 @@ typedef struct {
     double rise[ORDERS][EI_BLOCKS_STAGES];                   /* M(r theta) / (M((r - 1) theta) M) */
 } moments;
 
-/* Constants of e^{-theta T}, logarithms, by the number of stages that are left out. */
+/* Constants of e^{-theta T}, logarithms, by the number of stages that are left out: of P', and of R. */
 typedef struct {
     size_t left_out;
-    double theta[EXPONENTS], late[EXPONENTS], sum[EXPONENTS]; /* of P', and of the sum */
-    double eta[FASTER], before[FASTER];                       /* log E e^{eta C} */
+    double theta[EXPONENTS], late[EXPONENTS], visits[EXPONENTS];
+    double eta[FASTER], before[FASTER]; /* log a */
 } constants;
 
 /* log E e^{theta X} from both sides. */
@@ -109,63 +107,86 @@ typedef struct {
         constant[EI_BLOCKS_STAGES][EI_BLOCKS_STAGES][2 * ORDERS];
 } norms;
 
-/* log c_N. */
-static double log_weight(const moments *self, const norms *all, size_t first, size_t count, double n) {
-    double log_c[EI_BLOCKS_STAGES] = {0};
-    for (size_t p = first + 1; p < count; p++) {
-        double term[EI_BLOCKS_STAGES], most = -INFINITY, sum = 0;
-        for (size_t q = first; q < p; q++) {
-            double phi = INFINITY;
-            for (size_t r = 0; r < 2 * self->orders; r++)
-                phi = fmin(phi, n * all->growth[q][p][r] + all->constant[q][p][r]);
-            term[q] = log_c[q] + phi;
-            most = fmax(most, term[q]);
-        }
-        for (size_t q = first; q < p; q++)
-            sum += exp(term[q] - most);
-        log_c[p] = most + log(sum) - log(-expm1(n * self->level[p]));
-    }
-    return log_c[count - 1];
-}
+/* log c by the length of blocks, of stages `first` to before `count`; infinite where there is none. */
+typedef struct {
+    double log_c[LENGTHS][EI_BLOCKS_STAGES];
+} weights;
 
-/* The best constants of one theta over the lengths of blocks. */
-static void find_constants(const moments *self, norms *all, size_t first, size_t count, double *late,
-                           double *sum) {
-    double nearest = -INFINITY;
-    *late = *sum = INFINITY;
-    for (size_t p = first + 1; p < count; p++)
-        nearest = fmax(nearest, self->level[p]);
-    if (!(nearest < 0) || !(self->level[first] <= 0) || self->orders == 0)
-        return;
-    for (size_t q = first; q < count; q++)
+static void find_weights(const moments *self, size_t first, size_t count, weights *all) {
+    norms each;
+    int known = self->orders > 0 && self->level[first] <= 0;
+    for (size_t q = first; q < count; q++) {
+        known = known && (q == first || self->level[q] < 0);
         for (size_t p = q + 1; p < count; p++)
             for (size_t r = 0; r < 2 * self->orders; r++)
-                find_norm(self, r / 2, first, r % 2 ? p : q, r % 2, p - q + 1, &all->growth[q][p][r],
-                          &all->constant[q][p][r]);
-    double n = first + 1 < count ? exp2(floor(log2(fmax(-SHORTEST / nearest, 1)))) : 1;
-    for (size_t i = 0; i < LENGTHS && n <= LONGEST; i++, n *= 2) {
-        const double weight = log_weight(self, all, first, count, n) + self->arrivals;
-        *late = fmin(*late, weight);
-        if (self->level[first] < 0)
-            *sum = fmin(*sum,
-                        weight + log(n) - (n - 1) * self->least[first] - log(-expm1(n * self->level[first])));
+                find_norm(self, r / 2, first, r % 2 ? p : q, r % 2, p - q + 1, &each.growth[q][p][r],
+                          &each.constant[q][p][r]);
+    }
+    for (size_t i = 0; i < LENGTHS; i++) {
+        double *log_c = all->log_c[i], n = ldexp(1, (int)i);
+        log_c[first] = known ? 0 : INFINITY;
+        for (size_t p = first + 1; p < count; p++) {
+            double term[EI_BLOCKS_STAGES], most = -INFINITY, sum = 0;
+            log_c[p] = INFINITY;
+            for (size_t q = first; q < p && known; q++) {
+                double phi = INFINITY;
+                for (size_t r = 0; r < 2 * self->orders; r++)
+                    phi = fmin(phi, n * each.growth[q][p][r] + each.constant[q][p][r]);
+                term[q] = log_c[q] + phi;
+                most = fmax(most, term[q]);
+            }
+            for (size_t q = first; q < p && known; q++)
+                sum += exp(term[q] - most);
+            if (known)
+                log_c[p] = most + log(sum) - log(-expm1(n * self->level[p]));
+        }
     }
 }
 
-/* log E e^{eta C}. */
+/* log of c_N / D, the least over the lengths of blocks. */
+static double late_of(const moments *self, const weights *all, size_t count) {
+    double least = INFINITY;
+    for (size_t i = 0; i < LENGTHS; i++)
+        least = fmin(least, all->log_c[i][count - 1] + self->arrivals);
+    return least;
+}
+
+/* log R of theta by a lesser theta'. */
+static double visits_of(const moments *self, const weights *all, const moments *less, const weights *less_all,
+                        size_t first, size_t count) {
+    double least = INFINITY;
+    for (size_t i = 0; i < LENGTHS && less->level[first] < 0; i++) {
+        const double n = ldexp(1, (int)i), last = all->log_c[i][count - 1];
+        double sum = 0;
+        for (size_t p = first; p < count && last < INFINITY; p++)
+            sum += exp(less_all->log_c[i][p]) * (1 + exp(-all->log_c[i][p]));
+        sum *= exp(-(n - 1) * less->least[first]) / -expm1(n * less->level[first]);
+        if (last < INFINITY && sum < INFINITY)
+            least = fmin(least, last + self->arrivals + log(n) + log1p(sum));
+    }
+    return least;
+}
+
+/* log a: by the sum over all paths but for the ends of those in the first stage, or as for P'. */
 static int find_before(constants *self, const ei_groups *list, const ei_arrival *arrival) {
     const ei_groups some = {list->groups, self->left_out};
-    double limit, slope, ends[2];
+    double limit;
     int status = ei_groups_decay_rate(&some, arrival, &limit);
     for (size_t i = 0; i < FASTER && status == EI_OK; i++) {
-        const double eta = self->eta[i] = limit * (1 - exp2(-0.75 * (double)(i + 1))),
-                     exponent = ei_arrival_exponent(arrival, eta, &slope) * (1 - ROUNDING);
-        self->before[i] = isfinite(eta) ? 0 : INFINITY;
-        for (size_t k = 0; k < some.count && status == EI_OK && isfinite(self->before[i]); k++) {
-            status = log_moment(&some.groups[k], eta, ends);
-            const double level = ends[EI_UPPER] - exponent;
-            self->before[i] += level < 0 ? ends[EI_UPPER] - log(-expm1(level)) : INFINITY;
+        moments at;
+        weights all;
+        self->eta[i] = limit * (i == 0 ? 1 - 1e-9 : 1 - exp2(-0.75 * (double)(FASTER - i)));
+        self->before[i] = INFINITY;
+        if (!isfinite(limit) || (status = find_moments(&at, &some, arrival, self->eta[i])) != EI_OK)
+            continue;
+        double paths = at.level[0] <= 0 ? 0 : INFINITY;
+        for (size_t k = 0; k < some.count; k++) {
+            paths += at.level[k] + at.arrivals;
+            if (k > 0)
+                paths += at.level[k] < 0 ? -log(-expm1(at.level[k])) : INFINITY;
         }
+        find_weights(&at, 0, some.count, &all);
+        self->before[i] = fmin(paths, some.count > 1 ? late_of(&at, &all, some.count) : INFINITY);
     }
     return status;
 }
@@ -182,9 +203,9 @@ static double log_bound(const constants *self, double decay, double deadline) {
         for (size_t i = 0; i < EXPONENTS; i++) {
             late = fmin(late, self->late[i] - self->theta[i] * (deadline - time));
             for (size_t e = 0; e < FASTER && self->left_out > 0; e++)
-                if (self->eta[e] >= self->theta[i])
-                    rest = fmin(rest, self->sum[i] - self->theta[i] * (deadline - time) + self->before[e] -
-                                          self->eta[e] * time);
+                if (self->eta[e] > self->theta[i])
+                    rest = fmin(rest, self->visits[i] - self->theta[i] * (deadline - time) + self->before[e] -
+                                          self->eta[e] * time - log1p(-self->theta[i] / self->eta[e]));
         }
         const double most = fmax(late, rest);
         if (most < INFINITY)
@@ -206,7 +227,7 @@ static void cut(const ei_batch *self, const constants *best, double decay, doubl
 
 static int cut_all(const ei_batch *self, const ei_groups *list, double decay, double constant) {
     moments at[EXPONENTS];
-    norms all;
+    weights all[EXPONENTS];
     int status = EI_OK;
     size_t slowest = 0;
     for (size_t i = 0; i < EXPONENTS && status == EI_OK; i++) {
@@ -220,7 +241,14 @@ static int cut_all(const ei_batch *self, const ei_groups *list, double decay, do
         constants best = {.left_out = first};
         for (size_t i = 0; i < EXPONENTS; i++) {
             best.theta[i] = at[i].theta;
-            find_constants(&at[i], &all, first, list->count, &best.late[i], &best.sum[i]);
+            find_weights(&at[i], first, list->count, &all[i]);
+            best.late[i] = late_of(&at[i], &all[i], list->count);
+        }
+        for (size_t i = 0; i < EXPONENTS && first > 0; i++) {
+            best.visits[i] = INFINITY;
+            for (size_t j = i + 1; j < EXPONENTS; j++)
+                best.visits[i] =
+                    fmin(best.visits[i], visits_of(&at[i], &all[i], &at[j], &all[j], first, list->count));
         }
         if (first > 0)
             status = find_before(&best, list, &self->arrival);

@@ -30,14 +30,22 @@
  * - 1), too. Last, phi_qp <= D^n |H_p(n)|. All this holds from the oldest job to the newest and from the
  * newest to the oldest, with any r, for each pair of stages apart.
  *
- * Stages 1, .., a before others, quicker ones: V_{a+1}(j + 1) - S_j is independent of C_j, the longest path
- * through them on to job j less the times between its jobs, and W > T iff the sum of both is for some j. So,
- * with P' for the chain without them, for any time c and eta >= theta, by Markov's inequality,
- *   P(W > T) <= P'(W > T - c) + e^{-theta T} e^{-(eta - theta) c} E e^{eta C} sum_j E e^{theta (V_{a+1}(j +
- * 1) - S_j)},
- * E e^{eta C} at most the product of M_k / (1 - M_k D) at eta, and the last sum at most n (M D)^{-(n-1)} /
- * (1 - (M D)^n) c_N / D, M of stage a + 1 and c_N as above: paths go on to their block's end, and sum_{q <=
- * p} u_q phi_qp <= u_p - [p = a + 1] for u = c / (1 - (M D)^n).
+ * Stages 1, .., a before others, quicker ones: A_j = V_{a+1}(j + 1) - S_j is independent of C_j, the longest
+ * path through them on to job j less the times between its jobs, and W > T iff A_j + C_j > T for some j. With
+ * P' for the chain without them, P(C_j > x) <= a e^{-eta x}, eta > theta, N(y) the mean number of jobs with
+ * A_j > y, and any time c,
+ *   P(W > T) <= P'(W > T - c) + sum_j E[a e^{-eta (T - A_j)}; A_j <= T - c]
+ *            <= P'(W > T - c) + a e^{-eta T} int_{-inf}^{T - c} eta e^{eta y} N(y) dy.
+ * Let b be the first block with such a job, of which it has n at most. As above, now with a + 1 as stage 1,
+ * P(b exists) and c_p E[e^{theta (V_p(bn) - S - y)}; b exists] are at most c_N e^{-theta y} / D. For a theta'
+ * < theta with M D < 1, M of stage a + 1, sum_{q <= p} u_q phi_qp <= u_p - [p = a + 1] for u = c / (1 - (M
+ * D)^n), all at theta', so that the sum over later blocks of e^{theta' (V_{a+1} - S - y)} at their ends has,
+ * given V_p at the end of b, a mean of at most sum_p u_p e^{theta' (V_p(bn) - S - y)}, and each stands for n
+ * (M D)^{-(n-1)} times what its jobs add, as paths go on to their block's end. And e^{theta' x} <= 1 +
+ * e^{theta x}. So
+ *   N(y) <= R e^{-theta y},  R = c_N / D n [1 + (M D)^{-(n-1)} sum_p u_p (1 + 1 / c_p)],
+ *   P(W > T) <= P'(W > T - c) + a R eta / (eta - theta) e^{-theta T - (eta - theta) c}.
+ * a is the product of M_k, k <= a, and of 1 / (1 - M_k D), 1 < k <= a (bound.h), or by blocks as above.
  *
  * Neighbouring constant stages are one, and what they take once is taken from T. Of the moments' errors
  * (service.h) each is taken to the safe side; sums of the laws that are known from above alone have, from

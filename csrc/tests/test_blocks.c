@@ -42,7 +42,7 @@ static void test_poisson(void) {
     static const double loads[][4] = {
         {0.9, 0.97}, {0.97, 0.9}, {0.3, 0.95, 0.5}, {0.93, 0.4, 0.9}, {0.9, 0.92, 0.94, 0.3}};
     static const size_t counts[] = {2, 2, 3, 3, 4};
-    static const double most[] = {1e3, 10, 10, 50, 1e4};
+    static const double most[] = {50, 10, 10, 50, 1e4};
     for (size_t c = 0; c < 5; c++) {
         ei_service stages[4];
         double rate[4], least = INFINITY, deadlines[DEADLINES], upper[DEADLINES];
@@ -83,7 +83,7 @@ static void test_other_arrivals(void) {
             for (int i = 0; i < DEADLINES; i++) {
                 const double lower = ei_two_exponentials_sf(&truth, deadlines[i]);
                 CHECK(upper[i] >= lower);
-                CHECK(order > 0 || upper[i] <= 10 * lower);
+                CHECK(upper[i] <= (order > 0 ? 500 : 10) * lower);
             }
         }
 }
