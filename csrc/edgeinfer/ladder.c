@@ -8,6 +8,7 @@
 
 enum {
     MOST = EI_ARRIVAL_PHASES * EI_ARRIVAL_PHASES,
+    LARGER = (EI_ARRIVAL_PHASES + 1) * (EI_ARRIVAL_PHASES + 1),
     NEWTON = 200,
     DOUBLINGS = 60,
     WIDER = 20, /* times that an enclosure is made twice as wide */
@@ -159,40 +160,44 @@ void ei_ladder_climb(const ei_ladder *self, ei_end end, double *vector) {
     memcpy(vector, moved, n * sizeof *vector);
 }
 
-void ei_ladder_tails(const ei_ladder *self, ei_end end, double time, double *sojourn, double *wait) {
-    const size_t n = self->count;
-    const double up = end == EI_UPPER ? 1 : -1;
-    double power[MOST], next[MOST], later[MOST], vector[EI_ARRIVAL_PHASES] = {0}, part = self->rate * time;
+void ei_ladder_survive(const double *matrix, size_t n, ei_end end, double x, double *vector) {
+    double power[LARGER], next[LARGER], error = (double)(TERMS * (n + 3)) * DBL_EPSILON + 1e-14;
     int halvings = 0;
-    for (; part > 1; halvings++)
-        part /= 2;
-    /* e^{-part} times the exponential function of part U, from the last term on. */
+    for (; x > 1; halvings++)
+        x /= 2;
+    /* e^{-x} times the exponential function of x M, from the last term on. */
     for (size_t i = 0; i < n * n; i++)
         power[i] = i % (n + 1) == 0;
     for (int k = TERMS; k > 0; k--) {
-        ei_modulated_multiply(self->ladder[end], power, next, n);
+        ei_modulated_multiply(matrix, power, next, n);
         for (size_t i = 0; i < n * n; i++)
-            power[i] = next[i] * part / k + (i % (n + 1) == 0);
+            power[i] = next[i] * x / k + (i % (n + 1) == 0);
     }
-    double error = (double)(TERMS * (n + 3)) * DBL_EPSILON;
     for (size_t i = 0; i < n * n; i++)
-        power[i] = exp(-part) * (power[i] + (end == EI_UPPER ? 1e-19 : 0));
+        power[i] = exp(-x) * (power[i] + (end == EI_UPPER ? 1e-19 : 0));
     for (int k = 0; k < halvings; k++) {
-        ei_modulated_multiply(power, power, later, n);
-        memcpy(power, later, n * n * sizeof *power);
+        ei_modulated_multiply(power, power, next, n);
+        memcpy(power, next, n * n * sizeof *power);
         error = 2 * error + (double)(n + 2) * DBL_EPSILON;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        vector[i] = 0;
         for (size_t j = 0; j < n; j++)
             vector[i] += power[i * n + j];
-    *sojourn = *wait = 0;
-    for (size_t i = 0; i < n; i++)
-        *sojourn += self->shares[i] * vector[i];
-    ei_ladder_climb(self, end, vector);
-    for (size_t i = 0; i < n; i++)
-        *wait += self->shares[i] * vector[i];
-    *sojourn *= 1 + up * (error + 1e-14);
-    *wait *= 1 + up * (error + 1e-14);
+        vector[i] *= end == EI_UPPER ? 1 + error : 1 - error;
+    }
+}
+
+void ei_ladder_tails(const ei_ladder *self, ei_end end, double time, double *sojourn, double *wait) {
+    double vector[EI_ARRIVAL_PHASES];
+    ei_ladder_survive(self->ladder[end], self->count, end, self->rate * time, vector);
+    for (int which = 0; which < 2; which++) {
+        double sum = 0;
+        for (size_t i = 0; i < self->count; i++)
+            sum += self->shares[i] * vector[i];
+        *(which == 0 ? sojourn : wait) = sum * (end == EI_UPPER ? 1 + 1e-14 : 1 - 1e-14);
+        ei_ladder_climb(self, end, vector);
+    }
 }
 
 double ei_ladder_sf(const ei_ladder *self, ei_end end, double time) {

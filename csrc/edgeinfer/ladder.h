@@ -43,6 +43,10 @@ void ei_ladder_tails(const ei_ladder *self, ei_end end, double time, double *soj
 /* The same of P(sojourn time > time) alone, any time; an upper end is never 0. */
 double ei_ladder_sf(const ei_ladder *self, ei_end end, double time);
 
+/* vector[n] = e^{-x (1 - M)} 1 from an end, M[n][n] >= 0 of sums of rows of at most 1, n <= EI_ARRIVAL_PHASES
+ * + 1, x >= 0. */
+void ei_ladder_survive(const double *matrix, size_t n, ei_end end, double x, double *vector);
+
 /* vector[count] = U vector, U from that end. */
 void ei_ladder_climb(const ei_ladder *self, ei_end end, double *vector);
 

@@ -339,6 +339,23 @@ int ei_two_modulated_init(ei_two_modulated *self, ei_end end, const ei_service *
     return status == EI_OK ? find_envelopes(&fitted, self) : status;
 }
 
+/* P(a sojourn time in the slower server and a service of the faster one > time), independent, from below: a
+ * chain of that service and the ladder, of events at the faster rate. */
+static double alone_sf(const ei_two_modulated *self, double time) {
+    const ei_ladder *slow = &self->ladder[1];
+    const double rate = self->ladder[0].rate, share = slow->rate / rate * (1 - ROUNDING);
+    const size_t n = slow->count + 1;
+    double matrix[(EI_ARRIVAL_PHASES + 1) * (EI_ARRIVAL_PHASES + 1)] = {0}, vector[EI_ARRIVAL_PHASES + 1];
+    for (size_t i = 1; i < n; i++) {
+        matrix[i] = slow->shares[i - 1] * (1 - ROUNDING);
+        for (size_t j = 1; j < n; j++)
+            matrix[i * n + j] = share * slow->ladder[EI_LOWER][(i - 1) * (n - 1) + j - 1];
+        matrix[i * n + i] += fmax(1 - slow->rate / rate - 4 * DBL_EPSILON, 0);
+    }
+    ei_ladder_survive(matrix, n, EI_LOWER, rate * time, vector);
+    return vector[0];
+}
+
 double ei_two_modulated_sf(const ei_two_modulated *self, double time) {
     const int upper = self->end == EI_UPPER;
     const double mu[2] = {self->ladder[0].rate, self->ladder[1].rate}, sign = upper ? 1 : -1,
@@ -355,7 +372,7 @@ double ei_two_modulated_sf(const ei_two_modulated *self, double time) {
     const double more = mu[0] * (sojourn[1][end] + wait[0][end]),
                  fewer = mu[1] * (sojourn[0][less] + wait[1][less]),
                  both = (more - fewer + sign * 8 * DBL_EPSILON * (more + fewer)) / (mu[0] - mu[1]);
-    double best = upper ? 1 : sojourn[1][EI_LOWER];
+    double best = upper ? 1 : alone_sf(self, time);
     for (int k = 0; k < EI_MODULATED_ENVELOPES; k++) {
         double value = both;
         for (int i = 0; i < COUNT; i++) {

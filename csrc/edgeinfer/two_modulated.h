@@ -39,6 +39,9 @@
  * largest eigenvalue are taken where it is real, which is smaller, so that s is larger and E v e^{-s T}
  * hardly counts.
  *
+ * A lower end besides, as there: W is no shorter than the sojourn time in the slower server and one service
+ * of the faster one, which are independent.
+ *
  * Rates that are too near to tell are moved apart: W grows with each service. */
 #ifndef EDGEINFER_TWO_MODULATED_H
 #define EDGEINFER_TWO_MODULATED_H

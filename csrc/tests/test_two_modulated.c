@@ -114,6 +114,22 @@ static void test_chain_of_all(void) {
         }
 }
 
+/* Neither end rises with the deadline, and both begin at 1. */
+static void test_falls(void) {
+    const ei_service one = exponential(0.6), other = exponential(0.7);
+    for (int end = EI_LOWER; end <= EI_UPPER; end++) {
+        ei_two_modulated law;
+        double before = 1;
+        CHECK(ei_two_modulated_init(&law, (ei_end)end, &one, &other, &bursty) == EI_OK);
+        CHECK_RELATIVE(ei_two_modulated_sf(&law, 0), 1, 1e-9);
+        for (double time = 1e-3; time < 60; time *= 1.05) {
+            const double value = ei_two_modulated_sf(&law, time);
+            CHECK(value <= before && value > 0);
+            before = value;
+        }
+    }
+}
+
 /* Both ends of one server; its law is that of the chain of all in the tests of Python. */
 static void test_ladder(void) {
     const ei_arrival *arrivals[] = {&bursty, &turning};
@@ -204,6 +220,7 @@ static void test_envelope(void) {
 
 int main(void) {
     test_chain_of_all();
+    test_falls();
     test_ladder();
     test_poisson();
     test_refusals();
