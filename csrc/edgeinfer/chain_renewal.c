@@ -14,11 +14,12 @@
 enum {
     SLOPES = 65536, /* points at which a law's slope is bounded, */
     FEWER = 4,      /* times as many as for three stages, */
-    PLACES = 16     /* and times beyond which all is left to moments */
+    PLACES = 32     /* and times beyond which all is left to moments */
 };
 static const double ENOUGH =
     1.1; /* upper / lower of a chain with phases, below which no more is tried: each takes long */
 static const double NEAR_EXACT = 1.5; /* the same of one or two exponential stages behind phases */
+static const double FURTHER = 1.7;    /* horizons up to which slopes are known */
 static const double MUCH = 0.1;       /* logarithm of a moment: from there on another bound is tried, too */
 static const double LOOSE = 15;       /* decay times from a lattice's end, within which a law is too large */
 
@@ -155,7 +156,8 @@ static int upper_behind(const ei_chain *self, size_t first) {
     const ei_service *slow = self->parts[0].service;
     const size_t points = first == 2 ? SLOPES : SLOPES / FEWER, apart = points / PLACES;
     const double theta = ei_geometric_rate(slow, arrival, EI_UPPER), mu = 1 / slow->time,
-                 faster = ei_geometric_rate(slow, arrival, EI_LOWER), step = batch->horizon / (double)points;
+                 faster = ei_geometric_rate(slow, arrival, EI_LOWER), reach = FURTHER * batch->horizon,
+                 step = reach / (double)points;
     first_parts all;
     double moment = 0, steep[PLACES], beyond[PLACES], exponent, most = 0, *behind = NULL;
     int status = theta > 0 ? init_first(&all, self, first) : EI_ERR_UNSTABLE;
@@ -185,8 +187,8 @@ static int upper_behind(const ei_chain *self, size_t first) {
         const double rest = batch->deadline[at] - self->constant;
         double least = INFINITY, more = exp(-theta * rest) * expm1(moment);
         if (behind != NULL)
-            more = fmin(more, (behind[i] - exp(-faster * rest) * (1 - 1e-11)) *
-                                  exp((faster - theta) * batch->horizon));
+            more =
+                fmin(more, (behind[i] - exp(-faster * rest) * (1 - 1e-11)) * exp((faster - theta) * reach));
         for (size_t z = 0; z < PLACES && isfinite(rest) && rest >= 0; z++)
             if ((double)((z + 1) * apart) * step >= rest)
                 least = fmin(least, steep[z] * more * (1 + 1e-9) + exp(beyond[z]));
