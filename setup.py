@@ -44,14 +44,12 @@ def gsl_link_arguments() -> list[str]:
 
 
 #: What directs others, or has loops of little weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
-COLD = (
-    "csrc/python",
-    *(f"csrc/edgeinfer/{name}" for name in ("alone.", "associated.", "bound.", "bracket.", "chain", "constant_")),
-    *(f"csrc/edgeinfer/{name}" for name in ("envelope.", "exchange.", "gain.", "geometric.", "handover.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("inversion.", "joint.", "joint_laws.", "ladder.", "last_exit.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("blocks.", "modulated.", "repetition.")),
-    *(f"csrc/edgeinfer/{name}" for name in ("several_servers.", "split.", "tilt.", "transfer.", "two_", "ways.")),
-)
+COLD_NAMES = """
+    alone. associated. blocks. bound. bracket. chain compound. constant_ envelope. exchange. exponentials. gain.
+    geometric. handover. inversion. joint. joint_first. joint_laws. ladder. last_exit. lundberg. modulated. rare.
+    repetition. several_servers. single. split. tilt transfer. two_ ways.
+"""
+COLD = ("csrc/python", *(f"csrc/edgeinfer/{name}" for name in COLD_NAMES.split()))
 #: What draws numbers: compiled with EDGEINFER_HOT_CFLAGS behind all else.
 HOT = tuple(f"csrc/edgeinfer/{name}" for name in ("arrival.", "lanes_", "rate."))
 

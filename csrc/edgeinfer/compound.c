@@ -125,7 +125,7 @@ static int add_tilt(ei_compound *self, double theta) {
 }
 
 static int choose_tilts(ei_compound *self) {
-    double last, value = 0, theta;
+    double last = 0, value = 0, theta;
     int status = choose_theta(self, &last);
     theta = LEAST * last;
     for (int i = 0; i < 60 && status == EI_OK; i++) {
