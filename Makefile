@@ -107,8 +107,10 @@ train: $(VENV)/.train
 	$(python) training/evaluate.py $(TRAIN_OUT)/model --out $(TRAIN_OUT)/evaluation.json --sheet $(TRAIN_OUT)/sheet.png
 	$(python) training/planner.py --out $(TRAIN_OUT)/planner_small
 
+# Twice, since kernels of notebooks that run side by side may take each other's ports, and one then does not start.
+sphinx = $(python) -m sphinx -q -W --keep-going -j $(WORKERS) -b html docs build/docs
 docs: $(VENV)/.docs
-	$(python) -m sphinx -q -W --keep-going -j $(WORKERS) -b html docs build/docs
+	$(sphinx) || $(sphinx)
 	@echo "open $(abspath build/docs)/index.html"
 
 PREFIX ?= /usr/local
