@@ -230,8 +230,8 @@ def population_bracket(
     deadline : (...,) array_like, s
         >= 0.
     tolerance : float
-        Relative width, > 0, that cutting the losses into cells, and light ends where little depends on them, may add to
-        the terminals' own ends; it stops at 400 losses.
+        Width over the mean of both ends, in (0, 2), that cutting the losses into cells, and light ends where little
+        depends on them, may add to the terminals' own ends; it stops at 400 losses.
     effort : {"light", "fast", "tight"}
         Of `violation_bracket`, which is asked at each of 10 to 100 losses, with "light" first.
 
@@ -259,7 +259,7 @@ def population_bracket(
     if not populations or not all(isinstance(one, Population) for one in populations):
         raise ValueError(f"population = {population!r}: must be a Population, or several of them")
     rate = float(_validate.scalar("arrival_rate", poisson_rate(arrival_rate), 0, low_open=True))
-    tolerance = _validate.scalar("tolerance", tolerance, 0, low_open=True)
+    tolerance = _validate.scalar("tolerance", tolerance, 0, 2, low_open=True, high_open=True)
     limits = np.asarray(_validate.real("deadline", deadline, 0, infinite=True, unit="s"))
     marks = np.unique(np.concatenate([one.losses() for one in populations]))
     stable, unstable = _threshold(terminal, rate, float(marks[0]), float(marks[-1]))
