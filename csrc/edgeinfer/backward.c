@@ -45,22 +45,15 @@ static int init_phases(ei_backward *self) {
     if (!(self->log_step < INFINITY))
         return EI_ERR_NO_MEMORY;
     self->value = exp(-self->log_step);
+    ei_modulated_reversed(arrival, self->back);
     for (size_t i = 0; i < n; i++) {
-        double away = arrival->rates[i];
         self->met[i] = arrival->stationary[i] * arrival->rates[i];
         all += self->met[i];
         mean += self->met[i] * h[i];
         if (arrival->rates[i] > 0)
             least = fmin(least, h[i]);
-        for (size_t j = 0; j < n; j++) {
+        for (size_t j = 0; j < n; j++)
             self->transform[i * n + j] /= self->value;
-            if (i == j)
-                continue;
-            self->back[i * n + j] =
-                arrival->stationary[j] * arrival->generator[j * n + i] / arrival->stationary[i];
-            away += self->back[i * n + j];
-        }
-        self->back[i * n + i] = away;
     }
     for (size_t i = 0; i < n; i++)
         self->met[i] /= all;
@@ -211,7 +204,7 @@ static double draw_interval(const ei_backward *self, size_t left, const double *
         const double *back = self->back + i * phases,
                      request = self->arrival->rates[i] * next[i] / self->value;
         double all = request;
-        interval += ei_rng_exponential(rng) / (self->sigma + back[i]);
+        interval += ei_rng_exponential(rng) / (self->sigma - back[i]);
         for (size_t j = 0; j < phases; j++)
             all += j != i ? back[j] * *left_of(self, left, j) : 0;
         double rest = all * ei_rng_uniform(rng) - request;

@@ -34,7 +34,7 @@ typedef struct {
     size_t phases;             /* 0: v_n = L^n, and nothing below is needed */
     size_t batch;              /* requests, at most */
     double value, log_ahead;   /* e; log E z^r, r of a stationary request */
-    double *transform, *back;  /* [phases][phases]: M / e; q, with -D on the diagonal; owned, with the next */
+    double *transform, *back;  /* [phases][phases]: M / e; D, q beside its diagonal; owned, with the next */
     double *met;               /* [phases]: the phase of a stationary request */
     double *size, *ahead;      /* [batch], from the last to the first: e P(b) z^b; P(r) z^r / E z^r */
     double *more, *behind;     /* [batch], n from 0 on: e z^{n+1} P(b > n); z^n P(r >= n) / E z^r */

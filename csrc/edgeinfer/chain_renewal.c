@@ -77,72 +77,77 @@ static int is_geometric(const ei_chain *self, size_t b) {
            (b == 0 || kind == EI_ARRIVAL_DETERMINISTIC);
 }
 
-/* Both ends, by two_exponentials.h or exponentials.h; *found: no end is missing. */
-static int cut_by_law(const ei_chain *self, const double *times, ei_end end, int *found) {
-    const ei_batch *batch = self->batch;
-    ei_two_exponentials two;
-    ei_exponentials all;
-    const int status = self->count == 2
-                           ? ei_two_exponentials_init(&two, end, self->parts[0].service,
-                                                      self->parts[1].service, &batch->arrival)
-                           : ei_exponentials_init(&all, end, times, self->count, &batch->arrival);
-    *found = *found && status == EI_OK;
-    for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
-        const size_t at = batch->index[i];
-        const double time = batch->deadline[at];
-        if (!isfinite(time))
-            continue;
-        const double value =
-            self->count == 2 ? ei_two_exponentials_sf(&two, time) : ei_exponentials_sf(&all, time);
-        if (end == EI_UPPER)
-            ei_cut_upper(batch, at, value, EI_BRACKET_EXPONENTIAL);
-        else
-            ei_raise_lower(batch, at, value, EI_BRACKET_EXPONENTIAL);
-    }
-    return ei_no_bound(status) ? EI_OK : status;
-}
-
-int ei_chain_exponentials_ends(const ei_chain *self, int *found) {
-    double times[EI_EXPONENTIALS];
-    *found = self->count >= 2 && self->count <= EI_EXPONENTIALS && ei_chain_has_two_exponentials(self, 0, 1);
-    for (size_t k = 0; k < self->count && *found; k++) {
-        times[k] = self->parts[k].mean;
-        *found = ei_part_is_exponential(&self->parts[k]);
-    }
-    int status = EI_OK, all = *found;
-    for (int end = EI_LOWER; end <= EI_UPPER && all && status == EI_OK; end++)
-        status = cut_by_law(self, times, (ei_end)end, found);
-    *found = *found && status == EI_OK && (self->count == 2 || !ei_is_wide(self->batch, EI_CHAIN_CLOSE));
-    return status;
-}
-
-/* Both ends of the first two or three parts, exponential ones. */
+/* An end of the law of the first parts, exponential ones behind renewal arrivals. */
 typedef struct {
     size_t count;
-    ei_two_exponentials two[2];
-    ei_exponentials three[2];
+    ei_two_exponentials two;
+    ei_exponentials more;
 } first_parts;
 
-static int init_first(first_parts *self, const ei_chain *chain, size_t count) {
+static int init_first(first_parts *self, const ei_chain *chain, size_t count, ei_end end) {
     const ei_arrival *arrival = &chain->batch->arrival;
-    const double times[] = {chain->parts[0].mean, chain->parts[1].mean, chain->parts[2].mean};
-    int status = EI_OK;
+    double times[EI_EXPONENTIALS];
     self->count = count;
-    for (int end = EI_LOWER; end <= EI_UPPER && status == EI_OK; end++)
-        status = count == 2 ? ei_two_exponentials_init(&self->two[end], (ei_end)end, chain->parts[0].service,
-                                                       chain->parts[1].service, arrival)
-                            : ei_exponentials_init(&self->three[end], (ei_end)end, times, count, arrival);
-    return status;
+    if (count == 2)
+        return ei_two_exponentials_init(&self->two, end, chain->parts[0].service, chain->parts[1].service,
+                                        arrival);
+    for (size_t k = 0; k < count; k++)
+        times[k] = chain->parts[k].mean;
+    return ei_exponentials_init(&self->more, end, times, count, arrival);
 }
 
-static double first_upper(const first_parts *self, double time) {
-    return self->count == 2 ? ei_two_exponentials_sf(&self->two[EI_UPPER], time)
-                            : ei_exponentials_sf(&self->three[EI_UPPER], time);
+static double first_sf(const first_parts *self, double time) {
+    return self->count == 2 ? ei_two_exponentials_sf(&self->two, time)
+                            : ei_exponentials_sf(&self->more, time);
 }
 
 static double first_behind(const first_parts *self, const ei_arrival *arrival, double time) {
-    return self->count == 2 ? ei_two_exponentials_behind(&self->two[EI_LOWER], arrival, time)
-                            : ei_exponentials_behind(&self->three[EI_LOWER], arrival, time);
+    return self->count == 2 ? ei_two_exponentials_behind(&self->two, arrival, time)
+                            : ei_exponentials_behind(&self->more, arrival, time);
+}
+
+/* P(W > time) from that end. */
+typedef double sf_of(const void *law, ei_end end, double time);
+
+static double sf_of_first(const void *law, ei_end end, double time) {
+    (void)end;
+    return first_sf(law, time);
+}
+
+static double sf_of_modulated(const void *law, ei_end end, double time) {
+    (void)end;
+    return ei_two_modulated_sf(law, time);
+}
+
+static double sf_of_ladder(const void *law, ei_end end, double time) {
+    return ei_ladder_sf(law, end, time);
+}
+
+static void take_ends(const ei_batch *batch, ei_end end, sf_of *sf, const void *law) {
+    for (size_t i = 0; i < batch->count; i++) {
+        const size_t at = batch->index[i];
+        if (isfinite(batch->deadline[at]))
+            (end == EI_UPPER ? ei_cut_upper : ei_raise_lower)(batch, at, sf(law, end, batch->deadline[at]),
+                                                              EI_BRACKET_EXPONENTIAL);
+    }
+}
+
+int ei_chain_exponentials_ends(const ei_chain *self, int *found) {
+    *found = self->count >= 2 && self->count <= EI_EXPONENTIALS && ei_chain_has_two_exponentials(self, 0, 1);
+    for (size_t k = 0; k < self->count && *found; k++)
+        *found = ei_part_is_exponential(&self->parts[k]);
+    const int all = *found;
+    for (int end = EI_LOWER; end <= EI_UPPER && all; end++) {
+        first_parts law;
+        const int status = init_first(&law, self, self->count, (ei_end)end);
+        *found = *found && status == EI_OK;
+        if (status == EI_OK)
+            take_ends(self->batch, (ei_end)end, sf_of_first, &law);
+        else if (!ei_no_bound(status))
+            return status;
+    }
+    *found = *found && (self->count == 2 || !ei_is_wide(self->batch, EI_CHAIN_CLOSE));
+    return EI_OK;
 }
 
 /* The upper ends of the first part and those from `next` on, at the batch's deadlines. */
@@ -158,9 +163,11 @@ static int upper_behind(const ei_chain *self, size_t first) {
     const double theta = ei_geometric_rate(slow, arrival, EI_UPPER), mu = 1 / slow->time,
                  faster = ei_geometric_rate(slow, arrival, EI_LOWER), reach = FURTHER * batch->horizon,
                  step = reach / (double)points;
-    first_parts all;
+    first_parts low, high;
     double moment = 0, steep[PLACES], beyond[PLACES], exponent, most = 0, *behind = NULL;
-    int status = theta > 0 ? init_first(&all, self, first) : EI_ERR_UNSTABLE;
+    int status = theta > 0 ? init_first(&low, self, first, EI_LOWER) : EI_ERR_UNSTABLE;
+    if (status == EI_OK)
+        status = init_first(&high, self, first, EI_UPPER);
     if (status != EI_OK)
         return ei_no_bound(status) ? EI_OK : status;
     status = ei_chain_log_moment_behind(self, first - 1, self->count - 1, (mu - theta) * (1 + 1e-12), theta,
@@ -175,7 +182,7 @@ static int upper_behind(const ei_chain *self, size_t first) {
     }
     for (size_t j = 0; j < points && status == EI_OK; j++) {
         const double next = (double)(j + 1) * step,
-                     falls = first_upper(&all, (double)j * step) - first_behind(&all, arrival, next);
+                     falls = first_sf(&high, (double)j * step) - first_behind(&low, arrival, next);
         most = fmax(most, falls * exp(theta * next) * mu / theta);
         if ((j + 1) % apart == 0) {
             steep[j / apart] = most;
@@ -193,7 +200,7 @@ static int upper_behind(const ei_chain *self, size_t first) {
             if ((double)((z + 1) * apart) * step >= rest)
                 least = fmin(least, steep[z] * more * (1 + 1e-9) + exp(beyond[z]));
         if (isfinite(least))
-            ei_cut_upper(batch, at, first_upper(&all, rest) + least, EI_BRACKET_EXPONENTIAL);
+            ei_cut_upper(batch, at, first_sf(&high, rest) + least, EI_BRACKET_EXPONENTIAL);
     }
     free(behind);
     return ei_no_bound(status) ? EI_OK : status;
@@ -282,18 +289,10 @@ int ei_chain_modulated_ends(const ei_chain *self, int *found) {
         if (self->count == 2)
             status = ei_two_modulated_init(&both, (ei_end)end, self->parts[0].service, self->parts[1].service,
                                            &batch->arrival);
-        for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
-            const size_t at = batch->index[i];
-            const double time = batch->deadline[at];
-            if (!isfinite(time))
-                continue;
-            const double value =
-                self->count == 2 ? ei_two_modulated_sf(&both, time) : ei_ladder_sf(&one, (ei_end)end, time);
-            if (end == EI_UPPER)
-                ei_cut_upper(batch, at, value, EI_BRACKET_EXPONENTIAL);
-            else
-                ei_raise_lower(batch, at, value, EI_BRACKET_EXPONENTIAL);
-        }
+        if (status == EI_OK && self->count == 2)
+            take_ends(batch, (ei_end)end, sf_of_modulated, &both);
+        else if (status == EI_OK)
+            take_ends(batch, (ei_end)end, sf_of_ladder, &one);
     }
     *found = status == EI_OK && !ei_is_wide(batch, NEAR_EXACT);
     return ei_no_bound(status) ? EI_OK : status;

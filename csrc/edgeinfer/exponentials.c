@@ -140,16 +140,13 @@ static double leading_factor(const remainder_terms *of, double eta) {
            (1 + ROUNDING);
 }
 
-/* The largest eta up to `most` for which the supermartingale is one, with g = eta * less; *log_scale is what
- * it begins with. */
-static double find_tilt(const remainder_terms *of, const ei_arrival *arrival, double less, double most,
-                        double *log_scale) {
+double ei_exponentials_tilt(const double slow[2], double fast, const ei_arrival *arrival, double less,
+                            double most, double *log_scale) {
     double low = 0, high = most, slope;
     *log_scale = 0;
     for (int i = 0; i < HALVINGS; i++) {
         const double eta = i == 0 ? most : low + (high - low) / 2,
-                     served = -log1p(-eta / of->mu[1]) - log1p(-eta / of->mu[2]),
-                     held = log1p(less * eta / of->mu[0]);
+                     served = -log1p(-eta / slow[0]) - log1p(-eta / slow[1]), held = log1p(less * eta / fast);
         if (served * (1 + ROUNDING) - held * (1 - ROUNDING) <=
             ei_arrival_exponent(arrival, eta * (2 - less), &slope)) {
             low = eta;
@@ -187,7 +184,8 @@ static int bound_remainder(ei_exponentials *self, const ei_arrival *arrival) {
         const double a = PLACE[i / SHARES], psi = 2 * (1 - (1 + a) * exp(-a)) / (a * a),
                      mean = 2 / a * (1 - exp(-a) / psi), less = mean / (1 - mean),
                      most = fmin(SHARE[i % SHARES] * of.slow, of.mu[2] * (1 - 1e-7)),
-                     eta = find_tilt(&of, arrival, less, most, &self->log_scale[i]);
+                     eta =
+                         ei_exponentials_tilt(of.mu + 1, of.mu[0], arrival, less, most, &self->log_scale[i]);
         self->log_scale[i] +=
             log(leading_factor(&of, eta) / psi * (1 - (1 - less) * eta / of.mu[0])) - mean * a + 1e-9;
         self->tail[i] = eta * (2 - less) * (1 - ROUNDING);

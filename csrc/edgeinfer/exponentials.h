@@ -94,6 +94,12 @@ typedef struct {
     double tail[EI_EXPONENTIALS_TILTS];      /* 1/s */
 } ei_exponentials;
 
+/* The largest eta up to `most` for which the supermartingale of its remainder is one, or of two stages' with
+ * less = 0: rates mu of the slower two and of the fastest stage (INFINITY: none), g = eta * less. *log_scale
+ * is what it begins with. 0: none is found. */
+double ei_exponentials_tilt(const double slow[2], double fast, const ei_arrival *arrival, double less,
+                            double most, double *log_scale);
+
 /* `count` services of mean times > 0, of any order, behind a renewal process at whose rate loads are below
  * one. Status: EI_ERR_ACCURACY where there are no such ends. */
 EI_WARN_UNUSED int ei_exponentials_init(ei_exponentials *self, ei_end end, const double *times, size_t count,

@@ -1,11 +1,11 @@
 #include "edgeinfer/two_exponentials.h"
 
+#include "edgeinfer/exponentials.h"
 #include "edgeinfer/geometric.h"
 
 #include <float.h>
 #include <math.h>
 
-enum { HALVINGS = 100 };
 static const double EQUAL = 1e-7;       /* rates that are nearer to each other count as equal, relative */
 static const double ROUNDING = 1e-11;   /* of sums and products of what is in intervals, relative */
 static const double DERIVATIVE = 1e-10; /* of the derivative of theta, times 1 / (1 - nu m) */
@@ -26,20 +26,6 @@ static interval slope_of(double theta, double mu, const ei_arrival *arrival) {
     const double left = 1 - (mu - theta) * mean, value = theta / (mu * left), error = DERIVATIVE / left;
     return left > 0 && error < 1 ? (interval){value * (1 - error), value * (1 + error)}
                                  : (interval){-INFINITY, INFINITY};
-}
-
-/* The largest eta up to `most` for which e^{eta (x_1 + x_2 - 2 b)} does not grow; 0: none is found. */
-static double find_tilt(const double mu[2], const ei_arrival *arrival, double most) {
-    double low = 0, high = most, slope;
-    for (int i = 0; i < HALVINGS; i++) {
-        const double eta = i == 0 ? most : low + (high - low) / 2,
-                     served = -log1p(-eta / mu[0]) - log1p(-eta / mu[1]);
-        if (served * (1 + ROUNDING) <= ei_arrival_exponent(arrival, 2 * eta, &slope))
-            low = eta;
-        else
-            high = eta;
-    }
-    return low;
 }
 
 int ei_two_exponentials_init(ei_two_exponentials *self, ei_end end, const ei_service *one,
@@ -64,7 +50,9 @@ int ei_two_exponentials_init(ei_two_exponentials *self, ei_end end, const ei_ser
     }
     if (!(theta[1].low > 0) || !(r.low > 0) || !(r.high < 2))
         return EI_ERR_ACCURACY;
-    const double eta = find_tilt(mu, arrival, fmin(theta[1].low, mu[1] * (1 - EQUAL))),
+    double begins;
+    const double eta = ei_exponentials_tilt(mu, INFINITY, arrival, 0, fmin(theta[1].low, mu[1] * (1 - EQUAL)),
+                                            &begins),
                  most = upper ? r.high : r.low, least = upper ? r.low : r.high,
                  grows = upper ? theta[0].high - apart : theta[0].low - apart;
     *self = (ei_two_exponentials){

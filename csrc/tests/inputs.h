@@ -20,6 +20,22 @@ static inline int stop(void *context) {
     return 1;
 }
 
+static inline ei_service exponential(double mean) {
+    return (ei_service){.kind = EI_SERVICE_EXPONENTIAL, .time = mean};
+}
+
+/* P(the sum of independent exponential times of these rates, all different, > time). */
+static inline double exponential_sum_sf(const double *rate, size_t count, double time) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double product = exp(-rate[i] * time);
+        for (size_t j = 0; j < count; j++)
+            product *= j == i ? 1 : rate[j] / (rate[j] - rate[i]);
+        sum += product;
+    }
+    return sum;
+}
+
 /* D 0.3 s, a transfer, D 0.4 s; *law is the caller's. */
 static inline void make_link(ei_service stages[3], ei_transfer **law) {
     CHECK(ei_transfer_new(law, 2e5, 1e7, 1.26, 0.05, quiet) == EI_OK);

@@ -10,10 +10,6 @@
 enum { DEADLINES = 6 };
 static const double multiples[DEADLINES] = {0.5, 2, 5, 10, 20, 40};
 
-static ei_service exponential(double mean) {
-    return (ei_service){.kind = EI_SERVICE_EXPONENTIAL, .time = mean};
-}
-
 static int call_blocks(const ei_service *stages, size_t count, ei_arrival arrival, const double *deadlines,
                        double upper[DEADLINES]) {
     size_t index[DEADLINES];
@@ -21,18 +17,6 @@ static int call_blocks(const ei_service *stages, size_t count, ei_arrival arriva
     double lower[DEADLINES];
     const ei_batch batch = make_batch(arrival, DEADLINES, deadlines, lower, upper, index, methods);
     return ei_blocks_ends(&batch, stages, count);
-}
-
-/* P(the sum of exponential times of these rates, all different, > time). */
-static double sum_sf(const double *rate, size_t count, double time) {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        double weight = exp(-rate[i] * time);
-        for (size_t k = 0; k < count; k++)
-            weight *= k == i ? 1 : rate[k] / (rate[k] - rate[i]);
-        sum += weight;
-    }
-    return sum;
 }
 
 /* Behind Poisson arrivals sojourn times in exponential stages are independent and exponential, in any order
@@ -55,7 +39,7 @@ static void test_poisson(void) {
             deadlines[i] = multiples[i] / least;
         CHECK(call_blocks(stages, counts[c], (ei_arrival){.parameter = {1}}, deadlines, upper) == EI_OK);
         for (int i = 0; i < DEADLINES; i++) {
-            const double truth = sum_sf(rate, counts[c], deadlines[i]);
+            const double truth = exponential_sum_sf(rate, counts[c], deadlines[i]);
             CHECK(upper[i] >= truth * (1 - 1e-9));
             CHECK(upper[i] <= most[c] * truth || upper[i] == 1);
         }

@@ -27,18 +27,6 @@ static ei_pair pair_of(const ei_service *first, const ei_service *second, size_t
                      .monitor = quiet};
 }
 
-/* P(sum of independent exponential times of different rates > time). */
-static double exact_sum(const double *rate, size_t count, double time) {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        double product = exp(-rate[i] * time);
-        for (size_t j = 0; j < count; j++)
-            product *= j == i ? 1 : rate[j] / (rate[j] - rate[i]);
-        sum += product;
-    }
-    return sum;
-}
-
 /* Reich: sojourn times are independent and exponential, whichever stage comes first. */
 static void test_exponential_stages(void) {
     const ei_service slow = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.5},
@@ -54,8 +42,8 @@ static void test_exponential_stages(void) {
         pair.alone = &alone;
         CHECK(ei_pair_lower(&three, &none, &pair) == EI_OK);
         for (double time = 0; time < 20; time += 0.61) {
-            double two = ei_lattice_lower(&law, time) / exact_sum(rate, 2, time),
-                   all = ei_lattice_lower(&three, time) / exact_sum(rate, 3, time);
+            double two = ei_lattice_lower(&law, time) / exponential_sum_sf(rate, 2, time),
+                   all = ei_lattice_lower(&three, time) / exponential_sum_sf(rate, 3, time);
             CHECK(two <= 1 && two >= 0.85);
             CHECK(all <= 1 && all >= (turned ? 0.5 : 0.3));
         }

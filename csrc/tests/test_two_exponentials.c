@@ -8,10 +8,6 @@ static const ei_arrival poisson = {.kind = EI_ARRIVAL_POISSON, .parameter = {1}}
                         periodic = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}},
                         gamma = {.kind = EI_ARRIVAL_GAMMA, .parameter = {1, 5}};
 
-static ei_service exponential(double time) {
-    return (ei_service){.kind = EI_SERVICE_EXPONENTIAL, .time = time};
-}
-
 static void find(double one, double other, const ei_arrival *arrival, ei_two_exponentials ends[2]) {
     const ei_service first = exponential(one), second = exponential(other);
     for (int end = EI_LOWER; end <= EI_UPPER; end++)

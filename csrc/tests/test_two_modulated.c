@@ -28,10 +28,6 @@ static const ei_arrival bursty = {.kind = EI_ARRIVAL_MARKOV_MODULATED,
                                    .generator = change,
                                    .stationary = shares};
 
-static ei_service exponential(double time) {
-    return (ei_service){.kind = EI_SERVICE_EXPONENTIAL, .time = time};
-}
-
 /* The equilibrium of phase and jobs at both servers, by steps of the chain of all events. */
 static void settle(const ei_arrival *arrival, const double rate[2], double state[PHASES][JOBS][JOBS]) {
     static double next[PHASES][JOBS][JOBS];
