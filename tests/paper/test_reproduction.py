@@ -108,7 +108,7 @@ SMALL = {
     "figure9": {"points": 11},
     "with_uplink": {"bits": [0.2e6, 1e6], "shares": [0.1, 1.1], "points": 5},
     "dominance": {"points": 4},
-    "distance": {"distances": [150.0, 700.0, 2500.0], "tolerance": 2.0},
+    "distance": {"distances": [150.0, 700.0, 2500.0], "tolerance": 1.0},
     "accuracy_bits": {"bits": (1,), "qualities": (5, 50)},
     "early_exit": {"points": 4, "requests": 2_000, "runs": 2},
     "terminals": {"deadlines": [4.0, 6.0]},
