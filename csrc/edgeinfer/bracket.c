@@ -19,6 +19,9 @@
 static const double CLOSE = 1.02, NEAR = 1.04, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
 static const double FURTHEST = 1e-20; /* a sojourn time's lattice ends near here */
 static const double LEAST = 1e-290;   /* below, only logarithms keep their accuracy */
+/* Loads of each other, and a random stage's deviation over its mean, from which on formulas without joint.h's
+ * lattices have not come near. */
+static const double EQUAL = 0.8, SPREAD = 0.2;
 
 static int exact_waiting(const ei_batch *self) {
     const ei_shape *pipeline = self->pipeline;
@@ -263,6 +266,30 @@ static void cut_at_longest(const ei_batch *self, const ei_service *stages, size_
             ei_cut_upper(self, self->index[i], 0, EI_BRACKET_MOMENTS);
 }
 
+/* Whether all three stages of D, X, D are nearly as slow as each other, and X spreads. */
+static int is_joint_first(const ei_shape *pipeline) {
+    const double mean = ei_service_mean(pipeline->random);
+    return ei_service_variance(pipeline->random) >= SPREAD * SPREAD * mean * mean &&
+           fmin(fmin(pipeline->d1, pipeline->d3), mean) >=
+               EQUAL * fmax(fmax(pipeline->d1, pipeline->d3), mean);
+}
+
+/* Ends by joint.h before all but moments; elements that it leaves wide stay in the batch behind the probes.
+ */
+static int joint_first(ei_batch *self, const ei_service *stages, size_t stage_count, size_t *index) {
+    ei_batch asked = *self;
+    asked.index += EI_PROBES;
+    asked.count -= EI_PROBES;
+    int status = upper_moments(&asked, stages, stage_count);
+    if (status == EI_OK)
+        status = ei_joint_ends(&asked, NEAR);
+    self->count = EI_PROBES;
+    for (size_t i = 0; i < asked.count; i++)
+        if (self->upper[asked.index[i]] > NEAR * self->lower[asked.index[i]])
+            index[self->count++] = asked.index[i];
+    return status;
+}
+
 /* One rate's elements and their probes, whose places in the arrays are `count` and after. */
 static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_count, size_t random_count,
                         size_t *index, double *times, size_t count) {
@@ -271,16 +298,20 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
         part->lower[count + i] = 0;
         part->upper[count + i] = 1;
     }
-    int status = place(stages, stage_count, &part->arrival, &part->horizon, times + count);
-    if (status != EI_OK || (status = bracket_rate(part, stages, stage_count, random_count)) != EI_OK ||
+    const ei_shape *pipeline = part->pipeline;
+    const int tight = part->effort == EI_EFFORT_TIGHT,
+              joint = part->arrival.kind == EI_ARRIVAL_POISSON && part->effort != EI_EFFORT_LIGHT &&
+                      random_count == 1 && pipeline->d1 > 0 && pipeline->d3 > 0,
+              first = joint && tight && is_joint_first(pipeline);
+    int status = first ? joint_first(part, stages, stage_count, index) : EI_OK;
+    if (status != EI_OK || part->count == EI_PROBES ||
+        (status = place(stages, stage_count, &part->arrival, &part->horizon, times + count)) != EI_OK ||
+        (status = bracket_rate(part, stages, stage_count, random_count)) != EI_OK ||
         (status = ei_blocks_ends(part, stages, stage_count)) != EI_OK)
         return status;
     part->index += EI_PROBES;
     part->count -= EI_PROBES;
-    const ei_shape *pipeline = part->pipeline;
-    if (part->arrival.kind == EI_ARRIVAL_POISSON && part->effort != EI_EFFORT_LIGHT && random_count == 1 &&
-        pipeline->d1 > 0 && pipeline->d3 > 0 &&
-        (status = ei_joint_ends(part, part->effort == EI_EFFORT_TIGHT ? NEAR : WIDE)) != EI_OK)
+    if (joint && !first && (status = ei_joint_ends(part, tight ? NEAR : WIDE)) != EI_OK)
         return status;
     status = raise_least(part, stages, stage_count);
     if (part->arrival.kind == EI_ARRIVAL_DETERMINISTIC)

@@ -149,6 +149,17 @@ def test_fast_ends_stay_within_twice_at_near_equal_loads():
     assert fast.lower[0] <= truth.high and truth.low <= fast.upper[0]
 
 
+def test_tight_ends_are_the_same_alone_as_beside_others():
+    """Elements that the joint walk settles go on to no other formula."""
+    pipeline = ei.Pipeline([ei.Constant(1.1, "a"), ei.Exponential(1.0, "x"), ei.Constant(1.0, "b")])
+    deadlines = np.array([3.5, 12.0, 20.0, np.inf])
+    ends = ei.violation_bracket(pipeline, 0.4, deadlines, effort="tight")
+    assert (ends.upper_method[1:3] == "joint").all() and ends.upper_method[0] != "joint" and ends.upper[3] == 0
+    for i, deadline in enumerate(deadlines):
+        alone = ei.violation_bracket(pipeline, 0.4, deadline, effort="tight")
+        assert (alone.lower, alone.upper) == (ends.lower[i], ends.upper[i])
+
+
 def test_effort_is_one_of_two():
     pipeline = ei.Pipeline([ei.Exponential(0.5, "x")])
     assert ei.violation_bracket(pipeline, 1.0, 2.0, effort="tight") == ei.violation_bracket(pipeline, 1.0, 2.0)
