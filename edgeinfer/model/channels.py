@@ -17,7 +17,7 @@ from edgeinfer.model.dependent_arrivals import stationary_law
 from edgeinfer.model.fading import RAYLEIGH
 from edgeinfer.model.links import FadingLink
 from edgeinfer.model.mixtures import Floats, TransferMixture
-from edgeinfer.model.slotted import ChannelLink
+from edgeinfer.model.slotted import ChannelLink, check_slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class MarkovLink(ChannelLink):
     stationary: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        rates = np.atleast_1d(np.asarray(_validate.real("rates", self.rates, 0, unit="bit/s")))
+        rates, slot = check_slots(self.rates, self.slot)
         count = rates.size
         if rates.ndim != 1 or not 1 <= count <= MOST_STATES or not rates.any():
             raise ValueError(f"rates = {self.rates!r}: must be 1 to {MOST_STATES} numbers, one at least > 0")
@@ -154,7 +154,6 @@ class MarkovLink(ChannelLink):
         if not np.allclose(total, 1, rtol=0, atol=1e-9):
             raise ValueError(f"transition: rows add up to {total.tolist()}: each must add up to 1")
         law = stationary_law(transition, "transition", "state")
-        slot = _validate.scalar("slot", self.slot, 0, low_open=True, unit="s")
         # Not what rounds to 1, so that a link made again of these probabilities is the same.
         exact = np.where(np.abs(total - 1) < 1e-13, 1.0, total)[:, None]
         values = {"rates": rates, "transition": transition / exact, "stationary": law}

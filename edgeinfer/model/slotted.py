@@ -14,6 +14,17 @@ from edgeinfer import _validate
 from edgeinfer.model.bases import CoreStage
 from edgeinfer.model.mixtures import Floats, TransferMixture
 
+#: Largest rate (bit/s) and slot (s): of them and of squares of their sums no product is beyond the range of double.
+MOST = 1e60
+#: Slots of a transfer at the mean rate, at most, as over a `FadingLink`: they are followed one by one.
+MOST_OF_TRANSFER = 2e7
+
+
+def check_slots(rates: Any, slot: Any) -> tuple[Floats, float]:
+    """Rates, a row of one at least, and the slot."""
+    row = np.atleast_1d(np.asarray(_validate.real("rates", rates, 0, MOST, unit="bit/s")))
+    return row, _validate.scalar("slot", slot, 1 / MOST, MOST, unit="s")
+
 
 @dataclass(frozen=True, eq=False)
 class ChannelLink(_validate.Value, ABC):
@@ -64,8 +75,13 @@ class ChannelLink(_validate.Value, ABC):
 
     def core_stages(self, bits: ArrayLike) -> list[CoreStage]:
         """The service of `bits` as the core takes it, one for each element."""
-        rest = (*self._channel(), self.mean_rate(), self.spread())
-        return [("channel", (float(one), *rest)) for one in np.ravel(_validate.positive("bits", bits, "bit"))]
+        link, rate, array = self._channel(), self.mean_rate(), np.ravel(_validate.positive("bits", bits, "bit"))
+        slot = link[3]
+        if (most := array.max(initial=0)) > MOST_OF_TRANSFER * rate * slot:
+            raise ValueError(
+                f"bits = {most:g}: over slots of {slot:g} s at {rate:g} bit/s: must be at most 2e7 slots a transfer"
+            )
+        return [("channel", (float(one), *link, rate, self.spread())) for one in array]
 
     @abstractmethod
     def _parts(self, bits: float) -> tuple[Floats, Floats, Floats]:

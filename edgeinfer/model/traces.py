@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeinfer import _columns, _random, _validate
 from edgeinfer.model.mixtures import Floats
-from edgeinfer.model.slotted import ChannelLink
+from edgeinfer.model.slotted import ChannelLink, check_slots
 
 #: Bits of a delivery opportunity in Mahimahi's traces.
 PACKET = 8 * 1500
@@ -32,7 +32,7 @@ class TraceLink(ChannelLink):
     slot : float, s
         > 0.
     offset : float, s, optional
-        Place in the record at which every replication begins, >= 0; by default a random one for each.
+        Place in the record at which every replication begins, in [0, 2^53 slots]; by default a random one for each.
 
     Raises
     ------
@@ -53,14 +53,15 @@ class TraceLink(ChannelLink):
     offset: Any = None
 
     def __post_init__(self) -> None:
-        rates = np.atleast_1d(np.asarray(_validate.real("rates", self.rates, 0, unit="bit/s")))
+        rates, slot = check_slots(self.rates, self.slot)
         if rates.ndim != 1 or not rates.any():
             raise ValueError(f"rates of shape {rates.shape}: must be one-dimensional, one at least > 0")
         rates.flags.writeable = False
         object.__setattr__(self, "rates", rates)
-        object.__setattr__(self, "slot", _validate.scalar("slot", self.slot, 0, low_open=True, unit="s"))
+        object.__setattr__(self, "slot", slot)
         if self.offset is not None:
-            object.__setattr__(self, "offset", _validate.scalar("offset", self.offset, 0, unit="s"))
+            # Farther off, which slot that is is lost in rounding.
+            object.__setattr__(self, "offset", _validate.scalar("offset", self.offset, 0, 2.0**53 * slot, unit="s"))
 
     @classmethod
     def from_mahimahi(cls, path: str | PathLike[str], slot: float = 0.001, offset: float | None = None) -> Self:

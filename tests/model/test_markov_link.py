@@ -208,6 +208,7 @@ def test_what_is_proved_for_independent_services_refuses_it(call):
         (lambda: ei.MarkovLink([1.0, 2.0], [[0.5, 0.4], [0.5, 0.5]], 0.1), "add up to 1"),
         (lambda: ei.MarkovLink([1.0, 2.0], [[1.0]], 0.1), r"shape \(1, 1\)"),
         (lambda: ei.MarkovLink([1.0], [[1.0]], 0.0), "slot = 0"),
+        (lambda: ei.MarkovLink([1e200], [[1.0]], 1.0), r"rates\[0\] = 1e\+200: must be in \[0, 1e\+60\]"),
         (lambda: ei.MarkovLink.gilbert_elliott(1.0, 0.0, 0.0, 0.1, 0.1), "good_to_bad = 0"),
         (lambda: ei.MarkovLink.from_doppler(ei.RayleighLink.from_snr(1.0, 1e6, 0.01), 100.0), "slot = 0.01: must be"),
         (lambda: ei.MarkovLink.from_doppler(ei.ConstantLink(1.0), 1.0), "of Rayleigh fading"),

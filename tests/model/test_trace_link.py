@@ -180,6 +180,14 @@ def test_path_begins_at_the_slot_of_the_offset():
         (lambda: ei.TraceLink([1.0, -1.0], 1.0), r"rates\[1\] = -1"),
         (lambda: ei.TraceLink([1.0], 0.0), "slot = 0"),
         (lambda: ei.TraceLink([1.0], 1.0, offset=-1.0), "offset = -1"),
+        (lambda: ei.TraceLink([1.0, 1e200], 1.0), r"rates\[1\] = 1e\+200: must be in \[0, 1e\+60\]"),
+        (lambda: ei.TraceLink([1.0], 1e308), r"slot = 1e\+308: must be in \[1e-60, 1e\+60\]"),
+        # Which had never come to an end.
+        (lambda: ei.TraceLink([1.0], 0.1, offset=1.7e308), r"offset = 1.7e\+308: must be in \[0, 9.*e\+14\]"),
+        (
+            lambda: ei.simulate(ei.Pipeline([ei.Transfer(1e5, ei.TraceLink([1e6], 1e-15), "a")]), 1.0, 1.0),
+            r"bits = 100000: over slots of 1e-15 s at 1e\+06 bit/s: must be at most 2e7 slots a transfer",
+        ),
     ],
 )
 def test_bad_input_is_named(build, text):
