@@ -8,7 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { STEEPER = 24, HALVINGS = 40 }; /* etas that are tried; of an interval for theta */
+/* Etas that are tried; of an interval for theta; of the longest B. */
+enum { STEEPER = 24, HALVINGS = 40, OVERSHOOT_CELLS = 2048 };
 static const double ROUNDING = 1e-12; /* of an exponent, relative */
 static const double FURTHEST = 0.05;  /* of the exponent from where h neither grows nor falls, relative */
 static const double TRANSFER_EXTENTS = 25; /* e^{eta extent} up to which a transfer's moments are known */
@@ -75,16 +76,18 @@ static int find_growth(growth *self, const ei_arrival *arrival, double theta) {
     return EI_OK;
 }
 
-/* log E e^{theta B} from one side. Of sums of rounds and of repetitions they are known from above alone. */
+/* log E e^{theta B} from one side. Of sums of rounds they are known from above alone. */
 static int log_moment(const finder *self, ei_end end, double theta, double *value) {
     const ei_service *service = self->stage->law;
-    if (service == NULL || service->kind == EI_SERVICE_COMPOUND || service->kind == EI_SERVICE_REPETITION ||
-        self->stage->floor > 0)
+    if (service == NULL || service->kind == EI_SERVICE_COMPOUND || self->stage->floor > 0 ||
+        (service->kind == EI_SERVICE_REPETITION && end == EI_UPPER))
         return service == NULL || end == EI_UPPER ? ei_added_stage_log_moment(self->stage, theta, value)
                                                   : EI_ERR_ACCURACY;
-    int status = ei_service_log_mgf(service, theta, value, NULL);
-    const double error = service->kind == EI_SERVICE_TRANSFER
-                             ? EI_SERVICE_MGF_ERROR * *value
+    double slope;
+    int status = ei_service_log_mgf(service, theta, value, &slope);
+    const double error = service->kind == EI_SERVICE_TRANSFER ? EI_SERVICE_MGF_ERROR * *value
+                         : service->kind == EI_SERVICE_REPETITION
+                             ? ROUNDING * slope / ei_repetition_slot(service->repetition)
                              : DBL_EPSILON * (double)(service->sample_count + 16);
     *value += end == EI_UPPER ? error : -error;
     return status;
@@ -247,16 +250,48 @@ static int find_upper(finder *self, double *factor, double *from) {
     return status != EI_OK ? status : isfinite(*factor) ? EI_OK : EI_ERR_ACCURACY;
 }
 
+/* m. */
+static int find_overshoot(const finder *self, double *most) {
+    const ei_service *service = self->stage->law;
+    const double from = self->most - self->longest, step = self->longest / OVERSHOOT_CELLS,
+                 grows = exp(self->theta * step);
+    ei_lattice low = {.sf = NULL}, high = {.sf = NULL};
+    int status = EI_OK;
+    *most = exp(self->theta * self->longest);
+    if (service == NULL || !(step > 0))
+        return EI_OK;
+    status = ei_lattice_service_from(&low, service, 0, from, step, OVERSHOOT_CELLS, EI_LOWER);
+    if (status == EI_OK)
+        status = ei_lattice_service_from(&high, service, 0, from, step, OVERSHOOT_CELLS, EI_UPPER);
+    double beyond = 0, last = 1;
+    *most = 1;
+    for (size_t j = OVERSHOOT_CELLS; j-- > 0 && status == EI_OK;) {
+        beyond = grows * beyond + (grows - 1) * high.sf[j];
+        last *= grows;
+        if (low.sf[j] > 0)
+            last = fmin(last, (high.sf[j] + beyond) / low.sf[j]);
+        *most = fmax(*most, last * grows);
+    }
+    ei_lattice_free(&low);
+    ei_lattice_free(&high);
+    return status;
+}
+
 static int find_lower(const finder *self, double *factor, double *from) {
     const ei_service *service = self->stage->law;
+    double most;
     *from = *factor = 0;
     best_window(self, factor, from);
     if (self->law->sf != NULL)
         return *factor > 0 ? EI_OK : EI_ERR_ACCURACY;
-    *factor =
-        (service != NULL && service->kind == EI_SERVICE_EXPONENTIAL ? 1 - self->theta * service->time
-                                                                    : exp(-self->theta * self->longest)) /
-        largest_met(self, self->at_theta.h);
+    if (service != NULL && service->kind == EI_SERVICE_EXPONENTIAL) {
+        most = 1 / (1 - self->theta * service->time);
+    } else {
+        int status = find_overshoot(self, &most);
+        if (status != EI_OK)
+            return status;
+    }
+    *factor = 1 / most / largest_met(self, self->at_theta.h);
     return *factor > 0 ? EI_OK : EI_ERR_ACCURACY;
 }
 

@@ -20,9 +20,16 @@
  *
  * Lower, without C's (Ross 1974). With E e^{theta B} M(theta) h >= h the walk that stops below z has a mean
  * of e^{theta S} h that does not fall, and tends to 0 where it never stops; B is cut off at l, of transfers
- * their extent, which moves moments by less than their error. So v_i(x) >= K h_i e^{-theta x}, x >= z, with K
- * <= e^{theta x} v_i(x) / h_i for z - l <= x < z; an exponential B exceeds any x by an exponential time: K <=
- * (1 - theta E B) / h_i without a law.
+ * their extent, which moves moments by less than their error. So v_i(x) >= K h_i e^{-theta x}, x >= z, with
+ * K <= e^{theta x} v_i(x) / h_i for z - l <= x < z. Without a law, for x - B in the place of x: given where
+ * the walk was and t, a B that makes it cross exceeds some s >= 0, behind periodic arrivals no less than the
+ * interval, and what it crosses by is B - s, so that K <= 1 / (m h_i) with m >= m(s) = E[e^{theta (B - s)} |
+ * B > s] for all these: e^{theta l}, or 1 / (1 - theta E B) of an exponential B. Of others on a lattice of
+ * step d, from the last cell backwards: m(s) <= e^{theta d} max(1, m(s + d)), as B is either beyond s + d or
+ * no more than d beyond s, and m(s) P(B > s) = P(B > s) + int_s theta e^{theta (y - s)} P(B > y) dy, of ends
+ * of B's law. log E e^{theta B} of a repetition is n (log(1 - q) + theta d - log(1 - e^a)), a = log q +
+ * theta d, to some 1e-15 (|log(1 - q)| + theta d) n and 1e-15 n |log q| e^a / (1 - e^a), both of which are
+ * far below 1e-12 times its slope over d, n / (1 - e^a).
  *
  * The law is the mean of v_i over phases that requests meet. z, and eta, are those with the best K that was
  * found: all are right. A law is read so that its value holds over each cell. */

@@ -129,6 +129,31 @@ static void test_exponential_services(void) {
     }
 }
 
+/* What services cross by: of repeated blocks that get through at once, as much as from 0 on, of two samples
+ * the more of what is left from 0 on and from the first. */
+static void test_overshoot(void) {
+    const double outage = 0.6, slot = 0.25, theta = 0.3, sample[2] = {0.5, 1.5};
+    ei_repetition *law;
+    CHECK(ei_repetition_new(&law, 1, outage, slot) == EI_OK);
+    const ei_service services[2] = {{.kind = EI_SERVICE_REPETITION, .repetition = law},
+                                    {.kind = EI_SERVICE_SAMPLES, .samples = sample, .sample_count = 2}};
+    const double grown = exp(theta * slot),
+                 moment[2] = {grown * (1 - outage) / (1 - outage * grown),
+                              (exp(0.5 * theta) + exp(1.5 * theta)) / 2},
+                 most[2] = {moment[0], fmax(moment[1], exp(theta))};
+    for (int i = 0; i < 2; i++) {
+        /* rate / (rate + theta) M(theta) = 1. */
+        const ei_arrival arrival = {.kind = EI_ARRIVAL_POISSON, .parameter = {theta / (moment[i] - 1)}};
+        const ei_added_stage stage = {.law = &services[i]};
+        ei_lundberg found;
+        CHECK(ei_lundberg_find(&found, EI_LOWER, &stage, &arrival, theta, &(ei_lattice){.sf = NULL}, NULL,
+                               &none) == EI_OK);
+        CHECK_RELATIVE(found.decay, theta, 1e-6);
+        CHECK(found.log_scale <= -log(most[i]) && found.log_scale >= -log(most[i]) - 0.01);
+    }
+    ei_repetition_free(law);
+}
+
 static void test_no_bound(void) {
     const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1};
     const ei_added_stage endless = {.law = &service}, constant = {.again = 1};
@@ -171,6 +196,7 @@ int main(void) {
     test_constant_services();
     test_times_before();
     test_exponential_services();
+    test_overshoot();
     test_no_bound();
     test_failures();
     return check_report();

@@ -306,6 +306,22 @@ def test_ends_meet_at_a_load_of_999_thousandths():
         assert (ends.upper < (1.5 if stage is transfer else 1.1) * ends.lower).all(), ends.upper / ends.lower
 
 
+def test_repeated_blocks_at_a_load_of_97_hundredths():
+    queue = ei.Pipeline([ei.Transfer(1e5, ei.OutageLink(1e6, 0.6, 0.2), "a")])
+    rate = 0.97 / float(queue.moments()[0][0])
+    # Phases of one rate tell nothing apart: those arrivals are Poisson.
+    phases = ei.MarkovModulated([1.0, 1.0], [[-1.0, 1.0], [1.0, -1.0]])
+    for process in (ei.Periodic(1.0), ei.Gamma(1.0, 0.2), ei.Erlang(1.0, 1), phases):
+        process = process.at_rate(rate)
+        times = ei.deadline_at(queue, process, [1e-2, 1e-9], method="lundberg", tolerance=1e-3)
+        ends = ei.violation_bracket(queue, process, times)
+        assert (ends.upper < 1.2 * ends.lower).all(), (process, ends.upper / ends.lower)
+        as_known = ei.Poisson(rate) if isinstance(process, ei.MarkovModulated) else process
+        sampled = ei.rare_violation(queue, as_known, times, rng=3, relative_error=0.1, confidence=1 - 1e-5)
+        # Eight intervals: one fails with probability 8e-5 at most.
+        assert (sampled.low <= ends.upper).all() and (ends.lower <= sampled.high).all()
+
+
 def test_frames_before_a_light_stage():
     frames, services = ei.Periodic(1.0), 0.7 + 0.5 * np.random.default_rng(3).beta(2, 2, 30)
     pipeline = ei.Pipeline([ei.Measured(services, "a"), ei.Constant(0.5, "b")])
