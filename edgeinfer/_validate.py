@@ -4,7 +4,7 @@ import datetime
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from math import prod
@@ -16,8 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Elements of an array that is printed whole.
-_WHOLE = 20
+from edgeinfer._printed import summary
 
 
 def real(
@@ -377,23 +376,16 @@ def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"shapes do not broadcast: {text}") from None
 
 
-def _summary(value: Any) -> str:
-    """As a dataclass is printed, with the ends alone of arrays of more than a line or two."""
-    with np.printoptions(threshold=_WHOLE):
-        parts = [f"{field.name}={getattr(value, field.name)!r}" for field in fields(value) if field.repr]
-    return f"{type(value).__qualname__}({', '.join(parts)})"
-
-
 class Frozen:
     """A frozen dataclass whose arrays cannot be written to and whose mappings cannot be changed, nor can its
-    copies'; long arrays are cut short where it is printed.
+    copies'; what is long is cut short where it is printed.
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         # The decorator keeps what the class has of its own.
         if "__repr__" not in vars(cls):
-            cls.__repr__ = _summary  # type: ignore[method-assign]
+            cls.__repr__ = summary  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         freeze(self)

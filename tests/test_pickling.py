@@ -203,6 +203,15 @@ def test_long_arrays_are_cut_short_where_they_are_printed():
     assert repr(ei.Latency(np.arange(3.0), 2.0)) == "Latency(stages=array([0., 1., 2.]), total=2.0)"
 
 
+def test_values_of_many_parts_are_printed_short():
+    run = ei.simulate(ei.Pipeline([ei.Constant(0.1, f"stage {k}") for k in range(8)]), 1.0, [1.0, 2.0], jobs=100, rng=1)
+    assert repr(run).startswith("Simulation(mean=Estimate(...), violation=Estimate(...), ") and len(repr(run)) < 300
+    link = ei.RayleighLink(5e6, 23, -100, 105, 0.005)
+    stages = [ei.Transfer(1e5 * k, link, f"hop {k}") for k in range(1, 9)]
+    few = "Transfer(...), Transfer(...), Transfer(...), ..., Transfer(...), Transfer(...)"
+    assert repr(ei.Pipeline(stages)) == f"Pipeline(stages=({few}))"
+
+
 EQUAL = {
     "zero": (ei.Compute([0.0, 1.0], NODE, "x"), ei.Compute([-0.0, 1.0], NODE, "x")),
     "scalar zero": (ei.Compute(0.0, NODE, "x"), ei.Compute(-0.0, NODE, "x")),
