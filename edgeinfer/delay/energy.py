@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer.delay._elements import check_pipeline
-from edgeinfer.model import Delay, Fork, Pipeline, Review, Session, Transfer
+from edgeinfer.model import Delay, Fork, Node, Pipeline, Review, Session, Transfer
 
 
 def sending_power(stage: Any) -> Any:
@@ -17,7 +17,7 @@ def sending_power(stage: Any) -> Any:
     return 0.0 if power is None else 10 ** ((np.asarray(power) - 30) / 10)
 
 
-def energy(pipeline: Pipeline, power: Mapping[str, Any]) -> NDArray[np.float64]:
+def energy(pipeline: Pipeline, power: Mapping[Any, Any]) -> NDArray[np.float64]:
     """Mean energy of a request at each stage, J: the power there times the mean service time.
 
     What a node takes while it waits is not in it; `simulate_cell` has that of many terminals.
@@ -25,10 +25,11 @@ def energy(pipeline: Pipeline, power: Mapping[str, Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     pipeline : Pipeline
-    power : mapping of str to (...,) array_like, W
-        By names of stages, those within a `Session`, `Fork`, `Delay` or `Review` among them; >= 0. Other stages that
-        compute take nothing, and other transfers the transmit power of their link, if it has one. So a device's own
-        energy is that with its stages named, and 0 for what others send.
+    power : mapping of str or Node to (...,) array_like, W
+        By names of stages, those within a `Session`, `Fork`, `Delay` or `Review` among them; >= 0. By a `Node`: of all
+        stages there, and those of its name, as a `bridge.Cut` has them; there may be none. Other stages that compute
+        take nothing, and other transfers the transmit power of their link, if it has one. So a device's own energy is
+        that with its stages named, and 0 for what others send.
 
     Returns
     -------
@@ -51,13 +52,23 @@ def energy(pipeline: Pipeline, power: Mapping[str, Any]) -> NDArray[np.float64]:
     check_pipeline(pipeline)
     if not isinstance(power, Mapping):
         raise ValueError(f"power = {_validate.shown(power)}: must be a mapping of names of stages to W")
-    given = {name: _validate.real(f"power[{name!r}]", value, 0, unit="W") for name, value in power.items()}
     names = {stage.name for stage in pipeline.inner}
-    if unknown := [name for name in given if name not in names]:
-        raise ValueError(f"power[{unknown[0]!r}]: must be a name of a stage, {', '.join(sorted(map(repr, names)))}")
+    given: dict[str, Any] = {}
+    for key, value in power.items():
+        watts = _validate.real(f"power[{getattr(key, 'name', key)!r}]", value, 0, unit="W")
+        if isinstance(key, Node):
+            given |= {stage.name: watts for stage in pipeline.inner if _is_at(stage, key)}
+        elif key in names:
+            given[key] = watts
+        else:
+            raise ValueError(f"power[{key!r}]: must be a name of a stage, {', '.join(sorted(map(repr, names)))}")
     parts = [np.asarray(_joule(stage, given), dtype=np.float64) for stage in pipeline]
     shape = np.broadcast_shapes(pipeline.shape, *(part.shape for part in parts))
     return np.stack([np.broadcast_to(part, shape) for part in parts], axis=-1)
+
+
+def _is_at(stage: Any, node: Node) -> bool:
+    return not isinstance(stage, Transfer) and (getattr(stage, "node", None) == node or stage.name == node.name)
 
 
 def _joule(stage: Any, power: Mapping[str, Any]) -> Any:

@@ -234,6 +234,38 @@ def test_violation_picks_among_the_candidates():
         cut(profile, **timing | {"arrival_rate": 0}, **arguments)
 
 
+def test_one_node_alone_beside_the_best_cut():
+    rng = np.random.default_rng(12)
+    profile = random_profile(rng)
+    nodes, links = (profile.node("device", 4.0), profile.node("near"), profile.node("far")), (link(1e5), link(1e7))
+    best = cut(profile, device=nodes[0], edge=nodes[1:], link=links, downlink=links)
+    total = profile.times.sum()
+    for place, (name, slowdown) in enumerate({"device": 4.0, "near": 1.0, "far": 1.0}.items()):
+        found = best.alone(name)
+        assert set(found.places) == {place} and np.isnan(found.value) and "nan" not in str(found)
+        costs = stage_costs(profile, nodes, links, links, np.array([found.places]))[0]
+        assert found.times[place] == pytest.approx(costs[place], rel=ROUNDING) == pytest.approx(total * slowdown)
+        assert costs.sum() >= best.value * (1 - ROUNDING)
+    with pytest.raises(ValueError, match="node = 'cloud': must be one of 'device', 'near', 'far'"):
+        best.alone("cloud")
+    tensors = {name: Tensor(name, "float32", (1,), 32) for name in "hyz"}
+    tensors["x"] = Tensor("x", "str", (1,), 0, "no message carries it")
+    chain = [Operation(k, f"f{k}", "Relu", (a,), (b,), 1000, 0) for k, (a, b) in enumerate(["xh", "hy"])]
+    whole = cut(Graph("g", "", chain, tensors, ("x",), ("y",)), device=nodes[0], edge=nodes[1], link=links[0])
+    with pytest.raises(ValueError, match="node = 'near': tensor 'x' cannot cross: no message carries it"):
+        whole.alone("near")
+
+
+def test_candidates_say_what_they_take():
+    rng = np.random.default_rng(13)
+    profile = random_profile(rng)
+    device, edge = random_nodes(rng, profile, 2)
+    found = candidates(profile, device=device, edge=edge, link=link(1e6))
+    values = [stage_costs(profile, each.nodes, each.links, (), np.array([each.places])).sum() for each in found]
+    np.testing.assert_allclose([each.value for each in found], values, rtol=ROUNDING)
+    assert found[0].value == pytest.approx(cut(profile, device=device, edge=edge, link=link(1e6)).value, rel=ROUNDING)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

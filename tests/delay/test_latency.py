@@ -77,6 +77,10 @@ def test_energy_of_a_request():
     np.testing.assert_allclose(found, np.stack(expected, axis=-1), rtol=1e-12)
     # Named transfers take what is said, and powers may be arrays.
     assert ei.energy(ei.Pipeline([up]), {"up": [[0.0], [1.0]]}).shape == (2, 2, 1)
+    # A node's stages are those that run there, and those of its name; it may have none.
+    node, idle = ei.Node("gpu", 1e9), ei.Node("phone", 1e9)
+    two = ei.Pipeline([ei.Compute(2e9, node, "infer"), ei.Constant(0.5, "gpu"), ei.Constant(0.5, "c")])
+    np.testing.assert_allclose(ei.energy(two, {node: 3.0, idle: 7.0}), [6.0, 1.5, 0.0])
     for power, text in (({"x": 1.0}, r"power\['x'\]: must be a name"), ({"up": -1.0}, "power"), (3.0, "power = 3.0")):
         with pytest.raises(ValueError, match=text):
             ei.energy(ei.Pipeline([up]), power)

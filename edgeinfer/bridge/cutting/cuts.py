@@ -1,7 +1,7 @@
 """Where to cut a network between a device and edge nodes: exact over the whole graph, by minimum cuts."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,7 +35,7 @@ class Cut(_validate.Frozen):
         For each operation the position of its node in the chain; never less than that of what it reads.
     objective : str
     value : float
-        What the objective says of this cut: s, requests/s, or a probability.
+        What the objective says of this cut: s, requests/s, or a probability. NaN where it was not asked.
     bound : float
         Proven: no cut is better than this. NaN for "violation", where nothing is proven of other cuts.
     """
@@ -52,7 +52,8 @@ class Cut(_validate.Frozen):
     def __str__(self) -> str:
         """What each node computes and what crosses, in a line each."""
         counts = np.bincount(self.places, minlength=len(self.nodes))
-        lines = [f"{self.graph.name} cut for {self.objective}: {self.value:.4g}{_UNITS.get(self.objective, '')}"]
+        said = f" for {self.objective}: {self.value:.4g}{_UNITS.get(self.objective, '')}"
+        lines = [f"{self.graph.name} cut{'' if np.isnan(self.value) else said}"]
         for place, (node, time) in enumerate(zip(self.nodes, self.times, strict=True)):
             lines.append(f"  {node.name}: {counts[place]} operations, {time:.4g} s")
             if place < len(self.links):
@@ -109,6 +110,40 @@ class Cut(_validate.Frozen):
         costs = node_times(self.network, self.nodes)
         places = np.array(self.places)
         return tuple(float(costs[place, places == place].sum()) for place in range(len(self.nodes)))
+
+    def alone(self, node: str) -> "Cut":
+        """All operations on one node, over the same links: what the cut is worth beside the device or an edge alone.
+
+        Parameters
+        ----------
+        node : str
+            The name of one of `nodes`.
+
+        Raises
+        ------
+        ValueError
+            Also where a tensor that this asks for cannot cross, or come back.
+
+        Examples
+        --------
+        >>> from edgeinfer import Node, RayleighLink, latency
+        >>> from edgeinfer.bridge import cut
+        >>> from edgeinfer.network import light_model
+        >>> device, edge, link = Node("device", 5e9), Node("edge", 500e9), RayleighLink(5e6, 23, -100, 105, 0.005)
+        >>> best = cut(light_model("squeezenet"), device=device, edge=edge, link=link)
+        >>> [round(latency(each.pipeline()).total, 3) for each in (best.alone("device"), best.alone("edge"), best)]
+        [0.14, 0.185, 0.068]
+        """
+        names = tuple(each.name for each in self.nodes)
+        place = names.index(_validate.choice("node", node, names))
+        found = replace(self, places=(place,) * len(self.places), value=np.nan, bound=np.nan)
+        for name in {name for hop in found.crossing for name in hop}:
+            if self.graph.tensors[name].stays:
+                raise ValueError(f"node = {node!r}: tensor {name!r} cannot cross: {self.graph.tensors[name].stays}")
+        for name in {name for hop in found.returning for name in hop}:
+            if not self.graph.tensors[name].returns:
+                raise ValueError(f"node = {node!r}: output {name!r} cannot come back: {self.graph.tensors[name].stays}")
+        return found
 
     def stages(self) -> Iterator[tuple[str, Any]]:
         """Names and stages a request passes: nodes outwards with the links between, then the downlinks back."""

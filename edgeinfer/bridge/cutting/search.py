@@ -424,4 +424,4 @@ def _candidates(problem: Problem) -> list[Cut]:
     for places, mark in zip(found, marks, strict=True):
         if not ((marks <= mark).all(axis=1) & (marks < mark).any(axis=1)).any():
             kept.append((float(mark[0]), places))
-    return [problem.cut(places, "latency") for _, places in sorted(kept)]
+    return [problem.cut(places, "latency", total) for total, places in sorted(kept)]
