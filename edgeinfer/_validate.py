@@ -418,6 +418,10 @@ class Elementwise(Value):
 
     def __iter__(self) -> Iterator[Self]:
         """Along the first axis; TypeError where there is none."""
+        if not self._first().ndim:
+            raise TypeError(
+                f"a {type(self).__name__} of one element is no sequence; its parts are {', '.join(vars(self))}"
+            )
         return (self[index] for index in range(len(self._first())))
 
     def __getitem__(self, index: Any) -> Self:

@@ -289,6 +289,12 @@ NAMED = {
     r"rate\[1\] = 1e-320: must be in \[2\.22507e-308, inf\)": lambda: ei.Erlang([1.0, 1e-320], 2),
     r"latent_bits = 1e-320: must be in": lambda: ei.Cascade(1, 1, 1, 1, 1e-320, 1),
     "column = array.*: must be a str": lambda: ei.TraceLink.from_csv(__file__, np.ones(2), 0.1),
+    r"pipeline = \[Constant.*: must be a Pipeline, as `Pipeline\(stages\)` makes one": lambda: ei.latency(
+        [ei.Constant(1.0, "a")]
+    ),
+    "path_loss_db: is a PathLoss: must be real numbers, dB, such as its `los`": lambda: ei.RayleighLink(
+        1e6, 23, -100, ei.path_loss.umi(100.0, 3.5e9), 0.01
+    ),
     "what pipeline gives for a loss = None: must be a Pipeline": lambda: ei.population_bracket(
         lambda loss: None, ei.Population(ei.path_loss.inh(10.0, 1e9)), 1.0, 1.0
     ),

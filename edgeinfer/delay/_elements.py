@@ -1,7 +1,7 @@
 """One call of the core for each pipeline of a family, over all the arguments that go with it."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +18,9 @@ RENEWAL = "a rate or a renewal process, Poisson, Periodic, Erlang, Hyperexponent
 
 
 def check_pipeline(pipeline: Any) -> Pipeline:
-    _validate.check_kind("pipeline", pipeline, Pipeline)
-    return cast(Pipeline, pipeline)
+    if not isinstance(pipeline, Pipeline):
+        raise ValueError(f"pipeline = {_validate.shown(pipeline)}: must be a Pipeline, as `Pipeline(stages)` makes one")
+    return pipeline
 
 
 def check_independent(function: str, pipeline: Any) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _random, _validate
 from edgeinfer.model.fading import RAYLEIGH, Fading
+from edgeinfer.model.path_loss import PathLoss
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,8 @@ class FadingLink(_validate.Value):
                 f"fading = {self.fading!r}: must be a Rayleigh, Nakagami, Rician, MaximalRatio or BestOf value"
             )
         values = {"bandwidth": _validate.positive("bandwidth", self.bandwidth, "Hz")}
+        if isinstance(self.path_loss_db, PathLoss):
+            raise ValueError("path_loss_db: is a PathLoss: must be real numbers, dB, such as its `los` or its `nlos`")
         if self.mean_snr is None:
             values["tx_power_dbm"] = _validate.real("tx_power_dbm", self.tx_power_dbm, unit="dBm")
             values["noise_dbm"] = _validate.real("noise_dbm", self.noise_dbm, unit="dBm")

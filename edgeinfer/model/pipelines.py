@@ -226,8 +226,8 @@ class Pipeline(_validate.Value):
     >>> from edgeinfer import RayleighLink
     >>> edge, link = Node("edge", 150e12), RayleighLink(10e6, 31, -100, 128.1, 0.01)
     >>> pipeline = Pipeline([Compute(97.65e12, edge, "prior"), Transfer(1.0486e6, link, "downlink")])
-    >>> pipeline.names, pipeline[:1].names
-    (('prior', 'downlink'), ('prior',))
+    >>> pipeline.names, pipeline[:1].names, pipeline["prior"].mean()
+    (('prior', 'downlink'), ('prior',), 0.651)
     """
 
     stages: tuple[Stage, ...]
@@ -253,10 +253,17 @@ class Pipeline(_validate.Value):
         return iter(self.stages)
 
     @overload
-    def __getitem__(self, index: int) -> Stage: ...
+    def __getitem__(self, index: int | str) -> Stage: ...
     @overload
     def __getitem__(self, index: slice) -> "Pipeline": ...
-    def __getitem__(self, index: int | slice) -> "Stage | Pipeline":
+    def __getitem__(self, index: int | str | slice) -> "Stage | Pipeline":
+        """A stage by its place or its name, or a part of the pipeline."""
+        if isinstance(index, str):
+            if self.names.count(index) != 1:
+                raise ValueError(
+                    f"stage {index!r}: must be the name of one stage of {', '.join(map(repr, self.names))}"
+                )
+            index = self.names.index(index)
         return Pipeline(self.stages[index]) if isinstance(index, slice) else self.stages[index]
 
     @property

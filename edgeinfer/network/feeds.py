@@ -25,14 +25,16 @@ class Missing(ValueError):
         What is wrong, without the way on.
     argument : {"shapes", "feeds"}
         What to give.
+    example : str
+        What that may look like; may be empty.
     """
 
-    def __init__(self, text: str, argument: str) -> None:
-        super().__init__(text, argument)
-        self.text, self.argument = text, argument
+    def __init__(self, text: str, argument: str, example: str = "") -> None:
+        super().__init__(text, argument, example)
+        self.text, self.argument, self.example = text, argument, example
 
     def __str__(self) -> str:
-        return f"{self.text}; give {self.argument}"
+        return f"{self.text}; give {self.argument}{self.example and f', such as {self.example}'}"
 
 
 def made_up(

@@ -73,6 +73,10 @@ def fixed_inputs(
     """
     weights = stored(model)
     values = {value.name: value for value in model.graph.input if value.name not in weights}
+    if not isinstance(shapes, Mapping):
+        raise ValueError(
+            f"shapes = {_validate.shown(shapes)}: must be a mapping of {', '.join(map(repr, values))} to sizes"
+        )
     shapes = dict(shapes)
     named: dict[str, int] = {}
     free = {dim.dim_param for value in values.values() for dim in value.type.tensor_type.shape.dim} - {""}
@@ -152,7 +156,9 @@ def _fixed(value: Any, sizes: tuple[int, ...] | None, named: Mapping[str, int], 
         not dim.HasField("dim_value") or dim.dim_value < 0 for dim in tensor.shape.dim
     ):
         free = [str(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?") for dim in tensor.shape.dim]
-        raise Missing(f"size of input {value.name!r} = (missing): {label} leaves [{', '.join(free)}] free", "shapes")
+        example = str({value.name: tuple(int(size) if size.isdecimal() else 1 for size in free)}) if free else ""
+        text = f"size of input {value.name!r} = (missing): {label} leaves [{', '.join(free)}] free"
+        raise Missing(text, "shapes", example)
     return fixed
 
 

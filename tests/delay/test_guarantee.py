@@ -72,7 +72,7 @@ def test_ends_of_several_are_taken_one_by_one():
     several = ei.violation_bracket(pipeline, 1.0, deadlines)
     assert list(several) == [ei.violation_bracket(pipeline, 1.0, deadline) for deadline in deadlines]
     assert type(several[0].lower) is float and several[:2][1] == several[1]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="a Bracket of one element is no sequence; its parts are lower, upper, lower_"):
         list(several[0])
     safe = ei.Pipeline([ei.Measured(np.full(20, 0.5), "server", confidence=0.6, longest=0.6)])
     one = ei.violation_bracket(safe, 1.0, deadlines)[2]

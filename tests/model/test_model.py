@@ -23,6 +23,14 @@ def test_stages_and_prefixes():
     np.testing.assert_allclose(variance, [0, LINK.transfer(1e6).var(), 0.0025])
 
 
+def test_stages_by_their_names():
+    a, b = ei.Constant(1.0, "a"), ei.Constant(2.0, "b")
+    assert ei.Pipeline([a, b])["b"] is b
+    for name in ("a", "c"):
+        with pytest.raises(ValueError, match=f"stage '{name}': must be the name of one stage of 'a', 'b', 'a'"):
+            ei.Pipeline([a, b, a])[name]
+
+
 def test_links_of_a_given_snr_and_of_a_given_rate():
     link = ei.RayleighLink.from_snr(LINK.snr, 10e6, 0.01, 0.1)
     assert link.snr == LINK.snr and link.tx_power_dbm is None

@@ -54,8 +54,11 @@ def test_flops_against_onnx_tool():
 
 
 def test_free_sizes():
-    with pytest.raises(ValueError, match=r"size of input 'x' = \(missing\): graph leaves \[n, 3\] free; give shapes"):
+    missing = r"size of input 'x' = \(missing\): graph leaves \[n, 3\] free; give shapes, such as {'x': \(1, 3\)}"
+    with pytest.raises(ValueError, match=missing):
         read_graph(two())
+    with pytest.raises(ValueError, match=r"shapes = \(7, 3\): must be a mapping of 'x' to sizes"):
+        read_graph(two(), (7, 3))
     graph = read_graph(two(), {"x": (7, 3)})
     assert (graph.flops, graph.weight_bytes) == (2 * 7 * 5 * 3, 60)
     assert graph.activation_peak() == 4 * (7 * 5 * 2)
