@@ -220,6 +220,8 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)
         top += 0.2 / ei_joint_steepest(self);
     top = fmin(top, all);
+    if (self->end == EI_UPPER && self->drift > 0 && parts == HEAVY_PARTS)
+        ei_joint_add_endless(self);
     /* Rows before 0 and beyond the top count, too: where one constant stage is far faster they are the most.
      */
     double ratio = (double)self->ratio, rows = ceil(top / self->fine) + fabs((double)self->drift);

@@ -63,12 +63,13 @@
  * (upper), to m max(D a, 1) and k max(D a, 1) + D b, or nothing is late (lower). Y's own tail: E [e^{theta
  * Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy periods of
  * more than some J jobs before job r: from above a geometric number more than J, of the largest ratio s_i,
- * with waits by joint_laws.h, so that J jobs follow T_i in place of H; from below J. Waits beyond the
- * lattice count as late in upper ends. M grows with Q: of the waits of one j the short ones that are of no
- * account, weighed by e^{theta Q}, are taken for longer ones in upper ends and left out of lower ones, and
- * the longest likewise count as late or not. A service that is shared between two points hu apart has an
- * exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
- * rounding errors are covered by a factor. */
+ * with waits by joint_laws.h, so that J jobs follow T_i in place of H, or, at high loads and where E X < d1,
+ * more without end, a component s = 1 of weight 0, which has a = 1 / D and b = k / (1 - D) where m D < 1,
+ * with all waits but those of up to J jobs; from below J. Waits beyond the lattice count as late in upper
+ * ends. M grows with Q: of the waits of one j the short ones that are of no account, weighed by e^{theta Q},
+ * are taken for longer ones in upper ends and left out of lower ones, and the longest likewise count as late
+ * or not. A service that is shared between two points hu apart has an exponential moment larger by e^{theta^2
+ * hu^2 / 8} at most (Hoeffding). All terms are positive; their rounding errors are covered by a factor. */
 #ifndef EDGEINFER_JOINT_H
 #define EDGEINFER_JOINT_H
 

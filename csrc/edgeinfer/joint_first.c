@@ -335,6 +335,17 @@ static void masses_left(const double *all, const double *followed, size_t count,
         masses[k] -= masses[k + 1];
 }
 
+/* The same from above, followed from below: all in a step at its end. */
+static void masses_left_above(const double *all, const double *followed, size_t count, double *masses) {
+    double above = 0;
+    memset(masses, 0, count * sizeof *masses);
+    for (size_t k = count; k-- > 0;) {
+        const double tail = fmax(above, (all[k] - followed[k]) * (1 + EI_JOINT_ROUNDING) + 1e-12 * all[k]);
+        masses[k + 1 < count ? k + 1 : k] += tail - above;
+        above = tail;
+    }
+}
+
 /* What waits make of B after j jobs, summed over the steps from the deadline's on. */
 static double add_up(const ei_joint *self, const ei_joint_target *one, const busy_ahead *ahead, size_t j,
                      const waits *all) {
@@ -382,14 +393,16 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
     while (phase_of(self, most + self->apart) < self->ratio)
         most--;
     const size_t steps = self->places;
-    double *masses = calloc(5 * steps, sizeof *masses), *all = masses + steps, *followed = all + steps,
-           *left_over[2] = {followed + steps, followed + 2 * steps};
+    double *masses = calloc(6 * steps, sizeof *masses), *all = masses + steps,
+           *followed[2] = {all + steps, all + 2 * steps}, *left_over[2] = {all + 3 * steps, all + 4 * steps};
+    const int endless = self->busy.ratio[self->slowest] >= 1;
     waits rest[2] = {{.late = 0}, {.late = 0}};
     int settled = 0, status = masses == NULL ? EI_ERR_NO_MEMORY : all_waits(self, all);
     double end = (double)(steps - 1) * self->coarse,
            beyond = masses == NULL ? 0 : all[steps - 1] * (1 + EI_JOINT_ROUNDING);
     if (status == EI_OK)
-        status = ei_joint_wait_init(&wait, self->end, rate, self->d1, self->wait_cells, end, beyond);
+        status = ei_joint_wait_init(&wait, endless ? EI_LOWER : self->end, rate, self->d1, self->wait_cells,
+                                    end, beyond);
     /* Waits that are longer than the lattice. */
     for (size_t i = 0; i < count && upper && status == EI_OK; i++)
         for (size_t k = 0; k < steps; k++)
@@ -413,8 +426,9 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
         if (j > 0 &&
             (status = ei_joint_wait_masses(&wait, self->end, start, self->coarse, points, masses)) != EI_OK)
             break;
-        if (j > 0)
-            ei_joint_wait_add_tails(&wait, EI_UPPER, first_wait(self, 0), self->coarse, steps, followed);
+        for (int side = endless ? EI_LOWER : EI_UPPER; side <= EI_UPPER && j > 0; side++)
+            ei_joint_wait_add_tails(&wait, (ei_end)side, first_wait(self, 0), self->coarse, steps,
+                                    followed[side]);
         const waits now = waits_of(self, masses, points);
         for (size_t i = 0; i < (self->apart > 1 ? 1 : count); i++) {
             first_job(self, &targets[i], &ahead[0], k);
@@ -423,8 +437,10 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
         if (phase_of(self, k + 1) < self->ratio || j == 0 || (j < most && (j < checked + 8 || !upper)))
             continue;
         checked = j;
-        masses_left(all, followed, steps, left_over[EI_LOWER]);
-        if (upper)
+        masses_left(all, followed[EI_UPPER], steps, left_over[EI_LOWER]);
+        if (endless)
+            masses_left_above(all, followed[EI_LOWER], steps, left_over[EI_UPPER]);
+        else if (upper)
             ei_joint_wait_longer_masses(&wait, self->busy.ratio[self->slowest], start, self->coarse, steps,
                                         left_over[EI_UPPER]);
         for (int side = 0; side <= upper; side++)

@@ -16,6 +16,8 @@ enum {
 };
 static const double SETTLED[] = {1e-3, 5e-4}; /* relative change of a sweep, for each effort */
 static const double UNCUT_SETTLED = 3e-4;     /* and of that walk's */
+static const double NO_BOUND = 1e300;
+static const double ENDLESS = 0.9; /* of the steepest exponent: one for busy periods without end */
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
@@ -100,6 +102,10 @@ static int bound_init(const ei_joint *self, const ei_joint_service *brief, ei_jo
         one->b[i] = (one->share * ((1 - s) * one->idle_a + s * fall * one->a[i]) + (1 - s) * one->idle_b) /
                     (1 - s * fall);
     }
+    /* A busy period without end. */
+    const int endless = fall < 1 && m * fall < 1;
+    one->a[busy->count] = endless ? 1 / fall : NO_BOUND;
+    one->b[busy->count] = endless ? one->share / (1 - fall) : NO_BOUND;
     *valid = 1;
     return EI_OK;
 }
@@ -196,6 +202,18 @@ double ei_joint_steepest(const ei_joint *self) {
         if (isfinite(self->bounds[e].all))
             steepest = fmax(steepest, self->bounds[e].theta);
     return steepest;
+}
+
+void ei_joint_add_endless(ei_joint *self) {
+    const double enough = ENDLESS * ei_joint_steepest(self);
+    int bounded = 0;
+    for (size_t e = 0; e < self->bound_count; e++)
+        bounded |= self->bounds[e].theta >= enough && self->bounds[e].a[self->types] < NO_BOUND;
+    if (!bounded)
+        return;
+    self->busy.ratio[self->types] = 1;
+    self->busy.weight[self->types] = 0;
+    self->slowest = self->types++;
 }
 
 double ei_joint_bound_at(const ei_joint *self, const double *constants, double time) {

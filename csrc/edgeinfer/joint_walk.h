@@ -29,7 +29,7 @@ typedef struct {
     double d1, d3, coarse, fine;     /* s: the stages, the steps of U and of c */
     ptrdiff_t ratio, drift;          /* coarse / fine; d / fine */
     ptrdiff_t first, low, top;       /* coarse: the first point of X; fine: rows of c */
-    size_t slowest;                  /* the component of the largest s_i */
+    size_t slowest;                  /* the component of the largest s_i, or of s = 1 */
     size_t types, width, rows, pad;  /* components; a row's values, in whole blocks; rows, pad of them at the
                                         end for what lies beyond `top` */
     size_t kept;                     /* rows of T, F and R: all, or where c never falls those above a row */
@@ -89,6 +89,9 @@ double ei_joint_short_share(const ei_joint_service *brief, double theta);
 double ei_joint_bound_at(const ei_joint *self, const double *constants, double time);
 /* a and b where one more job comes first. */
 void ei_joint_follow_bound(const ei_joint_bound *self, double *a, double *b);
+/* A component of weight 0 and s = 1, then `slowest`, where an exponent bounds it that is about as steep as
+ * what serves with the first wait. */
+void ei_joint_add_endless(ei_joint *self);
 /* The largest exponent that serves with the first wait. */
 double ei_joint_steepest(const ei_joint *self);
 /* A bound, for choosing the lattice, of what is left of a busy period and all after it where c has come so

@@ -160,6 +160,16 @@ def test_tight_ends_are_the_same_alone_as_beside_others():
         assert (alone.lower, alone.upper) == (ends.lower[i], ends.upper[i])
 
 
+# First busy periods of more jobs than are followed: as if they never ended. The interval's confidence as above.
+def test_long_first_busy_periods_are_bounded_without_end():
+    samples = np.random.default_rng(3).gamma(4, 1 / 4, 60)
+    pipeline = ei.Pipeline([ei.Constant(1.04, "a"), ei.Measured(samples / samples.mean(), "x"), ei.Constant(1.0, "b")])
+    ends = ei.violation_bracket(pipeline, 0.94 / 1.04, 60.0)
+    assert ends.method == "joint / joint" and ends.upper < 2 * ends.lower
+    truth = ei.rare_violation(pipeline, 0.94 / 1.04, 60.0, rng=1, confidence=1 - 1e-7)
+    assert ends.lower <= truth.high and truth.low <= ends.upper
+
+
 def test_effort_is_one_of_two():
     pipeline = ei.Pipeline([ei.Exponential(0.5, "x")])
     assert ei.violation_bracket(pipeline, 1.0, 2.0, effort="tight") == ei.violation_bracket(pipeline, 1.0, 2.0)
