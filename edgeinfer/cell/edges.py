@@ -9,7 +9,7 @@ V - (c - 1) s / c <= wait <= V + (c - 1) s / c. Of constant services V is an upp
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,14 +181,14 @@ class _Node:
             return Shared(Law(_none, _none), rate, lambda theta: 1.0, gaps=gaps)
         if servers > 1:
             try:
-                tail: Tail = _many(rate, service, servers).tail
+                queue = _many(rate, service, servers)
             except ValueError:
                 wait, decay = _one_server(rate, service / servers)
                 later = service * (1 - 1 / servers)
                 law = Law(wait, lambda t: _late(wait, t, later))
                 return Shared(law, decay, _moment(1.0, decay), gaps=gaps)
             decay = md_c_decay(rate, service, servers)
-            return Shared(Law(tail, tail), decay, _moment(1.0, decay), gaps=gaps)
+            return Shared(Law(queue.tail, partial(queue.tail, end=0)), decay, _moment(1.0, decay), gaps=gaps)
         wait, decay = _one_server(rate, service)
         return Shared(Law(wait, wait), decay, _moment(1.0, decay), gaps=gaps)
 

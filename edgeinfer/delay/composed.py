@@ -228,10 +228,10 @@ def _md_c_ends(queue: Server, rate: float) -> Callable[[Floats], Ends] | None:
         return None
 
     def ends(times: Floats) -> Ends:
-        late = np.where(np.isinf(times), 0.0, wait.tail(np.where(np.isinf(times), 0.0, times)))
-        method = np.full(times.shape, "M/D/c")
+        never, method = np.isinf(times), np.full(times.shape, "M/D/c")
+        low, high = (np.where(never, 0.0, wait.tail(np.where(never, 0.0, times), end)) for end in (0, 1))
         # The law is right to 1e-10.
-        return Ends(late * (1 - 1e-9), np.minimum(late * (1 + 1e-9), 1), method, method)
+        return Ends(low * (1 - 1e-9), np.minimum(high * (1 + 1e-9), 1), method, method)
 
     return ends
 
@@ -417,7 +417,8 @@ def _fork(before: list[Any], fork: Fork, tail: list[Any], asked: Asked, times: F
         alone = np.array([_alone(branch, times - least, asked.effort) for branch in fork.branches])
         others = np.array([np.delete(alone, b, axis=0) for b in range(count)])
         each = np.array([ends.lower for ends in whole])
-        lower = (1 - (1 - each) * (1 - others).prod(axis=1)).max(axis=0)
+        with np.errstate(divide="ignore"):
+            lower = 0.0 - np.expm1(np.log1p(-each) + np.log1p(-others).sum(axis=1)).min(axis=0)
         return Ends(lower * (1 - 1e-12), np.maximum(above, lower), method, method)
     if late == 1 or not tail:
         lower = np.sort([ends.lower for ends in whole], axis=0)[count - late :].prod(axis=0)

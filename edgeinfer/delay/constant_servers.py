@@ -24,6 +24,8 @@ from edgeinfer.model.bases import CoreStage, Server
 Floats = NDArray[np.float64]
 #: States of a chain at most: its solution takes seconds beyond.
 STATES = 1200
+#: States that take some hundredths of a second.
+EASY = 300
 
 
 def stationary(chain: Floats) -> Floats:
@@ -75,6 +77,11 @@ class ConstantQueue:
     while somebody waits. So P(W > x) = sum_j P(N(y) = j) P(Q > c k - 1 - j), N Poisson, Q the stationary queue (Franx,
     Oper. Res. Letters 29, 2001).
 
+    Each server sees every c-th request, so W is the largest sum of a walk of steps D less an Erlang time. Tilted by
+    theta, the decay, h(x) = e^{theta x} P(W > x) is the mean of h at what is left of x when the walk first is less than
+    L below it: with steps of at most D, h lies beyond L between its ends over the D before L. There, with z = 1 + theta
+    / rate, h(k D - y) = z E g(c k - 1 - J) for g(i) = z^i P(Q > i) and J Poisson of mean rate y z.
+
     Attributes
     ----------
     rate, service : float
@@ -91,34 +98,53 @@ class ConstantQueue:
     queue: Floats
     decay: float
 
-    def tail(self, times: Floats) -> Floats:
-        """P(W > x), x in s, any shape; 1 below 0."""
+    def tail(self, times: Floats, end: int = 1) -> Floats:
+        """P(W > x), x in s, any shape; 1 below 0; beyond what was solved for its lower end, 0, or upper end, 1."""
         times = np.asarray(times, dtype=np.float64)
         flat = times.ravel()
         if self.service == 0:
             return np.asarray(np.where(times < 0, 1.0, 0.0))
-        answer = np.ones_like(flat)
+        answer = np.full_like(flat, float(end))
+        answer[flat < 0] = 1
         most = len(self.queue) // self.servers
         with np.errstate(over="ignore"):
-            number = np.floor(np.clip(flat / self.service, -1, most)).astype(np.int64) + 1
-        for k in np.unique(number[(flat >= 0) & (number <= most)]).tolist():
+            number = np.floor(np.clip(flat / self.service, -1, most + 1)).astype(np.int64) + 1
+        for k in np.unique(number[(flat >= 0) & (number <= most + 1)]).tolist():
             some = (number == k) & (flat >= 0)
-            answer[some] = self._within(flat[some], k)
+            answer[some] = self._within(flat[some], k, end)
         beyond = (flat >= 0) & (number > most)
         if beyond.any():
-            # Beyond the queues that were solved for: the decay goes on.
-            last = self.service * (most - 1)
             with np.errstate(over="ignore"):
-                further = np.exp(-self.decay * (flat[beyond] - last))
-            answer[beyond] = self._within(np.array([last]), most)[0] * further
+                decaying = self._beyond(most)[end] * np.exp(-self.decay * flat[beyond])
+            answer[beyond] = (np.maximum, np.minimum)[end](answer[beyond], decaying)
         return answer.reshape(times.shape)
 
-    def _within(self, times: Floats, k: int) -> Floats:
+    def _beyond(self, most: int) -> tuple[float, float]:
+        """Both ends of e^{decay x} P(W > x) from that multiple of the service on."""
+        z = 1 + self.decay / self.rate
+        # Powers of z are to stay within the range of double.
+        size = self.servers * min(most, int(600 / (self.servers * np.log(z))))
+        between = _between(self.rate * z * self.service)
+        places = np.arange(min(size - between, -1), size)
+        scaled = z**places * np.where(places < 0, 1.0, self.queue[np.maximum(places, 0)])
+        last = scaled[-between:]
+        lower, upper = z * last.min(), z * (last.max() + 1e-13 * max(scaled.max(), 1.0))
+        return float(lower) * (1 - 1e-12), float(upper) * (1 + 1e-12)
+
+    def _within(self, times: Floats, k: int, end: int) -> Floats:
         """At times with the k-th multiple of the service next."""
         size, means = self.servers * k, self.rate * (k * self.service - times)
         most = float(means.max(initial=0.0))
         weights = poisson(means, size + 60 + int(most + 12 * np.sqrt(most)))
-        return np.asarray(weights[:, :size] @ self.queue[size - 1 :: -1][:size] + weights[:, size:].sum(axis=1))
+        # A longer queue than those that were solved for is no more likely than the last of them.
+        queue = np.append(self.queue[:size], np.full(max(size - len(self.queue), 0), end * self.queue[-1]))
+        return np.asarray(weights[:, :size] @ queue[::-1] + weights[:, size:].sum(axis=1))
+
+
+def _between(mean: float) -> int:
+    """The least number that a Poisson number reaches with a probability below 1e-13."""
+    law = poisson(mean, int(mean + 12 * np.sqrt(mean)) + 60)
+    return int(np.argmax(np.cumsum(law[::-1])[::-1] < 1e-13))
 
 
 def md_c_wait(rate: float, service: float, servers: int) -> ConstantQueue:
@@ -138,7 +164,11 @@ def md_c_wait(rate: float, service: float, servers: int) -> ConstantQueue:
     # The last states feel the end of the chain: its part of an error falls with each by e^-each, and 25 / each of them
     # are left out; those before reach down to 1e-20 where the chain is short enough.
     left_out = int(np.ceil(25 / each))
-    states = servers + left_out + min(int(np.ceil(46 / each)), 800)
+    solved = min(int(np.ceil(46 / each)), 800)
+    # The decay is not alone there behind light loads, whose chains are short: what costs little is solved for, too.
+    near = min(2 * _between((rate + decay) * service) + servers, int(600 / each), EASY - servers - left_out)
+    solved = max(solved, near)
+    states = servers + left_out + solved
     if states > STATES:
         raise ValueError(
             f"load = {load:.6g} of {servers} servers: must be lower for M/D/c, {states} states are too many"

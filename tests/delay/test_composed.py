@@ -123,7 +123,7 @@ def test_two_exponential_branches(load):
 def test_one_branch_is_its_pipeline():
     stages = exponentials(0.5, 0.3)
     plain, forked = ei.Pipeline(stages), ei.Pipeline([ei.Fork([stages])])
-    times = [1.0, 3.0, 9.0]
+    times = [1.0, 3.0, 9.0, 37.0, 90.0]
     one, other = (ei.violation_bracket(pipeline, 1.0, times) for pipeline in (plain, forked))
     np.testing.assert_allclose(one.upper, other.upper, rtol=1e-10)
     np.testing.assert_allclose(one.lower, other.lower, rtol=1e-10)

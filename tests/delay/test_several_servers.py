@@ -74,6 +74,18 @@ def test_wait_alone_is_franx_formula(servers, load):
         assert bracket.lower_method[0] == bracket.upper_method[0] == "M/D/c"
 
 
+@pytest.mark.parametrize(
+    ("servers", "load", "times"),
+    [(2, 0.025, [3.2, 6.0, 9.0]), (16, 0.1, [0.0, 0.5, 1.5]), (16, 0.3, [0.9, 1.0, 2.6]), (150, 0.6, [0.0, 0.05])],
+)
+def test_waits_that_light_loads_make_rare_are_franx_formula(servers, load, times):
+    exact = franx(load * servers, servers, times)
+    lower, upper = (md_c_wait(load * servers, 1.0, servers).tail(np.array(times), end) for end in (0, 1))
+    assert (0 < exact).all() and (lower <= exact * (1 + 1e-10)).all() and (exact * (1 - 1e-10) <= upper).all()
+    # 0.4 % apart where the decay, which goes on beyond what is solved for, is not alone yet.
+    assert (upper <= 1.005 * lower).all()
+
+
 def followed(stages, rate, jobs, seed, gaps=None):
     """Sojourn times of (servers, services of all jobs) one behind the other: who waits takes the server free first."""
     rng = np.random.default_rng(seed)
