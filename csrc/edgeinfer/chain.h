@@ -96,7 +96,8 @@ EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages,
  * exponential parts as exponentials.h takes, and one service of every other part, which the longest path
  * through those meets somewhere.
  *
- * One or two exponential stages alone behind Markov-modulated arrivals: ladder.h, two_modulated.h.
+ * One or two exponential stages alone behind Markov-modulated arrivals: ladder.h, two_modulated.h; lower, of
+ * three parts and more: the sojourn time in the two slowest exponential ones, and one service of every other.
  *
  * Behind Markov-modulated arrivals whose phases are not monotone (lindley.h) the proof of walk.h fails, and
  * behind others what follows may be better. What the parts before b are fed by is then a service of b every m

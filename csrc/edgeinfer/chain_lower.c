@@ -4,6 +4,7 @@
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/pair.h"
+#include "edgeinfer/two_modulated.h"
 
 #include <float.h>
 #include <math.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 
 enum {
-    AT_ONCE = 5,           /* exponential parts behind periodic arrivals; 3 behind others, */
+    AT_ONCE = 5,           /* exponential parts behind periodic arrivals; 3 behind others, 2 with phases, */
     AT_ONCE_CELLS = 4096,  /* and cells of their lattice */
     BEHIND_POINTS = 4096,  /* of an exponential part and one behind it, at most */
     FOLLOWED_POINTS = 512, /* of a lower end's two stages at once, */
@@ -262,11 +263,14 @@ static int lower_two_exponentials(const ei_chain *self, size_t b) {
 
 int ei_chain_lower_exponentials(const ei_chain *self) {
     const ei_batch *batch = self->batch;
-    const size_t most = batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? AT_ONCE : 3;
+    const int modulated = batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED;
+    const size_t most = batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC ? AT_ONCE : modulated ? 2 : 3;
     const double step = batch->horizon / AT_ONCE_CELLS;
     ei_lattice law = {step, AT_ONCE_CELLS + 1, malloc((AT_ONCE_CELLS + 1) * sizeof *law.sf)};
     ei_chain beside = *self;
     ei_exponentials all;
+    ei_two_modulated two;
+    const ei_service *slow[AT_ONCE];
     double times[AT_ONCE];
     size_t count = 0, last = 0;
     int status = EI_ERR_NO_MEMORY;
@@ -282,13 +286,19 @@ int ei_chain_lower_exponentials(const ei_chain *self) {
                 slowest = k;
         if (slowest < self->count) {
             last = slowest;
+            slow[count] = beside.parts[last].service;
             times[count++] = beside.parts[last].mean;
             beside.parts[last].service = NULL;
         }
     }
-    status = ei_exponentials_init(&all, EI_LOWER, times, count, &batch->arrival);
-    for (size_t j = 0; j <= AT_ONCE_CELLS && status == EI_OK; j++)
-        law.sf[j] = fmin(ei_exponentials_sf(&all, (double)j * step), j > 0 ? law.sf[j - 1] : 1);
+    status = !modulated  ? ei_exponentials_init(&all, EI_LOWER, times, count, &batch->arrival)
+             : count < 2 ? EI_ERR_ACCURACY
+                         : ei_two_modulated_init(&two, EI_LOWER, slow[0], slow[1], &batch->arrival);
+    for (size_t j = 0; j <= AT_ONCE_CELLS && status == EI_OK; j++) {
+        const double time = (double)j * step,
+                     one = modulated ? ei_two_modulated_sf(&two, time) : ei_exponentials_sf(&all, time);
+        law.sf[j] = fmin(one, j > 0 ? law.sf[j - 1] : 1);
+    }
     if (status == EI_OK)
         status = raise_beside(&beside, &law, 0, last, last, last, EI_BRACKET_EXPONENTIAL);
 out:

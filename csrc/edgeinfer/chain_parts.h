@@ -137,7 +137,8 @@ EI_WARN_UNUSED int ei_chain_lower_pairs(const ei_chain *self, size_t b);
 /* queue, link behind renewal and Markov-modulated arrivals. */
 EI_WARN_UNUSED int ei_chain_lower_renewal(const ei_chain *self, size_t b);
 
-/* exponential: the slowest exponential parts at once, of exponentials.h, behind renewal arrivals. */
+/* exponential: the slowest exponential parts at once, of exponentials.h behind renewal arrivals, two of
+ * two_modulated.h behind Markov-modulated ones. */
 EI_WARN_UNUSED int ei_chain_lower_exponentials(const ei_chain *self);
 
 /* exponential: part b and the slowest behind it. */

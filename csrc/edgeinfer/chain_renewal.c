@@ -344,8 +344,10 @@ int ei_chain_ends_behind_renewal(const ei_chain *self) {
             if (status == EI_OK && !found)
                 status = ei_chain_lower_renewal(self, k);
         }
-    if (!modulated && status == EI_OK)
+    if (status == EI_OK && !modulated)
         status = ei_chain_geometric_ends(self);
+    else if (status == EI_OK && self->count > 2)
+        status = ei_chain_lower_exponentials(self);
     if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = renewal_upper(self, slowest);
     for (size_t b = slowest; modulated && last > 0 && status == EI_OK && b < self->count &&

@@ -155,6 +155,16 @@ BEHIND_BURSTS = {
 }
 
 
+def test_more_exponential_stages_than_are_known_at_once():
+    process, times = ei.MarkovModulated([2.0, 0.5], [[-0.5, 0.5], [0.2, -0.2]]).at_rate(0.6), [20.0, 45.0]
+    pipeline = ei.Pipeline([ei.Exponential(time, name) for time, name in ((0.9, "a"), (1.0, "b"), (0.8, "c"))])
+    bracket = ei.violation_bracket(pipeline, process, times)
+    sampled = ei.rare_violation(pipeline, process, times, rng=1, relative_error=0.1, confidence=1 - 1e-5)
+    assert (sampled.low <= bracket.upper).all() and (bracket.lower <= sampled.high).all()
+    # Two at once and a service of the third.
+    assert (bracket.lower >= sampled.value / 2).all()
+
+
 @pytest.mark.parametrize("name", BEHIND_BURSTS)
 def test_phases_with_no_arrivals_are_hyperexponential(name):
     """A Poisson process that is switched on and off has independent times of a hyperexponential law (Kuczura)."""
