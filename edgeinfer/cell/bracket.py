@@ -18,6 +18,8 @@ Bottleneck first: at one server, first come first served, requests of a terminal
 least time that one takes there, so that W <= C_0 + Q, where Q, independent of C_0, is the time in the terminal's own
 servers when they are fed every m seconds; Q in the same way, with S_i = i m. The better end counts.
 
+Behind queues of the terminals' own, `edgeinfer.cell.before` has an upper end.
+
 A `Delay` before the edge, of any law, leaves Poisson arrivals Poisson and is independent of them, so that it adds to
 the sojourn time as an independent time; so does one behind all queues, and a constant one anywhere. Latencies of links
 come off the deadline.
@@ -28,13 +30,14 @@ On a lattice over [-L, U], T <= U, services are rounded up and interarrival time
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
+from edgeinfer.cell.before import queued_before
 from edgeinfer.cell.behind import Shared, exponent, in_turn, served
 from edgeinfer.cell.edges import BEYOND, edge_time, own_wait, queue_at, served_at
 from edgeinfer.cell.lattice import Lattice, Law, stage_law
@@ -131,7 +134,8 @@ def _own(cell: Cell, kind: Terminals) -> _Own:
             own.cores = None if own.cores is None else [*own.cores, mine.core_stages()[0][:2]]
             if k > (kind.edge_index or 0) and (own.slowest is None or mine.mean() > own.slowest.mean()):
                 own.slowest = mine
-            own.queues = None if own.queues is None else [*own.queues, own.below[-1]]
+            if k > (kind.edge_index or 0):
+                own.queues = None if own.queues is None else [*own.queues, own.below[-1]]
     return own
 
 
@@ -157,6 +161,11 @@ def _at(cell: Cell, kind: Terminals, mine: _Own, place: int, deadline: float) ->
     found = edge_time(cell, kind, place, deadline) if edge is not None else None
     own = stage_law(served_at(cell, kind, edge)) if edge is not None else None
     shared, name = found if found is not None else (None, "alone")
+    how, before = name, None
+    if shared is None and edge is not None and mine.queues is not None and deadline > 0:
+        before = queued_before(cell, kind, place, deadline)
+    if before is not None:
+        shared, how = before[0], "queues before"
     queues = mine.queues or []
     longest = max((law.reach for law in [*mine.below, *mine.delays, own] if law is not None), default=0.0)
     beyond = 0.0 if shared is None else BEYOND / shared.decay
@@ -172,9 +181,10 @@ def _at(cell: Cell, kind: Terminals, mine: _Own, place: int, deadline: float) ->
     lower = max(lower, exact[0])
     if short or shared is None or own is None or edge is None or mine.queues is None or (queues and not shared.ordered):
         return lower, 1.0, name, "trivial"
+    late = mine if before is None else replace(mine, delays=[*mine.delays, *before[1]])
     ends = [
-        (min(high, np.inf if more is None else exact[1] + more), how)
-        for high, more, how in _upper(cell, kind, mine, lattice, shared, own, edge, name)
+        (min(high, np.inf if more is None else exact[1] + more), by)
+        for high, more, by in _upper(cell, kind, late, lattice, shared, own, edge, how)
     ]
     best, method = min(ends)
     if queues and best > NEAR * lower:
@@ -269,9 +279,11 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
         come first, or behind a `Delay`, in the order of coming ("fifo", or all of one priority or deadline), and
         "N*D/D/1" for `Periodic` ones of one interval and one constant service; with the terminals' own servers behind
         it, "bottleneck first" or not (for a band "equal_share" or "round_robin": nobody else there, or all others
-        always); of several edges "nearest" or "random" the mean, with all their methods. "pipeline" for a terminal that
-        shares nothing, by `violation_bracket`, with Poisson or other renewal arrivals. Elsewhere "alone", a request in
-        an empty cell for one round, without its reviews and forks, and "trivial", 1.
+        always); of several edges "nearest" or "random" the mean, with all their methods. "queues before" for an upper
+        end behind own servers, such as an uplink, at one server, 60 times the truth in the median of random cells
+        above 1e-4, 700 times at 90 % of them. "pipeline" for a terminal that shares nothing, by `violation_bracket`,
+        with Poisson or other renewal arrivals. Elsewhere "alone", a request in an empty cell for one round, without its
+        reviews and forks, and "trivial", 1: there `simulate_cell` answers.
 
     Raises
     ------

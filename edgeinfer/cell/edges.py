@@ -48,8 +48,8 @@ def _is(stage: Server, law: str) -> bool:
 
 def edge_time(cell: Cell, kind: Terminals, place: int, deadline: float, own: bool = True) -> tuple[Shared, str] | None:
     """The time of a class at one of the edges where it is known, and how; with the terminal's own requests or not."""
-    kinds, counts = _users(cell, place)
-    if not _in_order(cell, kinds, cell.edges[place]):
+    kinds, counts = users(cell, place)
+    if not in_order(cell, kinds, cell.edges[place]):
         return None
     rates = [each.mean_rate * count for each, count in zip(kinds, counts, strict=True)]
     if not own:
@@ -69,13 +69,13 @@ def edge_time(cell: Cell, kind: Terminals, place: int, deadline: float, own: boo
     return None
 
 
-def _users(cell: Cell, place: int) -> tuple[list[Terminals], list[float]]:
+def users(cell: Cell, place: int) -> tuple[list[Terminals], list[float]]:
     """Classes that come to an edge, and how many terminals' requests of each."""
     shares = [(kind, float(edge_shares(cell, kind)[place])) for kind in cell.terminals if kind.edge_index is not None]
     return [kind for kind, share in shares if share > 0], [kind.count * share for kind, share in shares if share > 0]
 
 
-def _in_order(cell: Cell, kinds: list[Terminals], edge: EdgeNode) -> bool:
+def in_order(cell: Cell, kinds: list[Terminals], edge: EdgeNode) -> bool:
     """Whether an edge serves in the order of coming, each request once, and knows who comes."""
     return (
         (
@@ -107,11 +107,30 @@ def own_wait(stage: Server, rate: float, deadline: float) -> Law | None:
     return None if found is None else found[0].wait
 
 
+def hurried(cell: Cell, place: int, share: float, deadline: float) -> tuple[float, Shared] | None:
+    """The wait at an edge of Poisson requests if all rates were greater, by a share of what stability leaves.
+
+    Returns
+    -------
+    float, Shared
+        By how much greater, relatively, and the wait; None where it is not known.
+    """
+    kinds, counts = users(cell, place)
+    stages = [served_at(cell, each, cell.edges[place]) for each in kinds]
+    rates = [each.mean_rate * count for each, count in zip(kinds, counts, strict=True)]
+    load = sum(rate * float(stage.mean()) for rate, stage in zip(rates, stages, strict=True))
+    if not 0 < load < 1:
+        return None
+    more = share * (1 / load - 1)
+    found = _Node([rate * (1 + more) for rate in rates], stages, cell.edges[place], 0.0, deadline).poisson()
+    return None if found is None else (more, found[0])
+
+
 def queue_at(cell: Cell, kind: Terminals, place: int) -> tuple[CoreStage, float] | None:
     """Service and rate at an edge that is M/G/1 with one law for all."""
-    edge, (kinds, counts) = cell.edges[place], _users(cell, place)
+    edge, (kinds, counts) = cell.edges[place], users(cell, place)
     batched = edge.batch is not None and (edge.batch.limit > 1 or edge.batch.fixed > 0)
-    if edge.servers > 1 or batched or not (_in_order(cell, kinds, edge) and _poisson(kinds)):
+    if edge.servers > 1 or batched or not (in_order(cell, kinds, edge) and _poisson(kinds)):
         return None
     services = [served_at(cell, each, edge).core_stages()[0][:2] for each in kinds]
     if any(kind != services[0][0] or not np.array_equal(value, services[0][1]) for kind, value in services):

@@ -1,0 +1,129 @@
+"""The upper end of the wait at an edge behind queues of the terminals' own, such as uplinks.
+
+Terminal n's Poisson requests k come to its own queues at a_k, take the services B_k there and wait w_k in all, and
+come to the edge, one server, first come first served, at d_k = a_k + B_k + w_k. The tagged request 0 comes there at
+e, and waits
+
+    sup over u >= 0 of (work of the requests with e - u <= d_k < e) - u.
+
+Let j >= 0 and eps > 0, and let every other terminal's request have w_k <= j + eps (e - d_k), and every earlier one of
+the tagged terminal's J_k = B_k + w_k <= j + eps (e - d_k). Those with d_k >= e - u then have a_k + B_k, or a_k, at
+e - (1 + eps) u - j or later. The a_k + B_k of the others are Poisson processes, independent of all of the tagged
+terminal; the a_k of its own earlier requests are at e - v or later only if they are at a_0 - v or later, which are
+Poisson, too. With v = (1 + eps) u + j, the wait is at most j / (1 + eps) + V, where V is the wait of an M/G/1 queue
+with all rates 1 + eps times as large, independent of the tagged request's own services.
+
+The others break this with at most r / eps E[(w - j)^+] for each terminal of the rate r: it is the mean number of
+requests that do, as they pass at the rate r (Campbell). A tagged terminal's earlier request k has
+e - d_k >= a_0 - a_k - J_k, and J_k is independent of a_0 - a_k, so that its mean number is at most
+r / eps E[((1 + eps) J - j)^+]. Hence, with j' = j / (1 + eps), for the tagged request's wait before and at the edge,
+
+    P(w_0 + wait > c) <= P(w_0 > y) + P(V > c - y - j')
+                         + others' r / eps E[(w - j')^+] + r (1 + eps) / eps E[(J - j')^+]
+
+for every y, j' and eps, given its services. The same holds with a_k + l for a_k and J - l for J, where l is the least
+that the services before the edge take in all; w <= J - l.
+
+E[(J - x)^+] is the integral of P(J > t) from x on, by left ends up to some T, and beyond at most
+e^{-theta T} E[e^{theta J}] / theta; held for all services, a terminal's queues are one server, with
+E[e^{theta J}] <= m / (1 - q), m = E[e^{theta B}], q = m r / (r + theta).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer.cell.behind import SHARES, Shared, exponent
+from edgeinfer.cell.edges import hurried, in_order, own_wait, users
+from edgeinfer.cell.lattice import HAIR, Law, piecewise_constant, stage_law
+from edgeinfer.cell.model import Cell, Terminals
+from edgeinfer.cell.stations import own_stage
+from edgeinfer.delay import violation_bracket
+from edgeinfer.delay.composed import is_composed, least_service
+from edgeinfer.model import Delay, Pipeline, Poisson, Transfer
+
+Floats = NDArray[np.float64]
+#: Steps of y and j'; and eps, as shares of what stability leaves.
+STEPS, SLACKS = 500, (0.03, 0.1, 0.2, 0.35, 0.6)
+#: Exponents for what lies beyond are sought below this over the mean services.
+SHARPEST = 20.0
+
+
+def queued_before(cell: Cell, kind: Terminals, place: int, deadline: float) -> tuple[Shared, list[Law]] | None:
+    """The wait of a class before and at an edge, from above, and its services before; None where none is known."""
+    edge, (kinds, counts) = cell.edges[place], users(cell, place)
+    one = edge.servers == 1 and (len(cell.edges) == 1 or cell.assignment == "nearest")
+    if not one or (edge.batch is not None and edge.batch.limit > 1) or not in_order(cell, kinds, edge):
+        return None
+    times = np.asarray(deadline / STEPS * np.arange(STEPS + 1), dtype=np.float64)
+    found = [_before(cell, each, times) for each in kinds]
+    own = next(each for other, each in zip(kinds, found, strict=True) if other is kind)
+    if own is None:
+        return None
+    others, best, decay = np.zeros(STEPS + 1), np.ones(STEPS + 1), np.inf
+    for each, count, tails in zip(kinds, counts, found, strict=True):
+        if tails is None:
+            return None
+        others += max(count - (each is kind), 0.0) * each.mean_rate * tails.wait_excess
+    for share in SLACKS:
+        faster = hurried(cell, place, share, deadline)
+        if faster is None:
+            return None
+        more, wait = faster
+        broken = (others + kind.mean_rate * (1 + more) * own.excess) / more
+        ends = _least_sums(_least_sums(own.wait, broken), np.minimum(wait.wait.upper(times), 1))
+        best, decay = np.minimum(best, ends), min(decay, wait.decay)
+    upper = piecewise_constant(best, float(times[1]), float(best[-1]))
+    law = Law(upper, lambda t: np.where(np.asarray(t) < 0, 1.0, 0.0))
+    return Shared(law, decay, lambda theta: np.inf), own.services
+
+
+@dataclass(frozen=True)
+class _Tails:
+    """Of a class before the edge, from above, at times: P(w > t), E[(w - t)^+], E[(J - t)^+]; and its services there.
+
+    J is counted from the least that its services take in all; for several queues, so is w, which is no longer.
+    """
+
+    wait: Floats
+    wait_excess: Floats
+    excess: Floats
+    services: list[Law]
+
+
+def _before(cell: Cell, kind: Terminals, times: Floats) -> _Tails | None:
+    assert kind.edge_index is not None
+    if not isinstance(kind.process, Poisson):
+        return None
+    places = range(kind.edge_index)
+    if all(isinstance(kind.pipeline[k], Delay) for k in places):
+        # Which leaves a Poisson process one.
+        return _Tails(0 * times, 0 * times, 0 * times, [])
+    stages: list[Any] = [own_stage(cell, kind, k) for k in places]
+    shared = any((band := cell.band(kind, k)) is not None and band.scheduler != "dedicated" for k in places)
+    if shared or is_composed(Pipeline(stages)) or any(isinstance(s, Transfer) and s.dependent for s in stages):
+        return None
+    rate, laws = kind.mean_rate, [stage_law(stage) for stage in stages]
+    latency = sum(float(stage.propagation) for stage in stages if isinstance(stage, Transfer))
+    least = sum(least_service(stage) for stage in stages) * (1 - HAIR)
+    # Twice as far, where hardly anything lies beyond.
+    far = np.append(times, times[-1] + times[1:])
+    sojourn = np.asarray(violation_bracket(Pipeline(stages), rate, far + latency + least, effort="light").upper)
+    alone = own_wait(stages[0], rate, float(far[-1])) if len(stages) == 1 else None
+    wait = sojourn if alone is None else np.minimum(alone.upper(far), 1)
+    beyond, mean = np.inf, max(sum(float(stage.mean()) for stage in stages), 1e-200)
+    for theta in exponent(SHARPEST / mean, laws, rate) * SHARES:
+        moment = float(np.prod([law.moment(theta) for law in laws]))
+        more = moment * rate / (rate + theta)
+        if more < 1:
+            beyond = min(beyond, float(np.exp(-theta * far[-1])) * moment / (1 - more) / theta)
+    size = len(times)
+    of_wait, of_all = (times[1] * np.cumsum(tail[::-1])[::-1] + beyond for tail in (wait, sojourn))
+    return _Tails(wait[:size], of_wait[:size], of_all[:size], laws)
+
+
+def _least_sums(first: Floats, second: Floats) -> Floats:
+    """At k, the least of first[i] + second[k - i]."""
+    return np.array([np.min(first[: k + 1] + second[k::-1]) for k in range(len(first))])

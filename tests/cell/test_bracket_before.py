@@ -1,0 +1,91 @@
+"""Upper ends behind terminals' own queues, beside the exact law of exponential ones and simulation (99.9 %)."""
+
+import numpy as np
+import pytest
+
+import edgeinfer as ei
+from edgeinfer.cell import before
+
+LINK = ei.RayleighLink.from_snr(2.0, 10e6, 0.01)
+GPU = ei.Constant(0.05, "gpu")
+
+
+def exact(count, rate, up, gpu, limits):
+    """Of a Jackson network: no request overtakes another, so that its times at both queues are independent."""
+    first, second = 1 / up - rate, 1 / gpu - count * rate
+    return (first * np.exp(-second * limits) - second * np.exp(-first * limits)) / (first - second)
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "up", "gpu"),
+    [(2, 1.0, 0.2, 0.1), (10, 1.0, 0.02, 0.05), (40, 0.2, 0.3, 0.1), (5, 0.02, 0.4, 0.1)],
+)
+def test_exponential_queues_have_their_law(count, rate, up, gpu):
+    limits = np.array([0.1, 0.5, 1.0, 2.0, 4.0, 8.0])
+    pipeline = ei.Pipeline([ei.Exponential(up, "up"), ei.Exponential(gpu, "gpu")])
+    bracket = ei.cell_bracket(ei.Cell(ei.Terminals(count, rate, pipeline, edge="gpu"), ei.EdgeNode()), limits)
+    truth = exact(count, rate, up, gpu, limits)
+    assert (bracket.lower <= truth).all() and (truth <= bracket.upper).all()
+    assert (bracket.upper[truth > 1e-3] < 100 * truth[truth > 1e-3]).all() and bracket.upper[-1] < 0.01
+    assert bracket.method[2] == "alone / queues before"
+
+
+KINDS = [
+    ei.Terminals(5, 1.0, ei.Pipeline([ei.Exponential(0.05, "up"), GPU]), edge="gpu", name="up"),
+    ei.Terminals(4, 0.8, ei.Pipeline([ei.Delay(ei.Exponential(0.1, "user")), GPU]), edge="gpu", name="none"),
+    ei.Terminals(3, 0.5, ei.Pipeline([ei.Constant(0.1, "a"), ei.Exponential(0.02, "gpu")]), edge="gpu", name="two"),
+]
+CONSTANT = ei.Transfer(1e5, ei.ConstantLink(1e6, latency=0.1), "up")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "edges", "limits"),
+    [
+        (KINDS, ei.EdgeNode(), [0.4, 0.8]),
+        (
+            ei.Terminals(
+                8,
+                1.0,
+                ei.Pipeline([ei.Constant(0.05, "a"), ei.Transfer(5e5, LINK, "up"), GPU, ei.Constant(0.04, "b")]),
+                edge="gpu",
+            ),
+            ei.EdgeNode(),
+            [0.4, 0.7],
+        ),
+        (ei.Terminals(9, 0.8, ei.Pipeline([CONSTANT, GPU]), edge="gpu"), [ei.EdgeNode(), ei.EdgeNode()], [0.4, 0.6]),
+    ],
+)
+def test_simulated_cells_are_below(kinds, edges, limits):
+    cell = ei.Cell(kinds, edges)
+    run = ei.simulate_cell(cell, limits, jobs=40_000, replications=4, rng=1, threads=1, confidence=0.999)
+    for kind in cell.terminals:
+        bracket, violation = ei.cell_bracket(cell, limits, kind.name), run[kind.name].violation
+        assert (violation.low[:, -1] <= bracket.upper).all() and (bracket.lower <= violation.high[:, -1]).all()
+        assert bracket.upper[-1] < 0.2
+
+
+def test_excess_over_a_time():
+    """M/M/1: P(J > t) = e^{-a t} and P(w > t) = rho e^{-a t}, a = 1 / mean - rate."""
+    rate, mean, times = 2.0, 0.2, np.linspace(0, 3, before.STEPS + 1)
+    kind = ei.Terminals(3, rate, ei.Pipeline([ei.Exponential(mean, "up"), GPU]), edge="gpu")
+    found = before._before(ei.Cell(kind, ei.EdgeNode()), kind, times)
+    late = np.exp(-(1 / mean - rate) * times)
+    for ours, theirs in (
+        (found.wait, rate * mean * late),
+        (found.wait_excess, rate * mean * late / (1 / mean - rate)),
+        (found.excess, late / (1 / mean - rate)),
+    ):
+        # Left ends of steps of 0.006 s make e^{0.018} of it, and a bound on what lies beyond 6 s some e^{-12} more.
+        assert (theirs <= ours * (1 + 1e-9)).all() and (ours <= 1.02 * theirs + 5e-5).all()
+
+
+def test_where_none_is_known_the_end_is_one():
+    for process, stage, edge in (
+        (ei.Periodic(1.0), ei.Exponential(0.05, "up"), ei.EdgeNode()),
+        (1.0, ei.Transfer(1e5, ei.MarkovLink([1e7], [[1.0]], 0.01), "up"), ei.EdgeNode()),
+        (1.0, ei.Exponential(0.05, "up"), ei.EdgeNode(2)),
+        (1.0, ei.Exponential(0.05, "up"), ei.EdgeNode(1, "processor_sharing")),
+        (1.0, ei.Exponential(0.05, "up"), ei.EdgeNode(batch=ei.Batching(4, fixed=0.05))),
+    ):
+        cell = ei.Cell(ei.Terminals(3, process, ei.Pipeline([stage, GPU]), edge="gpu"), edge)
+        assert ei.cell_bracket(cell, 2.0).method == "alone / trivial"
