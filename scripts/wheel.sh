@@ -63,7 +63,9 @@ EDGEINFER_WITHOUT_MODELS=1 PKG_CONFIG_PATH=$gsl/lib/pkgconfig EDGEINFER_STATIC_G
 "$PYTHON" - build/wheel-repaired/*.whl <<'END' # Zopfli writes what any reader of zip files inflates, 3 % smaller than zlib does
 import pathlib, sys, zipfile, zopfli
 wheel = pathlib.Path(sys.argv[1])
-with zipfile.ZipFile(wheel) as source, zopfli.ZipFile(pathlib.Path("dist") / wheel.name, "w", zipfile.ZIP_DEFLATED) as target:
+with zipfile.ZipFile(wheel) as source, zopfli.ZipFile(
+    pathlib.Path("dist") / wheel.name, "w", zipfile.ZIP_DEFLATED, block_splitting_max=0
+) as target:
     for member in source.infolist():
         if not member.is_dir():
             target.writestr(member, source.read(member))

@@ -1,28 +1,12 @@
 """The upper end of the wait at an edge behind queues of the terminals' own, such as uplinks.
 
-Terminal n's Poisson requests k come to its own queues at a_k, take the services B_k there and wait w_k in all, and
-come to the edge, one server, first come first served, at d_k = a_k + B_k + w_k. The tagged request 0 comes there at
-e, and waits
-
-    sup over u >= 0 of (work of the requests with e - u <= d_k < e) - u.
-
-Let j >= 0 and eps > 0, and let every other terminal's request have w_k <= j + eps (e - d_k), and every earlier one of
-the tagged terminal's J_k = B_k + w_k <= j + eps (e - d_k). Those with d_k >= e - u then have a_k + B_k, or a_k, at
-e - (1 + eps) u - j or later. The a_k + B_k of the others are Poisson processes, independent of all of the tagged
-terminal; the a_k of its own earlier requests are at e - v or later only if they are at a_0 - v or later, which are
-Poisson, too. With v = (1 + eps) u + j, the wait is at most j / (1 + eps) + V, where V is the wait of an M/G/1 queue
-with all rates 1 + eps times as large, independent of the tagged request's own services.
-
-The others break this with at most r / eps E[(w - j)^+] for each terminal of the rate r: it is the mean number of
-requests that do, as they pass at the rate r (Campbell). A tagged terminal's earlier request k has
-e - d_k >= a_0 - a_k - J_k, and J_k is independent of a_0 - a_k, so that its mean number is at most
-r / eps E[((1 + eps) J - j)^+]. Hence, with j' = j / (1 + eps), for the tagged request's wait before and at the edge,
+For the tagged request's wait w_0 before the edge and its wait there, given its services, and every y, j' and eps > 0,
 
     P(w_0 + wait > c) <= P(w_0 > y) + P(V > c - y - j')
-                         + others' r / eps E[(w - j')^+] + r (1 + eps) / eps E[(J - j')^+]
+                         + others' r / eps E[(w - j')^+] + r (1 + eps) / eps E[(J - j')^+],
 
-for every y, j' and eps, given its services. The same holds with a_k + l for a_k and J - l for J, where l is the least
-that the services before the edge take in all; w <= J - l.
+as docs/theory/cells.md proves: V is the wait of an M/G/1 queue with all rates 1 + eps times as large, r a terminal's
+rate, w its wait before the edge, and J that with its services, less the least that these take, or more.
 
 E[(J - x)^+] is the integral of P(J > t) from x on, by left ends up to some T, and beyond at most
 e^{-theta T} E[e^{theta J}] / theta; held for all services, a terminal's queues are one server, with
