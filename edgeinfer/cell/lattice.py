@@ -142,7 +142,7 @@ class Lattice:
         if upper:
             kernel = np.concatenate([[1 - tail[0]], mass])[:count]
             # What is cut off is beyond every point.
-            return np.minimum(self._sum(before, kernel) + np.maximum(1 - np.cumsum(kernel), 0), 1) * (1 + ROUNDING)
+            return np.minimum(self._sum(before, kernel) + tail[:count], 1) * (1 + ROUNDING)
         kernel = mass
         kernel[0] += 1 - tail[0]
         rest = np.where(self.points >= 0, tail[np.clip(np.arange(count) + 1, 0, count)], 0)

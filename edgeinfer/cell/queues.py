@@ -32,7 +32,7 @@ def mg_1_wait(
     upper, lower : callable
         Ends of P(S > u).
     reach : float, s
-        Beyond which the service does not count.
+        From which on the service may be left out of moments.
     horizon : callable
         The last time that matters, s, from the decay rate.
     moment : callable
@@ -45,16 +45,21 @@ def mg_1_wait(
         middle = (theta + high) / 2
         theta, high = (middle, high) if rate * (moment(middle) - 1) < middle else (theta, middle)
     points, fine = 4000, 16
+    while float(upper(np.array([1.2 * reach]))[0]) < float(upper(np.array([reach]))[0]):
+        reach *= 1.2
     step = horizon(theta) / points
     cells = min(int(np.ceil(reach / step)) + 1, points)
     grid: Floats = step / fine * np.arange(cells * fine + 1, dtype=np.float64)
+    # What is beyond the lattice passes every point of it.
+    far = np.linspace(cells * step, max(reach, cells * step), points + 1)
     ends = []
     for end, tail in ((1, upper), (0, lower)):
         values = rate * step / fine * np.asarray(tail(grid))
         mass = np.zeros(points + 2)
         mass[end : cells + end] = (values[:-1] if end else values[1:]).reshape(cells, fine).sum(axis=1)
-        total = min(mass.sum(), rate * mean) if not end else mass.sum()
-        above = np.maximum(total - np.cumsum(mass), 0)
+        beyond = np.asarray(tail(far))
+        later = rate * (far[1] - far[0]) * float(beyond[:-1].sum() if end else beyond[1:].sum())
+        above = np.append(np.cumsum(mass[:0:-1])[::-1], 0.0) + later
         wait = np.empty(points + 1)
         for n in range(points + 1):
             wait[n] = (above[n] + mass[1 : n + 1] @ wait[n - 1 :: -1][:n] if n else above[0]) / (1 - mass[0])

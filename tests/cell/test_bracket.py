@@ -52,6 +52,30 @@ def test_general_services_are_bracketed():
     assert lower(times[1:]).sum() * 1e-3 < mean < upper(times[:-1]).sum() * 1e-3 < 1.02 * mean
 
 
+def test_a_long_service_that_is_rare_counts_beyond_the_lattice():
+    short, rare = ei.Measured([1.0, 1.0], "edge"), ei.Measured(np.append(np.ones(999), 1000.0), "edge")
+    kinds = [
+        ei.Terminals(1, 5e-6, ei.Pipeline([stage]), edge=0, name=name)
+        for name, stage in (("short", short), ("rare", rare))
+    ]
+    x = np.array([4.0, 100.0, 500.0])
+    bracket = ei.cell_bracket(ei.Cell(kinds, ei.EdgeNode()), 1 + x, "short")
+    # The wait is a geometric sum of what is left of services: one of them passes x, and hardly ever two.
+    load = 5e-6 * (short.mean() + rare.mean())
+    one = (1 - load) * 5e-6 * (1000 - x) / 1000
+    assert (bracket.lower <= one + load**2).all() and (one <= bracket.upper).all()
+    assert (bracket.upper <= 1.01 * bracket.lower).all()
+
+
+def test_far_ends_of_general_services_are_those_of_the_core():
+    stage = ei.Measured([0.1, 0.1, 0.3, 0.7], "edge")
+    times = np.array([6.0, 11.0, 14.0])
+    core = ei.violation_bracket(ei.Pipeline([stage]), 1.2, times)
+    cell = ei.cell_bracket(ei.Cell(ei.Terminals(8, 0.15, ei.Pipeline([stage]), edge=0), ei.EdgeNode()), times)
+    assert core.upper[-1] < 1e-17
+    assert (cell.lower <= core.upper).all() and (core.lower <= cell.upper).all()
+
+
 def test_lattice_sums_hold_the_truth_between_them():
     """The sum of two exponential times, and an exponential time less another."""
     lattice = Lattice(4.0, 4.0, 30.0)
