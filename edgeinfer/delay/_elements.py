@@ -29,7 +29,8 @@ def check_independent(function: str, pipeline: Any) -> None:
         if isinstance(stage, Transfer) and stage.dependent:
             raise ValueError(
                 f"{function}: stage {stage.name!r} goes over a {type(stage.link).__name__}, whose transfers depend on "
-                "each other: what is computed here is proved for independent services only; `simulate` takes it"
+                "each other: what is computed here is proved for independent services only; `simulate` takes it among "
+                "stages in series, and the `quantile_interval` of what it returns has deadlines"
             )
 
 

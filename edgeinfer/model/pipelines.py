@@ -136,6 +136,13 @@ class Transfer(Server):
     link : FadingLink, ConstantLink, OutageLink, MarkovLink or TraceLink
         What its `latency` adds behind the service holds up nobody else.
     name : str
+
+    Examples
+    --------
+    >>> from edgeinfer import RayleighLink
+    >>> link = RayleighLink(5e6, tx_power_dbm=23, noise_dbm=-100, path_loss_db=105, slot=0.005)
+    >>> round(Transfer(2e5, link, "uplink").mean(), 4)
+    0.0079
     """
 
     bits: Any

@@ -180,6 +180,14 @@ def candidates(
     ----------
     model, device, edge, link, downlink, shapes
         They are as for `cut`.
+
+    Examples
+    --------
+    >>> from edgeinfer import Node, RayleighLink
+    >>> from edgeinfer.network import light_model
+    >>> device, edge, link = Node("device", 5e9), Node("edge", 500e9), RayleighLink(5e6, 23, -100, 105, 0.005)
+    >>> [round(each.value, 2) for each in candidates(light_model("squeezenet"), device=device, edge=edge, link=link)]
+    [0.07, 0.07, 0.08, 0.14]
     """
     return tuple(_candidates(read_problem(model, device, edge, link, downlink, shapes)))
 
