@@ -14,7 +14,8 @@ enum {
     TRIALS = 5,      /* lattices that are tried */
     MOST_TYPES = 12, /* in one part */
     HEAVY_PARTS = 4,
-    OFTEN = 600 /* jobs of the first busy period that are followed where it is long, mostly */
+    WINDOW = 20, /* jobs that a window of rows is below the last one at light load */
+    OFTEN = 600  /* jobs of the first busy period that are followed where it is long, mostly */
 };
 static const size_t WAIT_CELLS[] = {64, 128}; /* of the first wait's law over a service, for each effort */
 static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's mean, for each effort */
@@ -100,6 +101,11 @@ static void joint_free(ei_joint *self) {
     ei_joint_service_free(&self->brief);
 }
 
+/* How fast busy periods' tails fall, a job. */
+static double busy_fall(double load) {
+    return load - 1 - log(load);
+}
+
 static int reserve(ei_joint *self) {
     ptrdiff_t back = self->drift < 0 ? -self->drift : 0;
     self->pad = (size_t)(self->drift > 0 ? self->drift : 0) + 3;
@@ -111,28 +117,37 @@ static int reserve(ei_joint *self) {
     self->places += self->steps;
     self->steps_beyond = self->drift > 0 ? (size_t)((self->drift - 1) / self->ratio) + 1 : 0;
     self->kept = self->drift < 0 ? self->rows : self->pad + 1;
+    self->turns = self->drift < 0 ? (size_t)back + 1 : self->kept;
+    if (self->drift < 0) {
+        const double jobs = WINDOW + 1 / busy_fall(self->batch->arrival_rate * self->d1);
+        self->down = (ptrdiff_t)fmin(ceil(jobs) * (double)back, (double)(self->top - self->low + 1));
+        self->starts = (size_t)((self->top - self->low) / self->down) + 1;
+    }
     self->span = ei_joint_blocks(self->width + (size_t)-self->first);
     self->deepest = (ptrdiff_t)self->span - 1 + self->first;
     self->above = (size_t)((self->drift > 0 ? self->drift : 0) + 3) / (size_t)self->ratio + 1;
-    self->phase = self->above + self->span;
+    self->phase = ei_joint_blocks(self->above + self->span);
     size_t uncut = (size_t)self->ratio * self->phase;
     size_t array = self->rows * self->width, kept = self->kept * self->width;
     size_t later = (self->steps + self->steps_beyond) * self->width;
     size_t around = self->span + (size_t)-self->first + 2 * EI_JOINT_CHUNK;
-    const int upper = self->end == EI_UPPER, apart = upper && self->drift >= 0;
+    const size_t turns = self->turns * self->width,
+                 begins = self->starts * (size_t)back * self->types * self->width;
+    const int upper = self->end == EI_UPPER;
     self->block =
-        calloc((self->types + 2) * kept + (apart ? 2u : 1u) * array + (upper ? 2u : 1u) * later +
+        calloc(self->types * turns + 2 * kept + begins + (upper ? 2u : 1u) * (array + later) +
                    2 * self->width + 4 * self->span + (self->types + 3) * uncut + self->places + around,
                sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
     for (size_t i = 0; i < self->types; i++)
-        self->type[i] = self->block + i * kept;
-    self->mix = self->block + self->types * kept;
+        self->type[i] = self->block + i * turns;
+    self->mix = self->block + self->types * turns;
     self->sum = self->mix + kept;
-    self->idle_value = self->sum + kept;
-    self->longest = apart ? self->idle_value + array : self->type[self->slowest];
-    self->later[0] = self->idle_value + (apart ? 2u : 1u) * array;
+    self->begins = self->sum + kept;
+    self->idle_value = self->begins + begins;
+    self->longest = self->idle_value + array;
+    self->later[0] = self->idle_value + (upper ? 2u : 1u) * array;
     self->later[1] = self->later[0] + later;
     self->ones = self->later[upper] + later;
     self->mean = self->ones + self->width;
@@ -153,14 +168,10 @@ static int reserve(ei_joint *self) {
 /* Multiply-adds of one job, of one component of the mixture, and what else a value takes. */
 static double pass_work(const ei_joint *self) {
     const double width = (double)self->width;
-    const double length = self->laws[0].decay > 0 ? (double)self->laws[0].regular + 30
-                                                  : fmin((double)self->laws[0].count, width) + 20;
+    const double length = self->laws[0].decay > 0
+                              ? (double)self->laws[0].regular + 30
+                              : fmin((double)self->laws[0].count, width) + 20 - (double)self->laws[0].begin;
     return (double)self->rows * width / 2 * length * 0.7;
-}
-
-/* How fast busy periods' tails fall, a job. */
-static double busy_fall(double load) {
-    return load - 1 - log(load);
 }
 
 /* Multiply-adds of one end, roughly: those over waits have cells, which take longer, and places of Y. */
@@ -225,7 +236,7 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     /* Rows before 0 and beyond the top count, too: where one constant stage is far faster they are the most.
      */
     double ratio = (double)self->ratio, rows = ceil(top / self->fine) + fabs((double)self->drift);
-    const double arrays = self->drift < 0 ? (double)self->types + 3 : 3;
+    const double arrays = self->drift < 0 ? 4 + (double)self->types / WINDOW : 3;
     if (arrays * rows * (rows - (double)self->first * ratio) / ratio > ROOM || all / self->fine > ROOM)
         return EI_OK;
     self->top = (ptrdiff_t)ceil(top / self->fine);

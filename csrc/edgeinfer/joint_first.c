@@ -58,9 +58,10 @@ static double pass_none(const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reac
     double value = end < 0 ? law->upto[last] + law->tail[last] : law->tail[end < last ? end : last];
     if (none >= 0)
         value += law->upto[none < last ? none : last] * given[0];
-    const ptrdiff_t to = end < last ? end : last;
-    if (reach >= 0 && to >= -first)
-        value += ei_dot(law->mass - first, given, (size_t)(to + first + 1));
+    const ptrdiff_t to = end < last ? end : last,
+                    from = (ptrdiff_t)law->begin > -first ? (ptrdiff_t)law->begin : -first;
+    if (reach >= 0 && to >= from)
+        value += ei_dot(law->mass + from, given + (from + first), (size_t)(to - from + 1));
     return value;
 }
 

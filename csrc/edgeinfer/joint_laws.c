@@ -9,8 +9,9 @@
 #include <string.h>
 
 enum { NODES = 240, BUSY_CHECKS = 40000 };
-static const double CHECKED = 1e-30; /* of a busy period's tail */
-static const double SLACK = 1e-9;    /* of its weights */
+static const double CHECKED = 1e-30;    /* of a busy period's tail */
+static const double SLACK = 1e-9;       /* of its weights */
+static const double NEGLIGIBLE = 1e-13; /* of a service's law: where it begins */
 
 /* ---- services */
 
@@ -191,6 +192,8 @@ int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *whole, size_t 
         for (size_t i = 0; i < self->count && last < least; i++)
             self->tail[i] = fmax(self->tail[i] - last, 0);
     }
+    while (self->begin + 1 < self->count && self->upto[self->begin] < NEGLIGIBLE)
+        self->begin++;
     if (service->exponential && limit >= service->count)
         find_decay(self, service);
 out:

@@ -30,7 +30,7 @@ void ei_joint_service_free(ei_joint_service *self);
 /* Masses at start + i step. tail[i]: what is later than point i, at[i] or sooner: upto[i]; mass beyond the
  * last point, which is later than any deadline, counts in the tails (upper) or is left out (lower). */
 typedef struct {
-    size_t count;
+    size_t begin, count; /* masses before `begin` are of no account: 1e-13 in all, for what rises with X */
     double *mass, *tail, *upto; /* [count]; one block, owned by mass */
     double decay; /* where not 0, masses from point `regular` on are those of a geometric law without end, */
     size_t regular; /* no less (upper) and no more (lower) than the law's */

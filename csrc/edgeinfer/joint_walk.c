@@ -8,7 +8,6 @@
 #include <string.h>
 
 enum {
-    WINDOW = 20,  /* jobs that a window of rows is below the last one at light load */
     OVERLAP = 2,  /* windows that a row is in */
     INNER = 2,    /* sweeps of a window before the next one */
     UNCUT = 1000, /* and of the walk whose U is never cut, whose values are compared at some places */
@@ -16,8 +15,6 @@ enum {
 };
 static const double SETTLED[] = {1e-3, 5e-4}; /* relative change of a sweep, for each effort */
 static const double UNCUT_SETTLED = 3e-4;     /* and of that walk's */
-static const double NO_BOUND = 1e300;
-static const double ENDLESS = 0.9; /* of the steepest exponent: one for busy periods without end */
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
@@ -32,223 +29,18 @@ double *ei_joint_row(const ei_joint *self, double *array, ptrdiff_t c) {
     return c < self->low ? self->ones : array + (size_t)(c - self->low) * self->width;
 }
 
-/* As ei_joint_row, of T_i, F and R. */
+/* As ei_joint_row, of F and R, and of T_i. */
 static double *kept_row(const ei_joint *self, double *array, ptrdiff_t c) {
     return c < self->low ? self->ones : array + (size_t)(c - self->low) % self->kept * self->width;
 }
 
-/* ---- beyond the lattice */
-
-double ei_joint_short_share(const ei_joint_service *brief, double theta) {
-    const double fine = brief->step / (double)brief->fine, step = exp(theta * fine);
-    double sum = 0, power = 1;
-    for (size_t k = 1; k <= brief->fine; k++, power *= step)
-        sum += power * brief->sf[k];
-    return 1 - exp(-theta * brief->step) * (1 + (step - 1) * sum) * (1 - EI_JOINT_ROUNDING);
-}
-
-/* brief: X up to d3, from below. */
-static int bound_init(const ei_joint *self, const ei_joint_service *brief, ei_joint_bound *one, double theta,
-                      int *valid) {
-    const ei_joint_busy *busy = &self->busy;
-    const ei_joint_idle *idle = &self->idle;
-    double log_moment;
-    *valid = 0;
-    one->theta = theta;
-    int status = ei_service_log_mgf(self->batch->pipeline->random, theta, &log_moment, NULL);
-    if (status != EI_OK || !isfinite(log_moment))
-        return status;
-    double fine = self->coarse / EI_JOINT_FINE, spread = theta * self->coarse;
-    one->moment = exp(log_moment + EI_SERVICE_MGF_ERROR + theta * (fine - self->d3) + spread * spread / 8);
-    one->drift = exp(-theta * (double)self->drift * self->fine);
-    double step = exp(-theta * self->fine);
-    double rests = idle->mass[0] + step * (idle->mass[1] + step * idle->mass[2]) +
-                   idle->rest * step * step * step / (1 - idle->decay * step);
-    const double m = one->moment, fall = one->drift;
-    double all = 0, once = 0, again = 0;
-    for (size_t i = 0; i < busy->count; i++) {
-        const double s = busy->ratio[i], rest = 1 - s * m * fall;
-        if (!(rest > 0) || !(s * fall < 1))
-            return EI_OK;
-        one->a[i] = m * (1 - s) / rest;
-        all += busy->weight[i] * one->a[i];
-        again += busy->weight[i] * (1 - s) / (1 - s * fall);
-    }
-    if (!(fall * rests * all < 1) || !(fall * rests * again < 1))
-        return EI_OK;
-    /* Newton's steps for the least A, to which some components are in proportion, others 1 / D. */
-    double before = 0;
-    for (one->idle_a = 1; one->idle_a > before * (1 + 1e-14);) {
-        double least = 0, slope = 0;
-        before = one->idle_a;
-        for (size_t i = 0; i < busy->count; i++) {
-            const int more = one->a[i] * before >= 1 / fall;
-            least += more ? 0 : busy->weight[i] / fall;
-            slope += more ? busy->weight[i] * one->a[i] : 0;
-        }
-        one->idle_a = fmax(before, fall * rests * least / (1 - fall * rests * slope));
-    }
-    /* d3 may be between two points of X's lattice. */
-    one->share = ei_joint_short_share(brief, theta) + theta * self->coarse / 4;
-    for (size_t i = 0; i < busy->count; i++) {
-        const double s = busy->ratio[i];
-        one->a[i] = fmax(one->a[i] * one->idle_a, 1 / fall);
-        once +=
-            busy->weight[i] * one->share * ((1 - s) * one->idle_a + s * fall * one->a[i]) / (1 - s * fall);
-    }
-    one->idle_b = fall * rests * once / (1 - fall * rests * again);
-    for (size_t i = 0; i < busy->count; i++) {
-        const double s = busy->ratio[i];
-        one->b[i] = (one->share * ((1 - s) * one->idle_a + s * fall * one->a[i]) + (1 - s) * one->idle_b) /
-                    (1 - s * fall);
-    }
-    /* A busy period without end. */
-    const int endless = fall < 1 && m * fall < 1;
-    one->a[busy->count] = endless ? 1 / fall : NO_BOUND;
-    one->b[busy->count] = endless ? one->share / (1 - fall) : NO_BOUND;
-    *valid = 1;
-    return EI_OK;
-}
-
-void ei_joint_follow_bound(const ei_joint_bound *one, double *a, double *b) {
-    const double given = fmax(one->drift * *a, 1);
-    *a = one->moment * given;
-    *b = one->share * given + one->drift * *b;
-}
-
-/* E e^{theta Q} over the jobs before one more. */
-static double wait_of(const ei_joint *self, double theta) {
-    const double rate = self->batch->arrival_rate;
-    return exp(theta * self->d1) * rate / (rate + theta);
-}
-
-/* Whether what busy periods of more than J jobs are worth has a sum. */
-static int has_series(const ei_joint *self, const ei_joint_bound *one) {
-    const double wait = wait_of(self, one->theta);
-    return wait < 1 && wait * one->moment * one->drift < 1 && wait * one->drift < 1;
-}
-
-/* What all first busy periods are worth at c = d3. */
-static void bound_series(const ei_joint *self, ei_joint_bound *one) {
-    double rate = self->batch->arrival_rate, theta = one->theta, cell = self->d1 / (double)self->wait_cells;
-    /* A trapezoid's sums over cells are larger by (1 + x^2 / 12) than the integrals, x^2 / 12 > (x / 2) coth
-     * (x / 2) - 1. */
-    double more = 1 + pow((rate + theta) * cell, 2) / 12, wait = wait_of(self, theta) * more;
-    double scale = (1 - rate * self->d1) * exp(theta * (cell + self->coarse)) * more * more;
-    double a = one->moment * one->idle_a, b = one->share * one->idle_a + one->idle_b;
-    for (size_t i = 0; i + 1 < self->apart; i++)
-        ei_joint_follow_bound(one, &a, &b);
-    /* Sums over j of wait^j and a, b of one job more each: max(D a, 1) is at most its first value times (m
-     * D)^j, and 1 if m D < 1. */
-    const double m = one->moment, fall = one->drift;
-    const double given = fmax(fall * a, 1) / (1 - wait * m * fall) + (m * fall < 1 ? wait / (1 - wait) : 0);
-    const double sum_a = m * given, sum_b = (one->share * given + fall * b) / (1 - wait * fall);
-    one->all = fmax(wait, wait * fall * fmax(m, 1)) < 1 ? scale * (sum_a + sum_b) : INFINITY;
-}
-
-/* The largest exponent, nearly, that serves, with the first wait or without. Status: of the service's
- * moments. */
-static int find_steepest(const ei_joint *self, const ei_joint_service *brief, int with_wait, double *low) {
-    double high = 1 / self->d3;
-    int status, valid, closed = 0;
-    ei_joint_bound one;
-    *low = 0;
-    for (int i = 0; i < 40; i++) {
-        double middle = closed ? *low + (high - *low) / 2 : high;
-        if ((status = bound_init(self, brief, &one, middle, &valid)) != EI_OK)
-            return status;
-        valid = valid && (!with_wait || has_series(self, &one));
-        if (valid)
-            *low = middle;
-        if (valid && !closed) {
-            high *= 2;
-        } else if (!valid) {
-            high = middle;
-            closed = 1;
-        }
-    }
-    return EI_OK;
-}
-
-int ei_joint_choose_bounds(ei_joint *self) {
-    static const double shares[] = {0.45, 0.6, 0.75, 0.87, 0.95, 0.985};
-    enum { SHARES = sizeof shares / sizeof *shares };
-    _Static_assert(2 * SHARES == EI_JOINT_BOUNDS, "each share, with the first wait and without");
-    double most[2];
-    int served = 0;
-    ei_joint_service brief;
-    int status = ei_joint_service_init(&brief, self->batch->pipeline->random, 0, self->d3, 1, 1, EI_LOWER);
-    for (int with_wait = 0; with_wait < 2 && status == EI_OK; with_wait++)
-        status = find_steepest(self, &brief, with_wait, &most[with_wait]);
-    for (size_t e = 0; e < EI_JOINT_BOUNDS && status == EI_OK; e++) {
-        ei_joint_bound *one = &self->bounds[self->bound_count];
-        int valid;
-        status = bound_init(self, &brief, one, shares[e % SHARES] * most[e < SHARES], &valid);
-        if (status != EI_OK)
-            break;
-        one->all = INFINITY;
-        if (valid && has_series(self, one))
-            bound_series(self, one);
-        served += valid && isfinite(one->all);
-        self->bound_count += (size_t)valid;
-    }
-    ei_joint_service_free(&brief);
-    return status == EI_OK && served == 0 ? EI_ERR_UNSTABLE : status;
-}
-
-double ei_joint_steepest(const ei_joint *self) {
-    double steepest = 0;
-    for (size_t e = 0; e < self->bound_count; e++)
-        if (isfinite(self->bounds[e].all))
-            steepest = fmax(steepest, self->bounds[e].theta);
-    return steepest;
-}
-
-void ei_joint_add_endless(ei_joint *self) {
-    const double enough = ENDLESS * ei_joint_steepest(self);
-    int bounded = 0;
-    for (size_t e = 0; e < self->bound_count; e++)
-        bounded |= self->bounds[e].theta >= enough && self->bounds[e].a[self->types] < NO_BOUND;
-    if (!bounded)
-        return;
-    self->busy.ratio[self->types] = 1;
-    self->busy.weight[self->types] = 0;
-    self->slowest = self->types++;
-}
-
-double ei_joint_bound_at(const ei_joint *self, const double *constants, double time) {
-    double least = INFINITY;
-    for (size_t e = 0; e < self->bound_count; e++)
-        least = fmin(least, constants[e] * exp(-self->bounds[e].theta * time));
-    return least * (1 + EI_JOINT_ROUNDING);
-}
-
-double ei_joint_least_beyond(const ei_joint *self, double time) {
-    double least = INFINITY;
-    for (size_t e = 0; e < self->bound_count; e++) {
-        const ei_joint_bound *one = &self->bounds[e];
-        double constant = one->idle_a + one->idle_b;
-        for (size_t i = 0; i < self->types; i++)
-            constant += self->busy.weight[i] / (1 - self->busy.ratio[i]) * (one->a[i] + one->b[i]);
-        least = fmin(least, constant * exp(-one->theta * time));
-    }
-    return least;
-}
-
-/* min over e of constant_e e^{-theta_e time}, without end for none. */
-double ei_joint_least_left(const ei_joint *self, int integrated, double time) {
-    double least = INFINITY;
-    for (size_t e = 0; e < self->bound_count; e++) {
-        const ei_joint_bound *one = &self->bounds[e];
-        least = fmin(least, one->all * exp(-one->theta * time) / (integrated ? one->theta : 1));
-    }
-    return least;
+static double *type_row(const ei_joint *self, size_t i, ptrdiff_t c) {
+    return c < self->low ? self->ones : self->type[i] + (size_t)(c - self->low) % self->turns * self->width;
 }
 
 /* ---- one job */
 
-/* Four and eight values at any address. */
-typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
+/* Eight values at any address. */
 typedef double octet __attribute__((vector_size(64), aligned(8), may_alias));
 
 /* values[u] += sum over i < terms of mass[i] given[u + i], for blocks of u, the last one in full, whose sums
@@ -281,34 +73,42 @@ EI_MULTIVERSION static void add_products(const double *restrict mass, size_t ter
         *(octet *)(values + u + 8 * k) = sum[k];
 }
 
-/* values[u] += mass sum over i of decay^i given[u + i], u < count, in fours whose last may be beyond; given
+/* values[u] += mass sum over i of decay^i given[u + i], u < count, in eights whose last may be beyond; given
  * ends in zeros, from `length` on. */
 EI_MULTIVERSION static void add_geometric(double mass, double decay, const double *restrict given,
                                           size_t count, size_t length, double *restrict values) {
-    const double square = decay * decay, fourth = square * square;
-    quad sum = {0, 0, 0, 0};
-    for (size_t u = (length + 3) / 4 * 4; u > 0;) {
-        u -= 4;
-        const double *at = given + u;
-        sum = *(const quad *)at + decay * *(const quad *)(at + 1) +
-              square * (*(const quad *)(at + 2) + decay * *(const quad *)(at + 3)) + fourth * sum;
+    const double square = decay * decay, fourth = square * square, eighth = fourth * fourth;
+    octet sum = {0, 0, 0, 0, 0, 0, 0, 0};
+    for (size_t u = (length + 7) / 8 * 8; u > 0;) {
+        u -= 8;
+        const octet *at[8];
+        for (size_t k = 0; k < 8; k++)
+            at[k] = (const octet *)(given + u + k);
+        const octet low = *at[0] + decay * *at[1] + square * (*at[2] + decay * *at[3]),
+                    high = *at[4] + decay * *at[5] + square * (*at[6] + decay * *at[7]);
+        sum = low + fourth * high + eighth * sum;
         if (u < count)
-            *(quad *)(values + u) += mass * sum;
+            *(octet *)(values + u) += mass * sum;
     }
 }
 
-/* to += weight from. */
-EI_MULTIVERSION static void add_scaled(double weight, const double *restrict from, size_t count,
-                                       double *restrict to) {
-    for (size_t u = 0; u < count; u++)
-        to[u] += weight * from[u];
+/* to[u] = sum over i < terms of weight[i] from[i][u], of whole blocks; sums stay in registers as above. */
+EI_MULTIVERSION static void combine(size_t terms, const double *weight, const double *const *from,
+                                    size_t count, double *to) {
+    enum { OCTETS = EI_JOINT_BLOCK / 8 };
+    for (size_t u = 0; u < count; u += EI_JOINT_BLOCK) {
+        octet sum[OCTETS] = {{0}};
+        for (size_t i = 0; i < terms; i++)
+            for (size_t k = 0; k < OCTETS; k++)
+                sum[k] += weight[i] * *(const octet *)(from[i] + u + 8 * k);
+        for (size_t k = 0; k < OCTETS; k++)
+            *(octet *)(to + u + 8 * k) = sum[k];
+    }
 }
 
 /* (1 - s) idle + s same. */
-EI_MULTIVERSION static void blend(double s, const double *restrict idle, const double *restrict same,
-                                  size_t count, double *restrict given) {
-    for (size_t u = 0; u < count; u++)
-        given[u] = (1 - s) * idle[u] + s * same[u];
+static void blend(double s, const double *idle, const double *same, size_t count, double *given) {
+    combine(2, (const double[]){1 - s, s}, (const double *const[]){idle, same}, count, given);
 }
 
 /* P(U' > c) for u = 0 .. count - 1, in `late`, and P(U' <= d3), in `ended`: whatever the job is given. */
@@ -345,8 +145,7 @@ size_t ei_joint_blocks(size_t count) {
 static void pass_given(const ei_joint *self, const ei_joint_law *law, ptrdiff_t first, ptrdiff_t reach,
                        size_t count, double *restrict values) {
     const double nothing = self->around[-first];
-    for (size_t u = 0; u < count; u++)
-        values[u] = self->late[u] + self->ended[u] * nothing;
+    combine(2, (const double[]){1, nothing}, (const double *const[]){self->late, self->ended}, count, values);
     if (reach < 0)
         return;
     /* given[u'] stands at u' - first, zeros around it. */
@@ -358,7 +157,7 @@ static void pass_given(const ei_joint *self, const ei_joint_law *law, ptrdiff_t 
     for (size_t u = 0; u < count; u += EI_JOINT_CHUNK) {
         ptrdiff_t from = -first - (ptrdiff_t)(u + EI_JOINT_CHUNK) + 1, to = reach - first - (ptrdiff_t)u + 1;
         size_t some = count - u < EI_JOINT_CHUNK ? count - u : EI_JOINT_CHUNK;
-        from = from > 0 ? from : 0;
+        from = from > (ptrdiff_t)law->begin ? from : (ptrdiff_t)law->begin;
         to = to < terms ? to : terms;
         if (from < to)
             add_products(law->mass + from, (size_t)(to - from), around + u + (size_t)from, some, values + u);
@@ -390,16 +189,13 @@ size_t ei_joint_given_count(const ei_joint *self, ptrdiff_t c) {
 /* H at c, from F and R. */
 static void end_busy_period(const ei_joint *self, ptrdiff_t c) {
     const ei_joint_idle *idle = &self->idle;
-    const double *at[3], *rest = kept_row(self, self->sum, c + self->drift + 3);
-    double *value = ei_joint_row(self, self->idle_value, c);
-    for (ptrdiff_t i = 0; i < 3; i++)
-        at[i] = kept_row(self, self->mix, c + self->drift + i);
-    for (size_t u = 0, count = ei_joint_given_count(self, c); u < count; u++)
-        value[u] = idle->mass[0] * at[0][u] + idle->mass[1] * at[1][u] + idle->mass[2] * at[2][u] +
-                   idle->rest * rest[u];
+    const double weight[] = {idle->mass[0], idle->mass[1], idle->mass[2], idle->rest}, *at[4];
+    for (ptrdiff_t i = 0; i < 4; i++)
+        at[i] = kept_row(self, i < 3 ? self->mix : self->sum, c + self->drift + i);
+    combine(4, weight, at, ei_joint_given_count(self, c), ei_joint_row(self, self->idle_value, c));
 }
 
-/* T_i at c; returns the largest relative change at u = 0. */
+/* T_i at c; returns the largest relative change at u = 0 of what stood in its place. */
 static double update_row(const ei_joint *self, ptrdiff_t c) {
     const double *idle = ei_joint_row(self, self->idle_value, c);
     double change = 0, *given = ei_joint_given(self, self->first);
@@ -407,24 +203,27 @@ static double update_row(const ei_joint *self, ptrdiff_t c) {
     const size_t found = ei_joint_given_count(self, c), count = ei_joint_blocks(ei_joint_row_count(self, c));
     begin_job(self, &self->laws[0], self->first, reach, count);
     for (size_t i = 0; i < self->types; i++) {
-        double *values = kept_row(self, self->type[i], c), old = values[0];
-        blend(self->busy.ratio[i], idle, kept_row(self, self->type[i], c + self->drift), found, given);
+        double *values = type_row(self, i, c), old = values[0];
+        blend(self->busy.ratio[i], idle, type_row(self, i, c + self->drift), found, given);
         pass_given(self, &self->laws[0], self->first, reach, count, values);
         change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
     }
     return change;
 }
 
-/* F and R at c. */
+/* F at c. */
 static void mix_row(const ei_joint *self, ptrdiff_t c) {
-    double *restrict mix = kept_row(self, self->mix, c), *restrict sum = kept_row(self, self->sum, c);
-    const double *restrict above = kept_row(self, self->sum, c + 1);
-    const size_t count = ei_joint_row_count(self, c);
-    memset(mix, 0, count * sizeof *mix);
+    const double *rows[EI_JOINT_TYPES];
     for (size_t i = 0; i < self->types; i++)
-        add_scaled(self->busy.weight[i], kept_row(self, self->type[i], c), count, mix);
-    for (size_t u = 0; u < count; u++)
-        sum[u] = mix[u] + self->idle.decay * above[u];
+        rows[i] = type_row(self, i, c);
+    combine(self->types, self->busy.weight, rows, ei_joint_row_count(self, c), kept_row(self, self->mix, c));
+}
+
+/* R at c. */
+static void sum_row(const ei_joint *self, ptrdiff_t c) {
+    const double *const rows[] = {kept_row(self, self->mix, c), kept_row(self, self->sum, c + 1)};
+    combine(2, (const double[]){1, self->idle.decay}, rows, ei_joint_row_count(self, c),
+            kept_row(self, self->sum, c));
 }
 
 /* ---- the walk whose U is never cut */
@@ -469,9 +268,8 @@ static void sum_uncut(const ei_joint *self) {
     const size_t mix = self->types, sum = mix + 1, ended = mix + 2;
     const ptrdiff_t high = (self->deepest + (ptrdiff_t)self->above + 1) * self->ratio;
     double constants[EI_JOINT_BOUNDS], value = 0;
-    memset(self->uncut[mix], 0, (size_t)self->ratio * self->phase * sizeof(double));
-    for (size_t i = 0; i < self->types; i++)
-        add_scaled(self->busy.weight[i], self->uncut[i], (size_t)self->ratio * self->phase, self->uncut[mix]);
+    combine(self->types, self->busy.weight, (const double *const *)self->uncut,
+            (size_t)self->ratio * self->phase, self->uncut[mix]);
     if (self->end == EI_UPPER) {
         value = constants_of(self, sum, 0, constants);
         value = fmin(value, ei_joint_bound_at(self, constants, (double)high * self->fine));
@@ -543,16 +341,34 @@ static void begin_values(const ei_joint *self, size_t i, ptrdiff_t c, double *va
 
 static void begin_row(const ei_joint *self, ptrdiff_t c) {
     for (size_t i = 0; i < self->types; i++)
-        begin_values(self, i, c, kept_row(self, self->type[i], c));
+        begin_values(self, i, c, type_row(self, i, c));
     begin_values(self, self->types, c, kept_row(self, self->mix, c));
     begin_values(self, self->types + 1, c, kept_row(self, self->sum, c));
 }
 
 /* Of the arrays whose last rows alone are kept, the one that the first busy period begins with. */
 static void keep_longest(const ei_joint *self, ptrdiff_t c) {
-    if (self->end == EI_UPPER && self->drift >= 0)
-        memcpy(ei_joint_row(self, self->longest, c), kept_row(self, self->type[self->slowest], c),
+    if (self->end == EI_UPPER)
+        memcpy(ei_joint_row(self, self->longest, c), type_row(self, self->slowest, c),
                self->width * sizeof(double));
+}
+
+/* Where T_i at c are kept, one behind the other, for the window that begins just above; NULL: there is none.
+ */
+static double *kept_begin(const ei_joint *self, ptrdiff_t c) {
+    const ptrdiff_t below = self->top - OVERLAP * self->down - c, back = -self->drift;
+    if (self->drift >= 0 || below < 0 || below % self->down >= back)
+        return NULL;
+    return self->begins +
+           (size_t)(below / self->down * back + below % self->down) * self->types * self->width;
+}
+
+/* Keeps what other windows and the first busy period take of T_i at c. */
+static void keep_row(const ei_joint *self, ptrdiff_t c) {
+    double *begin = kept_begin(self, c);
+    for (size_t i = 0; i < self->types && begin != NULL; i++)
+        memcpy(begin + i * self->width, type_row(self, i, c), self->width * sizeof *begin);
+    keep_longest(self, c);
 }
 
 static int sweep_down(const ei_joint *self) {
@@ -563,6 +379,7 @@ static int sweep_down(const ei_joint *self) {
             end_busy_period(self, c);
             double change = update_row(self, c);
             mix_row(self, c);
+            sum_row(self, c);
             if (change < SETTLED[self->batch->effort])
                 break;
         }
@@ -574,17 +391,25 @@ static int sweep_down(const ei_joint *self) {
 }
 
 /* One window of rows, upwards, since busy periods lead down: [from, high]. Returns the largest relative
- * change from `counted` on. */
+ * change of F from `counted` on. */
 static double sweep_window(const ei_joint *self, ptrdiff_t from, ptrdiff_t high, ptrdiff_t counted) {
     double change = 0;
+    for (ptrdiff_t c = from + self->drift; c < from; c++) {
+        const double *begin = kept_begin(self, c);
+        for (size_t i = 0; i < self->types && c >= self->low; i++)
+            memcpy(type_row(self, i, c), begin + i * self->width, self->width * sizeof *begin);
+    }
     for (ptrdiff_t c = from; c <= high; c++) {
+        const double *mixed = kept_row(self, self->mix, c), old = mixed[0];
         if (c + self->drift >= self->low)
             end_busy_period(self, c);
-        double one = update_row(self, c);
-        change = c > counted ? fmax(change, one) : change;
+        update_row(self, c);
+        mix_row(self, c);
+        keep_row(self, c);
+        change = c > counted ? fmax(change, fabs(mixed[0] - old) / fmax(mixed[0], DBL_MIN)) : change;
     }
     for (ptrdiff_t c = high; c >= from; c--)
-        mix_row(self, c);
+        sum_row(self, c);
     return change;
 }
 
@@ -593,13 +418,10 @@ static double sweep_window(const ei_joint *self, ptrdiff_t from, ptrdiff_t high,
  * their side in any order.
  */
 static int sweep_repeatedly(const ei_joint *self) {
-    const double load = self->batch->arrival_rate * self->d1, jobs = WINDOW + 1 / (load - 1 - log(load));
     const double most = (double)(self->top - self->low + 1), settled = SETTLED[self->batch->effort];
-    const ptrdiff_t down = (ptrdiff_t)fmin(ceil(jobs) * (double)-self->drift, most);
+    const ptrdiff_t down = self->down;
     const double windows = ceil(most / (double)down);
     double change = 1, left = self->sweeps * windows;
-    for (ptrdiff_t c = self->top; c >= self->low; c--)
-        mix_row(self, c);
     while (left > 0 && change > settled) {
         change = 0;
         for (ptrdiff_t high = self->top; high >= self->low; high -= down) {
@@ -615,7 +437,6 @@ static int sweep_repeatedly(const ei_joint *self) {
         }
     }
     for (ptrdiff_t c = self->top; c >= self->low; c--) {
-        mix_row(self, c);
         if (c + self->drift >= self->low)
             end_busy_period(self, c);
     }
@@ -629,7 +450,7 @@ int ei_joint_solve(const ei_joint *self) {
     for (ptrdiff_t c = self->top + (ptrdiff_t)self->pad; c > (self->drift < 0 ? self->low - 1 : self->top);
          c--) {
         begin_row(self, c);
-        keep_longest(self, c);
+        keep_row(self, c);
     }
     return self->drift < 0 ? sweep_repeatedly(self) : sweep_down(self);
 }

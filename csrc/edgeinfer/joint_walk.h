@@ -1,5 +1,5 @@
-/* The walk of joint.h on one lattice: its values (joint_walk.c), and with the first busy period before it
- * (joint_first.c). */
+/* The walk of joint.h on one lattice: its values (joint_walk.c), what bounds them beyond it (joint_bounds.c),
+ * and with the first busy period before it (joint_first.c). */
 #ifndef EDGEINFER_JOINT_WALK_H
 #define EDGEINFER_JOINT_WALK_H
 
@@ -32,7 +32,10 @@ typedef struct {
     size_t slowest;                  /* the component of the largest s_i, or of s = 1 */
     size_t types, width, rows, pad;  /* components; a row's values, in whole blocks; rows, pad of them at the
                                         end for what lies beyond `top` */
-    size_t kept;                     /* rows of T, F and R: all, or where c never falls those above a row */
+    size_t kept, turns;              /* rows of F and R, and of T: all, or where c never falls those above a
+                                        row, and those below a row where it does */
+    ptrdiff_t down;                  /* rows between windows, where c falls */
+    size_t starts;                   /* windows that begin above rows of T_i that are kept */
     size_t steps, steps_beyond;      /* coarse ones of c, and those for what lies beyond */
     size_t span, above, phase;       /* values of a phase of v: that are found, beyond, in all */
     ptrdiff_t deepest;               /* coarse: the last v that is found */
@@ -50,9 +53,10 @@ typedef struct {
     size_t bound_count;
     double *block; /* owns what follows */
     double *type[EI_JOINT_TYPES], *mix,
-        *sum;                          /* T_i, F = sum w T, R: [kept][width], row c - low modulo kept */
-    double *idle_value, *longest;      /* H, T_i of the largest s_i, for upper ends: [rows][width] */
-    double *later[2];                  /* B from H on, and from `longest`: [steps + steps_beyond][width] */
+        *sum;                     /* T_i: [turns][width], row c - low modulo turns; F = sum w T, R: of kept */
+    double *begins;               /* T_i below each window: [starts][-drift][types][width] */
+    double *idle_value, *longest; /* H, T_i of the largest s_i, for upper ends: [rows][width] */
+    double *later[2];             /* B from H on, and from `longest`: [steps + steps_beyond][width] */
     double *uncut[EI_JOINT_TYPES + 3]; /* t_i, and as for T_i F, R, H, at v: [ratio][phase], of v modulo
                                           ratio, downwards */
     double *uncut_later[2];            /* B likewise, at multiples of a coarse step: [span] */

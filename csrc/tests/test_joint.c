@@ -241,6 +241,16 @@ static void test_few_rows(void) {
     CHECK(ends[0][1] < 1.1 * ends[0][0]);
 }
 
+/* What is left of the deadline may fall, in a step or several, or never changes. */
+static void test_second_stage_slower(void) {
+    double ends[3][2];
+    for (int i = 0; i < 3; i++) {
+        CHECK(call(1, 1 + 0.03 * i, (ei_monitor){NULL, NULL}, ends[i]) == EI_OK);
+        CHECK(ends[i][0] > 0 && ends[i][0] <= ends[i][1] && ends[i][1] < 1.1 * ends[i][0]);
+    }
+    CHECK(ends[0][0] < ends[1][1] && ends[1][0] < ends[2][1]);
+}
+
 static void test_failures(void) {
     long before = failing_malloc_alive(), k = 1;
     double ends[2];
@@ -266,6 +276,7 @@ int main(void) {
     test_exponential_services();
     test_long_busy_periods();
     test_few_rows();
+    test_second_stage_slower();
     test_failures();
     return check_report();
 }
