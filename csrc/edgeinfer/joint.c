@@ -26,18 +26,19 @@ static const double CLASS = 1.25;             /* ratio of the longest to the sho
 static const double BEYOND[] = {1e-2, 5e-3};
 static const double COARSER =
     5; /* a power of a lattice's step over the first one's: it may leave out so much more */
-static const double POINTS[] = {3, 5};     /* of the first lattice that is tried, for each effort */
-static const double OUTSIDE = 0.4;         /* of that: what its rows leave out */
-static const double LEAST = 1e-11;         /* of it: a service's tail */
-static const double EARLY = 5e-3;          /* relative share of paths of few jobs */
-static const double NEGLIGIBLE = 0.06;     /* steps: a difference of the constant stages that is rounded */
-static const double COARSEST = 1.9;        /* steps in the faster constant stage */
-static const double WORK[] = {1.2e9, 5e9}; /* multiply-adds of one end, for each effort */
+static const double POINTS[] = {3, 5};      /* of the first lattice that is tried, for each effort */
+static const double OUTSIDE = 0.4;          /* of that: what its rows leave out */
+static const double LEAST = 1e-11;          /* of it: a service's tail */
+static const double EARLY = 5e-3;           /* relative share of paths of few jobs */
+static const double NEGLIGIBLE = 0.06;      /* steps: a difference of the constant stages that is rounded */
+static const double COARSEST = 1.9;         /* steps in the faster constant stage */
+static const double WORK[] = {1.2e9, 1e10}; /* multiply-adds of one end, for each effort */
 static const double SUFFICIENT[] = {1.9, 1.04}; /* ratio of ends that no finer lattice follows, for each */
 static const double AIMED = 0.9;                /* share of what is allowed that a finer lattice aims at */
 static const double HELPED = 0.8; /* of the ratio less one that a finer lattice may leave at most */
 static const double HOPED = 2;    /* times as many points at least where the last lattice had no lower end */
 static const double FASTEST = 5;  /* times as many points of it at most */
+static const double LESS = 1.1;   /* times as few behind a lattice that was too much work */
 static const double FINER = 1.25; /* and at least, to be worth its work */
 static const double FURTHEST = 1e5;   /* steps between the constant stages, and in the slower one, at most */
 static const double ROOM = 3.6e7;     /* values of all arrays at most */
@@ -390,26 +391,30 @@ static int is_worthwhile(const trial *before, const trial *last, double points) 
  * too much work, a coarser one. */
 static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t count) {
     const double most = WORK[self->effort];
-    double points = POINTS[self->effort];
+    double points = POINTS[self->effort], refused = INFINITY;
     trial before = {.points = 0}, last = before;
     int status = EI_OK;
-    for (int i = 0; i < TRIALS && status == EI_OK; i++) {
+    for (int found = 0; found < TRIALS && status == EI_OK;) {
         trial next = {.points = points};
         status = refine(self, targets, count, &next);
         if (status == EI_OK && next.possible) {
             before = last;
             last = next;
+            found++;
             if (last.ratio <= SUFFICIENT[self->effort])
                 break;
             double aim = AIMED * (SUFFICIENT[self->effort] - 1);
             double factor = fmin(sqrt((last.ratio - 1) / aim), FASTEST);
             points = last.points * fmin(factor, cbrt(AIMED * most / last.work));
         } else {
-            points = last.points > 0 ? sqrt(points * last.points) : points / 1.5;
+            refused = fmin(refused, points_of(self, points));
+            points /= last.points > 0 ? LESS : 1.5;
         }
         /* The stages' difference allows of few lattices. */
         if (points_of(self, points) < FINER * last.points)
             points *= 1.3;
+        while (points >= COARSEST && points_of(self, points) >= refused)
+            points /= LESS;
         if (points < COARSEST || (last.points > 0 && !is_worthwhile(&before, &last, points_of(self, points))))
             break;
     }
