@@ -7,7 +7,16 @@ import pytest
 from scipy.optimize import linprog
 
 from bridge import networks
-from edgeinfer import Node, RayleighLink, violation_bracket
+from edgeinfer import (
+    ConstantLink,
+    MarkovLink,
+    Node,
+    OutageLink,
+    RayleighLink,
+    TraceLink,
+    Transfer,
+    violation_bracket,
+)
 from edgeinfer.bridge import (
     Graph,
     NetworkProfile,
@@ -256,11 +265,27 @@ def test_one_node_alone_beside_the_best_cut():
         whole.alone("near")
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [ConstantLink(2e6), OutageLink(4e6, 0.5, 1e-3), TraceLink([1e6, 3e6], 1e-3), MarkovLink([2e6], [[1.0]], 1e-3)],
+)
+def test_links_of_each_kind_count_by_their_mean_rate(kind):
+    rng = np.random.default_rng(14)
+    for _ in range(10):
+        profile = random_profile(rng)
+        device, edge = nodes = random_nodes(rng, profile, 2)
+        best = cut(profile, device=device, edge=edge, link=kind)
+        costs = stage_costs(profile, nodes, [ConstantLink(2e6)], [], divisions(profile.graph, 2))
+        assert best.value == pytest.approx(costs.sum(axis=1).min(), rel=ROUNDING)
+        assert all(stage.link is kind for stage in best.pipeline() if isinstance(stage, Transfer))
+
+
 def test_candidates_say_what_they_take():
     rng = np.random.default_rng(13)
     profile = random_profile(rng)
     device, edge = random_nodes(rng, profile, 2)
     found = candidates(profile, device=device, edge=edge, link=link(1e6))
+    found += chain_cuts(profile, device=device, edge=edge, link=link(1e6))
     values = [stage_costs(profile, each.nodes, each.links, (), np.array([each.places])).sum() for each in found]
     np.testing.assert_allclose([each.value for each in found], values, rtol=ROUNDING)
     assert found[0].value == pytest.approx(cut(profile, device=device, edge=edge, link=link(1e6)).value, rel=ROUNDING)
@@ -274,7 +299,11 @@ def test_candidates_say_what_they_take():
         ({"edge": Node("edge", [1.0, 2.0])}, "edge = .*: must be a Node of one rate"),
         ({"edge": Node("device", 1.0)}, "must have names that differ"),
         ({"link": ()}, "link: 0 given: must be 1"),
-        ({"link": RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01)}, "must be a single FadingLink"),
+        (
+            {"link": RayleighLink([1e6, 2e6], 31, -100, 128.1, 0.01)},
+            "must be a FadingLink.* a single one without a lat",
+        ),
+        ({"link": ConstantLink(1e6, latency=0.1)}, "must be a FadingLink.* a single one without a latency"),
         ({"link": RayleighLink(1e-300, 0, 0, 3000, 0.01)}, "mean rate of link = 0"),
         ({"downlink": (link(1.0), link(1.0))}, "downlink: 2 given: must be 1"),
         ({"objective": "cost"}, "objective = 'cost': must be one of"),

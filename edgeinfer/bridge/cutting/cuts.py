@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _validate
-from edgeinfer.model import Compute, FadingLink, Measured, Node, Pipeline, Transfer
+from edgeinfer.model import Compute, Measured, Node, Pipeline, Transfer
+from edgeinfer.model.pipelines import Link
 from edgeinfer.network.graphs import Graph
 from edgeinfer.network.profiles import NetworkProfile
 
@@ -27,9 +28,9 @@ class Cut(_validate.Frozen):
     network : Graph or NetworkProfile
     nodes : tuple of Node
         Along the chain.
-    links : tuple of FadingLink
+    links : tuple of links
         From each node to the next.
-    downlinks : tuple of FadingLink
+    downlinks : tuple of links
         From each node back to the one before; empty where results stay where they arise.
     places : tuple of int
         For each operation the position of its node in the chain; never less than that of what it reads.
@@ -42,8 +43,8 @@ class Cut(_validate.Frozen):
 
     network: Graph | NetworkProfile
     nodes: tuple[Node, ...]
-    links: tuple[FadingLink, ...]
-    downlinks: tuple[FadingLink, ...]
+    links: tuple[Link, ...]
+    downlinks: tuple[Link, ...]
     places: tuple[int, ...]
     objective: str = "latency"
     value: float = np.nan

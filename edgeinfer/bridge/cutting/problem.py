@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgeinfer import _validate
 from edgeinfer.bridge.cutting.cuts import _REPETITIONS, Cut, node_times
 from edgeinfer.bridge.cutting.mincut import minimum_cut
-from edgeinfer.model import FadingLink, Node
+from edgeinfer.model import Node
+from edgeinfer.model.pipelines import LINKS, Link
 from edgeinfer.network.graphs import Graph, read_graph
 from edgeinfer.network.profiles import NetworkProfile, profile_network
 
@@ -23,8 +24,8 @@ class Problem:
 
     network: Graph | NetworkProfile
     nodes: tuple[Node, ...]
-    links: tuple[FadingLink, ...]
-    downlinks: tuple[FadingLink, ...]
+    links: tuple[Link, ...]
+    downlinks: tuple[Link, ...]
     times: NDArray[np.float64]
     rates: tuple[float, ...]
     back_rates: tuple[float, ...]
@@ -233,6 +234,6 @@ def read_problem(model: Any, device: Any, edge: Any, link: Any, downlink: Any, s
 
 
 def _rate(name: str, link: Any) -> float:
-    if not isinstance(link, FadingLink) or link.shape != ():
-        raise ValueError(f"{name} = {_validate.shown(link)}: must be a single FadingLink")
+    if not isinstance(link, Link) or link.shape != () or link.latency:
+        raise ValueError(f"{name} = {_validate.shown(link)}: must be {LINKS}, a single one without a latency")
     return _validate.scalar(f"mean rate of {name}", link.mean_rate(), 0, low_open=True)

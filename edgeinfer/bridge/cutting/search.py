@@ -12,7 +12,8 @@ from edgeinfer import _validate
 from edgeinfer._extras import need
 from edgeinfer.bridge.cutting.cuts import Cut
 from edgeinfer.bridge.cutting.problem import Problem, read_problem
-from edgeinfer.model import FadingLink, Node, Pipeline
+from edgeinfer.model import Node, Pipeline
+from edgeinfer.model.pipelines import Link
 
 OBJECTIVES = ("latency", "throughput", "violation")
 
@@ -34,8 +35,8 @@ def cut(
     *,
     device: Node,
     edge: Node | Sequence[Node],
-    link: FadingLink | Sequence[FadingLink],
-    downlink: FadingLink | Sequence[FadingLink] | None = None,
+    link: Link | Sequence[Link],
+    downlink: Link | Sequence[Link] | None = None,
     objective: str = "latency",
     deadline: float | None = None,
     arrival_rate: float | None = None,
@@ -75,8 +76,8 @@ def cut(
     device : Node
     edge : Node or sequence of Node
         Several: a chain, the nearest first.
-    link : FadingLink or sequence of FadingLink
-        To each edge node from the node before.
+    link : FadingLink, ConstantLink, OutageLink, MarkovLink or TraceLink, or sequence of them
+        To each edge node from the node before; without a latency of its own.
     downlink : as link, optional
         Where the outputs must come back to the device: from each edge node to the node before.
     objective : {"latency", "throughput", "violation"}
@@ -167,8 +168,8 @@ def candidates(
     *,
     device: Node,
     edge: Node | Sequence[Node],
-    link: FadingLink | Sequence[FadingLink],
-    downlink: FadingLink | Sequence[FadingLink] | None = None,
+    link: Link | Sequence[Link],
+    downlink: Link | Sequence[Link] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[Cut, ...]:
     """Cuts worth comparing by what is not a sum of stages, ascending by latency (b / E[R] for transfers).
@@ -218,8 +219,8 @@ def best_cuts(
     *,
     device: Node,
     edge: Node | Sequence[Node],
-    link: FadingLink | Sequence[FadingLink],
-    downlink: FadingLink | Sequence[FadingLink] | None = None,
+    link: Link | Sequence[Link],
+    downlink: Link | Sequence[Link] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     among: Sequence[Sequence[int]] | None = None,
 ) -> BestCuts:
@@ -307,8 +308,8 @@ def chain_cuts(
     *,
     device: Node,
     edge: Node,
-    link: FadingLink,
-    downlink: FadingLink | None = None,
+    link: Link,
+    downlink: Link | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     single: bool = False,
 ) -> tuple[Cut, ...]:
@@ -329,9 +330,9 @@ def chain_cuts(
     problem = read_problem(model, device, edge, link, downlink, shapes)
     if len(problem.nodes) != 2:
         raise ValueError(f"edge = {edge!r}: must be one node")
-    _, tensors, allowed = problem.prefixes()
+    costs, tensors, allowed = problem.prefixes()
     lengths = np.flatnonzero(allowed & (tensors <= 1) if single else allowed)
-    return tuple(problem.cut(problem.prefix(int(length)), "latency") for length in lengths)
+    return tuple(problem.cut(problem.prefix(int(k)), "latency", float(costs[k].sum())) for k in lengths)
 
 
 def _slowest_stage(problem: Problem, solves: int) -> tuple[tuple[int, ...], float, float]:
