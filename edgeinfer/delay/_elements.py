@@ -19,7 +19,8 @@ RENEWAL = "a rate or a renewal process, Poisson, Periodic, Erlang, Hyperexponent
 
 def check_pipeline(pipeline: Any) -> Pipeline:
     if not isinstance(pipeline, Pipeline):
-        raise ValueError(f"pipeline = {_validate.shown(pipeline)}: must be a Pipeline, as `Pipeline(stages)` makes one")
+        way = "its `pipeline()`" if callable(getattr(pipeline, "pipeline", None)) else "`Pipeline(stages)`"
+        raise ValueError(f"pipeline = {_validate.shown(pipeline)}: must be a Pipeline, as {way} makes one")
     return pipeline
 
 

@@ -255,6 +255,8 @@ def test_one_node_alone_beside_the_best_cut():
         costs = stage_costs(profile, nodes, links, links, np.array([found.places]))[0]
         assert found.times[place] == pytest.approx(costs[place], rel=ROUNDING) == pytest.approx(total * slowdown)
         assert costs.sum() >= best.value * (1 - ROUNDING)
+    with pytest.raises(ValueError, match=r"must be a Pipeline, as its `pipeline\(\)` makes one"):
+        violation_bracket(best, 1.0, 1.0)
     with pytest.raises(ValueError, match="node = 'cloud': must be one of 'device', 'near', 'far'"):
         best.alone("cloud")
     tensors = {name: Tensor(name, "float32", (1,), 32) for name in "hyz"}
