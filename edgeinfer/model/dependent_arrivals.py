@@ -225,8 +225,8 @@ class Recorded(ArrivalProcess):
             at = int(np.argmax(intervals < 0))
             early, late = map(_validate.digits, times[at : at + 2])
             raise ValueError(
-                f"times[{at + 1}] = {late}: must be >= times[{at}] = {early}; times between arrivals are points in time "
-                "by `numpy.cumsum`"
+                f"times[{at + 1}] = {late}: must be >= times[{at}] = {early}; times between arrivals become points in "
+                "time by `numpy.cumsum`"
             )
         if not (intervals > 0).any() or not np.isfinite(intervals).all():
             raise ValueError("times: must span a time > 0 and finite")
