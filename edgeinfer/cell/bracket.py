@@ -44,8 +44,9 @@ from edgeinfer.cell.lattice import Lattice, Law, stage_law
 from edgeinfer.cell.model import Cell, Terminals, needed_at_edge
 from edgeinfer.cell.shared import EdgeNode
 from edgeinfer.cell.stations import band_link, band_terminals, edge_shares, own_stage, stations
-from edgeinfer.delay import Bracket, violation_bracket
+from edgeinfer.delay import Bracket, Guarantee, violation_bracket
 from edgeinfer.delay._elements import check_independent, finish
+from edgeinfer.delay.bounds import bands
 from edgeinfer.delay.composed import check_order, is_composed, is_constant, least_service
 from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Review, Transfer
 from edgeinfer.model.bases import Server
@@ -274,7 +275,8 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     Returns
     -------
     Bracket
-        Both 1 where a load is >= 1. Methods: "M/D/c", "M/M/c", "M/G/1", "M/G/c" (services that have a longest) and
+        Both 1 where a load is >= 1; a `Guarantee` where a stage is `Measured` with a confidence.
+        Methods: "M/D/c", "M/M/c", "M/G/1", "M/G/c" (services that have a longest) and
         "batches" (one server that starts at once, constant times) for the wait at an edge to which Poisson requests
         come first, or behind a `Delay`, in the order of coming ("fifo", or all of one priority or deadline), and
         "N*D/D/1" for `Periodic` ones of one interval and one constant service; with the terminals' own servers behind
@@ -303,6 +305,10 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     kind = cell.terminals[cell.class_index(name)]
     if any(edge.capacity is not None for edge in cell.edges):
         raise ValueError("capacity: must be None, as no certified ends of edges that refuse are known; simulate_cell")
+    confidence = 1 - sum(1 - each.pipeline.confidence for each in cell.terminals)
+    if confidence < 1:
+        fast, slow = (cell_bracket(each, limits, kind.name) for each in _bands(cell))
+        return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, confidence)
     unstable = any(station.load >= 1 and not station.limited for station in stations(cell))
     rows: list[tuple[float, float, str, str]] = []
     pipeline = _private(cell, kind)
@@ -316,6 +322,13 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
         rows = [_one(cell, kind, float(limit)) for limit in limits.ravel()]
     columns = [np.array([row[i] for row in rows]) for i in range(4)]
     return Bracket(*(finish(column, limits.shape) for column in columns))
+
+
+def _bands(cell: Cell) -> Iterator[Cell]:
+    """The cells of the fastest and of the slowest laws of what is measured with a confidence."""
+    for laws in zip(*(bands(kind.pipeline) for kind in cell.terminals), strict=True):
+        pairs = zip(cell.terminals, laws, strict=True)
+        yield replace(cell, terminals=tuple(replace(kind, pipeline=pipeline) for kind, pipeline in pairs))
 
 
 def _private(cell: Cell, kind: Terminals) -> Pipeline | None:

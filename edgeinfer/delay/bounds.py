@@ -178,6 +178,14 @@ def _end_of_band(end: str, stage: Server) -> Server:
     return stage
 
 
+def bands(pipeline: Pipeline) -> tuple[Pipeline, Pipeline]:
+    """The pipelines of the fastest and of the slowest laws of what is measured with a confidence.
+
+    Sojourn times grow with every service, so that laws in order give probabilities and means in order.
+    """
+    return pipeline.map(partial(_end_of_band, "fastest")), pipeline.map(partial(_end_of_band, "slowest"))
+
+
 def violation_bracket(
     pipeline: Pipeline, arrival_rate: ArrayLike | ArrivalProcess, deadline: ArrayLike, *, effort: str = "fast"
 ) -> Bracket:
@@ -223,11 +231,7 @@ def violation_bracket(
     _validate.choice("effort", effort, EFFORTS)
     check_independent("violation_bracket", pipeline)
     if pipeline.confidence < 1:
-        # Sojourn times grow with every service, so that laws in order give probabilities in order.
-        fast, slow = (
-            violation_bracket(pipeline.map(partial(_end_of_band, end)), arrival_rate, deadline, effort=effort)
-            for end in ("fastest", "slowest")
-        )
+        fast, slow = (violation_bracket(each, arrival_rate, deadline, effort=effort) for each in bands(pipeline))
         return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
     if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
         process = process_with_bounds(arrival_rate)

@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 
 from edgeinfer import _validate
 from edgeinfer.delay._elements import check_independent, check_pipeline, finish, poisson_rate
+from edgeinfer.delay.bounds import bands
 from edgeinfer.delay.composed import EFFORTS, is_composed
 from edgeinfer.delay.composed_mean import composed_mean
-from edgeinfer.delay.results import Bracket, Latency
+from edgeinfer.delay.results import Bracket, Guarantee, Latency
 from edgeinfer.delay.tandem import tandem_mean
 from edgeinfer.model import ArrivalProcess, Constant, ConstantLink, Pipeline, Transfer
 from edgeinfer.model.bases import Server
@@ -95,7 +96,7 @@ def mean_sojourn(
         Tandem; both ends inf where a stage has lambda E[X] >= 1. The methods are "exact"; "unstable"; "queue" (below:
         all mean services and the longest wait of a stage that had the arrivals to itself); "serial" (above: the serial
         path); "integrated" (P(W > t) of `violation_bracket` over all t, the sums widening either end by 0.2 % or so, by
-        0.8 % with effort "light", by 0.05 % with "tight").
+        0.8 % with effort "light", by 0.05 % with "tight"). A `Guarantee` where a stage is `Measured` with a confidence.
 
     Raises
     ------
@@ -126,6 +127,9 @@ def mean_sojourn(
         check_pipeline(pipeline)
         shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))
         _validate.choice("transfer", transfer, ("exact", "ergodic"))
+        if pipeline.confidence < 1:
+            fast, slow = (_tandem(each, rate, shape, transfer, effort) for each in bands(pipeline))
+            return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
         return _tandem(pipeline, rate, shape, transfer, effort)
     mean, variance = _means(pipeline, transfer)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))

@@ -20,8 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
 from edgeinfer.delay._elements import check_pipeline, finish, poisson_rate
+from edgeinfer.delay.bounds import bands
 from edgeinfer.delay.composed import EFFORTS, Ends, check_order, named_ends, over_family, plain_stages, violation_ends
-from edgeinfer.delay.results import Bracket
+from edgeinfer.delay.results import Bracket, Guarantee
 from edgeinfer.model import ArrivalProcess, Delay, Fork, Pipeline, Review, Session
 from edgeinfer.model.composition import law_of
 
@@ -155,7 +156,8 @@ def timely(
     Returns
     -------
     Bracket
-        lower <= P(right and W <= deadline) <= upper, W the sojourn time; both 0 where a stage's load is >= 1.
+        lower <= P(right and W <= deadline) <= upper, W the sojourn time; both 0 where a stage's load is >= 1. A
+        `Guarantee` where a stage is `Measured` with a confidence.
 
     Raises
     ------
@@ -178,6 +180,9 @@ def timely(
     rate = poisson_rate(arrival_rate)
     limit = _validate.real("deadline", deadline, 0, infinite=True, unit="s")
     _session(pipeline)
+    if pipeline.confidence < 1:
+        fast, slow = (timely(each, rate, limit, effort=effort) for each in bands(pipeline))
+        return Guarantee(slow.lower, fast.upper, slow.lower_method, fast.upper_method, pipeline.confidence)
     check_order(pipeline.stages)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit))
     found = over_family(partial(_timely, effort=effort), pipeline, rate, limit, shape)
@@ -229,7 +234,9 @@ def best_rounds(
             for cap, bracket in zip(caps, brackets, strict=True)
         ]
     names = ("lower", "upper", "lower_method", "upper_method")
-    over = Bracket(*(np.stack([np.asarray(getattr(bracket, name)) for bracket in brackets], axis=-1) for name in names))
+    columns = [np.stack([np.asarray(getattr(bracket, name)) for bracket in brackets], axis=-1) for name in names]
+    kind: Any = Bracket if pipeline.confidence == 1 else partial(Guarantee, confidence=pipeline.confidence)
+    over = kind(*columns)
     at = np.argmax(over.lower, axis=-1)
     best = np.take_along_axis(over.lower, at[..., None], axis=-1)
     others = np.where(np.arange(len(brackets)) == at[..., None], 0.0, over.upper)

@@ -17,7 +17,7 @@ class Measured(Server):
     With a `confidence`, the law behind the samples lies in a band about the empirical one (Dvoretzky, Kiefer,
     Wolfowitz; Massart, Ann. Prob. 18, 1990): at all times at once, |F - F_n| <= sqrt(ln(2 / (1 - confidence)) / (2 n)).
     All is then computed for the slowest law of the band, which moves that share of the shortest samples to `longest`;
-    the lower end of `violation_bracket`, for the fastest one.
+    of both ends, as of `violation_bracket`, the better one for the fastest.
 
     Parameters
     ----------

@@ -52,6 +52,25 @@ def test_a_guarantee_says_its_confidence_and_is_wider_than_a_bracket():
     assert (ei.violation_bound(pipeline, 2.0, [1.0, 2.0]) == found.upper).all()
 
 
+def test_other_pairs_of_ends_are_those_of_the_fastest_and_of_the_slowest_law():
+    safe = ei.Measured(np.random.default_rng(1).gamma(4, 0.1, 400), "gpu", confidence=0.9, longest=2.0)
+
+    def timely(stage):
+        return ei.timely(ei.Pipeline([ei.Session([stage], [[0.7, 0.0], [0.2, 0.1]])]), 0.8, 1.0)
+
+    def mean(stage):
+        return ei.mean_sojourn(ei.Pipeline([stage, ei.Constant(0.2, "x")]), 0.8, service="tandem")
+
+    def cell(stage):
+        return ei.cell_bracket(ei.Cell(ei.Terminals(4, 0.2, ei.Pipeline([stage]), edge=0), ei.EdgeNode()), 1.5)
+
+    for ends, grows in ((timely, False), (mean, True), (cell, True)):
+        found, fast, slow = (ends(stage) for stage in (safe, safe.fastest(), safe.slowest()))
+        below, above = (fast, slow) if grows else (slow, fast)
+        assert isinstance(found, ei.Guarantee) and found.confidence == pytest.approx(0.9)
+        assert (found.lower, found.upper) == (below.lower, above.upper) and above.lower > 1.3 * below.upper
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
