@@ -9,7 +9,10 @@ exec(Path("edgeinfer/_version.py").read_text(), version)
 setup(
     version=version["__version__"],
     install_requires=[f"edgeinfer=={version['__version__']}"],
-    packages=["edgeinfer.network.models", "edgeinfer.paper.data", "edgeinfer.paper.items", "edgeinfer.paper.measured"],
-    package_data={name: ["*", "**/*"] for name in ("edgeinfer.network.models", "edgeinfer.paper.data")},
+    packages=[
+        f"edgeinfer.{room}" for room in ("network.models", "paper.data", "paper.items", "paper.measured", "paper.page")
+    ],
+    package_data={name: ["*", "**/*"] for name in ("edgeinfer.network.models", "edgeinfer.paper.data")}
+    | {"edgeinfer.paper.page": ["page.css"]},
     include_package_data=False,
 )
