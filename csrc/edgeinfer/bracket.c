@@ -22,6 +22,7 @@ static const double LEAST = 1e-290;   /* below, only logarithms keep their accur
 /* Loads of each other, and a random stage's deviation over its mean, from which on formulas without joint.h's
  * lattices have not come near. */
 static const double EQUAL = 0.8, SPREAD = 0.2;
+static const double HEAVY = 0.9; /* load of one stage, from where on its lower ends lose much */
 
 static int exact_waiting(const ei_batch *self) {
     const ei_shape *pipeline = self->pipeline;
@@ -225,7 +226,11 @@ static int bracket_rate(const ei_batch *self, const ei_service *stages, size_t s
             ei_geometric_ends(&asked, pipeline->random, &self->arrival);
             return EI_OK;
         }
-        return status == EI_OK ? ei_single_ends(&asked, pipeline->random, pipeline->random, 1) : status;
+        if (status == EI_OK)
+            status = ei_single_ends(&asked, pipeline->random, pipeline->random, 1);
+        return status == EI_OK && self->arrival_rate * ei_service_mean(pipeline->random) > HEAVY
+                   ? ei_chain_lower_alone(&asked, stages, stage_count)
+                   : status;
     }
     return random_count == 1 ? bracket_one(self, stages, stage_count)
                              : bracket_several(self, stages, stage_count);

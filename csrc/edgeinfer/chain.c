@@ -91,7 +91,9 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
         if (ei_chain_is_candidate(&all, 0, b, last) && (status = ei_chain_exponential_ends(&all, b)) != EI_OK)
             goto out;
     for (size_t k = 0; k < all.count; k++)
-        if (all.parts[k].decay <= EI_CHAIN_NEAR * least && (status = ei_chain_lower(&all, k)) != EI_OK)
+        if (all.parts[k].decay <= EI_CHAIN_NEAR * least &&
+            ((status = ei_chain_lower(&all, k)) != EI_OK ||
+             (status = ei_chain_lower_lundberg(&all, k)) != EI_OK))
             goto out;
     const int joint = is_for_joint(&all);
     for (size_t b = first; b < all.count && all.parts[b].decay <= EI_CHAIN_FAR * least;
@@ -144,6 +146,15 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
 out:
     free(used);
     free(stages);
+    ei_chain_free(&all);
+    return status;
+}
+
+int ei_chain_lower_alone(const ei_batch *self, const ei_service *stages, size_t stage_count) {
+    ei_chain all;
+    int status = ei_chain_init(&all, self, stages, stage_count);
+    if (status == EI_OK)
+        status = ei_chain_lower_lundberg(&all, 0);
     ei_chain_free(&all);
     return status;
 }

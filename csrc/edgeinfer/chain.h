@@ -11,7 +11,8 @@
  * Lower ends. W is no shorter than the sojourn time in some of the stages and one service of each other, all
  * independent: the longest path through those passes each other stage at a job that does not depend on its
  * services. queue, link: those stages are b and the exponential ones before b, of which the sum is
- * independent as above, with Wq(M/G/1 of b) + B_0. exponential: those stages are all exponential ones.
+ * independent as above, with Wq(M/G/1 of b) + B_0, Wq by a lattice and from below by lundberg.h, which does
+ * not round. exponential: those stages are all exponential ones.
  *
  * Exponential stages that follow each other may be exchanged: the law of their departures given the arrivals
  * stays (Weber 1979). The slowest is put first.
@@ -64,6 +65,9 @@
 /* Raises lower ends and cuts upper ends where the formulas above are better. Loads below one.
  * Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_DOMAIN. */
 EI_WARN_UNUSED int ei_chain_ends(const ei_batch *self, const ei_service *stages, size_t stage_count);
+
+/* Raises lower ends of a chain of one part by lundberg.h. Status: the same. */
+EI_WARN_UNUSED int ei_chain_lower_alone(const ei_batch *self, const ei_service *stages, size_t stage_count);
 
 /* The same for renewal arrivals: both ends of the slowest parts by lindley.h, the upper end
  * with all parts added one after the other, too; and for Markov-modulated arrivals. A lone exponential stage

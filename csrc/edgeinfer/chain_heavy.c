@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 static const double NEAR = 0.1875; /* of the horizon, where a lattice ends whose law goes on by lundberg.h */
-static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
 static const double SLOWLY =
     1;                         /* decay times that a service may be of for such a lattice to be long enough */
 static const double APART = 2; /* decays of what is before a part, over its own */
@@ -73,25 +72,7 @@ int ei_chain_lower_heavy(const ei_chain *self, size_t b, int *found) {
     ei_upper_law_free(&law);
     ei_lattice_free(&others);
     *found = status == EI_OK;
-    if (!ei_no_bound(status))
-        return status;
-    status = ei_lundberg_find(&beyond, EI_LOWER, &stage, &self->batch->arrival, self->parts[b].decay,
-                              &(ei_lattice){.sf = NULL}, NULL, &none);
-    if (status != EI_OK || !(exp(beyond.log_scale) > LEAST_SHARE))
-        return ei_no_bound(status) ? EI_OK : status;
-    ei_chain coarse = *self;
-    coarse.sum_step = self->batch->horizon / EI_CHAIN_SHORT_WALK;
-    status = ei_chain_sum_of_others(&coarse, self->count, &others);
-    if (status == EI_OK)
-        status = ei_chain_lengthen(&others, coarse.sum_step, self->batch->horizon);
-    if (status == EI_OK) {
-        ei_lattice_add_exponential(&others, beyond.decay, EI_LOWER);
-        for (size_t j = 0; j < others.count; j++)
-            others.sf[j] *= exp(beyond.log_scale);
-        ei_chain_raise(self, &others, &(ei_lattice){.sf = NULL}, method);
-    }
-    ei_lattice_free(&others);
-    return status;
+    return ei_no_bound(status) ? ei_chain_lower_lundberg(self, b) : status;
 }
 
 int ei_chain_upper_heavy(const ei_chain *self, size_t b) {

@@ -3,6 +3,7 @@
 #include "edgeinfer/exponentials.h"
 #include "edgeinfer/geometric.h"
 #include "edgeinfer/lindley.h"
+#include "edgeinfer/lundberg.h"
 #include "edgeinfer/pair.h"
 #include "edgeinfer/two_modulated.h"
 
@@ -19,6 +20,7 @@ enum {
     FOLLOWED_LEADS = 96    /* and steps by which one may lead */
 };
 static const double PAIR_REACH = 30;   /* decay times at which the lattice of these ends */
+static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
 static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
 
 /* The sojourn times in the leading stages and in the exponential parts before b, and one service of every
@@ -122,6 +124,31 @@ static int raise_beside(const ei_chain *self, const ei_lattice *law, double less
         ei_chain_raise(&beside, law, &others, method);
     free(beside.parts);
     ei_lattice_free(&others);
+    return status;
+}
+
+int ei_chain_lower_lundberg(const ei_chain *self, size_t b) {
+    const ei_upper_law none = {.decay = 0};
+    const ei_added_stage stage = ei_part_stage(&self->parts[b], 0);
+    const double step = self->batch->horizon / EI_CHAIN_SHORT_WALK;
+    ei_chain fine = *self;
+    ei_lattice law = {.sf = NULL};
+    ei_lundberg found;
+    int status = ei_lundberg_find(&found, EI_LOWER, &stage, &self->batch->arrival, self->parts[b].decay, &law,
+                                  NULL, &none);
+    if (status != EI_OK || !(exp(found.log_scale) > LEAST_SHARE))
+        return ei_no_bound(status) ? EI_OK : status;
+    fine.sum_step = step;
+    status = ei_chain_sum(&fine, b, b + 1, &law);
+    if (status == EI_OK)
+        status = ei_chain_lengthen(&law, step, self->batch->horizon);
+    if (status == EI_OK) {
+        ei_lattice_add_exponential(&law, found.decay, EI_LOWER);
+        for (size_t j = 0; j < law.count; j++)
+            law.sf[j] *= exp(found.log_scale);
+        status = raise_beside(self, &law, 0, b, b, b, stage.law == NULL ? EI_BRACKET_QUEUE : EI_BRACKET_LINK);
+    }
+    ei_lattice_free(&law);
     return status;
 }
 

@@ -130,6 +130,9 @@ EI_WARN_UNUSED int ei_chain_lower_exponential(const ei_chain *self);
 /* queue, link: by part b. */
 EI_WARN_UNUSED int ei_chain_lower(const ei_chain *self, size_t b);
 
+/* queue, link: by the wait for part b as lundberg.h has it without a lattice. */
+EI_WARN_UNUSED int ei_chain_lower_lundberg(const ei_chain *self, size_t b);
+
 /* two_stages: b with the slowest one before it and the slowest one behind it. Exponential stages before b
  * have all their sojourn times where those before them have one service. */
 EI_WARN_UNUSED int ei_chain_lower_pairs(const ei_chain *self, size_t b);

@@ -326,3 +326,25 @@ def test_stages_that_take_no_time_change_nothing():
     more = ei.violation_bracket(ei.Pipeline([idle, stages[0], idle, *stages[1:], idle]), 1.0, [2.0, 5.0])
     np.testing.assert_allclose(more.upper, plain.upper, rtol=1e-9)
     np.testing.assert_allclose(more.lower, plain.lower, rtol=1e-9)
+
+
+BLOCKS = ei.Transfer(1e5, ei.OutageLink(1e6, 0.05, 0.1), "blocks")
+SPREAD = ei.Measured(np.random.default_rng(4).gamma(2.0, 0.05, 50), "spread")
+
+
+@pytest.mark.parametrize(
+    ("stages", "width"),
+    [
+        ([BLOCKS], 1.05),
+        ([ei.Constant(0.05, "a"), BLOCKS], 1.05),
+        ([SPREAD, ei.Constant(0.04, "b")], 1.5),
+        ([ei.Exponential(0.03, "c"), SPREAD], 1.2),
+    ],
+)
+def test_lower_ends_at_a_load_of_99_hundredths(stages, width):
+    pipeline = ei.Pipeline(stages)
+    rate = 0.99 / np.ravel(pipeline.moments()[0]).max()
+    times = ei.deadline_at(pipeline, rate, [1e-2, 1e-9], method="lundberg", tolerance=1e-3)
+    bracket = ei.violation_bracket(pipeline, rate, times)
+    # Truth is between these: a lower end that is too large is seen by the width of what is left.
+    assert (bracket.lower < bracket.upper).all() and (bracket.upper < width * bracket.lower).all()
