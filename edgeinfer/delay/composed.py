@@ -24,7 +24,9 @@ the probability that those of branch j alone take longer than T (less the least 
 
 Reviews. Let a request that needs none take a service of 0 of the reviewer instead of passing it by: it waits, all
 others see the same queue. So P(W > T) is at most that of a pipeline whose last service is 0 with probability 1 - p.
-From below, (1 - p) P(C > T) + p P(C + B > T), C the time up to the review, B its service, independent of C.
+From below, (1 - p) P(C > T) + p P(C + B > T), C the time up to the review, B its service, independent of C; or with
+that pipeline's own time in place of C + B, which grows with B, so that those who need a review are late there no less
+often than all. Where no queue comes before, what they take is the wait of M/G/1 and B, known from both sides.
 
 Independent times Z are added to ends on a grid of Z: P(W + Z > T) = E P(W > T - Z), the ends at the near or the far
 side of each cell.
@@ -389,17 +391,18 @@ def review_law(review: Review) -> _core.Compound:
 
 def _review(before: list[Any], review: Review, asked: Asked, times: Floats) -> Ends:
     """Ends where the last of the stages is a review."""
-    share = float(review.probability)
-    without = _paths([], before, asked, times) if before else _certain(False, times)
-    own = [review.stage]
-    with_it = (
-        _added(lambda t: _paths([], before, asked, t), own, times, asked.effort)
-        if before
-        else _sum_ends(own, times, asked.effort)
-    )
-    queue = _chain([*before, ("compound", review_law(review))], asked, times)
-    method = np.full(times.shape, "review")
-    lower = np.maximum((1 - share) * without.lower + share * with_it.lower, without.lower)
+    share, method = float(review.probability), np.full(times.shape, "review")
+    served: list[Any] = [("compound", review_law(review))]
+    if not before:
+        answer = _core.queue_bracket(served, plain_stages(review.stage), np.full(times.shape, asked.rate), times)
+        late = named_ends(answer)
+        lower, upper = (np.where(times < 0, 1.0, share * part) for part in (late.lower, late.upper))
+        return Ends(lower, upper, late.lower_method, late.upper_method)
+    without = _paths([], before, asked, times)
+    with_it = _added(lambda t: _paths([], before, asked, t), [review.stage], times, asked.effort)
+    queue = _chain([*before, *served], asked, times)
+    later = np.maximum(with_it.lower, queue.lower)
+    lower = np.maximum((1 - share) * without.lower + share * later, without.lower)
     return Ends(lower, np.maximum(queue.upper, lower), method, queue.upper_method)
 
 

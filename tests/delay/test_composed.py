@@ -241,8 +241,19 @@ def test_a_review_that_all_or_none_need():
         bracket, run = inside(reviewed, 1.0, times)
         expected = ei.violation_bracket(ei.Pipeline(plain), 1.0, times)
         np.testing.assert_allclose(bracket.upper, expected.upper, rtol=0.05)
+        np.testing.assert_allclose(bracket.lower, expected.lower, rtol=0.05)
         same = ei.simulate(ei.Pipeline(plain), 1.0, times, jobs=20_000, replications=16, rng=9)
         assert abs(run.mean.value[0, -1] / same.mean.value[0, -1] - 1) < 0.03
+
+
+# Services of 0 change no wait: that of M/M/1 at the rate of those who need a review, whose sojourn time is exponential.
+@pytest.mark.parametrize(("share", "rate", "mean"), [(0.5, 1.0, 0.3), (0.1, 3.0, 0.9), (0.01, 50.0, 1.0)])
+def test_a_review_alone_is_one_queue(share, rate, mean):
+    times = np.array([0.0, 0.1, 1.0, 3.0, 10.0])
+    exact = share * np.exp(-(1 / mean - share * rate) * times)
+    bracket = ei.violation_bracket(ei.Pipeline([ei.Review(ei.Exponential(mean, "judge"), share)]), rate, times)
+    assert (bracket.lower <= exact).all() and (exact <= bracket.upper).all()
+    assert (bracket.upper < 1.02 * bracket.lower).all()
 
 
 # Who needs no review leaves at the join, and does not wait for those that do.
