@@ -279,8 +279,8 @@ static int is_joint_first(const ei_shape *pipeline) {
                EQUAL * fmax(fmax(pipeline->d1, pipeline->d3), mean);
 }
 
-/* Ends by joint.h before all but moments; elements that it leaves wide stay in the batch behind the probes.
- */
+/* Ends by joint.h before all but moments; elements that it leaves wide, or that only logarithms tell, stay in
+ * the batch behind the probes. */
 static int joint_first(ei_batch *self, const ei_service *stages, size_t stage_count, size_t *index) {
     ei_batch asked = *self;
     asked.index += EI_PROBES;
@@ -289,9 +289,12 @@ static int joint_first(ei_batch *self, const ei_service *stages, size_t stage_co
     if (status == EI_OK)
         status = ei_joint_ends(&asked, NEAR);
     self->count = EI_PROBES;
-    for (size_t i = 0; i < asked.count; i++)
-        if (self->upper[asked.index[i]] > NEAR * self->lower[asked.index[i]])
-            index[self->count++] = asked.index[i];
+    for (size_t i = 0; i < asked.count; i++) {
+        const size_t at = asked.index[i];
+        if (self->upper[at] > NEAR * self->lower[at] ||
+            (self->upper[at] <= LEAST && isfinite(self->deadline[at])))
+            index[self->count++] = at;
+    }
     return status;
 }
 

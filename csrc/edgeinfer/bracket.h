@@ -38,11 +38,12 @@
 
 /* Given:    stages[stage_count]; arrival: a renewal process, of which element i has the shape at the rate
  *           arrival_rate[i], or a Markov-modulated one (ei_arrival_has_bounds), NULL for Poisson arrivals;
- * effort: joint.h is tried where ends are more than 1.9 apart, or, TIGHT, 1.04, or, LIGHT, not at all: TIGHT
- *           before all else where three stages are nearly as slow as each other, and a random one spreads;
- * and the lattice of pair_upper.h is finer, or there is none; arrival_rate[count], 1/s, > 0; deadline[count],
- * s, any sign, may be inf Returned: lower[count] <= P(W > deadline) <= upper[count], and which formula gave
- * each Status:   EI_ERR_EMPTY, EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_TOO_LARGE */
+ *           arrival_rate[count], 1/s, > 0; deadline[count], s, any sign, may be inf
+ * effort:   joint.h is tried where ends are more than 1.9 apart, or, TIGHT, 1.04, or, LIGHT, not at all;
+ *           TIGHT before all else where three stages are nearly as slow as each other and the random one
+ *           spreads. The lattice of pair_upper.h is finer, or, LIGHT, there is none
+ * Returned: lower[count] <= P(W > deadline) <= upper[count], and which formula gave each
+ * Status:   EI_ERR_EMPTY, EI_ERR_DOMAIN, EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED, EI_ERR_TOO_LARGE */
 EI_WARN_UNUSED int ei_violation_bracket(const ei_service *stages, size_t stage_count,
                                         const ei_arrival *arrival, ei_effort effort, size_t count,
                                         const double *arrival_rate, const double *deadline, double *lower,

@@ -191,6 +191,9 @@ def test_ends_do_not_cross_at_the_least_probabilities():
     ends = ei.violation_bracket(ei.paper.scenario().pipelines()["split"], 0.35, [18.0, 19.0, 20.0, 21.0])
     assert (ends.lower <= ends.upper).all() and ends.lower[2] < 1.13e-18 < ends.upper[2]
     assert ends.upper_method[1:].tolist() == ["joint"] * 3 and (ends.upper < 5 * ends.lower).all()
+    near = ei.Pipeline([ei.Constant(1.0, "a"), ei.Exponential(0.95, "b"), ei.Constant(1.0, "c")])
+    least = ei.violation_bracket(near, 0.5, [1000.0, 1340.0, 1380.0, np.inf], effort="tight").upper
+    assert (least[:3] > 0).all() and least[3] == 0
 
 
 @pytest.mark.parametrize("arrivals", [0.9, ei.Erlang(0.9, 4)])
