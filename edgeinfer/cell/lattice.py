@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer import _core
 from edgeinfer.model import Delay
 from edgeinfer.model.composition import law_of
 
@@ -15,6 +16,8 @@ Floats = NDArray[np.float64]
 Tail = Callable[[Floats], Floats]
 #: Points of the lattice from 0 on; where a service's tail ends; what the sums' rounding may add.
 POINTS, END, ROUNDING = 3000, 1e-13, 1e-9
+#: Relative error of a moment's logarithm, at most.
+MOMENT = 1e-5
 #: Relative; equal times count as equal.
 HAIR = 1e-11
 
@@ -36,13 +39,15 @@ def piecewise_constant(values: Floats, step: float, beyond: float, after: bool =
 class Law:
     """A time from both sides: P(X > t) at most `upper` and at least `lower`.
 
-    `constant` is its value if that is always the same; `parts` are independent times of which it is the sum.
+    `constant` is its value if that is always the same; `parts` are independent times of which it is the sum;
+    `log_moment` is at least log E[e^{theta X}], where its tail has no end.
     """
 
     upper: Tail
     lower: Tail
     constant: float | None = None
     parts: "tuple[Law, ...]" = ()
+    log_moment: Callable[[float], float] | None = None
 
     @cached_property
     def reach(self) -> float:
@@ -62,12 +67,15 @@ class Law:
         return -np.diff(np.minimum(self.upper(edges), 1), prepend=1, append=0), np.append(edges, edges[-1])
 
     def moment(self, theta: float) -> float:
-        """At least E[e^{theta X}], but for what lies beyond `reach`."""
+        """At least E[e^{theta X}], without `log_moment` but for what lies beyond `reach`."""
         if self.parts:
             return float(np.prod([part.moment(theta) for part in self.parts]))
-        mass, place = self._masses
         with np.errstate(over="ignore", invalid="ignore"):
-            value = float((mass * np.exp(theta * place)).sum()) * (1 + ROUNDING)
+            if self.log_moment is not None:
+                value = float(np.exp(self.log_moment(theta))) * (1 + ROUNDING)
+            else:
+                mass, place = self._masses
+                value = float((mass * np.exp(theta * place)).sum()) * (1 + ROUNDING)
         return value if np.isfinite(value) else np.inf
 
 
@@ -79,24 +87,30 @@ def stage_law(stage: Any) -> Law:
         kind, value = "compound", law_of((stage.stage,))
     else:
         kind, value = stage.core_stages()[0][:2]
+
+    def log_moment(theta: float) -> float:
+        return float(_core.service_log_mgf([(kind, value)], np.array([theta]))[0]) * (1 + MOMENT)
+
     if kind == "compound":
         upper: Tail = lambda t: np.where(t < 0, 1, _end(value, 1, t))  # noqa: E731
-        return Law(upper, lambda t: np.where(t < 0, 1, _end(value, 0, t)))
+        return Law(upper, lambda t: np.where(t < 0, 1, _end(value, 0, t)), log_moment=log_moment)
     if kind == "transfer":
         error = 1e-5
         return Law(
             lambda t: np.where(t < 0, 1, np.minimum(value.sf(np.maximum(t, 0)) * (1 + error) + 1e-20, 1)),
             lambda t: np.where(t < 0, 1, value.sf(np.maximum(t, 0)) * (1 - error)),
+            log_moment=log_moment,
         )
     if kind == "exponential":
         tail: Tail = lambda t: np.exp(-np.maximum(t, 0) / value)  # noqa: E731
-        return Law(tail, tail)
+        return Law(tail, tail, log_moment=log_moment)
     if kind == "repetition":
         # An error of 1e-9 is far beyond that of the law, and a hair keeps its atoms from rounding away.
         slots = stage.law()
         return Law(
             lambda t: np.minimum(slots.sf(np.asarray(t) * (1 - 1e-12)) * (1 + 1e-9), 1),
             lambda t: slots.sf(np.asarray(t) * (1 + 1e-12)) * (1 - 1e-9),
+            log_moment=log_moment,
         )
     samples = np.array([value]) if kind == "deterministic" else value
     # A hair to the safe side, so that an atom on a point of the lattice is not missed by rounding.
