@@ -341,8 +341,9 @@ static int judge(const rare_context *self, const double total[4], double relativ
     double third = total[2] / count - 3 * mean * total[1] / count + 2 * mean * mean * mean;
     double skewness = variance > 1e-14 * mean * mean ? third / (variance * sqrt(variance)) : 0;
     result->value = mean * half * half;
-    result->relative_error = count > 1 ? fmax(sqrt(variance / (count - 1)) / mean, UNSEEN / count) : INFINITY;
-    result->standard_error = result->relative_error * result->value;
+    result->relative_error =
+        count > 1 && mean > 0 ? fmax(sqrt(variance / (count - 1)) / mean, UNSEEN / count) : INFINITY;
+    result->standard_error = mean > 0 ? result->relative_error * result->value : INFINITY;
     result->replications = count;
     result->effective_sample_size = total[1] > 0 ? total[0] * total[0] / total[1] : 0;
     result->largest_weight_share = total[0] > 0 ? total[3] / total[0] : 0;
@@ -397,7 +398,12 @@ static int init_stages(rare_context *self, const ei_service *stages, size_t stag
     return EI_OK;
 }
 
-/* The mixture over lengths, where transfers that a table leaves out may matter; see ways.h. */
+static int is_missing(int status) {
+    return status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY;
+}
+
+/* The mixture over lengths, where transfers that a table leaves out may matter, or paths climb nowhere; see
+ * ways.h. */
 static int init_ways(rare_context *self, const ei_service *stages, size_t stage_count, ei_monitor monitor) {
     double least = INFINITY, known;
     int needed = 0;
@@ -406,15 +412,16 @@ static int init_ways(rare_context *self, const ei_service *stages, size_t stage_
     const int renewal = ei_arrival_is_renewal(self->arrival);
     for (size_t k = 0; k < self->count && renewal; k++)
         needed |= ei_tilted_ends_short(&self->stages[k].law, least, &known);
-    if (!needed && renewal)
+    if (!needed && renewal && self->climbs)
         return EI_OK;
-    int status = ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, 1, monitor);
-    const int missing = status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY;
-    if (missing && renewal)
+    int status = EI_ERR_ACCURACY;
+    /* The tails that only links have are left out where they are not what it is needed for. */
+    for (int with_tail = 1; with_tail >= (renewal && self->climbs) && is_missing(status); with_tail--)
+        status =
+            ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, with_tail, monitor);
+    if (renewal && is_missing(status))
         return EI_OK;
-    if (missing)
-        status = ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, 0, monitor);
-    if (status == EI_OK && (!renewal || ei_ways_log_bound(self->ways) < log(UNLIKELY))) {
+    if (status == EI_OK && (!renewal || !self->climbs || ei_ways_log_bound(self->ways) < log(UNLIKELY))) {
         self->log_scale = ei_ways_log_bound(self->ways);
         return EI_OK;
     }
@@ -443,7 +450,7 @@ int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arr
                       const uint64_t entropy[4], size_t threads, ei_rare_result *result, ei_monitor monitor) {
     rare_context context = {.arrival = arrival, .deadline = deadline, .climbs = 1, .entropy = entropy};
     int status = EI_ERR_EMPTY;
-    double least = 0;
+    double least = 0, most = 0;
     *result = (ei_rare_result){.value = 0};
     if (stage_count == 0)
         goto out;
@@ -453,11 +460,15 @@ int ei_rare_violation(const ei_service *stages, size_t stage_count, const ei_arr
         goto out;
     if ((status = init_stages(&context, stages, stage_count, monitor)) != EI_OK)
         goto out;
-    for (size_t k = 0; k < stage_count; k++)
+    for (size_t k = 0; k < stage_count; k++) {
+        const double longest = ei_service_maximum(&stages[k]);
         least += ei_service_minimum(&stages[k]);
+        most += longest <= ei_arrival_mean(arrival) ? longest : INFINITY;
+    }
     result->effective_sample_size = result->replications = 1;
-    /* Below the least sojourn time, or nothing but zeros, which never wait. */
-    if (deadline < least || context.count == 0) {
+    const int never = arrival->kind == EI_ARRIVAL_DETERMINISTIC && deadline >= most * (1 + 16 * DBL_EPSILON);
+    /* Below the least sojourn time, beyond all that are possible, or nothing but zeros, which never wait. */
+    if (deadline < least || never || context.count == 0) {
         result->value = deadline < least;
         goto out;
     }

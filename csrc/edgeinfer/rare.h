@@ -40,9 +40,10 @@
  * stages far apart p_k = 1 - M_k(tau) L(tau).
  *
  * Services that are never longer than the period of periodic arrivals have no theta_k: any tilt has M_k L <=
- * 1, and FURTHEST / T is taken. A path does not climb on such a stage, and a replication may never stop; it
- * is dropped, with weight 0, where sum_k e^{-tau_k (T - P_k)} prod_{i < k} M_i(tau_k) / D, about what it can
- * still add, is below e^{LOG_DROPPED} of the scale of the weights.
+ * 1, and paths end soon, so that ways.h is taken. Where all services are such, W is at most the sum of the
+ * longest. Where ways.h refuses, FURTHEST / T is taken for theta_k. A path does not climb on such a stage,
+ * and a replication may never stop; it is dropped, with weight 0, where sum_k e^{-tau_k (T - P_k)} prod_{i <
+ * k} M_i(tau_k) / D, about what it can still add, is below e^{LOG_DROPPED} of the scale of the weights.
  *
  * Stopping: when the relative error is reached, with at least 64 replications of one stage or 128 a stage of
  * several, 100 times the squared skewness of the weights (four times Cochran's rule for a normal interval,
@@ -50,7 +51,7 @@
  * relative error is never taken for less than 3 / replications: n replications of nearly the same weight, as
  * where most requests are late, say nothing about ways that they did not meet, of probability q with
  * (1 - q)^n <= e^{-qn}, and z standard errors of 3 / n are more than -log(1 - confidence) / n for every
- * confidence up to 1 - 1e-6. */
+ * confidence up to 1 - 1e-6. Without any weight it is infinite. */
 #ifndef EDGEINFER_RARE_H
 #define EDGEINFER_RARE_H
 

@@ -15,7 +15,7 @@ enum {
 };
 
 static const double LOWEST = 0.05;  /* tilt times deadline */
-static const double HIGHEST = 4000; /* the same */
+static const double HIGHEST = 2e5;  /* the same */
 static const double APART = 1.05;   /* ratio of tilts */
 static const double NEAREST = 1e-9; /* relative step towards a transform's abscissa */
 static const double NEAR = 0.05;    /* of a logarithm, for which the tilt of the length before is kept */

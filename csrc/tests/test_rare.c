@@ -107,6 +107,11 @@ static void test_edges(void) {
     CHECK_RELATIVE(result.value, 1, 1e-12);
     CHECK(ei_rare_violation(&queue, 1, &poisson, 1e6, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
     CHECK(result.value == 0);
+    /* What is done before the next one comes is never late. */
+    const ei_service brief = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = SAMPLES};
+    const ei_arrival frames = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}};
+    CHECK(ei_rare_violation(&brief, 1, &frames, 0.95, 0.1, 1e6, entropy, 1, &result, quiet) == EI_OK);
+    CHECK(result.value == 0 && result.replications == 1);
     /* M/M/1: e^{-(mu - lambda) T}. */
     CHECK(ei_rare_violation(&queue, 1, &poisson, 200, 0.02, 1e6, entropy, 1, &result, quiet) == EI_OK);
     CHECK_RELATIVE(result.value, exp(-200), 5 * 0.02);

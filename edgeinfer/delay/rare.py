@@ -32,6 +32,8 @@ def _doubt(answer: dict[str, Any], target: float, single: Pipeline) -> str:
             f"{single.stages[answer['unsampled']].name!r} that are rarer than {answer['known']:.2g}, which are not "
             "sampled, may make most of it; `violation_bracket` encloses it"
         )
+    if answer["value"] == 0 and np.isinf(answer["relative_error"]):
+        return f"{answer['replications']:.6g} replications met no late request; `violation_bracket` encloses it"
     if answer["value"] < np.finfo(float).tiny:
         return f"the probability is {answer['value']:.2g}, below the normal range of a double: it loses digits or is 0"
     if answer["reached"]:
@@ -169,11 +171,12 @@ def rare_violation(
     # On a logarithmic scale: weights are skewed to the right, so that values too low look too sure.
     with np.errstate(invalid="ignore", over="ignore"):
         high = np.where(np.isfinite(half), np.minimum(value * np.exp(half), 1), 1)
-    # A probability that underflows is below the least double.
-    high[value == 0] = np.nextafter(0, 1)
+    # A probability that underflows is below the least double; where nothing was met, nothing is known.
+    high[(value == 0) & np.isfinite(error)] = np.nextafter(0, 1)
+    low = value * np.where(value > 0, np.exp(-half), 0)
     return Estimate(
         finish(value, shape),
-        finish(value * np.exp(-half), shape),
+        finish(low, shape),
         finish(high, shape),
         confidence,
         finish(replications, shape),
