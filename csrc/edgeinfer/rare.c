@@ -398,10 +398,6 @@ static int init_stages(rare_context *self, const ei_service *stages, size_t stag
     return EI_OK;
 }
 
-static int is_missing(int status) {
-    return status == EI_ERR_TOO_LARGE || status == EI_ERR_ACCURACY;
-}
-
 /* The mixture over lengths, where transfers that a table leaves out may matter, or paths climb nowhere; see
  * ways.h. */
 static int init_ways(rare_context *self, const ei_service *stages, size_t stage_count, ei_monitor monitor) {
@@ -416,10 +412,10 @@ static int init_ways(rare_context *self, const ei_service *stages, size_t stage_
         return EI_OK;
     int status = EI_ERR_ACCURACY;
     /* The tails that only links have are left out where they are not what it is needed for. */
-    for (int with_tail = 1; with_tail >= (renewal && self->climbs) && is_missing(status); with_tail--)
+    for (int with_tail = 1; with_tail >= (renewal && self->climbs) && ei_no_bound(status); with_tail--)
         status =
             ei_ways_new(&self->ways, stages, stage_count, self->arrival, self->deadline, with_tail, monitor);
-    if (renewal && is_missing(status))
+    if (renewal && ei_no_bound(status))
         return EI_OK;
     if (status == EI_OK && (!renewal || !self->climbs || ei_ways_log_bound(self->ways) < log(UNLIKELY))) {
         self->log_scale = ei_ways_log_bound(self->ways);

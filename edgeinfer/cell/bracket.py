@@ -308,7 +308,7 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     confidence = 1 - sum(1 - each.pipeline.confidence for each in cell.terminals)
     if confidence < 1:
         fast, slow = (cell_bracket(each, limits, kind.name) for each in _bands(cell))
-        return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, confidence)
+        return Guarantee.between(fast, slow, confidence)
     unstable = any(station.load >= 1 and not station.limited for station in stations(cell))
     rows: list[tuple[float, float, str, str]] = []
     pipeline = _private(cell, kind)

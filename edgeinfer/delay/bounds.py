@@ -232,7 +232,7 @@ def violation_bracket(
     check_independent("violation_bracket", pipeline)
     if pipeline.confidence < 1:
         fast, slow = (violation_bracket(each, arrival_rate, deadline, effort=effort) for each in bands(pipeline))
-        return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
+        return Guarantee.between(fast, slow, pipeline.confidence)
     if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
         process = process_with_bounds(arrival_rate)
         if not isinstance(process, Poisson):

@@ -129,7 +129,7 @@ def mean_sojourn(
         _validate.choice("transfer", transfer, ("exact", "ergodic"))
         if pipeline.confidence < 1:
             fast, slow = (_tandem(each, rate, shape, transfer, effort) for each in bands(pipeline))
-            return Guarantee(fast.lower, slow.upper, fast.lower_method, slow.upper_method, pipeline.confidence)
+            return Guarantee.between(fast, slow, pipeline.confidence)
         return _tandem(pipeline, rate, shape, transfer, effort)
     mean, variance = _means(pipeline, transfer)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate))

@@ -173,10 +173,9 @@ def rare_violation(
         high = np.where(np.isfinite(half), np.minimum(value * np.exp(half), 1), 1)
     # A probability that underflows is below the least double; where nothing was met, nothing is known.
     high[(value == 0) & np.isfinite(error)] = np.nextafter(0, 1)
-    low = value * np.where(value > 0, np.exp(-half), 0)
     return Estimate(
         finish(value, shape),
-        finish(low, shape),
+        finish(value * np.exp(-half), shape),
         finish(high, shape),
         confidence,
         finish(replications, shape),

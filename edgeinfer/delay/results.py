@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,6 +68,23 @@ class Guarantee(Bracket):
     """
 
     confidence: float
+
+    @classmethod
+    def between(cls, low: Bracket, high: Bracket, confidence: float) -> Self:
+        """The lower end of one bracket and the upper end of another.
+
+        Parameters
+        ----------
+        low, high : Bracket
+            For the two laws at the ends of a band.
+        confidence : float
+            Of the band, in (0, 1).
+
+        Returns
+        -------
+        Guarantee
+        """
+        return cls(low.lower, high.upper, low.lower_method, high.upper_method, confidence)
 
 
 @dataclass(frozen=True, eq=False)

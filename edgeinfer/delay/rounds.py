@@ -182,7 +182,7 @@ def timely(
     _session(pipeline)
     if pipeline.confidence < 1:
         fast, slow = (timely(each, rate, limit, effort=effort) for each in bands(pipeline))
-        return Guarantee(slow.lower, fast.upper, slow.lower_method, fast.upper_method, pipeline.confidence)
+        return Guarantee.between(slow, fast, pipeline.confidence)
     check_order(pipeline.stages)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit))
     found = over_family(partial(_timely, effort=effort), pipeline, rate, limit, shape)
