@@ -14,6 +14,15 @@ from edgeinfer.delay import latency, violation_bound
 from edgeinfer.model import Cascade, Node, Pipeline, RayleighLink, device_only, edge_only, split
 
 PARADIGMS = {"split": split, "edge_only": edge_only, "device_only": device_only}
+#: Which values of our own metrics are better, for surfaces that have lost their attributes.
+BETTER = {
+    "attributes": "higher",
+    "clip": "higher",
+    "fid": "lower",
+    "kid": "lower",
+    "lpips": "lower",
+    "psnr": "higher",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +70,8 @@ def allocate_steps(
         What steps cost on `edge`, `device` and `link`; or cascade(prior_steps, decode_steps) -> Pipeline, or a dict of
         them by paradigm, such as measured ones.
     surface : xarray.Dataset
-        Quality over prior_steps and decode_steps, as `quality.surface` gives it.
+        Quality over prior_steps and decode_steps, as `quality.surface` gives it. A variable's attribute `better` says
+        whether it is better "higher" or "lower"; those named as the metrics of `edgeinfer.quality` need none.
     quality : (...,) array_like
         To reach, in the metric's units.
     edge, device : Node
@@ -87,7 +97,8 @@ def allocate_steps(
     Raises
     ------
     ValueError
-        Where no steps on the surface reach the quality, naming the best there is; for bad arguments.
+        Where no steps on the surface reach the quality, naming the best there is; where the surface does not say which
+        of its values are better; for bad arguments.
 
     Examples
     --------
@@ -135,17 +146,26 @@ def allocate_steps(
 def _values(surface: Any, metric: str | None, end: str) -> tuple[str, np.ndarray, bool]:
     _validate.choice("end", end, ("interval", "mean"))
     axes = ("prior_steps", "decode_steps")
-    if not all(axis in getattr(surface, "coords", ()) for axis in axes):
+    if not (hasattr(surface, "data_vars") and all(axis in surface.indexes for axis in axes)):
         raise ValueError(
             f"surface = {surface!r}: must be a Dataset over {' and '.join(axes)}, as `quality.surface` gives"
         )
+    surface = surface.transpose(*axes, ...)
     names = [str(n) for n, v in surface.data_vars.items() if v.dims == axes and not str(n).endswith(("_low", "_high"))]
+    if not names:
+        raise ValueError(f"surface: has no variable over {' and '.join(axes)} alone: must have one, for its quality")
     if metric is None:
         if len(names) != 1:
             raise ValueError(f"metric = None: must be one of {', '.join(names)}")
         metric = names[0]
     _validate.choice("metric", metric, tuple(names))
-    higher = surface[metric].attrs.get("better", "higher") == "higher"
+    better = surface[metric].attrs.get("better", BETTER.get(metric.lower()))
+    if better not in ("higher", "lower"):
+        raise ValueError(
+            f"surface[{metric!r}].attrs['better'] = {better!r}: must be 'higher' or 'lower', whichever of its values "
+            "are better; set it"
+        )
+    higher = better == "higher"
     column = metric if end == "mean" else f"{metric}_{'low' if higher else 'high'}"
     if column not in surface:
         raise ValueError(f"surface: has no {column}: must have it for end = 'interval'")

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray
 
-from edgeinfer import Measured, Pipeline, allocate_steps, latency, paper, violation_bound
+from edgeinfer import Measured, Pipeline, allocate_steps, latency, paper, quality, violation_bound
+from edgeinfer.plan.allocation import BETTER
 
 PRIOR, DECODE = [1, 2, 4, 8, 16, 32], [1, 2, 4, 8, 16]
 S = paper.scenario()
@@ -107,6 +110,41 @@ def test_measured_pipelines():
         lambda p, d: table()["clip"].sel(prior_steps=p, decode_steps=d) >= 85.0, lambda p, d: 0.15 * p + d
     )
     assert (found.prior_steps, found.decode_steps) == (p, d)
+
+
+def test_which_values_are_better_is_known_of_our_metrics_and_asked_of_others():
+    whole, bare = table(), table()
+    for variable in bare.values():
+        variable.attrs.clear()
+    for metric, wanted in (("clip", 93.0), ("fid", 8.0)):
+        with_it, without = (
+            allocate_steps(S.cascade, surface, wanted, *NODES, metric=metric) for surface in (whole, bare)
+        )
+        assert with_it == without
+        assert with_it == allocate_steps(S.cascade, whole.transpose(), wanted, *NODES, metric=metric)
+    # Of a mean squared error the worst values reached every wanted one, as if higher were better.
+    other = bare.rename(fid="mse", fid_low="mse_low", fid_high="mse_high")
+    with pytest.raises(ValueError, match=r"surface\['mse'\].attrs\['better'\] = None: must be 'higher' or 'lower'"):
+        allocate_steps(S.cascade, other, 8.0, *NODES, metric="mse")
+    other["mse"].attrs["better"] = "lower"
+    assert allocate_steps(S.cascade, other, 8.0, *NODES, metric="mse") == with_it
+    other["mse"].attrs["better"] = "up"
+    with pytest.raises(ValueError, match="= 'up': must be 'higher' or 'lower'"):
+        allocate_steps(S.cascade, other, 8.0, *NODES, metric="mse")
+
+
+def test_measures_agree_with_what_is_known_of_their_names():
+    image = np.zeros((2, 8, 8, 3), np.uint8)
+    extractor = SimpleNamespace(digest="", outputs=(), layers=None)
+    measures = [
+        quality.clip_measure(extractor, np.zeros((1, 2))),
+        quality.attribute_measure(extractor, {"a": 2}, {"a": [0]}),
+        quality.lpips_measure(extractor, image),
+        quality.psnr_measure(image),
+        quality.fid_measure(quality.haar_detail, image),
+        quality.kid_measure(quality.haar_detail, image),
+    ]
+    assert BETTER == {measure.name: measure.better for measure in measures}
 
 
 def test_gaps_of_the_surface_reach_nothing():
