@@ -52,6 +52,7 @@ def values():
             *(ei.OutageLink([1e6, 2e6], 0.1, 0.01), ei.OutageLink(1e6, 0.1, 0.01).transfer([1e4, 1e5])),
             *(ei.TraceLink([1.0, 2.0], 0.1), ei.Population(ei.path_loss.uma([100.0, 200.0], 2e9), [1.0, 2.0])),
             ei.PopulationBracket(0.1, 0.2, "population", "population", 0.01),
+            ei.PopulationGuarantee(0.1, 0.2, "population", "population", 0.95, 0.01),
             *(ei.BestOf([1, 2]), ei.FadingLink.from_snr([1.0, 2.0], 1e6, 0.01, fading=ei.Rician([1.0, 2.0]))),
             ei.Measured([0.2, 0.1], "m"),
             SESSION,

@@ -305,7 +305,7 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     kind = cell.terminals[cell.class_index(name)]
     if any(edge.capacity is not None for edge in cell.edges):
         raise ValueError("capacity: must be None, as no certified ends of edges that refuse are known; simulate_cell")
-    confidence = 1 - sum(1 - each.pipeline.confidence for each in cell.terminals)
+    confidence = max(1 - sum(1 - each.pipeline.confidence for each in cell.terminals), 0.0)
     if confidence < 1:
         fast, slow = (cell_bracket(each, limits, kind.name) for each in _bands(cell))
         return Guarantee.between(fast, slow, confidence)

@@ -193,7 +193,8 @@ def max_terminals(
     name : str, optional
         The name of the class whose number is searched; may be left out where there is one.
     method : {"bracket", "simulation"}
-        By certified ends alone; or, where these do not decide, by simulation.
+        By certified ends alone; or, where these do not decide, by simulation. With stages `Measured` with a confidence
+        the ends are those of a `Guarantee`, and what is simulated has their slowest laws.
     most : int
         Numbers beyond are not tried.
     **options

@@ -60,6 +60,7 @@ def simulate_cell(
     Parameters
     ----------
     cell : Cell
+        Stages `Measured` with a confidence have their slowest laws: the intervals are about what comes of these.
     deadlines : (...,) array_like, s
         >= 0.
     jobs : float

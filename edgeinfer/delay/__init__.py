@@ -5,7 +5,7 @@ from edgeinfer.delay.energy import energy
 from edgeinfer.delay.errors import AccuracyWarning, LongRunWarning, UnstableError
 from edgeinfer.delay.inverse import deadline_at, max_arrival_rate, min_bandwidth
 from edgeinfer.delay.latency import latency, mean_sojourn
-from edgeinfer.delay.population import PopulationBracket, population_bracket
+from edgeinfer.delay.population import PopulationBracket, PopulationGuarantee, population_bracket
 from edgeinfer.delay.rare import rare_violation
 from edgeinfer.delay.results import Bracket, Guarantee, Latency, Simulation
 from edgeinfer.delay.rounds import BestRounds, best_rounds, timely
@@ -21,6 +21,7 @@ __all__ = [
     "Latency",
     "LongRunWarning",
     "PopulationBracket",
+    "PopulationGuarantee",
     "Simulation",
     "UnstableError",
     "best_rounds",

@@ -146,7 +146,7 @@ def violation_bound(
     _validate.choice("method", method, METHODS)
     check_independent("violation_bound", pipeline)
     if method == "bracket":
-        upper = violation_bracket(pipeline, arrival_rate, deadline).upper
+        upper = violation_bracket(bands(pipeline)[1], arrival_rate, deadline).upper
         with np.errstate(divide="ignore"):
             return np.log(upper) if log else upper
     process, (deadline, late) = process_with_bounds(arrival_rate), _remaining(pipeline, deadline)

@@ -25,6 +25,7 @@ def energy(pipeline: Pipeline, power: Mapping[Any, Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     pipeline : Pipeline
+        Stages `Measured` with a confidence have the mean of their slowest laws.
     power : mapping of str or Node to (...,) array_like, W
         By names of stages, those within a `Session`, `Fork`, `Delay` or `Review` among them; >= 0. By a `Node`: of all
         stages there, and those of its name, as a `bridge.Cut` has them; there may be none. Other stages that compute

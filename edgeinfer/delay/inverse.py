@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _random, _validate
 from edgeinfer.delay._elements import check_independent, elements, finish, process_with_bounds
-from edgeinfer.delay.bounds import METHODS, violation_bound, violation_bracket
+from edgeinfer.delay.bounds import METHODS, bands, violation_bound, violation_bracket
 from edgeinfer.delay.composed import EFFORTS, has_no_lighter, is_composed
 from edgeinfer.delay.sampled import Search, collect
 from edgeinfer.delay.search import Bound, largest, shortest
@@ -55,7 +55,11 @@ def _effort(effort: str, method: str) -> None:
 
 
 def _singles(pipeline: Pipeline, process: ArrivalProcess, **arguments: Any) -> Any:
-    """The common shape, and each element's place, single pipeline and single arrival process with its arguments."""
+    """The common shape, and each element's place, single pipeline and single arrival process with its arguments.
+
+    What is measured with a confidence is of its slowest law: what is certified for it holds for the whole band.
+    """
+    _, pipeline = bands(pipeline)
     place = np.arange(int(np.prod(process.shape))).reshape(process.shape)
     shape, _ = elements(pipeline, arrival_rate=place, **arguments)
     columns = [_validate.flat(value, shape) for value in arguments.values()]
@@ -106,8 +110,10 @@ def deadline_at(
     float or (...,) ndarray, s; with "sampling" an Estimate
         Of sampling, `low` and `high` are where the interval of the sampled probability crosses the given one, cut
         to what a light bracket certifies. Otherwise
-        `violation_bound` at the answer is at most `probability`. inf where a stage is unstable, and for
-        "corrected" and "printed" where no deadline up to a million times the mean latency is certified.
+        `violation_bound` at the answer is at most `probability`. Stages that are `Measured` with a confidence have
+        their slowest laws, so that the answer does for those behind the samples with `pipeline.confidence`. inf where a
+        stage is unstable, and for "corrected" and "printed" where no deadline up to a million times the mean latency is
+        certified.
 
     Warns
     -----

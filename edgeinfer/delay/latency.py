@@ -39,6 +39,7 @@ def latency(pipeline: Pipeline, transfer: str = "exact") -> Latency:
     Parameters
     ----------
     pipeline : Pipeline
+        Stages `Measured` with a confidence have the mean of their slowest laws.
     transfer : {"exact", "ergodic"}
         E[X] of the exact law of the transfer time, or the paper's J / E[R], which is below it; to either a link's
         propagation latency is added.
@@ -91,7 +92,7 @@ def mean_sojourn(
     Returns
     -------
     float or (...,) ndarray, s
-        Serial; inf where lambda E[S] >= 1.
+        Serial; inf where lambda E[S] >= 1. Of the slowest laws where a stage is `Measured` with a confidence.
     Bracket, s
         Tandem; both ends inf where a stage has lambda E[X] >= 1. The methods are "exact"; "unstable"; "queue" (below:
         all mean services and the longest wait of a stage that had the arrivals to itself); "serial" (above: the serial

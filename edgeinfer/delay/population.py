@@ -3,7 +3,8 @@
 A terminal's loss stays, so that its law is that of its own pipeline, and the mixture is over terminals: within the law
 of a slot it would be wrong by orders. Rates fall with the loss, slot by slot, so that services and with them P(W > T)
 grow with it. The losses are cut into cells; in each the least loss's lower end and the largest one's upper end enclose
-all of its terminals.
+all of its terminals. Stages that are measured with a confidence have a law each for either end, and so has the share of
+the terminals that are unstable.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import partial
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _validate
 from edgeinfer.delay._elements import finish, poisson_rate
-from edgeinfer.delay.bounds import violation_bracket
+from edgeinfer.delay.bounds import bands, violation_bracket
 from edgeinfer.delay.composed import has_no_lighter
-from edgeinfer.delay.results import Bracket
+from edgeinfer.delay.results import Bracket, Guarantee
 from edgeinfer.model import FadingLink, OutageLink, Pipeline, Poisson, Transfer
 from edgeinfer.model.path_loss import Population
 
@@ -45,10 +47,21 @@ class PopulationBracket(Bracket):
 
     unstable: float | Floats
 
-    def __getitem__(self, index: Any) -> PopulationBracket:
+    def __getitem__(self, index: Any) -> Self:
         """The bracket of some deadlines, and populations."""
         whole = replace(self, unstable=np.broadcast_to(self.unstable, np.shape(self.lower)))
-        return super(PopulationBracket, whole).__getitem__(index)
+        return cast(Self, super(PopulationBracket, whole).__getitem__(index))
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationGuarantee(PopulationBracket, Guarantee):
+    """Ends of the same mean that measured samples guarantee with a confidence.
+
+    Attributes
+    ----------
+    unstable : float, or (populations,) ndarray
+        By the slowest laws, at least the share of the terminals whose queue is unstable.
+    """
 
 
 def _checked(pipeline: Callable[[Any], Any]) -> Callable[[Any], Pipeline]:
@@ -206,6 +219,50 @@ def _mean(
             ends.add(np.array([_middle(ends.losses[cell], ends.losses[cell + 1], marks) for cell in cut]))
 
 
+def _of_band(terminal: Callable[[Any], Pipeline], end: int, confidence: float, loss: Any) -> Pipeline:
+    """The pipeline of a loss, of the fastest or the slowest laws of what is measured with a confidence."""
+    found = terminal(loss)
+    if found.confidence != confidence:
+        raise ValueError(
+            f"pipeline: the stages of one loss have a confidence of {confidence:g}, those of another one of "
+            f"{found.confidence:g}: must be `Measured` from the same samples for all losses"
+        )
+    return bands(found)[end]
+
+
+def _bracket(
+    terminal: Callable[[Any], Pipeline],
+    population: Population | Sequence[Population],
+    rate: float,
+    limits: Floats,
+    tolerance: float,
+    effort: str,
+) -> PopulationBracket:
+    """The bracket over terminals of certain laws."""
+    populations = list(population) if isinstance(population, Sequence) else [population]
+    marks = np.unique(np.concatenate([one.losses() for one in populations]))
+    stable, unstable = _threshold(terminal, rate, float(marks[0]), float(marks[-1]))
+
+    def above(at: ArrayLike) -> Floats:
+        return np.array([one.above(at) for one in populations])
+
+    share = above(unstable) if np.isfinite(unstable) else np.zeros(len(populations))
+
+    def ask(at: Floats, effort: str) -> Floats:
+        found = violation_bracket(terminal(at), rate, limits.reshape(-1, 1), effort=effort)
+        return np.array([np.broadcast_to(found.lower, (limits.size, at.size)), found.upper])
+
+    first = effort if has_no_lighter(terminal(float(marks[0])), Poisson(rate)) else "light"
+    ends = _Ends(ask, effort, first, limits.size)
+    if np.isfinite(stable):
+        ends.add(np.unique([marks[0], stable]))
+    low, high = _mean(ends, above, share, tolerance, marks)
+    shape = (*limits.shape, len(populations)) if isinstance(population, Sequence) else limits.shape
+    names = finish(np.full(shape, "population"), shape)
+    low, high = (finish(np.clip(part, 0, 1), shape) for part in (low * (1 - 1e-12), high * (1 + 1e-12)))
+    return PopulationBracket(low, high, names, names, finish(share, shape[limits.ndim :]))
+
+
 def population_bracket(
     pipeline: Callable[[ArrayLike], Pipeline],
     population: Population | Sequence[Population],
@@ -238,6 +295,8 @@ def population_bracket(
     Returns
     -------
     PopulationBracket
+        Where stages are `Measured` with a confidence, which must be the same ones for all losses, a
+        `PopulationGuarantee`.
 
     Raises
     ------
@@ -261,24 +320,20 @@ def population_bracket(
     rate = float(_validate.scalar("arrival_rate", poisson_rate(arrival_rate), 0, low_open=True))
     tolerance = _validate.scalar("tolerance", tolerance, 0, 2, low_open=True, high_open=True)
     limits = np.asarray(_validate.real("deadline", deadline, 0, infinite=True, unit="s"))
-    marks = np.unique(np.concatenate([one.losses() for one in populations]))
-    stable, unstable = _threshold(terminal, rate, float(marks[0]), float(marks[-1]))
+    safe = terminal(float(populations[0].losses()[0])).confidence
 
-    def above(at: ArrayLike) -> Floats:
-        return np.array([one.above(at) for one in populations])
+    def mean(end: int) -> PopulationBracket:
+        of_band = partial(_of_band, terminal, end, safe)
+        return _bracket(of_band, population, rate, limits, tolerance, effort)
 
-    share = above(unstable) if np.isfinite(unstable) else np.zeros(len(populations))
-
-    def ask(at: Floats, effort: str) -> Floats:
-        found = violation_bracket(terminal(at), rate, limits.reshape(-1, 1), effort=effort)
-        return np.array([np.broadcast_to(found.lower, (limits.size, at.size)), found.upper])
-
-    first = effort if has_no_lighter(terminal(float(marks[0])), Poisson(rate)) else "light"
-    ends = _Ends(ask, effort, first, limits.size)
-    if np.isfinite(stable):
-        ends.add(np.unique([marks[0], stable]))
-    low, high = _mean(ends, above, share, tolerance, marks)
-    shape = (*limits.shape, len(populations)) if isinstance(population, Sequence) else limits.shape
-    names = finish(np.full(shape, "population"), shape)
-    low, high = (finish(np.clip(part, 0, 1), shape) for part in (low * (1 - 1e-12), high * (1 + 1e-12)))
-    return PopulationBracket(low, high, names, names, finish(share, shape[limits.ndim :]))
+    if safe == 1:
+        return mean(0)
+    below, above = mean(0), mean(1)
+    return PopulationGuarantee(
+        below.lower,
+        above.upper,
+        below.lower_method,
+        above.upper_method,
+        unstable=above.unstable,
+        confidence=safe,
+    )

@@ -94,6 +94,7 @@ def rare_violation(
     Parameters
     ----------
     pipeline : Pipeline
+        Stages `Measured` with a confidence have their slowest laws: the interval is about the probability with these.
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
         Of Poisson arrivals, > 0; or `Poisson`, `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`, `MarkovModulated`
         of at most 16 phases, or `Batch` of any of these, of at most 4096 requests.

@@ -352,6 +352,7 @@ def simulate(
     Parameters
     ----------
     pipeline : Pipeline
+        Stages `Measured` with a confidence have their slowest laws.
     arrival_rate : (...,) array_like, 1/s, or ArrivalProcess
         Mean rate of Poisson arrivals, > 0; or any other process: `Periodic`, `Erlang`, `Hyperexponential`, `Gamma`,
         `MarkovModulated`, `Batch`, `Recorded`.

@@ -16,8 +16,10 @@ class Measured(Server):
 
     With a `confidence`, the law behind the samples lies in a band about the empirical one (Dvoretzky, Kiefer,
     Wolfowitz; Massart, Ann. Prob. 18, 1990): at all times at once, |F - F_n| <= sqrt(ln(2 / (1 - confidence)) / (2 n)).
-    All is then computed for the slowest law of the band, which moves that share of the shortest samples to `longest`;
-    of both ends, as of `violation_bracket`, the better one for the fastest.
+    Pairs of ends, as of `violation_bracket`, are then a `Guarantee`, the better one for the fastest law of the band, in
+    which that share of the longest samples takes no time. All else is computed for the slowest one, which moves that
+    share of the shortest samples to `longest`: means, energies, loads and simulations are of that law, not of the
+    samples, and what a search finds to suffice for it suffices for the whole band.
 
     Parameters
     ----------

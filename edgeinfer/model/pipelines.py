@@ -367,9 +367,9 @@ class Pipeline(_validate.Value):
 
     @property
     def confidence(self) -> float:
-        """Probability that all stages' laws lie in their bands (Bonferroni); 1 where no stage has a confidence."""
+        """Probability, at least, that all stages' laws lie in their bands (Bonferroni); 1 where no stage has a band."""
         given = [s.confidence for s in self.inner if isinstance(s, Measured) and s.confidence is not None]
-        return float(1 - sum(1 - confidence for confidence in given))
+        return float(max(1 - sum(1 - confidence for confidence in given), 0))
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (s) and variance (s^2) of each stage's service time, shape (..., stages)."""

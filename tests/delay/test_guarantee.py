@@ -71,6 +71,32 @@ def test_other_pairs_of_ends_are_those_of_the_fastest_and_of_the_slowest_law():
         assert (found.lower, found.upper) == (below.lower, above.upper) and above.lower > 1.3 * below.upper
 
 
+def test_searches_certify_for_the_slowest_law():
+    times = np.random.default_rng(1).gamma(50, 0.004, 200)
+    safe = ei.Measured(times, "gpu", confidence=0.95, longest=1.0)
+    link = ei.Transfer(2e5, ei.RayleighLink(5e6, 23, -100, 105, 0.005), "up")
+    found, slow = (ei.Pipeline([stage, link]) for stage in (safe, safe.slowest()))
+    searches = [
+        lambda pipeline: ei.deadline_at(pipeline, 1.0, 0.01),
+        lambda pipeline: ei.max_arrival_rate(pipeline, 4.0, 0.01),
+        lambda pipeline: ei.min_bandwidth(pipeline, 1.0, 8.0, 0.01, tolerance=0.1),
+        # Beyond what the slowest law carries, as no bandwidth helps: the search went on to an infinite one.
+        lambda pipeline: ei.min_bandwidth(pipeline, 1.1 / safe.mean(), 8.0, 0.01),
+    ]
+    answers = [[search(pipeline) for pipeline in (found, slow)] for search in searches]
+    assert all(one == other for one, other in answers)
+    assert np.isfinite(answers[2][0]) and answers[3][0] == np.inf
+    assert 1.1 / safe.mean() * safe.fastest().mean() < 1
+
+
+def test_bands_that_may_all_fail_have_no_confidence():
+    stages = [ei.Measured(np.full(20, 0.1), f"gpu{k}", confidence=0.5, longest=0.2) for k in range(3)]
+    assert ei.Pipeline(stages).confidence == 0 and ei.Pipeline(stages[:1]).confidence == 0.5
+    assert ei.violation_bracket(ei.Pipeline(stages), 1.0, 1.0).confidence == 0
+    cell = ei.Cell(ei.Terminals(2, 0.2, ei.Pipeline(stages), edge=2), ei.EdgeNode())
+    assert ei.cell_bracket(cell, 1.0).confidence == 0
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

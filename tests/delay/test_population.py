@@ -1,6 +1,7 @@
 """A population's bracket beside Gauss-Hermite sums over its terminals, one by one."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,6 +102,37 @@ def test_without_shadows_it_is_the_terminals_own():
     lost = ei.Population(ei.path_loss.PathLoss(90.0, 200.0, 0.9, 0.0, 0.0))
     half = ei.population_bracket(terminal, lost, 5.0, 0.1)
     assert half.unstable == pytest.approx(0.1) and half.lower == pytest.approx(0.1 + 0.9 * lone.lower, rel=1e-6)
+
+
+def test_measured_stages_have_a_law_for_either_end_and_for_the_unstable_share():
+    times = np.random.default_rng(1).gamma(50, 0.0004, 200)
+    safe = ei.Measured(times, "gpu", confidence=0.9, longest=1.0)
+    population, deadlines = ei.Population(LOSS, [1, 3]), [0.1, 3.0]
+
+    def answer(stage, rate):
+        return ei.population_bracket(
+            lambda loss: ei.Pipeline([*terminal(loss), stage]), population, rate, deadlines, tolerance=0.3
+        )
+
+    # At 12 1/s the slowest law is unstable by itself: all of its terminals counted for the lower end, which was 1.
+    for rate in (2.0, 12.0):
+        found = answer(safe, rate)
+        fast, plain, slow = (answer(s, rate) for s in (safe.fastest(), ei.Measured(times, "gpu"), safe.slowest()))
+        assert type(found) is ei.PopulationGuarantee and found.confidence == pytest.approx(0.9)
+        assert (found.lower == fast.lower).all() and (found.upper == slow.upper).all()
+        assert (found.lower < plain.upper).all() and (plain.lower < found.upper).all()
+        assert found.unstable == slow.unstable and type(plain) is ei.PopulationBracket
+        assert found[1] == ei.PopulationGuarantee(
+            found.lower[1], found.upper[1], "population", "population", found.confidence, found.unstable
+        )
+    assert slow.unstable > 0.99 and fast.unstable <= plain.unstable and plain.upper[0] < 0.8
+    with pytest.raises(ValueError, match=r"confidence of 0\.9, those of another one of 0\.8: must be `Measured`"):
+        ei.population_bracket(
+            lambda loss: ei.Pipeline([*terminal(loss), safe if np.min(loss) < 90 else replace(safe, confidence=0.8)]),
+            population,
+            2.0,
+            1.0,
+        )
 
 
 def test_shares_of_losses():
