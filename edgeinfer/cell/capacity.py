@@ -315,6 +315,14 @@ def min_bandwidth(
     ------
     ValueError
         Also where `most` does not do.
+
+    Examples
+    --------
+    >>> import edgeinfer as ei
+    >>> users = ei.Terminals(10, 0.02, ei.paper.scenario().pipelines()["split"], edge="prior")
+    >>> cell = ei.Cell(users, ei.EdgeNode(), downlink=ei.Band(10e6, "equal_share", 0.01))
+    >>> print(f"{ei.cell.min_bandwidth(cell, 6.0, 1e-3).value / 1e6:.1f} MHz")
+    4.1 MHz
     """
     _check(cell)
     _validate.choice("band", band, ("uplink", "downlink"))
@@ -365,6 +373,15 @@ def best_batch(
     -------
     Batching, dict
         The best one, and P(late) for each (limit, wait); 1 where a cell is unstable.
+
+    Examples
+    --------
+    >>> import edgeinfer as ei
+    >>> users = ei.Terminals(10, 1.0, ei.Pipeline([ei.Constant(0.1, "infer")]), edge="infer")
+    >>> cell = ei.Cell(users, ei.EdgeNode(1, "fifo", ei.Batching(1, fixed=0.1, each=0.05)))
+    >>> best, late = ei.cell.best_batch(cell, 0.6, [1, 4, 8], jobs=2000, rng=1)
+    >>> print(best.limit, {limit: float(each.value.round(2)) for (limit, _), each in late.items()})
+    8 {1: 1.0, 4: 0.11, 8: 0.08}
     """
     _check(cell)
     place = _validate.whole("edge", edge, 0)

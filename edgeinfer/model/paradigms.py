@@ -59,6 +59,14 @@ def edge_only(
     -------
     Pipeline
         Stages named inference, downlink.
+
+    Examples
+    --------
+    >>> import edgeinfer as ei
+    >>> s = ei.paper.scenario()
+    >>> pipeline = edge_only(s.cascade, 10, 10, s.edge, s.device, s.link)
+    >>> print(pipeline.names, round(ei.latency(pipeline).total, 3))
+    ('inference', 'downlink') 1.098
     """
     _check(cascade, edge, device)
     work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)
@@ -74,6 +82,14 @@ def device_only(
     -------
     Pipeline
         One stage, named inference.
+
+    Examples
+    --------
+    >>> import edgeinfer as ei
+    >>> s = ei.paper.scenario()
+    >>> pipeline = device_only(s.cascade, 10, 10, s.edge, s.device, s.link)
+    >>> print(pipeline.names, round(ei.latency(pipeline).total, 3))
+    ('inference',) 1.491
     """
     _check(cascade, edge, device)
     work = cascade.prior_work(prior_steps) + cascade.decode_work(decode_steps)

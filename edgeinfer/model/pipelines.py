@@ -192,6 +192,13 @@ class Exponential(Server):
     mean_time : (...,) array_like, s
         > 0.
     name : str
+
+    Examples
+    --------
+    >>> import edgeinfer as ei
+    >>> queue = ei.Pipeline([ei.Exponential(0.5, "serve")])
+    >>> round(ei.violation_bracket(queue, 1.0, 3.0).upper, 4), ei.mean_sojourn(queue, 1.0)  # exp(-3), 1 / (2 - 1)
+    (0.0498, 1.0)
     """
 
     mean_time: Any

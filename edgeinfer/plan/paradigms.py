@@ -104,6 +104,13 @@ def criterion_values(
     Returns
     -------
     dict of str to float or (...,) ndarray
+
+    Examples
+    --------
+    >>> from edgeinfer import paper
+    >>> values = criterion_values(paper.scenario().pipelines(), 0.35, "violation", deadline=6.0)
+    >>> {name: float(f"{value:.2g}") for name, value in values.items()}
+    {'split': 2.7e-05, 'edge_only': 0.0011, 'device_only': 0.59}
     """
     _validate.choice("criterion", criterion, CRITERIA)
     if not isinstance(pipelines, Mapping):

@@ -131,7 +131,14 @@ def lpips_scores(
     epsilon: float = 1e-8,
     inside: bool = True,
 ) -> NDArray[np.float64]:
-    """LPIPS of each pair; arguments as for `lpips`."""
+    """LPIPS of each pair; arguments as for `lpips`.
+
+    Examples
+    --------
+    >>> layer = np.arange(24.0).reshape(2, 3, 2, 2)
+    >>> lpips_scores([layer], [layer[:, ::-1]]).round(3)
+    array([1.106, 0.136])
+    """
     epsilon = _validate.scalar("epsilon", epsilon, 0, low_open=True)
     features, references = _validate.in_order("features", features), _validate.in_order("references", references)
     weights = None if weights is None else _validate.in_order("weights", weights)
@@ -237,7 +244,13 @@ def psnr(
 
 
 def psnr_scores(images: ArrayLike, references: ArrayLike, *, data_range: float = 255.0) -> NDArray[np.float64]:
-    """PSNR of each pair, dB, inf where it is equal; arguments as for `psnr`."""
+    """PSNR of each pair, dB, inf where it is equal; arguments as for `psnr`.
+
+    Examples
+    --------
+    >>> psnr_scores([[[0.0, 255.0]], [[1.0, 1.0]]], [[[0.0, 0.0]], [[1.0, 1.0]]]).round(2)
+    array([3.01,  inf])
+    """
     a, b = finite("images", images), finite("references", references)
     if a.ndim < 2 or a.size == 0 or a.shape != b.shape:
         raise ValueError(f"images of shape {a.shape}, references {b.shape}: must be one (n, ...), not empty")
@@ -283,7 +296,13 @@ def attribute_accuracy(
 
 
 def attributes_right(logits: Mapping[str, ArrayLike], labels: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
-    """Whether all attributes of each image are right; arguments as for `attribute_accuracy`."""
+    """Whether all attributes of each image are right; arguments as for `attribute_accuracy`.
+
+    Examples
+    --------
+    >>> attributes_right({"colour": [[2.0, 1.0], [0.0, 3.0]]}, {"colour": [0, 0]})
+    array([ True, False])
+    """
     _validate.check_kind("logits", logits, Mapping)
     _validate.check_kind("labels", labels, Mapping)
     if not labels:

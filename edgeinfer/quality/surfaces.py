@@ -94,6 +94,14 @@ def surface(
         For bad steps, captions, seeds or names, or a store that belongs to another surface.
     ImportError
         Naming the extra, without xarray.
+
+    Examples
+    --------
+    >>> from edgeinfer import bridge, quality
+    >>> gray = quality.psnr_measure(np.full((2, 64, 64, 3), 128, np.uint8))
+    >>> asked = ["a red circle on white", "a blue square on gray"]
+    >>> surface(bridge.load(threads=1), [1, 2], [1], asked, gray, progress=False).psnr.shape
+    (2, 1)
     """
     xarray = need("xarray", "quality")
     tqdm = need("tqdm", "quality").tqdm

@@ -74,7 +74,13 @@ def _held_out_table() -> npt.NDArray[np.bool_]:
 
 
 def held_out(scenes: Scenes) -> npt.NDArray[np.bool_]:
-    """Whether each scene's set of objects is held out of training, (n,)."""
+    """Whether each scene's set of objects is held out of training, (n,).
+
+    Examples
+    --------
+    >>> held_out(draw(2, 1)), held_out(draw(2, 1, held=True))
+    (array([False, False]), array([ True,  True]))
+    """
     number = (scenes.size * len(COLOURS) + scenes.colour) * len(SHAPES) + scenes.shape
     return _held_out_table()[number[:, 0], np.where(scenes.layout == 0, -1, number[:, 1])]
 

@@ -14,7 +14,14 @@ _NUMBER = {word: number for number, word in enumerate(WORDS)}
 
 
 def captions(scenes: Scenes) -> list[str]:
-    """The caption of each scene: lower-case words, at most `LENGTH`."""
+    """The caption of each scene: lower-case words, at most `LENGTH`.
+
+    Examples
+    --------
+    >>> from edgeinfer import scenes
+    >>> captions(scenes.draw(2, 1))[1]
+    'a large green circle below a large blue ring at the left on gray'
+    """
     colours, grounds = tuple(COLOURS), tuple(BACKGROUNDS)
     sentences = []
     for i in range(len(scenes)):
@@ -45,6 +52,11 @@ def encode(sentences: Sequence[str]) -> Ints:
     ------
     ValueError
         for a word outside `WORDS` or a caption longer than `LENGTH` words
+
+    Examples
+    --------
+    >>> encode(["a red circle"])[0, :4]
+    array([ 1,  9, 17,  0])
     """
     numbers = np.zeros((len(sentences), LENGTH), dtype=np.int64)
     for i, sentence in enumerate(sentences):
@@ -63,6 +75,13 @@ def labels(scenes: Scenes) -> dict[str, Ints]:
 
     Column and row are those that the layout was drawn for: a place that was left free may lie anywhere and has no
     class.
+
+    Examples
+    --------
+    >>> from edgeinfer import scenes
+    >>> {head: HEADS[head][k[0]] for head, k in labels(scenes.draw(2, 1)).items() if k[0] >= 0}
+    {'layout': 'vertical', 'background': 'gray', 'shape_a': 'circle', 'colour_a': 'red', 'size_a': 'small',
+     'shape_b': 'triangle', 'colour_b': 'cyan', 'size_b': 'large', 'column': 'left'}
     """
     return {
         "layout": scenes.layout,

@@ -55,7 +55,14 @@ def share(shape: int, x: Numbers, y: Numbers, width: Numbers) -> Numbers:
 
 
 def render(scenes: Scenes) -> npt.NDArray[np.uint8]:
-    """Draw the scenes, (n, 64, 64, 3) RGB."""
+    """Draw the scenes, (n, 64, 64, 3) RGB.
+
+    Examples
+    --------
+    >>> from edgeinfer import scenes
+    >>> render(scenes.draw(2, 1)).shape
+    (2, 64, 64, 3)
+    """
     colours = np.array(list(COLOURS.values()), dtype=np.float32)
     grounds = np.array(list(BACKGROUNDS.values()), dtype=np.float32)
     image = np.broadcast_to(grounds[scenes.background][:, None, None], (len(scenes), SIDE, SIDE, 3)).copy()

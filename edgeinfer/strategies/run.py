@@ -215,6 +215,12 @@ def competitive(request: str | Request, **options: Any) -> Collaboration:
     """Device and edge paint several hypotheses at once, and a judge picks one.
 
     Parameters, result and errors as for `cooperative`; every attempt is painted once.
+
+    Examples
+    --------
+    >>> done = competitive("a red circle on white")
+    >>> done.reason, len(done.proposals)
+    ('right', 3)
     """
     return collaborate(request, "competitive", **options)
 
@@ -223,6 +229,11 @@ def race(request: str | Request, **options: Any) -> Collaboration:
     """Device and edge paint hypotheses, and the first that both checkers pass is taken.
 
     Parameters, result and errors as for `cooperative`.
+
+    Examples
+    --------
+    >>> race("a red circle on white").reason
+    'right'
     """
     return collaborate(request, "race", **options)
 
@@ -232,6 +243,12 @@ def ensemble(request: str | Request, **options: Any) -> Collaboration:
 
     A text of several lines is one caption in as many copies, on which the parsers vote. Parameters, result and errors
     as for `cooperative`.
+
+    Examples
+    --------
+    >>> done = ensemble("a red circle on white")
+    >>> done.reason, len(done.proposals)
+    ('right', 3)
     """
     return collaborate(request, "ensemble", **options)
 
@@ -240,5 +257,10 @@ def review(request: str | Request, **options: Any) -> Collaboration:
     """The device paints; where the checkers' margins are small the edge paints another, and the judge keeps the better.
 
     Parameters, result and errors as for `cooperative`.
+
+    Examples
+    --------
+    >>> review("a red circle on white").reason
+    'right'
     """
     return collaborate(request, "review", **options)

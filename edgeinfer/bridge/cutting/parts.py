@@ -47,6 +47,16 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
     ------
     ValueError
         Where the model is not the one that was cut, or a node's name is no name of a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from edgeinfer import ConstantLink, Node, bridge
+    >>> model, device, edge = bridge.light_model("squeezenet"), Node("device", 5e9), Node("edge", 500e9)
+    >>> best = bridge.cut(model, device=device, edge=edge, link=ConstantLink(20e6))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sorted(each.name for each in write_parts(model, best, folder).parent.iterdir())
+    ['device.onnx', 'edge.onnx', 'parts.json']
     """
     graph = read_graph(model, shapes)
     if not graph.fits(cut.graph):

@@ -148,6 +148,11 @@ def poisson(rate: float, requests: int, rng: Any = None) -> NDArray[np.float64]:
         >= 1.
     rng : optional
         What `numpy.random.default_rng` takes.
+
+    Examples
+    --------
+    >>> poisson(2.0, 3, rng=1).round(2)
+    array([0.54, 0.69, 3.38])
     """
     rate = _validate.scalar("rate", rate, 0, low_open=True, unit="1/s")
     return np.cumsum(np.random.default_rng(rng).exponential(1 / rate, _validate.whole("requests", requests, 1)))

@@ -124,6 +124,13 @@ def tileable_runs(graph: Graph) -> list[tuple[int, ...]]:
     -------
     list of tuple of int
         Positions in `graph.operations`; chains without a window are left out.
+
+    Examples
+    --------
+    >>> from edgeinfer.bridge import light_model, read_graph
+    >>> runs = tileable_runs(read_graph(light_model("squeezenet")))
+    >>> len(runs), runs[0]
+    (25, (0, 1, 2, 3, 4))
     """
     runs: list[list[int]] = []
     ends: dict[str, int] = {}
@@ -181,6 +188,13 @@ def spatial_tiles(
     ------
     ValueError
         Where the operations are no such run, or a tile would lie in the padding alone.
+
+    Examples
+    --------
+    >>> from edgeinfer.bridge import light_model
+    >>> halves = spatial_tiles(light_model("squeezenet"), range(5), rows=2)
+    >>> [tile.source[2] for tile in halves.tiles]  # rows of the input: some are computed twice
+    [(0, 111), (108, 223)]
     """
     graph = read_graph(model, shapes)
     loaded, _ = load_model(model)
@@ -225,6 +239,13 @@ def channel_tiles(
     Returns
     -------
     Tiling
+
+    Examples
+    --------
+    >>> from edgeinfer.bridge import light_model
+    >>> halves = channel_tiles(light_model("squeezenet"), 0, parts=2)
+    >>> [tile.target[1] for tile in halves.tiles]
+    [(0, 32), (32, 64)]
     """
     onnx = need("onnx", "bridge")
     graph = read_graph(model, shapes)
@@ -289,6 +310,13 @@ def best_tiling(
     Returns
     -------
     Tiling
+
+    Examples
+    --------
+    >>> from edgeinfer import Node
+    >>> from edgeinfer.bridge import light_model
+    >>> best_tiling(light_model("squeezenet"), range(5), 4, Node("worker", 5e9), 1e9).name
+    '2 x 2 tiles'
     """
     workers = _validate.whole("workers", workers, 1)
     options = []

@@ -77,5 +77,12 @@ def to_scenes(frames: Sequence[Frame], rng: Any = None) -> Scenes:
 
 
 def describe(frame: Frame) -> str:
-    """The caption of a frame, for painters; the left or upper object first."""
+    """The caption of a frame, for painters; the left or upper object first.
+
+    Examples
+    --------
+    >>> from edgeinfer.scenes import storyboards
+    >>> [describe(frame) for frame in storyboards.follow(["a red ring", "make it blue"]).frames]
+    ['a red ring', 'a blue ring']
+    """
     return captions(to_scenes([frame], 0))[0]
