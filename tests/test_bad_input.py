@@ -295,6 +295,14 @@ NAMED = {
     "path_loss_db: is a PathLoss: must be real numbers, dB, such as its `los`": lambda: ei.RayleighLink(
         1e6, 23, -100, ei.path_loss.umi(100.0, 3.5e9), 0.01
     ),
+    "pipeline = Cell.*; `cell_bracket` and `simulate_cell` take a Cell": lambda: ei.violation_bracket(CELL, 1.0, 1.0),
+    r"arrival_rate = Batch\(\.\.\): .*`rare_violation` takes a Batch": lambda: ei.violation_bracket(
+        DEVICE, ei.Batch(ei.Poisson(1.0), 2), 1.0
+    ),
+    r"power\['edge'\]: must be a Node, or a stage's name, 'a'": lambda: ei.energy(
+        ei.Pipeline([ei.Constant(1.0, "a")]), {"edge": 1.0}
+    ),
+    "model = 'none.onnx': must be an ONNX file; there is no such file": lambda: ei.network.read_graph("none.onnx"),
     "what pipeline gives for a loss = None: must be a Pipeline": lambda: ei.population_bracket(
         lambda loss: None, ei.Population(ei.path_loss.inh(10.0, 1e9)), 1.0, 1.0
     ),

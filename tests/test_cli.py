@@ -1,4 +1,5 @@
 import json
+import re
 
 import click
 import pytest
@@ -7,6 +8,7 @@ from click.testing import CliRunner
 import edgeinfer
 from edgeinfer import cli, paper, simulate, violation_bracket
 from edgeinfer.cli.links import read_link
+from edgeinfer.paper.measured import MEASURED
 
 
 def run(*arguments):
@@ -232,7 +234,11 @@ def test_bad_input_is_one_line(arguments, text, monkeypatch, capsys):
 
 def test_help_has_units_and_examples():
     for command in ("reproduce", "latency", "bound", "simulate", "sweep", "edge", "generate", "link", "serve", "infer"):
-        assert "Example" in run(command, "--help").output
+        text = run(command, "--help").output
+        assert "Example" in text and "None" not in text
+    # What can be measured, by the names that --only takes.
+    text = " ".join(run("measure", "--help").output.split())
+    assert all(re.search(rf"\b{name}\b", text) for name in MEASURED)
 
 
 def strict(text):

@@ -41,7 +41,7 @@ def default_warmup(cell: Cell, found: list[Station]) -> float:
     slowest = max((station.relaxation for station in found), default=0.0)
     waits = sum(edge.batch.wait + edge.batch.fixed for edge in cell.edges if edge.batch is not None)
     full = [(e.capacity or 0) * s.mean / s.servers for e, s in zip(cell.edges, found, strict=False) if e.capacity]
-    return 20 * slowest + waits + 2 * max(full, default=0.0)
+    return float(20 * slowest + waits + 2 * max(full, default=0.0))
 
 
 def simulate_cell(
@@ -384,7 +384,7 @@ class _Answer:
                 devices[servers[k]] = computing
                 idle -= work
         idle += sum(devices.values()) * kind.count
-        return Energy(kind.busy_power * busy, kind.idle_power * idle, transmit)
+        return Energy(*map(float, (kind.busy_power * busy, kind.idle_power * idle, transmit)))
 
     def _edge(self, i: int) -> EdgeSimulation:
         sums, edge = self._batches("nodes")[:, i], self.cell.edges[i]

@@ -22,6 +22,10 @@ class Real(click.FloatRange):
         super().__init__(min, min_open=min_open)
         self.infinite = infinite
 
+    def _describe_range(self) -> str:
+        # Of no end at all click says "x<=None".
+        return "" if self.min is None else super()._describe_range()
+
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         number = super().convert(value, param, ctx)
         if math.isnan(number) or (math.isinf(number) and not self.infinite):

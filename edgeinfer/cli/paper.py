@@ -108,10 +108,12 @@ def measure_command(
     workers: int | None,
 ) -> None:
     """Measure what the paper's items are drawn from: the cascade (surface, surface_reduced_noise, decode_stage, images,
-    trace, profile, load), and networks with exits, in tiles and in halves.
+    trace, profile, load), networks with exits (exits_under_load), at a cell's edge (cell_under_load), in tiles (tiles)
+    and in halves (halves), several models on one request (subjects, one_subject, strategies_under_load) and planners
+    (storyboards).
 
-    It takes two hours on two cores, most of it for the surfaces, and takes up from where it was stopped. What is timed
-    needs a machine that does nothing else.
+    It takes hours, most of them for the surfaces, and takes up from where it was stopped. What is timed needs a machine
+    that does nothing else.
 
     Example: edgeinfer measure --out build/measured --only surface
     """

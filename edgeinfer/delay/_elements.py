@@ -20,7 +20,8 @@ RENEWAL = "a rate or a renewal process, Poisson, Periodic, Erlang, Hyperexponent
 def check_pipeline(pipeline: Any) -> Pipeline:
     if not isinstance(pipeline, Pipeline):
         way = "its `pipeline()`" if callable(getattr(pipeline, "pipeline", None)) else "`Pipeline(stages)`"
-        raise ValueError(f"pipeline = {_validate.shown(pipeline)}: must be a Pipeline, as {way} makes one")
+        cells = "; `cell_bracket` and `simulate_cell` take a Cell" if hasattr(pipeline, "terminals") else ""
+        raise ValueError(f"pipeline = {_validate.shown(pipeline)}: must be a Pipeline, as {way} makes one{cells}")
     return pipeline
 
 
@@ -91,8 +92,8 @@ def process_with_bounds(value: ArrayLike | ArrivalProcess, name: str = "arrival_
     elif not process.renewal:
         raise ValueError(
             f"{name} = {type(process).__name__}(..): must be {RENEWAL}, or MarkovModulated: the proofs need times "
-            "between arrivals that depend on nothing, or on the phase of a Markov chain alone; `simulate` takes every "
-            "process"
+            "between arrivals that depend on nothing, or on the phase of a Markov chain alone; `rare_violation` takes "
+            "a Batch of these, too, and `simulate` every process"
         )
     return process
 

@@ -62,7 +62,9 @@ def energy(pipeline: Pipeline, power: Mapping[Any, Any]) -> NDArray[np.float64]:
         elif key in names:
             given[key] = watts
         else:
-            raise ValueError(f"power[{key!r}]: must be a name of a stage, {', '.join(sorted(map(repr, names)))}")
+            raise ValueError(
+                f"power[{key!r}]: must be a Node, or a stage's name, {', '.join(sorted(map(repr, names)))}"
+            )
     parts = [np.asarray(_joule(stage, given), dtype=np.float64) for stage in pipeline]
     shape = np.broadcast_shapes(pipeline.shape, *(part.shape for part in parts))
     return np.stack([np.broadcast_to(part, shape) for part in parts], axis=-1)

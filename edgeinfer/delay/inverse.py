@@ -387,8 +387,8 @@ def min_bandwidth(
     for stage in pipeline.inner:
         if isinstance(stage, Transfer) and not isinstance(stage.link, FadingLink):
             raise ValueError(
-                f"pipeline: stage {stage.name!r} goes over a {type(stage.link).__name__}, which has no bandwidth to "
-                "choose: must be a FadingLink; vary the link's own rate instead"
+                f"pipeline: stage {stage.name!r} goes over a link that has no bandwidth to choose, "
+                f"{type(stage.link).__name__}(..): must be a FadingLink; vary the link's own rate instead"
             )
     if options is not None:
         return _sampled_bandwidth(pipeline, process, limit, target, options, tolerance)

@@ -84,8 +84,8 @@ def mean_sojourn(
     transfer : {"exact", "ergodic"}
         Law of the transfer times: exact, or the constant J / E[R].
     service : {"serial", "tandem"}
-        One request occupies the whole path, as in the paper's means, or stages work on different requests at once, as
-        in bounds, brackets and simulations.
+        One request occupies the whole path, as in the paper's means (the default), or stages work on different requests
+        at once, as in bounds, brackets and simulations: ask for "tandem" beside these.
     effort : {"light", "fast", "tight"}
         Of `violation_bracket`, where it is integrated: it is asked once, for some hundred times.
 

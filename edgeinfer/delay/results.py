@@ -134,7 +134,7 @@ class Simulation(_validate.Value):
         Returns
         -------
         (shape of p, ..., stages) ndarray, s
-            From the histogram, linear within its bins.
+            From the histogram, linear within its bins. Deadlines of one run have the same quantiles.
 
         Warns
         -----

@@ -50,7 +50,7 @@ def load_model(model: Any) -> tuple[Any, str]:
         raise ValueError(f"model = {model!r}: must be the path of an ONNX file or an onnx.ModelProto")
     path = Path(model)
     if not path.is_file():
-        raise ValueError(f"model = {str(model)!r}: must be an ONNX file")
+        raise ValueError(f"model = {str(model)!r}: must be an ONNX file; there is no such file")
     loaded = _parsed(onnx, path, path.name)
     _load_external(onnx, loaded, path)
     tidy(loaded, path.name)

@@ -313,6 +313,7 @@ def test_energy_is_conserved_and_age_is_that_of_updates():
     expected = 5 * busy + (4 - busy) + 10**0.1 * sent + 600 * float(edge.utilisation.value)
     expected += 60 * (2 - 2 * float(edge.utilisation.value))
     assert answer.energy.total == pytest.approx(expected, rel=1e-12)
+    assert "np.float64" not in f"{ours.energy} {answer}"
     parts = [ours.energy, edge.energy]
     assert answer.energy.total == pytest.approx(sum(part.total for part in parts), rel=1e-12)
     # In order of arrival: the peak is an interarrival time and a sojourn time.

@@ -104,7 +104,9 @@ def test_simulated_serial_path_is_kept_for_the_latency(link):
 
 
 def test_what_it_cannot_stand_in_is_said():
-    with pytest.raises(ValueError, match="'backhaul' goes over a ConstantLink, which has no bandwidth"):
+    with pytest.raises(
+        ValueError, match=r"'backhaul' goes over a link that has no bandwidth to choose, ConstantLink\("
+    ):
         ei.min_bandwidth(chain(0.0), 1.0, 3.0, 1e-3)
     with pytest.raises(ValueError, match=r"rate = 0: must be in \(0"):
         ei.ConstantLink(0.0)
