@@ -31,7 +31,7 @@ class Said:
     ----------
     message : Message
     sender, receiver : str
-        Role and place, "interpreter@device" say; the receiver of an answer is the "device", where the strategy runs.
+        Role and place, ``interpreter@device`` say; the receiver of an answer is the "device", where the strategy runs.
     wire_bytes : int
         With what the protocol puts around it; of several messages in one call, with the first. 0 in one process.
     direction : {"up", "down", ""}

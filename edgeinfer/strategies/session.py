@@ -200,7 +200,7 @@ class Session:
         return role in self._device
 
     def at(self, role: str, place: str) -> str:
-        """A role and its place, "painter@edge": the device for the edge once that is lost."""
+        """A role and its place, ``painter@edge``: the device for the edge once that is lost."""
         return f"{role}@{'device' if self._lost else place}"
 
     def start(
