@@ -58,6 +58,8 @@ struct ei_transfer {
     size_t nodes;         /* quadrature of the density */
     double *node_time;    /* s */
     double *node_weight;  /* weight times density */
+    double shortest;      /* of the nodes that have a weight, s */
+    double longest;
     double mean, variance, extent;
     double beyond;    /* P(X > extent), from above */
     size_t far_count; /* bounds P(X > extent + k slot) <= exp(far[j] + k decay[j]), k = 0, 1, .. */
@@ -380,6 +382,8 @@ static int add_quadrature(ei_transfer *self) {
     for (size_t i = 0; i < self->count; i++)
         add_panel_nodes(self, &self->panels[i], node, weight);
     double total = 0, first = 0, second = 0;
+    self->shortest = INFINITY;
+    self->longest = -INFINITY;
     for (size_t i = 0; i < self->nodes; i++) {
         total += self->node_weight[i];
         first += self->node_weight[i] * self->node_time[i];
@@ -391,6 +395,10 @@ static int add_quadrature(ei_transfer *self) {
         self->node_weight[i] /= total;
         second +=
             self->node_weight[i] * (self->node_time[i] - self->mean) * (self->node_time[i] - self->mean);
+        if (self->node_weight[i] > 0) {
+            self->shortest = fmin(self->shortest, self->node_time[i]);
+            self->longest = fmax(self->longest, self->node_time[i]);
+        }
     }
     self->variance = second;
     return EI_OK;
@@ -627,17 +635,15 @@ int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, do
         return EI_OK;
     }
     /* The largest exponent of a term that counts is taken out, so that no theta over- or underflows. */
-    double peak = beyond;
-    for (size_t i = 0; i < self->nodes; i++)
-        if (self->node_weight[i] > 0)
-            peak = fmax(peak, theta * self->node_time[i]);
+    const double peak = fmax(beyond, fmax(theta * self->shortest, theta * self->longest));
     for (size_t i = 0; i < self->nodes; i++) {
         double term = self->node_weight[i] * exp(theta * self->node_time[i] - peak);
         sum += term;
         moment += term * self->node_time[i];
     }
-    sum += exp(beyond - peak);
-    moment += exp(beyond - peak) * slope;
+    const double rest = exp(beyond - peak);
+    sum += rest;
+    moment += rest * slope;
     if (value != NULL)
         *value = log(sum) + peak;
     if (derivative != NULL)
