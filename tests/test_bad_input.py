@@ -261,6 +261,39 @@ def test_counts_beyond_all_memory_are_refused_by_name(where, name, call):
             call(huge)
 
 
+LACKING = np.ma.masked_array([True, False, True, False], [False, True, False, False])
+LABELS = [0.0, np.nan, 1.0, 1.0]
+#: What has flags or labels of its own, which may lack some: pandas and NumPy would count these as others.
+INCOMPLETE = {
+    "hits": [
+        lambda: estimates.proportion(LACKING),
+        lambda: estimates.proportion(np.array([True, None, False])),
+        lambda: estimates.shares(LACKING, UNITS),
+    ],
+    "first": [lambda: estimates.paired_difference(LACKING, FLAGS)],
+    "right": [lambda: reviewing.calibrate(np.arange(4.0), LACKING)],
+    "groups": [
+        lambda: estimates.shares(FLAGS, np.ma.masked_array(UNITS, LACKING.mask)),
+        lambda: quality.mean_score([1.0, 2.0, 3.0, 4.0], groups=LABELS),
+        lambda: quality.fid(FEATURES, FEATURES, groups=(LABELS, UNITS), singular="allow"),
+        lambda: quality.fid(FEATURES, FEATURES, groups=(np.array(["a", None, "b", "b"]), UNITS), singular="allow"),
+    ],
+    "arrivals": [lambda: estimates.cycles([0.0, np.nan, 1.0], [1.0, 1.0, 1.0])],
+}
+
+
+@pytest.mark.parametrize("name", INCOMPLETE)
+def test_flags_and_labels_that_lack_some_are_refused_by_name(name):
+    for call in INCOMPLETE[name]:
+        with pytest.raises(ValueError, match=rf"{name}\[1\] (is masked|= nan|= None): must be "):
+            call()
+
+
+def test_cycles_are_of_requests_in_order():
+    with pytest.raises(ValueError, match=r"arrivals = .*: must ascend; sort the requests by them"):
+        estimates.cycles([5.0, 3.0, 1.0], [1.0, 1.0, 1.0])
+
+
 def test_shapes_beyond_all_memory_are_refused_by_name():
     with pytest.raises(ValueError, match=r"size = \(1048576, 1048576, 1048576\): must be of a product in \[0, \d+\]"):
         LINK.sample_rate((2**20, 2**20, 2**20))

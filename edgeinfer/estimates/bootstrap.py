@@ -25,7 +25,7 @@ def units(name: str, labels: Any, count: int) -> tuple[NDArray[np.int64], int]:
     """Unit of each of `count` items, 0.., and how many there are: each its own if `labels` is None."""
     if labels is None:
         return np.arange(count), count
-    labels = np.asarray(labels)
+    labels = _validate.complete(name, labels, "a label for each item")
     if labels.shape != (count,):
         raise ValueError(f"{name} of shape {labels.shape}: must be ({count},), a label for each item")
     names, index = np.unique(labels, return_inverse=True)

@@ -29,11 +29,14 @@ def cycles(arrivals: ArrayLike, sojourn: ArrayLike) -> NDArray[np.int64]:
     >>> cycles([0.0, 1.0, 5.0, 5.5], [2.0, 3.0, 0.2, 1.0])
     array([0, 0, 1, 2])
     """
-    times, lasting = _validate.numbers("arrivals", arrivals, "s"), _validate.numbers("sojourn", sojourn, "s")
+    times = np.asarray(_validate.real("arrivals", arrivals, unit="s"))
+    lasting = _validate.numbers("sojourn", sojourn, "s")
     if times.shape != lasting.shape or times.ndim != 1 or not times.size:
         raise ValueError(
             f"arrivals, sojourn of shape {times.shape}, {lasting.shape}: must be one row each, of one size"
         )
+    if (np.diff(times) < 0).any():
+        raise ValueError(f"arrivals = {_validate.shown(times)}: must ascend; sort the requests by them")
     left = np.maximum.accumulate(times + np.where(np.isfinite(lasting), lasting, 0.0))
     return np.cumsum(np.concatenate([[False], times[1:] >= left[:-1]]))
 
@@ -73,7 +76,8 @@ def shares(
     >>> [round(float(x), 3) for x in (found.value, found.low, found.high)]
     [0.1, 0.04, 0.18]
     """
-    hit, number = np.asarray(hits), np.asarray(groups)
+    hit = _validate.complete("hits", hits, "true or false")
+    number = _validate.complete("groups", groups, "the number of a group")
     if hit.dtype != bool or hit.ndim not in (1, 2) or not hit.size:
         raise ValueError(f"hits of type {hit.dtype} and shape {hit.shape}: must be (n,) or (n, k) of bool, n >= 1")
     if number.shape != hit.shape[:1] or number.dtype.kind not in "iu" or number.min() < 0:

@@ -225,7 +225,7 @@ def _draws(
     independent = count = min(len(x), len(y))
     unit = np.arange(0)
     if groups is not None:
-        first, second = (np.asarray(side) for side in groups)
+        first, second = (_validate.complete("groups", side, "a label for each item") for side in groups)
         if first.shape != (len(x),) or second.shape != (len(y),):
             raise ValueError(f"groups of shapes {first.shape}, {second.shape}: must be ({len(x)},) and ({len(y)},)")
         unit, count = bootstrap.units("groups", np.concatenate([first, second]), len(x) + len(y))

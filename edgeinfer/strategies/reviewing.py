@@ -92,7 +92,7 @@ def calibrate(
     (0.05, 0.0011, 0.005)
     """
     leads = np.atleast_1d(_validate.real("lead", lead, infinite=True))
-    good = np.asarray(right)
+    good = _validate.complete("right", right, "true or false")
     if good.dtype != bool or leads.ndim != 1 or good.shape != leads.shape:
         raise ValueError(f"right of type {good.dtype} and shape {good.shape}: must be bool of shape {leads.shape}")
     most_wrong = _validate.scalar("most_wrong", most_wrong, 0, 1, low_open=True, high_open=True)
