@@ -25,7 +25,7 @@ from edgeinfer.cell.lattice import HAIR, Law, piecewise_constant, stage_law
 from edgeinfer.cell.model import Cell, Terminals
 from edgeinfer.cell.stations import own_stage
 from edgeinfer.delay import violation_bracket
-from edgeinfer.delay.composed import is_composed, least_service
+from edgeinfer.delay.composed import is_composed, is_constant, least_service
 from edgeinfer.model import Delay, Pipeline, Poisson, Transfer
 
 Floats = NDArray[np.float64]
@@ -81,9 +81,10 @@ def _before(cell: Cell, kind: Terminals, times: Floats) -> _Tails | None:
     assert kind.edge_index is not None
     if not isinstance(kind.process, Poisson):
         return None
-    places = range(kind.edge_index)
-    if all(isinstance(kind.pipeline[k], Delay) for k in places):
-        # Which leaves a Poisson process one.
+    # Delays before all queues leave a Poisson process one, and constant ones behind them hold nobody up.
+    queue = next((k for k in range(kind.edge_index) if not isinstance(kind.pipeline[k], Delay)), kind.edge_index)
+    places = [k for k in range(queue, kind.edge_index) if not is_constant(kind.pipeline[k])]
+    if not places:
         return _Tails(0 * times, 0 * times, 0 * times, [])
     stages: list[Any] = [own_stage(cell, kind, k) for k in places]
     shared = any((band := cell.band(kind, k)) is not None and band.scheduler != "dedicated" for k in places)

@@ -309,6 +309,8 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
     if confidence < 1:
         fast, slow = (cell_bracket(each, limits, kind.name) for each in _bands(cell))
         return Guarantee.between(fast, slow, confidence)
+    cell = replace(cell, terminals=tuple(map(_without_idle, cell.terminals)))
+    kind = cell.terminals[cell.class_index(kind.name)]
     unstable = any(station.load >= 1 and not station.limited for station in stations(cell))
     rows: list[tuple[float, float, str, str]] = []
     pipeline = _private(cell, kind)
@@ -329,6 +331,20 @@ def _bands(cell: Cell) -> Iterator[Cell]:
     for laws in zip(*(bands(kind.pipeline) for kind in cell.terminals), strict=True):
         pairs = zip(cell.terminals, laws, strict=True)
         yield replace(cell, terminals=tuple(replace(kind, pipeline=pipeline) for kind, pipeline in pairs))
+
+
+def _without_idle(kind: Terminals) -> Terminals:
+    """A class without its own stages that take no time, in which nobody ever waits."""
+    kept = [k for k, stage in enumerate(kind.pipeline) if k == kind.edge_index or not _is_idle(stage)]
+    if kind.loop is not None or not 0 < len(kept) < len(kind.pipeline):
+        return kind
+    edge = None if kind.edge_index is None else kept.index(kind.edge_index)
+    return replace(kind, pipeline=Pipeline([kind.pipeline[k] for k in kept]), edge=edge)
+
+
+def _is_idle(stage: Any) -> bool:
+    server = stage.stage if isinstance(stage, Delay) else stage
+    return isinstance(server, Server) and not isinstance(server, Transfer) and float(server.mean()) == 0
 
 
 def _private(cell: Cell, kind: Terminals) -> Pipeline | None:

@@ -89,3 +89,41 @@ def test_where_none_is_known_the_end_is_one():
     ):
         cell = ei.Cell(ei.Terminals(3, process, ei.Pipeline([stage, GPU]), edge="gpu"), edge)
         assert ei.cell_bracket(cell, 2.0).method == "alone / trivial"
+
+
+def delayed(*stages):
+    """Two classes at one edge, one of them behind an uplink of its own among other stages."""
+    plain = ei.Terminals(3, 0.8, ei.Pipeline([ei.Constant(0.1, "f"), ei.Constant(0.03, "p")]), edge="f", name="plain")
+    uplink = ei.Transfer(2e5, ei.RayleighLink(5e6, 23, -100, 105, 0.005), "up")
+    chain = [uplink if stage == "up" else stage for stage in stages]
+    behind = ei.Terminals(3, 0.8, ei.Pipeline([*chain, ei.Constant(0.15, "g")]), edge="g", name="behind")
+    return ei.Cell((plain, behind), ei.EdgeNode())
+
+
+def test_stages_that_take_no_time_are_none():
+    """One before the uplink, or behind the edge, left no upper end, and no terminals."""
+    wanted = ei.cell_bracket(delayed("up"), 2.0, "behind")
+    none, empty = ei.Delay(ei.Constant(0.0, "none")), ei.Constant(0.0, "empty")
+    assert wanted.upper < 1
+    for stages in ((none, "up"), (empty, "up", none)):
+        assert ei.cell_bracket(delayed(*stages), 2.0, "behind") == wanted
+    gpu = ei.Exponential(0.3, "gpu")
+    ends = [
+        ei.cell_bracket(ei.Cell(ei.Terminals(5, 0.7, ei.Pipeline(stages), edge="gpu"), ei.EdgeNode(2)), 3.0)
+        for stages in ([gpu], [gpu, empty])
+    ]
+    assert ends[0] == ends[1] and ends[0].upper < 1
+    alone = ei.Cell(ei.Terminals(1, 0.1, ei.Pipeline([empty])), ei.EdgeNode())
+    assert ei.cell_bracket(alone, 1.0).upper == 0
+
+
+def test_delays_about_queues_before_the_edge_are_added():
+    fixed, spread = ei.Delay(ei.Constant(0.3, "wait")), ei.Delay(ei.Exponential(0.2, "spread"))
+    shifted = ei.cell_bracket(delayed("up"), 0.9, "behind")
+    for stages in ((fixed, "up"), ("up", fixed)):
+        assert ei.cell_bracket(delayed(*stages), 1.2, "behind").upper == pytest.approx(shifted.upper, rel=0.05)
+    cell = delayed(spread, fixed, "up", fixed)
+    run = ei.simulate_cell(cell, 1.5, jobs=20_000, replications=4, rng=1, threads=1, confidence=0.999)
+    for name in ("plain", "behind"):
+        ends, late = ei.cell_bracket(cell, 1.5, name), run[name].violation[..., -1]
+        assert ends.lower <= late.high and late.low <= ends.upper < 1
