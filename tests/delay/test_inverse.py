@@ -111,7 +111,7 @@ def test_searches_end_at_any_tolerance():
 def test_links_without_a_bandwidth_are_named_in_branches():
     fixed = ei.Transfer(1e5, ei.ConstantLink(1e6), "cable")
     fading = ei.Transfer(1e5, ei.RayleighLink.from_snr(2.0, 1e6, 0.1), "air")
-    with pytest.raises(ValueError, match="'cable' goes over a ConstantLink"):
+    with pytest.raises(ValueError, match=r"'cable' goes over a link .*, ConstantLink"):
         ei.min_bandwidth(ei.Pipeline([ei.Fork([fixed, fading])]), 0.1, 2.0, 0.1)
 
 
