@@ -340,7 +340,7 @@ def _attributes(reduced: Any) -> dict[str, Any] | None:
     state = reduced[2]
     if reduced[3] or reduced[4]:
         return None
-    if isinstance(state, tuple) and len(state) == 2:
+    if isinstance(state, tuple) and len(state) == 2 and all(not part or isinstance(part, dict) for part in state):
         state = (state[0] or {}) | (state[1] or {})
     return state if isinstance(state, dict) else {} if state is None else None
 

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +91,7 @@ class Store:
             raise ValueError(f"store = {path}: is a file, must be a folder or not there")
         self.manifest = self.path / "store.json"
         self.claims: dict[Path, int] = {}
+        self.belongs = dict(belongs)
         asked = {"kind": kind, "format": _FORMAT, "belongs": dict(belongs), "axes": dict(axes or {}), "ignored": []}
         asked = json.loads(json.dumps(asked))
         self.path.mkdir(parents=True, exist_ok=True)
@@ -127,6 +128,14 @@ class Store:
                 held = self._held()
                 if held is not None:
                     self._write(held | {"ignored": sorted({*held["ignored"], *names})})
+
+    def ignore_changes(self, belongs: Callable[[], Mapping[str, Any]]) -> None:
+        """The same of what is no longer as it was, such as a counter of the calls."""
+        try:
+            now = belongs()
+        except ValueError:
+            return
+        self.ignore([name for name in {**self.belongs, **now} if self.belongs.get(name) != now.get(name)])
 
     def has(self, point: Mapping[str, Any]) -> bool:
         """Whether a cell is finished."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgeinfer import _identity, _validate
 from edgeinfer._extras import need
 from edgeinfer._store import Cell, Store, Value
+from edgeinfer._version import __version__
 from edgeinfer.estimates import bootstrap
 from edgeinfer.quality.measures import ImageMeasure, SetMeasure
 
@@ -75,7 +77,8 @@ def surface(
         The seed of the resampling: an int or a sequence of int.
     store : path, optional
         A folder. Finished cells are kept in it, and the same call takes up from there, however the last one ended; of
-        two at once one waits for the other.
+        two at once one waits for the other. It belongs to all arguments but `batch` and `workers`: the cascade's files,
+        or its code and values, but for those that the calls change; and the metrics' `identity`, or the same of them.
     progress : bool
         A bar over denoising steps, on a terminal only.
     provenance : mapping, optional
@@ -121,10 +124,13 @@ def surface(
     images = _Images(cascade, measures, captions, keys, batch, guidance, sampler, wire)
     summary = partial(_summary, images.index, confidence, resamples, rng)
     grid = _grid(steps)
-    cache = None if store is None else Store(store, "surface", _belongs(about, steps, captions, rng, wire, measures))
+    belongs = partial(_belongs, about, steps, captions, rng, wire, measures, cascade)
+    cache = None if store is None else Store(store, "surface", belongs())
     done: dict[tuple[int, ...], dict[str, Value]] = {}
     with ExitStack() as stack:
         if cache is not None:
+            # When others may take the store again.
+            stack.callback(cache.ignore_changes, belongs)
             stack.enter_context(cache.locked())
         waiting = [cell for cell in grid if cache is None or not cache.has(grid[cell])]
         rows = sorted({i for i, _ in waiting})
@@ -231,6 +237,7 @@ def _belongs(
     rng: Any,
     wire: Any,
     measures: Sequence[ImageMeasure | SetMeasure],
+    cascade: Any,
 ) -> dict[str, Any]:
     """All that the cells of a store depend on."""
     belongs = {
@@ -240,12 +247,25 @@ def _belongs(
         "captions": captions,
         "rng": rng,
         **_identity.parts("wire", wire),
+        **_painter(cascade),
+        "edgeinfer": __version__,
     }
     for measure in measures:
         # A measure that says what it depends on may hold a session of a runtime, which has no value.
         name = f"metric {measure.name}"
         belongs |= {name: measure.identity} if measure.identity else _identity.parts(name, measure)
     return belongs
+
+
+def _painter(cascade: Any) -> dict[str, str]:
+    """What a cascade is: one of a folder, which holds sessions of a runtime, the files there."""
+    folder = getattr(getattr(cascade, "manifest", None), "folder", None)
+    if folder is None:
+        return _identity.parts("cascade", cascade)
+    total = hashlib.sha256()
+    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        total.update(path.relative_to(folder).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
+    return {"cascade": f"#{total.hexdigest()[:32]}"}
 
 
 def image_seed(seed: int, caption: int) -> int:
@@ -317,7 +337,6 @@ def _summary(
 
 
 def _assemble(xarray: Any, steps: Any, captions: Any, measures: Any, done: Any, about: Any) -> Any:
-    from edgeinfer._version import __version__
 
     variables = {}
     for measure in measures:

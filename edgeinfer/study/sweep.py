@@ -239,9 +239,8 @@ class _Stored(_Kept):
 
     def __init__(self, grid: _Grid, path: str | Path) -> None:
         super().__init__(grid)
-        self.belongs = grid.belongs()
         labels = {name: [_label(label) for label in axis] for name, axis in grid.axes.items()}
-        self.store = Store(path, "sweep", self.belongs, labels)
+        self.store = Store(path, "sweep", grid.belongs(), labels)
         self.old = {index: self.store.marked(grid.point(index)) for index in grid.indices}
         there = sum(self.store.has(grid.point(index)) for index in grid.indices)
         _log.info("store = %s: %d of %d cells are there; new values: %s", path, there, len(self.old), self.store.added)
@@ -276,11 +275,7 @@ class _Stored(_Kept):
 
     def close(self) -> None:
         self.store.close()
-        try:
-            now = self.grid.belongs()
-        except ValueError:
-            return
-        self.store.ignore([name for name in {**self.belongs, **now} if self.belongs.get(name) != now.get(name)])
+        self.store.ignore_changes(self.grid.belongs)
 
     def all(self) -> dict[Index, Cell | Failure]:
         points = {index: self.grid.point(index) for index in self.grid.indices}

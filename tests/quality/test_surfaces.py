@@ -7,6 +7,7 @@ import sys
 import termios
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,21 +159,58 @@ def test_distances_of_sets_and_several_metrics():
 def test_resumes_only_what_is_missing(tmp_path):
     whole = measure(Fake())
 
+    stop = tmp_path / "stop"
+    stop.touch()
+
     class Stops(Fake):
         def decode(self, *arguments, **options):
-            if len(self.calls) == 2:
+            if len(self.calls) == 2 and stop.exists():
                 raise RuntimeError("stop")
             return super().decode(*arguments, **options)
 
     with pytest.raises(RuntimeError, match="stop"):
         measure(Stops(), batch=6, store=tmp_path / "s.zarr")
-    fake = Fake()
+    stop.unlink()
+    fake = Stops()
     table = measure(fake, batch=6, store=tmp_path / "s.zarr")
     assert fake.calls == [("prior", 1, 6), ("decode", 3, 6), ("prior", 4, 6), ("decode", 2, 6), ("decode", 3, 6)]
     np.testing.assert_array_equal(table["level"], whole["level"])
     assert table.equals(measure(fake, store=tmp_path / "s.zarr"))
     with pytest.raises(ValueError, match="another surface"):
         measure(fake, store=tmp_path / "s.zarr", guidance=3.0)
+
+
+class Tinted(Fake):
+    """Another painter, by a value that it holds."""
+
+    def __init__(self, tint):
+        super().__init__()
+        self.tint = tint
+
+    def decode(self, *arguments, **options):
+        return super().decode(*arguments, **options) + np.uint8(self.tint)
+
+
+def test_a_store_is_of_one_cascade(tmp_path):
+    """What one had painted was the other's surface."""
+    first = measure(Tinted(1), store=tmp_path / "s")
+    assert first.equals(measure(Tinted(1), store=tmp_path / "s"))
+    for other in (Tinted(2), Fake()):
+        with pytest.raises(ValueError, match=r"holds another surface: .*cascade"):
+            measure(other, store=tmp_path / "s")
+
+    class Folder(Fake):
+        def __init__(self):
+            super().__init__()
+            self.manifest, self.session = SimpleNamespace(folder=tmp_path / "weights"), (x for x in ())
+
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.onnx").write_bytes(b"1")
+    folder = measure(Folder(), store=tmp_path / "f")
+    assert folder.equals(measure(Folder(), store=tmp_path / "f"))
+    (tmp_path / "weights" / "model.onnx").write_bytes(b"2")
+    with pytest.raises(ValueError, match="holds another surface: cascade differs"):
+        measure(Folder(), store=tmp_path / "f")
 
 
 def test_netcdf_reads_back(tmp_path):

@@ -1,5 +1,6 @@
 """What a store takes for its own and what it refuses, how it grows, and several processes on one."""
 
+import dataclasses
 import functools
 import json
 import logging
@@ -7,13 +8,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
 import xarray
 
 import edgeinfer
-from edgeinfer import paper, study
+from edgeinfer import _validate, paper, study
 from edgeinfer._store import Store
 
 SCENARIO = paper.scenario()
@@ -67,6 +69,17 @@ class Above:
         return False
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Held(_validate.Frozen):
+    """As profiles and graphs of networks hold what they have by name."""
+
+    rows: types.MappingProxyType
+
+
+def held(value):
+    return limit(Held(types.MappingProxyType({"a": value})))
+
+
 def two(scenario, a=0, b=1):
     return a + b
 
@@ -86,6 +99,7 @@ def recursive(scenario, n=3):
         lambda: limit(np.arange(3)),
         lambda: limit({"a": [1, {2, 3}]}),
         lambda: limit(SCENARIO),
+        lambda: held(1),
         lambda: Above(1.0),
         lambda: Above(1.0).method,
         lambda: Above.of_class,
@@ -118,6 +132,7 @@ def test_the_same_function_made_anew_resumes(make, tmp_path):
         (limit([1]), limit([2]), "function closure value differs"),
         (limit(np.arange(3)), limit(np.arange(3.0)), "function closure value differs"),
         (limit({"a": 1}), limit({"a": 2}), "function closure value differs"),
+        (held(1), held(2), "closure value differs"),
         (limit(limit(1)), limit(limit(2)), r"closure value closure value \(1 there, 2 here\)"),
         (limit(SCENARIO), limit(SCENARIO.replace(slot=0.5)), r"closure value.slot \(0.01 there, 0.5 here\)"),
         (lambda s, n=1: n, lambda s, n=2: n, r"function default n \(1 there, 2 here\)"),

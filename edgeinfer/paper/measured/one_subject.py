@@ -21,7 +21,7 @@ from edgeinfer.bridge.wire.trace import read_trace
 from edgeinfer.model import RayleighLink
 from edgeinfer.network.machine import machine
 from edgeinfer.paper import one_subject
-from edgeinfer.paper.measured import store
+from edgeinfer.paper.measured import runs, store
 from edgeinfer.strategies import Latent, Picture, Plan, Request, Seed, Table
 from edgeinfer.strategies.edits import edit
 
@@ -82,7 +82,7 @@ def measure(
     team = strategies.standard_team(threads=1)
     root, target = bridge.load().manifest.folder, Path(out) / "one_subject.nc"
     about = {"prior_steps": STEPS[0], "decode_steps": STEPS[1], "seed": seed, "weights_sha256": store.digest(root)}
-    cells = Store(stored or Path(out) / ".measure" / "one_subject.store", "one subject", about)
+    cells = Store(stored or Path(out) / ".measure" / "one_subject.store", "one subject", {**about, **runs.made_here()})
     requests = {kind: _Requests(kind, count, seed) for kind in KINDS}
     points = [("scored", kind, start) for kind in KINDS for start in range(0, count, _CHUNK)]
     points += [(what, "caption", start) for what in ("damaged", "early") for start in range(0, damaged, _CHUNK)]

@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 
 from edgeinfer._extras import need
 from edgeinfer._store import Cell, Store, Value
+from edgeinfer._version import __version__
 from edgeinfer.network.machine import machine
 from edgeinfer.paper.measured import store
 
 Point = Mapping[str, Any]
+
+
+def made_here() -> dict[str, str]:
+    """What all that is measured depends on beside its settings: a folder may go to another machine, or outlive a
+    version.
+    """
+    return {"edgeinfer": __version__, "processor": machine()["processor"]}
 
 
 class Runs:
@@ -78,7 +86,7 @@ def runs(
     bar = need("tqdm", "paper").tqdm(
         total=total, disable=None if progress else True, unit="run", desc=name.replace("_", " ")
     )
-    kept = Store(folder, f"measurement of {name}", about)
+    kept = Store(folder, f"measurement of {name}", {**about, **made_here()})
     with kept.locked(), bar:
         yield Runs(kept, bar.update)
     if not stored:
