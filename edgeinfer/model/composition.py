@@ -40,10 +40,17 @@ def _server(owner: str, stage: Any) -> Server:
 
 
 def law_of(stages: tuple[Server, ...], rounds: Any = (0.0, 1.0)) -> _core.Compound:
-    """The law of the time of rounds of single stages, rounds[n] = P(N = n) for n = 0, 1, ..; of one by default."""
+    """The law of the time of rounds of single stages, rounds[n] = P(N = n) for n = 0, 1, ..; of one by default.
+
+    A `Session` may be the only stage, for one round.
+    """
     parts: list[CoreStage] = []
     for stage in stages:
         core = stage.core_stages()[0]
+        if core[0] == "compound" and len(stages) == 1 and tuple(rounds) == (0.0, 1.0):
+            # It is such a law already, which the core takes no other into.
+            law: _core.Compound = core[1]
+            return law
         parts.append(core[:2])
         # Who holds the server holds it while the last bits are under way.
         if propagation_of(core):
@@ -408,7 +415,7 @@ def _averages(stage: Server, step: float, count: int) -> NDArray[np.float64]:
         first = np.searchsorted(np.sort(times), edge, side="right")
         excess = (after[first] - edge * (times.size - first)) / times.size
         return np.asarray(-np.diff(excess) / step)
-    law = value if kind == "compound" and not shift else law_of((stage,))
+    law = law_of((stage,))
     at = np.mean(law.sf(np.ravel([edge[:-1], edge[:-1] + step / 2, edge[1:]])), axis=0).reshape(3, -1)
     return np.asarray((at[0] + 4 * at[1] + at[2]) / 6)
 
@@ -456,8 +463,7 @@ def _longest(stages: Any) -> float:
             continue
         server = stage.stage if isinstance(stage, Delay | Review) else stage
         mean, variance = (float(part[0]) for part in Pipeline([server]).moments())
-        kind, value, *_ = server.core_stages()[0]
-        law = value if kind == "compound" else law_of((server,))
+        law = law_of((server,))
         end = mean + np.sqrt(variance)
         while end > 0 and law.sf(np.array([end]))[1][0] > 1e-13:
             end *= 1.25

@@ -118,6 +118,19 @@ def test_delays_before_a_shared_edge_are_added_exactly():
     assert ei.cell_bracket(Cell(Terminals(20, 0.3, far, edge="gpu"), EdgeNode()), 0.2).lower == 1
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_delays_of_sessions_are_bracketed(before):
+    """On one terminal it is a pipeline; on several it was refused."""
+    delay = model.Delay(SESSION)
+    stages = [delay, GPU] if before else [GPU, delay]
+    alone, shared = (
+        ei.cell_bracket(Cell(Terminals(count, 1.2 / count, ei.Pipeline(stages), edge="gpu"), EdgeNode()), [0.8, 1.5])
+        for count in (1, 12)
+    )
+    assert (alone.lower <= shared.upper).all() and (shared.lower <= alone.upper).all()
+    assert (shared.upper / shared.lower < 1.1).all()
+
+
 def test_sessions_at_a_shared_edge_are_bracketed():
     cell = Cell(Terminals(10, 0.25, ei.Pipeline([SESSION, ei.Constant(0.05, "c")]), edge=0), EdgeNode())
     limits = [0.5, 1.0, 2.0]
