@@ -103,6 +103,14 @@ static int shares_server(const ei_cell_class *class, size_t k) {
     return 0;
 }
 
+/* Whether requests leave a terminal's own stage as they come. */
+static int keeps_order(const ei_cell *model, const ei_cell_class *class, const ei_cell_stage *stage) {
+    int ordered = 0;
+    return stage->place == EI_PLACE_OWN ||
+           (stage->place == EI_PLACE_PARTS && ei_cell_parts_verify(model, class, stage, &ordered) == EI_OK &&
+            ordered);
+}
+
 /* Marks the stages that requests could reach out of order if their arrival were no event. */
 static void mark_events(ei_route *self, const ei_cell *model, const ei_cell_class *class) {
     const size_t main = class->stage_count, all = main + class->fallback_count;
@@ -110,7 +118,6 @@ static void mark_events(ei_route *self, const ei_cell *model, const ei_cell_clas
     for (size_t k = 0; k < all; k++) {
         const ei_cell_stage *stage = &class->stages[k];
         ei_route_stage *route = &self->stages[k + (k >= main)];
-        int keeps = 1;
         if (k == main)
             ordered = 1;
         if (class->round_count > 1 && k == class->loop_first)
@@ -119,12 +126,10 @@ static void mark_events(ei_route *self, const ei_cell *model, const ei_cell_clas
             ordered = ordered && model->services[stage->service].kind == EI_SERVICE_DETERMINISTIC;
             continue;
         }
-        if (stage->place == EI_PLACE_PARTS && ei_cell_parts_verify(model, class, stage, &keeps) != EI_OK)
-            keeps = 0;
         const int shares = shares_server(class, k);
         self->shared = self->shared || shares;
         route->event = stage->place == EI_PLACE_NODE || stage->place == EI_PLACE_BAND || !ordered || shares;
-        ordered = keeps;
+        ordered = stage->place != EI_PLACE_PARTS || keeps_order(model, class, stage);
     }
 }
 
@@ -139,9 +144,9 @@ int ei_route_init(ei_route *self, const ei_cell *model, const ei_cell_class *cla
     *row += all;
     self->stages[main].row = self->stages[all + 1].row = (*row)++;
     uint32_t source = 0;
+    /* One request of a terminal is under way at a time, so that none may overtake another. */
     while (self->stages[source].stage != NULL && !self->stages[source].event &&
-           (self->stages[source].stage->place == EI_PLACE_OWN ||
-            self->stages[source].stage->place == EI_PLACE_PARTS))
+           keeps_order(model, class, self->stages[source].stage))
         source++;
     self->source = self->stages[source].event ? source : 0;
     return EI_OK;

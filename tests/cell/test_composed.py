@@ -101,6 +101,17 @@ def test_a_queue_behind_a_review_or_a_random_delay_is_met_out_of_order():
         assert holds(answer.stage_waiting, 1.2 * 0.25 / 0.4, 2)
 
 
+@pytest.mark.parametrize("capacity", [None, 2])
+def test_who_needs_no_review_overtakes_on_the_way_to_an_edge(capacity):
+    """Both streams behind the review are Poisson, so that the edge is Erlang's; its wait was 40 times too long."""
+    pipeline = ei.Pipeline([model.Review(ei.Exponential(1.0, "judge"), 0.5), ei.Exponential(0.25, "gpu")])
+    answer = run(Cell(Terminals(1, 1.6, pipeline, edge="gpu"), EdgeNode(2, capacity=capacity)))["terminals"]
+    if capacity is None:
+        assert holds(answer.stage_waiting, 0.25 / 24, 1)
+    else:
+        assert holds(answer.loss, 0.08 / 1.48)
+
+
 def test_delays_before_a_shared_edge_are_added_exactly():
     stages = [model.Delay(ei.Exponential(0.3, "device")), GPU, ei.Exponential(0.05, "c"), model.Delay(JUDGE.stage)]
     cell = Cell(Terminals(20, 0.3, ei.Pipeline(stages), edge="gpu"), EdgeNode())
