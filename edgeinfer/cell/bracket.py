@@ -282,10 +282,10 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
         "N*D/D/1" for `Periodic` ones of one interval and one constant service; with the terminals' own servers behind
         it, "bottleneck first" or not (for a band "equal_share" or "round_robin": nobody else there, or all others
         always); of several edges "nearest" or "random" the mean, with all their methods. "queues before" for an upper
-        end behind own servers, such as an uplink, at one server, 60 times the truth in the median of random cells
-        above 1e-4, 700 times at 90 % of them. "pipeline" for a terminal that shares nothing, by `violation_bracket`,
-        with Poisson or other renewal arrivals. Elsewhere "alone", a request in an empty cell for one round, without its
-        reviews and forks, and "trivial", 1: there `simulate_cell` answers.
+        end behind own servers, such as an uplink, at one server, several times the truth, more for uplinks that are
+        long beside the service at the edge (`benchmarks/bench_cell_before.py`). "pipeline" for a terminal that shares
+        nothing, by `violation_bracket`, with Poisson or other renewal arrivals. Elsewhere "alone", a request in an
+        empty cell for one round, without its reviews and forks, and "trivial", 1: there `simulate_cell` answers.
 
     Raises
     ------

@@ -22,12 +22,12 @@ class MarkovModulated(ArrivalProcess):
     """Poisson arrivals whose rate follows a Markov chain: quiet and busy times.
 
     `violation_bracket`, `violation_bound` and the inverse functions take up to 16 phases, for pipelines of servers in
-    series. Ends of one stage, or of constant ones, are apart by 1.01 to 1.05. Chains have ends as near as behind
-    `Hyperexponential` arrivals where there are two phases, or phases that are monotone backwards in time (birth and
-    death, say): 1 to 3 times apart with one slowest stage, 10 times and more where several random ones are nearly as
-    busy as each other. Behind other phases ends are wide, up to orders of magnitude, where an `Exponential` or
-    `Measured` stage that has others before it is the slowest. `rare_violation`, of up to 16 phases, has values there;
-    `simulate` takes all processes.
+    series. Where phases last some ten services, ends of one stage, or of constant ones, are apart by 1.01 to 1.05, and
+    those of chains by 1.1 to 1.6 with one or two slowest stages, if there are two phases, or phases that are monotone
+    backwards in time (birth and death, say). They are up to orders of magnitude apart where three random stages are
+    nearly as busy as each other, where phases last hundreds of services, and behind other phases where an `Exponential`
+    or `Measured` stage that has others before it is the slowest. `rare_violation`, of up to 16 phases, has values
+    there; `simulate` takes all processes.
 
     Parameters
     ----------
