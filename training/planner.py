@@ -264,6 +264,9 @@ def train(arguments: argparse.Namespace, size: Size, device: torch.device) -> Pl
     state: dict[str, Any] = {"step": 0, "pools": 0, "seconds": 0.0, "storyboards": 0}
     if path.exists():
         state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, asked in (("seed", arguments.seed), ("batch", batch)):
+            if state.get(name, asked) != asked:
+                raise ValueError(f"{path}: is of {name} = {state[name]}, not {asked}: remove it, or give another --out")
     feed = None if state.get("finished") else Feed(arguments.workers, arguments.seed, batch, state["pools"])
     torch.manual_seed(arguments.seed)
     net = Planner(size).to(device)
@@ -300,6 +303,7 @@ def train(arguments: argparse.Namespace, size: Size, device: torch.device) -> Pl
             losses.clear()
             print(f"step {step} done {done:.3f} loss {mean:.4f} storyboards {drawn} {seconds:.0f} s", flush=True)
             state_now = {"step": step, "pools": feed.begun, "seconds": seconds, "storyboards": drawn}
+            state_now |= {"batch": batch, "seed": arguments.seed}
             save(path, state_now | {"net": net.state_dict(), "tools": [tool.state_dict() for tool in tools]})
     feed.close()
     seconds = state["seconds"] + time.monotonic() - started

@@ -67,6 +67,9 @@ def train(folder: Path, part: str, seed: int = SEED, steps: int | None = None, b
     path = checkpoint(folder, part)
     if path.exists():
         state = torch.load(path, weights_only=True, map_location=DEVICE)
+        for name, asked in (("seed", seed), ("batch", batch)):
+            if state[name] != asked:
+                raise ValueError(f"{path}: is of {name} = {state[name]}, not {asked}: remove it, or give another --out")
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         average = state["average"]

@@ -64,6 +64,9 @@ def test_training_goes_on_where_it_stopped_with_the_same_bits(training, run, tmp
     train(tmp_path, "decoder", seed=3, steps=2, batch=4)
     straight, resumed = (torch.load(folder / "decoder.pt", weights_only=True) for folder in (run[0], tmp_path))
     assert resumed["step"] == 2
+    for wrong in ({"seed": 4, "batch": 4}, {"seed": 3, "batch": 5}):
+        with pytest.raises(ValueError, match=r"decoder\.pt: is of (seed = 3, not 4|batch = 4, not 5): remove it"):
+            train(tmp_path, "decoder", steps=3, **wrong)
     assert not list(tmp_path.glob("*.part"))
     for kind in ("net", "average"):
         for name, value in straight[kind].items():

@@ -94,6 +94,9 @@ def test_a_run_goes_on_and_is_exported(script, tmp_path, monkeypatch, capsys):
         script.main()
     assert torch.load(tmp_path / "planner.pt", weights_only=True)["step"] == 2
     monkeypatch.setattr(script, "save", save)
+    with monkeypatch.context() as other, pytest.raises(ValueError, match=r"planner\.pt: is of seed = \d+, not 77"):
+        other.setattr(sys, "argv", [*sys.argv, "--seed", "77"])
+        script.main()
     script.main()
     assert "step 4 done" in capsys.readouterr().out
     told = json.loads((tmp_path / "model" / "config.json").read_text())
