@@ -13,7 +13,7 @@ import threading
 import types
 import weakref
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ def parts(name: str, value: Any) -> dict[str, str]:
     A function is its bytecode and constants, its defaults, the values that it closes over and the globals that it
     names, functions and classes among them alike, wherever they are defined; not its own name, file or place in it.
     Of installed libraries, the standard one and edgeinfer it is the name and the version. Partials, bound methods and
-    callable objects are what they call and what they hold. Where code looks names up in strings (`eval`, `globals`,
+    callable objects are what they call and what they hold; what holds sessions of a runtime says by a property
+    `store_identity`, a str, what it depends on. Where code looks names up in strings (`eval`, `globals`,
     ...) the source of its module counts. A short plain value is told as `repr`, everything else as a digest.
 
     Parameters
@@ -319,7 +320,9 @@ def _digest(pieces: list[bytes]) -> str:
 
 
 def _reduced(path: str, value: Any) -> Any:
-    """An object as pickle takes it apart: by what it is made anew, and its state."""
+    """An object as pickle takes it apart: by what it is made anew, and its state; or what it says itself."""
+    if isinstance(getattr(type(value), "store_identity", None), property):
+        return type(value).__module__, type(value).__qualname__, value.store_identity
     try:
         reducer = copyreg.dispatch_table.get(type(value))
         reduced = reducer(value) if reducer is not None else value.__reduce_ex__(4)
@@ -330,7 +333,17 @@ def _reduced(path: str, value: Any) -> Any:
         library = _library(home)
         return home, reduced, _source(sys.modules.get(home)) if library is None else library
     made, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
-    return made, arguments, state, tuple(items or ()), tuple(pairs or ())
+    return made, arguments, _without_cached(type(value), state), tuple(items or ()), tuple(pairs or ())
+
+
+def _without_cached(kind: type, state: Any) -> Any:
+    """A state without properties that are kept once they are computed, which follow from the rest."""
+    if isinstance(state, tuple):
+        return tuple(_without_cached(kind, part) for part in state)
+    if not isinstance(state, dict):
+        return state
+    cached = {name for name in state if isinstance(getattr(kind, str(name), None), cached_property)}
+    return {name: part for name, part in state.items() if name not in cached} if cached else state
 
 
 def _attributes(reduced: Any) -> dict[str, Any] | None:

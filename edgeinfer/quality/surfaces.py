@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,8 +76,9 @@ def surface(
         The seed of the resampling: an int or a sequence of int.
     store : path, optional
         A folder. Finished cells are kept in it, and the same call takes up from there, however the last one ended; of
-        two at once one waits for the other. It belongs to all arguments but `batch` and `workers`: the cascade's files,
-        or its code and values, but for those that the calls change; and the metrics' `identity`, or the same of them.
+        two at once one waits for the other. It belongs to all arguments but `batch` and `workers`: to the cascade's
+        code and values, but for those that the calls change, or what its property `store_identity` says, for one that
+        holds sessions; and to the metrics' `identity`, or the same of them.
     progress : bool
         A bar over denoising steps, on a terminal only.
     provenance : mapping, optional
@@ -247,7 +247,7 @@ def _belongs(
         "captions": captions,
         "rng": rng,
         **_identity.parts("wire", wire),
-        **_painter(cascade),
+        **_identity.parts("cascade", cascade),
         "edgeinfer": __version__,
     }
     for measure in measures:
@@ -255,17 +255,6 @@ def _belongs(
         name = f"metric {measure.name}"
         belongs |= {name: measure.identity} if measure.identity else _identity.parts(name, measure)
     return belongs
-
-
-def _painter(cascade: Any) -> dict[str, str]:
-    """What a cascade is: one of a folder, which holds sessions of a runtime, the files there."""
-    folder = getattr(getattr(cascade, "manifest", None), "folder", None)
-    if folder is None:
-        return _identity.parts("cascade", cascade)
-    total = hashlib.sha256()
-    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-        total.update(path.relative_to(folder).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
-    return {"cascade": f"#{total.hexdigest()[:32]}"}
 
 
 def image_seed(seed: int, caption: int) -> int:

@@ -1,6 +1,7 @@
 """Running the tiny cascade: noise by seed, guidance, the split, the wire, and bad input."""
 
 import dataclasses
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,6 +55,23 @@ def test_a_walk_begins_from_weaker_noise_where_the_scheduler_says_so(cascade, mo
     parts = [network.part.name for stage in manifest.stages for network in stage.networks]
     for part in parts:
         np.testing.assert_array_equal(begun["weaker", part], 0.5 * begun["as it is", part])
+
+
+def test_a_store_tells_cascades_apart_by_what_they_paint_with(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "tiny")
+    first = bridge.load(folder).store_identity
+    used = bridge.load(folder, threads=1)
+    used.generate(CAPTIONS, 2, 2, SEEDS)
+    assert used.store_identity == first
+    (folder / "rules.json").write_text("{}")
+    assert bridge.load(folder).store_identity == first
+    manifest = bridge.load(folder).manifest
+    scheduler = dataclasses.replace(manifest.scheduler, init_noise_sigma=0.5)
+    weaker = bridge.GenerativeCascade(dataclasses.replace(manifest, scheduler=scheduler))
+    weights = next(folder.rglob("*.onnx"))
+    with weights.open("ab") as file:
+        file.write(b"\0")
+    assert len({first, weaker.store_identity, bridge.load(folder).store_identity}) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])

@@ -7,7 +7,6 @@ import sys
 import termios
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,17 +199,20 @@ def test_a_store_is_of_one_cascade(tmp_path):
             measure(other, store=tmp_path / "s")
 
     class Folder(Fake):
-        def __init__(self):
-            super().__init__()
-            self.manifest, self.session = SimpleNamespace(folder=tmp_path / "weights"), (x for x in ())
+        """What holds a session, which has no value."""
 
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "model.onnx").write_bytes(b"1")
-    folder = measure(Folder(), store=tmp_path / "f")
-    assert folder.equals(measure(Folder(), store=tmp_path / "f"))
-    (tmp_path / "weights" / "model.onnx").write_bytes(b"2")
+        def __init__(self, weights):
+            super().__init__()
+            self.weights, self.session = weights, (x for x in ())
+
+        @property
+        def store_identity(self):
+            return self.weights
+
+    folder = measure(Folder("1"), store=tmp_path / "f")
+    assert folder.equals(measure(Folder("1"), store=tmp_path / "f"))
     with pytest.raises(ValueError, match="holds another surface: cascade differs"):
-        measure(Folder(), store=tmp_path / "f")
+        measure(Folder("2"), store=tmp_path / "f")
 
 
 def test_netcdf_reads_back(tmp_path):

@@ -121,6 +121,15 @@ def test_the_same_function_made_anew_resumes(make, tmp_path):
     assert sorted(os.listdir(tmp_path / "z" / "cells")) == before
 
 
+def test_what_is_computed_of_a_value_is_no_part_of_it(tmp_path):
+    """A stage that had been used before the sweep was another one."""
+    stages = [edgeinfer.Session([edgeinfer.Constant(0.1, "edge")], [0.5, 0.5]) for _ in range(2)]
+    first = swept(limit(stages[0]), tmp_path / "z")
+    edgeinfer.violation_bracket(edgeinfer.Pipeline(stages[1:]), 1.0, 1.0)
+    assert vars(stages[0]).keys() < vars(stages[1]).keys()
+    xarray.testing.assert_identical(swept(limit(stages[1]), tmp_path / "z"), first)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "text"),
     [

@@ -1,5 +1,6 @@
 """Running a cascade: ONNX Runtime sessions, the denoising loops, and what crosses the wire."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _identity, _validate
 from edgeinfer.bridge.cascade.captions import read_tokenizer
 from edgeinfer.bridge.cascade.folder import read_manifest
 from edgeinfer.bridge.cascade.manifest import CascadeNetwork, CascadeStage, Flops, Manifest
@@ -84,6 +85,15 @@ class GenerativeCascade:
 
     def __repr__(self) -> str:
         return f"GenerativeCascade({self.manifest.name!r}, folder={str(self.manifest.folder)!r})"
+
+    @property
+    def store_identity(self) -> str:
+        """What its images depend on: the digest of its manifest and of what its networks and its tokenizer read."""
+        total = hashlib.sha256(repr(_identity.parts("manifest", self.manifest)).encode())
+        for path in sorted(self.manifest.folder.rglob("*/*")):
+            if path.is_file():
+                total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
 
     @property
     def shortest_caption(self) -> str:

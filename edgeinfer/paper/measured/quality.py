@@ -79,8 +79,13 @@ class _Shared:
     """The cascade; the same prior of the same images runs once, whatever follows it."""
 
     def __init__(self, cascade: bridge.GenerativeCascade) -> None:
-        self._prior, self.decode = cascade.prior, cascade.decode
+        self._cascade, self._prior, self.decode = cascade, cascade.prior, cascade.decode
         self._kept: dict[Any, NDArray[np.float32]] = {}
+
+    @property
+    def store_identity(self) -> str:
+        """The cascade's; what is kept changes nothing."""
+        return self._cascade.store_identity
 
     def prior(self, captions: Sequence[str], steps: int, seeds: Sequence[int]) -> NDArray[np.float32]:
         key = steps, *captions, *seeds
