@@ -79,7 +79,7 @@ def _checked(pipeline: Callable[[Any], Any]) -> Callable[[Any], Pipeline]:
 
 def _is_unstable(pipeline: Pipeline, rate: float) -> bool:
     try:
-        return bool(rate * float(pipeline.moments()[0].max()) >= 1)
+        return bool((pipeline.loads(rate) >= 1).any())
     except ValueError:
         # No law of so many slots; a transfer takes bits / E[R] less a slot at least on average.
         for stage in pipeline:

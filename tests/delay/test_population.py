@@ -49,6 +49,19 @@ def test_bracket_contains_the_mean_over_terminals():
     assert answer.unstable < answer.lower[1]
 
 
+@pytest.mark.parametrize(
+    "late", [ei.model.Delay(ei.Constant(0.3, "user")), ei.Compute(0.3, ei.Node("edge", 1.0), "gpu", servers=4)]
+)
+def test_long_times_that_keep_no_server_busy_are_stable(late):
+    """Of more than the time between two requests: every terminal counted as unstable, and both ends were 1."""
+    population = ei.Population(LOSS, [1, 3])
+    answer = ei.population_bracket(lambda loss: ei.Pipeline([*terminal(loss), late]), population, 5.0, 3.3)
+    assert answer.unstable == pytest.approx(mixed(3.0)[1], rel=1e-3)
+    alone = ei.population_bracket(terminal, population, 5.0, 3.0)
+    # Hardly a request waits for one of four servers for long.
+    assert alone.lower <= answer.upper and answer.lower <= alone.upper * 1.05
+
+
 def test_several_populations_are_each_their_own():
     """Both ends within the tolerance of each alone, so that the answers overlap."""
     several = [ei.Population(ei.path_loss.uma(distance, 2e9)) for distance in (100.0, 500.0, 2000.0)]
