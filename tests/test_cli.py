@@ -216,6 +216,8 @@ GENERATE = ("generate", "a", "-o", "x.png")
         (("cut", MODEL, "--objective", "violation"), "--objective violation: needs --deadline"),
         (("cut", MODEL, "--set", "prior_steps=3"), "--set prior_steps: the cut by latency does not depend on it"),
         (("cut", MODEL, "--profile", "x", "--level", "all"), "--level: are of a measurement"),
+        (("cut", MODEL, "--profile", "x"), "--profile x: there is no such file; --measure writes it"),
+        (("cut", MODEL, "--draw", "x.bmp2"), "--draw x.bmp2: must end in .png, .svg or .pdf"),
         (("infer", MODEL, "--input", __file__, "--seed", "1"), "--seed: is of a random input"),
         (("infer", MODEL, "--cut", "edge", "--slowdown", "2"), "--slowdown: chooses the cut, with --cut auto only"),
         (("infer", MODEL, "--cut", "device", "--edge", "a:1"), "--edge: not with --cut device"),

@@ -1,5 +1,6 @@
 """The command that cuts a network: cut."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -64,7 +65,7 @@ from edgeinfer.cli.rows import show
     "--out", default=None, type=click.Path(file_okay=False), help="Folder for device.onnx, edge.onnx and parts.json."
 )
 @click.option(
-    "--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png or .svg."
+    "--draw", "drawing", default=None, type=click.Path(dir_okay=False), help="File for a drawing, .png, .svg or .pdf."
 )
 def cut_command(
     model: str,
@@ -100,6 +101,8 @@ def cut_command(
     from edgeinfer import bridge
 
     _refuse_unused(objective, deadline, settings, wire)
+    if drawing is not None and Path(drawing).suffix not in (".png", ".svg", ".pdf"):
+        raise click.UsageError(f"--draw {drawing}: must end in .png, .svg or .pdf")
     scenario = read_scenario(settings, base)
     network, graph = _cut_network(model, read_sizes(shapes), measure, source, level, threads, stored)
     state = read_state(graph, pairs)
@@ -185,6 +188,8 @@ def _cut_network(
     feeds = read_feeds(model, source)
     if stored is not None and not measure:
         refuse("are of a measurement, not of a --profile that is read", "level", "threads")
+        if not Path(stored).exists():
+            raise click.UsageError(f"--profile {stored}: there is no such file; --measure writes it")
         network = bridge.NetworkProfile.load(stored)
         profiled = network.graph
         known = {name: profiled.tensors[name].shape for name in profiled.inputs}
