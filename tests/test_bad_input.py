@@ -329,6 +329,10 @@ NAMED = {
         1e6, 23, -100, ei.path_loss.umi(100.0, 3.5e9), 0.01
     ),
     "pipeline = Cell.*; `cell_bracket` and `simulate_cell` take a Cell": lambda: ei.violation_bracket(CELL, 1.0, 1.0),
+    r"pipeline = Scenario.*: must be a Pipeline, such as one of its `pipelines\(\)`": lambda: ei.latency(
+        paper.scenario()
+    ),
+    "pipeline = {.*: must be a Pipeline, such as one of these": lambda: ei.latency(paper.scenario().pipelines()),
     r"arrival_rate = Batch\(\.\.\): .*`rare_violation` takes a Batch": lambda: ei.violation_bracket(
         DEVICE, ei.Batch(ei.Poisson(1.0), 2), 1.0
     ),

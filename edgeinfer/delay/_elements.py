@@ -1,6 +1,6 @@
 """One call of the core for each pipeline of a family, over all the arguments that go with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,18 @@ RENEWAL = "a rate or a renewal process, Poisson, Periodic, Erlang, Hyperexponent
 
 
 def check_pipeline(pipeline: Any) -> Pipeline:
-    if not isinstance(pipeline, Pipeline):
-        way = "its `pipeline()`" if callable(getattr(pipeline, "pipeline", None)) else "`Pipeline(stages)`"
-        cells = "; `cell_bracket` and `simulate_cell` take a Cell" if hasattr(pipeline, "terminals") else ""
-        raise ValueError(f"pipeline = {_validate.shown(pipeline)}: must be a Pipeline, as {way} makes one{cells}")
-    return pipeline
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    way = "as `Pipeline(stages)` makes one"
+    if callable(getattr(pipeline, "pipeline", None)):
+        way = "as its `pipeline()` makes one"
+    elif callable(getattr(pipeline, "pipelines", None)):
+        way = "such as one of its `pipelines()`"
+    elif hasattr(pipeline, "terminals"):
+        way += "; `cell_bracket` and `simulate_cell` take a Cell"
+    elif isinstance(pipeline, Mapping):
+        way = "such as one of these"
+    raise ValueError(f"pipeline = {_validate.shown(pipeline)}: must be a Pipeline, {way}")
 
 
 def check_independent(function: str, pipeline: Any) -> None:
