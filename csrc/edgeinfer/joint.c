@@ -20,12 +20,13 @@ enum {
 static const size_t WAIT_CELLS[] = {64, 128}; /* of the first wait's law over a service, for each effort */
 static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's mean, for each effort */
 static const double HEAVY = 0.92;             /* load of the first stage that takes more components */
-static const double APART = 40;               /* interarrival times that are taken out at most */
-static const double CLASS = 1.25;             /* ratio of the longest to the shortest deadline of a class */
+static const double APART = 60;               /* interarrival times that are taken out at most, */
+static const double APART_DECAYS = 4; /* and in decay times: errors count the less the more there are */
+static const double CLASS = 1.25;     /* ratio of the longest to the shortest deadline of a class */
 /* Of the latest deadline's probability, roughly: what a lattice leaves out, for each effort. */
 static const double BEYOND[] = {1e-2, 5e-3};
 static const double COARSER =
-    5; /* a power of a lattice's step over the first one's: it may leave out so much more */
+    3; /* a power of a lattice's step over the first one's: it may leave out so much more */
 static const double POINTS[] = {3, 5};      /* of the first lattice that is tried, for each effort */
 static const double OUTSIDE = 0.4;          /* of that: what its rows leave out */
 static const double LEAST = 1e-11;          /* of it: a service's tail */
@@ -268,7 +269,7 @@ static double log_early(const ei_batch *batch, const ei_joint_service *brief, si
     return least;
 }
 
-/* How many interarrival times are taken out: about as many as arrive in a decay time, for the most accurate
+/* How many interarrival times are taken out: as many as arrive in some decay times, for the most accurate
  * result, while paths of fewer jobs are of no account for the deadlines of the class. And what is of no
  * account of a service's tail. */
 static int choose_apart(const ei_batch *batch, double latest, ei_joint *self) {
@@ -282,7 +283,7 @@ static int choose_apart(const ei_batch *batch, double latest, ei_joint *self) {
     if (status != EI_OK ||
         (status = ei_joint_service_init(&self->brief, pipeline->random, 0, dm, 1, 1, EI_LOWER)) != EI_OK)
         return status;
-    double wanted = fmin(1.5 * batch->arrival_rate / decay, APART);
+    double wanted = fmin(APART_DECAYS * batch->arrival_rate / decay, APART);
     while ((double)self->apart < wanted && (double)(self->apart + 3) * unit < earliest &&
            log_early(batch, &self->brief, self->apart + 1, earliest) < log(EARLY) - decay * (earliest - unit))
         ++self->apart;
@@ -328,10 +329,10 @@ static int one_end(const ei_batch *batch, ei_end end, double latest, ei_joint_ta
         status = prepare(&self, &targets[i]);
     if (status == EI_OK && asked->possible && (status = ei_joint_solve(&self)) == EI_OK)
         status = ei_joint_first_busy_period(&self, targets, count, jobs);
-    if (end == EI_LOWER && self.laws != NULL) {
-        asked->points = fmin(self.d1, self.d3) / self.coarse;
+    if (self.block != NULL)
         asked->work = work_of(&self);
-    }
+    if (end == EI_LOWER && self.laws != NULL)
+        asked->points = fmin(self.d1, self.d3) / self.coarse;
     for (size_t i = 0; i < count; i++) {
         laws_free(&targets[i].laws, (size_t)self.ratio);
         free(targets[i].value);
@@ -408,7 +409,9 @@ static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t cou
             points = last.points * fmin(factor, cbrt(AIMED * most / last.work));
         } else {
             refused = fmin(refused, points_of(self, points));
-            points /= last.points > 0 ? LESS : 1.5;
+            points /= last.points > 0    ? LESS
+                      : next.work > most ? fmin(fmax(cbrt(next.work / (AIMED * most)), LESS), 1.5)
+                                         : 1.5;
         }
         /* The stages' difference allows of few lattices. */
         if (points_of(self, points) < FINER * last.points)

@@ -31,10 +31,10 @@
  * r = 1 and f(0) S(T) = rate S(T) with it, = A - B, A where f rises and B where it falls, up to (r - 1) /
  * rate and beyond. Hence A_lower - B_upper and A_upper - B_lower are its ends, and relative errors of S count
  * (A + B) / (A - B) times: 1 + 2 rate / theta at a decay rate theta for r = 1, which is large at high loads,
- * and little more than 1 for r near 1.5 rate / theta. For r = 1 this is done for X_0 <= z = T - d1 - d3, and
- * P(X_0 > z) added. Otherwise paths of at most r jobs, no longer than d1 + d3 and r times max(X, dm) whatever
- * the arrivals, are left out of lower ends and bounded by E e^{theta max(X, dm)} = E e^{theta X} + e^{theta
- * dm} E (1 - e^{theta (X - dm)})^+ in upper ones; r is chosen so that this is small.
+ * and less for more of them, little more than 1 for r of some rate / theta. For r = 1 this is done for X_0 <=
+ * z = T - d1 - d3, and P(X_0 > z) added. Otherwise paths of at most r jobs, no longer than d1 + d3 and r
+ * times max(X, dm) whatever the arrivals, are left out of lower ends and bounded by E e^{theta max(X, dm)} =
+ * E e^{theta X} + e^{theta dm} E (1 - e^{theta (X - dm)})^+ in upper ones; r is chosen so that this is small.
  *
  * Beyond the lattice. g_i(c, u) = a_i e^{-theta (c - u)} + b_i e^{-theta c} with
  *   A = D L sum w_i a_i, B = D L sum w_i b_i, G_i = (1 - s_i) A + s_i D a_i >= 1, a_i >= m G_i,

@@ -81,6 +81,27 @@ static void convex_hull(double *v, size_t count, size_t *corner) {
     }
 }
 
+/* Where the tangent at a cell's middle is below the line of X's mean at its left end, the one from there that
+ * touches the function takes its place: the mean would be less otherwise. v: the function at the points. */
+static void keep_mean(const ei_joint_service *self, double total, const double *v, size_t cells,
+                      double *tangent) {
+    const size_t n = self->fine;
+    const double fine = self->step / (double)n, less = self->sf[0] - total;
+    for (size_t i = 0; i < cells; i++) {
+        const double given = v[0] - total * self->step * (double)i;
+        double sum = v[i], through = INFINITY;
+        for (size_t k = 1; k <= n && tangent[2 * i] < given; k++) {
+            sum -= (self->sf[i * n + k] - less) * fine;
+            through = fmin(through, (sum - given) / (double)k);
+        }
+        const double right = given + through * (double)n;
+        if (tangent[2 * i] >= given || right < 0)
+            continue;
+        tangent[2 * i] = given;
+        tangent[2 * i + 1] = right;
+    }
+}
+
 /* v[i] from the integrals of the survival function, see ei_joint_law_init. */
 static int stop_loss(const ei_joint_service *self, size_t limit, double *v, size_t count, double *total) {
     const size_t n = self->fine, shift = self->end == EI_LOWER;
@@ -122,6 +143,7 @@ static int stop_loss(const ei_joint_service *self, size_t limit, double *v, size
     for (size_t i = full; i < count; i++)
         v[i] = i == count - 1 && limit >= self->count ? self->beyond : 0;
     if (self->end == EI_LOWER) {
+        keep_mean(self, *total, v, (limit < self->count ? limit : self->count - 1) / n, tangent);
         /* The last cell may lack its middle: nothing is known to be there. */
         for (size_t i = 0; i < count; i++) {
             int right = i < full && i * n + n / 2 < (limit < self->count ? limit : self->count - 1);
@@ -141,7 +163,7 @@ out:
 /* The geometric law of exponential services, whose masses have one ratio where no rounding error is seen and
  * the lattice does not end. */
 static void find_decay(ei_joint_law *self, const ei_joint_service *service) {
-    size_t i = service->start < 0 ? (size_t)ceil(-service->start / service->step) + 2 : 2;
+    size_t i = service->start < 0 ? (size_t)ceil(-service->start / service->step) + 3 : 3;
     const int upper = service->end == EI_UPPER;
     double decay = upper ? 0 : 1;
     self->regular = i;

@@ -40,8 +40,11 @@ typedef struct {
  * still lasts longer. Of the part of the law up to fine point `limit`, or of all of it (limit >= count). With
  * pi(x) = E (X - x)^+ of the law rounded to the fine points: upper, pi at the lattice points, which is to
  * share each value between its two neighbours in proportion; lower, at each point the smaller of the tangents
- * at the two cell middles beside it, and of that the lower convex hull: in no cell is that above pi. A tail
- * below `least` counts as later than all deadlines, or is left out. */
+ * at the two cell middles beside it, and of that the lower convex hull: in no cell is that above pi. Where
+ * the service begins such a tangent may be below m - x, m the mean, at its cell's left end, and what remains
+ * has a smaller mean: then it is the line from (x, m - x) there that touches pi in the cell. The others stay
+ * above m - x to the right, too, as their slopes are no steeper, so that the mean is kept if the law is wider
+ * than a cell. A tail below `least` counts as later than all deadlines, or is left out. */
 EI_WARN_UNUSED int ei_joint_law_init(ei_joint_law *self, const ei_joint_service *service, size_t from,
                                      size_t limit, double least);
 void ei_joint_law_free(ei_joint_law *self);

@@ -179,6 +179,43 @@ static void test_services_within_a_step(void) {
             }
 }
 
+/* A service's lattice laws have its mean, but for the fine points, wherever their points are beside its least
+ * value: queues at loads near 1 multiply what is missing. */
+static void test_means_of_services(void) {
+    static const double samples[] = {0.6, 0.9, 1.1, 1.4};
+    const ei_service services[] = {{.kind = EI_SERVICE_EXPONENTIAL, .time = 1},
+                                   {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 4}};
+    const double step = 0.2;
+    for (double start = -0.59; start < -0.2; start += 0.0137)
+        for (int k = 0; k < 2; k++)
+            for (int end = 0; end < 2; end++) {
+                ei_joint_service fine;
+                ei_joint_law law;
+                double mean = 0, total = 0;
+                CHECK(ei_joint_service_init(&fine, &services[k], start, step, 200, 1, (ei_end)end) == EI_OK);
+                CHECK(ei_joint_law_init(&law, &fine, 0, SIZE_MAX, 1e-30) == EI_OK);
+                for (size_t i = 0; i < law.count; i++) {
+                    const int geometric = law.decay > 0 && i > law.regular;
+                    law.mass[i] = geometric ? law.mass[i - 1] * law.decay : law.mass[i];
+                    total += law.mass[i];
+                    mean += law.mass[i] * (start + step * (double)i);
+                }
+                CHECK_RELATIVE(total, 1, 1e-8);
+                CHECK(fabs(mean - 1) <= 1.01 * step / (double)fine.fine);
+                CHECK(end == EI_UPPER ? mean > 1 - 1e-9 : mean < 1 + 1e-9);
+                for (double y = 0; y < 3; y += 0.01) {
+                    double loss = 0, exact = exp(-y);
+                    for (size_t i = 0; i < law.count; i++)
+                        loss += law.mass[i] * fmax(start + step * (double)i - y, 0);
+                    for (size_t i = 0; i < 4 && k == 1; i++)
+                        exact = (i > 0 ? exact : 0) + fmax(samples[i] - y, 0) / 4;
+                    CHECK(end == EI_UPPER ? loss > exact - 1e-9 : loss < exact + 1e-9);
+                }
+                ei_joint_law_free(&law);
+                ei_joint_service_free(&fine);
+            }
+}
+
 /* The geometric law of exponential services, on lattices that end where they are still likely. */
 static void test_exponential_services(void) {
     const ei_service service = {.kind = EI_SERVICE_EXPONENTIAL, .time = 1};
@@ -273,6 +310,7 @@ int main(void) {
     test_first_wait();
     test_longer_waits();
     test_services_within_a_step();
+    test_means_of_services();
     test_exponential_services();
     test_long_busy_periods();
     test_few_rows();
