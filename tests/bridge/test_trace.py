@@ -34,6 +34,20 @@ def test_a_line_cut_by_a_kill_is_left_out(files):
     assert read_trace(files[0]) == whole[:-1]
 
 
+def test_a_process_that_starts_again_goes_on_behind_the_last_whole_line(files, tmp_path):
+    """The half of a line and the next record were one line, and no record of the file was read."""
+    text, whole = files[0].read_bytes(), read_trace(files[0])
+    for kept in (text[:-5], text[: text.rindex(b"\n", 0, -1) + 3], text):
+        files[0].write_bytes(kept)
+        Trace(files[0], "device").close()
+        records = read_trace(files[0])
+        assert records[:-1] == (whole if kept == text else whole[:-1]) and records[-1]["name"] == "start"
+    other = tmp_path / "notes.txt"
+    other.write_text("no trace")
+    Trace(other, "device").close()
+    assert other.read_text().startswith("no trace")
+
+
 def test_errors_name_file_and_line(files):
     with open(files[0], "ab") as file:
         file.write(b'{"time": 1}\n')

@@ -13,6 +13,8 @@ from edgeinfer._files import strict_json
 #: Keys of every record, in the order they are written; a kind may add more.
 KEYS = ("time", "process", "kind", "name", "direction", "bytes", "request")
 _ENCODE = json.JSONEncoder(allow_nan=False).encode
+#: How each line begins; and the longest, in bytes.
+_BEGIN, _LONGEST = b'{"time": ', 1 << 20
 
 
 class Trace:
@@ -40,6 +42,8 @@ class Trace:
 
     def __init__(self, path: str | os.PathLike[str] | None, process: str) -> None:
         self.process = process
+        if path is not None and os.path.isfile(path):
+            _cut_half_line(path)
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._lock = threading.Lock()
         self.record("process", "start", pid=os.getpid(), clock=_clock_name(), wall_time=clock.time())
@@ -93,6 +97,16 @@ class Trace:
     def stage(self, name: str, begin: float, end: float, request: str, **more: Any) -> None:
         """Computing (or waiting) from `begin` to `end`, s on the monotonic clock."""
         self.record("stage", name, request=request, time=begin, duration=end - begin, **more)
+
+
+def _cut_half_line(path: str | os.PathLike[str]) -> None:
+    """Of a process that was killed as it wrote: the next record would end that line, and no record would be read."""
+    with open(path, "rb+") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _LONGEST, 0))
+        half = file.read().rpartition(b"\n")[2]
+        # Nothing is taken from a file that holds something else.
+        if half.startswith(_BEGIN[: len(half)]):
+            file.truncate(file.tell() - len(half))
 
 
 def _clock_name() -> str:
