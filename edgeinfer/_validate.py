@@ -125,7 +125,7 @@ def plain(name: str, value: Any, unit: str | None = None, what: str = "real numb
     """
     if isinstance(value, list | tuple) and any(not isinstance(item, float | int) for item in value):
         return numbers(name, value, unit, what)
-    _refuse_masked(name, value, what)
+    refuse_masked(name, value, what)
     _refuse_units(name, value, unit, what)
     try:
         array = np.asarray(value)
@@ -152,32 +152,8 @@ def plain(name: str, value: Any, unit: str | None = None, what: str = "real numb
     return _seconds(name, value, array, what) if array.dtype.kind == "m" else array
 
 
-def complete(name: str, value: Any, what: str) -> NDArray[Any]:
-    """`value` as an array of any type, none of whose entries is masked or NaN.
-
-    Examples
-    --------
-    >>> complete("groups", [0.0, np.nan], "a label for each item")
-    Traceback (most recent call last):
-    ...
-    ValueError: groups[1] = nan: must be a label for each item; fill it, or leave it out
-    """
-    _refuse_masked(name, value, what)
-    array = np.asarray(value)
-    lacking = np.vectorize(_lacks, otypes=[bool])(array) if array.dtype.kind == "O" else np.asarray(array != array)
-    if lacking.any():
-        index = tuple(int(i) for i in np.argwhere(lacking)[0])
-        raise ValueError(f"{name}{list(index) or ''} = {array[index]}: must be {what}; fill it, or leave it out")
-    return array
-
-
-def _lacks(item: Any) -> bool:
-    """Whether an object stands for a value that is not there: None, NaN, NA, whose comparisons are no booleans."""
-    same = item == item
-    return item is None or not (isinstance(same, bool | np.bool_) and bool(same))
-
-
-def _refuse_masked(name: str, value: Any, what: str) -> None:
+def refuse_masked(name: str, value: Any, what: str) -> None:
+    """Refuse an array that masks some of its entries."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         index = tuple(int(i) for i in np.argwhere(np.ma.getmaskarray(value))[0])
         where = f"[{', '.join(map(str, index))}]" if index else ""

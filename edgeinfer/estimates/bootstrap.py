@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer import _random, _validate
+from edgeinfer import _labels, _random, _validate
 from edgeinfer.estimates.estimate import Estimate
 
 #: Units drawn at once, at least one resample of them.
@@ -25,7 +25,7 @@ def units(name: str, labels: Any, count: int) -> tuple[NDArray[np.int64], int]:
     """Unit of each of `count` items, 0.., and how many there are: each its own if `labels` is None."""
     if labels is None:
         return np.arange(count), count
-    labels = _validate.complete(name, labels, "a label for each item")
+    labels = _labels.complete(name, labels, "a label for each item")
     if labels.shape != (count,):
         raise ValueError(f"{name} of shape {labels.shape}: must be ({count},), a label for each item")
     names, index = np.unique(labels, return_inverse=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _labels, _validate
 from edgeinfer.estimates.bootstrap import BLOCK, MOST_RESAMPLES, generator
 from edgeinfer.estimates.estimate import Estimate
 
@@ -76,8 +76,8 @@ def shares(
     >>> [round(float(x), 3) for x in (found.value, found.low, found.high)]
     [0.1, 0.04, 0.18]
     """
-    hit = _validate.complete("hits", hits, "true or false")
-    number = _validate.complete("groups", groups, "the number of a group")
+    hit = _labels.complete("hits", hits, "true or false")
+    number = _labels.complete("groups", groups, "the number of a group")
     if hit.dtype != bool or hit.ndim not in (1, 2) or not hit.size:
         raise ValueError(f"hits of type {hit.dtype} and shape {hit.shape}: must be (n,) or (n, k) of bool, n >= 1")
     if number.shape != hit.shape[:1] or number.dtype.kind not in "iu" or number.min() < 0:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgeinfer import _core, _validate
+from edgeinfer import _core, _labels, _validate
 from edgeinfer.estimates import bootstrap
 from edgeinfer.estimates.estimate import Estimate
 
@@ -122,7 +122,7 @@ def mean(values: ArrayLike, confidence: float = 0.95, *, resamples: int = 2000, 
 
 
 def _flags(name: str, values: Any) -> np.ndarray:
-    array = _validate.complete(name, values, "true or false")
+    array = _labels.complete(name, values, "true or false")
     if array.dtype != bool or array.ndim != 1 or not array.size:
         raise ValueError(f"{name} of type {array.dtype} and shape {array.shape}: must be a row of at least one bool")
     return array

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeinfer import _validate
+from edgeinfer import _labels, _validate
 from edgeinfer.estimates import bootstrap
 from edgeinfer.estimates.estimate import Estimate
 from edgeinfer.quality._arrays import pair
@@ -225,7 +225,7 @@ def _draws(
     independent = count = min(len(x), len(y))
     unit = np.arange(0)
     if groups is not None:
-        first, second = (_validate.complete("groups", side, "a label for each item") for side in groups)
+        first, second = (_labels.complete("groups", side, "a label for each item") for side in groups)
         if first.shape != (len(x),) or second.shape != (len(y),):
             raise ValueError(f"groups of shapes {first.shape}, {second.shape}: must be ({len(x)},) and ({len(y)},)")
         unit, count = bootstrap.units("groups", np.concatenate([first, second]), len(x) + len(y))

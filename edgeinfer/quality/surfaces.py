@@ -125,13 +125,9 @@ def surface(
     summary = partial(_summary, images.index, confidence, resamples, rng)
     grid = _grid(steps)
     belongs = partial(_belongs, about, steps, captions, rng, wire, measures, cascade)
-    cache = None if store is None else Store(store, "surface", belongs())
     done: dict[tuple[int, ...], dict[str, Value]] = {}
     with ExitStack() as stack:
-        if cache is not None:
-            # When others may take the store again.
-            stack.callback(cache.ignore_changes, belongs)
-            stack.enter_context(cache.locked())
+        cache = stack.enter_context(_kept(store, belongs))
         waiting = [cell for cell in grid if cache is None or not cache.has(grid[cell])]
         rows = sorted({i for i, _ in waiting})
         total = len(images.index) * int(steps[0][rows].sum() + sum(steps[1][j] for _, j in waiting))
@@ -149,6 +145,20 @@ def surface(
     if cache is not None:
         done = {cell: cache.get(point).values for cell, point in grid.items()}
     return _assemble(xarray, steps, captions, measures, done, about)
+
+
+@contextmanager
+def _kept(store: str | Path | None, belongs: Callable[[], dict[str, Any]]) -> Iterator[Store | None]:
+    """The store to oneself, which leaves out what the calls have changed when others may take it again."""
+    if store is None:
+        yield None
+        return
+    cache = Store(store, "surface", belongs())
+    try:
+        with cache.locked():
+            yield cache
+    finally:
+        cache.ignore_changes(belongs)
 
 
 class _Images:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgeinfer import _validate
+from edgeinfer import _labels, _validate
 from edgeinfer.estimates import largest_share
 from edgeinfer.strategies.agents import Attempt
 from edgeinfer.strategies.bodies import Picture, Plan, Verdict
@@ -92,7 +92,7 @@ def calibrate(
     (0.05, 0.0011, 0.005)
     """
     leads = np.atleast_1d(_validate.real("lead", lead, infinite=True))
-    good = _validate.complete("right", right, "true or false")
+    good = _labels.complete("right", right, "true or false")
     if good.dtype != bool or leads.ndim != 1 or good.shape != leads.shape:
         raise ValueError(f"right of type {good.dtype} and shape {good.shape}: must be bool of shape {leads.shape}")
     most_wrong = _validate.scalar("most_wrong", most_wrong, 0, 1, low_open=True, high_open=True)

@@ -1,11 +1,12 @@
 """A folder of ONNX networks read as a cascade, and checked against what the files say."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from edgeinfer import _validate
+from edgeinfer import _identity, _validate
 from edgeinfer.bridge.cascade.manifest import (
     ROLES,
     WIRE_BITS,
@@ -25,6 +26,21 @@ from edgeinfer.bridge.cascade.stable_diffusion import read_stable_diffusion
 from edgeinfer.network.files import _NAME, JsonObject, Part, Port, inside, listed, read_json, read_part
 
 FORMAT = 1
+
+
+class Painter:
+    """What holds sessions of the networks that a manifest names."""
+
+    manifest: Manifest
+
+    @property
+    def store_identity(self) -> str:
+        """What its images depend on: the digest of its manifest and of what its networks and its tokenizer read."""
+        total = hashlib.sha256(repr(_identity.parts("manifest", self.manifest)).encode())
+        for path in sorted(self.manifest.folder.rglob("*/*")):
+            if path.is_file():
+                total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
 
 
 def read_manifest(folder: str | Path) -> Manifest:

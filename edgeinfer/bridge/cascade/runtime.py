@@ -1,6 +1,5 @@
 """Running a cascade: ONNX Runtime sessions, the denoising loops, and what crosses the wire."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer import _identity, _validate
+from edgeinfer import _validate
 from edgeinfer.bridge.cascade.captions import read_tokenizer
-from edgeinfer.bridge.cascade.folder import read_manifest
+from edgeinfer.bridge.cascade.folder import Painter, read_manifest
 from edgeinfer.bridge.cascade.manifest import CascadeNetwork, CascadeStage, Flops, Manifest
 from edgeinfer.bridge.cascade.packing import float32_array, pack, unpack
 from edgeinfer.bridge.cascade.schedulers import DenoisingStep, advance
@@ -53,7 +52,7 @@ def load(folder: str | Path | None = None, *, threads: int | None = None) -> "Ge
     return GenerativeCascade(manifest, threads=threads)
 
 
-class GenerativeCascade:
+class GenerativeCascade(Painter):
     """A text-to-image cascade that runs: prior on the edge, decode on the device, or both here.
 
     Element i of a batch draws its noise from a generator of its own, keyed by its seed, the stage and the network, so
@@ -85,15 +84,6 @@ class GenerativeCascade:
 
     def __repr__(self) -> str:
         return f"GenerativeCascade({self.manifest.name!r}, folder={str(self.manifest.folder)!r})"
-
-    @property
-    def store_identity(self) -> str:
-        """What its images depend on: the digest of its manifest and of what its networks and its tokenizer read."""
-        total = hashlib.sha256(repr(_identity.parts("manifest", self.manifest)).encode())
-        for path in sorted(self.manifest.folder.rglob("*/*")):
-            if path.is_file():
-                total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
 
     @property
     def shortest_caption(self) -> str:
