@@ -70,7 +70,8 @@ static int all_poisson(const ei_cell *model) {
     return 1;
 }
 
-/* Whether requests meet own servers, delays and one simple node at most, each of them once. */
+/* Whether requests meet own servers, delays and one simple node at most, each of them once, and are answered
+ * in the order of time. */
 static int only_forward(const run_context *context) {
     const ei_cell *model = context->model;
     for (size_t i = 0; i < model->node_count; i++)
@@ -84,7 +85,8 @@ static int only_forward(const run_context *context) {
                 return 0;
             nodes += class->stages[k].place == EI_PLACE_NODE;
         }
-        if (nodes > 1 || class->fallback_count > 0 || class->round_count > 0 || context->routes[c].shared)
+        if (nodes > 1 || class->fallback_count > 0 || class->round_count > 0 || context->routes[c].shared ||
+            context->routes[c].stages[class->stage_count].event)
             return 0;
     }
     return 1;

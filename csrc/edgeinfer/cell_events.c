@@ -157,14 +157,14 @@ static int travel(ei_cell_state *self, ei_request *request, double time, int han
         const ei_route_stage *at = at_stage(self, request);
         uint32_t place;
         int status;
-        if (at->stage == NULL) {
-            finish(self, request, time);
-            return EI_OK;
-        }
         if (at->event && !handled && time > self->now) {
             if ((status = ei_cell_keep(self, request, &place)) != EI_OK)
                 return status;
             return ei_heap_push(&self->transit, time, self->order++, place);
+        }
+        if (at->stage == NULL) {
+            finish(self, request, time);
+            return EI_OK;
         }
         if (at->stage->place == EI_PLACE_BAND)
             return ei_band_arrive(self, at->stage->server, request, time);

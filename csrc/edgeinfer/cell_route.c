@@ -118,8 +118,10 @@ static void mark_events(ei_route *self, const ei_cell *model, const ei_cell_clas
     for (size_t k = 0; k < all; k++) {
         const ei_cell_stage *stage = &class->stages[k];
         ei_route_stage *route = &self->stages[k + (k >= main)];
-        if (k == main)
+        if (k == main) {
+            self->stages[main].event = !ordered;
             ordered = 1;
+        }
         if (class->round_count > 1 && k == class->loop_first)
             ordered = 0; /* who comes again, and who comes */
         if (stage->place == EI_PLACE_DELAY) {
@@ -131,6 +133,7 @@ static void mark_events(ei_route *self, const ei_cell *model, const ei_cell_clas
         route->event = stage->place == EI_PLACE_NODE || stage->place == EI_PLACE_BAND || !ordered || shares;
         ordered = stage->place != EI_PLACE_PARTS || keeps_order(model, class, stage);
     }
+    self->stages[all + (all > main)].event = !ordered;
 }
 
 int ei_route_init(ei_route *self, const ei_cell *model, const ei_cell_class *class, size_t *row) {
