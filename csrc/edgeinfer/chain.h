@@ -100,6 +100,14 @@ EI_WARN_UNUSED int ei_chain_lower_alone(const ei_batch *self, const ei_service *
  * exponential parts as exponentials.h takes, and one service of every other part, which the longest path
  * through those meets somewhere.
  *
+ * exponential, upper, where b comes first behind Markov-modulated arrivals: v, which has a phase, from
+ * ladder.h, and with s_i the largest -v_i' e^{theta y} / theta the same sum is at most K e^{-theta T} (E
+ * e^{theta Q} - 1), K the largest over l of the mean of s over phases at job l under the tilt: Z_l is
+ * independent of services behind b, and R_l of all but the phase. No order of phases is needed. A time X that
+ * is spread evenly over a length a may be added to R_l, and slopes are (v_i(y - a) - v_i(y)) / a then, which
+ * are small where v falls steeply only once. And b may be slowed down, as W grows with services, where others
+ * are nearly as slow.
+ *
  * One or two exponential stages alone behind Markov-modulated arrivals: ladder.h, two_modulated.h; lower, of
  * three parts and more: the sojourn time in the two slowest exponential ones, and one service of every other.
  *

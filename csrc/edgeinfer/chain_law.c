@@ -440,13 +440,23 @@ int ei_chain_log_moment_behind(const ei_chain *self, size_t b, size_t last, doub
     for (size_t k = b + 1; k <= last; k++)
         if (!(rate * self->parts[k].mean < 1))
             return EI_ERR_UNSTABLE;
-    int status = ei_chain_init(&rest, &batch, self->stages + from, end - from);
-    if (status == EI_OK)
+    int status = ei_chain_init_behind(&rest, &batch, self->stages + from, end - from);
+    *value = 0;
+    if (status == EI_OK && rest.count > 0)
         status = ei_chain_law(&rest, 0, rest.count - 1, &law);
-    if (status == EI_OK && !(law.decay > theta))
+    if (status == EI_OK && rest.count > 0 && !(law.decay > theta))
         status = EI_ERR_UNSTABLE;
-    if (status == EI_OK)
+    if (status == EI_OK && rest.count > 0)
         *value = ei_upper_law_log_moment(&law, theta) + theta * (law.shift + 2e-9 * law.lattice.step);
+    for (size_t k = 0; k < rest.leading_count && status == EI_OK; k++) {
+        const double time = rest.leading[k].time, faster = 1 - (rate + theta) * time;
+        if (rest.leading[k].kind != EI_SERVICE_EXPONENTIAL)
+            continue;
+        if (faster > 1e-9)
+            *value += log1p(theta * time / faster) * (1 + 1e-6);
+        else
+            status = EI_ERR_UNSTABLE;
+    }
     ei_upper_law_free(&law);
     ei_chain_free(&rest);
     return status;

@@ -14,6 +14,7 @@
 enum {
     SLOPES = 65536, /* points at which a law's slope is bounded, */
     FEWER = 4,      /* times as many as for three stages, */
+    SPREAD = 8,     /* steps of a time that is added */
     PLACES = 32     /* and times beyond which all is left to moments */
 };
 static const double ENOUGH =
@@ -298,6 +299,53 @@ int ei_chain_modulated_ends(const ei_chain *self, int *found) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* P(R + X > time) from above, X spread over `length`. */
+static double spread_sf(const ei_ladder *self, double time, double length) {
+    double sum = 0;
+    for (int k = 1; k <= SPREAD; k++)
+        sum += ei_ladder_sf(self, EI_UPPER, time - length * k / SPREAD);
+    return sum / SPREAD;
+}
+
+/* exponential: the first part, an exponential one, with others behind it, behind phases; slowed down, too. */
+static int upper_ladder(const ei_chain *self) {
+    static const double shares[] = {1, 0.98, 0.95, 0.91, 0.86, 0.8, 0.72, 0.6, 0.45};
+    const ei_batch *batch = self->batch;
+    const double mu = 1 / self->parts[0].service->time;
+    int status = EI_OK;
+    for (size_t k = 0; k < sizeof shares / sizeof *shares && status == EI_OK; k++) {
+        const double decay = shares[k] * self->parts[0].decay, theta = decay * (1 - 1e-6);
+        double unused, steepest = INFINITY, most = INFINITY, moment = 0;
+        const double rate =
+            k == 0 ? mu : -decay / expm1(-ei_arrival_exponent(&batch->arrival, decay, &unused));
+        ei_ladder alone;
+        if (!(rate <= mu) || !(rate > batch->arrival_rate))
+            break;
+        status = ei_ladder_init(&alone, &batch->arrival, rate);
+        if (status == EI_OK)
+            status = ei_ladder_most(&alone, &batch->arrival, theta, 1, &steepest);
+        if (status == EI_OK)
+            status = ei_ladder_most(&alone, &batch->arrival, theta, 0, &most);
+        if (status == EI_OK)
+            status = ei_chain_log_moment_behind(self, 0, self->count - 1, (rate - theta) * (1 + 1e-12), theta,
+                                                &moment);
+        const double more = expm1(moment) * (1 + 1e-9), share = fmin(sqrt(2 * more), 1);
+        for (size_t i = 0; i < batch->count && status == EI_OK; i++) {
+            const size_t at = batch->index[i];
+            const double rest = batch->deadline[at] - self->constant, falls = exp(-theta * rest);
+            if (!isfinite(rest) || rest < 0)
+                continue;
+            ei_cut_upper(
+                batch, at,
+                fmin(ei_ladder_sf(&alone, EI_UPPER, rest) + steepest * falls * more,
+                     spread_sf(&alone, rest, share / theta) + most * exp(share) / share * falls * more),
+                EI_BRACKET_EXPONENTIAL);
+        }
+        status = ei_no_bound(status) ? EI_OK : status;
+    }
+    return status;
+}
+
 /* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */
 static int may_be_drawn(const ei_chain *self) {
     const ei_arrival *arrival = &self->batch->arrival;
@@ -348,6 +396,9 @@ int ei_chain_ends_behind_renewal(const ei_chain *self) {
         status = ei_chain_geometric_ends(self);
     else if (status == EI_OK && self->count > 2)
         status = ei_chain_lower_exponentials(self);
+    if (status == EI_OK && modulated && last > 0 && ei_part_is_exponential(&self->parts[0]) &&
+        ei_is_wide(self->batch, EI_CHAIN_CLOSE))
+        status = upper_ladder(self);
     if (status == EI_OK && ei_is_wide(self->batch, EI_CHAIN_CLOSE))
         status = renewal_upper(self, slowest);
     for (size_t b = slowest; modulated && last > 0 && status == EI_OK && b < self->count &&

@@ -12,7 +12,8 @@ enum {
     NEWTON = 200,
     DOUBLINGS = 60,
     WIDER = 20, /* times that an enclosure is made twice as wide */
-    TERMS = 20  /* of an exponential function of at most 1 */
+    TERMS = 20, /* of an exponential function of at most 1 */
+    STEPS = 64  /* powers of a matrix that are looked at one by one */
 };
 static const double SETTLED = 1e-15;
 static const double FAR = 1e-280;
@@ -209,4 +210,79 @@ double ei_ladder_sf(const ei_ladder *self, ei_end end, double time) {
     if (end == EI_UPPER && sojourn < FAR)
         sojourn = FAR;
     return fmin(sojourn, 1);
+}
+
+/* vector = matrix vector times a factor; whether no entry has grown. */
+static int move(const double *matrix, size_t n, double factor, const double *vector, double *moved) {
+    int falls = 1;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < n; j++)
+            sum += matrix[i * n + j] * vector[j];
+        moved[i] = sum * factor;
+        falls &= moved[i] <= vector[i];
+    }
+    return falls;
+}
+
+/* No less than any power of the matrix, which is overwritten, times the vector, in the place of this one, and
+ * the most that such a one times `shares` may be. */
+static int raise_to_all(double *matrix, size_t n, const double *shares, double *vector, double *most) {
+    const double rounding = 1 + (double)(n + 4) * DBL_EPSILON;
+    double one[EI_ARRIVAL_PHASES], next[EI_ARRIVAL_PHASES], square[MOST];
+    int falls = 0;
+    memcpy(one, vector, n * sizeof *one);
+    *most = 0;
+    for (int k = 0; k < STEPS && !falls; k++) {
+        double mean = 0;
+        for (size_t i = 0; i < n; i++) {
+            mean += shares[i] * one[i];
+            vector[i] = fmax(vector[i], one[i]);
+        }
+        *most = fmax(*most, mean * rounding);
+        falls = move(matrix, n, rounding, one, next);
+        memcpy(one, next, n * sizeof *one);
+    }
+    if (falls)
+        return EI_OK;
+    for (int k = 1; k < STEPS; k *= 2) {
+        ei_modulated_multiply(matrix, matrix, square, n);
+        for (size_t i = 0; i < n * n; i++)
+            matrix[i] = square[i] * rounding;
+    }
+    for (int k = 0; k < DOUBLINGS; k++) {
+        double mean = 0;
+        falls = move(matrix, n, rounding, vector, next);
+        if (falls)
+            return isfinite(*most) ? EI_OK : EI_ERR_ACCURACY;
+        for (size_t i = 0; i < n; i++) {
+            mean += shares[i] * next[i];
+            vector[i] = fmax(vector[i], next[i]);
+        }
+        *most = fmax(*most, mean * rounding);
+        ei_modulated_multiply(matrix, matrix, square, n);
+        for (size_t i = 0; i < n * n; i++)
+            matrix[i] = square[i] * rounding;
+    }
+    return EI_ERR_ACCURACY;
+}
+
+int ei_ladder_most(const ei_ladder *self, const ei_arrival *arrival, double theta, int slope, double *most) {
+    const size_t n = self->count;
+    const double scale = self->rate / (self->rate - theta) * (1 + 1e-12);
+    double matrix[MOST], x[EI_ARRIVAL_PHASES];
+    for (size_t i = 0; i < n; i++) {
+        double stays = 1 + 1e-15;
+        for (size_t j = 0; j < n; j++)
+            stays -= self->ladder[EI_LOWER][i * n + j];
+        x[i] = slope ? stays * self->rate / theta : 1;
+    }
+    for (size_t i = 0; i < n * n; i++)
+        matrix[i] = scale * self->ladder[EI_UPPER][i];
+    int status = raise_to_all(matrix, n, self->shares, x, most);
+    if (status == EI_OK)
+        status = ei_modulated_transform(arrival, theta, matrix);
+    for (size_t i = 0; i < n * n && status == EI_OK; i++)
+        matrix[i] *= scale;
+    return status == EI_OK ? raise_to_all(matrix, n, self->shares, x, most) : status;
 }

@@ -17,6 +17,14 @@
  * V)^{-1} X V, the derivative of Psi by which a rounding E of Psi comes back, and both inequalities are
  * checked.
  *
+ * Slopes. s(y) e^{theta y} = e^{-(mu - theta) y} e^{mu U y} 1 is a mean of A^n x, x = 1, over a Poisson
+ * number n of mean (mu - theta) y, A = mu / (mu - theta) U; and -s'(y) e^{theta y} / theta with x = mu /
+ * theta (1 - U) 1. If X bounds all A^n x and P = mu / (mu - theta) E[e^{-theta t}; phase at the request
+ * before], alpha P^l X is such a bound in the mean over phases at job l, of weights e^{theta (B_0 + .. +
+ * B_{l-1} - S_l)}. For any matrix A >= 0 the A^n x with n < 2 m are no more than the larger one, entry by
+ * entry, of x_m and A^m x_m, where x_m is no less than those with n < m; if A^m x_m <= x_m, none is more than
+ * x_m.
+ *
  * Rounding. mu - D - mu V is eliminated by its sums of rows and what is beside its diagonal: sums, products
  * and quotients of positive numbers alone, so that the result is as good as those, entry by entry. */
 #ifndef EDGEINFER_LADDER_H
@@ -46,6 +54,11 @@ double ei_ladder_sf(const ei_ladder *self, ei_end end, double time);
 /* vector[n] = e^{-x (1 - M)} 1 from an end, M[n][n] >= 0 of sums of rows of at most 1, n <= EI_ARRIVAL_PHASES
  * + 1, x >= 0. */
 void ei_ladder_survive(const double *matrix, size_t n, ei_end end, double x, double *vector);
+
+/* The largest alpha P^l X from above, 0 < theta < mu: of s, or of its slope. EI_ERR_ACCURACY: there is none.
+ */
+EI_WARN_UNUSED int ei_ladder_most(const ei_ladder *self, const ei_arrival *arrival, double theta, int slope,
+                                  double *most);
 
 /* vector[count] = U vector, U from that end. */
 void ei_ladder_climb(const ei_ladder *self, ei_end end, double *vector);

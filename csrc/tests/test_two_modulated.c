@@ -147,6 +147,30 @@ static void test_ladder(void) {
     }
 }
 
+/* Bounds of e^{theta y} P(R > y) and of its slope, exact where all phases are alike. */
+static void test_most(void) {
+    const double decay = 1.8, theta = 1.5;
+    double most, falls;
+    ei_ladder law;
+    CHECK(ei_ladder_init(&law, &poisson, 2.8) == EI_OK);
+    CHECK(ei_ladder_most(&law, &poisson, decay * (1 - 1e-9), 0, &most) == EI_OK && fabs(most - 1) < 1e-6);
+    CHECK(ei_ladder_most(&law, &poisson, theta, 1, &falls) == EI_OK && fabs(falls - decay / theta) < 1e-6);
+    CHECK(ei_ladder_most(&law, &poisson, decay * 1.01, 0, &most) == EI_ERR_ACCURACY);
+    const ei_arrival *arrivals[] = {&bursty, &turning};
+    for (int a = 0; a < 2; a++) {
+        const double less = 0.02;
+        CHECK(ei_ladder_init(&law, arrivals[a], 2.8) == EI_OK);
+        CHECK(ei_ladder_most(&law, arrivals[a], less, 0, &most) == EI_OK);
+        CHECK(ei_ladder_most(&law, arrivals[a], less, 1, &falls) == EI_OK);
+        for (double time = 0; time < 200; time += 0.5) {
+            const double at = ei_ladder_sf(&law, EI_LOWER, time),
+                         next = ei_ladder_sf(&law, EI_UPPER, time + 0.5);
+            CHECK(at * exp(less * time) <= most);
+            CHECK((at - next) / 0.5 * exp(less * time) / less <= falls);
+        }
+    }
+}
+
 /* Independent sojourn times of rates 1 / time - 1. */
 static void test_poisson(void) {
     static const double times[][2] = {{0.8, 0.8}, {0.5, 0.4}, {0.2, 0.95}, {0.97, 0.97}};
@@ -218,6 +242,7 @@ int main(void) {
     test_chain_of_all();
     test_falls();
     test_ladder();
+    test_most();
     test_poisson();
     test_refusals();
     test_envelope();

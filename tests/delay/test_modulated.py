@@ -165,6 +165,30 @@ def test_more_exponential_stages_than_are_known_at_once():
     assert (bracket.lower >= sampled.value / 2).all()
 
 
+def test_exponential_stages_behind_long_bursts():
+    """Bursts of some hundred services and of some thousand, and stages nearly as slow as the slowest."""
+    pipeline = ei.Pipeline([ei.Exponential(time, f"stage {time}") for time in (0.95, 1.0, 0.9, 0.85)])
+    for slow, time in ((0.001, 66e3), (0.1, 170.0)):
+        process = ei.MarkovModulated([0.4, 2.0], slow * np.array([[-0.1, 0.1], [0.2, -0.2]])).at_rate(0.76)
+        bracket = ei.violation_bracket(pipeline, process, time)
+        assert bracket.upper_method == "exponential" and bracket.upper < 4 * bracket.lower < 2, bracket
+    run = ei.simulate(pipeline, process, [time], jobs=20_000, replications=32, rng=5, confidence=0.9999)
+    assert run.violation.low[0, -1] <= bracket.upper and bracket.lower <= run.violation.high[0, -1]
+
+
+def test_exponential_stages_behind_phases_that_are_alike():
+    """Poisson arrivals in the guise of two phases: sojourn times are independent and exponential."""
+    means = np.array([1.0, 0.9, 0.8, 0.6])
+    process = ei.MarkovModulated([0.7 - 1e-9, 0.7 + 1e-9], [[-0.1, 0.1], [0.2, -0.2]])
+    decays, times = 1 / means - 0.7, np.array([15.0, 30.0, 60.0])
+    shares = [np.prod([b / (b - a) for b in decays if b != a]) for a in decays]
+    exact = np.array([np.dot(shares, np.exp(-decays * time)) for time in times])
+    bracket = ei.violation_bracket(
+        ei.Pipeline([ei.Exponential(mean, f"stage {mean}") for mean in means]), process, times
+    )
+    assert (bracket.lower <= exact).all() and (exact <= bracket.upper).all()
+
+
 @pytest.mark.parametrize("name", BEHIND_BURSTS)
 def test_phases_with_no_arrivals_are_hyperexponential(name):
     """A Poisson process that is switched on and off has independent times of a hyperexponential law (Kuczura)."""
