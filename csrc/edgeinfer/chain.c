@@ -143,6 +143,8 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
             status = ei_chain_lower_pairs(&all, k);
     if (status == EI_OK && !joint && !both && ei_chain_has_pair(&all))
         status = ei_chain_pair_ends(&all);
+    if (status == EI_OK && last > 0 && !joint && ei_is_wide(self, EI_CHAIN_WIDE))
+        status = ei_chain_less_tilted_ends(&all);
 out:
     free(used);
     free(stages);

@@ -44,15 +44,16 @@
  * y)} for y <= z: K = v(z) e^{theta z} up to z, of any upper bound v(z). That y_l is once beyond z and W >
  * T still adds at most P(W > z), by the first such job's own sojourn time. The laws of the stages before
  * and behind b, and of those before an added stage, are the best of these, too.
- * tilted: the same for any random stage b, tilted.h; where two_stages are tried, once more with their law up
- * to b; and for the slowest stage, if it is random, with those before it in the opposite order behind it,
- * exchange.h. Where others are behind it, but for exponential ones behind an exponential one, that is the R_0
- * of bottleneck_first. two_stages: where ends are wide still, the law of a run of stages whose last one is
- * nearly as slow as one before it by following the two at once (pair_upper.h), others added as above; or,
- * with a floor under that last one, for the R_0 of bottleneck_first. constant_first: a constant stage and a
- * random one behind it, both ends, constant_first.h. constant_last: the other way round, the lower end that
- * of constant_first, constant_last.h; and the lower end of a random stage between two constant ones, and the
- * upper one, of samples that are made no shorter than the faster one.
+ * tilted: the same for any random stage b, tilted.h, by smaller exponents where ends are wide still; where
+ * two_stages are tried, once more with their law up to b; and for the slowest stage, if it is random, with
+ * those before it in the opposite order behind it, exchange.h. Where others are behind it, but for
+ * exponential ones behind an exponential one, that is the R_0 of bottleneck_first. two_stages: where ends are
+ * wide still, the law of a run of stages whose last one is nearly as slow as one before it by following the
+ * two at once (pair_upper.h), others added as above; or, with a floor under that last one, for the R_0 of
+ * bottleneck_first. constant_first: a constant stage and a random one behind it, both ends, constant_first.h.
+ * constant_last: the other way round, the lower end that of constant_first, constant_last.h; and the lower
+ * end of a random stage between two constant ones, and the upper one, of samples that are made no shorter
+ * than the faster one.
  */
 #ifndef EDGEINFER_CHAIN_H
 #define EDGEINFER_CHAIN_H

@@ -26,6 +26,7 @@ static const double EI_CHAIN_NEAR = 1.5; /* times the least decay: parts that a 
 static const double EI_CHAIN_FAR = 3;    /* and an upper end */
 static const double EI_CHAIN_CLOSE =
     1.02; /* upper / lower below which no more is tried behind renewal arrivals, */
+static const double EI_CHAIN_WIDE = 2;    /* from which on what takes long is tried */
 static const double EI_CHAIN_FAIR = 1.05; /* and behind Poisson ones */
 
 /* What a trial comes to at the probes: the sum of its logarithms, and the least ratio to what is known. */
@@ -54,6 +55,7 @@ typedef struct {
     double laws_effort;    /* the same of the laws that are kept */
     size_t pair_points;    /* of the lattice for two stages at once; 0: they are not */
     double pair_less;      /* s: by which their services and the times between arrivals are less */
+    double share;          /* of the largest exponent, that `tilted` takes; 0: the largest */
     int known;             /* whether `tilted` takes the law up to its part and not V */
     ei_outcome *score;     /* not NULL: takes what upper ends come to, which stay */
     const ei_part *before; /* not NULL: what comes first where this is the chain in the opposite order, */
@@ -228,6 +230,9 @@ int ei_chain_may_be_tilted(const ei_chain *self, size_t first, size_t b, size_t 
 
 /* tilted, for the random part b with others behind it. */
 EI_WARN_UNUSED int ei_chain_tilted_ends(const ei_chain *self, size_t b);
+
+/* tilted, for each part near to the slowest, by smaller exponents: parts behind it may be as slow. */
+EI_WARN_UNUSED int ei_chain_less_tilted_ends(const ei_chain *self);
 
 /* tilted, for the random part b with others behind it, by what is known of the law up to it. */
 EI_WARN_UNUSED int ei_chain_known_ends(const ei_chain *self, size_t b);

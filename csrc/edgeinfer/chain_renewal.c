@@ -412,6 +412,9 @@ int ei_chain_ends_behind_renewal(const ei_chain *self) {
         if (status == EI_OK)
             status = ei_chain_pair_ends(self);
     }
+    if (status == EI_OK && last > 0 && self->batch->effort != EI_EFFORT_LIGHT &&
+        ei_is_wide(self->batch, EI_CHAIN_WIDE))
+        status = ei_chain_less_tilted_ends(self);
     free(used);
     return status;
 }

@@ -14,6 +14,8 @@ enum {
     TILTED_POINTS = 4096, /* of a law behind a tilted bottleneck */
     SUMS = 24             /* exponents that are tried for a sum */
 };
+static const double LESS_EFFORT = 0.125, /* of a trial of smaller exponents, */
+    LESS_TRIAL = 5;                      /* times what is known that it may be */
 static const double NEARER =
     10; /* decay times beyond the horizon at which a bound of moments is put on, at least */
 static const double BOUND = 15;         /* the same where Lundberg's bound is put on */
@@ -144,6 +146,9 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
     given.tail.is_sum = self->before != NULL;
     if (status == EI_OK)
         status = ei_tilted_exponent(&stage, &batch->arrival, one->decay, &given.theta);
+    if (self->share > 0)
+        given.theta =
+            self->share * fmin(given.theta, self->parts[ei_chain_slowest(self, b + 1, last + 1, 1)].decay);
     if (status == EI_OK && batch->arrival.kind != EI_ARRIVAL_POISSON && ei_part_is_exponential(one) &&
         !(self->floor > 0)) {
         status = ei_chain_log_moment_behind(
@@ -247,6 +252,55 @@ int ei_chain_tilted_ends(const ei_chain *self, size_t b) {
     }
     ei_upper_law_free(&law);
     return ei_no_bound(status) ? EI_OK : status;
+}
+
+int ei_chain_less_tilted_ends(const ei_chain *self) {
+    static const double shares[] = {0.95, 0.89, 0.82, 0.72, 0.55};
+    enum { SHARES = sizeof shares / sizeof *shares };
+    const ei_batch *batch = self->batch;
+    const int drawn =
+        batch->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED || ei_modulated_is_monotone(&batch->arrival);
+    const size_t last = self->count - 1, ways = (drawn ? last : 1) * SHARES;
+    const double least = self->parts[ei_chain_slowest(self, 0, last, 1)].decay;
+    double *best = malloc(batch->count * sizeof *best);
+    size_t *chosen = malloc(batch->count * sizeof *chosen);
+    int status = best == NULL || chosen == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    for (size_t i = EI_PROBES; i < batch->count && status == EI_OK; i++) {
+        const double upper = batch->upper[batch->index[i]];
+        best[i] = upper > EI_CHAIN_WIDE * batch->lower[batch->index[i]] ? LESS_TRIAL * upper : 0;
+        chosen[i] = ways;
+    }
+    for (size_t n = 0; n < 2 * ways && status == EI_OK; n++) {
+        const int trial = n < ways;
+        const size_t way = n % ways, b = way / SHARES;
+        int worth = trial && self->parts[b].service != NULL && self->parts[b].decay <= EI_CHAIN_NEAR * least;
+        ei_upper_law law = {.decay = 0}, none = {.decay = 0};
+        ei_chain some = *self;
+        for (size_t i = EI_PROBES; i < batch->count && !trial; i++)
+            worth |= chosen[i] == way;
+        if (!worth)
+            continue;
+        some.share = shares[way % SHARES];
+        some.effort = trial ? LESS_EFFORT : self->effort;
+        status = tilted_law(&some, 0, b, last, batch->horizon, &law);
+        if (status == EI_OK)
+            ei_chain_add_leading(self, EI_UPPER, &law.lattice);
+        for (size_t i = EI_PROBES; i < batch->count && status == EI_OK && trial; i++) {
+            const double time = batch->deadline[batch->index[i]] - self->constant,
+                         value = ei_upper_law_sf(&law, time);
+            if (isfinite(time) && value < best[i]) {
+                best[i] = value;
+                chosen[i] = way;
+            }
+        }
+        if (status == EI_OK && !trial)
+            ei_chain_cut(self, &law, &none, EI_BRACKET_TILTED);
+        ei_upper_law_free(&law);
+        status = ei_no_bound(status) ? EI_OK : status;
+    }
+    free(best);
+    free(chosen);
+    return status;
 }
 
 int ei_chain_known_ends(const ei_chain *self, size_t b) {

@@ -27,7 +27,7 @@ static const double WORTH = 0.99; /* times a moment that is known, for another t
 
 typedef struct {
     const ei_tilted *given;
-    double theta;
+    double theta, kept; /* M(theta) E e^{-theta t}, or more */
     size_t phases, times;
     size_t times_known;
     double time_step;
@@ -240,7 +240,7 @@ static int mean_slopes(tilted *self, const double *share, double moment, int fir
         if (isnan(ei_modulated_exponent(arrival, self->theta, h, move)))
             return EI_ERR_TOO_LARGE;
         for (size_t i = 0; i < n * n; i++)
-            move[i] *= moment;
+            move[i] *= moment / self->kept;
     }
     for (size_t e = 0; e < EI_TAIL_ENDS; e++) {
         double s[EI_ARRIVAL_PHASES], next[EI_ARRIVAL_PHASES], most = 0, beyond = INFINITY;
@@ -264,7 +264,7 @@ static int mean_slopes(tilted *self, const double *share, double moment, int fir
             }
             memcpy(s, next, n * sizeof *s);
         }
-        self->tail.slope[e] *= fmax(most, beyond) * (first_too ? moment : 1) * ROUNDING;
+        self->tail.slope[e] *= fmax(most, beyond) * (first_too ? moment / self->kept : 1) * ROUNDING;
     }
     return EI_OK;
 }
@@ -471,7 +471,7 @@ static int find_behind(tilted *self, moments *at, double *behind) {
     int status = EI_OK;
     /* Rounding makes -log L smaller, the more so the more stages have fed each other. */
     for (size_t k = 0; k < given->rest_count && status == EI_OK; k++) {
-        if ((status = feed(self, k > 0 ? &given->rest[k - 1] : &b, 1)) != EI_OK)
+        if ((status = feed(self, k > 0 ? &given->rest[k - 1] : &b, k > 0 ? 1 : self->kept)) != EI_OK)
             break;
         const ei_arrival times = tilted_times(self);
         const double alone = ei_arrival_exponent(&times, self->theta, &slope);
@@ -479,7 +479,8 @@ static int find_behind(tilted *self, moments *at, double *behind) {
         at[k].kept = fmin(exp(at[k].log_moment - interval) * ROUNDING, 1);
     }
     for (size_t k = given->rest_count; k-- > 0 && status == EI_OK;)
-        if ((status = feed(self, k > 0 ? &given->rest[k - 1] : &b, k > 0 ? at[k - 1].kept : 1)) == EI_OK)
+        if ((status = feed(self, k > 0 ? &given->rest[k - 1] : &b, k > 0 ? at[k - 1].kept : self->kept)) ==
+            EI_OK)
             status = follow(self, k, at);
     *behind = status == EI_OK ? at[0].behind : INFINITY;
     return status;
@@ -565,6 +566,18 @@ static int cut(tilted *self, size_t points, double excess, double *once, ei_uppe
     return status;
 }
 
+static int find_kept(tilted *self) {
+    const ei_added_stage b = {self->given->service, self->given->floor, 0, 0};
+    double moment, slope;
+    const int status = ei_added_stage_log_moment(&b, self->theta, &moment);
+    if (status == EI_OK)
+        self->kept = fmin(exp(moment * (1 + EI_SERVICE_MGF_ERROR) -
+                              ei_arrival_exponent(self->given->arrival, self->theta, &slope)) *
+                              ROUNDING,
+                          1);
+    return status;
+}
+
 int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
     tilted bound = {.given = given,
                     .theta = given->theta,
@@ -580,6 +593,8 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
         (ei_upper_law){.lattice = {step, count, malloc(count * sizeof(double))}, .shift = given->v->shift};
     if (self->lattice.sf == NULL)
         status = EI_ERR_NO_MEMORY;
+    if (status == EI_OK)
+        status = find_kept(&bound);
     if (status == EI_OK)
         status = find_excess(&bound, &behind, &excess);
     if (status == EI_OK && given->alone)

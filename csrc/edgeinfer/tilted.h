@@ -16,6 +16,10 @@
  * Q~ is the sojourn time in the stages behind b fed every tilted service, whose exponents are beyond theta
  * where b is the slowest of them: M_c(s) M(theta - s) / M(theta) is below 1 at s = theta for each stage c.
  *
+ * Any smaller theta will do. With g = M(theta) E e^{-theta t} the l-th term has a factor g^l more, and the
+ * sum is the mean over a number of jobs, another one after each with probability g, of what it was: Q~ is of
+ * so many jobs. With phases P / g takes the place of P. So stages behind b may be as slow as b.
+ *
  * E e^{theta Q~}. Let F(i..n; t) be E e^{theta W}, now W the sojourn time in stages i .. n fed every t, where
  * after each request there may be no other one, and L = E[e^{-theta t}; another]. With any stage k of them,
  * and t' its services under density e^{theta b} / M_k(theta), another one with probability M_k(theta) L,

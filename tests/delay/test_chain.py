@@ -139,6 +139,14 @@ def test_a_far_deadline_behind_stages_nearly_as_slow_as_each_other():
     assert bracket.upper_method[0] == "tilted" and bracket.upper[0] <= 1.3 * truth[0] and truth[0] < 1e-14
 
 
+def test_ends_of_many_stages_as_slow_as_each_other():
+    """Their moments at the decay of one are infinite, and paths stay in each of them."""
+    slow = ei.RayleighLink(1e6, 10, 0, 0, 0.6)
+    stages = [ei.Transfer(slow.mean_rate() * (1 - k / 100), slow, f"stage {k}") for k in range(5)]
+    bracket, truth = beside_the_truth(ei.Pipeline(stages), 0.5, [1e-6], 0.05)
+    assert bracket.upper[0] <= 12 * truth[0] and bracket.upper_method[0] == "tilted"
+
+
 def two_stages(name):
     rng = np.random.default_rng(6)
     measured = ei.Measured(0.4 / 3 * rng.gamma(3, 1, 60), "m")
