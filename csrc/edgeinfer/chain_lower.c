@@ -17,11 +17,13 @@ enum {
     AT_ONCE_CELLS = 4096,  /* and cells of their lattice */
     BEHIND_POINTS = 4096,  /* of an exponential part and one behind it, at most */
     FOLLOWED_POINTS = 512, /* of a lower end's two stages at once, */
-    FOLLOWED_LEADS = 96    /* and steps by which one may lead */
+    FOLLOWED_LEADS = 96,   /* and steps by which one may lead */
+    FOLLOWED = 8           /* stages, at most */
 };
-static const double PAIR_REACH = 30;   /* decay times at which the lattice of these ends */
-static const double LEAST_SHARE = 0.3; /* of a law from below that is worth while */
-static const double BEHIND_WORK = 4e8; /* multiply-adds behind an exponential part */
+static const double PAIR_REACH = 30;      /* decay times at which the lattice of these ends */
+static const double FOLLOWED_NEAR = 1.25; /* times the decay: others that are followed, too */
+static const double LEAST_SHARE = 0.3;    /* of a law from below that is worth while */
+static const double BEHIND_WORK = 4e8;    /* multiply-adds behind an exponential part */
 
 /* The sojourn times in the leading stages and in the exponential parts before b, and one service of every
  * other random part but b, rounded down; b may be the number of parts. Empty: 0. */
@@ -174,28 +176,25 @@ static int followed_law(const ei_chain *self, ei_pair *pair, double less, size_t
     return status;
 }
 
-/* two_stages: b with a before it and c behind it, each of which may be the number of parts for none; the
- * parts from `first` on and those between them are passed where the path leaves them, those before `first` as
- * in lower_ends. */
-static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, size_t c) {
-    const size_t none = self->count;
-    ei_lattice law = {.sf = NULL}, alone = {.sf = NULL}, next = {.sf = NULL};
-    double mean = 0;
+/* two_stages: `count` parts, in order, the first two of them at once, each later one with the one before it;
+ * the parts from `first` on that are none of these are passed where the path leaves them, those before
+ * `first` as in lower_ends. */
+static int lower_pairs(const ei_chain *self, double decay, size_t first, const size_t *parts, size_t count) {
+    ei_lattice alone = {.sf = NULL};
+    double mean = 0, least = INFINITY;
     int status = EI_OK;
     for (size_t k = 0; k < self->count; k++)
         mean += self->parts[k].mean;
+    for (size_t k = 0; k < count; k++)
+        least = fmin(least, ei_part_least(&self->parts[parts[k]]));
     ei_pair pair = {.arrival = &self->batch->arrival,
-                    .decay = self->parts[b].decay,
-                    .horizon = fmin(self->batch->horizon, mean + PAIR_REACH / self->parts[b].decay),
+                    .decay = decay,
+                    .horizon = fmin(self->batch->horizon, mean + PAIR_REACH / decay),
                     .points = FOLLOWED_POINTS,
                     .leads = FOLLOWED_LEADS,
                     .monitor = self->batch->monitor};
     ei_pair_lattice as = {.less = 0};
-    const size_t count = 1 + (size_t)(a != none) + (size_t)(c != none);
     if (self->batch->arrival.kind != EI_ARRIVAL_POISSON) {
-        double least = ei_part_least(&self->parts[b]);
-        least = a != none ? fmin(least, ei_part_least(&self->parts[a])) : least;
-        least = c != none ? fmin(least, ei_part_least(&self->parts[c])) : least;
         as = ei_chain_pair_lattice(self, pair.horizon, least, count, pair.points);
         /* Ends at short deadlines get nearer than those at the horizon. */
         if (as.points == 0 || !ei_is_wide(self->batch, cbrt(as.apart)))
@@ -206,21 +205,18 @@ static int lower_pair(const ei_chain *self, size_t b, size_t first, size_t a, si
         pair.points = as.points;
         pair.leads = (size_t)fmax(fmin(leads, (double)pair.points), EI_PAIR_LEAST);
     }
-    if (a != none) {
-        status = followed_law(self, &pair, as.less, first, a, b, &law, &alone);
+    for (size_t k = 1; k < count && status == EI_OK; k++) {
+        ei_lattice law = {.sf = NULL}, next = {.sf = NULL};
+        status = followed_law(self, &pair, as.less, first, parts[k - 1], parts[k], &law, &next);
         if (status == EI_OK)
-            status = raise_beside(self, &law, 2 * as.less, b, first, b, EI_BRACKET_TWO_STAGES);
+            status = raise_beside(self, &law, (double)(k + 1) * as.less, first, first, parts[k],
+                                  EI_BRACKET_TWO_STAGES);
+        ei_lattice_free(&law);
+        ei_lattice_free(&alone);
+        alone = next;
         pair.alone = &alone;
     }
-    if (c != none && status == EI_OK) {
-        ei_lattice_free(&law);
-        status = followed_law(self, &pair, as.less, first, b, c, &law, &next);
-        if (status == EI_OK)
-            status = raise_beside(self, &law, (double)count * as.less, b, first, c, EI_BRACKET_TWO_STAGES);
-    }
-    ei_lattice_free(&law);
     ei_lattice_free(&alone);
-    ei_lattice_free(&next);
     return status;
 }
 
@@ -231,25 +227,39 @@ static size_t behind_exponential(const ei_chain *self, size_t k) {
     return k;
 }
 
-/* A part that is followed with another one: behind periodic arrivals a random one. */
-static size_t followed(const ei_chain *self, size_t k) {
-    return self->batch->arrival.kind != EI_ARRIVAL_DETERMINISTIC ||
-                   (k < self->count && self->parts[k].service != NULL)
-               ? k
-               : self->count;
+/* The slowest of some parts that may be followed with others: behind periodic arrivals a random one. */
+static size_t slowest_followed(const ei_chain *self, size_t first, size_t last, int exponential_too) {
+    const size_t k = ei_chain_slowest(self, first, last, exponential_too);
+    return k < self->count && self->batch->arrival.kind == EI_ARRIVAL_DETERMINISTIC &&
+                   self->parts[k].service == NULL
+               ? self->count
+               : k;
+}
+
+/* two_stages: part b, the slowest one behind it and, if there is one, the part `before`; or all of those that
+ * are nearly as slow as b, if they are more. */
+static int lower_by(const ei_chain *self, size_t b, size_t first, size_t before, int all) {
+    const size_t none = self->count, behind = slowest_followed(self, b + 1, none, 1);
+    size_t parts[FOLLOWED], count = 0;
+    for (size_t k = first; k < none && count < FOLLOWED; k++) {
+        const int near = self->parts[k].decay <= FOLLOWED_NEAR * self->parts[b].decay &&
+                         slowest_followed(self, k, k + 1, 1) == k;
+        if (k == b || (all ? near : k == before || k == behind))
+            parts[count++] = k;
+    }
+    return count > (all ? 3 : 1) ? lower_pairs(self, self->parts[b].decay, first, parts, count) : EI_OK;
 }
 
 int ei_chain_lower_pairs(const ei_chain *self, size_t b) {
     const int poisson = self->batch->arrival.kind == EI_ARRIVAL_POISSON;
     const size_t first = poisson ? behind_exponential(self, b) : 0,
-                 c = followed(self, ei_chain_slowest(self, b + 1, self->count, 1)),
-                 near = followed(self, ei_chain_slowest(self, first, b, 1)),
-                 far = ei_chain_slowest(self, 0, b, 0);
-    int status = EI_OK;
-    if (near < self->count || c < self->count)
-        status = lower_pair(self, b, first, near, c);
+                 near = slowest_followed(self, first, b, 1), far = ei_chain_slowest(self, 0, b, 0);
+    int status = lower_by(self, b, first, near, 0);
     if (status == EI_OK && poisson && far != near && far < self->count)
-        status = lower_pair(self, b, behind_exponential(self, far), far, c);
+        status = lower_by(self, b, behind_exponential(self, far), far, 0);
+    if (status == EI_OK && b == ei_chain_slowest(self, 0, self->count, 1) &&
+        ei_is_wide(self->batch, EI_CHAIN_WIDE))
+        status = lower_by(self, b, first, near, 1);
     return status;
 }
 

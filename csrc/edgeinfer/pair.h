@@ -13,7 +13,8 @@
  *   g(q, y) = E v(min(q, y - O), y),  v(q, y) = E f(q - A, y),  f = v = g = 1 for q < 0 or y < 0,
  * and falls with both. Every iterate from a lower bound is one; it begins with one stage alone. W > T has
  * probability w(inf, T). g(inf, y) is what comes behind a service of the second stage if that is all there
- * is: for three stages it stands as `alone` in the pair of the second and the third, where it is f(q, inf).
+ * is: for three stages it stands as `alone` in the pair of the second and the third, where it is f(q, inf),
+ * and so on.
  *
  * Lattice. Functions are kept at points (q, y) a step h apart and are between them, along q and along y, of
  * the form a + b e^{-x q}, x near the decay rate, so that a true tail bends little: in e^{-xq} the function

@@ -145,6 +145,7 @@ def test_ends_of_many_stages_as_slow_as_each_other():
     stages = [ei.Transfer(slow.mean_rate() * (1 - k / 100), slow, f"stage {k}") for k in range(5)]
     bracket, truth = beside_the_truth(ei.Pipeline(stages), 0.5, [1e-6], 0.05)
     assert bracket.upper[0] <= 12 * truth[0] and bracket.upper_method[0] == "tilted"
+    assert bracket.lower[0] >= 0.3 * truth[0] and bracket.lower_method[0] == "two_stages"
 
 
 def two_stages(name):
