@@ -287,7 +287,8 @@ def _mixed(stages: list[Any], asked: Asked, times: Floats) -> Ends:
         if not delays:
             return _certain(False, times)
         return _sum_ends(delays, times, asked.effort)
-    if delays and len(queues) == 1 and isinstance(queues[0], Server):
+    # A queue needs a service that takes time; one of no time holds up nobody.
+    if delays and len(queues) == 1 and isinstance(queues[0], Server) and float(queues[0].mean()) > 0:
         others = [part for stage in [queues[0], *delays] for part in plain_stages(stage)]
         size = np.full(times.shape, asked.rate)
         return named_ends(_core.queue_bracket(others[:1], others, size, times))

@@ -348,3 +348,15 @@ def test_what_is_not_known_is_refused_by_name():
             ei.Pipeline([ei.Delay(ei.Exponential(0.1, "d")), *exponentials(0.2)]), ei.Periodic(1.0), 1.0, jobs=10
         )
     assert ei.simulate(fork, ei.Periodic(1.0), 1.0, jobs=100, replications=2).violation.value.shape == (1,)
+
+
+def test_a_stage_of_no_time_beside_a_delay():
+    """As several servers before a fork have one in their place; it was refused as an argument outside its range."""
+    delay, times = ei.model.Delay(ei.Exponential(0.3, "user")), np.array([0.5, 3.0])
+    ends = ei.violation_bracket(ei.Pipeline([ei.Constant(0.0, "none"), delay]), 1.0, times)
+    truth = np.exp(-times / 0.3)
+    assert (ends.lower <= truth).all() and (truth <= ends.upper).all() and (ends.upper < 1.1 * ends.lower).all()
+    servers = ei.Compute(1.0, ei.Node("edge", 1.0), "gpu", servers=2)
+    fork = ei.model.Fork([[ei.Constant(0.3, "a")], [delay]], "all", "both")
+    mean = ei.mean_sojourn(ei.Pipeline([servers, fork]), 1.2, service="tandem")
+    assert 1.3 < mean.lower <= mean.upper
