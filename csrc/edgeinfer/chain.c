@@ -77,9 +77,8 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     int status = used == NULL || stages == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     if (status != EI_OK)
         goto out;
-    if ((status = ei_chain_init_behind(&all, self, stages, stage_count)) != EI_OK)
-        goto out;
-    if ((status = ei_chain_lower_exponential(&all)) != EI_OK)
+    if ((status = ei_chain_init_behind(&all, self, stages, stage_count)) != EI_OK ||
+        (status = ei_chain_lower_exponential(&all)) != EI_OK)
         goto out;
     if (all.count == 0) {
         status = ei_chain_upper_exponential(&all);
