@@ -80,7 +80,7 @@ class BuildPython(build_py):
     def finalize_options(self) -> None:
         super().finalize_options()
         if os.environ.get("EDGEINFER_WITHOUT_MODELS") == "1":
-            rooms = ("network/models", "paper/data", "paper/items", "paper/measured", "paper/page")
+            rooms = ("network/models", "paper/data", "paper/items", "paper/measured", "paper/reproduction")
             self.left_out = tuple(f"edgeinfer/{room}" for room in rooms)
             self.packages = [name for name in self.packages if name.replace(".", "/") not in self.left_out]
 

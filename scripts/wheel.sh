@@ -81,7 +81,7 @@ mkdir -p build/models/edgeinfer/network build/models/edgeinfer/paper
 cp packages/models/* build/models/
 cp edgeinfer/_version.py build/models/edgeinfer/
 cp -r edgeinfer/network/models build/models/edgeinfer/network/
-cp -r edgeinfer/paper/data edgeinfer/paper/items edgeinfer/paper/measured edgeinfer/paper/page build/models/edgeinfer/paper/
+cp -r edgeinfer/paper/data edgeinfer/paper/items edgeinfer/paper/measured edgeinfer/paper/reproduction build/models/edgeinfer/paper/
 "$PYTHON" -m build --wheel --outdir dist build/models >/dev/null
 
 check='import edgeinfer, edgeinfer._core as core

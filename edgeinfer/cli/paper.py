@@ -36,8 +36,7 @@ def reproduce_command(
 
     Example: edgeinfer reproduce --out build/paper --item figure8 --format pdf,png --width 7 --style font.family=serif
     """
-    from edgeinfer.paper import reproduction
-
+    reproduction = beside("edgeinfer.paper.reproduction")
     failed = reproduction.reproduce(
         out,
         read_scenario(settings, base),

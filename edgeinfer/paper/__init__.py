@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgeinfer._extras import is_there
+from edgeinfer._extras import beside, is_there
 from edgeinfer.paper.scenario import Scenario, measured_scenario, scenario
 
 __all__ = ["Scenario", "measured_scenario", "reproduce", "scenario"]
@@ -37,6 +37,4 @@ def reproduce(out: str | Path, chosen: Scenario | None = None, **options: Any) -
 
     Its options are `items`, `formats`, `width`, `style`, `progress` and `workers`.
     """
-    from edgeinfer.paper import reproduction as module
-
-    return module.reproduce(out, chosen, **options)
+    return beside("edgeinfer.paper.reproduction").reproduce(out, chosen, **options)

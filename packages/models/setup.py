@@ -10,9 +10,10 @@ setup(
     version=version["__version__"],
     install_requires=[f"edgeinfer=={version['__version__']}"],
     packages=[
-        f"edgeinfer.{room}" for room in ("network.models", "paper.data", "paper.items", "paper.measured", "paper.page")
+        f"edgeinfer.{room}"
+        for room in ("network.models", "paper.data", "paper.items", "paper.measured", "paper.reproduction")
     ],
     package_data={name: ["*", "**/*"] for name in ("edgeinfer.network.models", "edgeinfer.paper.data")}
-    | {"edgeinfer.paper.page": ["page.css"]},
+    | {"edgeinfer.paper.reproduction": ["page.css"]},
     include_package_data=False,
 )

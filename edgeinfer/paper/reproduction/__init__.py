@@ -18,16 +18,15 @@ from typing import Any
 import numpy as np
 
 from edgeinfer import _validate
-from edgeinfer._extras import beside, need
+from edgeinfer._extras import need
 from edgeinfer._files import replacing
 from edgeinfer.paper.drawing.style import styled
+from edgeinfer.paper.items import ITEMS
+from edgeinfer.paper.reproduction.page import write_page
 from edgeinfer.paper.scenario import Scenario, scenario
 
-#: Names of what can be drawn, in the order of the page.
-ITEMS: tuple[str, ...] = beside("edgeinfer.paper.items").ITEMS
-write_page = beside("edgeinfer.paper.page").write_page
 NO_NETCDF = 'NetCDF files are left out, for h5netcdf is missing: pip install "edgeinfer[paper]".'
-_MEASURED = Path(__file__).parent / "data"
+_MEASURED = Path(__file__).parents[1] / "data"
 #: What can be drawn, and what of each would differ from day to day.
 FORMATS: dict[str, dict[str, None] | None] = {
     "png": {"Software": None},
