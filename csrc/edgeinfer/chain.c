@@ -70,6 +70,27 @@ static int may_be_first(const ei_chain *self, size_t b, double decay) {
            moment < theta * self->parts[b].again;
 }
 
+/* Ends where one part alone is random, beside a constant one or between two. *followed: whether a lower end
+ * took the constant part's waits as they are; *both: whether an upper end did, too. */
+static int only_random_ends(const ei_chain *all, int *followed, int *both) {
+    const ei_batch *self = all->batch;
+    const size_t last = all->count - 1;
+    const ei_part *random = only_random(all);
+    if (random == NULL)
+        return EI_OK;
+    const double time = fmax(all->parts[0].again, all->parts[last].again);
+    const int first_of_two = last == 1 && random == &all->parts[1];
+    int status = ei_constant_first_ends(self, random->service, time, all->constant,
+                                        EI_CONSTANT_LOWER | (first_of_two ? EI_CONSTANT_UPPER : 0), followed);
+    *both = *followed && first_of_two;
+    if (status == EI_OK && random == &all->parts[0] && ei_is_wide(self, EI_CHAIN_FAIR))
+        status = ei_constant_last_upper(self, random->service, time, all->constant);
+    if (status == EI_OK && last == 2 && random->service->kind == EI_SERVICE_SAMPLES &&
+        ei_is_wide(self, TILTED_FAIR))
+        status = slowed_between(all, random->service);
+    return status;
+}
+
 int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
     ei_chain all = {.parts = NULL};
     unsigned char *used = calloc(stage_count, 1);
@@ -116,20 +137,8 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
     if (self->effort == EI_EFFORT_LIGHT)
         goto out;
     int followed = 0, both = 0;
-    const ei_part *random = only_random(&all);
-    if (status == EI_OK && random != NULL && ei_is_wide(self, EI_CHAIN_FAIR)) {
-        const double time = fmax(all.parts[0].again, all.parts[last].again);
-        const int first_of_two = last == 1 && random == &all.parts[1];
-        status =
-            ei_constant_first_ends(self, random->service, time, all.constant,
-                                   EI_CONSTANT_LOWER | (first_of_two ? EI_CONSTANT_UPPER : 0), &followed);
-        both = followed && first_of_two;
-        if (status == EI_OK && random == &all.parts[0] && ei_is_wide(self, EI_CHAIN_FAIR))
-            status = ei_constant_last_upper(self, random->service, time, all.constant);
-        if (status == EI_OK && last == 2 && random->service->kind == EI_SERVICE_SAMPLES &&
-            ei_is_wide(self, TILTED_FAIR))
-            status = slowed_between(&all, random->service);
-    }
+    if (status == EI_OK && ei_is_wide(self, EI_CHAIN_FAIR))
+        status = only_random_ends(&all, &followed, &both);
     /* Ends that are closer than that ratio are not cut. */
     const double idle =
         (1 - self->arrival_rate * all.parts[0].mean) / (1 - self->arrival_rate * all.parts[first].mean);
