@@ -17,6 +17,7 @@
 
 /* upper / lower below which dearer formulas are not tried. */
 static const double CLOSE = 1.02, NEAR = 1.04, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
+static const double HALF = 0.5;       /* of the work of "tight" */
 static const double FURTHEST = 1e-20; /* a sojourn time's lattice ends near here */
 static const double LEAST = 1e-290;   /* below, only logarithms keep their accuracy */
 /* Loads of each other, and a random stage's deviation over its mean, from which on formulas without joint.h's
@@ -287,7 +288,7 @@ static int joint_first(ei_batch *self, const ei_service *stages, size_t stage_co
     asked.count -= EI_PROBES;
     int status = upper_moments(&asked, stages, stage_count);
     if (status == EI_OK)
-        status = ei_joint_ends(&asked, NEAR);
+        status = ei_joint_ends(&asked, NEAR, 1);
     self->count = EI_PROBES;
     for (size_t i = 0; i < asked.count; i++) {
         const size_t at = asked.index[i];
@@ -319,8 +320,15 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
         return status;
     part->index += EI_PROBES;
     part->count -= EI_PROBES;
-    if (joint && !first && (status = ei_joint_ends(part, tight ? NEAR : WIDE)) != EI_OK)
+    if (joint && !first && (status = ei_joint_ends(part, tight ? NEAR : WIDE, 1)) != EI_OK)
         return status;
+    if (joint && !tight) {
+        /* Of few components of a busy period the ends stay wide however fine the lattice is. */
+        ei_batch wide = *part;
+        wide.effort = EI_EFFORT_TIGHT;
+        if ((status = ei_joint_ends(&wide, WIDE, HALF)) != EI_OK)
+            return status;
+    }
     status = raise_least(part, stages, stage_count);
     if (part->arrival.kind == EI_ARRIVAL_DETERMINISTIC)
         cut_at_longest(part, stages, stage_count);

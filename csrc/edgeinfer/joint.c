@@ -34,9 +34,8 @@ static const double EARLY = 5e-3;           /* relative share of paths of few jo
 static const double NEGLIGIBLE = 0.06;      /* steps: a difference of the constant stages that is rounded */
 static const double COARSEST = 1.9;         /* steps in the faster constant stage */
 static const double WORK[] = {1.2e9, 1e10}; /* multiply-adds of one end, for each effort */
-static const double SUFFICIENT[] = {1.9, 1.04}; /* ratio of ends that no finer lattice follows, for each */
-static const double AIMED = 0.9;                /* share of what is allowed that a finer lattice aims at */
-static const double HELPED = 0.8; /* of the ratio less one that a finer lattice may leave at most */
+static const double AIMED = 0.9;            /* share of what is allowed that a finer lattice aims at */
+static const double HELPED = 0.8;           /* of the ratio less one that a finer lattice may leave at most */
 static const double HOPED = 2;    /* times as many points at least where the last lattice had no lower end */
 static const double FASTEST = 5;  /* times as many points of it at most */
 static const double LESS = 1.1;   /* times as few behind a lattice that was too much work */
@@ -47,9 +46,10 @@ static const double SMALLEST = 1e-20; /* probabilities below are left to formula
                                          transfers end there, and what they leave out is in upper ends */
 
 /* A lattice that was asked for, about `points` steps of U over the faster stage; then those that it has, the
- * multiply-adds of an end, and the ratio of the ends at the class's latest deadline. */
+ * multiply-adds of an end, the ratio of the ends at the class's latest deadline, and the most multiply-adds
+ * that an end may take. */
 typedef struct {
-    double points, work, ratio;
+    double points, work, ratio, most;
     int possible; /* whether both ends were found: they exist, and are not too much work */
 } trial;
 
@@ -187,7 +187,7 @@ static double work_of(const ei_joint *self) {
 
 /* Sweeps that may be done, where one is not enough; each gives an end. */
 static int most_sweeps(const ei_joint *self) {
-    double most = WORK[self->batch->effort] / (pass_work(self) * (double)self->types);
+    double most = self->most / (pass_work(self) * (double)self->types);
     return (int)fmin(fmax(most, FEWEST), REPEATS);
 }
 
@@ -250,7 +250,7 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
         (status = laws_init(self, SIZE_MAX, &self->laws)) != EI_OK || (status = reserve(self)) != EI_OK)
         return status;
     self->sweeps = most_sweeps(self);
-    *possible = work_of(self) < WORK[self->batch->effort];
+    *possible = work_of(self) < self->most;
     return EI_OK;
 }
 
@@ -321,7 +321,8 @@ static int prepare(const ei_joint *self, ei_joint_target *one) {
 /* One end of the targets. */
 static int one_end(const ei_batch *batch, ei_end end, double latest, ei_joint_target *targets, size_t count,
                    size_t *jobs, trial *asked) {
-    ei_joint self = {.batch = batch, .end = end, .wait_cells = WAIT_CELLS[batch->effort]};
+    ei_joint self = {
+        .batch = batch, .end = end, .wait_cells = WAIT_CELLS[batch->effort], .most = asked->most};
     int status = choose_apart(batch, latest, &self);
     if (status == EI_OK)
         status = joint_init(&self, asked->points, latest, &asked->possible);
@@ -390,21 +391,22 @@ static int is_worthwhile(const trial *before, const trial *last, double points) 
 
 /* Lattices of one class, finer and finer: work grows with the third power of the points. Where a lattice is
  * too much work, a coarser one. */
-static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t count) {
-    const double most = WORK[self->effort];
+static int class_ends(const ei_batch *self, double enough, double share, ei_joint_target *targets,
+                      size_t count) {
+    const double most = share * WORK[self->effort];
     double points = POINTS[self->effort], refused = INFINITY;
     trial before = {.points = 0}, last = before;
     int status = EI_OK;
     for (int found = 0; found < TRIALS && status == EI_OK;) {
-        trial next = {.points = points};
+        trial next = {.points = points, .most = most};
         status = refine(self, targets, count, &next);
         if (status == EI_OK && next.possible) {
             before = last;
             last = next;
             found++;
-            if (last.ratio <= SUFFICIENT[self->effort])
+            if (last.ratio <= enough)
                 break;
-            double aim = AIMED * (SUFFICIENT[self->effort] - 1);
+            double aim = AIMED * (enough - 1);
             double factor = fmin(sqrt((last.ratio - 1) / aim), FASTEST);
             points = last.points * fmin(factor, cbrt(AIMED * most / last.work));
         } else {
@@ -424,7 +426,7 @@ static int class_ends(const ei_batch *self, ei_joint_target *targets, size_t cou
     return status;
 }
 
-int ei_joint_ends(const ei_batch *self, double enough) {
+int ei_joint_ends(const ei_batch *self, double enough, double share) {
     const ei_shape *pipeline = self->pipeline;
     ei_joint_target *targets = calloc(self->count + 1, sizeof *targets);
     int *grades = malloc((self->count + 1) * sizeof *grades);
@@ -451,7 +453,7 @@ int ei_joint_ends(const ei_batch *self, double enough) {
             targets[count++] = (ei_joint_target){
                 .at = self->index[k], .deadline = self->deadline[self->index[k]] - pipeline->constant};
         }
-        status = class_ends(self, targets, count);
+        status = class_ends(self, enough, share, targets, count);
     }
     free(targets);
     free(grades);

@@ -42,6 +42,7 @@ typedef struct {
     size_t places;                   /* coarse ones of Y, from the same first one: as many or more */
     int sweeps;                      /* at most */
     size_t wait_cells;               /* of the first wait's law over a service */
+    double most;                     /* multiply-adds of this end */
     size_t apart;                    /* interarrival times that are taken out of Y */
     double likely;                   /* roughly, at least, of the class's latest deadline */
     double least, earliest;          /* of a service's tail; s: the first deadline of the class */
