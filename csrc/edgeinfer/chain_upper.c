@@ -3,11 +3,14 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { FINER = 8 }; /* times as many points over services beside the bottleneck */
+
 int ei_chain_upper(const ei_chain *self, size_t b, double floor, int periodic) {
     const ei_part *one = &self->parts[b];
     double horizon = self->batch->horizon, period = one->service != NULL ? floor : one->again;
     const size_t last = self->count - 1,
-                 finest = self->effort < 1 ? EI_CHAIN_PERIODIC_POINTS / 2 : EI_CHAIN_PERIODIC_POINTS;
+                 finest = (self->finer > 0 ? FINER : 1) *
+                          (self->effort < 1 ? EI_CHAIN_PERIODIC_POINTS / 2 : EI_CHAIN_PERIODIC_POINTS);
     ei_upper_law before = {.decay = 0}, after = {.decay = 0};
     int status = EI_OK;
     if (b < last)
@@ -28,6 +31,16 @@ int ei_chain_upper(const ei_chain *self, size_t b, double floor, int periodic) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
+/* Of a constant part b. Rounding may take most of what b's time leaves stages that are nearly as slow. */
+static int constant_ends(const ei_chain *self, size_t b, int periodic) {
+    int status = ei_chain_upper(self, b, 0, periodic);
+    if (status != EI_OK || self->batch->effort == EI_EFFORT_LIGHT || !ei_is_wide(self->batch, EI_CHAIN_WIDE))
+        return status;
+    ei_chain finer = *self;
+    finer.finer = 1;
+    return ei_chain_upper(&finer, b, 0, periodic);
+}
+
 int ei_chain_bottleneck_ends(const ei_chain *self, size_t b, int periodic) {
     static const double chances[] = {0.98, 0.94, 0.9, 0.86, 0.82, 0.78, 0.74, 0.7, 0.6, 0.5, 0.3, 0.1};
     const ei_service *service = self->parts[b].service;
@@ -35,7 +48,7 @@ int ei_chain_bottleneck_ends(const ei_chain *self, size_t b, int periodic) {
     ei_outcome score = {0, INFINITY};
     ei_chain coarse;
     if (service == NULL)
-        return ei_chain_upper(self, b, 0, periodic);
+        return constant_ends(self, b, periodic);
     int status = ei_chain_begin_trial(&coarse, self);
     coarse.score = &score;
     for (size_t f = 0; f < sizeof chances / sizeof *chances && status == EI_OK; f++) {

@@ -318,3 +318,11 @@ def test_paths_too_long_to_be_sampled_are_refused():
     slow = ei.MarkovModulated([0.2, 1.6], [[-1e-6, 1e-6], [1e-6, -1e-6]])
     with pytest.raises(ValueError, match=r"arrival_rate = 0.9, deadline = 20: .* 16384 requests"):
         ei.rare_violation(ei.Pipeline([ei.Exponential(1.0, "a")]), slow, 20.0, rng=1)
+
+
+def test_a_constant_stage_before_a_random_one_that_is_nearly_as_slow() -> None:
+    """On the lattice of services behind other stages rounding took most of what a period leaves: 11 times apart."""
+    bursts = ei.MarkovModulated([0.1837, 1.367], [[-0.0097, 0.0097], [0.0193, -0.0193]])
+    pipeline = ei.Pipeline([ei.Constant(0.983, "edge"), ei.Exponential(0.865, "device")])
+    bracket = ei.violation_bracket(pipeline, bursts, 200.0)
+    assert 2e-4 < bracket.lower <= bracket.upper < 2 * bracket.lower
