@@ -3,14 +3,14 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { FINER = 8 }; /* times as many points over services beside the bottleneck */
+static const size_t FINER = 8; /* times as many points over services beside the bottleneck */
 
 int ei_chain_upper(const ei_chain *self, size_t b, double floor, int periodic) {
     const ei_part *one = &self->parts[b];
     double horizon = self->batch->horizon, period = one->service != NULL ? floor : one->again;
     const size_t last = self->count - 1,
-                 finest = (self->finer > 0 ? FINER : 1) *
-                          (self->effort < 1 ? EI_CHAIN_PERIODIC_POINTS / 2 : EI_CHAIN_PERIODIC_POINTS);
+                 points = self->effort < 1 ? EI_CHAIN_PERIODIC_POINTS / 2 : EI_CHAIN_PERIODIC_POINTS,
+                 finest = self->finer > 0 ? FINER * points : points;
     ei_upper_law before = {.decay = 0}, after = {.decay = 0};
     int status = EI_OK;
     if (b < last)
