@@ -81,7 +81,11 @@ def test_energy_of_a_request():
     node, idle = ei.Node("gpu", 1e9), ei.Node("phone", 1e9)
     two = ei.Pipeline([ei.Compute(2e9, node, "infer"), ei.Constant(0.5, "gpu"), ei.Constant(0.5, "c")])
     np.testing.assert_allclose(ei.energy(two, {node: 3.0, idle: 7.0}), [6.0, 1.5, 0.0])
-    for power, text in (({"x": 1.0}, r"power\['x'\]: must be a name"), ({"up": -1.0}, "power"), (3.0, "power = 3.0")):
+    for power, text in (
+        ({"x": 1.0}, r"power\['x'\]: must be a Node, or a stage's name"),
+        ({"up": -1.0}, "power"),
+        (3.0, "power = 3.0"),
+    ):
         with pytest.raises(ValueError, match=text):
             ei.energy(ei.Pipeline([up]), power)
 
