@@ -308,6 +308,9 @@ EI_WARN_UNUSED int ei_chain_periodic_ends(const ei_chain *self);
 
 /* ---- chain_renewal.c */
 
+/* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */
+int ei_chain_may_be_drawn(const ei_chain *self);
+
 /* exponential, of two exponential parts and more alone; *found: nothing else need be tried. */
 EI_WARN_UNUSED int ei_chain_exponentials_ends(const ei_chain *self, int *found);
 

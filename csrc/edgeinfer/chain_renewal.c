@@ -346,15 +346,14 @@ static int upper_ladder(const ei_chain *self) {
     return status;
 }
 
-/* Whether the law of a sojourn time may be drawn afresh at each request: lindley.h. */
-static int may_be_drawn(const ei_chain *self) {
+int ei_chain_may_be_drawn(const ei_chain *self) {
     const ei_arrival *arrival = &self->batch->arrival;
     return arrival->kind != EI_ARRIVAL_MARKOV_MODULATED || ei_modulated_is_monotone(arrival);
 }
 
 static int renewal_upper(const ei_chain *self, size_t slowest) {
     const int modulated = self->batch->arrival.kind == EI_ARRIVAL_MARKOV_MODULATED,
-              drawn = may_be_drawn(self);
+              drawn = ei_chain_may_be_drawn(self);
     const size_t last = self->count - 1;
     const ei_part *one = &self->parts[slowest];
     int status = ei_chain_upper_heavy(self, slowest);

@@ -258,9 +258,7 @@ int ei_chain_less_tilted_ends(const ei_chain *self) {
     static const double shares[] = {0.95, 0.89, 0.82, 0.72, 0.55};
     enum { SHARES = sizeof shares / sizeof *shares };
     const ei_batch *batch = self->batch;
-    const int drawn =
-        batch->arrival.kind != EI_ARRIVAL_MARKOV_MODULATED || ei_modulated_is_monotone(&batch->arrival);
-    const size_t last = self->count - 1, ways = (drawn ? last : 1) * SHARES;
+    const size_t last = self->count - 1, ways = (ei_chain_may_be_drawn(self) ? last : 1) * SHARES;
     const double least = self->parts[ei_chain_slowest(self, 0, last, 1)].decay;
     double *best = malloc(batch->count * sizeof *best);
     size_t *chosen = malloc(batch->count * sizeof *chosen);

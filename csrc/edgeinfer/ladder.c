@@ -225,11 +225,19 @@ static int move(const double *matrix, size_t n, double factor, const double *vec
     return falls;
 }
 
+/* The matrix's square in its place, times a factor. */
+static void square(double *matrix, size_t n, double factor) {
+    double product[MOST];
+    ei_modulated_multiply(matrix, matrix, product, n);
+    for (size_t i = 0; i < n * n; i++)
+        matrix[i] = product[i] * factor;
+}
+
 /* No less than any power of the matrix, which is overwritten, times the vector, in the place of this one, and
  * the most that such a one times `shares` may be. */
 static int raise_to_all(double *matrix, size_t n, const double *shares, double *vector, double *most) {
     const double rounding = 1 + (double)(n + 4) * DBL_EPSILON;
-    double one[EI_ARRIVAL_PHASES], next[EI_ARRIVAL_PHASES], square[MOST];
+    double one[EI_ARRIVAL_PHASES], next[EI_ARRIVAL_PHASES];
     int falls = 0;
     memcpy(one, vector, n * sizeof *one);
     *most = 0;
@@ -245,11 +253,8 @@ static int raise_to_all(double *matrix, size_t n, const double *shares, double *
     }
     if (falls)
         return EI_OK;
-    for (int k = 1; k < STEPS; k *= 2) {
-        ei_modulated_multiply(matrix, matrix, square, n);
-        for (size_t i = 0; i < n * n; i++)
-            matrix[i] = square[i] * rounding;
-    }
+    for (int k = 1; k < STEPS; k *= 2)
+        square(matrix, n, rounding);
     for (int k = 0; k < DOUBLINGS; k++) {
         double mean = 0;
         falls = move(matrix, n, rounding, vector, next);
@@ -260,9 +265,7 @@ static int raise_to_all(double *matrix, size_t n, const double *shares, double *
             vector[i] = fmax(vector[i], next[i]);
         }
         *most = fmax(*most, mean * rounding);
-        ei_modulated_multiply(matrix, matrix, square, n);
-        for (size_t i = 0; i < n * n; i++)
-            matrix[i] = square[i] * rounding;
+        square(matrix, n, rounding);
     }
     return EI_ERR_ACCURACY;
 }
