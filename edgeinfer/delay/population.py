@@ -329,11 +329,4 @@ def population_bracket(
     if safe == 1:
         return mean(0)
     below, above = mean(0), mean(1)
-    return PopulationGuarantee(
-        below.lower,
-        above.upper,
-        below.lower_method,
-        above.upper_method,
-        unstable=above.unstable,
-        confidence=safe,
-    )
+    return PopulationGuarantee.between(below, above, safe, unstable=above.unstable)

@@ -70,7 +70,7 @@ class Guarantee(Bracket):
     confidence: float
 
     @classmethod
-    def between(cls, low: Bracket, high: Bracket, confidence: float) -> Self:
+    def between(cls, low: Bracket, high: Bracket, confidence: float, **more: Any) -> Self:
         """The lower end of one bracket and the upper end of another.
 
         Parameters
@@ -79,12 +79,14 @@ class Guarantee(Bracket):
             For the two laws at the ends of a band.
         confidence : float
             Of the band, in (0, 1).
+        **more
+            Further attributes of the kind of guarantee.
 
         Returns
         -------
         Guarantee
         """
-        return cls(low.lower, high.upper, low.lower_method, high.upper_method, confidence)
+        return cls(low.lower, high.upper, low.lower_method, high.upper_method, confidence=confidence, **more)
 
 
 @dataclass(frozen=True, eq=False)

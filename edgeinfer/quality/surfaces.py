@@ -336,7 +336,6 @@ def _summary(
 
 
 def _assemble(xarray: Any, steps: Any, captions: Any, measures: Any, done: Any, about: Any) -> Any:
-
     variables = {}
     for measure in measures:
         attributes = {"units": measure.units, "better": measure.better, "provenance": "measured"}
