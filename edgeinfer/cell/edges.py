@@ -219,7 +219,7 @@ class _Node:
             return None
         shares = np.array(self.rates) / self.rate
         mean = float(shares @ [float(stage.mean()) for stage in self.stages])
-        upper, lower, decay = mg_1_wait(
+        found = mg_1_wait(
             self.rate,
             lambda t: sum(s * law.upper(servers * t) for s, law in zip(shares, laws, strict=True)),
             lambda t: sum(s * law.lower(servers * t) for s, law in zip(shares, laws, strict=True)),
@@ -228,6 +228,9 @@ class _Node:
             lambda decay: self.deadline + BEYOND / decay,
             lambda theta: float(sum(s * law.moment(theta / servers) for s, law in zip(shares, laws, strict=True))),
         )
+        if found is None:
+            return None
+        upper, lower, decay = found
         if servers == 1:
             least = min(least_service(stage) for stage in self.stages)
             gaps = self._gaps(lambda n: [(n + 1) * least])

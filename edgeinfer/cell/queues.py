@@ -19,8 +19,8 @@ def mg_1_wait(
     reach: float,
     horizon: Callable[[float], float],
     moment: Callable[[float], float],
-) -> tuple[Tail, Tail, float]:
-    """Both ends of the wait of M/G/1 at times up to a deadline, and its decay rate.
+) -> tuple[Tail, Tail, float] | None:
+    """Both ends of the wait of M/G/1 at times up to a deadline, and its decay rate; None where rounding loses that.
 
     The wait is a geometric sum of ladder heights of density P(S > u) / E[S]; on a lattice their places are rounded up
     or down, and their masses, by the ends of the service's law at the cells' ends.
@@ -44,6 +44,8 @@ def mg_1_wait(
     for _ in range(40):
         middle = (theta + high) / 2
         theta, high = (middle, high) if rate * (moment(middle) - 1) < middle else (theta, middle)
+    if theta == 0:
+        return None
     points, fine = 4000, 16
     while float(upper(np.array([1.2 * reach]))[0]) < float(upper(np.array([reach]))[0]):
         reach *= 1.2
@@ -62,8 +64,9 @@ def mg_1_wait(
         above = np.append(np.cumsum(mass[:0:-1])[::-1], 0.0) + later
         wait = np.empty(points + 1)
         for n in range(points + 1):
-            wait[n] = (above[n] + mass[1 : n + 1] @ wait[n - 1 :: -1][:n] if n else above[0]) / (1 - mass[0])
-        ends.append(np.minimum(wait, 1))
+            # Masses that are rounded up may be more than 1 in all, and what comes of them is cut off at once.
+            wait[n] = min((above[n] + mass[1 : n + 1] @ wait[n - 1 :: -1][:n] if n else above[0]) / (1 - mass[0]), 1)
+        ends.append(wait)
     place_up = lambda t: np.clip(np.floor(t / step * (1 + 1e-12)), 0, points).astype(int)  # noqa: E731
     place_down = lambda t: np.ceil(np.maximum(t, 0) / step * (1 - 1e-12)).astype(int)  # noqa: E731
 

@@ -1,6 +1,7 @@
 """Certified ends of a cell beside exact laws, the bracket of a pipeline and simulation (intervals of 99.9 %)."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -53,6 +54,17 @@ def test_general_services_are_bracketed():
     upper, lower, _ = mg_1_wait(1.4, pair.upper, pair.lower, 0.5, pair.reach, lambda d: 30.0, pair.moment)
     mean = 1.4 * (0.04 + 0.64) / 2 / (2 * 0.3)
     assert lower(times[1:]).sum() * 1e-3 < mean < upper(times[:-1]).sum() * 1e-3 < 1.02 * mean
+
+
+@pytest.mark.parametrize("load", [0.99, 0.9999])
+def test_ends_near_a_load_of_1_are_probabilities(load):
+    """Masses rounded up grew beyond every number on a long lattice, and a decay rate may be lost in rounding."""
+    edge = ei.Measured([0.001, 0.0012, 0.0016], "edge")
+    cell = ei.Cell(ei.Terminals(100, load / edge.mean() / 100, ei.Pipeline([edge]), edge="edge"), ei.EdgeNode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bracket = ei.cell_bracket(cell, [0.05, 1.0, 30.0])
+    assert (0 <= bracket.lower).all() and (bracket.lower <= bracket.upper).all() and (bracket.upper <= 1).all()
 
 
 def test_a_long_service_that_is_rare_counts_beyond_the_lattice():
