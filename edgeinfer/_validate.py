@@ -425,7 +425,8 @@ class Elementwise(Value):
         """Along the first axis; TypeError where there is none."""
         if not self._first().ndim:
             raise TypeError(
-                f"a {type(self).__name__} of one element is no sequence; its parts are {', '.join(vars(self))}"
+                f"a {type(self).__name__} of one element is no sequence; its parts are {', '.join(vars(self))}; "
+                "pandas.DataFrame(vars(many)) is a table of many"
             )
         return (self[index] for index in range(len(self._first())))
 

@@ -164,6 +164,11 @@ def _nodes(scenario: Any, network: Any, given: set[str], slowdown: float) -> tup
     device, edge = scenario.device, scenario.edge
     if not isinstance(network, NetworkProfile):
         refuse("is of what was measured: needs --measure or --profile", "slowdown", "level", "threads")
+        if not {"device_flops", "edge_flops"} <= given:
+            flops = f"{float(device.flops):g} and {float(edge.flops):g} FLOP/s"
+            click.echo(
+                f"edgeinfer: device and edge of {flops}; --set changes them, --measure asks this machine", err=True
+            )
         return device, edge
     if "device_flops" not in given:
         device = network.node("device", slowdown)

@@ -211,7 +211,10 @@ STDIN = click.option(
     "--exit-with-stdin", "watch", is_flag=True, help="End when stdin closes, for a parent that may die."
 )
 THREADS = click.option(
-    "--threads", default=None, type=click.IntRange(min=1), help="Of one network pass; ONNX Runtime's choice by default."
+    "--threads",
+    default=None,
+    type=click.IntRange(min=1),
+    help="Of one network pass; by default 1 for an ONNX file, ONNX Runtime's choice for the cascade.",
 )
 DEADLINE = together(
     click.option("--deadline", default=60.0, show_default=True, type=POSITIVE, help="s."),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+import edgeinfer as ei
 from bridge import networks
 from edgeinfer import bridge
 from edgeinfer.bridge.edge.server import listen
@@ -132,3 +133,11 @@ def test_parts_of_several_rows_fill_a_batch_and_no_more():
 def test_limits_that_are_none(limit):
     with pytest.raises(ValueError, match="batch = "):
         bridge.CutEdge(bridge.CutSessions(model(), SHAPES), batch=limit)
+
+
+def test_a_cut_says_the_sizes_that_its_file_leaves_free():
+    profile = bridge.profile(model(), SHAPES, repetitions=2)
+    link = ei.RayleighLink(1e5, 23, -100, 103, 0.001)
+    cut = bridge.Cut(profile, (profile.node("device"), profile.node("edge")), (link,), (link,), (0, 1, 1))
+    run = bridge.measure_cut(model(), bridge.profile_cut(model(), cut, repetitions=2, warmup=0), requests=2)
+    assert not run.failures and run.provenance["shapes"] == {"x": [1, 8]}

@@ -51,6 +51,12 @@ def test_measured_profile_is_written_and_read(model, tmp_path):
     assert run(model, *SETTINGS, "--profile", path, "--csv").output == first.output
 
 
+def test_assumed_speeds_are_said(model):
+    """The paper's device of 70 TFLOP/s would make any network look as if it ran best there."""
+    assert "device and edge of 7e+13 and 1.5e+14 FLOP/s; --set changes" in run(model).stderr
+    assert "2e+09 and 1.5e+14" in run(model, *SETTINGS[:2]).stderr and not run(model, *SETTINGS).stderr
+
+
 def test_violation(model):
     result = run(model, *SETTINGS, "--objective", "violation", "--deadline", 0.5, "--arrival-rate", 2, "--json")
     assert result.exit_code == 0, result.output

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas
 import pytest
 
 import edgeinfer as ei
@@ -119,6 +120,9 @@ def test_ends_of_several_are_taken_one_by_one():
     assert type(several[0].lower) is float and several[:2][1] == several[1]
     with pytest.raises(TypeError, match="a Bracket of one element is no sequence; its parts are lower, upper, lower_"):
         list(several[0])
+    with pytest.raises(TypeError, match=r"pandas.DataFrame\(vars\(many\)\) is a table of many"):
+        pandas.DataFrame(several)
+    assert list(pandas.DataFrame(vars(several))["upper"]) == [one.upper for one in several]
     safe = ei.Pipeline([ei.Measured(np.full(20, 0.5), "server", confidence=0.6, longest=0.6)])
     one = ei.violation_bracket(safe, 1.0, deadlines)[2]
     assert type(one) is ei.Guarantee and one == ei.violation_bracket(safe, 1.0, 3.0)

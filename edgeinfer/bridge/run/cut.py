@@ -115,7 +115,7 @@ def profile_cut(
         Of a NetworkProfile, between a device and one edge node. Its nodes stay as fast relative to this machine as they
         are.
     shapes : mapping, optional
-        As for `read_graph`.
+        As for `read_graph`; the cut's by default.
     repetitions, warmup, level, threads, seed
         As for `profile`.
 
@@ -127,7 +127,7 @@ def profile_cut(
     network = _checked(cut)
     repetitions = _validate.whole("repetitions", repetitions, 2)
     warmup = _validate.whole("warmup", warmup, 0)
-    sessions = CutSessions(model, shapes, level=level, threads=threads)
+    sessions = CutSessions(model, shapes or _sizes(cut), level=level, threads=threads)
     graph, division = sessions.graph, cut.division
     _same(network.graph, graph)
     feeds = random_feeds(graph, seed)
@@ -194,7 +194,7 @@ def measure_cut(
     arrival_rate : float, 1/s, optional
         Of Poisson arrivals; without it each request comes after the answer to the one before, and a pause.
     shapes : mapping, optional
-        As for `read_graph`.
+        As for `read_graph`; the cut's by default.
     level, threads
         Of ONNX Runtime, as for `profile`.
     shaped : bool
@@ -230,7 +230,7 @@ def measure_cut(
     arrivals = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
     load = Load(requests, arrivals, PAUSE, slowdown[0], (slowdown[0] - 1) / slowdown[0] * cut.times[0])
     settings: dict[str, Any] = {
-        "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
+        "shapes": {name: list(shape) for name, shape in (shapes or _sizes(cut)).items()},
         "level": level,
         "state": dict(cut.graph.state),
     }
@@ -265,6 +265,10 @@ def _checked(cut: Cut) -> NetworkProfile:
     if len(cut.nodes) != 2:
         raise ValueError(f"cut: between {len(cut.nodes)} nodes: must be between a device and one edge node")
     return cut.network
+
+
+def _sizes(cut: Cut) -> dict[str, tuple[int, ...]]:
+    return {name: cut.graph.tensors[name].shape for name in cut.graph.inputs}
 
 
 def _same(profiled: Graph, given: Graph) -> None:
