@@ -2,7 +2,9 @@
 
 from typing import Any
 
-_BOX = {"device": "#7a9e3b", "edge": "#d1712b"}
+from edgeinfer.paper.drawing import style
+
+_BOX = {"device": style.GREEN, "edge": style.ORANGE}
 # Messages over the link lie this far apart, as a share of the whole run; others that are closer have no label.
 _APART = 0.045
 _SESSION = "interpreter@device"
@@ -52,7 +54,8 @@ def draw(axes: Any, told: dict[str, Any]) -> None:
         if crosses or not any(abs(when - other) < _APART * total and over & others for other, others in taken):
             taken.append((when, over))
             colour = "black" if crosses else "0.4"
-            axes.text((start + stop) / 2, when, label, ha="center", va="bottom", fontsize=7, color=colour)
+            above = {"xytext": (0, 1.5), "textcoords": "offset points", "fontsize": 7, "color": colour}
+            axes.annotate(label, ((start + stop) / 2, when), ha="center", va="bottom", **above)
     axes.set_xlim(-0.6, len(lanes) - 0.4)
     axes.set_ylim(total * 1.03, -0.2 * total)
     axes.set_xticks([])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edgeinfer.bridge import Cut
 
 #: Colours along the chain of nodes.
-PLACES = ("#7a9e3b", "#d1712b", "#0b3c7d", "#8c4a86")
+PLACES = (style.GREEN, style.ORANGE, style.BLUE, style.PURPLE)
 
 
 def draw(cut: "Cut") -> Any:

@@ -11,11 +11,14 @@ from typing import Any
 from edgeinfer import _validate
 from edgeinfer._extras import need
 
+#: Apart in grey print, too; red marks what is wrong.
+SERIES = BLUE, ORANGE, GREEN, PURPLE = "#0b3c7d", "#d1712b", "#4d7722", "#c48fc4"
+RED = "#a02020"
 #: Colour and marker of each paradigm.
 PARADIGMS = {
-    "split": ("#0b3c7d", "o", "split (device-edge)"),
-    "edge_only": ("#d1712b", "s", "edge only"),
-    "device_only": ("#7a9e3b", "^", "device only"),
+    "split": (BLUE, "o", "split (device-edge)"),
+    "edge_only": (ORANGE, "s", "edge only"),
+    "device_only": (GREEN, "^", "device only"),
     "none": ("#dddddd", "", "none"),
 }
 PROBABILITY = "violation probability"
@@ -132,6 +135,17 @@ def probability_axes(axes: Any, low: float = 1e-10) -> None:
     axes.set_ylabel(PROBABILITY)
 
 
+def plain_log(axes: Any, which: str) -> None:
+    """A logarithmic axis, "x" or "y", whose ticks are 1, 2 and 5 of each decade as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    getattr(axes, f"set_{which}scale")("log")
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def winners(axes: Any, x: Any, y: Any, names: Any) -> None:
     """A map of the paradigms named in (y, x) `names`, in their colours."""
     need("matplotlib", "plots")
@@ -154,14 +168,17 @@ def table_head(*columns: str) -> list[str]:
     return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
 
 
-def winners_legend(figure: Any, names: Any, none: str = PARADIGMS["none"][2], **options: Any) -> None:
-    """A legend below the figure of those of the paradigms that are among `names`; `none` says what grey is."""
+def winners_legend(figure: Any, names: Any, none: str = PARADIGMS["none"][2], crosses: str = "") -> None:
+    """A legend below the figure of those of the paradigms that are among `names`, with what grey and crosses mean."""
     need("matplotlib", "plots")
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [
+    handles: list[Any] = [
         Patch(color=colour, label=none if name == "none" else label)
         for name, (colour, _, label) in PARADIGMS.items()
         if name in names
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, **options)
+    if crosses:
+        handles.append(Line2D([], [], linestyle="", marker="x", color="black", label=crosses))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)

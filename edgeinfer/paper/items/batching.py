@@ -62,11 +62,11 @@ def draw(table: Any) -> Any:
     figure, panels = style.subplots(1, table.sizes["share"], size=(10.6, 3.9), sharey=True, squeeze=False)
     for axes, share in zip(panels[0], table["share"].values, strict=True):
         axes.axhline(1, color="0.5", linewidth=0.8)
-        for limit, colour in zip(table["limit"].values, ("#0b3c7d", "#d1712b", "#7a9e3b", "0.4"), strict=False):
+        for limit, colour in zip(table["limit"].values, (*style.SERIES[:3], "0.4"), strict=False):
             part = table.sel(share=share, limit=limit)
             axes.plot(part["load"], part["mean"], "--", color=colour, label=f"mean, up to {limit}")
             axes.plot(part["load"], part["tail"], color=colour, label=f"99 %, up to {limit}")
-        axes.set_yscale("log")
+        style.plain_log(axes, "y")
         axes.set_xlabel("load of requests one by one")
         axes.set_title(f"{100 * share:g} % of a lone request's time is fixed", fontsize=9)
         axes.grid(True, which="major", color="0.88", linewidth=0.6)

@@ -27,7 +27,7 @@ COMMAND = "edgeinfer measure --only cell_under_load"
 LEVEL, CONFIDENCE = 0.99, 0.95
 #: Share of a block that is left out at its start, parts of a run that are taken as independent, and resamples of them.
 WARMUP, PARTS, RESAMPLES = 0.05, 20, 500
-_COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86")
+_COLOURS = style.SERIES
 _DERIVED = ("fixed", "each", "fitted", "loaded_time")
 _ENDS = {"value": "", "low": "_low", "high": "_high"}
 

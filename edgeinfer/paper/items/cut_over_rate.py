@@ -26,7 +26,7 @@ DEVICE_FLOPS, EDGE_RATIOS = 1e10, (1.0, 4.0, 16.0)
 #: Of the link for latency, bit/s.
 RATES = tuple(10 ** np.linspace(6, 9, 25))
 HEAVY_RATES = (1e7, 3e7, 1e8)
-COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86")
+COLOURS = style.SERIES
 _UNIT = RayleighLink.from_snr(10**0.29, 1.0, 1e-3)
 # Of costs, relatively: below it two cuts are as good.
 _TOLERANCE = 1e-9

@@ -52,5 +52,5 @@ def draw(table: Any) -> Any:
             title += f" beyond {table.attrs['deadline']:g} s"
         axes.set_title(title, fontsize=10)
     panels[0].set_ylabel("arrival rate (1/s)")
-    style.winners_legend(figure, table["winner"].values)
+    style.winners_legend(figure, table["winner"].values, crosses="the criteria disagree")
     return figure

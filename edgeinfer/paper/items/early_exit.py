@@ -21,7 +21,7 @@ HERE = (
 )
 #: Assumed.
 NODE = Node("node", 1e9)
-COLOURS = {"none": "#d1712b", "exits": "#0b3c7d", "deadline": "#7a9e3b"}
+COLOURS = {"none": style.ORANGE, "exits": style.BLUE, "deadline": style.GREEN}
 LABELS = {"none": "no early exits", "exits": "calibrated exits", "deadline": "deadline-aware exits"}
 
 
@@ -115,7 +115,7 @@ def draw(table: Any) -> Any:
         marks = rows["replayed_violation"].where(rows["replayed_violation"] > 0)
         second.plot(rows["arrival_rate"], marks, "o", color=colour, markersize=4, label=label)
         third.plot(rows["time"], rows["backlog_trace"], color=colour, label=label)
-    first.set_yscale("log")
+    style.plain_log(first, "y")
     first.set_ylabel("mean sojourn time (ms)")
     second.set_yscale("log")
     second.set_ylim(1e-5, 2)

@@ -84,12 +84,12 @@ def draw(table: Any) -> Any:
     figure, axes = style.subplots()
     time = table["deadline"]
     axes.fill_between(time, table["lower"], table["upper"], color="#9ec1e8", label="certified bracket")
-    axes.plot(time, table["upper"], color="#0b3c7d", linewidth=1)
+    axes.plot(time, table["upper"], color=style.BLUE, linewidth=1)
     axes.plot(time, table["rare"], "x", color="black", label="importance sampling")
     for slot, line in zip(table["slot"].values, ("-", "--"), strict=True):
         part = table.sel(slot=slot)
-        axes.plot(time, part["printed"], line, color="#a02020", label=f"printed, slot {slot:g} s")
-        axes.plot(time, part["corrected"], line, color="#d1712b", label=f"corrected, slot {slot:g} s")
+        axes.plot(time, part["printed"], line, color=style.RED, label=f"printed, slot {slot:g} s")
+        axes.plot(time, part["corrected"], line, color=style.ORANGE, label=f"corrected, slot {slot:g} s")
     style.probability_axes(axes, 1e-20)
     axes.legend(fontsize=8, loc="lower left")
     return figure

@@ -91,12 +91,14 @@ def draw(table: Any) -> Any:
     for quantile, line in zip(table["quantile"].values, (":", "-"), strict=True):
         part = table.sel(quantile=quantile)
         ends = 1e3 * np.abs([part["poisson"] - part["poisson_low"], part["poisson_high"] - part["poisson"]])
-        left.plot(part["load"], 1e3 * part["exact"], line, color="#0b3c7d", label=f"Poisson, {100 * quantile:g} %")
-        left.errorbar(part["load"], 1e3 * part["poisson"], ends, fmt="o", color="#0b3c7d", markersize=3, capsize=2)
-        left.plot(part["load"], 1e3 * part["even"], line, color="#d1712b", label=f"evenly spaced, {100 * quantile:g} %")
+        left.plot(part["load"], 1e3 * part["exact"], line, color=style.BLUE, label=f"Poisson, {100 * quantile:g} %")
+        left.errorbar(part["load"], 1e3 * part["poisson"], ends, fmt="o", color=style.BLUE, markersize=3, capsize=2)
+        left.plot(
+            part["load"], 1e3 * part["even"], line, color=style.ORANGE, label=f"evenly spaced, {100 * quantile:g} %"
+        )
         right.plot(part["load"], part["exact"] / part["even"], line, color="0.2", label=f"{100 * quantile:g} %")
-    right.axhspan(2.2, 2.8, color="#7a9e3b", alpha=0.25, label="reported")
-    left.set_yscale("log")
+    right.axhspan(2.2, 2.8, color=style.GREEN, alpha=0.25, label="reported")
+    style.plain_log(left, "y")
     left.set_ylabel("sojourn time (ms)")
     right.set_ylabel("Poisson over evenly spaced")
     for axes in (left, right):

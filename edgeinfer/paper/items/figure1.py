@@ -45,7 +45,7 @@ KINDS = {
     "edge-edge": ("edge node 1", "edge node 2", "terminal 2"),
     "device-device": ("terminal 3", "terminal 4"),
 }
-COLOURS = {"device-edge": "#0b3c7d", "edge-edge": "#d1712b", "device-device": "#7a9e3b"}
+COLOURS = {"device-edge": style.BLUE, "edge-edge": style.ORANGE, "device-device": style.GREEN}
 
 
 def paths(scenario: Scenario) -> dict[str, Pipeline]:

@@ -142,25 +142,28 @@ def draw(table: Any) -> Any:
 
 
 def _draw_column(top: Any, below: Any, table: Any) -> None:
+    floor = max(float(table["upper"].where(table["upper"] > 0).min()) / 3, 1e-20)
     for paradigm in table["paradigm"].values:
         colour, marker, label = style.PARADIGMS[paradigm]
         part = table.sel(paradigm=paradigm).dropna("quality")
-        top.fill_between(
-            part["quality"], part["lower"], part["upper"], color=colour, alpha=0.35, linewidth=0, step="pre"
-        )
+        upper = part["upper"].clip(min=floor)
+        top.fill_between(part["quality"], part["lower"], upper, color=colour, alpha=0.35, linewidth=0, step="pre")
         top.step(
             part["quality"],
-            part["upper"],
+            upper,
             where="pre",
             color=colour,
             linewidth=1.4,
+            clip_on=False,
             label=f"{label}, certified upper end",
         )
         below.step(part["quality"], part["prior_steps"], where="pre", color=colour, linewidth=1.4)
         below.step(part["quality"], part["decode_steps"], where="pre", color=colour, linewidth=1.1, linestyle=":")
         some = part.isel(quality=slice(None, None, 10))
         below.plot(some["quality"], some["prior_steps"], marker, color=colour, markersize=4, mfc="white")
-    style.probability_axes(top, max(float(table["upper"].where(table["upper"] > 0).min()) / 3, 1e-20))
+    style.probability_axes(top, floor)
+    if (table["upper"] < floor).any():
+        top.set_ylabel(f"{style.PROBABILITY}\n(at {floor:.0e}: this or less)")
     top.set_xlabel("")
     below.set_yscale("log", base=2)
     below.yaxis.set_major_formatter("{x:g}")

@@ -150,7 +150,7 @@ def draw(table: Any) -> Any:
 
 
 _TONES = ("#fbeee2", "#e8eef6")
-_ORANGE, _BLUE = "#d1712b", "#0b3c7d"
+_ORANGE, _BLUE = style.ORANGE, style.BLUE
 
 
 def _box(axes: Any, x: float, y: float, width: float, height: float, tone: str) -> None:

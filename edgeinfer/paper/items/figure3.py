@@ -23,7 +23,7 @@ HERE = (
     "certified brackets of pipelines made of the measured times and bytes; link rates, device speeds, arrivals and the "
     "deadline are assumed."
 )
-COLOURS = {"device_side": "#d1712b", "edge_side": "#7a9e3b", "collaborative": "#0b3c7d"}
+COLOURS = {"device_side": style.ORANGE, "edge_side": style.GREEN, "collaborative": style.BLUE}
 NAMES = {"device_side": "device-side", "edge_side": "edge-side", "collaborative": "collaborative"}
 WAYS = {**NAMES, "all_on_edge": "all on the edge"}
 #: What is to be reached: share of requests right, loss against all on the edge, bytes of seeds, worst centre, px.

@@ -44,9 +44,9 @@ _SIMULATED = 20, 5000
 _EQUAL = 1.05
 _COLOURS = {
     "single": "#777777",
-    "cooperative": "#0b3c7d",
-    "competitive": "#d1712b",
-    "ensemble": "#7a9e3b",
+    "cooperative": style.BLUE,
+    "competitive": style.ORANGE,
+    "ensemble": style.GREEN,
 }
 
 
@@ -364,6 +364,7 @@ def _draw_timely(axes: Any, table: Any) -> None:
             *map(str, caps),
             *(str(name).replace(" of ", "\nof ").replace(" with ", "\nwith ") for name in table["side"].values),
         ],
+        fontsize=7,
     )
     axes.set_xlabel("limit on rounds (2+1 each); three processors")
     axes.set_ylabel(f"right within {_DEADLINE:g} paintings (%)")

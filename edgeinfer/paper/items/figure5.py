@@ -86,6 +86,7 @@ def draw(table: Any) -> Any:
     shift = target - 1
     columns = max(target + 1, shift + len(lanes["device"]))
     figure, axes = style.subplots(size=(2.2 * columns + 1.0, 5.0))
+    boxes: dict[str, list[Any]] = {"edge": [], "device": []}
     for place, y, begin, tone in (("edge", 2.0, 0, "#e8eef6"), ("device", 0.0, shift, "#fbeee2")):
         lane = lanes[place]
         box = FancyBboxPatch((begin - 0.85, y - 0.5), len(lane) + 0.35, 1.0, "round,pad=0.02", fc=tone, ec="0.6")
@@ -98,13 +99,17 @@ def draw(table: Any) -> Any:
             if np.isfinite(block["flop"]):
                 label += f"\n{block['flop'] / 1e6:.3g} MFLOP a pass"
             frame = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": "0.4"}
-            axes.annotate("", (x - 0.36, y), (x - 0.64 - 0.2 * (i == 0), y), arrowprops={"arrowstyle": "->", "lw": 1.2})
-            axes.text(x, y, label, ha="center", va="center", fontsize=7.5, bbox=frame)
+            shown = axes.text(x, y, label, ha="center", va="center", fontsize=7.5, bbox=frame)
+            boxes[place].append(shown.get_bbox_patch())
+            # From box to box, however wide their texts are.
+            ends = {"patchA": boxes[place][i - 1] if i else None, "patchB": boxes[place][i]}
+            axes.annotate("", (x, y), (x - (1 if i else 0.84), y), arrowprops={"arrowstyle": "->", "lw": 1.2} | ends)
     for block in lanes["link"]:
-        arrow = {"arrowstyle": "->", "lw": 1.6, "ls": "--", "color": "#d1712b"}
-        axes.annotate("", (target, 0.36), (target, 1.64), arrowprops=arrow)
+        arrow = {"arrowstyle": "->", "lw": 1.6, "ls": "--", "color": style.ORANGE}
+        ends = {"patchA": boxes["edge"][-1], "patchB": boxes["device"][target - shift]}
+        axes.annotate("", (target, 0), (target, 2), arrowprops=arrow | ends)
         label = f"downlink: {block['name']}\n{block['detail']}"
-        axes.text(target + 0.05, 1.0, label, fontsize=8, color="#d1712b", va="center")
+        axes.text(target + 0.05, 1.0, label, fontsize=8, color=style.ORANGE, va="center")
     axes.text(
         -0.85,
         -0.85,

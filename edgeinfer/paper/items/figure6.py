@@ -119,7 +119,7 @@ def draw(table: Any) -> Any:
 def _draw_message(axes: Any, y: int, row: Any, place: dict[str, float]) -> None:
     start = place[row["source"].item()]
     stop = 1 - start
-    colour = "#0b3c7d" if bool(row["control"]) else "#d1712b"
+    colour = style.BLUE if bool(row["control"]) else style.ORANGE
     axes.annotate("", (stop, y + 0.18), (start, y - 0.18), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.3})
     axes.text(
         0.5,

@@ -276,7 +276,7 @@ def _tell_guidance(table: Any) -> list[str]:
 @partial(style.drawing, text=8)
 def draw(table: Any) -> Any:
     """Scores over steps, FLOP and time at the best guidance, the claim's intervals for all, and changes with steps."""
-    from matplotlib import colormaps, ticker
+    from matplotlib import colormaps
 
     figure, panels = style.subplots(4, 3, size=(9.3, 12.4))
     claims, changed = panels[2][:2], [panels[2][2], *panels[3]]
@@ -310,24 +310,22 @@ def draw(table: Any) -> Any:
                     linewidth=1,
                     label=f"{steps} prior",
                 )
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            style.plain_log(axes, "x")
             axes.set_xlabel(label)
             axes.set_ylabel(LABELS[metric])
             axes.grid(True, color="0.9", linewidth=0.6)
         _draw_claim(claim, table, metric)
-    panels[1][1].legend(fontsize=7, loc="center right")
+    # Outside, for no panel has room beside its intervals.
+    figure.legend(*panels[1][1].get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=prior.size)
     changes = [("clip", "prior"), ("clip", "decode"), ("clip", "both"), ("attributes", "both")]
     for axes, (metric, path) in zip(changed, changes, strict=True):
         _draw_changes(axes, table, metric, path)
-    changed[1].legend(fontsize=7, loc="lower left")
+    figure.legend(*changed[1].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 
 def _draw_changes(axes: Any, table: Any, metric: str, path: str) -> None:
-    for noise, colour, marker in zip(table["init_noise_sigma"].values, ("#a02020", "#0b3c7d"), "os", strict=False):
+    for noise, colour, marker in zip(table["init_noise_sigma"].values, (style.RED, style.BLUE), "os", strict=False):
         line = table.sel(init_noise_sigma=noise, path=path)
         line = line.sel(steps=line["steps"] >= 2)
         low, mean, high = (line[f"{metric}_change{end}"].values for end in ("_low", "", "_high"))
@@ -354,7 +352,7 @@ def _draw_claim(axes: Any, table: Any, metric: str) -> None:
     for y, (guidance, world, price) in enumerate(lines):
         cell = table.sel(guidance=guidance, world=world, price=price)
         low, mean, high = (float(cell[f"{metric}_advantage{end}"]) for end in ("_low", "", "_high"))
-        colour = dict(zip(VERDICTS, ("#0b3c7d", "#a02020", "#777777"), strict=True))[verdict(low, high)]
+        colour = dict(zip(VERDICTS, (style.BLUE, style.RED, "#777777"), strict=True))[verdict(low, high)]
         axes.plot([low, high], [y, y], color=colour, linewidth=2)
         axes.plot(mean, y, "o", color=colour, markersize=4)
     axes.axvline(0, color="0.4", linewidth=0.8)

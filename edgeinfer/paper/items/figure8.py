@@ -90,10 +90,12 @@ def draw(table: Any) -> Any:
         part = table.sel(stage=stage)
         time = part["deadline"]
         axes.fill_between(time, part["lower"], part["upper"], color="#9ec1e8", label="certified bracket")
-        axes.plot(time, part["upper"], color="#0b3c7d", linewidth=1)
+        axes.plot(time, part["upper"], color=style.BLUE, linewidth=1)
         axes.plot(time, part["lundberg"], color="#555555", linestyle="--", linewidth=1, label="Lundberg bound")
-        axes.plot(time, part["corrected"], color="#d1712b", linestyle="-.", linewidth=1.2, label="corrected (7)-(10)")
-        axes.plot(time, part["printed"], color="#a02020", linestyle=":", linewidth=1.6, label="printed (not a bound)")
+        axes.plot(
+            time, part["corrected"], color=style.ORANGE, linestyle="-.", linewidth=1.2, label="corrected (7)-(10)"
+        )
+        axes.plot(time, part["printed"], color=style.RED, linestyle=":", linewidth=1.6, label="printed (not a bound)")
         seen = part["simulated"] > 0
         low, high = part["simulated"] - part["simulated_low"], part["simulated_high"] - part["simulated"]
         axes.errorbar(

@@ -28,9 +28,9 @@ LOAD, PROBABILITY, NUMBERS = 0.7, 0.02, (1, 2, 5, 10, 50)
 BAND_LOADS, SHARING = (0.3, 0.6, 0.75, 0.9), 20
 #: What each line is called, its colour and its marker.
 ASSUMPTIONS = {
-    "alone": ("alone", "#d1712b", "s"),
-    "independent": ("independent", "#0b3c7d", "o"),
-    "upper": ("upper end", "#7a9e3b", "^"),
+    "alone": ("alone", style.ORANGE, "s"),
+    "independent": ("independent", style.BLUE, "o"),
+    "upper": ("upper end", style.GREEN, "^"),
 }
 
 

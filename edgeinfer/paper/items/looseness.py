@@ -31,12 +31,12 @@ HERE = (
 #: Names of the methods, in the order of the table; colour and marker of each.
 METHODS = {
     "lower": ("bracket, lower end", "#5b9bd5", "v"),
-    "upper": ("bracket, upper end", "#0b3c7d", "o"),
+    "upper": ("bracket, upper end", style.BLUE, "o"),
     "lundberg": ("Lundberg, over paths", "#555555", "s"),
-    "union": ("union, over paths", "#7a9e3b", "^"),
-    "corrected": ("(7)-(10) corrected", "#d1712b", "d"),
-    "printed": ("printed, the link's slots", "#a02020", "x"),
-    "printed_long": ("printed, slots of 0.5 s", "#a02020", "+"),
+    "union": ("union, over paths", style.GREEN, "^"),
+    "corrected": ("(7)-(10) corrected", style.ORANGE, "d"),
+    "printed": ("printed, the link's slots", style.RED, "x"),
+    "printed_long": ("printed, slots of 0.5 s", style.RED, "+"),
 }
 #: s; the probability; the load of chains; stages of a chain of equal loads, at most.
 LONG_SLOT, PROBABILITY, LOAD, EQUAL_STAGES = 0.5, 1e-6, 0.5, 4

@@ -16,7 +16,7 @@ HERE = (
     "device made slower by sleeping. Predicted is the pipeline of the profiled cut. Link and slowdown are "
     "assumed."
 )
-COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86", "#555555")
+COLOURS = (*style.SERIES, "#555555")
 #: What is to be reached: the median error of the latency, and the overhead, s.
 ERROR, OVERHEAD = 0.10, 1.5e-3
 

@@ -22,7 +22,7 @@ HERE = (
 )
 PAINTERS, REVIEWER = ("2+1 0", "4+1 0"), "8+4 3"
 _SHARES = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0)
-_COLOURS = ("#0b3c7d", "#d1712b")
+_COLOURS = (style.BLUE, style.ORANGE)
 
 
 def data(*, measured: Any = None) -> Any:

@@ -20,9 +20,9 @@ HERE = (
 #: Assumed: terminals, requests a second of each, deadline (s) that the scheduler goes by, priority.
 CLASSES = {"plain": (20, 0.025, 6.0, 1.0), "urgent": (10, 0.025, 3.0, 0.0)}
 LABELS = {
-    "fifo": ("first come first served", "#0b3c7d"),
-    "priority": ("priority", "#d1712b"),
-    "edf": ("earliest deadline first", "#7a9e3b"),
+    "fifo": ("first come first served", style.BLUE),
+    "priority": ("priority", style.ORANGE),
+    "edf": ("earliest deadline first", style.GREEN),
     "processor_sharing": ("processor sharing", "0.4"),
 }
 

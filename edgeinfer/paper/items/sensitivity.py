@@ -67,6 +67,7 @@ def draw(table: Any) -> Any:
             axes.set_xscale("log")
     for axes in panels[1:]:
         axes.set_ylabel("")
+    panels[0].set_ylabel(f"{style.PROBABILITY} at {table.attrs['deadline']:g} s")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -32,7 +32,7 @@ PREDICTIONS = ("given", "predicted", "own")
 DISTURBED = 0.1
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
-_COLOURS = ("#0b3c7d", "#d1712b", "#7a9e3b", "#8c4a86")
+_COLOURS = style.SERIES
 
 
 def data(*, measured: Any = None) -> Any:

@@ -53,7 +53,7 @@ def draw(table: Any) -> Any:
     at = np.arange(table.sizes["division"])[::-1]
     axes.barh(at + 0.19, table["predicted_speed_up"], 0.36, color="#9ec1e8", label="predicted")
     ends = [table["speed_up"] - table["speed_up_low"], table["speed_up_high"] - table["speed_up"]]
-    axes.barh(at - 0.19, table["speed_up"], 0.36, xerr=ends, color="#0b3c7d", ecolor="#d1712b", label="measured")
+    axes.barh(at - 0.19, table["speed_up"], 0.36, xerr=ends, color=style.BLUE, ecolor=style.ORANGE, label="measured")
     axes.axvline(1, color="0.5", linewidth=0.8)
     axes.axvline(table.attrs["workers"], color="0.5", linewidth=0.8, linestyle=":")
     names = [

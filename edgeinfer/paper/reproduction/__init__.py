@@ -65,10 +65,10 @@ def reproduce(
     chosen : Scenario, optional
         `scenario()` by default.
     items : tuple of str
-        Which, of `ITEMS`.
+        Which, of `edgeinfer.paper.items.ITEMS`.
     formats : tuple of str
-        Of each figure, one or more of `FORMATS`. The page shows PNG or, where that is not asked for, SVG; `pgf` needs a
-        TeX system.
+        Of each figure, one or more of "png", "svg", "pdf" and "pgf". The page shows PNG or, where that is not asked
+        for, SVG; "pgf" needs a TeX system.
     width : float, inch, optional
         Of each figure, > 0, in its own width's place; heights go along. A figure whose axes find no room in it fails.
     style : optional
