@@ -48,9 +48,9 @@ class Terminals(_validate.Value):
         Stages of a request, of shape (). What is not on the edge is for each terminal itself: FIFO servers, delays,
         reviews, forks.
     edge : str or int, optional
-        Name, or place from 0, of the stage that the cell's edge serves; None for requests that never go there. A
-        `Session` holds one of its servers for all of its rounds; a `Review` is for the requests that need it. Transfers
-        before it are uplinks, those behind it downlinks.
+        Name, or place from 0, of the stage that the cell's edge serves; None, the default, for requests that never go
+        there, whose stages nobody shares. A `Session` holds one of its servers for all of its rounds; a `Review` is for
+        the requests that need it. Transfers before it are uplinks, those behind it downlinks.
     name : str
     arrival : {"poisson", "deterministic", "erlang", "hyperexponential"}
         The process, where `arrival_rate` is a rate.

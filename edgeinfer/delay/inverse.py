@@ -84,7 +84,7 @@ def deadline_at(
     effort: str = "fast",
     **sampling: Any,
 ) -> Any:
-    """Smallest deadline that the bound certifies for a violation probability.
+    """Smallest deadline that the bound certifies for a violation probability: a quantile from above.
 
     Parameters
     ----------

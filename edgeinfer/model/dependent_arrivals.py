@@ -19,7 +19,7 @@ _MOST_RATE = 1e300
 
 @dataclass(frozen=True, eq=False)
 class MarkovModulated(ArrivalProcess):
-    """Poisson arrivals whose rate follows a Markov chain: quiet and busy times.
+    """Poisson arrivals whose rate follows a Markov chain (MMPP): quiet and busy times.
 
     `violation_bracket`, `violation_bound` and the inverse functions take up to 16 phases, for pipelines of servers in
     series. Where phases last some ten services, ends of one stage, or of constant ones, are apart by 1.01 to 1.05, and
