@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import _validate
 from edgeinfer._extras import need
-from edgeinfer.network.bodies import bodies, is_random, read_by
+from edgeinfer.network.bodies import is_random, read_by, within
 from edgeinfer.network.crossing import check_wire, wire_bits
 from edgeinfer.network.elements import CROSSING
 from edgeinfer.network.flops import node_flops
@@ -467,8 +467,10 @@ def extract(
     part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
     part.graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in needed)
     described = {value.name: value for value in model.graph.input}
-    # ONNX Runtime holds sizes against every branch, also against those that are not taken at these sizes.
-    free = free or any(True for node in part.graph.node for _ in bodies(node))
+    # ONNX Runtime holds sizes against every branch, also against those that are not taken at these sizes; but it does
+    # not run a Scan whose sizes it cannot tell.
+    branches = any(node.op_type == "If" for node in within(part.graph.node, part.functions))
+    free = free or (bool(graph.free) and branches)
     part.graph.input.extend(_value(onnx, graph.tensors[name], free, described.get(name)) for name in read)
     part.graph.output.extend(_value(onnx, graph.tensors[name], free) for name in outputs)
     for value in (*part.graph.input, *part.graph.output):

@@ -91,6 +91,16 @@ def test_branches_read_what_they_capture():
     assert every_cut(model, {"x": X}) == every_cut(model, {"x": -X}) == 6
 
 
+@pytest.mark.parametrize("rows", [3, "rows"])
+def test_a_scan_that_does_not_say_its_sizes_is_cut_everywhere(rows):
+    inner = [node("Add", "s,r", "t"), node("Identity", "t", "o")]
+    body = helper.make_graph(inner, "body", [value("s", None), value("r", None)], [value("t", None), value("o", None)])
+    nodes = [node("Neg", "x", "h"), node("Shape", "h", "n", start=1), node("ConstantOfShape", "n", "a")]
+    nodes += [node("Scan", "a,h", "b,c", body=body, num_scan_inputs=1), node("Mul", "b,c", "y")]
+    model = build(nodes, [value("x", [rows, 4])], [value("y", [rows, 4])])
+    assert every_cut(model, {"x": RNG.standard_normal((3, 4)).astype("f")}, {"x": (3, 4)}) == 6
+
+
 def loop(body_nodes, trips="n"):
     body = helper.make_graph(
         [node("Identity", "c", "d"), *body_nodes],
