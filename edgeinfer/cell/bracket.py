@@ -45,7 +45,7 @@ from edgeinfer.cell.model import Cell, Terminals, needed_at_edge
 from edgeinfer.cell.shared import EdgeNode
 from edgeinfer.cell.stations import band_link, band_terminals, edge_shares, own_stage, stations
 from edgeinfer.delay import Bracket, Guarantee, violation_bracket
-from edgeinfer.delay._elements import check_independent, finish
+from edgeinfer.delay._elements import check_independent, finish, in_time
 from edgeinfer.delay.bounds import bands
 from edgeinfer.delay.composed import check_order, is_composed, is_constant, least_service
 from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Review, Transfer
@@ -321,7 +321,7 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
         ends = violation_bracket(pipeline, process, limits.ravel())
         rows = [(low, high, "pipeline", "pipeline") for low, high in zip(ends.lower, ends.upper, strict=True)]
     else:
-        rows = [_one(cell, kind, float(limit)) for limit in limits.ravel()]
+        rows = [_one(cell, kind, float(limit)) for limit in in_time(limits).ravel()]
     columns = [np.array([row[i] for row in rows]) for i in range(4)]
     return Bracket(*(finish(column, limits.shape) for column in columns))
 

@@ -13,6 +13,7 @@ from edgeinfer.cell.model import Cell, transfers
 from edgeinfer.cell.results import BandSimulation, CellSimulation, ClassSimulation, EdgeSimulation, Energy, jain
 from edgeinfer.cell.stations import Station, own_stage, stations
 from edgeinfer.cell.translation import Translation
+from edgeinfer.delay._elements import ROUNDING, in_time
 from edgeinfer.delay.energy import sending_power
 from edgeinfer.delay.errors import UnstableError
 from edgeinfer.delay.intervals import TRUST, batches, positive_mean, proportion
@@ -120,6 +121,8 @@ def simulate_cell(
     skipped = default_warmup(cell, found) if warmup is None else _validate.scalar("warmup", warmup, 0, unit="s")
     rates = [kind.count * kind.mean_rate for kind in cell.terminals]
     duration = jobs / sum(rates)
+    # The clock runs on, and a sojourn time is a difference of two of its times.
+    limits = in_time(limits) + ROUNDING * (skipped + duration)
     translation = Translation(cell)
     spread = [_dispersions(found, c, len(labels)) for c, labels in enumerate(translation.labels)]
     cut = min(

@@ -10,6 +10,8 @@ from edgeinfer import _core, _validate
 from edgeinfer.model import ArrivalProcess, Batch, MarkovModulated, Pipeline, Poisson, Transfer
 from edgeinfer.model.arrivals import CoreArrival, arrival_process
 
+#: Of a time, more than some sixty additions of constants lose.
+ROUNDING = 2.0**-47
 #: Of a `MarkovModulated` process that has bounds.
 MOST_BOUNDED_PHASES = 16
 #: Of a `Batch` whose rare delays are sampled.
@@ -53,6 +55,12 @@ def poisson_rate(arrival_rate: ArrayLike | ArrivalProcess) -> Any:
         )
     rate = arrival_rate.rate if isinstance(arrival_rate, Poisson) else arrival_rate
     return _validate.positive("arrival_rate", rate, "1/s")
+
+
+def in_time(deadline: Any) -> Any:
+    """A deadline and what rounding may add to a sum of times, so that a request that takes just as long is not late."""
+    with np.errstate(over="ignore"):
+        return np.asarray(deadline) * (1 + ROUNDING)
 
 
 def remaining(pipeline: Pipeline, deadline: Any) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from edgeinfer.delay._elements import (
     check_independent,
     core_arrival,
     finish,
+    in_time,
     poisson_rate,
     process_with_bounds,
     remaining,
@@ -37,13 +38,13 @@ MOST_SLOTS = 1_000_000
 METHODS = ("bracket", "union", "lundberg", "corrected", "printed")
 
 
-def _remaining(pipeline: Pipeline, deadline: ArrayLike) -> tuple[Any, Any]:
-    return remaining(pipeline, _validate.real("deadline", deadline, 0, infinite=True, unit="s"))
+def _limit(deadline: ArrayLike) -> Any:
+    return _validate.real("deadline", deadline, 0, infinite=True, unit="s")
 
 
 def _several_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, effort: str) -> tuple[Any, Any]:
     """Ends for servers in a row, some of them several of one queue, over a family: each queue alone, and all added."""
-    limit = _validate.real("deadline", deadline, 0, infinite=True, unit="s")
+    limit = in_time(_limit(deadline))
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=process.shape, deadline=np.shape(limit))
     size, times = int(np.prod(shape)), _validate.flat(limit, shape)
     lower, upper = np.zeros(size), np.ones(size)
@@ -149,7 +150,7 @@ def violation_bound(
         upper = violation_bracket(bands(pipeline)[1], arrival_rate, deadline).upper
         with np.errstate(divide="ignore"):
             return np.log(upper) if log else upper
-    process, (deadline, late) = process_with_bounds(arrival_rate), _remaining(pipeline, deadline)
+    process, (deadline, late) = process_with_bounds(arrival_rate), remaining(pipeline, _limit(deadline))
     if method in ("corrected", "printed") and not isinstance(process, Poisson):
         raise ValueError(
             f"arrival_rate = {type(process).__name__}(..): must be a rate or Poisson(rate) for method {method!r}, "
@@ -201,7 +202,7 @@ def violation_bracket(
         1.05 at loads from 0.3 to 0.9, between 0.2 and 1e-8; those of one exponential stage meet for renewal processes,
         and with a constant one behind it, of half its load, they are 1.02 times apart.
     deadline : (...,) array_like, s
-        >= 0, may be inf.
+        >= 0, may be inf. Who takes just as long, up to the rounding of a sum, is not late, here and in simulations.
     effort : {"light", "fast", "tight"}
         "light" leaves out what takes most of the time of two stages and more: ends of three to six stages come in a
         third of the time on average. Half of them are as near, nine of ten up to 1.8 times further apart. Independent
@@ -240,7 +241,7 @@ def violation_bracket(
         if not isinstance(process, Poisson):
             return _by_twins(pipeline, process, deadline, effort)
     if is_composed(pipeline):
-        rate, limit = poisson_rate(arrival_rate), _validate.real("deadline", deadline, 0, infinite=True, unit="s")
+        rate, limit = poisson_rate(arrival_rate), in_time(_limit(deadline))
         shape = _validate.broadcast_shapes(
             pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit)
         )
@@ -273,7 +274,7 @@ def _by_twins(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, 
 
 def _single_servers(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, effort: str) -> Bracket:
     """Ends of a chain of single servers."""
-    deadline, late = _remaining(pipeline, deadline)
+    deadline, late = remaining(pipeline, in_time(_limit(deadline)))
     shape, walk = renewal_elements(pipeline, process, deadline=deadline)
     size = int(np.prod(shape))
     lower, upper = np.empty(size), np.empty(size)

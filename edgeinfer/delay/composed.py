@@ -200,7 +200,10 @@ def best_of(lower: list[tuple[str, Any]], upper: list[tuple[str, Any]]) -> Ends:
     """The largest of lower ends, and the least of upper ones, with their names."""
     low, high = (np.array([values for _, values in ends]) for ends in (lower, upper))
     lower_name, upper_name = (np.array([name for name, _ in ends]) for ends in (lower, upper))
-    return Ends(low.max(axis=0), high.min(axis=0), lower_name[low.argmax(axis=0)], upper_name[high.argmin(axis=0)])
+    best, least = low.max(axis=0), high.min(axis=0)
+    # Formulas that agree may cross by rounding.
+    least = np.maximum(least, np.minimum(best, least * (1 + 1e-12)))
+    return Ends(best, least, lower_name[low.argmax(axis=0)], upper_name[high.argmin(axis=0)])
 
 
 def _several_servers(pipeline: Pipeline, rate: float, times: Floats, effort: str) -> Ends:

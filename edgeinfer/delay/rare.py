@@ -14,6 +14,7 @@ from edgeinfer.delay._elements import (
     check_independent,
     core_arrival,
     finish,
+    in_time,
     remaining,
     renewal_elements,
     sampled_process,
@@ -139,7 +140,7 @@ def rare_violation(
     True
     """
     check_independent("rare_violation", pipeline)
-    limit, late = remaining(pipeline, _validate.real("deadline", deadline, 0, unit="s"))
+    limit, late = remaining(pipeline, in_time(_validate.real("deadline", deadline, 0, unit="s")))
     target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)
     budget = _validate.scalar("max_replications", max_replications, 1)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.delay._elements import check_pipeline, finish, poisson_rate
+from edgeinfer.delay._elements import check_pipeline, finish, in_time, poisson_rate
 from edgeinfer.delay.bounds import bands
 from edgeinfer.delay.composed import EFFORTS, Ends, check_order, named_ends, over_family, plain_stages, violation_ends
 from edgeinfer.delay.results import Bracket, Guarantee
@@ -185,7 +185,7 @@ def timely(
         return Guarantee.between(slow, fast, pipeline.confidence)
     check_order(pipeline.stages)
     shape = _validate.broadcast_shapes(pipeline=pipeline.shape, arrival_rate=np.shape(rate), deadline=np.shape(limit))
-    found = over_family(partial(_timely, effort=effort), pipeline, rate, limit, shape)
+    found = over_family(partial(_timely, effort=effort), pipeline, rate, in_time(limit), shape)
     return Bracket(*(finish(part, shape) for part in found))
 
 

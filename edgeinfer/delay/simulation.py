@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer import _core, _random, _validate
-from edgeinfer.delay._elements import check_pipeline
+from edgeinfer.delay._elements import check_pipeline, in_time
 from edgeinfer.delay.composed import is_composed
 from edgeinfer.delay.errors import LongRunWarning, UnstableError
 from edgeinfer.delay.intervals import TRUST, batches, dispersion, positive_mean, proportion
@@ -426,7 +426,7 @@ def simulate(
     True
     """
     process = process_of(arrival_rate, arrival, arrival_shape)
-    limit = _validate.real("deadlines", deadlines, 0, infinite=True, unit="s")
+    limit = in_time(_validate.real("deadlines", deadlines, 0, infinite=True, unit="s"))
     jobs = _validate.whole("jobs", jobs, 1, MOST_JOBS)
     _validate.choice("service", service, ("tandem", "serial"))
     _validate.choice("link", link, ("table", "slots", "wall_clock"))
