@@ -234,7 +234,9 @@ def infer_command(
     target = None if output is None else _checked_output(output)
     stream = _Stream(model, read_feeds(model, source), requests)
     known = stream.first if stream.given else None
-    network = bridge.CutSessions(model, read_sizes(shapes), feeds=known, level=level, threads=threads or 1)
+    profile = bridge.NetworkProfile.load(stored) if stored else None
+    sizes = read_sizes(shapes) or (profile.graph.shapes if profile and known is None else {})
+    network = bridge.CutSessions(model, sizes, feeds=known, level=level, threads=threads or 1)
     network.graph = network.graph.with_state(read_state(network.graph, pairs))
     operations = len(network.graph.operations)
     count = _on_device(where, operations, edge)
@@ -246,7 +248,6 @@ def infer_command(
         if not stream.given:
             stream.make_up(network, seed)
         network.check(stream.first)
-        profile = bridge.NetworkProfile.load(stored) if stored else None
         if where != "auto":
             _use(device, network, count, wire, tolerance)
         waiting = _Waiting(device, where, fallback, profile=profile, slowdown=slowdown, wire=wire, tolerance=tolerance)

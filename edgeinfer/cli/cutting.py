@@ -125,14 +125,13 @@ def cut_command(
     effect = None
     if wire != "float32":
         feeds = read_feeds(model, source)
-        shapes_here = {name: graph.tensors[name].shape for name in graph.inputs}
-        sessions = bridge.CutSessions(model, shapes_here, feeds=feeds, level=level, threads=threads or 1)
+        sessions = bridge.CutSessions(model, graph.shapes, feeds=feeds, level=level, threads=threads or 1)
         effect = bridge.WireEffect(sessions, None if feeds is None else [feeds])
         network = bridge.choose_wire(network, found, effect, wire, tolerance)
     cuts = best, *_ = found(network)
     show([_cut_row(cut, objective if cut is best else "", effect) for cut in cuts], form)
     if out is not None:
-        bridge.write_parts(model, best, out, {name: graph.tensors[name].shape for name in graph.inputs})
+        bridge.write_parts(model, best, out, graph.shapes)
     if drawing is not None:
         _draw(best, drawing)
 
@@ -197,8 +196,7 @@ def _cut_network(
             raise click.UsageError(f"--profile {stored}: there is no such file; --measure writes it")
         network = bridge.NetworkProfile.load(stored)
         profiled = network.graph
-        known = {name: profiled.tensors[name].shape for name in profiled.inputs}
-        graph = read_graph(model, sizes or (None if feeds else known), feeds)
+        graph = read_graph(model, sizes or (None if feeds else profiled.shapes), feeds)
         if not graph.fits(profiled):
             what = "of other sizes" if graph.digest == profiled.digest else "of another network"
             raise ValueError(f"--profile {stored}: is {what} than {model}: must be of the same, or be measured anew")

@@ -147,6 +147,11 @@ class Graph(_validate.Value):
         """Outputs that depend on no input."""
         return frozenset(name for name in self.outputs if name not in self.producer and name not in self.inputs)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Sizes of the inputs, as `read_graph` takes them."""
+        return {name: self.tensors[name].shape for name in self.inputs}
+
     def with_state(self, state: Mapping[str, str]) -> "Graph":
         """The same network with outputs that are inputs of the next request.
 

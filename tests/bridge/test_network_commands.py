@@ -78,6 +78,9 @@ def test_a_profile_is_of_the_network_and_of_the_sizes(one, tmp_path, monkeypatch
     assert first.exit_code == 0, first.output
     assert run("cut", one, "--profile", stored, "--csv").output == first.output
     assert run("cut", one, "--profile", stored, "--shape", "n=3", "--csv").output == first.output
+    with serving(one, "--shape", "n=3") as edge:
+        done = run("infer", one, "--profile", stored, "--edge", f"127.0.0.1:{edge.port(SOON)}", "--csv")
+        assert done.exit_code == 0 and len(rows(done.stdout)) == 1, done.output
     other = chain(tmp_path / "other.onnx", "Relu")
     for arguments, text in (
         ((other, "--shape", "n=3"), "is of another network than"),

@@ -163,7 +163,7 @@ class CutSessions:
         the file fixes the inputs' first size.
         """
         graph = self.graph
-        sizes = {name: graph.tensors[name].shape for name in graph.inputs}
+        sizes = graph.shapes
         if not all(shape and shape[0] for shape in sizes.values()):
             return frozenset()
         try:

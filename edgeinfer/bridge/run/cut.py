@@ -127,7 +127,7 @@ def profile_cut(
     network = _checked(cut)
     repetitions = _validate.whole("repetitions", repetitions, 2)
     warmup = _validate.whole("warmup", warmup, 0)
-    sessions = CutSessions(model, shapes or _sizes(cut), level=level, threads=threads)
+    sessions = CutSessions(model, shapes or cut.graph.shapes, level=level, threads=threads)
     graph, division = sessions.graph, cut.division
     _same(network.graph, graph)
     feeds = random_feeds(graph, seed)
@@ -230,7 +230,7 @@ def measure_cut(
     arrivals = [] if rate is None else poisson(rate, requests, np.random.SeedSequence(seed, spawn_key=(1,))).tolist()
     load = Load(requests, arrivals, PAUSE, slowdown[0], (slowdown[0] - 1) / slowdown[0] * cut.times[0])
     settings: dict[str, Any] = {
-        "shapes": {name: list(shape) for name, shape in (shapes or _sizes(cut)).items()},
+        "shapes": {name: list(shape) for name, shape in (shapes or cut.graph.shapes).items()},
         "level": level,
         "state": dict(cut.graph.state),
     }
@@ -265,10 +265,6 @@ def _checked(cut: Cut) -> NetworkProfile:
     if len(cut.nodes) != 2:
         raise ValueError(f"cut: between {len(cut.nodes)} nodes: must be between a device and one edge node")
     return cut.network
-
-
-def _sizes(cut: Cut) -> dict[str, tuple[int, ...]]:
-    return {name: cut.graph.tensors[name].shape for name in cut.graph.inputs}
 
 
 def _same(profiled: Graph, given: Graph) -> None:
