@@ -46,8 +46,9 @@ def sweep(
     function : callable
         function(scenario, **others) -> a number, a string, a time, an array, an Estimate or another dataclass, a pandas
         or xarray object, or a dict of such by name. On a Dask client it must be picklable.
-    scenario : Scenario or Cell
-        What the axes change: each cell of the grid gets `scenario.replace(...)`. Any dataclass with `replace`.
+    scenario : Scenario, Cell or None
+        What the axes change: each cell of the grid gets `scenario.replace(...)`. Any dataclass with `replace`; None for
+        a function of the axes alone, function(**others).
     axes : mapping of str to (n,) array_like
         Names of scenario fields, or of keyword arguments of `function` (any other name). Numbers, strings, booleans or
         times; none twice.
@@ -70,11 +71,11 @@ def sweep(
     Returns
     -------
     xarray.Dataset
-        One dimension an axis, then those of the function's values; coordinates carry `units`. A dataclass or a dict
-        gives a variable for each field or key, anything else "value"; of an Estimate under the key "p" these are p,
-        p_low, p_high, ... A `Simulation` comes without its histogram, which has as many bins as its times need; of a
-        cell's simulation take a class, `run["terminals"]`. Values with coordinates are joined by label, see
-        `tables.table`. With `on_error="mark"`, `failure` is why a cell has no values, "" where it has.
+        One dimension an axis, then those of the function's values; coordinates carry the scenario's `units`. A
+        dataclass or a dict gives a variable for each field or key, anything else "value"; of an Estimate under the key
+        "p" these are p, p_low, p_high, ... A `Simulation` comes without its histogram, which has as many bins as its
+        times need; of a cell's simulation take a class, `run["terminals"]`. Values with coordinates are joined by
+        label, see `tables.table`. With `on_error="mark"`, `failure` is why a cell has no values, "" where it has.
 
     Raises
     ------
@@ -92,6 +93,9 @@ def sweep(
     ... )
     >>> table["value"].round(3).values
     array([1.057, 1.507])
+    >>> sweep(lambda width, height: width * height, None, {"width": [1, 2], "height": [3, 4]})["value"].values
+    array([[3, 4],
+           [6, 8]])
     """
     need("xarray", "study")
     tqdm = need("tqdm", "study").tqdm
@@ -129,13 +133,15 @@ class _Grid:
     def of(cls, function: Any, scenario: Any, axes: Any, seed: Any, marks: bool) -> "_Grid":
         if not callable(function):
             raise ValueError(f"function = {function!r}: must be callable")
-        if not is_dataclass(scenario) or isinstance(scenario, type) or not hasattr(scenario, "replace"):
+        kind = is_dataclass(scenario) and not isinstance(scenario, type) and hasattr(scenario, "replace")
+        if scenario is not None and not kind:
             raise ValueError(
-                f"scenario = {_validate.shown(scenario)}: must be a dataclass with `replace`, as paper.scenario() is"
+                f"scenario = {_validate.shown(scenario)}: must be a dataclass with `replace`, as paper.scenario() is, "
+                "or None for a function of the axes alone"
             )
         if not isinstance(axes, Mapping) or not axes:
             raise ValueError(f"axes = {axes!r}: must name at least one parameter")
-        known, units = {field.name for field in fields(scenario)}, getattr(scenario, "units", {})
+        known, units = _fields(scenario), getattr(scenario, "units", {})
         arrays = {
             name: _axis(name, axis, units.get(name), name in units and name in known) for name, axis in axes.items()
         }
@@ -156,7 +162,7 @@ class _Grid:
             return
         others = self.call(self.indices[0])[1]
         try:
-            signature.bind(self.scenario, **others)
+            signature.bind(*_first(self.scenario, {}), **others)
         except TypeError as error:
             raise ValueError(
                 f"axes = {', '.join(self.axes)}: must be fields of the scenario, or arguments of the function with "
@@ -166,7 +172,7 @@ class _Grid:
 
     @cached_property
     def fields(self) -> set[str]:
-        return {field.name for field in fields(self.scenario)}
+        return _fields(self.scenario)
 
     @cached_property
     def indices(self) -> list[Index]:
@@ -210,6 +216,15 @@ class _Grid:
             "seed": None if self.seeds is None else repr(self.seeds),
             "edgeinfer": __version__,
         }
+
+
+def _fields(scenario: Any) -> set[str]:
+    return set() if scenario is None else {field.name for field in fields(scenario)}
+
+
+def _first(scenario: Any, changes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the function gets before its other arguments."""
+    return () if scenario is None else (scenario.replace(**changes),)
 
 
 class _Kept:
@@ -326,7 +341,7 @@ def _cell(
     function: Any, scenario: Any, changes: Any, others: Any, values: Any, said: str, marks: bool
 ) -> Cell | Failure:
     try:
-        found = _cells.cell(function(scenario.replace(**changes), **others), values)
+        found = _cells.cell(function(*_first(scenario, changes), **others), values)
     except Exception as error:
         if marks:
             return Failure(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
@@ -388,7 +403,7 @@ def _outcome(future: Any, marks: bool) -> Cell | Failure:
 def _assembled(grid: _Grid, results: Mapping[Index, Cell | Failure]) -> Any:
     units = getattr(grid.scenario, "units", {})
     coords = {
-        name: (name, axis, {} if axis.dtype.kind in "mM" else {"units": units.get(name, "1")})
+        name: (name, axis, {"units": units[name]} if name in units and axis.dtype.kind not in "mM" else {})
         for name, axis in grid.axes.items()
     }
     found = {index: result for index, result in results.items() if isinstance(result, Cell)}

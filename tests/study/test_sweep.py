@@ -39,6 +39,23 @@ def test_other_axes_are_arguments():
     np.testing.assert_array_equal(table["value"], [0.01, 0.02])
 
 
+def test_a_function_of_the_axes_alone(tmp_path):
+    def area(width, height, rng):
+        return width * height + 0 * np.random.default_rng(rng).random()
+
+    axes = {"width": [1, 2], "height": [3.0, 4.0]}
+    options = {"store": tmp_path / "areas", "seed": 1, "progress": False}
+    table = study.sweep(area, None, axes, **options)
+    np.testing.assert_array_equal(table["value"], [[3, 4], [6, 8]])
+    assert study.sweep(area, None, axes, **options).identical(table)
+    # What no scenario says is not without a dimension.
+    assert not table["width"].attrs
+    with pytest.raises(ValueError, match="arguments of the function with which it can be called"):
+        study.sweep(area, None, {"depth": [1.0]}, progress=False)
+    with pytest.raises(ValueError, match="or None for a function of the axes alone"):
+        study.sweep(area, {"width": 1}, axes, progress=False)
+
+
 def test_resumes_only_what_is_missing(tmp_path):
     calls = []
 
