@@ -47,7 +47,7 @@ from edgeinfer.cell.stations import band_link, band_terminals, edge_shares, own_
 from edgeinfer.delay import Bracket, Guarantee, violation_bracket
 from edgeinfer.delay._elements import check_independent, finish, in_time
 from edgeinfer.delay.bounds import bands
-from edgeinfer.delay.composed import check_order, is_composed, is_constant, least_service
+from edgeinfer.delay.composed import check_order, is_composed, is_constant, least_service, shifted
 from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Review, Transfer
 from edgeinfer.model.bases import Server
 from edgeinfer.model.composition import law_of
@@ -368,5 +368,5 @@ def _private(cell: Cell, kind: Terminals) -> Pipeline | None:
         check_independent("cell_bracket", pipeline)
     except ValueError:
         return None
-    known = isinstance(kind.process, Poisson) or (kind.process.renewal and not is_composed(pipeline))
+    known = isinstance(kind.process, Poisson) or (kind.process.renewal and not is_composed(shifted(pipeline)))
     return pipeline if known else None

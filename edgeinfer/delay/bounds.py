@@ -26,6 +26,7 @@ from edgeinfer.delay.composed import (
     is_composed,
     one_of_several,
     over_family,
+    shifted,
     violation_ends,
     wait_from_below,
 )
@@ -150,7 +151,8 @@ def violation_bound(
         upper = violation_bracket(bands(pipeline)[1], arrival_rate, deadline).upper
         with np.errstate(divide="ignore"):
             return np.log(upper) if log else upper
-    process, (deadline, late) = process_with_bounds(arrival_rate), remaining(pipeline, _limit(deadline))
+    pipeline, process = shifted(pipeline), process_with_bounds(arrival_rate)
+    deadline, late = remaining(pipeline, _limit(deadline))
     if method in ("corrected", "printed") and not isinstance(process, Poisson):
         raise ValueError(
             f"arrival_rate = {type(process).__name__}(..): must be a rate or Poisson(rate) for method {method!r}, "
@@ -236,9 +238,10 @@ def violation_bracket(
     if pipeline.confidence < 1:
         fast, slow = (violation_bracket(each, arrival_rate, deadline, effort=effort) for each in bands(pipeline))
         return Guarantee.between(fast, slow, pipeline.confidence)
-    if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
-        process = process_with_bounds(arrival_rate)
-        if not isinstance(process, Poisson):
+    process = process_with_bounds(arrival_rate)
+    if not isinstance(process, Poisson):
+        pipeline = shifted(pipeline)
+        if has_several_servers(pipeline) and all(isinstance(stage, Server) for stage in pipeline):
             return _by_twins(pipeline, process, deadline, effort)
     if is_composed(pipeline):
         rate, limit = poisson_rate(arrival_rate), in_time(_limit(deadline))
@@ -247,7 +250,7 @@ def violation_bracket(
         )
         ends = partial(violation_ends, effort=effort)
         return Bracket(*(finish(part, shape) for part in over_family(ends, pipeline, rate, limit, shape)))
-    return _single_servers(pipeline, process_with_bounds(arrival_rate), deadline, effort)
+    return _single_servers(pipeline, process, deadline, effort)
 
 
 def _by_twins(pipeline: Pipeline, process: ArrivalProcess, deadline: ArrayLike, effort: str) -> Bracket:

@@ -40,8 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer import _core, _validate
-from edgeinfer.delay._elements import core_arrival
-from edgeinfer.delay.constant_servers import faster_twins, has_several_servers, md_c_wait, slower_twin
+from edgeinfer.delay._elements import check_pipeline, core_arrival
+from edgeinfer.delay.constant_servers import Lagged, faster_twins, has_several_servers, md_c_wait, slower_twin
 from edgeinfer.model import (
     ArrivalProcess,
     Compute,
@@ -108,6 +108,13 @@ def _certain(value: bool, times: Floats) -> Ends:
 
 def is_constant(stage: Any) -> bool:
     return isinstance(stage, Delay) and isinstance(stage.stage, Constant | Compute)
+
+
+def shifted(pipeline: Pipeline) -> Pipeline:
+    """Constant delays as stages of no time, and what these add behind them: they hold nobody up, whatever comes."""
+    if not any(map(is_constant, check_pipeline(pipeline))):
+        return pipeline
+    return Pipeline(Lagged(0.0, stage.mean(), stage.name) if is_constant(stage) else stage for stage in pipeline)
 
 
 def _refuse(stage: Any, why: str, way: str) -> ValueError:

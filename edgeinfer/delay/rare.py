@@ -19,6 +19,7 @@ from edgeinfer.delay._elements import (
     renewal_elements,
     sampled_process,
 )
+from edgeinfer.delay.composed import shifted
 from edgeinfer.delay.errors import AccuracyWarning
 from edgeinfer.delay.simulation import check_loads, worker_threads
 from edgeinfer.estimates.estimate import Estimate
@@ -140,6 +141,7 @@ def rare_violation(
     True
     """
     check_independent("rare_violation", pipeline)
+    pipeline = shifted(pipeline)
     limit, late = remaining(pipeline, in_time(_validate.real("deadline", deadline, 0, unit="s")))
     target = _validate.scalar("relative_error", relative_error, 0, 1, low_open=True, high_open=True)
     confidence = _validate.scalar("confidence", confidence, 0, 1, low_open=True, high_open=True)

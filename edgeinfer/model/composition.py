@@ -191,8 +191,8 @@ class Delay(Composed):
 
     A private device, or as many servers as there are requests. Poisson arrivals that independent delays displace are
     Poisson arrivals, independent of the delays, so that a delay before all queues, or behind all of them, adds to the
-    sojourn time as an independent time. A constant delay does so everywhere. A random one between queues lets requests
-    overtake each other: what is not known there is refused.
+    sojourn time as an independent time. A constant delay does so everywhere, whatever the arrivals. A random one
+    between queues lets requests overtake each other: what is not known there is refused.
 
     Parameters
     ----------
