@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import paper
-from edgeinfer.paper import figure5, figure10
+from edgeinfer.paper import errata, figure5, figure10
 from edgeinfer.paper.drawing import style
 
 
@@ -28,6 +28,17 @@ def test_plain_ticks_of_a_logarithmic_axis():
     low, high = axes.get_ylim()
     shown = [label.get_text() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
     assert shown == ["0.2", "0.5", "1", "2", "5", "10", "20"]
+
+
+@pytest.mark.parametrize(("width", "columns"), [(6.4, 3), (2.4, 1)])
+def test_a_legend_below_keeps_to_the_width(width, columns):
+    table = errata.data(paper.scenario())
+    figure = errata.draw(table, size=(width, 4.0))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    place = legend.get_window_extent()
+    assert legend._ncols == columns and figure.bbox.x0 <= place.x0 and place.x1 <= figure.bbox.x1
+    assert not place.overlaps(figure.axes[0].get_window_extent())
 
 
 def test_arrows_of_figure_5_end_at_boxes():

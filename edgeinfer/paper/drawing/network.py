@@ -55,5 +55,5 @@ def draw(cut: "Cut") -> Any:
     axes.set_title(f"{graph.name}: {crossing} across the cut", fontsize=10)
     axes.set_xlabel("depth (operations)")
     axes.set_yticks([])
-    figure.legend(fontsize=8, loc="outside lower center", ncols=1 + len(cut.nodes))
+    style.legend_below(figure, columns=1 + len(cut.nodes))
     return figure

@@ -62,5 +62,5 @@ def draw(table: Any) -> Any:
     axes.grid(True, color="0.88", linewidth=0.6)
     axes.set_xlabel("control overhead (%)")
     axes.set_ylabel("time (s)")
-    axes.legend(fontsize=8)
+    style.legend_below(figure, columns=3)
     return figure

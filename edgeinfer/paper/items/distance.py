@@ -107,7 +107,7 @@ def draw(table: Any) -> Any:
     axes.minorticks_off()
     axes.set_xlabel("distance (m)")
     axes.set_ylabel(f"share of requests later than {table.attrs['deadline']:.3g} s")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    style.legend_below(figure, columns=3)
     return figure
 
 

@@ -91,5 +91,5 @@ def draw(table: Any) -> Any:
         axes.plot(time, part["printed"], line, color=style.RED, label=f"printed, slot {slot:g} s")
         axes.plot(time, part["corrected"], line, color=style.ORANGE, label=f"corrected, slot {slot:g} s")
     style.probability_axes(axes, 1e-20)
-    axes.legend(fontsize=8, loc="lower left")
+    style.legend_below(figure, columns=3)
     return figure

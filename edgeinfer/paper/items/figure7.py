@@ -320,7 +320,7 @@ def draw(table: Any) -> Any:
     changes = [("clip", "prior"), ("clip", "decode"), ("clip", "both"), ("attributes", "both")]
     for axes, (metric, path) in zip(changed, changes, strict=True):
         _draw_changes(axes, table, metric, path)
-    figure.legend(*changed[1].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
+    style.legend_below(figure, *changed[1].get_legend_handles_labels(), columns=2)
     return figure
 
 

@@ -65,10 +65,11 @@ def draw(table: Any) -> Any:
         colour, marker, label = style.PARADIGMS[paradigm]
         part = table.sel(paradigm=paradigm)
         axes.fill_between(part["deadline"], part["lower"], part["upper"], color=colour, alpha=0.35, linewidth=0)
-        axes.plot(part["deadline"], part["upper"], color=colour, linewidth=1.4, label=f"{label}, certified upper end")
+        axes.plot(part["deadline"], part["upper"], color=colour, linewidth=1.4, label=label)
         some = part.isel(deadline=slice(None, None, 3))
         axes.plot(some["deadline"], some["rare"], marker, color=colour, markersize=5, mfc="white")
     axes.plot([], [], "o", color="0.3", mfc="white", label="importance sampling")
     style.probability_axes(axes, 1e-12)
-    axes.legend(fontsize=8, loc="lower left")
+    axes.set_ylabel(f"{style.PROBABILITY},\ncertified upper end")
+    style.legend_below(figure, columns=2)
     return figure

@@ -115,7 +115,7 @@ def draw(table: Any) -> Any:
     right.set_xlabel("arrival rate (1/s)")
     right.set_ylabel(f"deadline that {table.attrs['probability']:g} of the requests miss (s)")
     right.grid(True, which="major", color="0.88", linewidth=0.6)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    style.legend_below(figure, *left.get_legend_handles_labels(), columns=3)
     return figure
 
 

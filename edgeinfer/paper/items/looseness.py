@@ -206,7 +206,7 @@ def draw(table: Any) -> Any:
                 label=f"{label}, all stages alike",
             )  # fmt: skip
     handles = dict(zip(*panels[1].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    style.legend_below(figure, handles.values(), handles.keys(), columns=4)
     return figure
 
 

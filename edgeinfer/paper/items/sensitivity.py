@@ -68,6 +68,5 @@ def draw(table: Any) -> Any:
     for axes in panels[1:]:
         axes.set_ylabel("")
     panels[0].set_ylabel(f"{style.PROBABILITY} at {table.attrs['deadline']:g} s")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    style.legend_below(figure, *panels[0].get_legend_handles_labels(), columns=3, size=9)
     return figure
