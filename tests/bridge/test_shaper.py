@@ -134,6 +134,20 @@ def test_a_slow_reader_holds_up_no_other_connection():
         assert receive(near, 7) == b"through"
 
 
+@pytest.mark.parametrize("latency", [0.0, 0.01])
+def test_who_reads_nothing_stops_who_sends(latency):
+    with shaped(down=ei.ConstantLink(1e11, latency=latency)) as (_, pair):
+        near, far = pair()
+        far.settimeout(1.0)
+        sent, most = 0, 200_000_000
+        with pytest.raises(TimeoutError):
+            while sent < most:
+                sent += far.send(bytes(65536))
+        # And none of it is lost.
+        far.shutdown(socket.SHUT_WR)
+        assert len(receive(near, sent)) == sent and near.recv(1) == b""
+
+
 def test_a_lost_end_takes_the_other_with_it():
     with shaped(seed=1) as (_, pair):
         near, far = pair()

@@ -294,16 +294,19 @@ class _Flight:
         self._clock, self._ends = shaper.clock, ends
         self._waiting: queue.Queue[tuple[float, Callable[[], None]] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
+        self._landing = threading.Lock()
 
     def send(self, deliver: Callable[[], None], latency: float) -> None:
-        """Deliver after the latency, and never before what was sent earlier."""
+        """Deliver after the latency, and never before what was sent earlier; waits while nobody takes what has come."""
         if latency == 0 and self._thread is None:
             deliver()
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._carry, daemon=True)
             self._thread.start()
-        self._waiting.put((self._clock.now() + latency, deliver))
+        due = self._clock.now() + latency
+        with self._landing:
+            self._waiting.put((due, deliver))
 
     def land(self, last: Callable[[], None] | None) -> None:
         """Wait for all that is under way, and then do the last thing."""
@@ -319,7 +322,8 @@ class _Flight:
             while (item := self._waiting.get()) is not None:
                 due, deliver = item
                 self._clock.wait_until(due)
-                deliver()
+                with self._landing:
+                    deliver()
         except OSError:
             _cut(*self._ends)
 
