@@ -136,7 +136,7 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
                  reach = horizon + further / one->decay + margin;
     double log_moment;
     ei_added_stage *rest = malloc((last - b) * sizeof *rest);
-    ei_upper_law before = {.decay = 0}, v = {.decay = 0};
+    ei_upper_law before = {.decay = 0}, v = {.decay = 0}, behind = {.decay = 0};
     double *least = NULL;
     int status = rest == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     for (size_t k = b + 1; k <= last && status == EI_OK; k++)
@@ -158,6 +158,12 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
     }
     if (status == EI_OK && !given.alone)
         status = ei_chain_choose_tail(self, first, last, &given.tail);
+    if (status == EI_OK && batch->arrival.kind == EI_ARRIVAL_POISSON && self->effort == 1 &&
+        self->before == NULL && last + 1 == self->count) {
+        status = ei_chain_law(self, b + 1, last, &behind);
+        given.alone_behind = status == EI_OK ? &behind : NULL;
+        status = ei_no_bound(status) ? EI_OK : status;
+    }
     if (b > first && status == EI_OK)
         status = ei_chain_law(self, first, b - 1, &before);
     if (status == EI_OK)
@@ -173,6 +179,7 @@ static int tilted_beyond(const ei_chain *self, size_t first, size_t b, size_t la
     if (status == EI_OK && self->before != NULL)
         status = exchange(self, &v, law);
     ei_upper_law_free(&before);
+    ei_upper_law_free(&behind);
     ei_upper_law_free(&v);
     free(least);
     free(rest);

@@ -15,14 +15,17 @@ enum {
     PASSES = 2,
     BISECTIONS = 16,
     MOVES = 200,
-    SPREAD = 8 /* blocks of points over which X is spread */
+    INNER = 1024, /* points of a law behind one of the stages behind b */
+    SPREAD = 8    /* blocks of points over which X is spread */
 };
 static const double LENGTHS[] = {0, 0.35, 1}; /* over which V is spread, decay times */
+static const double NEARLY = 1.3;             /* services of b that what is behind it may leave */
 static const double LEFT = 6;                 /* decay times below 0 up to which m is followed */
 static const double CUT = 1e-11;              /* of a time's law by rounding, beyond that of its masses */
 static const double FURTHEST = 46;            /* decay times after which a law's lattice ends */
 static const double FURTHER = 2;              /* times a service's extent, where its tilted law ends */
 static const double ROUNDING = 1 + 1e-8;
+static const double LESS = 0.95;  /* than the exponents of stages behind one of those */
 static const double WORTH = 0.99; /* times a moment that is known, for another to be looked for */
 
 typedef struct {
@@ -293,15 +296,15 @@ static int find_slopes_behind(tilted *self, size_t points, ei_upper_law *even) {
                            : status;
 }
 
-/* D up to each z. */
-static void find_slopes(tilted *self) {
+/* D up to each z, from `from` on. */
+static void find_slopes(tilted *self, double from) {
     const ei_lattice *law = &self->given->v->lattice;
     const double rate = ei_arrival_rate(self->given->arrival), step = law->step, keep = exp(-rate * step),
                  apart = ei_tail_end(&self->tail, 0);
     double mean = 0, *slope = self->tail.slope;
     for (size_t e = 0; e < EI_TAIL_ENDS; e++)
         slope[e] = (double)law->count * step > ei_tail_end(&self->tail, e) ? 0 : INFINITY;
-    for (size_t j = law->count; j-- > 0;) {
+    for (size_t j = law->count; j-- > 0 && (double)(j + 1) * step > from;) {
         /* In the cell behind j; mean: m at its end. The cell counts for the z that are further than half a
          * step before it. */
         const double most = j > 0 ? law->sf[j] : 1,
@@ -410,29 +413,92 @@ typedef struct {
     double log_moment, kept, once, behind;
 } moments;
 
+/* The better one of a law of the stages up to `last` and the bound of tilted.h by one of them, of law V. */
+static int take_tilted(const tilted *self, const ei_arrival *times, const ei_upper_law *v, size_t first,
+                       size_t slow, double exponent, double least, size_t last, ei_upper_law *law) {
+    const ei_added_stage *stage = &self->given->rest[slow];
+    const double end = (double)law->lattice.count * law->lattice.step;
+    ei_tilted inner = {.v = v,
+                       .service = stage->law,
+                       .alone = slow == first,
+                       .arrival = times,
+                       .rest = stage + 1,
+                       .rest_count = last - slow,
+                       .tail = {.furthest = (double)v->lattice.count * v->lattice.step},
+                       .horizon = end,
+                       .points = INNER,
+                       .nested = 1,
+                       .monitor = self->given->monitor};
+    ei_upper_law other = {.decay = 0};
+    int status = ei_tilted_exponent(stage, times, exponent, &inner.theta);
+    inner.theta = fmin(inner.theta, LESS * least);
+    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+        inner.tail.log_beyond[e] = log(ei_upper_law_sf(law, ei_tail_end(&inner.tail, e) - law->shift)) + 1e-9;
+    if (status == EI_OK)
+        status = ei_tilted_law(&other, &inner);
+    const double late = other.shift + 1e-9 * other.lattice.step;
+    for (size_t j = 0; j < law->lattice.count && status == EI_OK; j++)
+        law->lattice.sf[j] =
+            fmin(law->lattice.sf[j],
+                 ei_upper_law_sf(&other, (double)j * law->lattice.step - fmax(late - law->shift, 0)));
+    ei_upper_law_free(&other);
+    return ei_no_bound(status) ? EI_OK : status;
+}
+
+/* A copy of a law of one phase, in the place of another one. */
+static int keep(ei_upper_law *kept, const ei_upper_law *law) {
+    const size_t size = law->lattice.count * sizeof(double);
+    ei_upper_law_free(kept);
+    *kept = *law;
+    if ((kept->lattice.sf = malloc(size)) == NULL)
+        return EI_ERR_NO_MEMORY;
+    memcpy(kept->lattice.sf, law->lattice.sf, size);
+    return EI_OK;
+}
+
 /* F of the stages from `first` on. Each lattice ends where little is left: the errors of a
  * service's law would grow out of bounds in exponential moments further out. */
 static int follow(const tilted *self, size_t first, moments *at) {
     const ei_tilted *given = self->given;
     const ei_arrival times = tilted_times(self);
     const size_t points = given->points / 2;
-    ei_upper_law law = {.decay = 0};
-    double decay = 8 * self->theta, mean = 0;
+    ei_upper_law law = {.decay = 0}, v = {.decay = 0};
+    double decay = 8 * self->theta, mean = 0, slowest = INFINITY, least = INFINITY;
+    size_t slow = given->rest_count;
     int status = EI_OK;
     for (size_t k = first; k < given->rest_count; k++) {
         const ei_added_stage *stage = &given->rest[k];
         ei_upper_law next;
-        if ((status = exponent_behind(stage, &times, decay, &decay)) != EI_OK || !(decay > 0))
+        double alone;
+        if ((status = exponent_behind(stage, &times, 8 * self->theta, &alone)) != EI_OK || !(alone > 0))
             break;
+        decay = fmin(decay, alone);
         mean += stage->law != NULL ? ei_service_mean(stage->law) : stage->again;
         double step = fmin(given->horizon, 2 * mean + FURTHEST / decay) / (double)points;
         if (stage->law == NULL)
             step = stage->again / ceil(stage->again / step);
-        status = ei_add_stage_lindley(&next, &law, stage, &times, step, points, given->monitor);
+        const int begins = alone < slowest && !given->nested;
+        if (begins && stage->law != NULL)
+            status = ei_add_stage_enclosed(&next, NULL, &law, stage, &times, step, points, given->monitor);
+        else
+            status = ei_add_stage_lindley(&next, &law, stage, &times, step, points, given->monitor);
         ei_upper_law_free(&law);
         law = next;
         if (status != EI_OK)
             break;
+        if (begins) {
+            slowest = alone;
+            least = INFINITY;
+            slow = k;
+            if (stage->law == NULL)
+                ei_upper_law_free(&v);
+            else if ((status = keep(&v, &law)) != EI_OK)
+                break;
+        } else if (v.lattice.sf != NULL) {
+            least = fmin(least, alone);
+            if ((status = take_tilted(self, &times, &v, first, slow, slowest, least, k, &law)) != EI_OK)
+                break;
+        }
         const double moment = moment_of(self, &law) * ROUNDING;
         at[first].behind = fmin(at[first].behind, moment * at[k + 1].behind);
         /* With more stages added it grows by one service's at least. */
@@ -440,6 +506,7 @@ static int follow(const tilted *self, size_t first, moments *at) {
             break;
     }
     ei_upper_law_free(&law);
+    ei_upper_law_free(&v);
     return ei_no_bound(status) ? EI_OK : status;
 }
 
@@ -508,12 +575,19 @@ static int find_excess(tilted *self, double *behind, double *excess) {
 }
 
 /* What is beyond each z by Lundberg's bound of V. */
-static void cut_beyond(tilted *self, double behind, double excess) {
-    const double theta = self->theta, ratio = theta / ei_arrival_rate(self->given->arrival),
-                 first = log1p(ratio) + log((behind + excess / ratio) * ROUNDING);
-    for (size_t e = 0; e < EI_TAIL_ENDS; e++)
+static int cut_beyond(tilted *self, double behind, double excess) {
+    const ei_added_stage b = {self->given->service, self->given->floor, 0, 0};
+    double first, ratio;
+    const int status = ei_added_stage_log_moment(&b, self->theta, &first);
+    first = first * (1 + EI_SERVICE_MGF_ERROR) + log(behind * ROUNDING);
+    if (self->tail.is_sum) {
+        ratio = self->theta / ei_arrival_rate(self->given->arrival);
+        first = log1p(ratio) + log((behind + excess / ratio) * ROUNDING);
+    }
+    for (size_t e = 0; e < EI_TAIL_ENDS && status == EI_OK; e++)
         self->tail.log_beyond[e] =
-            fmin(self->tail.log_beyond[e], first - theta * ei_tail_end(&self->tail, e));
+            fmin(self->tail.log_beyond[e], first - self->theta * ei_tail_end(&self->tail, e));
+    return status;
 }
 
 /* What there is at one point. */
@@ -541,15 +615,25 @@ void ei_split_tail(ei_upper_law *law, const double *once, const double *after, c
             fmin(fmin(split_at(once[j], after[j], tail, beyond), before), law->lattice.sf[j]);
 }
 
-/* Cuts the law by that of one way to smooth V. */
-static int cut(tilted *self, size_t points, double excess, double *once, ei_upper_law *law) {
+/* More than the chance that what is behind b takes all but `from` of a time: see tilted.h. */
+static double nearly_all(const ei_tilted *given, double time, double from) {
+    const double less = 1 / ei_arrival_rate(given->arrival);
+    return from > 0 ? ei_upper_law_sf(given->alone_behind, time - from - less - given->alone_behind->shift) /
+                          -expm1(-1)
+                    : 0;
+}
+
+/* Cuts the law by that of one way to smooth V, or, behind Poisson arrivals, to take its slopes. */
+static int cut(tilted *self, size_t way, double excess, double *once, ei_upper_law *law) {
     const ei_tilted *given = self->given;
     const int poisson = given->arrival->kind == EI_ARRIVAL_POISSON;
+    const size_t points = (size_t)(LENGTHS[way] / (self->theta * given->v->lattice.step));
+    const double from = way > 0 && poisson ? NEARLY * ei_service_mean(given->service) : 0;
     double *after = once + law->lattice.count;
     ei_upper_law even = {.decay = 0};
     int status = EI_OK;
     if (poisson)
-        find_slopes(self);
+        find_slopes(self, from);
     else
         status = find_slopes_behind(self, points, &even);
     const ei_upper_law one = {.lattice = self->one}, *v = even.lattice.sf != NULL ? &even : given->v;
@@ -557,7 +641,7 @@ static int cut(tilted *self, size_t points, double excess, double *once, ei_uppe
         (poisson ? 1 / self->theta + 1 / ei_arrival_rate(given->arrival) : 1) * excess * ROUNDING;
     for (size_t j = 0; j < law->lattice.count && status == EI_OK; j++) {
         const double time = (double)j * law->lattice.step;
-        once[j] = ei_upper_law_plus_sf(v, &one, time);
+        once[j] = ei_upper_law_plus_sf(v, &one, time) + nearly_all(given, time, from);
         after[j] = share * exp(-self->theta * time);
     }
     if (status == EI_OK)
@@ -585,8 +669,10 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
                     .phases = given->v->by_phase != NULL ? given->v->phases : 1,
                     .times = FEWEST + 2 * given->points};
     const double step = given->horizon / (double)given->points;
-    const size_t count = given->points + 1,
-                 ways = given->arrival->kind == EI_ARRIVAL_POISSON ? 1 : sizeof LENGTHS / sizeof *LENGTHS;
+    const size_t count = given->points + 1, ways = given->arrival->kind != EI_ARRIVAL_POISSON
+                                                       ? sizeof LENGTHS / sizeof *LENGTHS
+                                                   : given->alone_behind != NULL ? 2
+                                                                                 : 1;
     double *once = malloc(2 * count * sizeof *once), behind, excess;
     int status = once == NULL ? EI_ERR_NO_MEMORY : EI_OK;
     *self =
@@ -598,14 +684,13 @@ int ei_tilted_law(ei_upper_law *self, const ei_tilted *given) {
     if (status == EI_OK)
         status = find_excess(&bound, &behind, &excess);
     if (status == EI_OK && given->alone)
-        cut_beyond(&bound, behind, excess);
+        status = cut_beyond(&bound, behind, excess);
     if (status == EI_OK)
         status = sum_of_one(&bound);
     for (size_t j = 0; j < count && status == EI_OK; j++)
         self->lattice.sf[j] = 1;
     for (size_t way = 0; way < ways && status == EI_OK; way++)
-        status =
-            cut(&bound, (size_t)(LENGTHS[way] / (bound.theta * given->v->lattice.step)), excess, once, self);
+        status = cut(&bound, way, excess, once, self);
     if (status != EI_OK)
         ei_upper_law_free(self);
     free(once);

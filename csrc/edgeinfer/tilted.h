@@ -37,10 +37,25 @@
  * later if interarrival times are longer, as walk.h's proof needs. W > T by a path that is still in b or
  * before it at job l adds at most P(W > z): what such a path has of the jobs before l is no more than Q_{l-1}
  * + B_0 + .. + B_{l-1}, and the rest, the sojourn time of job l at most, is independent of z_l. P(W > z) by
- * Chernoff's bound, or by this one with another z. With no stage before b, V is at most M(theta) e^{-theta x}
- * for all x (Lundberg), so that D = rate M(theta) will do for all y: as M(theta) <= 1 + theta / rate,
- *   P(W > z) <= (1 + theta / rate) e^{-theta z} [E e^{theta Q~} + (rate / theta) (E e^{theta Q~} - E e^{theta
- * N_0})].
+ * Chernoff's bound, or by this one with another z. With no stage before b, e^{-theta (y_j - B_j)} is at least
+ * 1 at the first job j with B_j > y_j, which is when W > T, and from job to job a supermartingale but for the
+ * steps of Q_j, which do not depend on B_j:
+ *   P(W > z) <= M(theta) e^{-theta z} E e^{theta Q~}.
+ * Of a sum (exchange.h), as V is at most M(theta) e^{-theta x} (Lundberg), D = rate M(theta) will do for all
+ * y; as M(theta) <= 1 + theta / rate, that is (1 + theta / rate) e^{-theta z} [E e^{theta Q~} + (rate /
+ * theta) (E e^{theta Q~} - E e^{theta N_0})].
+ *
+ * And from some y_0 on only, for V falls by whole services at first. As Q_l is N_l - B_0 - .. - B_{l-1} where
+ * it grows, z_l - delta_l < y_0 says there that N_l - S_{l-1} > T - y_0. Let that be a violation, too. At the
+ * first such l, whatever came before, t_l is at most 1 / rate with probability 1 - 1 / e, so that it adds no
+ * more than P(W' > T - y_0 - 1 / rate) / (1 - 1 / e), W' the sojourn time in the stages behind b alone, fed
+ * by the chain's own arrivals.
+ *
+ * The law of a run, of which F is a moment, is also bounded as in the next paragraph, by the slowest random
+ * stage k of it in the place of b, with the exponent of k behind times t, which is beyond theta, and with V
+ * from adding k to those before it in the run: nothing there asks whether another request comes. The better
+ * one at each point counts, also for stages that are added to it. Else a quick stage behind an exponential
+ * one meets its sojourn times drawn afresh at each request.
  *
  * Other arrivals. With several phases V and m have one, that of job l and of job l - 1, and P = M(theta)
  * E[e^{-theta t}; phase at the job before] takes the place of M(theta) rate / (rate + theta); there is an h >
@@ -107,14 +122,16 @@ typedef struct {
     const ei_service *service; /* of b */
     double floor;              /* s, put under its services */
     const ei_arrival *arrival;
-    double theta;               /* 1/s, of ei_tilted_exponent */
-    int alone;                  /* whether no stage is before b, behind Poisson arrivals */
-    const double *log_moment;   /* of e^{theta Q~}, from above, by other means; NULL: not known */
-    const ei_added_stage *rest; /* [rest_count], behind b, constant delays left out */
-    size_t rest_count;          /* >= 1 */
-    ei_tail tail;               /* all but its slope; it ends some interarrival times before v's lattice */
-    double horizon;             /* s */
-    size_t points;              /* of the result */
+    double theta;                     /* 1/s, of ei_tilted_exponent */
+    int alone;                        /* whether no stage is before b, behind arrivals of one phase */
+    const double *log_moment;         /* of e^{theta Q~}, from above, by other means; NULL: not known */
+    const ei_added_stage *rest;       /* [rest_count], behind b, constant delays left out */
+    size_t rest_count;                /* >= 1 */
+    const ei_upper_law *alone_behind; /* of what is behind b alone, see above; NULL: not known */
+    ei_tail tail;   /* all but its slope; it ends some interarrival times before v's lattice */
+    double horizon; /* s */
+    size_t points;  /* of the result */
+    int nested;     /* whether b is itself behind another one */
     ei_monitor monitor;
 } ei_tilted;
 

@@ -139,6 +139,20 @@ def test_a_far_deadline_behind_stages_nearly_as_slow_as_each_other():
     assert bracket.upper_method[0] == "tilted" and bracket.upper[0] <= 1.3 * truth[0] and truth[0] < 1e-14
 
 
+def test_quick_stages_behind_a_slow_one_that_hold_each_other_up():
+    """What is behind it has its own exponents, and it is served by whole services at first."""
+    rng = np.random.default_rng(3)
+    stages = [
+        ei.Measured(0.75 / 400 * rng.gamma(400, 1, 60), "a"),
+        ei.Exponential(0.4, "b"),
+        ei.Compute(0.58, NODE, "c"),
+        ei.Exponential(0.2, "d"),
+        ei.Measured(0.6 / 400 * rng.gamma(400, 1, 60), "e"),
+    ]
+    bracket, truth = beside_the_truth(ei.Pipeline(stages), 1.0, [1e-6])
+    assert bracket.upper[0] <= 1.35 * truth[0] and bracket.upper_method[0] == "tilted"
+
+
 def test_ends_of_many_stages_as_slow_as_each_other():
     """Their moments at the decay of one are infinite, and paths stay in each of them."""
     slow = ei.RayleighLink(1e6, 10, 0, 0, 0.6)
