@@ -2,11 +2,12 @@
 
 For the tagged request's wait w_0 before the edge and its wait there, given its services, and every y, j' and eps > 0,
 
-    P(w_0 + wait > c) <= P(w_0 > y) + P(V > c - y - j')
+    P(w_0 + wait > c) <= P(w_0 > y) + P(A + V > c - y)
                          + others' r / eps E[(w - j')^+] + r (1 + eps) / eps E[(J - j')^+],
 
-as docs/theory/cells.md proves: V is the wait of an M/G/1 queue with all rates 1 + eps times as large, r a terminal's
-rate, w its wait before the edge, and J that with its services, less the least that these take, or more.
+as docs/theory/cells.md proves: V is the wait of an M/G/1 queue with all rates 1 + eps times as large, A the work that
+comes to it within j', or j' itself, r a terminal's rate, w its wait before the edge, and J that with its services, less
+the least that these take, or more.
 
 E[(J - x)^+] is the integral of P(J > t) from x on, by left ends up to some T, and beyond at most
 e^{-theta T} E[e^{theta J}] / theta; held for all services, a terminal's queues are one server, with
@@ -26,11 +27,13 @@ from edgeinfer.cell.model import Cell, Terminals
 from edgeinfer.cell.stations import own_stage
 from edgeinfer.delay import violation_bracket
 from edgeinfer.delay.composed import is_composed, is_constant, least_service
-from edgeinfer.model import Delay, Pipeline, Poisson, Transfer
+from edgeinfer.model import Constant, Delay, Pipeline, Poisson, Transfer
 
 Floats = NDArray[np.float64]
 #: Steps of y and j'; and eps, as shares of what stability leaves.
 STEPS, SLACKS = 500, (0.03, 0.1, 0.2, 0.35, 0.6)
+#: j' between two at which what has gathered at the edge is counted, in steps.
+STRIDE = 4
 #: Exponents for what lies beyond are sought below this over the mean services.
 SHARPEST = 20.0
 
@@ -55,9 +58,14 @@ def queued_before(cell: Cell, kind: Terminals, place: int, deadline: float) -> t
         faster = hurried(cell, place, share, deadline)
         if faster is None:
             return None
-        more, wait = faster
+        more, wait, services = faster
         broken = (others + kind.mean_rate * (1 + more) * own.excess) / more
-        ends = _least_sums(_least_sums(own.wait, broken), np.minimum(wait.wait.upper(times), 1))
+        tail = np.minimum(wait.wait.upper(times), 1)
+        there, (mass, beyond) = _least_sums(broken, tail), _gathered(services, times, STRIDE)
+        for late in broken[::STRIDE]:
+            there = np.minimum(there, late + tail)
+            tail = np.minimum(np.convolve(mass, tail)[: len(times)] + beyond, 1)
+        ends = _least_sums(own.wait, there)
         best, decay = np.minimum(best, ends), min(decay, wait.decay)
     upper = piecewise_constant(best, float(times[1]), float(best[-1]))
     law = Law(upper, lambda t: np.where(np.asarray(t) < 0, 1.0, 0.0))
@@ -68,7 +76,8 @@ def queued_before(cell: Cell, kind: Terminals, place: int, deadline: float) -> t
 class _Tails:
     """Of a class before the edge, from above, at times: P(w > t), E[(w - t)^+], E[(J - t)^+]; and its services there.
 
-    J is counted from the least that its services take in all; for several queues, so is w, which is no longer.
+    J is counted from the least that its services take in all; for several queues that is w, and the services are the
+    least.
     """
 
     wait: Floats
@@ -106,7 +115,26 @@ def _before(cell: Cell, kind: Terminals, times: Floats) -> _Tails | None:
             beyond = min(beyond, float(np.exp(-theta * far[-1])) * moment / (1 - more) / theta)
     size = len(times)
     of_wait, of_all = (times[1] * np.cumsum(tail[::-1])[::-1] + beyond for tail in (wait, sojourn))
-    return _Tails(wait[:size], of_wait[:size], of_all[:size], laws)
+    # What stands for the wait in several queues has in it all that services take beyond the least.
+    return _Tails(wait[:size], of_wait[:size], of_all[:size], laws if alone else [stage_law(Constant(least, "least"))])
+
+
+def _gathered(services: list[tuple[float, Law]], times: Floats, steps: int) -> tuple[Floats, Floats]:
+    """Work of Poisson requests of `steps` steps, each rounded up to a step: P(it is k steps), and P(it is more)."""
+    tails = np.zeros(len(times) + 1)
+    for rate, law in services:
+        tails += rate * steps * times[1] * np.append(1.0, np.minimum(law.upper(times), 1))
+    jumps, places, mass = -np.diff(tails), np.arange(len(times)), np.zeros(len(times))
+    mass[0], moved = np.exp(-tails[1]), places * jumps
+    for n in places[1:]:
+        # Panjer's recursion.
+        mass[n] = moved[1 : n + 1] @ mass[n - 1 :: -1] / n
+    mass *= 1 + 1e-9
+    some, far = jumps > 0, np.inf
+    for theta in np.geomspace(1e-3, 10, 30):
+        with np.errstate(over="ignore"):
+            far = min(far, float(np.exp(jumps[some] @ np.expm1(theta * places[some]) - theta * len(times))))
+    return mass, np.append(np.cumsum(mass[:0:-1])[::-1], 0.0) + far + tails[-1]
 
 
 def _least_sums(first: Floats, second: Floats) -> Floats:

@@ -107,13 +107,16 @@ def own_wait(stage: Server, rate: float, deadline: float) -> Law | None:
     return None if found is None else found[0].wait
 
 
-def hurried(cell: Cell, place: int, share: float, deadline: float) -> tuple[float, Shared] | None:
-    """The wait at an edge of Poisson requests if all rates were greater, by a share of what stability leaves.
+def hurried(
+    cell: Cell, place: int, share: float, deadline: float
+) -> tuple[float, Shared, list[tuple[float, Law]]] | None:
+    """An edge of Poisson requests if all rates were greater, by a share of what stability leaves.
 
     Returns
     -------
-    float, Shared
-        By how much greater, relatively, and the wait; None where it is not known.
+    float, Shared, list
+        By how much greater, relatively; the wait; and each class's rate then, and its service. None where the wait is
+        not known.
     """
     kinds, counts = users(cell, place)
     stages = [served_at(cell, each, cell.edges[place]) for each in kinds]
@@ -122,8 +125,9 @@ def hurried(cell: Cell, place: int, share: float, deadline: float) -> tuple[floa
     if not 0 < load < 1:
         return None
     more = share * (1 / load - 1)
-    found = _Node([rate * (1 + more) for rate in rates], stages, cell.edges[place], 0.0, deadline).poisson()
-    return None if found is None else (more, found[0])
+    faster = [rate * (1 + more) for rate in rates]
+    found = _Node(faster, stages, cell.edges[place], 0.0, deadline).poisson()
+    return None if found is None else (more, found[0], list(zip(faster, map(stage_law, stages), strict=True)))
 
 
 def queue_at(cell: Cell, kind: Terminals, place: int) -> tuple[CoreStage, float] | None:

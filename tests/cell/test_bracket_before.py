@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import edgeinfer as ei
 from edgeinfer.cell import before
+from edgeinfer.cell.lattice import stage_law
 
 LINK = ei.RayleighLink.from_snr(2.0, 10e6, 0.01)
 GPU = ei.Constant(0.05, "gpu")
@@ -28,6 +30,35 @@ def test_exponential_queues_have_their_law(count, rate, up, gpu):
     assert (bracket.lower <= truth).all() and (truth <= bracket.upper).all()
     assert (bracket.upper[truth > 1e-3] < 100 * truth[truth > 1e-3]).all() and bracket.upper[-1] < 0.01
     assert bracket.method[2] == "alone / queues before"
+
+
+def hypoexponential(rates, limits):
+    """P(a sum of exponential times of different rates > t)."""
+    return sum(
+        np.prod([b / (b - a) for b in rates if b != a]) * np.exp(-a * np.asarray(limits, np.float64)) for a in rates
+    )
+
+
+@pytest.mark.parametrize(("ups", "most"), [([0.05], [5, 60]), ([0.05, 0.03], [12, 130])])
+def test_queues_before_a_fast_edge(ups, most):
+    """What requests that are held up have in common is their work at the edge, not the time for which they are."""
+    stages = [ei.Exponential(mean, f"up{k}") for k, mean in enumerate(ups)]
+    pipeline = ei.Pipeline([*stages, ei.Exponential(0.001, "gpu")])
+    bracket = ei.cell_bracket(ei.Cell(ei.Terminals(20, 2.0, pipeline, edge="gpu"), ei.EdgeNode()), [0.5, 1.0])
+    truth = hypoexponential([*(1 / mean - 2.0 for mean in ups), 1 / 0.001 - 40.0], [0.5, 1.0])
+    assert (bracket.lower <= truth).all() and (truth <= bracket.upper).all()
+    assert (bracket.upper < most * truth).all()
+
+
+@pytest.mark.parametrize("rate", [3.0, 300.0, 1e5])
+def test_gathered_work_is_rounded_up(rate):
+    """Services a hair below 10 steps: P(more than k steps) is that of more than k / 10 Poisson requests."""
+    times = np.linspace(0, 1, before.STEPS + 1)
+    mass, beyond = before._gathered([(rate, stage_law(ei.Constant(0.01999, "gpu")))], times, 4)
+    truth = stats.poisson.sf(np.arange(len(times)) // 10, 4 * times[1] * rate)
+    # Of 1e5 a second e^{-800} are none, which is no number.
+    near = (truth > 1e-9) & (rate < 1e5)
+    assert (truth <= beyond * (1 + 1e-12)).all() and (beyond[near] <= 1.01 * truth[near]).all() and (mass >= 0).all()
 
 
 KINDS = [
