@@ -324,7 +324,7 @@ def read_graph(
         raise ValueError(f"{label}: no output depends on an input: there is nothing to cut")
     read = Graph(
         graph.name or label,
-        _digest(loaded),
+        digest(loaded),
         operations,
         MappingProxyType(tensors),
         tuple(inputs),
@@ -398,14 +398,15 @@ def count_flops(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
     return graph.flops
 
 
-def _digest(model: Any) -> str:
+def digest(model: Any) -> str:
+    """SHA-256 of a model as `load_model` gives it."""
     # Piece by piece, because a message beyond 2 GiB cannot be serialised.
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     graph = model.graph
     pieces = (*model.opset_import, *graph.input, *graph.output, *graph.node, *graph.initializer)
     for piece in (*pieces, *graph.sparse_initializer, *model.functions):
-        digest.update(piece.SerializeToString(deterministic=True))
-    return digest.hexdigest()
+        found.update(piece.SerializeToString(deterministic=True))
+    return found.hexdigest()
 
 
 def extract(

@@ -101,6 +101,19 @@ def test_a_scan_that_does_not_say_its_sizes_is_cut_everywhere(rows):
     assert every_cut(model, {"x": RNG.standard_normal((3, 4)).astype("f")}, {"x": (3, 4)}) == 6
 
 
+def test_parts_of_a_cut_whose_sizes_come_from_the_data_it_was_read_with(tmp_path):
+    nodes = [node("Relu", "x", "h"), node("ReduceSum", "h,axes", "s"), node("Neg", "s", "y")]
+    model = build(nodes, [value("x", ["n", 4]), value("axes", [1], INT64)], [value("y", None)])
+    feeds = {"x": RNG.standard_normal((3, 4)).astype("f"), "axes": np.int64([-2])}
+    graph = read_graph(model, feeds=feeds)
+    chosen = bridge.Cut(graph, (SYSTEM["device"], SYSTEM["edge"]), (SYSTEM["link"],), (SYSTEM["link"],), (0, 1, 1))
+    for shapes in (None, {"n": 3}, {"x": (3, 4)}):
+        bridge.write_parts(model, chosen, tmp_path, shapes)
+        np.testing.assert_array_equal(bridge.Parts(tmp_path).run(feeds)["y"], whole(model, feeds)["y"])
+    with pytest.raises(ValueError, match="with the same shapes"):
+        bridge.write_parts(model, chosen, tmp_path, {"n": 2})
+
+
 def loop(body_nodes, trips="n"):
     body = helper.make_graph(
         [node("Identity", "c", "d"), *body_nodes],

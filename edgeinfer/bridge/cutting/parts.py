@@ -16,9 +16,10 @@ from edgeinfer._files import replacing
 from edgeinfer.bridge.cutting.cuts import Cut
 from edgeinfer.network.crossing import WIRES, crossed
 from edgeinfer.network.files import read_json
-from edgeinfer.network.graphs import Graph, Tensor, extract, read_graph
+from edgeinfer.network.graphs import Graph, Tensor, digest, extract
 from edgeinfer.network.loading import load_model, save_model
 from edgeinfer.network.sessions import LEVELS, open_session, run_session, session_options
+from edgeinfer.network.sizes import fixed_inputs
 
 FORMAT = 1
 MANIFEST = "parts.json"
@@ -36,7 +37,7 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
     folder : path
         Made where it is missing. Files are replaced whole, the manifest last.
     shapes : mapping, optional
-        As for `read_graph`.
+        As for `read_graph`; those of the cut by default, which they must be.
 
     Returns
     -------
@@ -58,11 +59,15 @@ def write_parts(model: Any, cut: Cut, folder: str | Path, shapes: Mapping[str, t
     ...     sorted(each.name for each in write_parts(model, best, folder).parent.iterdir())
     ['device.onnx', 'edge.onnx', 'parts.json']
     """
-    graph = read_graph(model, shapes)
-    if not graph.fits(cut.graph):
-        raise ValueError(f"model = {graph.name!r}: must be the network that was cut, with the same shapes")
     graph = cut.graph
-    loaded, _ = load_model(model)
+    loaded, label = load_model(model)
+    sizes = fixed_inputs(loaded, shapes, {}, label) if shapes else {}
+    if digest(loaded) != graph.digest or any(
+        tuple(dim.dim_value for dim in port.type.tensor_type.shape.dim) != graph.tensors[name].shape
+        for name, port in sizes.items()
+        if port.type.HasField("tensor_type")
+    ):
+        raise ValueError(f"model = {loaded.graph.name!r}: must be the network that was cut, with the same shapes")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     last = len(cut.nodes) - 1
