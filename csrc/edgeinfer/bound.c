@@ -10,6 +10,7 @@
 enum { SEARCH_STEPS = 32 };
 
 static const double FURTHEST = 1e9;   /* exponent times deadline that is tried */
+static const double NEAR = 1e-10;     /* of the least logarithm, at which the search ends */
 static const double ROUNDING = 1e-15; /* of 1 - e^kappa, which counts at loads near one */
 
 /* What bounds by moments are made of. */
@@ -54,7 +55,7 @@ static int evaluate(const moments *self, double deadline, double theta, double *
                 *value = INFINITY;
             return EI_OK;
         }
-        sum -= log(rest);
+        sum -= value != NULL ? log(rest) : 0;
         *derivative += (1 - rest) / rest * (slope - arrivals_slope);
     }
     if (modulated) {
@@ -72,9 +73,10 @@ static int evaluate(const moments *self, double deadline, double theta, double *
 }
 
 /* Any theta gives a bound: the minimum is flat, or at the end of the interval, and bisection is near enough.
- */
+ * The logarithm is convex, so that it is at most -slope (high - low) above its least at a `low` of that
+ * slope. */
 static int least_by_jobs(const moments *self, double deadline, double *log_bound, double *theta) {
-    double low = 0, high = self->limit, slope, value;
+    double low = 0, high = self->limit, slope, descent = -INFINITY, value;
     int status;
     *log_bound = *theta = 0;
     if (!(high > 0) || !(deadline > 0))
@@ -92,14 +94,16 @@ static int least_by_jobs(const moments *self, double deadline, double *log_bound
             break;
         high /= 2;
     }
-    for (int step = 0; step < SEARCH_STEPS; step++) {
+    for (int step = 0; step < SEARCH_STEPS && !(descent * (low - high) < NEAR); step++) {
         double middle = low + (high - low) / 2;
         if ((status = evaluate(self, deadline, middle, &slope, NULL)) != EI_OK)
             return status;
-        if (slope < 0)
+        if (slope < 0) {
             low = middle;
-        else
+            descent = slope;
+        } else {
             high = middle;
+        }
     }
     if ((status = evaluate(self, deadline, low, &slope, &value)) != EI_OK)
         return status;

@@ -1,5 +1,6 @@
 #include "edgeinfer/transfer.h"
 
+#include "edgeinfer/exponential_sums.h"
 #include "edgeinfer/inversion.h"
 #include "edgeinfer/multiversion.h"
 #include "edgeinfer/rate.h"
@@ -55,7 +56,7 @@ struct ei_transfer {
     size_t count; /* panels, ascending in time */
     panel *panels;
     double *coefficients; /* of log(sf / cdf) */
-    size_t nodes;         /* quadrature of the density */
+    size_t nodes;         /* quadrature of the density, filled up by some of no weight */
     double *node_time;    /* s */
     double *node_weight;  /* weight times density */
     double shortest;      /* of the nodes that have a weight, s */
@@ -362,7 +363,7 @@ static void add_panel_nodes(ei_transfer *self, const panel *part, const double *
 
 static int add_quadrature(ei_transfer *self) {
     double node[PANEL_NODES], weight[PANEL_NODES];
-    size_t capacity = 1;
+    size_t capacity = EI_EXPONENTIALS;
     for (double high = self->rate.range; high > self->carry; high = next_rate(self, high))
         capacity += PANEL_NODES;
     for (size_t i = 0; i < self->count; i++)
@@ -401,6 +402,10 @@ static int add_quadrature(ei_transfer *self) {
         }
     }
     self->variance = second;
+    for (; self->nodes % EI_EXPONENTIALS != 0; self->nodes++) {
+        self->node_time[self->nodes] = self->mean;
+        self->node_weight[self->nodes] = 0;
+    }
     return EI_OK;
 }
 
@@ -626,7 +631,7 @@ static double log_mgf_beyond(const ei_transfer *self, double theta, double *slop
 int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, double *derivative) {
     if (isnan(theta))
         return EI_ERR_DOMAIN;
-    double slope, beyond = log_mgf_beyond(self, theta, &slope), sum = 0, moment = 0;
+    double slope, beyond = log_mgf_beyond(self, theta, &slope), sums[2];
     if (isinf(slope)) {
         if (value != NULL)
             *value = INFINITY;
@@ -636,18 +641,12 @@ int ei_transfer_log_mgf(const ei_transfer *self, double theta, double *value, do
     }
     /* The largest exponent of a term that counts is taken out, so that no theta over- or underflows. */
     const double peak = fmax(beyond, fmax(theta * self->shortest, theta * self->longest));
-    for (size_t i = 0; i < self->nodes; i++) {
-        double term = self->node_weight[i] * exp(theta * self->node_time[i] - peak);
-        sum += term;
-        moment += term * self->node_time[i];
-    }
-    const double rest = exp(beyond - peak);
-    sum += rest;
-    moment += rest * slope;
+    ei_exponential_sums(self->nodes, self->node_time, self->node_weight, theta, peak, sums);
+    const double rest = exp(beyond - peak), sum = sums[0] + rest;
     if (value != NULL)
         *value = log(sum) + peak;
     if (derivative != NULL)
-        *derivative = moment / sum;
+        *derivative = (sums[1] + rest * slope) / sum;
     return EI_OK;
 }
 
