@@ -91,6 +91,8 @@ def fixed_inputs(
         named[name] = _validate.whole(f"shapes[{name!r}]", size, 0)
     given = {name: _given(value, shapes.get(name), label) for name, value in values.items()}
     for name, array in feeds.items():
+        if name in values:
+            _check_feed(values[name], array)
         if name in values and isinstance(array, np.ndarray):
             found = _given(values[name], array.shape, label, "feeds")
             if given[name] not in (None, found):
@@ -102,6 +104,21 @@ def fixed_inputs(
             if dim.dim_param and size is not None:
                 named.setdefault(dim.dim_param, size)
     return {name: _fixed(value, given[name], named, label) for name, value in values.items()}
+
+
+def _check_feed(value: Any, data: Any) -> None:
+    """Refuse by name what ONNX Runtime refuses without one: data of a tensor that is no array, or of another type."""
+    kind = element_name(need("onnx", "bridge"), value.type.tensor_type.elem_type)
+    known = value.type.HasField("tensor_type") and kind in CROSSING
+    if known and (np.isscalar(data) or isinstance(data, list | tuple)):
+        shown = _validate.shown(data)
+    elif known and isinstance(data, np.ndarray) and data.dtype != kind:
+        shown = f"{data.dtype} {list(data.shape)}"
+    else:
+        return
+    raise ValueError(
+        f"feeds[{value.name!r}] = {shown}: must be an array of {kind}, as `numpy.asarray(.., {kind!r})` makes one"
+    )
 
 
 def free_axes(model: Any, inputs: Collection[str]) -> dict[str, tuple[int, ...]]:

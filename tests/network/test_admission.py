@@ -101,6 +101,14 @@ def test_a_scan_that_does_not_say_its_sizes_is_cut_everywhere(rows):
     assert every_cut(model, {"x": RNG.standard_normal((3, 4)).astype("f")}, {"x": (3, 4)}) == 6
 
 
+@pytest.mark.parametrize("data", [2.0, np.float32(2), [1.0, 2.0], (1, 2), np.float64([1, 2]), np.array([1, 2])])
+def test_data_that_is_no_array_of_its_type_is_refused_by_name(data):
+    model = build([node("Neg", "x", "h"), node("Relu", "h", "y")], [value("x", ["n"])], [value("y", ["n"])])
+    with pytest.raises(ValueError, match=r"feeds\['x'\] = .*: must be an array of float32, as"):
+        read_graph(model, feeds={"x": data})
+    assert read_graph(model, feeds={"x": np.float32([1, 2])}).tensors["y"].shape == (2,)
+
+
 def test_parts_of_a_cut_whose_sizes_come_from_the_data_it_was_read_with(tmp_path):
     nodes = [node("Relu", "x", "h"), node("ReduceSum", "h,axes", "s"), node("Neg", "s", "y")]
     model = build(nodes, [value("x", ["n", 4]), value("axes", [1], INT64)], [value("y", None)])
