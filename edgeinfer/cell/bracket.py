@@ -284,7 +284,8 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
         always); of several edges "nearest" or "random" the mean, with all their methods. "queues before" for an upper
         end behind own servers, such as an uplink, at one server, several times the truth, more for uplinks that are
         long beside the service at the edge (`benchmarks/bench_cell_before.py`). "pipeline" for a terminal that shares
-        nothing, by `violation_bracket`, with Poisson or other renewal arrivals. Elsewhere "alone", a request in an
+        nothing, by `violation_bracket`, with Poisson or other renewal arrivals, and for lower ends as if it were the
+        only one. Elsewhere "alone", a request in an
         empty cell for one round, without its reviews and forks, and "trivial", 1: there `simulate_cell` answers.
 
     Raises
@@ -322,6 +323,14 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
         rows = [(low, high, "pipeline", "pipeline") for low, high in zip(ends.lower, ends.upper, strict=True)]
     else:
         rows = [_one(cell, kind, float(limit)) for limit in in_time(limits).ravel()]
+        lone = _private(cell, kind, lone=True) if any(row[2] == "alone" for row in rows) else None
+        if lone is not None:
+            # Others only hold up a terminal whose requests keep their order.
+            least = violation_bracket(lone, process, limits.ravel(), effort="light").lower
+            rows = [
+                (min(low, row[1]), row[1], "pipeline", row[3]) if row[2] == "alone" and low > row[0] else row
+                for low, row in zip(least.tolist(), rows, strict=True)
+            ]
     columns = [np.array([row[i] for row in rows]) for i in range(4)]
     return Bracket(*(finish(column, limits.shape) for column in columns))
 
@@ -347,8 +356,10 @@ def _is_idle(stage: Any) -> bool:
     return isinstance(server, Server) and not isinstance(server, Transfer) and float(server.mean()) == 0
 
 
-def _private(cell: Cell, kind: Terminals) -> Pipeline | None:
-    """The pipeline that each terminal of a class is, where it shares nothing with others."""
+def _private(cell: Cell, kind: Terminals, lone: bool = False) -> Pipeline | None:
+    """The pipeline that each terminal of a class is, where it shares nothing with others; or that it would be if there
+    were none, where no request may overtake another.
+    """
     if kind.loop is not None or any(
         (band := cell.band(kind, k)) is not None and band.scheduler != "dedicated" for k in range(len(kind.pipeline))
     ):
@@ -357,7 +368,9 @@ def _private(cell: Cell, kind: Terminals) -> Pipeline | None:
     if kind.edge_index is not None:
         edge = cell.edges[0]
         users = sum(other.count for other in cell.terminals if other.edge_index is not None)
-        if users > 1 or len(cell.edges) > 1 or edge.servers > 1 or edge.scheduler == "processor_sharing" or edge.batch:
+        if (users > 1 and not lone) or len(cell.edges) > 1 or edge.servers > 1 or edge.batch:
+            return None
+        if edge.scheduler == "processor_sharing" or (lone and edge.scheduler != "fifo"):
             return None
         served = cell.edge_stage(kind, edge)
         need = needed_at_edge(kind)
@@ -367,6 +380,8 @@ def _private(cell: Cell, kind: Terminals) -> Pipeline | None:
         check_order(pipeline.stages)
         check_independent("cell_bracket", pipeline)
     except ValueError:
+        return None
+    if lone and is_composed(pipeline):
         return None
     known = isinstance(kind.process, Poisson) or (kind.process.renewal and not is_composed(shifted(pipeline)))
     return pipeline if known else None
