@@ -208,14 +208,29 @@ def test_workers():
     with TileWorkers(tiling) as workers:
         same(workers.run(x), run(model, {"t0": x}))
         same(workers.run(-x), run(model, {"t0": -x}))
-        with pytest.raises(ValueError, match="array of shape"):
-            workers.run(x[:, :, :3])
+        for other in (x[:, :, :3], x[0], np.concatenate([x, x]), np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0)))):
+            with pytest.raises(ValueError, match=r"array of shape .* must be \(1, 4, 16, 16\)"):
+                workers.run(other)
         with pytest.raises(ValueError, match="ONNX Runtime cannot run it"):
             workers.run(x.astype(np.float64))
     with TileWorkers(tiling, timeout=20) as workers:
         os.kill(workers._processes[1].pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match="worker 1 of 2 has died"):
             workers.run(x)
+
+
+@pytest.mark.process
+def test_a_late_answer_is_not_taken_for_the_next():
+    tiling = spatial_tiles(three_layers(), [0, 1, 2, 3], 2)
+    x = np.ones((1, 4, 16, 16), np.float32)
+    with TileWorkers(tiling) as workers:
+        workers.timeout = 0.0
+        with pytest.raises(RuntimeError, match="does not answer within 0 s"):
+            while True:
+                workers.run(x)
+        workers.timeout = 20.0
+        with pytest.raises(RuntimeError, match="the workers have ended: start anew"):
+            workers.run(-x)
 
 
 @pytest.mark.parametrize(

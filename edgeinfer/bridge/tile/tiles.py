@@ -63,6 +63,8 @@ class Tiling:
     flops : int
         Of the undivided run.
     tiles : tuple of Tile
+    input_shape : tuple of int
+        Of the input.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Tiling:
     dtype: str
     flops: int
     tiles: tuple[Tile, ...]
+    input_shape: tuple[int, ...]
 
     @property
     def redundant_flops(self) -> int:
@@ -102,7 +105,9 @@ class Tiling:
         return self.flops / node.flops / time if time else math.inf
 
     def scatter(self, array: NDArray[Any]) -> list[NDArray[Any]]:
-        """Each worker's input."""
+        """Each worker's input; ValueError where the array has another shape than the network's tensor."""
+        if array.shape != self.input_shape:
+            raise ValueError(f"array of shape {array.shape}: must be {self.input_shape}")
         return [np.ascontiguousarray(array[_slices(tile.source)]) for tile in self.tiles]
 
     def gather(self, results: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -201,7 +206,8 @@ def spatial_tiles(
     run = _run(graph, operations)
     layers = [_Layer.read(loaded, graph, i) for i in run]
     source, target = graph.operations[run[0]].inputs[0], graph.operations[run[-1]].outputs[0]
-    shape = graph.tensors[target].shape
+    read, given = graph.tensors[source], graph.tensors[target]
+    shape = given.shape
     parts = [_divide(n, c, shape[2 + k]) for k, (n, c) in enumerate((("rows", rows), ("columns", columns)))]
     whole = extract(loaded, graph, run, [target])
     tiles = []
@@ -218,7 +224,7 @@ def spatial_tiles(
             tiles.append(_tile(whole, graph, run, regions, pads))
     flops = sum(graph.operations[i].flops or 0 for i in run)
     name = f"{rows} x {columns} tiles"
-    return Tiling(name, source, target, shape, graph.tensors[target].dtype, flops, tuple(tiles))
+    return Tiling(name, source, target, shape, given.dtype, flops, tuple(tiles), read.shape)
 
 
 def channel_tiles(
@@ -283,7 +289,7 @@ def channel_tiles(
         flops = whole * (last - first) // units
         tiles.append(Tile(part, source, target, flops, _bits(source, before), _bits(target, after)))
     name = f"{parts} parts of the channels"
-    return Tiling(name, before.name, after.name, after.shape, after.dtype, whole, tuple(tiles))
+    return Tiling(name, before.name, after.name, after.shape, after.dtype, whole, tuple(tiles), before.shape)
 
 
 def best_tiling(

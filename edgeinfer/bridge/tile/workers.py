@@ -66,20 +66,21 @@ class TileWorkers:
         Raises
         ------
         ValueError
-            Where the input has another shape.
+            Where the input has another shape, or ONNX Runtime does not take it.
         RuntimeError
-            Where a worker has died or does not answer; close and start anew.
+            Where a worker has died or does not answer. The workers end with what fails but a shape: start anew.
         """
-        array = np.asarray(array)
-        wanted = tuple(max(tile.source[axis][1] for tile in self.tiling.tiles) for axis in range(4))
-        if array.ndim != 4 or any(size < least for size, least in zip(array.shape, wanted, strict=True)):
-            raise ValueError(f"array of shape {array.shape}: must be at least {wanted}")
-        for number, part in enumerate(self.tiling.scatter(array)):
-            try:
-                self._connections[number].send(part)
-            except OSError as error:
-                raise RuntimeError(f"worker {number} of {len(self._processes)} has died") from error
-        return self.tiling.gather([self._receive(number) for number in range(len(self._connections))])
+        parts = self.tiling.scatter(np.asarray(array))
+        if not self._connections:
+            raise RuntimeError("the workers have ended: start anew")
+        try:
+            for number, part in enumerate(parts):
+                self._send(number, part)
+            return self.tiling.gather([self._receive(number) for number in range(len(self._connections))])
+        except BaseException:
+            # Answers that are under way would be taken for those to the next array.
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the workers."""
@@ -92,6 +93,12 @@ class TileWorkers:
                 process.join()
             process.close()
         self._connections, self._processes = [], []
+
+    def _send(self, number: int, part: NDArray[Any]) -> None:
+        try:
+            self._connections[number].send(part)
+        except OSError as error:
+            raise RuntimeError(f"worker {number} of {len(self._processes)} has died") from error
 
     def _receive(self, number: int) -> Any:
         try:
