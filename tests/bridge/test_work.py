@@ -173,6 +173,14 @@ def test_streams_in_turn_end_with_the_first_failure():
     assert answered == ["a"] and steps == sorted(steps) and 1 <= len(steps) <= 4
 
 
+def test_rows_that_come_late_are_not_those_of_the_next_load():
+    with Testbed("", work=WORK) as bed, bed.user(Load(0, []), {"first": 14}) as user:
+        with pytest.raises(TimeoutError, match=r"no line within 0\.01 s"):
+            user.ask(Load(2, [0.5, 0.6]), 0.01)
+        with pytest.raises(OSError, match="device: has ended: must be started anew"):
+            user.ask(Load(1, []), SOON)
+
+
 def test_load_tests_in_the_same_processes():
     """A second test goes on where the first stopped; its bits and times are its own."""
     with load_tests(WorkLoad("halving", WORK, {"first": 14}), link=RayleighLink(1e7, 31, -100, 100, 1e-3)) as test:

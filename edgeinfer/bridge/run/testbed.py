@@ -166,12 +166,19 @@ class UserProcess:
             raise OSError(f"device: said {line!r}, not 'ready'")
 
     def begin(self, load: Load) -> None:
-        """Have it ask for the requests of a load, whose times count from now."""
+        """Have it ask for the requests of a load, whose times count from now; OSError where it has ended."""
+        if not self._process.running:
+            raise OSError("device: has ended: must be started anew")
         self._process.send(json.dumps(asdict(load)))
 
     def rows(self, seconds: float) -> list[dict[str, Any]]:
-        """What it wrote of them, as `user.Request` does; OSError if it dies, or takes longer than `seconds`."""
-        rows: list[dict[str, Any]] = json.loads(self._process.line(seconds))
+        """What it wrote of them, as `user.Request` does; OSError if it dies or, longer than `seconds`, is ended."""
+        try:
+            rows: list[dict[str, Any]] = json.loads(self._process.line(seconds))
+        except TimeoutError:
+            # Rows that come late would be taken for those of the next load.
+            self._process.stop()
+            raise
         return rows
 
     def ask(self, load: Load, seconds: float) -> list[dict[str, Any]]:
