@@ -46,7 +46,7 @@ def gsl_link_arguments() -> list[str]:
 #: What directs others, or has loops of little weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
 COLD_NAMES = """
     alone. associated. backward. blocks. bound. bracket. cell_parts. cell_route. cell_transit. chain channel.
-    compound. constant_ ends. envelope. exchange. exponentials. gain. geometric. gmres. group. half_line
+    compound. constant_ ends. envelope. exchange. exponentials. gain. geometric. group. half_line
     handover. inversion. joint. joint_bounds. joint_first. joint_laws. ladder. last_exit. lindley. lundberg.
     modulated. queue. rare. repetition. service. several_servers. single. split. tilt transfer. two_ walk. ways.
 """

@@ -9,13 +9,10 @@
 #include <string.h>
 
 enum {
-    REPEATS = 400,   /* sweeps, where one is not enough */
-    FEWEST = 10,     /* of them that there is always work for */
     TRIALS = 5,      /* lattices that are tried */
     MOST_TYPES = 12, /* in one part */
     HEAVY_PARTS = 4,
-    WINDOW = 20, /* jobs that a window of rows is below the last one at light load */
-    OFTEN = 600  /* jobs of the first busy period that are followed where it is long, mostly */
+    OFTEN = 600 /* jobs of the first busy period that are followed where it is long, mostly */
 };
 static const size_t WAIT_CELLS[] = {64, 128}; /* of the first wait's law over a service, for each effort */
 static const double MISSED[] = {1e-2, 1e-3};  /* relative, of a busy period's mean, for each effort */
@@ -41,7 +38,7 @@ static const double FASTEST = 5;  /* times as many points of it at most */
 static const double LESS = 1.1;   /* times as few behind a lattice that was too much work */
 static const double FINER = 1.25; /* and at least, to be worth its work */
 static const double FURTHEST = 1e5;   /* steps between the constant stages, and in the slower one, at most */
-static const double ROOM = 3.6e7;     /* values of all arrays at most */
+static const double ROOM = 4.8e7;     /* values of all arrays at most */
 static const double SMALLEST = 1e-20; /* probabilities below are left to formulas without tables: those of
                                          transfers end there, and what they leave out is in upper ends */
 
@@ -120,11 +117,6 @@ static int reserve(ei_joint *self) {
     self->steps_beyond = self->drift > 0 ? (size_t)((self->drift - 1) / self->ratio) + 1 : 0;
     self->kept = self->drift < 0 ? self->rows : self->pad + 1;
     self->turns = self->drift < 0 ? (size_t)back + 1 : self->kept;
-    if (self->drift < 0) {
-        const double jobs = WINDOW + 1 / busy_fall(self->batch->arrival_rate * self->d1);
-        self->down = (ptrdiff_t)fmin(ceil(jobs) * (double)back, (double)(self->top - self->low + 1));
-        self->starts = (size_t)((self->top - self->low) / self->down) + 1;
-    }
     self->span = ei_joint_blocks(self->width + (size_t)-self->first);
     self->deepest = (ptrdiff_t)self->span - 1 + self->first;
     self->above = (size_t)((self->drift > 0 ? self->drift : 0) + 3) / (size_t)self->ratio + 1;
@@ -133,12 +125,11 @@ static int reserve(ei_joint *self) {
     size_t array = self->rows * self->width, kept = self->kept * self->width;
     size_t later = (self->steps + self->steps_beyond) * self->width;
     size_t around = self->span + (size_t)-self->first + 2 * EI_JOINT_CHUNK;
-    const size_t turns = self->turns * self->width,
-                 begins = self->starts * (size_t)back * self->types * self->width;
+    const size_t turns = self->turns * self->width;
     const int upper = self->end == EI_UPPER;
     self->block =
-        calloc(self->types * turns + 2 * kept + begins + (upper ? 2u : 1u) * (array + later) +
-                   2 * self->width + 4 * self->span + (self->types + 3) * uncut + self->places + around,
+        calloc(self->types * turns + 2 * kept + (upper ? 2u : 1u) * (array + later) + 2 * self->width +
+                   4 * self->span + (self->types + 3) * uncut + self->places + around,
                sizeof(double));
     if (self->block == NULL)
         return EI_ERR_NO_MEMORY;
@@ -146,8 +137,7 @@ static int reserve(ei_joint *self) {
         self->type[i] = self->block + i * turns;
     self->mix = self->block + self->types * turns;
     self->sum = self->mix + kept;
-    self->begins = self->sum + kept;
-    self->idle_value = self->begins + begins;
+    self->idle_value = self->sum + kept;
     self->longest = self->idle_value + array;
     self->later[0] = self->idle_value + (upper ? 2u : 1u) * array;
     self->later[1] = self->later[0] + later;
@@ -179,16 +169,10 @@ static double pass_work(const ei_joint *self) {
 /* Multiply-adds of one end, roughly: those over waits have cells, which take longer, and places of Y. */
 static double work_of(const ei_joint *self) {
     const double load = self->batch->arrival_rate * self->d1, places = (double)self->places;
-    const double sweeps = self->drift > 0 ? 1 : FEWEST, jobs = fmin(20 / busy_fall(load), OFTEN);
+    const double jobs = fmin(20 / busy_fall(load), OFTEN);
     const double waits =
         0.75 * places * places + 100 * places * self->coarse / self->d1 * (double)self->wait_cells;
-    return pass_work(self) * ((double)self->types * sweeps + jobs / (double)self->ratio) + jobs * waits;
-}
-
-/* Sweeps that may be done, where one is not enough; each gives an end. */
-static int most_sweeps(const ei_joint *self) {
-    double most = self->most / (pass_work(self) * (double)self->types);
-    return (int)fmin(fmax(most, FEWEST), REPEATS);
+    return pass_work(self) * ((double)self->types * self->sweeps + jobs / (double)self->ratio) + jobs * waits;
 }
 
 /* Components of the mixture and parts that they come in: Gauss's rule for a part's measure on [0, r], r =
@@ -224,6 +208,7 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     self->slowest = self->types / parts - 1;
     if (status != EI_OK || (status = ei_joint_choose_bounds(self)) != EI_OK)
         return status == EI_ERR_ACCURACY || status == EI_ERR_UNSTABLE ? EI_OK : status;
+    ei_joint_choose_products(self);
     double rest = fmax(latest - ei_joint_nearest(self), 0);
     double all = rest + (double)self->apart / rate, top = 0,
            coarser = fmax(POINTS[self->batch->effort] / points, 1),
@@ -233,12 +218,12 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
     while (top < all && ei_joint_least_beyond(self, top) > OUTSIDE * most)
         top += 0.2 / ei_joint_steepest(self);
     top = fmin(top, all);
-    if (self->end == EI_UPPER && self->drift > 0 && parts == HEAVY_PARTS)
-        ei_joint_add_endless(self);
+    if (self->end == EI_UPPER)
+        ei_joint_add_longest(self, parts == HEAVY_PARTS);
     /* Rows before 0 and beyond the top count, too: where one constant stage is far faster they are the most.
      */
     double ratio = (double)self->ratio, rows = ceil(top / self->fine) + fabs((double)self->drift);
-    const double arrays = self->drift < 0 ? 4 + (double)self->types / WINDOW : 3;
+    const double arrays = self->drift < 0 ? 8 + (double)self->products / 2 : 3;
     if (arrays * rows * (rows - (double)self->first * ratio) / ratio > ROOM || all / self->fine > ROOM)
         return EI_OK;
     self->top = (ptrdiff_t)ceil(top / self->fine);
@@ -249,8 +234,7 @@ static int joint_init(ei_joint *self, double points, double latest, int *possibl
                                         steps, (size_t)self->ratio, self->end)) != EI_OK ||
         (status = laws_init(self, SIZE_MAX, &self->laws)) != EI_OK || (status = reserve(self)) != EI_OK)
         return status;
-    self->sweeps = most_sweeps(self);
-    *possible = work_of(self) < self->most;
+    *possible = work_of(self) < self->most && ei_joint_factors(self) < ROOM;
     return EI_OK;
 }
 

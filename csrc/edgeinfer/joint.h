@@ -56,20 +56,34 @@
  * c} for each theta. These are T_i beyond the lattice, and where sweeps begin. B likewise, from h on or
  * from t_i, but for u = 0, of which X's lattice is another: there it is r_i e^{-theta c}, or 0.
  *
- * Sweeps. For d > 0 c only grows, and one sweep down from such a bound, or from 0, solves the equations;
- * otherwise sweeps are repeated, from the bound downwards or from 0 upwards, and each is an end. Q has no
- * moment at the steepest of these exponents: T_i falls faster in c than Y's tail in y, so that Y's lattice
- * is longer than c's; where job 0 is beyond the latter, a and b of its busy period are taken one job on
- * (upper), to m max(D a, 1) and k max(D a, 1) + D b, or nothing is late (lower). Y's own tail: E [e^{theta
- * Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy periods of
- * more than some J jobs before job r: from above a geometric number more than J, of the largest ratio s_i,
- * with waits by joint_laws.h, so that J jobs follow T_i in place of H, or, at high loads and where E X < d1,
- * more without end, a component s = 1 of weight 0, which has a = 1 / D and b = k / (1 - D) where m D < 1,
- * with all waits but those of up to J jobs; from below J. Waits beyond the lattice count as late in upper
- * ends. M grows with Q: of the waits of one j the short ones that are of no account, weighed by e^{theta Q},
- * are taken for longer ones in upper ends and left out of lower ones, and the longest likewise count as late
- * or not. A service that is shared between two points hu apart has an exponential moment larger by e^{theta^2
- * hu^2 / 8} at most (Hoeffding). All terms are positive; their rounding errors are covered by a factor. */
+ * Sweeps. For d > 0 c only grows, and one sweep down solves the equations. For d = 0 a row's T_i = f_i + s_i
+ * P T_i, P a job's law from u to u' within the row, f_i of H alone: 1 - s_i P is factored once for all rows.
+ * Where idle times may be 0 the row's F is in its H, and comes from the bound downwards some times.
+ *
+ * For d < 0 a sweep S, from the lowest row upwards, follows one idle time and the busy period behind it to
+ * its end, and F = S F, up to rows that are known. GMRES finds F roughly, from anywhere, and exponents make
+ * ends of it. Where nothing is late S becomes S0, and with A_i = m (1 - s_i) / (1 - s_i m D) and g =
+ * e^{-theta (c - u)} + B e^{-theta c}, F <= g has H <= D L g, rows below being found anew, and, from the
+ * lowest row on, T_i <= D L [A_i e^{-theta (c - u)} + B_i e^{-theta c}] with B_i (1 - s_i D) = k (1 - s_i +
+ * s_i D A_i) + (1 - s_i) B. So S0 g <= K g where K is no less than D L sum w_i A_i and D L sum w_i B_i / B,
+ * both less than 1 where G_i has an A above and B is large. If S F - F <= y g, then F + y g / (1 - K) is no
+ * less than what S makes of it, and hence an upper end of all F = S F; if F - S F <= y g, F - y g / (1 - K)
+ * is a lower one. So is the least, or largest, of those of all exponents, and of the bound or 0; from there
+ * one sweep more gives T_i and H.
+ *
+ * Waits. Q has no moment at the steepest of these exponents: T_i falls faster in c than Y's tail in y, so
+ * that Y's lattice is longer than c's; where job 0 is beyond the latter, a and b of its busy period are taken
+ * one job on (upper), to m max(D a, 1) and k max(D a, 1) + D b, or nothing is late (lower). Y's own tail: E
+ * [e^{theta Q}; j] <= (1 - load) (e^{theta d1} rate / (rate + theta))^j and the same bound. First busy
+ * periods of more than some J jobs before job r: from above a geometric number more than J with waits by
+ * joint_laws.h, so that J jobs follow T_i in place of H, of a component s_i of weight 0 whose waits fall
+ * faster than those that go with the largest of the others where Y does, or, at high loads and where E X <
+ * d1, more without end, s_i = 1, where m D < 1, with all waits but those of up to J jobs; from below J. Waits
+ * beyond the lattice count as late in upper ends. M grows with Q: of the waits of one j the short ones that
+ * are of no account, weighed by e^{theta Q}, are taken for longer ones in upper ends and left out of lower
+ * ones, and the longest likewise count as late or not. A service that is shared between two points hu apart
+ * has an exponential moment larger by e^{theta^2 hu^2 / 8} at most (Hoeffding). All terms are positive; their
+ * rounding errors are covered by a factor. */
 #ifndef EDGEINFER_JOINT_H
 #define EDGEINFER_JOINT_H
 

@@ -3,7 +3,10 @@
 #include <math.h>
 
 static const double NO_BOUND = 1e300;
-static const double ENDLESS = 0.9; /* of the steepest exponent: one for busy periods without end */
+static const double ENOUGH = 0.9; /* of the steepest exponent: one for the longest busy periods */
+static const double STEEPER =
+    1.5; /* waits of the longest busy periods than of one of a given length, at most */
+static const double LESS = 0.95; /* of their decay, where busy periods have no bound */
 
 double ei_joint_short_share(const ei_joint_service *brief, double theta) {
     const double fine = brief->step / (double)brief->fine, step = exp(theta * fine);
@@ -11,6 +14,32 @@ double ei_joint_short_share(const ei_joint_service *brief, double theta) {
     for (size_t k = 1; k <= brief->fine; k++, power *= step)
         sum += power * brief->sf[k];
     return 1 - exp(-theta * brief->step) * (1 + (step - 1) * sum) * (1 - EI_JOINT_ROUNDING);
+}
+
+/* k and B of joint.h's sweeps; ended: D L. */
+static void bound_sweeps(const ei_joint *self, ei_joint_bound *one, double ended) {
+    const ei_joint_busy *busy = &self->busy;
+    const double m = one->moment, fall = one->drift;
+    double most = 0, again = 0, once = 0;
+    for (size_t i = 0; i < busy->count; i++) {
+        const double s = busy->ratio[i], weight = ended * busy->weight[i],
+                     a = m * (1 - s) / (1 - s * m * fall);
+        most += weight * a;
+        again += weight * (1 - s) / (1 - s * fall);
+        once += weight * one->share * (1 - s + s * fall * a) / (1 - s * fall);
+    }
+    one->shrink = fmax(most, (1 + again) / 2);
+    one->cut = once / (one->shrink - again);
+}
+
+/* a and b of a component. */
+static void bound_component(const ei_joint_bound *one, double s, double *a, double *b) {
+    const double fall = one->drift, rest = 1 - s * one->moment * fall;
+    *a = *b = NO_BOUND;
+    if (!(rest > 0) || !(s * fall < 1))
+        return;
+    *a = fmax(one->moment * (1 - s) / rest * one->idle_a, 1 / fall);
+    *b = (one->share * ((1 - s) * one->idle_a + s * fall * *a) + (1 - s) * one->idle_b) / (1 - s * fall);
 }
 
 /* brief: X up to d3, from below. */
@@ -63,15 +92,9 @@ static int bound_init(const ei_joint *self, const ei_joint_service *brief, ei_jo
             busy->weight[i] * one->share * ((1 - s) * one->idle_a + s * fall * one->a[i]) / (1 - s * fall);
     }
     one->idle_b = fall * rests * once / (1 - fall * rests * again);
-    for (size_t i = 0; i < busy->count; i++) {
-        const double s = busy->ratio[i];
-        one->b[i] = (one->share * ((1 - s) * one->idle_a + s * fall * one->a[i]) + (1 - s) * one->idle_b) /
-                    (1 - s * fall);
-    }
-    /* A busy period without end. */
-    const int endless = fall < 1 && m * fall < 1;
-    one->a[busy->count] = endless ? 1 / fall : NO_BOUND;
-    one->b[busy->count] = endless ? one->share / (1 - fall) : NO_BOUND;
+    bound_sweeps(self, one, fall * rests);
+    for (size_t i = 0; i < busy->count; i++)
+        bound_component(one, busy->ratio[i], &one->a[i], &one->b[i]);
     *valid = 1;
     return EI_OK;
 }
@@ -170,16 +193,34 @@ double ei_joint_steepest(const ei_joint *self) {
     return steepest;
 }
 
-void ei_joint_add_endless(ei_joint *self) {
-    const double enough = ENDLESS * ei_joint_steepest(self);
+/* A component of weight 0. Returned: whether an exponent bounds it that is about as steep as what serves with
+ * the first wait. */
+static int add_component(ei_joint *self, double ratio) {
+    const double enough = ENOUGH * ei_joint_steepest(self);
     int bounded = 0;
-    for (size_t e = 0; e < self->bound_count; e++)
-        bounded |= self->bounds[e].theta >= enough && self->bounds[e].a[self->types] < NO_BOUND;
-    if (!bounded)
-        return;
-    self->busy.ratio[self->types] = 1;
+    for (size_t e = 0; e < self->bound_count; e++) {
+        ei_joint_bound *one = &self->bounds[e];
+        bound_component(one, ratio, &one->a[self->types], &one->b[self->types]);
+        bounded |= one->theta >= enough && one->a[self->types] < NO_BOUND;
+    }
+    self->busy.ratio[self->types] = ratio;
     self->busy.weight[self->types] = 0;
-    self->slowest = self->types++;
+    return bounded;
+}
+
+void ei_joint_add_longest(ei_joint *self, int endless) {
+    const double rate = self->batch->arrival_rate, least = 1 / self->d1 - rate;
+    self->wait_decay = fmax(least, fmin(STEEPER * least, ei_joint_steepest(self)));
+    if (self->drift > 0 && endless && add_component(self, 1)) {
+        self->slowest = self->types++;
+        return;
+    }
+    for (; self->wait_decay > least; self->wait_decay = fmax(least, LESS * self->wait_decay)) {
+        if (!add_component(self, wait_of(self, self->wait_decay) * (1 + 1e-12)))
+            continue;
+        self->slowest = self->types++;
+        return;
+    }
 }
 
 double ei_joint_bound_at(const ei_joint *self, const double *constants, double time) {

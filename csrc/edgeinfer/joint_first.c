@@ -435,14 +435,15 @@ int ei_joint_first_busy_period(const ei_joint *self, ei_joint_target *targets, s
             first_job(self, &targets[i], &ahead[0], k);
             add_jobs(self, &targets[i], &now);
         }
-        if (phase_of(self, k + 1) < self->ratio || j == 0 || (j < most && (j < checked + 8 || !upper)))
+        if (phase_of(self, k + 1) < self->ratio || j == 0 ||
+            (j < most && (j < checked + 8 + checked / 8 || !upper)))
             continue;
         checked = j;
         masses_left(all, followed[EI_UPPER], steps, left_over[EI_LOWER]);
         if (endless)
             masses_left_above(all, followed[EI_LOWER], steps, left_over[EI_UPPER]);
         else if (upper)
-            ei_joint_wait_longer_masses(&wait, self->busy.ratio[self->slowest], start, self->coarse, steps,
+            ei_joint_wait_longer_masses(&wait, self->wait_decay, start, self->coarse, steps,
                                         left_over[EI_UPPER]);
         for (int side = 0; side <= upper; side++)
             rest[side] = waits_of(self, left_over[side], steps);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 240, BUSY_CHECKS = 40000 };
+enum { NODES = 240, BUSY_CHECKS = 40000, SLOPES = 3 };
 static const double CHECKED = 1e-30;    /* of a busy period's tail */
 static const double SLACK = 1e-9;       /* of its weights */
 static const double NEGLIGIBLE = 1e-13; /* of a service's law: where it begins */
@@ -408,10 +408,18 @@ EI_MULTIVERSION static void cells(const ei_joint_wait *self, int end, const doub
     }
 }
 
+/* The integral of r_j beyond the limit, which Erlang's density in the place of r_j makes larger. */
+static double beyond_limit(const ei_joint_wait *self) {
+    const double jobs = (double)self->jobs, rate = self->rate, d = self->service,
+                 sum = jobs * d - (double)self->limit * self->step;
+    const double log_rest = log1p(-rate * d) + jobs * log(rate * sum) - lgamma(jobs + 1) - rate * d * jobs;
+    return sum > 0 ? fmin(self->beyond, exp(log_rest + 1e-9)) : 0;
+}
+
 static void integrate(ei_joint_wait *self, const double *const bend[2]) {
     const size_t size = self->size;
     for (int end = (int)self->sides; end < 2; end++) {
-        double sum = size == self->limit && end == EI_UPPER ? self->beyond : 0;
+        double sum = size == self->limit && end == EI_UPPER ? beyond_limit(self) : 0;
         cells(self, end, end == EI_LOWER ? bend : NULL);
         self->integral[end][size] = sum;
         for (size_t i = size; i-- > 0;)
@@ -549,34 +557,48 @@ static void tangent_masses(const ei_joint_wait *self, double start, double step,
     }
 }
 
-/* log of the density that r_j has without its condition, over v, see joint_laws.h. */
-static double log_unconditioned(const ei_joint_wait *self, double a, double x) {
-    const double d = self->service, rate = self->rate, jobs = (double)self->jobs, sum = jobs * d - x;
+/* log of the density that r_j has without its condition, over v, see joint_laws.h, at x or beyond, where it
+ * is largest. */
+static double log_unconditioned(const ei_joint_wait *self, double slope, double x) {
+    const double d = self->service, rate = self->rate, jobs = (double)self->jobs,
+                 sum = fmin(jobs * d - x, (jobs - 1) / slope);
+    x = jobs * d - sum;
     return sum > 0 ? log1p(-rate * d) + jobs * log(rate) + (jobs - 1) * log(sum) - lgamma(jobs) -
-                         rate * d * jobs + x / d - log(x + a) + 1e-9
+                         rate * d * jobs + slope * x + 1e-9
                    : -INFINITY;
 }
 
-void ei_joint_wait_longer_masses(ei_joint_wait *self, double ratio, double start, double step, size_t count,
+void ei_joint_wait_longer_masses(ei_joint_wait *self, double decay, double start, double step, size_t count,
                                  double *mass) {
-    const double d = self->service, g = self->step, a = d / (exp(1) - 1) * (1 + 1e-9);
+    const double d = self->service, g = self->step, rate = self->rate, least = fmin(1 / d - rate, decay),
+                 ratio = rate * exp(decay * d) / (rate + decay);
     const double *r = self->r[EI_UPPER], *share = self->share;
-    double *v = self->kept[EI_UPPER], most = 0, log_rest = INFINITY;
+    double *v = self->kept[EI_UPPER];
     ei_joint_wait all = *self;
     all.size = self->limit;
-    for (size_t i = 0; i <= all.size; i++)
-        v[i] = ((double)i * g + a) * exp(-(double)i * g / d);
-    for (size_t i = 0; i < self->size && exp(log_rest) > most; i++) {
-        most = fmax(most, fmin(r[i] / fmin(v[i], v[i + 1]), exp(log_rest)));
-        if (i > 0 && i % self->per_service == 0)
-            log_rest = log_unconditioned(self, a, (double)i * g);
-    }
-    if (self->size == self->limit)
-        most = fmax(most, fmin(exp(log_rest), exp(log_unconditioned(self, a, (double)self->limit * g))));
-    const double scale = most * ratio / (1 - ratio) * (1 + g * g / (2 * d * d)) * g;
-    for (size_t i = 0; i < all.size; i++) {
-        all.mass[EI_UPPER][i] = scale * self->growth[i] * (share[0] * v[i] + share[1] * v[i + 1]);
-        all.right[EI_UPPER][i] = scale * self->growth[i] * (share[2] * v[i] + share[3] * v[i + 1]);
+    for (size_t i = 0; i < all.size; i++)
+        all.mass[EI_UPPER][i] = INFINITY;
+    for (int k = 0; k <= SLOPES; k++) {
+        const double slope = rate + least + (decay - least) * k / SLOPES, fall = exp(-slope * g);
+        double most = 0, log_rest = INFINITY;
+        v[0] = 1;
+        for (size_t i = 0; i < all.size; i++)
+            v[i + 1] = v[i] * fall;
+        for (size_t i = 0; i < self->size && exp(log_rest) > most; i++) {
+            most = fmax(most, fmin(r[i] / v[i + 1], exp(log_rest)));
+            if (i > 0 && i % self->per_service == 0)
+                log_rest = log_unconditioned(self, slope, (double)i * g);
+        }
+        if (self->size == self->limit)
+            most = fmax(most, fmin(exp(log_rest), exp(log_unconditioned(self, slope, (double)all.size * g))));
+        const double scale = most * ratio / (1 - ratio) * g;
+        for (size_t i = 0; i < all.size; i++) {
+            const double found = scale * self->growth[i] * (share[0] * v[i] + share[1] * v[i + 1]);
+            if (!(found < all.mass[EI_UPPER][i]))
+                continue;
+            all.mass[EI_UPPER][i] = found;
+            all.right[EI_UPPER][i] = scale * self->growth[i] * (share[2] * v[i] + share[3] * v[i + 1]);
+        }
     }
     memset(mass, 0, count * sizeof *mass);
     share_masses(&all, start, step, count, mass);

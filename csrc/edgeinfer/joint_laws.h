@@ -90,7 +90,8 @@ typedef struct {
                                                                            r[0]; right: moment over g */
 } ei_joint_wait;
 
-/* At j = 1, for waits up to `end`, s, or a little more; beyond: at least P(Q > end), whatever j, by which the
+/* At j = 1, for waits up to `end`, s, or a little more; beyond: at least P(Q > end), whatever j, by which, or
+ * by those of Erlang's density, which r_j is without the condition that the queue is never empty, the
  * integrals from above are made larger. Longer waits are not in the masses and tails that follow. sides:
  * EI_LOWER for both ends of these, EI_UPPER for the upper one alone. */
 EI_WARN_UNUSED int ei_joint_wait_init(ei_joint_wait *self, ei_end sides, double rate, double service,
@@ -102,15 +103,15 @@ void ei_joint_wait_advance(ei_joint_wait *self);
 EI_WARN_UNUSED int ei_joint_wait_masses(const ei_joint_wait *self, ei_end end, double start, double step,
                                         size_t count, double *mass);
 
-/* As ei_joint_wait_masses, from above, of waits with n >= 1 jobs more before them than `jobs` have: of
- * sum over n of ratio^n w(x) at least, where w e^{-rate x} >= r_j, j = `jobs`, and ratio >= load e^{1 -
- * load}. For v(x) = (x + a) e^{-x / d} has C int_(x - d)^+^inf v = load e^{1 - load} v(x) at x >= d, and with
- * a = d / (e - 1) less before d, at whose ends it is most and which (x + a) e^{1 - x / d} rises and falls
- * between. So r_j <= p v makes r_{j+n} <= p (load e^{1 - load})^n v, and p v e^{rate x} stands for w: p is
- * the largest r_j / v. Beyond some x > d it is not looked for, as r_j is at most the density without the
- * condition that the queue is never empty, Erlang's, whose ratio to v falls there. v'' >= -4 v / d^2 bounds
- * what a chord lacks. Overwrites masses of this end, which ei_joint_wait_advance finds anew. */
-void ei_joint_wait_longer_masses(ei_joint_wait *self, double ratio, double start, double step, size_t count,
+/* As ei_joint_wait_masses, from above, of waits with n >= 1 jobs more before them than `jobs` > 1 have: of
+ * the sum over n of s^n w(x) at least, where w e^{-rate x} >= r_j, j = `jobs`. v(x) = e^{-(rate + decay) x}
+ * has C int_(x - d)^+^inf v <= s v(x), s = e^{decay d} rate / (rate + decay), which is least at rate + decay
+ * = 1 / d and 1 where decay is that of all waits. So r_j <= p v makes r_{j+n} <= p s^n v, and p v e^{rate x}
+ * stands for w, and so does, with the largest s, the least of this for several decays, from that with rate +
+ * decay = 1 / d on: p is the largest r_j / v. Beyond some x it is not looked for, as r_j is at most the
+ * density without the condition that the queue is never empty, Erlang's, whose ratio to v rises and falls.
+ * Overwrites masses of this end, which ei_joint_wait_advance finds anew. */
+void ei_joint_wait_longer_masses(ei_joint_wait *self, double decay, double start, double step, size_t count,
                                  double *mass);
 
 /* Adds P(Q > start + k step, Q > 0, j) for k < count to tail, from above or below. */

@@ -1,5 +1,6 @@
 #include "edgeinfer/joint_walk.h"
 
+#include "edgeinfer/gmres.h"
 #include "edgeinfer/multiversion.h"
 
 #include <float.h>
@@ -8,13 +9,20 @@
 #include <string.h>
 
 enum {
-    OVERLAP = 2,  /* windows that a row is in */
-    INNER = 2,    /* sweeps of a window before the next one */
+    SWEEPS = 4, /* of a product of GMRES, */
+    MOST_PRODUCTS = 20,
+    AGAIN = 8,    /* times that a row is found at most where it takes part in itself */
     UNCUT = 1000, /* and of the walk whose U is never cut, whose values are compared at some places */
     PROBES = 8
 };
-static const double SETTLED[] = {1e-3, 5e-4}; /* relative change of a sweep, for each effort */
-static const double UNCUT_SETTLED = 3e-4;     /* and of that walk's */
+static const double SETTLED[] = {5e-5, 2e-6}; /* the residual that GMRES leaves, for each effort */
+static const double PRODUCTS = 2.1;           /* of GMRES, over the root of what a sweep takes off at least */
+/* Chebyshev's semi-iteration for eigenvalues from 0 to 0.7, in the long run. */
+static const double LARGER = 1.67, KEPT = 0.085;
+static const double SAME = 3e-3;          /* relative change of a row that is not found again */
+static const double CHEAPER = 0.5;        /* sweeps than other work */
+static const double SUM_ROUNDING = 1e-12; /* relative, of a sweep */
+static const double UNCUT_SETTLED = 3e-4; /* relative change of a sweep of the walk whose U is never cut */
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) {
     return a >= 0 ? a / b : -((-a + b - 1) / b);
@@ -195,20 +203,17 @@ static void end_busy_period(const ei_joint *self, ptrdiff_t c) {
     combine(4, weight, at, ei_joint_given_count(self, c), ei_joint_row(self, self->idle_value, c));
 }
 
-/* T_i at c; returns the largest relative change at u = 0 of what stood in its place. */
-static double update_row(const ei_joint *self, ptrdiff_t c) {
+/* T_i at c. */
+static void update_row(const ei_joint *self, ptrdiff_t c) {
     const double *idle = ei_joint_row(self, self->idle_value, c);
-    double change = 0, *given = ei_joint_given(self, self->first);
+    double *given = ei_joint_given(self, self->first);
     const ptrdiff_t reach = floor_div(c, self->ratio);
     const size_t found = ei_joint_given_count(self, c), count = ei_joint_blocks(ei_joint_row_count(self, c));
     begin_job(self, &self->laws[0], self->first, reach, count);
     for (size_t i = 0; i < self->types; i++) {
-        double *values = type_row(self, i, c), old = values[0];
         blend(self->busy.ratio[i], idle, type_row(self, i, c + self->drift), found, given);
-        pass_given(self, &self->laws[0], self->first, reach, count, values);
-        change = fmax(change, fabs(values[0] - old) / fmax(values[0], DBL_MIN));
+        pass_given(self, &self->laws[0], self->first, reach, count, type_row(self, i, c));
     }
-    return change;
 }
 
 /* F at c. */
@@ -323,15 +328,15 @@ static int solve_uncut(const ei_joint *self) {
     return EI_OK;
 }
 
-/* A row's first values, which bound it. */
-static void begin_values(const ei_joint *self, size_t i, ptrdiff_t c, double *values) {
+/* A row's first values, which bound it, or (bounded = 0) what a walk whose U is never cut has. */
+static void begin_values(const ei_joint *self, size_t i, ptrdiff_t c, int bounded, double *values) {
     const ptrdiff_t inside = floor_div(c, self->ratio) - self->first + 1;
     const size_t count = (size_t)(inside < 0                        ? 0
                                   : inside < (ptrdiff_t)self->width ? inside
                                                                     : (ptrdiff_t)self->width);
     const double *uncut = ei_joint_uncut(self, i, c);
     double constants[EI_JOINT_BOUNDS], most = constants_of(self, i, 1, constants), cut = 0;
-    if (self->end == EI_UPPER)
+    if (self->end == EI_UPPER && bounded)
         cut = ei_joint_bound_at(self, constants, (double)c * self->fine);
     for (size_t u = 0; u < count; u++)
         values[u] = fmin(most, uncut[u] + cut);
@@ -341,9 +346,9 @@ static void begin_values(const ei_joint *self, size_t i, ptrdiff_t c, double *va
 
 static void begin_row(const ei_joint *self, ptrdiff_t c) {
     for (size_t i = 0; i < self->types; i++)
-        begin_values(self, i, c, type_row(self, i, c));
-    begin_values(self, self->types, c, kept_row(self, self->mix, c));
-    begin_values(self, self->types + 1, c, kept_row(self, self->sum, c));
+        begin_values(self, i, c, 1, type_row(self, i, c));
+    begin_values(self, self->types, c, 1, kept_row(self, self->mix, c));
+    begin_values(self, self->types + 1, c, 1, kept_row(self, self->sum, c));
 }
 
 /* Of the arrays whose last rows alone are kept, the one that the first busy period begins with. */
@@ -353,94 +358,280 @@ static void keep_longest(const ei_joint *self, ptrdiff_t c) {
                self->width * sizeof(double));
 }
 
-/* Where T_i at c are kept, one behind the other, for the window that begins just above; NULL: there is none.
- */
-static double *kept_begin(const ei_joint *self, ptrdiff_t c) {
-    const ptrdiff_t below = self->top - OVERLAP * self->down - c, back = -self->drift;
-    if (self->drift >= 0 || below < 0 || below % self->down >= back)
-        return NULL;
-    return self->begins +
-           (size_t)(below / self->down * back + below % self->down) * self->types * self->width;
+static const ei_joint_bound *best_bound(const ei_joint *self) {
+    const ei_joint_bound *best = &self->bounds[0];
+    for (size_t e = 1; e < self->bound_count; e++)
+        best = self->bounds[e].shrink < best->shrink ? &self->bounds[e] : best;
+    return best;
 }
 
-/* Keeps what other windows and the first busy period take of T_i at c. */
-static void keep_row(const ei_joint *self, ptrdiff_t c) {
-    double *begin = kept_begin(self, c);
-    for (size_t i = 0; i < self->types && begin != NULL; i++)
-        memcpy(begin + i * self->width, type_row(self, i, c), self->width * sizeof *begin);
-    keep_longest(self, c);
+void ei_joint_choose_products(ei_joint *self) {
+    if (self->drift >= 0) {
+        self->sweeps = self->drift > 0 ? 1 : self->end == EI_UPPER ? AGAIN : 2;
+        return;
+    }
+    self->products = (size_t)fmin(ceil(PRODUCTS / sqrt(1 - best_bound(self)->shrink)), MOST_PRODUCTS);
+    self->sweeps = CHEAPER * SWEEPS * (0.6 * (double)self->products + 1);
 }
 
+static int is_stopped(const ei_joint *self, ptrdiff_t c) {
+    return c % 8 == 0 && ei_stopped(self->batch->monitor);
+}
+
+/* c never falls: T_i is given only rows above, which are known. */
 static int sweep_down(const ei_joint *self) {
     for (ptrdiff_t c = self->top; c >= self->low; c--) {
-        if (self->drift == 0)
-            begin_row(self, c);
-        for (int repeat = 0; repeat < (self->drift > 0 ? 1 : self->sweeps); repeat++) {
-            end_busy_period(self, c);
-            double change = update_row(self, c);
-            mix_row(self, c);
-            sum_row(self, c);
-            if (change < SETTLED[self->batch->effort])
-                break;
-        }
+        end_busy_period(self, c);
+        update_row(self, c);
+        mix_row(self, c);
+        sum_row(self, c);
         keep_longest(self, c);
-        if (c % 8 == 0 && ei_stopped(self->batch->monitor))
+        if (is_stopped(self, c))
             return EI_ERR_INTERRUPTED;
     }
     return EI_OK;
 }
 
-/* One window of rows, upwards, since busy periods lead down: [from, high]. Returns the largest relative
- * change of F from `counted` on. */
-static double sweep_window(const ei_joint *self, ptrdiff_t from, ptrdiff_t high, ptrdiff_t counted) {
-    double change = 0;
-    for (ptrdiff_t c = from + self->drift; c < from; c++) {
-        const double *begin = kept_begin(self, c);
-        for (size_t i = 0; i < self->types && c >= self->low; i++)
-            memcpy(type_row(self, i, c), begin + i * self->width, self->width * sizeof *begin);
+/* ---- c stays where it is in a busy period */
+
+/* 1 - s P, P a job's law from u to u' on all rows, as a product of a lower and an upper matrix, both of 1 or
+ * `pivot` on the diagonal less positive entries: of the lower one those of `back` columns before the
+ * diagonal, of the upper one `ahead`, from the diagonal on, where it is 1 less the pivot. No pivot is
+ * exchanged, as rows have sums of at most s, so that all terms that are added are positive, and what c leaves
+ * is the first of these rows and columns. */
+typedef struct {
+    size_t back, ahead;
+    double *lower, *upper; /* [width][back], [width][ahead] */
+} factors;
+
+static void factorize(const ei_joint *self, double s, const factors *all, double *row) {
+    const ei_joint_law *law = &self->laws[0];
+    const size_t back = all->back, ahead = all->ahead;
+    for (size_t u = 0; u < self->width; u++) {
+        double *lower = all->lower + u * back, *upper = all->upper + u * ahead;
+        for (size_t k = 0; k < back + ahead; k++)
+            row[k] = k + u > back && k < law->count ? s * law->mass[k] : 0;
+        if (u <= back)
+            row[back - u] = s * law->upto[back - u < law->count ? back - u : law->count - 1];
+        for (size_t k = u < back ? back - u : 0; k < back; k++) {
+            const double *before = all->upper + (u + k - back) * ahead;
+            lower[k] = row[k] / (1 - before[0]);
+            for (size_t i = 1; i < ahead; i++)
+                row[k + i] += lower[k] * before[i];
+        }
+        memcpy(upper, row + back, ahead * sizeof *upper);
     }
-    for (ptrdiff_t c = from; c <= high; c++) {
-        const double *mixed = kept_row(self, self->mix, c), old = mixed[0];
+}
+
+/* x from f, the first `count` of each, in its place. */
+static void solve_factors(const factors *all, size_t count, double *x) {
+    for (size_t u = 1; u < count; u++) {
+        const size_t some = u < all->back ? u : all->back;
+        x[u] += ei_dot(all->lower + u * all->back + all->back - some, x + u - some, some);
+    }
+    for (size_t u = count; u-- > 0;) {
+        const double *upper = all->upper + u * all->ahead;
+        const size_t rest = count - u < all->ahead ? count - u : all->ahead;
+        x[u] = (x[u] + ei_dot(upper + 1, x + u + 1, rest - 1)) / (1 - upper[0]);
+    }
+}
+
+/* A row's T_i given H: late + P ((1 - s) H + s T_i) = T_i. */
+static void solve_row(const ei_joint *self, ptrdiff_t c, const factors *all) {
+    const size_t found = ei_joint_given_count(self, c), count = ei_joint_row_count(self, c);
+    const ptrdiff_t reach = floor_div(c, self->ratio);
+    memcpy(ei_joint_given(self, self->first), ei_joint_row(self, self->idle_value, c),
+           found * sizeof(double));
+    begin_job(self, &self->laws[0], self->first, reach, ei_joint_blocks(count));
+    pass_given(self, &self->laws[0], self->first, reach, ei_joint_blocks(count), self->mean);
+    for (size_t i = 0; i < self->types; i++) {
+        blend(self->busy.ratio[i], self->mean, self->late, count, type_row(self, i, c));
+        if (reach >= 0)
+            solve_factors(&all[i], count, type_row(self, i, c));
+    }
+}
+
+static size_t ahead_of(const ei_joint *self) {
+    const size_t back = (size_t)-self->first, count = self->laws[0].count;
+    return count > back ? count - back : 1;
+}
+
+double ei_joint_factors(const ei_joint *self) {
+    return self->drift == 0
+               ? (double)self->types * (double)self->width * ((double)ahead_of(self) - (double)self->first)
+               : 0;
+}
+
+/* Rows downwards; where idle times may be 0 a row's F is in its own H, from its bound or 0 on. */
+static int solve_rows(const ei_joint *self) {
+    const size_t back = (size_t)-self->first, ahead = ahead_of(self), size = self->width * (back + ahead);
+    factors all[EI_JOINT_TYPES];
+    double *block = malloc((self->types * size + back + ahead) * sizeof *block);
+    int status = block == NULL ? EI_ERR_NO_MEMORY : EI_OK;
+    for (size_t i = 0; i < self->types && status == EI_OK; i++) {
+        all[i] = (factors){back, ahead, block + i * size, block + i * size + self->width * back};
+        factorize(self, self->busy.ratio[i], &all[i], block + self->types * size);
+    }
+    for (ptrdiff_t c = self->top; c >= self->low && status == EI_OK; c--) {
+        double change = self->idle.mass[0];
+        begin_row(self, c);
+        for (int i = 0; i < AGAIN && change >= 0; i++) {
+            const double *mix = kept_row(self, self->mix, c), old = mix[0];
+            end_busy_period(self, c);
+            solve_row(self, c, all);
+            mix_row(self, c);
+            change = change > 0 && fabs(mix[0] - old) > SAME * mix[0] ? change : -1;
+        }
+        sum_row(self, c);
+        keep_longest(self, c);
+        status = is_stopped(self, c) ? EI_ERR_INTERRUPTED : EI_OK;
+    }
+    free(block);
+    return status;
+}
+
+/* ---- c falls in a busy period */
+
+/* F of all rows: what a sweep makes of itself, in one vector. */
+typedef struct {
+    const ei_joint *self;
+    size_t size;
+    double *begin, *weight, *now, *before, *vector; /* [size]; one block, owned by begin */
+} equation;
+
+/* F to the vector, or from it. */
+static void copy(const ei_joint *self, double *vector, int back) {
+    for (ptrdiff_t c = self->low; c <= self->top; c++) {
+        const size_t count = ei_joint_row_count(self, c);
+        double *values = kept_row(self, self->mix, c);
+        memcpy(back ? values : vector, back ? vector : values, count * sizeof *vector);
+        vector += count;
+    }
+}
+
+/* What a sweep makes no more than the exponent's `shrink` of. */
+static void weigh(const ei_joint *self, const ei_joint_bound *one, double *weight) {
+    const double grow = exp(one->theta * self->coarse);
+    for (ptrdiff_t c = self->low; c <= self->top; c++) {
+        const double scale = exp(-one->theta * (double)c * self->fine);
+        double power = scale;
+        for (size_t u = ei_joint_row_count(self, c); u > 0; u--, power *= grow)
+            *weight++ = power + one->cut * scale;
+    }
+}
+
+/* Idle times lead far upwards, and busy periods down by little: these are followed to their ends, and one of
+ * those. */
+static void sweep_up(const ei_joint *self) {
+    for (ptrdiff_t c = self->top; c >= self->low; c--)
+        sum_row(self, c);
+    for (ptrdiff_t c = self->low; c <= self->top; c++) {
         if (c + self->drift >= self->low)
             end_busy_period(self, c);
         update_row(self, c);
         mix_row(self, c);
-        keep_row(self, c);
-        change = c > counted ? fmax(change, fabs(mixed[0] - old) / fmax(mixed[0], DBL_MIN)) : change;
+        keep_longest(self, c);
     }
-    for (ptrdiff_t c = high; c >= from; c--)
-        sum_row(self, c);
-    return change;
 }
 
-/* Idle times lead far upwards, and busy periods down by little: windows of rows, as long as most busy periods
- * lead, are swept upwards until they change no more, each below the last one, with part of it. Values stay on
- * their side in any order.
- */
-static int sweep_repeatedly(const ei_joint *self) {
-    const double most = (double)(self->top - self->low + 1), settled = SETTLED[self->batch->effort];
-    const ptrdiff_t down = self->down;
-    const double windows = ceil(most / (double)down);
-    double change = 1, left = self->sweeps * windows;
-    while (left > 0 && change > settled) {
-        change = 0;
-        for (ptrdiff_t high = self->top; high >= self->low; high -= down) {
-            const ptrdiff_t end = high - OVERLAP * down + 1, from = end > self->low ? end : self->low;
-            double one = 1;
-            for (int repeat = 0; repeat < INNER && one > settled; repeat++) {
-                one = sweep_window(self, from, high, high - down);
-                change = fmax(change, repeat == 0 ? one : 0);
-                left -= OVERLAP;
-                if (ei_stopped(self->batch->monitor))
-                    return EI_ERR_INTERRUPTED;
+/* Some sweeps, each of whose changes is made larger, and goes on in part with the next one. */
+static void sweep_on(const equation *all) {
+    const ei_joint *self = all->self;
+    copy(self, all->now, 0);
+    memcpy(all->before, all->now, all->size * sizeof(double));
+    for (int i = 0; i < SWEEPS && !ei_stopped(self->batch->monitor); i++) {
+        double *now = all->now, *before = all->before;
+        sweep_up(self);
+        for (ptrdiff_t c = self->low; c <= self->top; c++) {
+            double *values = kept_row(self, self->mix, c);
+            const size_t count = ei_joint_row_count(self, c);
+            for (size_t u = 0; u < count; u++) {
+                values[u] = now[u] + LARGER * (values[u] - now[u]) + KEPT * (now[u] - before[u]);
+                before[u] = now[u];
+                now[u] = values[u];
             }
+            now += count;
+            before += count;
         }
     }
+}
+
+/* x less what the sweeps make of it, but for what is given; weighed. */
+static void product(void *context, const double *x, double *y) {
+    const equation *all = context;
+    for (size_t i = 0; i < all->size; i++)
+        all->now[i] = all->begin[i] + all->weight[i] * x[i];
+    copy(all->self, all->now, 1);
+    sweep_on(all);
+    for (size_t i = 0; i < all->size; i++)
+        y[i] = x[i] + all->vector[i] - (all->now[i] - all->begin[i]) / all->weight[i];
+}
+
+/* From what GMRES has found, to an end: see joint.h. */
+static void make_end(const equation *all) {
+    const ei_joint *self = all->self;
+    const double side = self->end == EI_UPPER ? 1 : -1;
+    double *found = all->begin, *less = all->before, *weight = all->now, *error = all->weight;
+    for (size_t i = 0; i < all->size; i++)
+        found[i] += all->weight[i] * all->vector[i];
+    copy(self, found, 1);
+    sweep_up(self);
+    copy(self, less, 0);
+    for (size_t i = 0; i < all->size; i++) {
+        less[i] = side * (less[i] - found[i]) + SUM_ROUNDING * fabs(less[i]);
+        error[i] = INFINITY;
+    }
+    for (size_t e = 0; e < self->bound_count; e++) {
+        double most = 0;
+        weigh(self, &self->bounds[e], weight);
+        for (size_t i = 0; i < all->size; i++)
+            most = fmax(most, less[i] / weight[i]);
+        most /= 1 - self->bounds[e].shrink;
+        for (size_t i = 0; i < all->size; i++)
+            error[i] = fmin(error[i], most * weight[i]);
+    }
+    for (ptrdiff_t c = self->low; c <= self->top; c++) {
+        double *values = kept_row(self, self->mix, c);
+        begin_values(self, self->types, c, 1, values);
+        for (size_t u = 0; u < ei_joint_row_count(self, c); u++) {
+            const double value = *found++ + side * *error++;
+            if (side * (values[u] - value) > 0)
+                values[u] = value;
+        }
+    }
+    sweep_up(self);
+}
+
+static int solve_by_sweeps(const ei_joint *self) {
+    equation all = {.self = self};
+    int status = EI_OK;
+    for (ptrdiff_t c = self->low; c <= self->top; c++)
+        all.size += ei_joint_row_count(self, c);
+    if ((all.begin = malloc(5 * all.size * sizeof(double))) == NULL)
+        return EI_ERR_NO_MEMORY;
+    all.weight = all.begin + all.size;
+    all.now = all.weight + all.size;
+    all.before = all.now + all.size;
+    all.vector = all.before + all.size;
+    for (ptrdiff_t c = self->low; c <= self->top; c++)
+        begin_values(self, self->types, c, 0, kept_row(self, self->mix, c));
+    weigh(self, best_bound(self), all.weight);
+    copy(self, all.begin, 0);
+    sweep_on(&all);
+    for (size_t i = 0; i < all.size; i++)
+        all.vector[i] = (all.now[i] - all.begin[i]) / all.weight[i];
+    status = ei_gmres(product, &all, all.size, all.vector, self->products, SETTLED[self->batch->effort]);
+    if (status == EI_OK && ei_stopped(self->batch->monitor))
+        status = EI_ERR_INTERRUPTED;
+    if (status == EI_OK)
+        make_end(&all);
     for (ptrdiff_t c = self->top; c >= self->low; c--) {
+        sum_row(self, c);
         if (c + self->drift >= self->low)
             end_busy_period(self, c);
     }
-    return EI_OK;
+    free(all.begin);
+    return status;
 }
 
 int ei_joint_solve(const ei_joint *self) {
@@ -450,7 +641,7 @@ int ei_joint_solve(const ei_joint *self) {
     for (ptrdiff_t c = self->top + (ptrdiff_t)self->pad; c > (self->drift < 0 ? self->low - 1 : self->top);
          c--) {
         begin_row(self, c);
-        keep_row(self, c);
+        keep_longest(self, c);
     }
-    return self->drift < 0 ? sweep_repeatedly(self) : sweep_down(self);
+    return self->drift > 0 ? sweep_down(self) : self->drift < 0 ? solve_by_sweeps(self) : solve_rows(self);
 }

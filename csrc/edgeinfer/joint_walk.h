@@ -10,7 +10,7 @@
 
 enum {
     EI_JOINT_BOUNDS = 12, /* exponents of the bound beyond the lattice */
-    EI_JOINT_JOBS = 1000, /* of the first busy period that are followed one by one at most */
+    EI_JOINT_JOBS = 2000, /* of the first busy period that are followed one by one at most */
     EI_JOINT_BLOCK = 16,  /* values of u that are found at once */
     EI_JOINT_CHUNK = 64   /* values of u that have the same terms: whole blocks */
 };
@@ -19,6 +19,7 @@ enum {
 typedef struct {
     double theta, a[EI_JOINT_TYPES], b[EI_JOINT_TYPES], idle_a, idle_b;
     double moment, drift, share; /* m, D, k */
+    double shrink, cut;          /* k, B of joint.h's sweeps */
     double all;                  /* of all j; without end where the first wait has no such moment */
 } ei_joint_bound;
 
@@ -29,18 +30,18 @@ typedef struct {
     double d1, d3, coarse, fine;     /* s: the stages, the steps of U and of c */
     ptrdiff_t ratio, drift;          /* coarse / fine; d / fine */
     ptrdiff_t first, low, top;       /* coarse: the first point of X; fine: rows of c */
-    size_t slowest;                  /* the component of the largest s_i, or of s = 1 */
+    size_t slowest;                  /* the component of the largest s_i */
+    double wait_decay;               /* 1/s: of waits in first busy periods of the most jobs */
     size_t types, width, rows, pad;  /* components; a row's values, in whole blocks; rows, pad of them at the
                                         end for what lies beyond `top` */
     size_t kept, turns;              /* rows of F and R, and of T: all, or where c never falls those above a
                                         row, and those below a row where it does */
-    ptrdiff_t down;                  /* rows between windows, where c falls */
-    size_t starts;                   /* windows that begin above rows of T_i that are kept */
     size_t steps, steps_beyond;      /* coarse ones of c, and those for what lies beyond */
     size_t span, above, phase;       /* values of a phase of v: that are found, beyond, in all */
     ptrdiff_t deepest;               /* coarse: the last v that is found */
     size_t places;                   /* coarse ones of Y, from the same first one: as many or more */
-    int sweeps;                      /* at most */
+    size_t products;                 /* of GMRES, at most, where c falls */
+    double sweeps;                   /* what all rows take, roughly */
     size_t wait_cells;               /* of the first wait's law over a service */
     double most;                     /* multiply-adds of this end */
     size_t apart;                    /* interarrival times that are taken out of Y */
@@ -55,7 +56,6 @@ typedef struct {
     double *block; /* owns what follows */
     double *type[EI_JOINT_TYPES], *mix,
         *sum;                     /* T_i: [turns][width], row c - low modulo turns; F = sum w T, R: of kept */
-    double *begins;               /* T_i below each window: [starts][-drift][types][width] */
     double *idle_value, *longest; /* H, T_i of the largest s_i, for upper ends: [rows][width] */
     double *later[2];             /* B from H on, and from `longest`: [steps + steps_beyond][width] */
     double *uncut[EI_JOINT_TYPES + 3]; /* t_i, and as for T_i F, R, H, at v: [ratio][phase], of v modulo
@@ -94,9 +94,10 @@ double ei_joint_short_share(const ei_joint_service *brief, double theta);
 double ei_joint_bound_at(const ei_joint *self, const double *constants, double time);
 /* a and b where one more job comes first. */
 void ei_joint_follow_bound(const ei_joint_bound *self, double *a, double *b);
-/* A component of weight 0 and s = 1, then `slowest`, where an exponent bounds it that is about as steep as
- * what serves with the first wait. */
-void ei_joint_add_endless(ei_joint *self);
+/* `wait_decay`, and a component of weight 0, then `slowest`, for first busy periods of the most jobs: of s =
+ * 1 where c grows, `endless` asks for it and an exponent bounds it that is about as steep as what serves with
+ * the first wait, or of what goes with `wait_decay`; none where the largest s_i is that. */
+void ei_joint_add_longest(ei_joint *self, int endless);
 /* The largest exponent that serves with the first wait. */
 double ei_joint_steepest(const ei_joint *self);
 /* A bound, for choosing the lattice, of what is left of a busy period and all after it where c has come so
@@ -115,7 +116,13 @@ void ei_joint_pass_job(const ei_joint *self, const ei_joint_law *law, ptrdiff_t 
 /* Where t_i, or F, R, H of these, i = types .., stands at v, and from there on with v a coarse step less. */
 double *ei_joint_uncut(const ei_joint *self, size_t i, ptrdiff_t v);
 
-/* T_i, F, R and H on the whole lattice. Status: EI_ERR_INTERRUPTED. */
+/* Finds `products` and `sweeps`, behind bounds. */
+void ei_joint_choose_products(ei_joint *self);
+
+/* Values that the solution needs where c never falls. */
+double ei_joint_factors(const ei_joint *self);
+
+/* T_i, F, R and H on the whole lattice. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED. */
 EI_WARN_UNUSED int ei_joint_solve(const ei_joint *self);
 
 /* rising and falling of `count` targets, after ei_joint_solve. jobs: how many of the first busy period are

@@ -112,7 +112,7 @@ static void test_first_wait(void) {
 
 /* Waits of more jobs than 20, on a law with room for them all or for few: no less than those of one number of
  * jobs after the other, and not far more. */
-static void check_longer_waits(double end) {
+static void check_longer_waits(double end, double decay) {
     enum { JOBS = 20, POINTS = 300 };
     const double rate = 0.7, d = 1, step = 0.1;
     double mass[POINTS], longer[POINTS], loss[2][6] = {{0}};
@@ -121,7 +121,7 @@ static void check_longer_waits(double end) {
     CHECK(ei_joint_wait_init(&whole, EI_LOWER, rate, d, 16, 60, 0) == EI_OK);
     for (size_t j = 1; j < 300; j++) {
         if (j == JOBS)
-            ei_joint_wait_longer_masses(&wait, rate * exp(1 - rate), 0, step, POINTS, longer);
+            ei_joint_wait_longer_masses(&wait, decay, 0, step, POINTS, longer);
         CHECK(j <= JOBS || ei_joint_wait_masses(&whole, EI_LOWER, 0, step, POINTS, mass) == EI_OK);
         for (size_t i = 0; i < POINTS && j > JOBS; i++)
             for (size_t y = 0; y < 6; y++)
@@ -140,8 +140,10 @@ static void check_longer_waits(double end) {
 }
 
 static void test_longer_waits(void) {
-    check_longer_waits(60);
-    check_longer_waits(16);
+    for (double decay = 0.3; decay < 0.6; decay += 0.1) {
+        check_longer_waits(60, decay);
+        check_longer_waits(16, decay);
+    }
 }
 
 /* E [(X - y)^+; X <= most] of six services that spread less than a step, between two points of it: the
@@ -288,13 +290,13 @@ static void test_second_stage_slower(void) {
     CHECK(ends[0][0] < ends[1][1] && ends[1][0] < ends[2][1]);
 }
 
-static void test_failures(void) {
+static void check_failures(double d1, double d3) {
     long before = failing_malloc_alive(), k = 1;
     double ends[2];
-    CHECK(call(1.1, 1, (ei_monitor){stop, NULL}, ends) == EI_ERR_INTERRUPTED);
+    CHECK(call(d1, d3, (ei_monitor){stop, NULL}, ends) == EI_ERR_INTERRUPTED);
     for (; k < 3000; k += k < 6 ? 1 : k) {
         failing_malloc_arm(k);
-        int status = call(1.1, 1, (ei_monitor){NULL, NULL}, ends), fired = failing_malloc_fired();
+        int status = call(d1, d3, (ei_monitor){NULL, NULL}, ends), fired = failing_malloc_fired();
         failing_malloc_arm(0);
         CHECK(failing_malloc_alive() == before);
         CHECK(status == (fired ? EI_ERR_NO_MEMORY : EI_OK));
@@ -302,6 +304,12 @@ static void test_failures(void) {
             break;
     }
     CHECK(ends[0] > 0 && ends[0] <= ends[1] && ends[1] < 1.1 * ends[0]);
+}
+
+static void test_failures(void) {
+    check_failures(1.1, 1);
+    check_failures(1, 1.1);
+    check_failures(1, 1);
 }
 
 int main(void) {
