@@ -43,7 +43,8 @@ def gsl_link_arguments() -> list[str]:
     return pkg_config("--libs")
 
 
-#: What directs others, or has loops of little weight: compiled with EDGEINFER_COLD_CFLAGS behind all else.
+#: What directs others, or has loops of little weight: compiled with EDGEINFER_COLD_CFLAGS behind all else. None that is
+#: written in vectors: at -Os GCC leaves upper halves of registers in use, and all that comes behind is twice as slow.
 COLD_NAMES = """
     alone. associated. backward. blocks. bound. bracket. cell_parts. cell_route. cell_transit. chain channel.
     compound. constant_ ends. envelope. exchange. exponentials. gain. geometric. group. half_line

@@ -1,9 +1,10 @@
 """Files that are there whole or not at all."""
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def digest(files: Iterable[tuple[str, Path]], text: str = "") -> str:
+    """SHA-256 over a text and, in their order, the names and the contents of files."""
+    total = hashlib.sha256(text.encode())
+    for name, path in files:
+        total.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def json_object(path: str | Path, name: str | None = None) -> dict[str, Any]:

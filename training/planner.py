@@ -31,6 +31,7 @@ import torch
 from export import OPSET, halve
 from torch import Tensor, nn
 from torch.nn import functional
+from train import check_same_run
 
 from edgeinfer.scenes import storyboards
 from edgeinfer.scenes.storyboards.tokens import POSITIONS_NEEDED as POSITIONS
@@ -264,9 +265,7 @@ def train(arguments: argparse.Namespace, size: Size, device: torch.device) -> Pl
     state: dict[str, Any] = {"step": 0, "pools": 0, "seconds": 0.0, "storyboards": 0}
     if path.exists():
         state = torch.load(path, map_location="cpu", weights_only=True)
-        for name, asked in (("seed", arguments.seed), ("batch", batch)):
-            if state.get(name, asked) != asked:
-                raise ValueError(f"{path}: is of {name} = {state[name]}, not {asked}: remove it, or give another --out")
+        check_same_run(path, state, seed=arguments.seed, batch=batch)
     feed = None if state.get("finished") else Feed(arguments.workers, arguments.seed, batch, state["pools"])
     torch.manual_seed(arguments.seed)
     net = Planner(size).to(device)

@@ -33,6 +33,13 @@ def checkpoint(folder: Path, part: str) -> Path:
     return folder / f"{part}.pt"
 
 
+def check_same_run(path: Path, state: dict[str, Any], **asked: Any) -> None:
+    """Refuse a checkpoint of another seed or batch, of what it says."""
+    for name, value in asked.items():
+        if state.get(name, value) != value:
+            raise ValueError(f"{path}: is of {name} = {state[name]}, not {value}: remove it, or give another --out")
+
+
 def trained(folder: Path, part: str, *, finished: bool = True) -> nn.Module:
     """A part with its averaged weights; `finished` False takes those of a run under way."""
     state = torch.load(checkpoint(folder, part), weights_only=True, map_location="cpu")
@@ -67,9 +74,7 @@ def train(folder: Path, part: str, seed: int = SEED, steps: int | None = None, b
     path = checkpoint(folder, part)
     if path.exists():
         state = torch.load(path, weights_only=True, map_location=DEVICE)
-        for name, asked in (("seed", seed), ("batch", batch)):
-            if state[name] != asked:
-                raise ValueError(f"{path}: is of {name} = {state[name]}, not {asked}: remove it, or give another --out")
+        check_same_run(path, state, seed=seed, batch=batch)
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         average = state["average"]

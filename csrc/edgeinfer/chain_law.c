@@ -254,7 +254,8 @@ static void thin(ei_lattice *law, double horizon) {
     law->count = kept;
 }
 
-int ei_chain_stretch(ei_upper_law *law, double step, double horizon) {
+/* Lengthens the lattice up to the horizon, by Chernoff's bound. */
+static int stretch(ei_upper_law *law, double step, double horizon) {
     if (law->lattice.sf != NULL)
         thin(&law->lattice, horizon);
     const size_t known = law->lattice.sf != NULL ? law->lattice.count : 0;
@@ -297,7 +298,7 @@ int ei_chain_exponential_law(const ei_chain *self, size_t first, size_t b, size_
     if (status == EI_OK)
         status = ei_chain_law(self, b + 1, last, &rest);
     if (status == EI_OK)
-        status = ei_chain_stretch(&rest, 0, horizon);
+        status = stretch(&rest, 0, horizon);
     if (status != EI_OK)
         goto out;
     ei_chain_add_sojourn(self, service, EI_UPPER, &rest.lattice);
@@ -350,7 +351,7 @@ static int find_law(const ei_chain *self, size_t first, size_t last, ei_upper_la
         if (first < last)
             status = ei_chain_law(self, first + 1, last, law);
         if (status == EI_OK)
-            status = ei_chain_stretch(law, horizon / EI_CHAIN_SHORT_WALK, horizon);
+            status = stretch(law, horizon / EI_CHAIN_SHORT_WALK, horizon);
         if (status == EI_OK)
             ei_chain_add_sojourn(self, self->parts[first].service, EI_UPPER, &law->lattice);
     } else {

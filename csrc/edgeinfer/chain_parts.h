@@ -188,9 +188,6 @@ double ei_chain_walk_step(const ei_chain *self, const ei_part *one, double floor
 EI_WARN_UNUSED int ei_chain_add_part(const ei_chain *self, size_t k, double floor, double horizon,
                                      double points, ei_upper_law *law);
 
-/* Lengthens the lattice up to the horizon, by Chernoff's bound. */
-EI_WARN_UNUSED int ei_chain_stretch(ei_upper_law *law, double step, double horizon);
-
 /* What is known of the sojourn time in the parts from `first` to `last` beyond times up to the furthest:
  * Chernoff's bounds at some of these, which hold at all others. */
 EI_WARN_UNUSED int ei_chain_choose_tail(const ei_chain *self, size_t first, size_t last, ei_tail *tail);

@@ -15,9 +15,9 @@
 #include <numpy/arrayobject.h>
 #include <numpy/ufuncobject.h>
 
+#include "edgeinfer/arrival.h"
 #include "edgeinfer/service.h"
 #include "edgeinfer/status.h"
-#include "edgeinfer/tandem.h"
 
 /* Each topic adds its functions and types to the module: 0, or -1 with an exception set. */
 int ei_add_fading(PyObject *module);

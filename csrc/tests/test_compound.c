@@ -3,7 +3,6 @@
 #include "inputs.h"
 
 #include "edgeinfer/compound.h"
-#include "edgeinfer/lattice.h"
 #include "edgeinfer/sampler.h"
 
 static const double two[] = {0.2, 0.5, 0.3};

@@ -5,7 +5,6 @@
 #include "sweep.h"
 
 #include "edgeinfer/rare.h"
-#include "edgeinfer/rng.h"
 
 #include <string.h>
 

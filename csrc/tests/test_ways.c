@@ -2,7 +2,6 @@
  * wrong and unlikely inputs, every allocation failing in turn. */
 #include "inputs.h"
 
-#include "edgeinfer/rare.h"
 #include "edgeinfer/ways.h"
 
 #include <stdlib.h>

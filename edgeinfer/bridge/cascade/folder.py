@@ -1,12 +1,12 @@
 """A folder of ONNX networks read as a cascade, and checked against what the files say."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from edgeinfer import _identity, _validate
+from edgeinfer._files import digest
 from edgeinfer.bridge.cascade.manifest import (
     ROLES,
     WIRE_BITS,
@@ -36,11 +36,8 @@ class Painter:
     @property
     def store_identity(self) -> str:
         """What its images depend on: the digest of its manifest and of what its networks and its tokenizer read."""
-        total = hashlib.sha256(repr(_identity.parts("manifest", self.manifest)).encode())
-        for path in sorted(self.manifest.folder.rglob("*/*")):
-            if path.is_file():
-                total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
+        paths = [path for path in sorted(self.manifest.folder.rglob("*/*")) if path.is_file()]
+        return digest(((path.name, path) for path in paths), repr(_identity.parts("manifest", self.manifest)))
 
 
 def read_manifest(folder: str | Path) -> Manifest:

@@ -1,12 +1,10 @@
 """Where measured tables lie, and how they are read and written."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from edgeinfer import bridge
+from edgeinfer import _files, bridge
 from edgeinfer._extras import need
-from edgeinfer._files import replacing
 
 #: Where the measured files are shipped.
 FOLDER = Path(__file__).parents[1] / "data"
@@ -49,17 +47,15 @@ def digest(root: Path) -> str:
     """SHA-256 over a cascade's networks and those that score it, by name and content; no others count."""
     manifest = bridge.read_manifest(root)
     painters = {network.part.name for stage in manifest.stages for network in stage.networks}
-    total = hashlib.sha256()
-    for path in sorted(root.rglob("*.onnx")):
-        if path.parent.name in {manifest.text.part.name, *painters, *SCORING}:
-            total.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
+    counted = {manifest.text.part.name, *painters, *SCORING}
+    paths = [path for path in sorted(root.rglob("*.onnx")) if path.parent.name in counted]
+    return _files.digest((path.relative_to(root).as_posix(), path) for path in paths)
 
 
 def write(table: Any, path: Path) -> Path:
     """Write a table as NetCDF, compressed, the file replaced as a whole and its folder made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = {name: {"zlib": True, "complevel": 9} for name, v in table.data_vars.items() if v.size > 64}
-    with replacing(path) as temporary:
+    with _files.replacing(path) as temporary:
         table.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
     return path

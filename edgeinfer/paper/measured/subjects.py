@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeinfer import bridge, scenes, strategies
 from edgeinfer._extras import need
-from edgeinfer._files import replacing
+from edgeinfer._files import digest, replacing
 from edgeinfer.model import RayleighLink
 from edgeinfer.network.machine import machine
 from edgeinfer.paper.measured.outcomes import Outcomes, by_rules
@@ -98,10 +98,9 @@ def captions(counts: dict[str, int] = COUNTS) -> dict[str, list[str]]:
 
 def painters(cascade: bridge.GenerativeCascade) -> str:
     """SHA-256 over the networks that paint."""
-    manifest, total = cascade.manifest, hashlib.sha256()
-    for part in (manifest.text.part, *(network.part for stage in manifest.stages for network in stage.networks)):
-        total.update(part.name.encode() + hashlib.sha256(part.path.read_bytes()).digest())
-    return total.hexdigest()
+    manifest = cascade.manifest
+    parts = manifest.text.part, *(network.part for stage in manifest.stages for network in stage.networks)
+    return digest((part.name, part.path) for part in parts)
 
 
 class Scored(NamedTuple):
