@@ -91,6 +91,18 @@ static int only_random_ends(const ei_chain *all, int *followed, int *both) {
     return status;
 }
 
+/* bottleneck_first of each constant part of a decay up to `most`, once more by runs of tilted.h. */
+static int constant_ends_by_runs(const ei_chain *all, double most) {
+    ei_chain by_runs = *all;
+    int status = EI_OK;
+    by_runs.runs = 1;
+    for (size_t b = 0; b < all->count && all->count > 2 && status == EI_OK; b++)
+        if (all->parts[b].service == NULL && all->parts[b].decay <= most &&
+            ei_is_wide(all->batch, TILTED_FAIR))
+            status = ei_chain_upper(&by_runs, b, 0, 1);
+    return status;
+}
+
 int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_count) {
     ei_chain all = {.parts = NULL};
     unsigned char *used = calloc(stage_count, 1);
@@ -151,6 +163,8 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
             status = ei_chain_lower_pairs(&all, k);
     if (status == EI_OK && !joint && !both && ei_chain_has_pair(&all))
         status = ei_chain_pair_ends(&all);
+    if (status == EI_OK && !joint && !both)
+        status = constant_ends_by_runs(&all, EI_CHAIN_FAR * least);
     if (status == EI_OK && last > 0 && !joint && ei_is_wide(self, EI_CHAIN_WIDE))
         status = ei_chain_less_tilted_ends(&all);
 out:

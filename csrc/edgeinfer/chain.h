@@ -25,7 +25,8 @@
  * longest through those behind b for jobs j, .., 0, so that W = max_j [R_j + N_j - S_j]. A path may stay on
  * b: with m <= B, R_j <= R_0 + S_j - j m. Hence W <= R_0 + Q, Q = sup_j [N_j - j m], independent of R_0, and
  * Q is the sojourn time in the stages behind b fed every m seconds. Any floor f may be put under b: services
- * max(B, f) are no shorter, and m = f. R_0 and Q by adding stages.
+ * max(B, f) are no shorter, and m = f. R_0 and Q by adding stages, of a constant b by the runs of tilted.h,
+ * too.
  * exponential: b is an exponential stage with others behind it, Q_j = max_{l <= j} [N_l - B_0 - .. -
  * B_{l-1}], N_l the longest path over those for jobs 0 .. l, Q_{-1} = 0, and R_j the sojourn time of job j
  * in the stages up to and with b, of law v, v(y) = P(R_j > y), so that W = max_j [R_j - S_j + B_0 + .. +

@@ -13,6 +13,7 @@
 enum {
     DELAY_POINTS = 8192, /* lattice of a first deterministic stage's waiting time */
     BOUNDS = 6,          /* of a law's tail */
+    RUN_POINTS = 2048,   /* of a run that is fed periodically, by tilted.h */
     FLOORED = 40         /* bisections for a decay with a floor */
 };
 static const double ALIGNED = 1e-5; /* of a step: what laws' shifts differ by for rounding's sake alone */
@@ -417,15 +418,29 @@ int ei_chain_fed_periodically(const ei_chain *self, size_t first, size_t last, d
     }
     if (!(period > 0))
         return EI_ERR_UNSTABLE;
+    ei_added_stage *stages = malloc(count * sizeof *stages);
+    if (stages == NULL)
+        return EI_ERR_NO_MEMORY;
     size_t points = (size_t)fmax(ceil(period * (double)finest / reach), 1);
     for (size_t i = 0; i < count && status == EI_OK; i++) {
         const ei_part *one = &self->parts[first < last ? first + i : first - i];
         ei_upper_law next;
-        ei_added_stage stage = ei_part_stage(one, 0);
-        status = ei_add_stage_periodic(&next, law, &stage, period, points, 8 * finest, self->batch->monitor);
+        stages[i] = ei_part_stage(one, 0);
+        status =
+            ei_add_stage_periodic(&next, law, &stages[i], period, points, 8 * finest, self->batch->monitor);
         ei_upper_law_free(law);
         *law = next;
     }
+    if (count > 1 && self->runs && status == EI_OK) {
+        ei_upper_law other = {.decay = 0};
+        status = ei_tilted_run(&other, stages, count, period, self->batch->horizon, RUN_POINTS,
+                               self->batch->monitor);
+        if (status == EI_OK)
+            ei_chain_take_better(law, &other);
+        ei_upper_law_free(&other);
+        status = ei_no_bound(status) ? EI_OK : status;
+    }
+    free(stages);
     return status;
 }
 

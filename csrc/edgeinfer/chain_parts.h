@@ -55,6 +55,7 @@ typedef struct {
     double laws_effort;    /* the same of the laws that are kept */
     size_t pair_points;    /* of the lattice for two stages at once; 0: they are not */
     double pair_less;      /* s: by which their services and the times between arrivals are less */
+    int runs;              /* whether what is fed periodically is bounded by runs of tilted.h, too */
     int finer;             /* whether services beside the bottleneck get more points */
     double share;          /* of the largest exponent, that `tilted` takes; 0: the largest */
     int known;             /* whether `tilted` takes the law up to its part and not V */

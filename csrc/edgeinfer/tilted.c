@@ -413,25 +413,42 @@ typedef struct {
     double log_moment, kept, once, behind;
 } moments;
 
-/* The better one of a law of the stages up to `last` and the bound of tilted.h by one of them, of law V. */
-static int take_tilted(const tilted *self, const ei_arrival *times, const ei_upper_law *v, size_t first,
-                       size_t slow, double exponent, double least, size_t last, ei_upper_law *law) {
-    const ei_added_stage *stage = &self->given->rest[slow];
-    const double end = (double)law->lattice.count * law->lattice.step;
+/* A run of stages, and times that it is fed by. */
+typedef struct {
+    const ei_added_stage *stages;
+    const ei_arrival *times;
+    double most, horizon; /* 1/s, of its exponents; s, of its law at most */
+    size_t points;        /* of it */
+    int plain;            /* whether none of its stages is tilted */
+    ei_monitor monitor;
+    /* The law of those up to one, and V of the slowest of these, if it is random, */
+    ei_upper_law law, v;
+    size_t slow;
+    double mean, slowest, least; /* their services, s; exponents of that one and of those behind it, 1/s */
+} run;
+
+static void run_free(run *self) {
+    ei_upper_law_free(&self->law);
+    ei_upper_law_free(&self->v);
+}
+
+/* The better one of the law and the bound of tilted.h by the slowest stage. */
+static int take_tilted(run *self, size_t last) {
+    const ei_added_stage *stage = &self->stages[self->slow];
+    ei_upper_law *law = &self->law, *v = &self->v, other = {.decay = 0};
     ei_tilted inner = {.v = v,
                        .service = stage->law,
-                       .alone = slow == first,
-                       .arrival = times,
+                       .alone = self->slow == 0,
+                       .arrival = self->times,
                        .rest = stage + 1,
-                       .rest_count = last - slow,
+                       .rest_count = last - self->slow,
                        .tail = {.furthest = (double)v->lattice.count * v->lattice.step},
-                       .horizon = end,
+                       .horizon = (double)law->lattice.count * law->lattice.step,
                        .points = INNER,
                        .nested = 1,
-                       .monitor = self->given->monitor};
-    ei_upper_law other = {.decay = 0};
-    int status = ei_tilted_exponent(stage, times, exponent, &inner.theta);
-    inner.theta = fmin(inner.theta, LESS * least);
+                       .monitor = self->monitor};
+    int status = ei_tilted_exponent(stage, self->times, self->slowest, &inner.theta);
+    inner.theta = fmin(inner.theta, LESS * self->least);
     for (size_t e = 0; e < EI_TAIL_ENDS; e++)
         inner.tail.log_beyond[e] = log(ei_upper_law_sf(law, ei_tail_end(&inner.tail, e) - law->shift)) + 1e-9;
     if (status == EI_OK)
@@ -456,57 +473,85 @@ static int keep(ei_upper_law *kept, const ei_upper_law *law) {
     return EI_OK;
 }
 
-/* F of the stages from `first` on. Each lattice ends where little is left: the errors of a
- * service's law would grow out of bounds in exponential moments further out. */
+/* Adds stage k, the first or the next. The lattice ends where little is left: the errors of a service's law
+ * would grow out of bounds in exponential moments further out. */
+static int run_add(run *self, size_t k) {
+    const ei_added_stage *stage = &self->stages[k];
+    ei_upper_law next;
+    double alone;
+    int status = exponent_behind(stage, self->times, self->most, &alone);
+    if (status != EI_OK || !(alone > 0))
+        return status == EI_OK ? EI_ERR_UNSTABLE : status;
+    const int begins = k == 0 || alone < self->slowest;
+    self->slowest = begins ? alone : self->slowest;
+    self->least = begins ? INFINITY : fmin(self->least, alone);
+    self->mean += stage->law != NULL ? ei_service_mean(stage->law) : stage->again;
+    double step = fmin(self->horizon, 2 * self->mean + FURTHEST / self->slowest) / (double)self->points;
+    if (stage->law == NULL)
+        step = stage->again / ceil(stage->again / step);
+    if (begins && !self->plain && stage->law != NULL)
+        status = ei_add_stage_enclosed(&next, NULL, &self->law, stage, self->times, step, self->points,
+                                       self->monitor);
+    else
+        status =
+            ei_add_stage_lindley(&next, &self->law, stage, self->times, step, self->points, self->monitor);
+    ei_upper_law_free(&self->law);
+    self->law = next;
+    if (status != EI_OK || self->plain)
+        return status;
+    if (!begins)
+        return self->v.lattice.sf != NULL ? take_tilted(self, k) : EI_OK;
+    self->slow = k;
+    if (stage->law != NULL)
+        return keep(&self->v, &self->law);
+    ei_upper_law_free(&self->v);
+    return EI_OK;
+}
+
+int ei_tilted_run(ei_upper_law *self, const ei_added_stage *stages, size_t count, double period,
+                  double horizon, size_t points, ei_monitor monitor) {
+    const double sf[] = {1, 0}, mean[] = {0, period};
+    const ei_arrival times = {
+        .kind = EI_ARRIVAL_LATTICE, .parameter = {period}, .count = 2, .rates = sf, .intervals = mean};
+    run each = {.stages = stages,
+                .times = &times,
+                .most = FURTHEST / period,
+                .horizon = horizon,
+                .points = points,
+                .monitor = monitor};
+    int status = EI_OK;
+    for (size_t k = 0; k < count && status == EI_OK; k++)
+        status = run_add(&each, k);
+    *self = each.law;
+    each.law.lattice.sf = NULL;
+    if (status != EI_OK)
+        ei_upper_law_free(self);
+    run_free(&each);
+    return status;
+}
+
+/* F of the stages from `first` on. */
 static int follow(const tilted *self, size_t first, moments *at) {
     const ei_tilted *given = self->given;
     const ei_arrival times = tilted_times(self);
-    const size_t points = given->points / 2;
-    ei_upper_law law = {.decay = 0}, v = {.decay = 0};
-    double decay = 8 * self->theta, mean = 0, slowest = INFINITY, least = INFINITY;
-    size_t slow = given->rest_count;
+    run each = {.stages = given->rest + first,
+                .times = &times,
+                .most = 8 * self->theta,
+                .horizon = given->horizon,
+                .points = given->points / 2,
+                .plain = given->nested,
+                .monitor = given->monitor};
     int status = EI_OK;
     for (size_t k = first; k < given->rest_count; k++) {
-        const ei_added_stage *stage = &given->rest[k];
-        ei_upper_law next;
-        double alone;
-        if ((status = exponent_behind(stage, &times, 8 * self->theta, &alone)) != EI_OK || !(alone > 0))
+        if ((status = run_add(&each, k - first)) != EI_OK)
             break;
-        decay = fmin(decay, alone);
-        mean += stage->law != NULL ? ei_service_mean(stage->law) : stage->again;
-        double step = fmin(given->horizon, 2 * mean + FURTHEST / decay) / (double)points;
-        if (stage->law == NULL)
-            step = stage->again / ceil(stage->again / step);
-        const int begins = alone < slowest && !given->nested;
-        if (begins && stage->law != NULL)
-            status = ei_add_stage_enclosed(&next, NULL, &law, stage, &times, step, points, given->monitor);
-        else
-            status = ei_add_stage_lindley(&next, &law, stage, &times, step, points, given->monitor);
-        ei_upper_law_free(&law);
-        law = next;
-        if (status != EI_OK)
-            break;
-        if (begins) {
-            slowest = alone;
-            least = INFINITY;
-            slow = k;
-            if (stage->law == NULL)
-                ei_upper_law_free(&v);
-            else if ((status = keep(&v, &law)) != EI_OK)
-                break;
-        } else if (v.lattice.sf != NULL) {
-            least = fmin(least, alone);
-            if ((status = take_tilted(self, &times, &v, first, slow, slowest, least, k, &law)) != EI_OK)
-                break;
-        }
-        const double moment = moment_of(self, &law) * ROUNDING;
+        const double moment = moment_of(self, &each.law) * ROUNDING;
         at[first].behind = fmin(at[first].behind, moment * at[k + 1].behind);
         /* With more stages added it grows by one service's at least. */
         if (!(moment * at[k + 1].once < WORTH * at[first].behind))
             break;
     }
-    ei_upper_law_free(&law);
-    ei_upper_law_free(&v);
+    run_free(&each);
     return ei_no_bound(status) ? EI_OK : status;
 }
 

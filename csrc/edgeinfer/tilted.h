@@ -144,4 +144,9 @@ EI_WARN_UNUSED int ei_tilted_exponent(const ei_added_stage *stage, const ei_arri
  *           EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED; *self is then empty */
 EI_WARN_UNUSED int ei_tilted_law(ei_upper_law *self, const ei_tilted *given);
 
+/* The sojourn time in stages that are fed every `period`, from above, each added to the better law of those
+ * before it, as of a run above. At most `points` points up to the horizon. Returned and status: as above. */
+EI_WARN_UNUSED int ei_tilted_run(ei_upper_law *self, const ei_added_stage *stages, size_t count,
+                                 double period, double horizon, size_t points, ei_monitor monitor);
+
 #endif

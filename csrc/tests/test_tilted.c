@@ -2,6 +2,7 @@
  * every allocation failing in turn. */
 #include "inputs.h"
 
+#include "edgeinfer/exponentials.h"
 #include "edgeinfer/lindley.h"
 #include "edgeinfer/queue.h"
 #include "edgeinfer/tilted.h"
@@ -187,11 +188,33 @@ static void test_phases(void) {
     ei_upper_law_free(&law);
 }
 
+/* Three exponential stages fed every second, of which the law is known. */
+static void test_periodic(void) {
+    static const double times[] = {0.7, 0.5, 0.3};
+    const ei_service last = {.kind = EI_SERVICE_EXPONENTIAL, .time = 0.3};
+    const ei_added_stage stages[] = {quicker_last[0], quicker_last[1], {&last, 0, 0, 0}};
+    const ei_arrival periodic = {.kind = EI_ARRIVAL_DETERMINISTIC, .parameter = {1}};
+    ei_exponentials truth;
+    ei_upper_law law;
+    CHECK(ei_exponentials_init(&truth, EI_LOWER, times, 3, &periodic) == EI_OK);
+    CHECK(ei_tilted_run(&law, stages, 3, 1, horizon, POINTS, quiet) == EI_OK);
+    for (size_t j = 0; j < law.lattice.count && law.lattice.sf != NULL; j++) {
+        const double time = (double)j * law.lattice.step, exact = ei_exponentials_sf(&truth, time);
+        CHECK(law.lattice.sf[j] >= exact);
+        if (time > 5 && time < 25)
+            CHECK(law.lattice.sf[j] <= 1.25 * exact);
+    }
+    ei_upper_law_free(&law);
+    CHECK(ei_tilted_run(&law, quicker_last, 2, 0.6, horizon, POINTS, quiet) == EI_ERR_UNSTABLE);
+    CHECK(law.lattice.sf == NULL);
+}
+
 static int call_once(const ei_service *stages, size_t count) {
     ei_upper_law law;
-    int status = stages == NULL ? call(&law, quicker_last, 2, 0, FEW, FEW, quiet)
-                 : count == 1   ? call(&law, constant_stage, 1, 1, 2 * FEW, FEW, quiet)
-                                : call_behind_phases(&law, stages, FEW, FEW);
+    int status = count == 3       ? ei_tilted_run(&law, quicker_last, 2, 1, horizon, FEW, quiet)
+                 : stages == NULL ? call(&law, quicker_last, 2, 0, FEW, FEW, quiet)
+                 : count == 1     ? call(&law, constant_stage, 1, 1, 2 * FEW, FEW, quiet)
+                                  : call_behind_phases(&law, stages, FEW, FEW);
     ei_upper_law_free(&law);
     return status;
 }
@@ -213,6 +236,8 @@ int main(void) {
     const double samples[] = {0.2, 0.9, 1.3, 1.4};
     const ei_service measured = {.kind = EI_SERVICE_SAMPLES, .samples = samples, .sample_count = 4};
     test_runs();
+    test_periodic();
+    sweep_allocations(call_once, "a run that is fed periodically", NULL, 3);
     test_phases();
     sweep_allocations(call_once, "a tilted bottleneck behind phases", &bottleneck, 2);
     sweep_allocations(call_once, "a tilted bottleneck that is measured behind phases", &measured, 2);

@@ -153,6 +153,16 @@ def test_quick_stages_behind_a_slow_one_that_hold_each_other_up():
     assert bracket.upper[0] <= 1.35 * truth[0] and bracket.upper_method[0] == "tilted"
 
 
+def test_quick_stages_that_a_constant_one_feeds():
+    stages = [
+        ei.Compute(0.83, NODE, "a"),
+        ei.Exponential(0.5, "b"),
+        ei.Measured(0.55 / 100 * np.random.default_rng(3).gamma(100, 1, 60), "c"),
+    ]
+    bracket, truth = beside_the_truth(ei.Pipeline(stages), 1.0, [1e-5])
+    assert bracket.upper[0] <= 1.15 * truth[0] and bracket.upper_method[0] == "bottleneck_first"
+
+
 def test_ends_of_many_stages_as_slow_as_each_other():
     """Their moments at the decay of one are infinite, and paths stay in each of them."""
     slow = ei.RayleighLink(1e6, 10, 0, 0, 0.6)
