@@ -372,6 +372,11 @@ def _private(cell: Cell, kind: Terminals, lone: bool = False) -> Pipeline | None
             return None
         if edge.scheduler == "processor_sharing" or (lone and edge.scheduler != "fifo"):
             return None
+        # Behind random delays the deadline that comes first is not that of the request which does.
+        if edge.scheduler == "edf" and not all(
+            isinstance(s, Server) or is_constant(s) for s in stages[: kind.edge_index]
+        ):
+            return None
         served = cell.edge_stage(kind, edge)
         need = needed_at_edge(kind)
         stages[kind.edge_index] = served if need == 1 else Review(served, need)

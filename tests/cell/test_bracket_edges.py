@@ -39,6 +39,18 @@ def cell_of(stages, edges, count=6, rate=1.0, assignment="nearest", **options):
         (cell_of([GPU], [ei.EdgeNode()] * 2, assignment="least_loaded"), [0.5], "alone / trivial"),
         (cell_of([ei.Constant(0.1, "gpu")], ei.EdgeNode(1, "priority"), priority=3.0), [0.2, 0.5], "M/D/c / M/D/c"),
         (cell_of([ei.Constant(0.1, "gpu")], ei.EdgeNode(1, "edf"), deadline=2.0), [0.2, 0.5], "M/D/c / M/D/c"),
+        (
+            # Behind random delays it serves in another order than they come in, even for a terminal alone.
+            cell_of(
+                [ei.Delay(ei.Exponential(3.0, "a")), ei.Exponential(1.0, "gpu")],
+                ei.EdgeNode(1, "edf"),
+                1,
+                0.7,
+                deadline=2.0,
+            ),
+            [6.0, 20.0],
+            "alone / trivial",
+        ),
         (cell_of([ei.Constant(0.04, "gpu")], ei.EdgeNode(4), 99), [0.2, 1.0], "M/D/c / M/D/c"),
         (cell_of([ei.Constant(0.0, "gpu"), SLOW], ei.EdgeNode()), [0.05, 0.15], "M/D/c / M/D/c"),
         (
