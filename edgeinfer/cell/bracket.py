@@ -219,8 +219,11 @@ def _with_own(
         least = [stage_law(served_at(cell, kind, edge))]
         if edge.batch is not None and edge.batch.limit > 1:
             least.append(stage_law(Constant(edge.batch.fixed, "batch")))
+        passed = low
         for law in least:
-            low = need * lattice.add(low, law, False) + (1 - need) * low if need < 1 else lattice.add(low, law, False)
+            low = lattice.add(low, law, False)
+        # Who does not need the edge takes none of them.
+        low = need * low + (1 - need) * passed
     for law in [*mine.below, *mine.delays]:
         low = lattice.add(low, law, False)
     return float(np.clip(low[lattice.deadline], 0, 1))

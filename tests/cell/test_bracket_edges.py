@@ -68,6 +68,12 @@ def cell_of(stages, edges, count=6, rate=1.0, assignment="nearest", **options):
             [0.15, 0.25],
             "batches / batches",
         ),
+        (
+            # Who passes the edge by takes neither its own service there nor what every batch takes.
+            cell_of([ei.Review(GPU, 0.6)], ei.EdgeNode(batch=Batching(4, fixed=0.1)), 1),
+            [0.0, 0.15, 0.25],
+            "alone / trivial",
+        ),
         (cell_of([GPU], ei.EdgeNode(batch=Batching(4, wait=0.1)), 3), [0.4], "alone / trivial"),
     ],
 )
