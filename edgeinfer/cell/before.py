@@ -53,7 +53,8 @@ def queued_before(cell: Cell, kind: Terminals, place: int, deadline: float) -> t
     for each, count, tails in zip(kinds, counts, found, strict=True):
         if tails is None:
             return None
-        others += max(count - (each is kind), 0.0) * each.mean_rate * tails.wait_excess
+        if count > (each is kind):
+            others += (count - (each is kind)) * each.mean_rate * tails.wait_excess
     for share in SLACKS:
         faster = hurried(cell, place, share, deadline)
         if faster is None:

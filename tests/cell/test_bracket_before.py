@@ -53,6 +53,21 @@ def test_queues_before_a_fast_edge(ups, most):
     assert (truth <= bracket.upper).all() and (bracket.upper < most * truth).all()
 
 
+def test_a_terminal_whose_queues_could_not_be_one_server():
+    """Nothing is known then of how long it is held up; of others of its class there are none who would be."""
+    chain = [ei.Exponential(0.6, "up0"), ei.Exponential(0.6, "up1"), ei.Exponential(0.01, "gpu")]
+    kinds = [
+        ei.Terminals(1, 1.0, ei.Pipeline(chain), edge="gpu", name="alone"),
+        ei.Terminals(3, 1.0, ei.Pipeline(chain[2:]), edge="gpu", name="others"),
+    ]
+    limits = np.array([0.1, 2.0, 20.0])
+    bracket = ei.cell_bracket(ei.Cell(kinds, ei.EdgeNode()), limits, "alone")
+    rates = [1 / 0.6 - 1.0, (1 / 0.6 - 1.0) * (1 + 1e-6), 1 / 0.01 - 4.0]
+    truth = hypoexponential(rates, limits)
+    assert (bracket.lower <= truth * (1 + 1e-5)).all() and (truth * (1 - 1e-5) <= bracket.upper).all()
+    assert (bracket.upper <= 1).all()
+
+
 @pytest.mark.parametrize("rate", [3.0, 300.0, 1e5])
 def test_gathered_work_is_rounded_up(rate):
     """Services a hair below 10 steps: P(more than k steps) is that of more than k / 10 Poisson requests."""
