@@ -20,6 +20,7 @@ from bridge.system import CAPTION, SOON
 from edgeinfer import RayleighLink, cli
 from edgeinfer.bridge.device.connection import Connection, EdgeError
 from edgeinfer.bridge.run.load import load_test
+from edgeinfer.bridge.run.runs import Run
 from edgeinfer.bridge.run.user import Load
 from edgeinfer.bridge.wire import security
 from edgeinfer.bridge.wire.processes import Process
@@ -353,6 +354,13 @@ def test_kill_in_a_load_test(tiny_folder, tmp_path, victim):
         answered = np.isfinite(result.sojourn[:, -1])
         assert answered.any() and 0 < len(result.failures) == 50 - answered.sum()
         assert all("UNAVAILABLE" in reason for reason in result.failures.values())
+
+
+def test_failed_requests_are_late_at_any_deadline():
+    sojourn = np.array([[0.5], [np.nan], [2.0], [np.nan]])
+    run = Run(1.0, np.arange(4.0), ("decode",), sojourn, sojourn, {1: "edge: UNAVAILABLE", 3: "edge: UNAVAILABLE"}, {})
+    assert run.late(0.5).tolist() == [False, True, True, True]
+    assert run.violation([0.5, 2.0, np.inf]).tolist() == [0.75, 0.5, 0.5]
 
 
 def test_settings_come_back():

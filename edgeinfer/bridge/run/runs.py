@@ -41,11 +41,10 @@ class Run(_validate.Frozen):
 
     def late(self, deadline: float) -> NDArray[np.bool_]:
         """For each request whether its sojourn time exceeds the deadline, s; one that failed does."""
-        total = np.nan_to_num(self.sojourn[:, -1], nan=np.inf)
-        return total > _validate.scalar("deadline", deadline, 0, unit="s")
+        # Of those that failed, NaN, none is in time.
+        return ~(self.sojourn[:, -1] <= _validate.scalar("deadline", deadline, 0, unit="s"))
 
     def violation(self, deadlines: Any) -> NDArray[np.float64]:
         """Share of requests whose total sojourn time exceeds each deadline, s; a failed request counts as late."""
-        total = np.nan_to_num(self.sojourn[:, -1], nan=np.inf)
         limits = np.atleast_1d(_validate.real("deadlines", deadlines, 0, infinite=True, unit="s"))
-        return np.mean(total > limits[:, None], axis=1)
+        return np.mean(~(self.sojourn[:, -1] <= limits[:, None]), axis=1)
