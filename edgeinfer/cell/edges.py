@@ -54,8 +54,10 @@ def edge_time(cell: Cell, kind: Terminals, place: int, deadline: float, own: boo
     rates = [each.mean_rate * count for each, count in zip(kinds, counts, strict=True)]
     if not own:
         rates = [rate - each.mean_rate * (each is kind) for rate, each in zip(rates, kinds, strict=True)]
-    stages = [served_at(cell, each, cell.edges[place]) for each in kinds]
-    node = _Node(rates, stages, cell.edges[place], kind.mean_rate, deadline)
+    # Nothing comes of a class whose only terminal is left out.
+    some = [k for k, rate in enumerate(rates) if rate]
+    stages = [served_at(cell, kinds[k], cell.edges[place]) for k in some]
+    node = _Node([rates[k] for k in some], stages, cell.edges[place], kind.mean_rate, deadline)
     one_edge = cell.assignment == "nearest" or len(cell.edges) == 1
     if _poisson(kinds):
         found = node.poisson()

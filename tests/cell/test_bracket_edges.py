@@ -85,6 +85,21 @@ def test_edges_of_each_kind(cell, limits, method):
     assert (violation.low[:, -1] <= bracket.upper).all() and (bracket.lower <= violation.high[:, -1]).all()
 
 
+def test_the_only_terminal_of_a_class_beside_others():
+    """Without it nothing comes of its class, whose services have no exponential moment where those of others do."""
+    chain = ei.Pipeline([ei.Exponential(0.26, "gpu"), ei.Constant(0.34, "c")])
+    others = ei.Pipeline([ei.Measured([0.13, 0.26, 0.39], "gpu")])
+    kinds = [
+        ei.Terminals(1, 0.5, chain, edge="gpu", name="alone"),
+        ei.Terminals(2, 0.5, others, edge="gpu", name="others"),
+    ]
+    cell, limits = ei.Cell(kinds, ei.EdgeNode()), [0.5, 1.0, 2.0]
+    bracket = ei.cell_bracket(cell, limits, "alone")
+    run = ei.simulate_cell(cell, limits, jobs=20_000, replications=4, rng=1, threads=1, confidence=0.999)
+    violation = run["alone"].violation
+    assert (violation.low[:, -1] <= bracket.upper).all() and (bracket.lower <= violation.high[:, -1]).all()
+
+
 @pytest.mark.parametrize("count", [5, 20, 100])
 @pytest.mark.parametrize(
     "stages", [(ei.Constant(0.5, "gpu"), ei.Constant(0.5, "c")), (ei.Exponential(0.5, "gpu"), SLOW)]
