@@ -17,10 +17,17 @@ static const double JOINT_DECAY = 0.6; /* of the chain's: a stage's that is fed 
 
 /* One random stage between constant ones, none of which is far faster than the other: there is joint.h. */
 static int is_for_joint(const ei_chain *self) {
-    if (self->count != 3 || self->parts[0].service != NULL || self->parts[2].service != NULL)
+    if (self->count != 3 || self->leading_count > 0 || self->parts[0].service != NULL ||
+        self->parts[2].service != NULL)
         return 0;
     const double first = self->parts[0].again, last = self->parts[2].again;
     return fmin(first, last) >= JOINT_NEAR * fmax(first, last);
+}
+
+/* Whether its three parts are nearly as slow. */
+static int is_equal(const ei_chain *self) {
+    const double first = self->parts[0].mean, random = self->parts[1].mean, last = self->parts[2].mean;
+    return fmin(fmin(first, last), random) >= JOINT_EQUAL * fmax(fmax(first, last), random);
 }
 
 /* The part that is random, beside a constant one or between two of which one is the slower by far; behind
@@ -128,6 +135,7 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
              (status = ei_chain_lower_lundberg(&all, k)) != EI_OK))
             goto out;
     const int joint = is_for_joint(&all);
+    all.equal = joint && is_equal(&all);
     for (size_t b = first; b < all.count && all.parts[b].decay <= EI_CHAIN_FAR * least;
          b = ei_chain_next_bottleneck(&all, used)) {
         if (!ei_is_wide(self, EI_CHAIN_FAIR))

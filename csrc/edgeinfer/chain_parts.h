@@ -57,6 +57,7 @@ typedef struct {
     double pair_less;      /* s: by which their services and the times between arrivals are less */
     int runs;              /* whether what is fed periodically is bounded by runs of tilted.h, too */
     int finer;             /* whether services beside the bottleneck get more points */
+    int equal;             /* whether joint.h has ends for it, all its parts being nearly as slow */
     double share;          /* of the largest exponent, that `tilted` takes; 0: the largest */
     int known;             /* whether `tilted` takes the law up to its part and not V */
     ei_outcome *score;     /* not NULL: takes what upper ends come to, which stay */

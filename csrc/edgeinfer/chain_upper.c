@@ -31,10 +31,12 @@ int ei_chain_upper(const ei_chain *self, size_t b, double floor, int periodic) {
     return ei_no_bound(status) ? EI_OK : status;
 }
 
-/* Of a constant part b. Rounding may take most of what b's time leaves stages that are nearly as slow. */
+/* Of a constant part b. Rounding may take most of what b's time leaves stages that are nearly as slow; where
+ * there is joint.h, that takes far less work. */
 static int constant_ends(const ei_chain *self, size_t b, int periodic) {
     int status = ei_chain_upper(self, b, 0, periodic);
-    if (status != EI_OK || self->batch->effort == EI_EFFORT_LIGHT || !ei_is_wide(self->batch, EI_CHAIN_WIDE))
+    if (status != EI_OK || self->equal || self->batch->effort == EI_EFFORT_LIGHT ||
+        !ei_is_wide(self->batch, EI_CHAIN_WIDE))
         return status;
     ei_chain finer = *self;
     finer.finer = 1;
