@@ -17,7 +17,6 @@
 
 /* upper / lower below which dearer formulas are not tried. */
 static const double CLOSE = 1.02, NEAR = 1.04, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
-static const double HALF = 0.5;       /* of the work of "tight" */
 static const double FURTHEST = 1e-20; /* a sojourn time's lattice ends near here */
 static const double LEAST = 1e-290;   /* below, only logarithms keep their accuracy */
 /* Loads of each other, and a random stage's deviation over its mean, from which on formulas without joint.h's
@@ -326,7 +325,7 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
         /* Of few components of a busy period the ends stay wide however fine the lattice is. */
         ei_batch wide = *part;
         wide.effort = EI_EFFORT_TIGHT;
-        if ((status = ei_joint_ends(&wide, WIDE, HALF)) != EI_OK)
+        if ((status = ei_joint_ends(&wide, WIDE, 1)) != EI_OK)
             return status;
     }
     status = raise_least(part, stages, stage_count);

@@ -212,7 +212,7 @@ def violation_bracket(
         take it each.
         For one random stage between two constant ones with Poisson arrivals, the two-dimensional walk of
         `csrc/edgeinfer/joint.h` is solved where the other formulas leave the ends more than 1.9 times apart ("fast":
-        up to some tenths of a second for each range of deadlines, a second or two where three loads beyond some 0.7 are
+        some tenths of a second for each range of deadlines, up to 6 s where three loads beyond some 0.7 are
         nearly equal), or more than 4 % ("tight": up to some seconds), on finer and finer lattices until the ends are
         within 1.9 times, or 4 %, or the work is at its limit.
         For other chains with two stages that are nearly as slow as each other, "tight" follows both on a lattice twice
