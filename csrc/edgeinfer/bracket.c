@@ -19,9 +19,9 @@
 static const double CLOSE = 1.02, NEAR = 1.04, FAIR = 1.12, POOR = 1.3, WIDE = 1.9;
 static const double FURTHEST = 1e-20; /* a sojourn time's lattice ends near here */
 static const double LEAST = 1e-290;   /* below, only logarithms keep their accuracy */
-/* Loads of each other, and a random stage's deviation over its mean, from which on formulas without joint.h's
- * lattices have not come near. */
-static const double EQUAL = 0.8, SPREAD = 0.2;
+/* A random stage's deviation over its mean, from which on formulas without joint.h's lattices have not come
+ * near at nearly equal loads. */
+static const double SPREAD = 0.2;
 static const double HEAVY = 0.9; /* load of one stage, from where on its lower ends lose much */
 
 static int exact_waiting(const ei_batch *self) {
@@ -275,8 +275,7 @@ static void cut_at_longest(const ei_batch *self, const ei_service *stages, size_
 static int is_joint_first(const ei_shape *pipeline) {
     const double mean = ei_service_mean(pipeline->random);
     return ei_service_variance(pipeline->random) >= SPREAD * SPREAD * mean * mean &&
-           fmin(fmin(pipeline->d1, pipeline->d3), mean) >=
-               EQUAL * fmax(fmax(pipeline->d1, pipeline->d3), mean);
+           ei_are_nearly_equal(pipeline->d1, mean, pipeline->d3);
 }
 
 /* Ends by joint.h before all but moments; elements that it leaves wide, or that only logarithms tell, stay in
@@ -287,7 +286,7 @@ static int joint_first(ei_batch *self, const ei_service *stages, size_t stage_co
     asked.count -= EI_PROBES;
     int status = upper_moments(&asked, stages, stage_count);
     if (status == EI_OK)
-        status = ei_joint_ends(&asked, NEAR, 1);
+        status = ei_joint_ends(&asked, NEAR);
     self->count = EI_PROBES;
     for (size_t i = 0; i < asked.count; i++) {
         const size_t at = asked.index[i];
@@ -319,13 +318,13 @@ static int bracket_part(ei_batch *part, const ei_service *stages, size_t stage_c
         return status;
     part->index += EI_PROBES;
     part->count -= EI_PROBES;
-    if (joint && !first && (status = ei_joint_ends(part, tight ? NEAR : WIDE, 1)) != EI_OK)
+    if (joint && !first && (status = ei_joint_ends(part, tight ? NEAR : WIDE)) != EI_OK)
         return status;
     if (joint && !tight) {
         /* Of few components of a busy period the ends stay wide however fine the lattice is. */
         ei_batch wide = *part;
         wide.effort = EI_EFFORT_TIGHT;
-        if ((status = ei_joint_ends(&wide, WIDE, 1)) != EI_OK)
+        if ((status = ei_joint_ends(&wide, WIDE)) != EI_OK)
             return status;
     }
     status = raise_least(part, stages, stage_count);

@@ -39,8 +39,8 @@
 /* Given:    stages[stage_count]; arrival: a renewal process, of which element i has the shape at the rate
  *           arrival_rate[i], or a Markov-modulated one (ei_arrival_has_bounds), NULL for Poisson arrivals;
  *           arrival_rate[count], 1/s, > 0; deadline[count], s, any sign, may be inf
- * effort:   joint.h is tried where ends are more than 1.9 apart, with half the work of TIGHT where they stay
- *           so, or, TIGHT, where they are 1.04 apart, or, LIGHT, not at all;
+ * effort:   joint.h is tried where ends are more than 1.9 apart, with the work of TIGHT where they stay so,
+ *           or, TIGHT, where they are 1.04 apart, or, LIGHT, not at all;
  *           TIGHT before all else where three stages are nearly as slow as each other and the random one
  *           spreads. The lattice of pair_upper.h is finer, or, LIGHT, there is none
  * Returned: lower[count] <= P(W > deadline) <= upper[count], and which formula gave each

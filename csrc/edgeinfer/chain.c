@@ -24,12 +24,6 @@ static int is_for_joint(const ei_chain *self) {
     return fmin(first, last) >= JOINT_NEAR * fmax(first, last);
 }
 
-/* Whether its three parts are nearly as slow. */
-static int is_equal(const ei_chain *self) {
-    const double first = self->parts[0].mean, random = self->parts[1].mean, last = self->parts[2].mean;
-    return fmin(fmin(first, last), random) >= JOINT_EQUAL * fmax(fmax(first, last), random);
-}
-
 /* The part that is random, beside a constant one or between two of which one is the slower by far; behind
  * the faster one an exponential part loses too much. NULL: there is no such. */
 static const ei_part *only_random(const ei_chain *self) {
@@ -135,7 +129,7 @@ int ei_chain_ends(const ei_batch *self, const ei_service *given, size_t stage_co
              (status = ei_chain_lower_lundberg(&all, k)) != EI_OK))
             goto out;
     const int joint = is_for_joint(&all);
-    all.equal = joint && is_equal(&all);
+    all.equal = joint && ei_are_nearly_equal(all.parts[0].mean, all.parts[1].mean, all.parts[2].mean);
     for (size_t b = first; b < all.count && all.parts[b].decay <= EI_CHAIN_FAR * least;
          b = ei_chain_next_bottleneck(&all, used)) {
         if (!ei_is_wide(self, EI_CHAIN_FAIR))

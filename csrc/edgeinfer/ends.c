@@ -3,6 +3,7 @@
 #include <math.h>
 
 static const double QUEUE_WORK = 1e8; /* multiply-adds of an M/G/1 lattice */
+static const double EQUAL = 0.8;      /* the fastest stage's service, over the slowest one's */
 
 void ei_raise_lower(const ei_batch *self, size_t at, double value, int method) {
     if (value > self->lower[at]) {
@@ -16,6 +17,10 @@ void ei_cut_upper(const ei_batch *self, size_t at, double value, int method) {
         self->upper[at] = fmax(value, 0);
         self->upper_method[at] = (uint8_t)method;
     }
+}
+
+int ei_are_nearly_equal(double first, double random, double last) {
+    return fmin(fmin(first, last), random) >= EQUAL * fmax(fmax(first, last), random);
 }
 
 int ei_is_wide(const ei_batch *self, double enough) {

@@ -77,6 +77,9 @@ void ei_cut_upper(const ei_batch *self, size_t at, double value, int method);
 /* Whether some probe's ends are still further apart than by the factor `enough`. */
 int ei_is_wide(const ei_batch *self, double enough);
 
+/* Whether three stages, of these mean services, s, are nearly as slow as each other, which joint.h is for. */
+int ei_are_nearly_equal(double first, double random, double last);
+
 /* E[P(Wq > rest - X)], X on a lattice rounded up (upper) or down, which rounds an increasing function so. */
 double ei_waiting_plus_sf(const ei_md1 *waiting, const ei_lattice *law, double rest, ei_end end);
 

@@ -375,9 +375,8 @@ static int is_worthwhile(const trial *before, const trial *last, double points) 
 
 /* Lattices of one class, finer and finer: work grows with the third power of the points. Where a lattice is
  * too much work, a coarser one. */
-static int class_ends(const ei_batch *self, double enough, double share, ei_joint_target *targets,
-                      size_t count) {
-    const double most = share * WORK[self->effort];
+static int class_ends(const ei_batch *self, double enough, ei_joint_target *targets, size_t count) {
+    const double most = WORK[self->effort];
     double points = POINTS[self->effort], refused = INFINITY;
     trial before = {.points = 0}, last = before;
     int status = EI_OK;
@@ -410,7 +409,7 @@ static int class_ends(const ei_batch *self, double enough, double share, ei_join
     return status;
 }
 
-int ei_joint_ends(const ei_batch *self, double enough, double share) {
+int ei_joint_ends(const ei_batch *self, double enough) {
     const ei_shape *pipeline = self->pipeline;
     ei_joint_target *targets = calloc(self->count + 1, sizeof *targets);
     int *grades = malloc((self->count + 1) * sizeof *grades);
@@ -437,7 +436,7 @@ int ei_joint_ends(const ei_batch *self, double enough, double share) {
             targets[count++] = (ei_joint_target){
                 .at = self->index[k], .deadline = self->deadline[self->index[k]] - pipeline->constant};
         }
-        status = class_ends(self, enough, share, targets, count);
+        status = class_ends(self, enough, targets, count);
     }
     free(targets);
     free(grades);

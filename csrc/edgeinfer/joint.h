@@ -90,10 +90,10 @@
 #include "edgeinfer/ends.h"
 
 /* Raises lower and cuts upper ends of Poisson arrivals, both constant stages present, where they are further
- * apart than by `enough`, with at most a share of the work that the effort allows; each element by lattices
- * of its own class of deadlines, which the class's latest one decides on, so that an element does not depend
- * on others; but ends need not fall from one class to the next. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED,
+ * apart than by `enough`, with at most the work that the effort allows; each element by lattices of its own
+ * class of deadlines, which the class's latest one decides on, so that an element does not depend on others;
+ * but ends need not fall from one class to the next. Status: EI_ERR_NO_MEMORY, EI_ERR_INTERRUPTED,
  * EI_ERR_DOMAIN. */
-EI_WARN_UNUSED int ei_joint_ends(const ei_batch *self, double enough, double share);
+EI_WARN_UNUSED int ei_joint_ends(const ei_batch *self, double enough);
 
 #endif

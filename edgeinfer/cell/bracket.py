@@ -288,8 +288,8 @@ def cell_bracket(cell: Cell, deadline: ArrayLike, name: str | None = None) -> Br
         end behind own servers, such as an uplink, at one server, several times the truth, more for uplinks that are
         long beside the service at the edge (`benchmarks/bench_cell_before.py`). "pipeline" for a terminal that shares
         nothing, by `violation_bracket`, with Poisson or other renewal arrivals, and for lower ends as if it were the
-        only one. Elsewhere "alone", a request in an
-        empty cell for one round, without its reviews and forks, and "trivial", 1: there `simulate_cell` answers.
+        only one. Elsewhere "alone", a request in an empty cell for one round, without its reviews and forks, and
+        "trivial", 1: there `simulate_cell` answers.
 
     Raises
     ------

@@ -41,10 +41,13 @@ class Run(_validate.Frozen):
 
     def late(self, deadline: float) -> NDArray[np.bool_]:
         """For each request whether its sojourn time exceeds the deadline, s; one that failed does."""
-        # Of those that failed, NaN, none is in time.
-        return ~(self.sojourn[:, -1] <= _validate.scalar("deadline", deadline, 0, unit="s"))
+        return self._beyond(_validate.scalar("deadline", deadline, 0, unit="s"))
 
     def violation(self, deadlines: Any) -> NDArray[np.float64]:
         """Share of requests whose total sojourn time exceeds each deadline, s; a failed request counts as late."""
         limits = np.atleast_1d(_validate.real("deadlines", deadlines, 0, infinite=True, unit="s"))
-        return np.mean(~(self.sojourn[:, -1] <= limits[:, None]), axis=1)
+        return np.mean(self._beyond(limits[:, None]), axis=1)
+
+    def _beyond(self, limits: Any) -> NDArray[np.bool_]:
+        # Of those that failed, NaN, none is in time.
+        return ~(self.sojourn[:, -1] <= limits)

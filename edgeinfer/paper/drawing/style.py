@@ -146,10 +146,10 @@ def plain_log(axes: Any, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def legend_below(figure: Any, *entries: Any, columns: int, size: float = 8) -> None:
-    """A legend below the axes, of `entries` or all that is labelled, in as many of `columns` as there is room for."""
+def legend_below(figure: Any, handles: Any = None, labels: Any = None, *, columns: int, size: float = 8) -> None:
+    """A legend below the axes, of `handles` or all that is labelled, in as many of `columns` as there is room for."""
     for count in range(columns, 0, -1):
-        legend = figure.legend(*entries, loc="outside lower center", ncols=count, fontsize=size)
+        legend = figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=count, fontsize=size)
         if count == 1 or legend.get_window_extent(figure.canvas.get_renderer()).width <= figure.bbox.width:
             break
         legend.remove()
@@ -190,4 +190,4 @@ def winners_legend(figure: Any, names: Any, none: str = PARADIGMS["none"][2], cr
     ]
     if crosses:
         handles.append(Line2D([], [], linestyle="", marker="x", color="black", label=crosses))
-    legend_below(figure, handles, [handle.get_label() for handle in handles], columns=len(handles), size=9)
+    legend_below(figure, handles, columns=len(handles), size=9)

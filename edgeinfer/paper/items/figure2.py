@@ -150,7 +150,6 @@ def draw(table: Any) -> Any:
 
 
 _TONES = ("#fbeee2", "#e8eef6")
-_ORANGE, _BLUE = style.ORANGE, style.BLUE
 
 
 def _box(axes: Any, x: float, y: float, width: float, height: float, tone: str) -> None:
@@ -169,8 +168,8 @@ def _draw_layers(axes: Any, table: Any) -> None:
         axes.text(i + 0.41, 0, f"{flops[i]:.0f}", ha="center", va="center", fontsize=7, rotation=90)
         axes.text(i + 0.91, -0.84, f"{bits[i]:.2g}", ha="center", fontsize=7, color="0.35")
     first = int(np.argmax(places)) if places.any() else count
-    axes.plot([first - 0.09] * 2, [-0.72, 0.88], color=_ORANGE, linestyle="--", linewidth=1.6)
-    axes.text(first, 0.78, f"{float(table['cut_bits']) / 1e6:.3g} Mbit cross", color=_ORANGE, fontsize=9)
+    axes.plot([first - 0.09] * 2, [-0.72, 0.88], color=style.ORANGE, linestyle="--", linewidth=1.6)
+    axes.text(first, 0.78, f"{float(table['cut_bits']) / 1e6:.3g} Mbit cross", color=style.ORANGE, fontsize=9)
     axes.text(-0.1, -0.98, "Mbit behind each layer below, MFLOP inside", fontsize=7.5, color="0.35")
     latency = {name: 1e3 * float(table["choice_latency"].sel(choice=name)) for name in table["choice"].values}
     axes.text(
@@ -220,7 +219,7 @@ def _draw_compression(axes: Any, table: Any) -> None:
     bits, full = table["message_bits"].values, table.attrs["float32_bits"]
     order = np.argsort(bits)
     at = np.arange(len(bits) + 1)
-    colours = [_BLUE if name in CODECS else _ORANGE for name in table["message"].values[order]]
+    colours = [style.BLUE if name in CODECS else style.ORANGE for name in table["message"].values[order]]
     axes.barh(at, [*bits[order], full], color=[*colours, "0.75"])
     accuracies = 100 * table["message_accuracy"].values[order]
     notes = [f"{b:.0f} bit, accuracy {a:.1f} %" for b, a in zip(bits[order], accuracies, strict=True)]
@@ -243,7 +242,7 @@ def _draw_exits(axes: Any, table: Any) -> None:
         axes.text(x + 0.45, 0.55, f"segment {number + 1}", ha="center", va="center", fontsize=8)
         axes.annotate("", (x, 0.55), (x - 0.6, 0.55), arrowprops=arrow)
         axes.annotate(
-            "", (x + 0.45, -0.12), (x + 0.45, 0.3), arrowprops=arrow | {"lw": 0.5 + share / 15, "color": _ORANGE}
+            "", (x + 0.45, -0.12), (x + 0.45, 0.3), arrowprops=arrow | {"lw": 0.5 + share / 15, "color": style.ORANGE}
         )
         accuracy = 100 * float(table["exit_accuracy"].values[number])
         text = f"{share:.1f} % leave\nafter {100 * flop:.0f} %\nof the FLOP\n(all: {accuracy:.1f} %\nright)"

@@ -92,7 +92,7 @@ def draw(table: Any) -> Any:
 
     handles = [Patch(color=COLOURS[name], label=NAMES[name]) for name in NAMES]
     handles += [Patch(color="#bbbbbb", label="brackets do not tell"), Patch(color="#f0f0f0", label="none in time")]
-    style.legend_below(figure, handles, [handle.get_label() for handle in handles], columns=5, size=9)
+    style.legend_below(figure, handles, columns=5, size=9)
     return figure
 
 
